@@ -1,0 +1,43 @@
+//! The derive macro of `hotswap-core`, which documents and re-exports it.
+
+use proc_macro::TokenStream;
+use quote::quote;
+use syn::{Data, DeriveInput, Error, Fields, parse_macro_input, parse_quote};
+
+/// Derives `hotswap_core::HostOwned` for a struct or enum all of whose fields are host-owned.
+#[proc_macro_derive(HostOwned)]
+pub fn derive_host_owned(input: TokenStream) -> TokenStream {
+    let mut input = parse_macro_input!(input as DeriveInput);
+    let fields: Vec<&Fields> = match &input.data {
+        Data::Struct(data) => vec![&data.fields],
+        Data::Enum(data) => data
+            .variants
+            .iter()
+            .map(|variant| &variant.fields)
+            .collect(),
+        Data::Union(data) => {
+            let message = "a union may hold anything, so that it cannot be known to be host-owned";
+            return Error::new(data.union_token.span, message)
+                .into_compile_error()
+                .into();
+        }
+    };
+    let types: Vec<_> = fields
+        .iter()
+        .flat_map(|fields| fields.iter())
+        .map(|field| field.ty.clone())
+        .collect();
+    let bounds = input.generics.make_where_clause();
+    for field in types {
+        bounds
+            .predicates
+            .push(parse_quote!(#field: ::hotswap_core::HostOwned));
+    }
+    let name = &input.ident;
+    let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
+    quote! {
+        // SAFETY: the bounds say that every field is host-owned, and there is nothing beside the fields.
+        unsafe impl #impl_generics ::hotswap_core::HostOwned for #name #type_generics #where_clause {}
+    }
+    .into()
+}

@@ -1,0 +1,276 @@
+//! What the model checker looks at: every interleaving of publish, read, nest, lease, retire and drain
+//! for two threads, and for three within a bound on preemptions (see `scripts/loom`).
+//!
+//! The value under test is a loom `UnsafeCell`: reading it is a read for loom, and draining it a write.
+//! A read that is not ordered before the drain fails the model, whether or not the schedule happens to
+//! run them at the same time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use loom::{cell::UnsafeCell, thread};
+
+use super::{Cell, Retired};
+
+/// A stand-in for a plugin: used while mapped, and then unmapped.
+struct Plugin {
+    number: u32,
+    mapped: UnsafeCell<bool>,
+}
+
+// SAFETY: loom checks every access to `mapped`.
+unsafe impl Sync for Plugin {}
+
+impl Plugin {
+    fn new(number: u32) -> Self {
+        Self {
+            number,
+            mapped: UnsafeCell::new(true),
+        }
+    }
+
+    fn call(&self) -> u32 {
+        // SAFETY: loom checks that no write is concurrent.
+        self.mapped
+            .with(|mapped| assert!(unsafe { *mapped }, "called after it was unmapped"));
+        self.number
+    }
+
+    fn unmap(self) -> u32 {
+        // SAFETY: loom checks that no read is concurrent.
+        self.mapped.with_mut(|mapped| unsafe { *mapped = false });
+        self.number
+    }
+}
+
+/// Every interleaving of two threads.
+fn exhaustively(scenario: impl Fn() + Send + Sync + 'static) {
+    explore(None, scenario);
+}
+
+/// Every interleaving of three threads with at most three preemptions. Defects of such schemes show with
+/// two (Musuvathi and Qadeer, *Iterative Context Bounding*, PLDI 2007); without a bound it takes days.
+fn with_three_preemptions(scenario: impl Fn() + Send + Sync + 'static) {
+    explore(Some(3), scenario);
+}
+
+fn explore(preemption_bound: Option<usize>, scenario: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemption_bound;
+    let executions = Arc::new(AtomicUsize::new(0));
+    let started = Instant::now();
+    builder.check({
+        let executions = Arc::clone(&executions);
+        move || {
+            executions.fetch_add(1, Ordering::Relaxed);
+            scenario();
+        }
+    });
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    println!(
+        "{name}: {} executions in {:.1?}",
+        executions.load(Ordering::Relaxed),
+        started.elapsed()
+    );
+}
+
+/// Drains to the end, as the reaper does: by asking again.
+fn drain(mut retired: Retired<Plugin>) -> u32 {
+    loop {
+        match retired.try_drain() {
+            Ok(plugin) => return plugin.unmap(),
+            Err(still_held) => {
+                retired = still_held;
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+/// One look while the readers run; what it answers depends on the interleaving.
+fn look(retired: Retired<Plugin>) -> Option<Retired<Plugin>> {
+    retired.try_drain().map(Plugin::unmap).err()
+}
+
+/// One look when all readers are gone: now it must be free. (That nothing is leaked loom checks itself.)
+fn look_again(held: Option<Retired<Plugin>>) {
+    if let Some(retired) = held {
+        assert!(look(retired).is_none(), "held by nobody");
+    }
+}
+
+#[test]
+fn a_call_races_with_a_swap() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| cell.with(Plugin::call));
+        assert_eq!(drain(cell.publish(Plugin::new(2))), 1);
+        assert!([1, 2].contains(&reader.join().unwrap()));
+        assert_eq!(cell.with(Plugin::call), 2);
+    });
+}
+
+#[test]
+fn two_calls_of_one_thread_never_go_back() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            (cell.with(Plugin::call), cell.with(Plugin::call))
+        });
+        let held = look(cell.publish(Plugin::new(2)));
+        let (first, second) = reader.join().unwrap();
+        assert!(first <= second);
+        look_again(held);
+    });
+}
+
+#[test]
+fn a_nested_call_stays_on_the_outer_generation() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            cell.with(|outer| (outer.call(), cell.with(Plugin::call)))
+        });
+        let held = look(cell.publish(Plugin::new(2)));
+        let (outer, nested) = reader.join().unwrap();
+        assert_eq!(outer, nested);
+        look_again(held);
+    });
+}
+
+#[test]
+fn calls_nest_across_swap_points() {
+    exhaustively(|| {
+        let cells = Arc::new((Cell::new(Plugin::new(1)), Cell::new(Plugin::new(10))));
+        let reader = spawn(&cells, |(a, b)| {
+            a.with(|outer| b.with(|inner| outer.call() + inner.call() + a.with(Plugin::call)))
+        });
+        let held = look(cells.0.publish(Plugin::new(2)));
+        assert!([12, 14].contains(&reader.join().unwrap()));
+        look_again(held);
+    });
+}
+
+#[test]
+fn a_lease_outlives_the_swap_that_it_races_with() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            let lease = cell.lease();
+            let first = lease.call();
+            assert_eq!(lease.clone().call(), first);
+            first
+        });
+        let held = look(cell.publish(Plugin::new(2)));
+        assert!([1, 2].contains(&reader.join().unwrap()));
+        look_again(held);
+    });
+}
+
+#[test]
+fn a_lease_dropped_on_another_thread_ends_the_drain() {
+    exhaustively(|| {
+        let cell = Cell::new(Plugin::new(1));
+        let lease = cell.lease();
+        let retired = cell.publish(Plugin::new(2));
+        let holder = thread::spawn(move || drop((lease.call(), lease)));
+        assert_eq!(drain(retired), 1);
+        holder.join().unwrap();
+    });
+}
+
+#[test]
+fn a_lease_taken_inside_a_call_is_on_the_current_generation() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            cell.with(|outer| (outer.call(), cell.lease().call()))
+        });
+        let held = look(cell.publish(Plugin::new(2)));
+        assert!([(1, 1), (1, 2), (2, 2)].contains(&reader.join().unwrap()));
+        look_again(held);
+    });
+}
+
+/// A swap from inside a call must not wait for its own caller.
+#[test]
+fn a_swap_inside_a_call_leaves_the_caller_where_it_was() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| cell.with(Plugin::call));
+        let held = cell.with(|outer| {
+            let held = look(cell.publish(Plugin::new(2)));
+            assert!(held.is_some(), "the caller is inside");
+            assert_eq!(outer.call(), 1);
+            held
+        });
+        reader.join().unwrap();
+        look_again(held);
+    });
+}
+
+#[test]
+fn closing_waits_for_leases_only() {
+    exhaustively(|| {
+        let mut cell = Cell::new(Plugin::new(1));
+        let lease = cell.lease();
+        let holder = thread::spawn(move || lease.call());
+        let held = look(cell.close());
+        holder.join().unwrap();
+        look_again(held);
+    });
+}
+
+#[test]
+fn two_readers_race_with_a_swap() {
+    with_three_preemptions(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let readers = [(); 2].map(|()| spawn(&cell, |cell| cell.with(Plugin::call)));
+        let held = look(cell.publish(Plugin::new(2)));
+        for reader in readers {
+            assert!([1, 2].contains(&reader.join().unwrap()));
+        }
+        look_again(held);
+    });
+}
+
+#[test]
+fn two_swaps_race_with_a_reader() {
+    with_three_preemptions(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let other = spawn(&cell, |cell| look(cell.publish(Plugin::new(2))));
+        let reader = spawn(&cell, |cell| cell.with(Plugin::call));
+        let held = look(cell.publish(Plugin::new(3)));
+        let held_by_other = other.join().unwrap();
+        assert!([1, 2, 3].contains(&reader.join().unwrap()));
+        look_again(held);
+        look_again(held_by_other);
+    });
+}
+
+#[test]
+fn a_lease_and_a_call_race_with_a_swap() {
+    with_three_preemptions(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let leaser = spawn(&cell, |cell| cell.lease().call());
+        let reader = spawn(&cell, |cell| cell.with(Plugin::call));
+        let held = look(cell.publish(Plugin::new(2)));
+        assert!([1, 2].contains(&leaser.join().unwrap()));
+        assert!([1, 2].contains(&reader.join().unwrap()));
+        look_again(held);
+    });
+}
+
+fn spawn<C, R>(shared: &Arc<C>, f: impl FnOnce(&C) -> R + 'static) -> thread::JoinHandle<R>
+where
+    C: 'static,
+    R: 'static,
+{
+    let shared = Arc::clone(shared);
+    thread::spawn(move || f(&shared))
+}

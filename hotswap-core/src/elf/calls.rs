@@ -1,0 +1,179 @@
+//! The functions that the loader calls by itself: initialisers when it opens the image, finalisers
+//! when it closes it. Each must be code once relocation is done; what the code does is not our matter.
+
+use object::NativeEndian as E;
+use object::U64;
+
+use super::dynamic::{Dynamic, Table};
+use super::memory::Memory;
+use super::tables::Tables;
+use super::{Process, Refusal, refuse};
+
+/// The arrays of functions, as far as relocation has filled them in.
+pub(super) struct Calls {
+    single: [(&'static str, Option<u64>); 2],
+    arrays: [Array; 2],
+}
+
+struct Array {
+    name: &'static str,
+    table: Table,
+    slots: Vec<Slot>,
+}
+
+/// What stands in a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// What the file has there, which is not an address yet.
+    Raw(u64),
+    /// An address within the image.
+    Here(u64),
+    /// An address in a library that is not known here.
+    Elsewhere,
+}
+
+/// What a relocation leaves at its target.
+#[derive(Clone, Copy)]
+pub(super) enum Written {
+    /// An address within the image.
+    Here(u64),
+    /// The address that stands there already, now relative to the image.
+    InPlace,
+    /// An address that another library decides.
+    Elsewhere,
+    /// Something that is not an address.
+    Number,
+}
+
+impl Calls {
+    pub(super) fn read(memory: &Memory<'_>, dynamic: &Dynamic<'_>) -> Result<Self, Refusal> {
+        Ok(Self {
+            single: [("DT_INIT", dynamic.init), ("DT_FINI", dynamic.fini)],
+            arrays: [
+                Array::read(memory, "DT_INIT_ARRAY", dynamic.init_array)?,
+                Array::read(memory, "DT_FINI_ARRAY", dynamic.fini_array)?,
+            ],
+        })
+    }
+
+    /// Notes what a relocation writes, if it hits an array.
+    pub(super) fn write(
+        &mut self,
+        target: u64,
+        bytes: u64,
+        written: Written,
+    ) -> Result<(), Refusal> {
+        for array in &mut self.arrays {
+            array.write(target, bytes, written)?;
+        }
+        Ok(())
+    }
+
+    /// Checks every function, and counts those that opening runs.
+    pub(super) fn check(
+        &self,
+        memory: &Memory<'_>,
+        tables: &Tables,
+        process: Process,
+    ) -> Result<usize, Refusal> {
+        for (name, address) in self.single {
+            if let Some(address) = address.filter(|address| !is_function(memory, tables, *address))
+            {
+                return refuse(format!(
+                    "{name} is at {address:#x}, which is not executable code"
+                ));
+            }
+        }
+        if process.knows_relocations() {
+            for array in &self.arrays {
+                array.check(memory, tables)?;
+            }
+        }
+        let [init, _] = &self.arrays;
+        let [(_, single), _] = self.single;
+        Ok(init
+            .slots
+            .len()
+            .saturating_add(usize::from(single.is_some())))
+    }
+}
+
+impl Array {
+    fn read(memory: &Memory<'_>, name: &'static str, table: Table) -> Result<Self, Refusal> {
+        let Some(values) = memory.table::<U64<E>>(table.address, table.bytes / 8) else {
+            if table.bytes == 0 {
+                return Ok(Self {
+                    name,
+                    table,
+                    slots: Vec::new(),
+                });
+            }
+            return refuse(super::dynamic::not_readable(name, table));
+        };
+        let slots = values.iter().map(|value| Slot::Raw(value.get(E))).collect();
+        Ok(Self { name, table, slots })
+    }
+
+    fn write(&mut self, target: u64, bytes: u64, written: Written) -> Result<(), Refusal> {
+        let range = self.table.range();
+        if target >= range.end || target.saturating_add(bytes) <= range.start {
+            return Ok(());
+        }
+        let offset = target
+            .checked_sub(range.start)
+            .filter(|offset| offset.is_multiple_of(8));
+        let slot = offset
+            .and_then(|offset| usize::try_from(offset / 8).ok())
+            .and_then(|number| self.slots.get_mut(number));
+        let Some(slot) = slot.filter(|_| bytes == 8) else {
+            return refuse(format!(
+                "a relocation at {target:#x} writes across entries of {}",
+                self.name
+            ));
+        };
+        let Slot::Raw(raw) = *slot else {
+            return refuse(format!(
+                "two relocations write {} at {target:#x}",
+                self.name
+            ));
+        };
+        *slot = match written {
+            Written::Here(address) => Slot::Here(address),
+            Written::InPlace => Slot::Here(raw),
+            Written::Elsewhere => Slot::Elsewhere,
+            Written::Number => {
+                return refuse(format!(
+                    "a relocation at {target:#x} leaves no address in {}",
+                    self.name
+                ));
+            }
+        };
+        Ok(())
+    }
+
+    fn check(&self, memory: &Memory<'_>, tables: &Tables) -> Result<(), Refusal> {
+        for (number, slot) in self.slots.iter().enumerate() {
+            let name = self.name;
+            match slot {
+                Slot::Elsewhere => {}
+                Slot::Here(address) if is_function(memory, tables, *address) => {}
+                Slot::Here(address) => {
+                    return refuse(format!(
+                        "{name} calls {address:#x} (entry {number}), which is not executable code"
+                    ));
+                }
+                Slot::Raw(value) => {
+                    return refuse(format!(
+                        "{name} entry {number} ({value:#x}) is not relocated to an address"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a function may begin at `address`. Small linkers put tables and code into one segment.
+pub(super) fn is_function(memory: &Memory<'_>, tables: &Tables, address: u64) -> bool {
+    memory.is_code(address) && tables.at(address, 1).is_none()
+}

@@ -1,0 +1,221 @@
+//! The file header: is it an ELF shared object for this process, and whole?
+//!
+//! What is checked first is what an operator can mistake: another kind of file, another machine, a
+//! file cut short. Damage comes after.
+
+use object::NativeEndian as E;
+use object::elf::{
+    ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB, ELFMAG, ELFOSABI_GNU, ELFOSABI_NONE, EM_386,
+    EM_AARCH64, EM_ARM, EM_LOONGARCH, EM_MIPS, EM_NONE, EM_PPC, EM_PPC64, EM_RISCV, EM_S390,
+    EM_SPARCV9, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, EV_CURRENT, FileHeader64, FileType,
+    Machine, PT_LOAD, ProgramHeader64,
+};
+use object::pod;
+
+use super::{Process, Refusal, kind, refuse};
+
+pub(super) type FileHeader = FileHeader64<E>;
+pub(super) type Segment = ProgramHeader64<E>;
+
+/// glibc copies the program headers onto its stack, twice. Linkers write about a dozen.
+const SEGMENTS_MAX: u16 = 256;
+
+const HEADER_BYTES: u64 = size_of::<FileHeader>() as u64;
+const SEGMENT_BYTES: u64 = size_of::<Segment>() as u64;
+const SECTION_BYTES: u64 = 64;
+
+/// The machine this code is compiled for.
+pub(super) fn this_machine() -> Machine {
+    match std::env::consts::ARCH {
+        "x86_64" => EM_X86_64,
+        "aarch64" => EM_AARCH64,
+        "riscv64" => EM_RISCV,
+        "powerpc64" => EM_PPC64,
+        "s390x" => EM_S390,
+        "loongarch64" => EM_LOONGARCH,
+        "sparc64" => EM_SPARCV9,
+        _ => EM_NONE,
+    }
+}
+
+/// The program headers, and where in the file they are.
+#[derive(Clone, Copy)]
+pub(super) struct Segments<'a> {
+    pub(super) offset: u64,
+    pub(super) all: &'a [Segment],
+}
+
+/// The program headers of a file that is for `process` and not cut short.
+pub(super) fn segments(bytes: &[u8], process: Process) -> Result<Segments<'_>, Refusal> {
+    let header = read(bytes)?;
+    check_machine(header, process)?;
+    check_type(header)?;
+    check_version(header)?;
+    let count = header.e_phnum.get(E);
+    if count == 0 {
+        return refuse("not loadable: no program headers");
+    }
+    if count > SEGMENTS_MAX {
+        return refuse(format!(
+            "{count} program headers, at most {SEGMENTS_MAX} make sense"
+        ));
+    }
+    let each = u64::from(header.e_phentsize.get(E));
+    if each != SEGMENT_BYTES {
+        return refuse(format!(
+            "program headers of {each} bytes, expected {SEGMENT_BYTES}"
+        ));
+    }
+    let start = header.e_phoff.get(E);
+    if start < HEADER_BYTES || !start.is_multiple_of(8) {
+        return refuse(format!(
+            "program headers at offset {start:#x}, inside the file header or unaligned"
+        ));
+    }
+    let table = end_of(start, u64::from(count) * SEGMENT_BYTES)?;
+    check_length(bytes, table)?;
+    let Some((segments, _)) = usize::try_from(start)
+        .ok()
+        .and_then(|start| bytes.get(start..))
+        .and_then(|rest| pod::slice_from_bytes::<Segment>(rest, usize::from(count)).ok())
+    else {
+        return refuse("program headers cannot be read");
+    };
+    check_length(bytes, bytes_needed(header, segments)?)?;
+    Ok(Segments {
+        offset: start,
+        all: segments,
+    })
+}
+
+fn read(bytes: &[u8]) -> Result<&FileHeader, Refusal> {
+    let magic = bytes.get(..ELFMAG.len()).unwrap_or(bytes);
+    if magic.is_empty() || !ELFMAG.starts_with(magic) {
+        return refuse(format!("not a shared object: {}", kind::name(bytes)));
+    }
+    // The first sixteen bytes mean the same in every class and byte order.
+    let class = bytes.get(4).copied();
+    if class == Some(ELFCLASS32.0) {
+        return refuse("a 32-bit object, this process is 64-bit");
+    }
+    check_length(bytes, HEADER_BYTES)?;
+    if class != Some(ELFCLASS64.0) {
+        return refuse(format!(
+            "ELF class {}, expected {}",
+            class.unwrap_or(0),
+            ELFCLASS64.0
+        ));
+    }
+    match pod::from_bytes::<FileHeader>(bytes) {
+        Ok((header, _)) => Ok(header),
+        Err(()) => refuse("the file header cannot be read"),
+    }
+}
+
+fn check_machine(header: &FileHeader, process: Process) -> Result<(), Refusal> {
+    let (ours, word) = if cfg!(target_endian = "little") {
+        (ELFDATA2LSB, "little")
+    } else {
+        (ELFDATA2MSB, "big")
+    };
+    let data = header.e_ident.data;
+    if data != ours {
+        return refuse(match data {
+            ELFDATA2LSB => format!("a little-endian object, this process is {word}-endian"),
+            ELFDATA2MSB => format!("a big-endian object, this process is {word}-endian"),
+            other => format!("ELF byte order {}, expected {}", other.0, ours.0),
+        });
+    }
+    let machine = header.e_machine.get(E);
+    if process.machine != EM_NONE && machine != process.machine {
+        let (theirs, ours) = (machine_name(machine), machine_name(process.machine));
+        return refuse(format!("for {theirs}, this process is {ours}"));
+    }
+    Ok(())
+}
+
+fn check_type(header: &FileHeader) -> Result<(), Refusal> {
+    match header.e_type.get(E) {
+        ET_DYN => Ok(()),
+        ET_REL => refuse("an object file, not yet linked to a shared object"),
+        ET_EXEC => refuse("an executable, expected a shared object"),
+        ET_CORE => refuse("a core dump, expected a shared object"),
+        FileType(other) => refuse(format!(
+            "ELF file type {other:#x}, expected a shared object"
+        )),
+    }
+}
+
+fn check_version(header: &FileHeader) -> Result<(), Refusal> {
+    let ident = header.e_ident.version;
+    if ident != EV_CURRENT {
+        return refuse(format!("ELF version {}, expected 1", ident.0));
+    }
+    let version = header.e_version.get(E);
+    if version != u32::from(EV_CURRENT.0) {
+        return refuse(format!("ELF version {version}, expected 1"));
+    }
+    let system = header.e_ident.os_abi;
+    if system != ELFOSABI_NONE && system != ELFOSABI_GNU {
+        return refuse(format!(
+            "for another system (OS ABI {}), expected 0 or 3",
+            system.0
+        ));
+    }
+    Ok(())
+}
+
+/// The end of the last byte that must be there. The section headers, which no loader reads, stand last
+/// in nearly every file: a file without them was cut short, even if all that is loaded arrived.
+fn bytes_needed(header: &FileHeader, segments: &[Segment]) -> Result<u64, Refusal> {
+    let mut needed = 0;
+    for segment in segments
+        .iter()
+        .filter(|segment| segment.p_type.get(E) == PT_LOAD)
+    {
+        let length = segment.p_filesz.get(E);
+        // Zeros only: its offset means nothing.
+        if length != 0 {
+            needed = needed.max(end_of(segment.p_offset.get(E), length)?);
+        }
+    }
+    let sections = u64::from(header.e_shnum.get(E));
+    if sections != 0 && u64::from(header.e_shentsize.get(E)) == SECTION_BYTES {
+        needed = needed.max(end_of(header.e_shoff.get(E), sections * SECTION_BYTES)?);
+    }
+    Ok(needed)
+}
+
+fn check_length(bytes: &[u8], needed: u64) -> Result<(), Refusal> {
+    let length = bytes.len();
+    if u64::try_from(length).is_ok_and(|length| length < needed) {
+        return refuse(format!("truncated: needs {needed} bytes, has {length}"));
+    }
+    Ok(())
+}
+
+fn end_of(offset: u64, length: u64) -> Result<u64, Refusal> {
+    match offset.checked_add(length) {
+        Some(end) => Ok(end),
+        None => refuse(format!(
+            "{length:#x} bytes at offset {offset:#x} are beyond any file"
+        )),
+    }
+}
+
+fn machine_name(machine: Machine) -> String {
+    match machine {
+        EM_X86_64 => "x86-64".into(),
+        EM_386 => "x86 (32-bit)".into(),
+        EM_AARCH64 => "aarch64".into(),
+        EM_ARM => "arm (32-bit)".into(),
+        EM_RISCV => "riscv".into(),
+        EM_PPC => "powerpc".into(),
+        EM_PPC64 => "powerpc64".into(),
+        EM_S390 => "s390x".into(),
+        EM_LOONGARCH => "loongarch".into(),
+        EM_MIPS => "mips".into(),
+        EM_SPARCV9 => "sparc64".into(),
+        Machine(other) => format!("machine {other:#x}"),
+    }
+}

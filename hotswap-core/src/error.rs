@@ -1,0 +1,165 @@
+//! Why a candidate was refused.
+//!
+//! An [`Error`] owns all its text: it is made while the image that it speaks of is still mapped, and read
+//! long after that image has left. It holds no pointer into any image.
+
+use std::{
+    error,
+    fmt::{self, Display},
+    path::{Path, PathBuf},
+};
+
+/// Why a candidate was refused: at which [`Stage`], which path, and what was wrong.
+///
+/// [`Display`] is one line without a full stop, for example
+/// `cannot load "plugin.so": open: no such file or directory`. [`reason`](Self::reason) is the same
+/// without the path. Where there is more to say, such as the whole report of a layout check,
+/// [`source`](error::Error::source) has it.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    stage: Stage,
+    path: PathBuf,
+    message: String,
+    source: Option<Box<dyn error::Error + Send + Sync>>,
+}
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How far a candidate came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Finding and opening the file.
+    Open,
+    /// Making the private copy whose bytes are inspected and loaded.
+    Copy,
+    /// Reading the copy's structure, before anything of it can run.
+    Inspect,
+    /// Mapping, linking and initialising it: `dlopen`.
+    Link,
+    /// Recognising an abi_stable root module in it.
+    Header,
+    /// Comparing the version of its interface with the host's.
+    Version,
+    /// Comparing the layout of every type of its interface with the host's.
+    Layout,
+    /// Asking it for its root module.
+    Root,
+    /// What the host itself needs to go on, such as a thread.
+    Host,
+}
+
+impl Error {
+    pub(crate) fn new(stage: Stage, path: &Path, message: impl Display) -> Self {
+        Self(Box::new(Inner {
+            stage,
+            path: path.to_owned(),
+            message: one_line(&message.to_string()),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn because(
+        mut self,
+        source: impl Into<Box<dyn error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// How far the candidate came.
+    pub fn stage(&self) -> Stage {
+        self.0.stage
+    }
+
+    /// The path as it was given.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The stage and what was wrong there, in one line, without the path.
+    pub fn reason(&self) -> String {
+        format!("{}: {}", self.0.stage, self.0.message)
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            stage,
+            path,
+            message,
+            source: _,
+        } = &*self.0;
+        write!(f, "cannot load {path:?}: {stage}: {message}")
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Copy => "copy",
+            Self::Inspect => "inspect",
+            Self::Link => "link",
+            Self::Header => "header",
+            Self::Version => "version",
+            Self::Layout => "layout",
+            Self::Root => "root module",
+            Self::Host => "host",
+        })
+    }
+}
+
+/// Text from elsewhere (the dynamic linker, abi_stable, the plugin) as one line that a terminal shows
+/// as it is.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words
+        .join(" ")
+        .chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_stays_on_one_line() {
+        let error = Error::new(
+            Stage::Root,
+            Path::new("a\nb.so"),
+            "first\n  second\u{1b}[31m",
+        );
+        assert_eq!(
+            error.to_string(),
+            r#"cannot load "a\nb.so": root module: first second\u{1b}[31m"#
+        );
+        assert_eq!(error.reason(), r"root module: first second\u{1b}[31m");
+    }
+
+    #[test]
+    fn an_error_can_go_anywhere() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+}

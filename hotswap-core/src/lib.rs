@@ -1,0 +1,100 @@
+//! Replace part of a running process's own compiled code.
+//!
+//! A [`Hotswap`] holds a plugin: a `cdylib` that exports an [`abi_stable`] root module.
+//! Any number of threads call it, at little more than the price of a function pointer. [`swap`](Hotswap::swap)
+//! loads a candidate, checks it, and publishes it with one atomic store; a candidate that cannot be used
+//! changes nothing. The generation before drains, is unloaded, and is looked for: it ends as *unloaded* or
+//! as *pinned*, with a reason.
+//!
+//! ```no_run
+//! use hotswap_core::{Hotswap, Policy, Trust};
+//! use hotswap_types::PluginRef;
+//!
+//! // SAFETY: we build these plugins ourselves, and nobody else can write to that folder.
+//! let trust = unsafe { Trust::vouch(Policy::default()) };
+//! let plugin: Hotswap<PluginRef> = Hotswap::load("./plugins/libplugin.so", &trust)?;
+//!
+//! let generation = plugin.with(|it| it.number());
+//! let swapped = plugin.swap("./plugins/libplugin.so")?;
+//! assert_eq!((generation, swapped.generation), (1, 2));
+//! # Ok::<(), hotswap_core::Error>(())
+//! ```
+//!
+//! # The road of a candidate
+//!
+//! ```text
+//! path ─► Staged ─► Image ─► root module ─► published generation ─► retired ─► unloaded
+//!         private   dlopen   header,        with(), lease()         drained    or pinned
+//!         copy,              version and
+//!         inspected          layout checked
+//! ```
+//!
+//! All that may fail comes before *published*, and leaves no trace when it does. Nothing after it can
+//! fail the swap.
+//!
+//! # What it does not do
+//!
+//! It is not a sandbox: see [`Trust::vouch`]. It runs on Linux with glibc; that is where it is tested.
+
+#![deny(unsafe_code)]
+
+// From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
+
+// Why a candidate was refused.
+mod error;
+
+// The one `unsafe` statement of a host.
+#[expect(unsafe_code, reason = "states what a host promises")]
+mod trust;
+
+// std's atomics, or the model checker's.
+mod sync;
+
+// Who reads: publish, read, lease, retire, drain. Knows no files.
+#[expect(
+    unsafe_code,
+    reason = "lends out values that other threads may be retiring"
+)]
+mod cell;
+
+// What is loaded, from here on: is this a file that the dynamic linker can be given?
+mod elf;
+
+// From a path to a private, inspected copy.
+mod stage;
+
+// The dynamic linker.
+#[expect(
+    unsafe_code,
+    clippy::disallowed_methods,
+    reason = "talks to the dynamic linker"
+)]
+mod image;
+
+// From an image to a checked root module.
+#[expect(unsafe_code, reason = "takes an address in an image for a root module")]
+mod module;
+
+// Which values may leave a call.
+#[expect(unsafe_code, reason = "states which values lead into no image")]
+mod owned;
+
+// Events, and the list of generations.
+mod history;
+
+// Both columns together.
+mod swap;
+
+pub use crate::{
+    error::{Error, Result, Stage},
+    history::{Event, GenerationInfo, Holder, Phases, State},
+    image::PinReason,
+    owned::{AssertHostOwned, HostOwned},
+    swap::{Bound, Generation, Hotswap, Lease, Settings, Swapped},
+    trust::{Policy, Trust},
+};
+
+/// README's example is compiled like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

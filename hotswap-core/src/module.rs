@@ -1,0 +1,115 @@
+//! From an image to its root module, checked.
+//!
+//! abi_stable describes every type of an interface by a layout that the plugin carries with it, and
+//! compares it with the host's. Its own loaders are made for libraries that never leave: they keep the
+//! module, the library and pointers into the plugin's layouts in process-wide tables, and after a
+//! `dlclose` the third load can crash (abi_stable 0.11.3, 2026-11: always, when two layouts alternate).
+//! So the same steps are taken here one by one, with tables that live as long as the check:
+//! header, version, layout, root module.
+//!
+//! All text is made while the image is still mapped, for it is made of the plugin's strings.
+
+mod difference;
+
+use std::{ffi::CStr, mem, path::Path};
+
+use abi_stable::{
+    abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
+    library::{
+        AbiHeader, AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME,
+        ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModule, RootModuleError,
+    },
+    sabi_types::VersionNumber,
+};
+
+use crate::{
+    elf::Export,
+    error::{Error, Result, Stage},
+    image::Image,
+};
+
+/// What a file must define to hold a root module. Of the header only its first field is sure to be there:
+/// whether the rest is, that field says.
+pub(crate) const EXPORT: Export<'static> = Export::Static {
+    name: ROOT_MODULE_LOADER_NAME,
+    size_min: size_of::<AbiHeader>() as u64,
+};
+
+/// Checks the image's root module against `M`, and returns it.
+///
+/// The module points into the image: it must not be used after the image is closed.
+pub(crate) fn check<M: RootModule>(image: &Image) -> Result<M> {
+    let path = &*image.origin().given;
+    let header = header(image, path)?;
+    check_version::<M>(header, path)?;
+    check_layout::<M>(header, path)?;
+    // SAFETY: the layout of the module is that of `M`, or one that `M` is a prefix of: just checked.
+    let module = unsafe { header.unchecked_layout::<M>() };
+    module.map_err(|error| Error::new(Stage::Root, path, describe_root_error(error)))
+}
+
+fn header(image: &Image, path: &Path) -> Result<&'static LibHeader> {
+    let refuse = |message: String| Error::new(Stage::Header, path, message);
+    let name = CStr::from_bytes_with_nul(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes())
+        .expect("abi_stable ends it with a NUL");
+    let address = image
+        .symbol(name)
+        .ok_or_else(|| refuse("it exports no abi_stable root module".to_owned()))?;
+    // SAFETY: the export under this name is abi_stable's header (`Trust::vouch`), and an `AbiHeaderRef`
+    // is a transparent pointer to one. What can be recognised as something else is, by `upgrade`.
+    let header =
+        unsafe { mem::transmute::<*const (), AbiHeaderRef>(address.as_ptr().cast_const().cast()) };
+    header.upgrade().map_err(|error| {
+        refuse(match error {
+            LibraryError::InvalidAbiHeader(found)
+                if found.magic_string == AbiHeader::VALUE.magic_string =>
+            {
+                let (major, minor) = (found.abi_major, found.abi_minor);
+                let expected = abi_stable::ABI_STABLE_VERSION;
+                format!("another version of abi_stable: expected {expected}, found {major}.{minor}")
+            }
+            LibraryError::InvalidAbiHeader(_) => {
+                "its root module is not an abi_stable one".to_owned()
+            }
+            other => other.to_string(),
+        })
+    })
+}
+
+/// abi_stable's rule: the same major version; below 1.0 also a minor version not older than the host's.
+fn check_version<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
+    let refuse = |message: String| Error::new(Stage::Version, path, message);
+    let parse = |strings| VersionNumber::new(strings).map_err(|error| refuse(error.to_string()));
+    let (host, plugin) = (parse(M::VERSION_STRINGS)?, parse(header.version_strings())?);
+    if host.major == plugin.major && (host.major > 0 || host.minor <= plugin.minor) {
+        return Ok(());
+    }
+    let accepted = match host.major {
+        0 => format!("0.{} or a later 0.x", host.minor),
+        major => format!("{major}.x"),
+    };
+    Err(refuse(format!(
+        "the interface {}: expected {accepted}, found {plugin}",
+        M::NAME
+    )))
+}
+
+fn check_layout<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
+    let refuse = |message: &str| Error::new(Stage::Layout, path, message);
+    let Some(found) = header.layout() else {
+        return Err(refuse(
+            "it carries no description of its types, so that they cannot be checked",
+        ));
+    };
+    // Tables for this one check. The process-wide ones would keep pointers into the plugin.
+    let tables = CheckingGlobals::new();
+    check_layout_compatibility_with_globals(M::LAYOUT, found, &tables)
+        .map_err(|errors| refuse(&difference::summary(&errors)).because(errors.to_string()))
+}
+
+fn describe_root_error(error: RootModuleError) -> String {
+    match error {
+        RootModuleError::Returned(error) => format!("its constructor failed: {error}"),
+        RootModuleError::Unwound => "its constructor panicked".to_owned(),
+    }
+}

@@ -1,0 +1,149 @@
+//! What differs between two layouts, in one line.
+//!
+//! abi_stable's own report of one difference has 200 to 300 lines, and the useful part is in none of them
+//! alone. Here: which field, what the host expects there, what the plugin has.
+
+use abi_stable::{
+    abi_stability::abi_checking::{
+        AbiInstability, AbiInstabilityError, AbiInstabilityErrors, ExpectedFound,
+    },
+    type_layout::{TLData, TLFieldOrFunction, TypeLayout},
+};
+
+/// Differences of other kinds are printed as abi_stable debugs them, up to this length.
+const LENGTH_MAX: usize = 300;
+
+/// The first difference, and how many more there are.
+pub(super) fn summary(errors: &AbiInstabilityErrors) -> String {
+    let mut places = errors.errors.iter().filter(|error| !error.errs.is_empty());
+    let Some(first) = places.next() else {
+        return "the types differ".to_owned();
+    };
+    let text = format!("{}{}", place(first), difference(errors, first));
+    match places.count() {
+        0 => text,
+        more => format!("{text} (and {more} more places)"),
+    }
+}
+
+/// The field, named from the root module down: `` field `a.b`:  ``, or nothing for the root module.
+fn place(error: &AbiInstabilityError) -> String {
+    let names: Vec<&str> = error
+        .stack_trace
+        .iter()
+        .map_while(field_name)
+        .filter(|name| *name != "0")
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("field `{}`: ", names.join("."))
+    }
+}
+
+/// What is behind a pointer or a newtype is called `0`; that is no name to a reader.
+fn field_name(step: &ExpectedFound<TLFieldOrFunction>) -> Option<&'static str> {
+    match &step.expected {
+        TLFieldOrFunction::Field(field) => Some(field.name()),
+        TLFieldOrFunction::Function(_) => None,
+    }
+}
+
+fn difference(errors: &AbiInstabilityErrors, error: &AbiInstabilityError) -> String {
+    let innermost = error.stack_trace.last();
+    let function = error
+        .stack_trace
+        .iter()
+        .find_map(|step| match (&step.expected, &step.found) {
+            (TLFieldOrFunction::Function(expected), TLFieldOrFunction::Function(found)) => {
+                Some(both(
+                    signature(&expected.to_string()),
+                    signature(&found.to_string()),
+                ))
+            }
+            _ => None,
+        });
+    let (expected, found) = match innermost.map(|step| (&step.expected, &step.found)) {
+        Some((TLFieldOrFunction::Field(expected), TLFieldOrFunction::Field(found))) => {
+            (expected.layout(), found.layout())
+        }
+        _ => (errors.interface, errors.implementation),
+    };
+    function
+        .or_else(|| fields(expected, found))
+        .unwrap_or_else(|| of_kind(&error.errs[0]))
+}
+
+/// Fields that are missing, or stand in another order.
+fn fields(expected: &TypeLayout, found: &TypeLayout) -> Option<String> {
+    let (host, plugin) = (field_names(expected), field_names(found));
+    if let Some(missing) = host.iter().find(|name| !plugin.contains(name)) {
+        let of = expected.name();
+        return Some(format!(
+            "`{of}` lacks the field `{missing}`: {}",
+            both(list(&host), list(&plugin))
+        ));
+    }
+    let moved = host
+        .iter()
+        .zip(&plugin)
+        .any(|(host, plugin)| host != plugin);
+    let of = expected.name();
+    moved.then(|| {
+        format!(
+            "the fields of `{of}` are ordered differently: {}",
+            both(list(&host), list(&plugin))
+        )
+    })
+}
+
+fn field_names(layout: &TypeLayout) -> Vec<&'static str> {
+    match layout.data() {
+        TLData::Struct { fields } | TLData::Union { fields } => {
+            fields.iter().map(|it| it.name()).collect()
+        }
+        TLData::PrefixType(prefix) => prefix.fields.iter().map(|it| it.name()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn of_kind(error: &AbiInstability) -> String {
+    match error {
+        AbiInstability::Name(types) => both(types.expected, types.found),
+        AbiInstability::Package(packages) => {
+            format!(
+                "from another package: {}",
+                both(packages.expected, packages.found)
+            )
+        }
+        AbiInstability::PackageVersion(versions) => {
+            format!(
+                "from another version of its package: {}",
+                both(versions.expected, versions.found)
+            )
+        }
+        AbiInstability::Size(bytes) => {
+            format!("size in bytes: {}", both(bytes.expected, bytes.found))
+        }
+        AbiInstability::Alignment(bytes) => {
+            format!("alignment in bytes: {}", both(bytes.expected, bytes.found))
+        }
+        other => {
+            let text = format!("{other:?}");
+            text[..text.floor_char_boundary(LENGTH_MAX)].to_owned()
+        }
+    }
+}
+
+fn both(expected: impl std::fmt::Display, found: impl std::fmt::Display) -> String {
+    format!("expected {expected}, found {found}")
+}
+
+/// Parameters without a name are printed with a comma for one.
+fn signature(text: &str) -> String {
+    text.replace(",: ", "")
+}
+
+fn list(names: &[&str]) -> String {
+    format!("`{}`", names.join("`, `"))
+}

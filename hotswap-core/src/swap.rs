@@ -1,0 +1,435 @@
+//! [`Hotswap`]: the whole road of a candidate, and the only file that knows both who reads and what is
+//! loaded.
+//!
+//! Everything that may fail is done before *publish*, which is one atomic store; nothing after it can
+//! fail. What follows for the generation before (draining, unloading, looking) is the reaper's.
+
+mod reaper;
+
+use std::{
+    fmt,
+    ops::Deref,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use abi_stable::library::RootModule;
+use crossbeam_channel::Receiver;
+
+use self::reaper::Reaper;
+use crate::{
+    cell::{self, Cell},
+    error::Result,
+    history::{Event, GenerationInfo, History, Phases, State},
+    image::{Image, Pinned},
+    module,
+    owned::HostOwned,
+    stage::Staged,
+    trust::Trust,
+};
+
+/// A swap point: a plugin that is called by any number of threads, and replaced while it is.
+///
+/// Share it by reference or in an [`Arc`]. Dropping it retires the live generation and waits for nobody:
+/// leases that are still out keep their generations mapped until they are dropped.
+/// [`shutdown`](Self::shutdown) does wait.
+pub struct Hotswap<M: RootModule + Send + Sync> {
+    cell: Cell<Generation<M>>,
+    trust: Trust,
+    history: Arc<History>,
+    /// Swaps are serialised. Who calls the plugin never takes this.
+    swapping: Mutex<()>,
+    /// There until the swap point is shut down or dropped.
+    reaper: Option<Reaper<M>>,
+}
+
+/// One published plugin. It dereferences to its root module.
+///
+/// [`with`](Hotswap::with) lends it to a closure, so that it cannot outlive the call.
+pub struct Generation<M> {
+    number: u64,
+    module: M,
+    image: Image,
+}
+
+/// The right to use one generation for as long as one likes: across swaps, threads and `.await`s.
+///
+/// Costs a counter to take, clone and drop; calls through it cost nothing beyond the call. The
+/// generation stays mapped, and is reported as held, until its last lease is dropped.
+pub struct Lease<M>(cell::Lease<Generation<M>>);
+
+/// A value of a plugin together with the lease that keeps its code mapped.
+pub struct Bound<M, T> {
+    // Fields are dropped in this order: the value while its code is still there.
+    value: T,
+    lease: Lease<M>,
+}
+
+/// What a swap did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swapped {
+    /// The generation that is live now.
+    pub generation: u64,
+    /// The one that was before, and is draining now.
+    pub retired: u64,
+    /// How long it took.
+    pub phases: Phases,
+}
+
+/// How a swap point behaves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// After this time a retired generation that is still in use is reported as held. Nothing is ever
+    /// ended or unmapped because of it. 5 s unless set.
+    pub drain_deadline: Duration,
+    /// How many generations that have ended stay in the list. 64 unless set.
+    pub ended_generations_max: usize,
+    /// How many events are kept for a listener that does not come. 1,024 unless set.
+    pub events_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            drain_deadline: Duration::from_secs(5),
+            ended_generations_max: 64,
+            events_max: 1024,
+        }
+    }
+}
+
+impl<M: RootModule + Send + Sync> Hotswap<M> {
+    /// Loads the plugin at `path` as generation 1, with the default [`Settings`].
+    ///
+    /// Costs what [`swap`](Self::swap) costs, and a thread that lives as long as the swap point.
+    ///
+    /// # Errors
+    ///
+    /// The candidate was refused, or the thread could not be started; nothing is left behind.
+    pub fn load(path: impl AsRef<Path>, trust: &Trust) -> Result<Self> {
+        Self::load_with(path, trust, Settings::default())
+    }
+
+    /// Like [`load`](Self::load), with settings of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings) -> Result<Self> {
+        let path = path.as_ref();
+        let history = Arc::new(History::new(
+            settings.ended_generations_max,
+            settings.events_max,
+        ));
+        let reaper = Reaper::start(path, Arc::clone(&history), settings.drain_deadline)?;
+        let (candidate, phases) = Candidate::prepare(path, trust, &reaper)?;
+
+        let number = history.next_number();
+        let origin = candidate.image.origin().clone();
+        let cell = Cell::new(candidate.numbered(number));
+        history.published(number, &origin, phases);
+        Ok(Self {
+            cell,
+            trust: trust.clone(),
+            history,
+            swapping: Mutex::new(()),
+            reaper: Some(reaper),
+        })
+    }
+
+    /// Calls `f` with the live generation.
+    ///
+    /// All that `f` does with it is done on one generation. A `with` inside a `with` on the same swap
+    /// point and thread reaches the outer one's generation, also when a swap came in between.
+    ///
+    /// Costs little more than an indirect call. Waits for nobody, and no swap waits for it; the
+    /// generation is not unmapped before `f` has returned. Works in destructors of thread-locals too; the
+    /// first call of a thread costs some allocations and a look at what other threads left. Not for
+    /// signal handlers.
+    ///
+    /// # Panics
+    ///
+    /// When `f` does.
+    ///
+    /// # Examples
+    ///
+    /// What `f` returns must belong to the host ([`HostOwned`]):
+    ///
+    /// ```no_run
+    /// # use hotswap_core::{Hotswap, Policy, Trust};
+    /// # use hotswap_fixtures::FixtureRef;
+    /// # let trust = unsafe { Trust::vouch(Policy::default()) };
+    /// let plugin: Hotswap<FixtureRef> = Hotswap::load("./libplugin.so", &trust)?;
+    /// let (build, generation) = plugin.with(|it| (it.build_a()(), it.number()));
+    /// # Ok::<(), hotswap_core::Error>(())
+    /// ```
+    ///
+    /// ```compile_fail,E0277
+    /// # use hotswap_core::{Hotswap, Policy, Trust};
+    /// # use hotswap_fixtures::FixtureRef;
+    /// # let trust = unsafe { Trust::vouch(Policy::default()) };
+    /// let plugin: Hotswap<FixtureRef> = Hotswap::load("./libplugin.so", &trust)?;
+    /// let function = plugin.with(|it| it.build_a());
+    /// # Ok::<(), hotswap_core::Error>(())
+    /// ```
+    #[inline]
+    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&Generation<M>) -> R) -> R {
+        self.cell.with(f)
+    }
+
+    /// Leases the live generation, also inside a [`with`](Self::with) that is on an older one.
+    ///
+    /// Waits for nobody.
+    pub fn lease(&self) -> Lease<M> {
+        Lease(self.cell.lease())
+    }
+
+    /// Replaces the plugin by the one at `path`, which may be the same path as before.
+    ///
+    /// Returns as soon as new calls reach the new generation. The old one drains, and is unloaded,
+    /// beside it: [`wait`](Self::wait) for that, or listen to [`events`](Self::events). Waits for
+    /// other swaps of the same swap point, for no call and for no lease; it may be called inside
+    /// [`with`](Self::with).
+    ///
+    /// Costs reading and copying the file and one `dlopen`; [`Swapped::phases`] has the times.
+    ///
+    /// # Errors
+    ///
+    /// The candidate was refused. The live generation serves on, as if nothing had happened.
+    pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
+        let reaper = self
+            .reaper
+            .as_ref()
+            .expect("there until the swap point is shut down");
+        let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let (candidate, mut phases) = Candidate::prepare(path.as_ref(), &self.trust, reaper)
+            .inspect_err(|error| self.history.refused(error))?;
+
+        let started = Instant::now();
+        let number = self.history.next_number();
+        let origin = candidate.image.origin().clone();
+        let retired = self.cell.publish(candidate.numbered(number));
+        phases.publish = started.elapsed();
+
+        self.history.published(number, &origin, phases);
+        reaper.retire(number - 1, retired);
+        Ok(Swapped {
+            generation: number,
+            retired: number - 1,
+            phases,
+        })
+    }
+
+    /// The generations, oldest first: the live one, those that have not left yet, and the last of those
+    /// that have (see [`Settings`]).
+    pub fn generations(&self) -> Vec<GenerationInfo> {
+        self.history.generations()
+    }
+
+    /// What happens from the first generation on. All receivers share one queue: each event goes to one
+    /// of them.
+    pub fn events(&self) -> Receiver<Event> {
+        self.history.events()
+    }
+
+    /// Waits until generation `number` has left the address space or is found to be pinned, at most
+    /// `timeout`, and gives its state then. `None`: the list does not have it (any more).
+    ///
+    /// Must not be called inside [`with`](Self::with) for the generation that one is in: it would wait
+    /// for itself, until `timeout`.
+    pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
+        self.history.wait(number, Instant::now() + timeout)
+    }
+
+    /// Retires the live generation and waits until all have left, at most `timeout`. Gives those that
+    /// are still mapped then: held by leases, or pinned.
+    ///
+    /// Generations that are still held go on draining, and are unloaded when their leases are dropped.
+    pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {
+        let deadline = Instant::now() + timeout;
+        let reaper = self.retire_live();
+        let mapped = self.history.wait_for_all(deadline);
+        if let Some(reaper) = reaper
+            && mapped.iter().all(|generation| generation.state.has_ended())
+        {
+            reaper.join();
+        }
+        mapped
+    }
+
+    /// Hands the live generation to the reaper, which ends when all have left. Once.
+    fn retire_live(&mut self) -> Option<reaper::Ending> {
+        let reaper = self.reaper.take()?;
+        let live = self.history.next_number() - 1;
+        self.history.draining(live, Vec::new());
+        reaper.retire(live, self.cell.close());
+        Some(reaper.end())
+    }
+}
+
+impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
+    fn drop(&mut self) {
+        self.retire_live();
+    }
+}
+
+impl<M> Generation<M> {
+    /// Its number: counted from 1 in the order of publishing, never used twice.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The path as it was given.
+    pub fn path(&self) -> &Path {
+        &self.image.origin().given
+    }
+}
+
+impl<M> Deref for Generation<M> {
+    type Target = M;
+
+    #[inline]
+    fn deref(&self) -> &M {
+        &self.module
+    }
+}
+
+impl<M> Lease<M> {
+    /// Calls `f` with the leased generation.
+    #[inline]
+    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&Generation<M>) -> R) -> R {
+        f(&self.0)
+    }
+
+    /// Keeps a value of the plugin, with this lease, for as long as one likes.
+    ///
+    /// ```no_run
+    /// # use hotswap_core::{Hotswap, Policy, Trust};
+    /// # use hotswap_fixtures::FixtureRef;
+    /// # let trust = unsafe { Trust::vouch(Policy::default()) };
+    /// let plugin: Hotswap<FixtureRef> = Hotswap::load("./libplugin.so", &trust)?;
+    /// let function = plugin.lease().bind(|it| it.build_a());
+    /// plugin.swap("./libplugin.so")?;
+    /// let still_the_old_build = function.with(|call| call());
+    /// # Ok::<(), hotswap_core::Error>(())
+    /// ```
+    pub fn bind<T>(self, f: impl FnOnce(&Generation<M>) -> T) -> Bound<M, T> {
+        Bound {
+            value: f(&self.0),
+            lease: self,
+        }
+    }
+
+    /// The number of the leased generation.
+    pub fn number(&self) -> u64 {
+        self.0.number()
+    }
+}
+
+impl<M> Clone for Lease<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M, T> Bound<M, T> {
+    /// Calls `f` with the value.
+    #[inline]
+    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&T) -> R) -> R {
+        f(&self.value)
+    }
+
+    /// The lease that keeps the value's code mapped.
+    pub fn lease(&self) -> &Lease<M> {
+        &self.lease
+    }
+}
+
+impl<M: RootModule + Send + Sync> fmt::Debug for Hotswap<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hotswap")
+            .field("generations", &self.generations())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Debug for Generation<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation")
+            .field("number", &self.number)
+            .field("path", &self.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Debug for Lease<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lease").field(&*self.0).finish()
+    }
+}
+
+impl<M, T: fmt::Debug> fmt::Debug for Bound<M, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound")
+            .field("value", &self.value)
+            .field("lease", &self.lease)
+            .finish()
+    }
+}
+
+/// A plugin that can be published.
+struct Candidate<M> {
+    module: M,
+    image: Image,
+}
+
+impl<M: RootModule + Send + Sync> Candidate<M> {
+    /// Walks the road up to *publish*. A refused candidate leaves nothing behind.
+    fn prepare(path: &Path, trust: &Trust, reaper: &Reaper<M>) -> Result<(Self, Phases)> {
+        let (staged, took) = Staged::prepare(path, module::EXPORT, trust)?;
+
+        let started = Instant::now();
+        let image = Image::open(staged)?;
+        let link = started.elapsed();
+
+        let started = Instant::now();
+        match module::check(&image) {
+            Ok(module) => {
+                let check = started.elapsed();
+                let phases = Phases {
+                    copy: took.copy,
+                    inspect: took.inspect,
+                    link,
+                    check,
+                    ..Phases::default()
+                };
+                Ok((Self { module, image }, phases))
+            }
+            Err(error) => {
+                if let Err(pinned) = image.close() {
+                    reaper.watch(pinned);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn numbered(self, number: u64) -> Generation<M> {
+        Generation {
+            number,
+            module: self.module,
+            image: self.image,
+        }
+    }
+}
+
+impl<M> Generation<M> {
+    /// Owning a generation means that it is drained: it was in the cell, and the cell gives it up when
+    /// nobody can use it.
+    fn close(self) -> Result<(), Box<Pinned>> {
+        self.image.close()
+    }
+}

@@ -1,0 +1,106 @@
+//! The plugins of the tests, built once, and loaded.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+    time::Duration,
+};
+
+use hotswap_core::{Error, Event, Hotswap, Policy, Settings, State, Trust};
+use hotswap_fixtures::FixtureRef;
+
+/// Long enough for anything that must happen, on any machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+pub(crate) type Plugin = Hotswap<FixtureRef>;
+
+/// The path of a plugin of `tests/fixtures/examples`.
+pub(crate) fn plugin(name: &str) -> PathBuf {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(build);
+    FOLDER.join(format!("lib{name}.so"))
+}
+
+fn build() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("cargo makes it `target/tmp`");
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "hotswap-fixtures",
+            "--examples",
+            "--target-dir",
+        ])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("CARGO_BUILD_TARGET")
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the fixtures do not build");
+    target.join("debug/examples")
+}
+
+pub(crate) fn trust() -> Trust {
+    // SAFETY: the files are our own fixtures, and files that are refused.
+    unsafe { Trust::vouch(Policy::default()) }
+}
+
+pub(crate) fn load(name: &str) -> Plugin {
+    load_with(name, |_| {})
+}
+
+pub(crate) fn load_with(name: &str, change: impl FnOnce(&mut Settings)) -> Plugin {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    Hotswap::load_with(plugin(name), &trust(), settings).expect("a good plugin")
+}
+
+/// The build that the live generation says it is, by both its exports.
+pub(crate) fn build_of(plugin: &Plugin) -> u64 {
+    let (a, b) = plugin.with(|it| (it.build_a()(), it.build_b()()));
+    assert_eq!(a, b);
+    a
+}
+
+/// Waits until a generation has left, and insists that it has.
+#[track_caller]
+pub(crate) fn unloaded(plugin: &Plugin, generation: u64) {
+    assert_eq!(
+        plugin.wait(generation, SOON),
+        Some(State::Unloaded),
+        "generation {generation}"
+    );
+}
+
+/// Swaps `name` in, which must be refused and change nothing; gives the error and its one line.
+#[track_caller]
+pub(crate) fn refused(plugin: &Plugin, path: impl AsRef<Path>) -> (Error, String) {
+    let before = build_of(plugin);
+    let generations = plugin.generations().len();
+    let error = plugin.swap(&path).expect_err("a bad candidate");
+    assert_eq!(error.path(), path.as_ref());
+    assert_eq!(build_of(plugin), before, "the running generation serves on");
+    assert_eq!(
+        plugin.generations().len(),
+        generations,
+        "it takes no number"
+    );
+    let event = plugin.events().try_iter().last().expect("an event for it");
+    let Event::Refused {
+        stage,
+        reason,
+        live,
+        ..
+    } = event
+    else {
+        panic!("not {event:?}")
+    };
+    assert_eq!(reason, error.reason());
+    assert_eq!(stage, error.stage());
+    assert!(live.is_some());
+    assert!(!reason.contains('\n'), "one line: {reason}");
+    (error, reason)
+}

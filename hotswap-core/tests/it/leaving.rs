@@ -1,0 +1,172 @@
+//! What is left when a generation, or the whole swap point, has gone.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use hotswap_core::{Event, PinReason, State};
+
+use crate::{
+    fixtures::{SOON, build_of, load, plugin, unloaded},
+    process::{alone, images, open_descriptors, threads},
+};
+
+#[test]
+fn dropping_while_leases_are_out_is_safe_and_does_not_wait() {
+    alone(
+        "leaving::dropping_while_leases_are_out_is_safe_and_does_not_wait",
+        || {
+            let it = load("build_1");
+            let events = it.events();
+            let lease = it.lease();
+            it.swap(plugin("build_2")).unwrap();
+            let second = it.lease();
+            drop(it);
+            assert_eq!(
+                (
+                    lease.with(|it| it.build_a()()),
+                    second.with(|it| it.build_b()())
+                ),
+                (1, 2)
+            );
+            assert_eq!(images().len(), 2);
+            drop((lease, second));
+            // The last sender of events is gone when the reaper is.
+            let left = events
+                .iter()
+                .filter(|event| matches!(event, Event::Unloaded { .. }))
+                .count();
+            assert_eq!((left, images().len()), (2, 0));
+        },
+    );
+}
+
+#[test]
+fn shutdown_waits_and_leaves_nothing() {
+    alone("leaving::shutdown_waits_and_leaves_nothing", || {
+        let before = (open_descriptors(), threads());
+        let it = load("build_1");
+        for _ in 0..3 {
+            it.swap(plugin("build_2")).unwrap();
+            it.swap(plugin("changed_type")).unwrap_err();
+            it.swap(plugin("failing_constructor")).unwrap_err();
+            build_of(&it);
+        }
+        let lease = it.lease();
+        let releaser = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            drop(lease);
+        });
+        let mapped = it.shutdown(SOON);
+        assert!(mapped.is_empty(), "{mapped:?}");
+        releaser.join().unwrap();
+        assert_eq!(images(), []);
+        assert_eq!((open_descriptors(), threads()), before);
+    });
+}
+
+#[test]
+fn shutdown_says_what_is_still_held() {
+    let it = load("build_1");
+    let events = it.events();
+    let lease = it.lease();
+    let mapped = it.shutdown(Duration::from_millis(50));
+    assert_eq!(mapped.len(), 1);
+    assert_eq!(
+        mapped[0].to_string(),
+        format!(
+            "generation 1 draining, held by 1 lease: {}",
+            plugin("build_1").display()
+        )
+    );
+    assert_eq!(lease.with(|it| it.build_a()()), 1);
+    drop(lease);
+    let last = events.iter().last().unwrap();
+    assert!(
+        matches!(last, Event::Unloaded { generation: 1, .. }),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn an_image_that_a_thread_keeps_is_reported_as_pinned_and_leaves_after_the_thread() {
+    let it = Arc::new(load("thread_local_with_drop"));
+    let (touched, wait_touched) = mpsc::channel();
+    let (end, wait_end) = mpsc::channel::<()>();
+    let toucher = thread::spawn({
+        let it = Arc::clone(&it);
+        move || {
+            touched
+                .send(it.with(|it| {
+                    it.text()(1)
+                        .into_result()
+                        .map(String::from)
+                        .map_err(String::from)
+                }))
+                .unwrap();
+            wait_end.recv().unwrap();
+        }
+    });
+    assert_eq!(
+        wait_touched.recv().unwrap(),
+        Ok("build 9 says 1".to_owned())
+    );
+    it.swap(plugin("build_1")).unwrap();
+    assert_eq!(
+        it.wait(1, SOON),
+        Some(State::Pinned(PinReason::ThreadLocals))
+    );
+    let events = it.events();
+    let event = events.try_iter().last().unwrap();
+    assert_eq!(
+        event.to_string(),
+        "pinned generation 1: a living thread has yet to run a destructor of one of its thread-locals"
+    );
+    end.send(()).unwrap();
+    toucher.join().unwrap();
+    let event = events.recv_timeout(SOON).unwrap();
+    assert!(
+        matches!(event, Event::Unloaded { generation: 1, .. }),
+        "{event:?}"
+    );
+    unloaded(&it, 1);
+}
+
+#[test]
+fn events_that_nobody_receives_are_counted() {
+    let it = crate::fixtures::load_with("build_1", |settings| settings.events_max = 2);
+    for _ in 0..4 {
+        it.swap("/none.so").unwrap_err();
+    }
+    let events = it.events();
+    assert_eq!(events.try_iter().count(), 2);
+    it.swap("/none.so").unwrap_err();
+    let kept: Vec<_> = events.try_iter().map(|event| event.to_string()).collect();
+    assert_eq!(kept[0], "missed 3 events: nobody received the earlier ones");
+    assert_eq!(
+        kept[1],
+        "refused /none.so: open: no such file; generation 1 stays live"
+    );
+    assert_eq!(kept.len(), 2);
+}
+
+#[test]
+fn the_list_forgets_the_oldest_that_have_left() {
+    let it = crate::fixtures::load_with("build_1", |settings| settings.ended_generations_max = 2);
+    let lease = it.lease();
+    for number in 2..=6 {
+        it.swap(plugin("build_2")).unwrap();
+        if number > 2 {
+            assert!(
+                it.wait(number - 1, SOON)
+                    .is_none_or(|state| state == State::Unloaded)
+            );
+        }
+    }
+    let numbers: Vec<_> = it.generations().iter().map(|it| it.number).collect();
+    assert_eq!(numbers, [1, 4, 5, 6]);
+    assert_eq!(it.wait(2, SOON), None);
+    drop(lease);
+}

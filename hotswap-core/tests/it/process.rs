@@ -1,0 +1,75 @@
+//! What the system knows of this process.
+
+use std::{env, fs, ops::Range, process::Command};
+
+/// Runs `body` in a process of its own, in which no other test runs beside it. `test` is the full name
+/// of the calling test.
+#[track_caller]
+pub(crate) fn alone(test: &str, body: impl FnOnce()) {
+    const ALONE: &str = "HOTSWAP_TEST_ALONE";
+    if env::var_os(ALONE).is_some_and(|name| name == test) {
+        return body();
+    }
+    let output = Command::new(env::current_exe().expect("this test"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ALONE, test)
+        .output()
+        .expect("this test runs again");
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    assert!(
+        out.contains("1 passed"),
+        "`{test}` is not the name of the test:\n{out}"
+    );
+    print!("{out}");
+}
+
+/// Resident memory, in bytes, of what is not shared with a file: the private copies of plugins are
+/// counted by their images, not here.
+pub(crate) fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("a number");
+    let kib: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|it| it.parse().ok())
+        .expect("a number");
+    kib * 1024
+}
+
+/// Where images of plugins are mapped, one range for each image.
+pub(crate) fn images() -> Vec<Range<usize>> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc");
+    let mut images: Vec<(String, Range<usize>)> = Vec::new();
+    for line in maps.lines().filter(|line| line.contains("/memfd:hotswap")) {
+        let mut words = line.split_whitespace();
+        let (start, end) = words
+            .next()
+            .and_then(|range| range.split_once('-'))
+            .expect("a range");
+        let parse = |hex| usize::from_str_radix(hex, 16).expect("an address");
+        let (range, inode) = (
+            parse(start)..parse(end),
+            words.nth(3).expect("an inode").to_owned(),
+        );
+        match images.iter_mut().find(|(known, _)| *known == inode) {
+            Some((_, image)) => image.end = range.end,
+            None => images.push((inode, range)),
+        }
+    }
+    images.into_iter().map(|(_, image)| image).collect()
+}
+
+pub(crate) fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("/proc").count()
+}
+
+pub(crate) fn threads() -> usize {
+    fs::read_dir("/proc/self/task").expect("/proc").count()
+}

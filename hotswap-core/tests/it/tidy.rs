@@ -1,0 +1,91 @@
+//! House rules that the compiler does not know.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A file uses only those above it in the list of `lib.rs`.
+#[test]
+fn files_use_only_files_above_them() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = fs::read_to_string(source.join("lib.rs")).unwrap();
+    let order: Vec<&str> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+        .collect();
+    assert!(order.len() > 5, "{order:?}");
+    let mut uses = 0;
+    for (rank, name) in order.iter().enumerate() {
+        for file in files_of(&source, name) {
+            for (used, place) in used_modules(&file) {
+                let used_rank = order.iter().position(|it| *it == used);
+                let used_rank =
+                    used_rank.unwrap_or_else(|| panic!("{place}: no `{used}` in lib.rs"));
+                assert!(
+                    used_rank <= rank,
+                    "{place}: `{name}` uses `{used}`, which is below it"
+                );
+                uses += usize::from(used_rank < rank);
+            }
+        }
+    }
+    assert!(uses > 10, "the search has found only {uses}");
+}
+
+/// `NAME.rs`, and what is in `NAME/`.
+fn files_of(source: &Path, name: &str) -> Vec<PathBuf> {
+    let mut files = vec![source.join(format!("{name}.rs"))];
+    let mut folders = vec![source.join(name)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .map(Result::unwrap)
+        {
+            let list = if entry.path().is_dir() {
+                &mut folders
+            } else {
+                &mut files
+            };
+            list.push(entry.path());
+        }
+    }
+    files
+}
+
+/// Every `crate::NAME` outside of comments, also in `use crate::{…}`, with its place.
+fn used_modules(file: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(file).unwrap();
+    let code: Vec<&str> = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect();
+    let mut used = Vec::new();
+    for (index, line) in code.iter().enumerate() {
+        let place = format!("{}:{}", file.display(), index + 1);
+        for after in line.split("crate::").skip(1) {
+            let names: Vec<String> = if after.starts_with('{') {
+                let body = code[index + 1..]
+                    .iter()
+                    .take_while(|line| !line.starts_with('}'));
+                let top_level =
+                    body.filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+                top_level
+                    .map(|line| name_of(line.trim_start()))
+                    .filter(|name| !name.is_empty())
+                    .collect()
+            } else {
+                vec![name_of(after)]
+            };
+            used.extend(names.into_iter().map(|name| (name, place.clone())));
+        }
+    }
+    used
+}
+
+fn name_of(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}

@@ -1,0 +1,231 @@
+//! A process whose plugin is replaced while it runs.
+//!
+//! stdout carries what the plugin says, and nothing else; stderr carries what the host says, one event a
+//! line. Everything happens on one thread, in one `select!` over ticks, lines, signals and events; the
+//! threads behind those channels only wait for the system.
+
+mod console;
+mod lines;
+mod signals;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use crossbeam_channel::{Receiver, never, select, tick};
+use hotswap_core::{Event, Hotswap, Policy, Settings, State, Trust};
+use hotswap_types::PluginRef;
+
+use crate::{console::Console, lines::Request};
+
+/// Runs a plugin, and replaces it by any other whose path is typed or pasted.
+///
+/// Each line of standard input is a path, or a command: `:reload`, `:versions`, `:help`, `:quit`.
+#[derive(Parser)]
+#[command(name = "hotswap-demo", version, args_override_self = true)]
+struct Options {
+    /// The plugin to begin with
+    plugin: PathBuf,
+
+    /// The time between two ticks
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = period)]
+    period: Duration,
+
+    /// How long an old plugin may be in use before it is reported; at the end, how long to wait for it
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    drain_deadline: Duration,
+
+    /// Do not read standard input, whose end would end the demo (for a service)
+    #[arg(long)]
+    no_stdin: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let stops = signals::stops().context("signals cannot be handled")?;
+    let lines = if options.no_stdin {
+        never()
+    } else {
+        lines::from_stdin().context("no thread can be started")?
+    };
+    let console = Console::new(!options.no_stdin);
+
+    // SAFETY: whoever runs the demo, and types the paths, vouches for those files: they are plugins for
+    // `hotswap-types`, or something that is refused. What we take out of a call is turned into the
+    // host's own values there.
+    let trust = unsafe { Trust::vouch(Policy::default()) };
+    let mut settings = Settings::default();
+    settings.drain_deadline = options.drain_deadline;
+    let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
+        Ok(plugin) => plugin,
+        Err(error) => {
+            console.say(&with_hint(Event::from(&error)));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+
+    let mut demo = Demo {
+        events: plugin.events(),
+        plugin,
+        last_accepted: options.plugin,
+        console,
+    };
+    demo.run(&tick(options.period), &lines, &stops)?;
+    demo.end(options.drain_deadline);
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Demo {
+    plugin: Hotswap<PluginRef>,
+    events: Receiver<Event>,
+    /// For `:reload`.
+    last_accepted: PathBuf,
+    console: Console,
+}
+
+/// Whether there is more to do.
+enum Next {
+    GoOn,
+    End,
+}
+
+impl Demo {
+    fn run(
+        &mut self,
+        ticks: &Receiver<std::time::Instant>,
+        lines: &Receiver<Request>,
+        stops: &Receiver<()>,
+    ) -> Result<()> {
+        self.say_events();
+        self.console.prompt();
+        let mut next = self.tick()?;
+        while let Next::GoOn = next {
+            next = select! {
+                recv(ticks) -> _ => self.tick()?,
+                recv(lines) -> line => line.map_or(Next::End, |request| self.answer(request)),
+                recv(stops) -> _ => Next::End,
+                recv(self.events) -> event => {
+                    event.iter().for_each(|event| self.console.say(event));
+                    self.console.prompt_again();
+                    Next::GoOn
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Everything that a tick says comes from one generation. A reader that has gone away ends the demo.
+    fn tick(&mut self) -> Result<Next> {
+        let (generation, some_data, some_fn) = self.plugin.with(|plugin| {
+            let answer = plugin.some_fn()(7).into_result();
+            let answer = answer.map(String::from).map_err(|fault| fault.to_string());
+            (plugin.number(), plugin.some_data().to_string(), answer)
+        });
+        self.console.make_way();
+        let mut text = format!("some_data = {some_data:?}\n");
+        match some_fn {
+            Ok(line) => text.push_str(&format!("{line}\n")),
+            Err(message) => self.console.say(&format!(
+                "fault generation {generation}: some_fn: {}",
+                message.escape_debug()
+            )),
+        }
+        match io::stdout().lock().write_all(text.as_bytes()) {
+            Ok(()) => Ok(Next::GoOn),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Next::End),
+            Err(error) => Err(error).context("standard output cannot be written"),
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> Next {
+        self.console.line_was_entered();
+        match request {
+            Request::Nothing => return Next::GoOn,
+            Request::Quit => return Next::End,
+            Request::Swap(path) => self.swap(path),
+            Request::Reload => self.swap(self.last_accepted.clone()),
+            Request::Versions => {
+                self.say_events();
+                self.plugin
+                    .generations()
+                    .iter()
+                    .for_each(|it| self.console.say(it));
+            }
+            Request::Help => self.console.say(&lines::HELP),
+            Request::Unknown(problem) => self.console.say(&problem),
+        }
+        self.console.prompt();
+        Next::GoOn
+    }
+
+    fn swap(&mut self, path: PathBuf) {
+        let accepted = self.plugin.swap(&path).is_ok();
+        // Either way there is an event that says so.
+        self.say_events();
+        if accepted {
+            self.last_accepted = path;
+        }
+    }
+
+    fn say_events(&self) {
+        self.events
+            .try_iter()
+            .for_each(|event| self.console.say(&with_hint(event)));
+    }
+
+    /// Lets the last plugin leave, and says what became of it.
+    fn end(self, drain_deadline: Duration) {
+        self.console.make_way();
+        let mapped = self.plugin.shutdown(drain_deadline);
+        for event in self
+            .events
+            .try_iter()
+            .filter(|event| !matches!(event, Event::Held { .. }))
+        {
+            self.console.say(&event);
+        }
+        for generation in mapped {
+            if let State::Draining { held_by } = generation.state {
+                let by: Vec<_> = held_by.iter().map(ToString::to_string).collect();
+                self.console.say(&format!(
+                    "held generation {}: {}",
+                    generation.number,
+                    by.join(", ")
+                ));
+            }
+        }
+    }
+}
+
+/// A plugin that is not there may only not have been built yet.
+fn with_hint(mut event: Event) -> Event {
+    if let Event::Refused { path, reason, .. } = &mut event
+        && !path.exists()
+        && let Some(command) = cargo_command_for(path)
+    {
+        reason.push_str(&format!("; build it with `{command}`"));
+    }
+    event
+}
+
+fn cargo_command_for(path: &Path) -> Option<&'static str> {
+    let ends_with = |end| path.ends_with(end);
+    if ends_with("target/debug/libplugin.so") {
+        Some("cargo build -p hotswap-plugin")
+    } else if ends_with("target/release/libplugin.so") {
+        Some("cargo build --release -p hotswap-plugin")
+    } else {
+        None
+    }
+}
+
+fn period(text: &str) -> Result<Duration> {
+    let period = humantime::parse_duration(text)?;
+    anyhow::ensure!(!period.is_zero(), "ticks need some time between them");
+    Ok(period)
+}

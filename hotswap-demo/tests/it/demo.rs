@@ -1,0 +1,176 @@
+//! A running demo, and its plugins.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        LazyLock,
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Long enough for anything that must happen, on any machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// The path of a plugin of `tests/fixtures`, built once.
+pub(crate) fn plugin(name: &str) -> PathBuf {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .parent()
+            .expect("cargo makes it `target/tmp`");
+        let status = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "hotswap-demo-fixtures",
+                "--examples",
+                "--target-dir",
+            ])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env_remove("CARGO_BUILD_TARGET")
+            .status()
+            .expect("cargo runs");
+        assert!(status.success(), "the fixtures do not build");
+        target.join("debug/examples")
+    });
+    FOLDER.join(format!("lib{name}.so"))
+}
+
+/// A demo with pipes for all three streams, and a temporary folder of its own. It is killed should a test
+/// fail.
+pub(crate) struct Demo {
+    child: Child,
+    folder: TempDir,
+    input: Option<ChildStdin>,
+    out: Receiver<String>,
+    err: Receiver<String>,
+}
+
+impl Demo {
+    /// A demo that ticks every 50 ms, unless told otherwise.
+    pub(crate) fn start(options: &[&str], first: &Path) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hotswap-demo"));
+        command
+            .args(["--period", "50ms"])
+            .args(options)
+            .arg(first)
+            .env("TMPDIR", folder.path());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the demo runs");
+        Self {
+            folder,
+            input: child.stdin.take(),
+            out: lines(child.stdout.take().expect("a pipe")),
+            err: lines(child.stderr.take().expect("a pipe")),
+            child,
+        }
+    }
+
+    /// A demo that has accepted `name` as its first plugin.
+    pub(crate) fn with(name: &str) -> Self {
+        Self::with_options(&[], name)
+    }
+
+    pub(crate) fn with_options(options: &[&str], name: &str) -> Self {
+        let path = plugin(name);
+        let demo = Self::start(options, &path);
+        demo.says(&format!("accepted generation 1: {}", path.display()));
+        demo
+    }
+
+    pub(crate) fn type_line(&mut self, line: impl AsRef<OsStr>) {
+        let mut bytes = line.as_ref().as_bytes().to_owned();
+        bytes.push(b'\n');
+        self.input
+            .as_mut()
+            .expect("still open")
+            .write_all(&bytes)
+            .expect("the demo reads");
+    }
+
+    pub(crate) fn end_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Waits for a line on stderr that begins so, and gives it. Others before it are passed over, but
+    /// for refusals and faults, which no test may overlook.
+    #[track_caller]
+    pub(crate) fn says(&self, beginning: &str) -> String {
+        loop {
+            let line = self
+                .err
+                .recv_timeout(SOON)
+                .unwrap_or_else(|_| panic!("`{beginning}` is not said"));
+            if line.starts_with(beginning) {
+                return line;
+            }
+            let expected = !line.starts_with("refused") && !line.starts_with("fault");
+            assert!(expected, "not `{beginning}`, but `{line}`");
+        }
+    }
+
+    /// The next line that the plugin says.
+    #[track_caller]
+    pub(crate) fn prints(&self) -> String {
+        self.out.recv_timeout(SOON).expect("the demo ticks")
+    }
+
+    /// Waits until the plugin has said this, after anything.
+    #[track_caller]
+    pub(crate) fn prints_soon(&self, line: &str) {
+        while self.prints() != line {}
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is ours");
+    }
+
+    /// Nobody reads what the plugin says any more.
+    pub(crate) fn stop_reading(&mut self) {
+        self.out = mpsc::channel().1;
+    }
+
+    /// Waits for the end; gives the exit code, and the lines of stderr that were not read yet. Nothing is
+    /// left in the temporary folder.
+    #[track_caller]
+    pub(crate) fn ends(mut self) -> (Option<i32>, Vec<String>) {
+        // stdin stays open: its end would be another reason to end.
+        let err = self.err.iter().collect();
+        let left: Vec<_> = self.folder.path().read_dir().expect("a folder").collect();
+        assert!(left.is_empty(), "{left:?}");
+        (self.child.wait().expect("a child").code(), err)
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}

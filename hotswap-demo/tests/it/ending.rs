@@ -1,0 +1,87 @@
+//! The ways in which a demo ends.
+
+use rustix::process::Signal;
+
+use crate::demo::{Demo, plugin};
+
+#[test]
+fn the_end_of_input_comes_after_the_lines_before_it() {
+    let mut demo = Demo::with("shipped");
+    demo.type_line(plugin("other"));
+    demo.end_input();
+    demo.says("accepted generation 2");
+    let (code, err) = demo.ends();
+    assert_eq!(code, Some(0));
+    assert!(
+        err.last()
+            .unwrap()
+            .starts_with("unloaded generation 2 after "),
+        "{err:?}"
+    );
+}
+
+#[test]
+fn quit_ends_like_the_end_of_input() {
+    let mut demo = Demo::with("shipped");
+    demo.type_line(":quit");
+    let (code, err) = demo.ends();
+    assert_eq!(code, Some(0));
+    assert!(
+        err.last()
+            .unwrap()
+            .starts_with("unloaded generation 1 after "),
+        "{err:?}"
+    );
+}
+
+#[test]
+fn ctrl_c_and_sigterm_finish_the_tick_and_end_it_cleanly() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let demo = Demo::with_options(&["--period", "1h"], "slow");
+        demo.signal(signal);
+        assert_eq!(demo.prints(), r#"some_data = "slow""#);
+        assert_eq!(demo.prints(), "Slowly: 7");
+        let (code, err) = demo.ends();
+        assert_eq!(code, Some(0), "{signal:?}");
+        assert!(
+            err.last()
+                .unwrap()
+                .starts_with("unloaded generation 1 after "),
+            "{err:?}"
+        );
+    }
+}
+
+#[test]
+fn the_second_signal_ends_it_at_once() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        // A call takes two seconds: the first signal waits for it, the second does not.
+        let demo = Demo::with("slow");
+        demo.signal(signal);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        demo.signal(signal);
+        assert_eq!(demo.ends().0, Some(code));
+    }
+}
+
+#[test]
+fn without_stdin_its_end_means_nothing() {
+    let mut demo = Demo::with_options(&["--no-stdin"], "shipped");
+    demo.end_input();
+    demo.prints_soon("Adding to 10: 17");
+    demo.prints_soon("Adding to 10: 17");
+    demo.signal(Signal::TERM);
+    let (code, err) = demo.ends();
+    assert_eq!(code, Some(0));
+    assert!(
+        !err.iter().any(|line| line.starts_with("Next plugin")),
+        "nothing is asked: {err:?}"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it() {
+    let mut demo = Demo::with("shipped");
+    demo.stop_reading();
+    assert_eq!(demo.ends().0, Some(0));
+}

@@ -1,0 +1,6 @@
+//! The demo as a process: what it prints, on pipes and on a terminal, and how it ends.
+
+mod demo;
+mod ending;
+mod swapping;
+mod terminal;

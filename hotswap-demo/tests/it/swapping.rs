@@ -1,0 +1,160 @@
+//! Paths and commands typed into a running demo.
+
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
+
+use crate::demo::{Demo, plugin};
+
+#[test]
+fn the_plugin_as_shipped_ticks_at_once() {
+    let mut demo = Demo::start(&["--period", "1h"], &plugin("shipped"));
+    assert_eq!(demo.prints(), r#"some_data = "the plugin as shipped""#);
+    assert_eq!(demo.prints(), "Adding to 10: 17");
+    demo.end_input();
+    assert_eq!(demo.ends().0, Some(0));
+}
+
+#[test]
+fn another_path_is_swapped_in_and_the_old_one_is_unloaded() {
+    let mut demo = Demo::with("shipped");
+    assert_eq!(demo.says("Next plugin"), "Next plugin: ");
+    demo.type_line(plugin("other"));
+    demo.says(&format!(
+        "accepted generation 2: {}",
+        plugin("other").display()
+    ));
+    demo.says("unloaded generation 1 after ");
+    demo.prints_soon(r#"some_data = "the other \"plugin\"\n""#);
+    assert_eq!(demo.prints(), "Adding to 20: 27");
+}
+
+#[test]
+fn the_same_path_with_new_content_is_new_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a plugin.so");
+    fs::copy(plugin("shipped"), &path).unwrap();
+    let mut demo = Demo::start(&[], &path);
+    demo.prints_soon("Adding to 10: 17");
+    fs::remove_file(&path).unwrap();
+    fs::copy(plugin("other"), &path).unwrap();
+    demo.type_line(&path);
+    demo.says("accepted generation 2: ");
+    demo.prints_soon("Adding to 20: 27");
+    fs::copy(plugin("shipped"), &path).unwrap();
+    demo.type_line(":reload");
+    demo.says("accepted generation 3: ");
+    demo.prints_soon("Adding to 10: 17");
+}
+
+#[test]
+fn a_refused_path_changes_nothing_and_reload_takes_the_last_accepted_one() {
+    let mut demo = Demo::with("shipped");
+    demo.type_line("/no/such\tplugin.so");
+    assert_eq!(
+        demo.says("refused"),
+        r"refused /no/such\tplugin.so: open: no such file; generation 1 stays live"
+    );
+    demo.prints_soon("Adding to 10: 17");
+    demo.type_line(OsStr::from_bytes(b"/no/\xff"));
+    assert_eq!(
+        demo.says("refused"),
+        r"refused /no/\xff: open: no such file; generation 1 stays live"
+    );
+    demo.type_line(":reload");
+    demo.says(&format!(
+        "accepted generation 2: {}",
+        plugin("shipped").display()
+    ));
+}
+
+#[test]
+fn what_pasting_adds_is_forgiven() {
+    let mut demo = Demo::with("shipped");
+    demo.type_line("");
+    demo.type_line(format!("  '{}'\r", plugin("other").display()));
+    demo.says(&format!(
+        "accepted generation 2: {}",
+        plugin("other").display()
+    ));
+}
+
+#[test]
+fn a_path_may_begin_with_a_colon() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(plugin("other"), folder.path().join(":x")).unwrap();
+    let mut demo = Demo::with("shipped");
+    demo.type_line(":x");
+    assert_eq!(demo.says("unknown"), "unknown command :x; :help lists them");
+    demo.type_line(folder.path().join("./:x"));
+    demo.says("accepted generation 2: ");
+}
+
+#[test]
+fn versions_are_listed() {
+    let mut demo = Demo::with("shipped");
+    demo.type_line(plugin("other"));
+    demo.says("unloaded generation 1");
+    demo.type_line(":versions");
+    assert_eq!(
+        demo.says("generation 1"),
+        format!("generation 1 unloaded: {}", plugin("shipped").display())
+    );
+    assert_eq!(
+        demo.says("generation 2"),
+        format!("generation 2 live: {}", plugin("other").display())
+    );
+    demo.type_line(":help");
+    demo.says("help: PATH replaces the plugin");
+}
+
+#[test]
+fn a_call_that_panics_is_a_fault_of_its_generation_and_the_demo_goes_on() {
+    let mut demo = Demo::with("shipped");
+    demo.type_line(plugin("faulty"));
+    demo.says("accepted generation 2");
+    let fault = demo.says("fault");
+    assert!(
+        fault.starts_with(r"fault generation 2: some_fn: panicked: no answer\nto 7 ("),
+        "{fault}"
+    );
+    assert!(fault.contains("faulty.rs:5:"), "{fault}");
+    demo.prints_soon(r#"some_data = "faulty""#);
+    assert_eq!(
+        demo.prints(),
+        r#"some_data = "faulty""#,
+        "the failing call prints nothing"
+    );
+}
+
+#[test]
+fn a_first_plugin_that_cannot_be_loaded_ends_the_demo() {
+    let demo = Demo::start(&[], "/no/target/debug/libplugin.so".as_ref());
+    let (code, err) = demo.ends();
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        err,
+        [
+            "refused /no/target/debug/libplugin.so: open: no such file; build it with `cargo build -p hotswap-plugin`"
+        ]
+    );
+    let (code, err) = Demo::start(&[], "target/release/libplugin.so".as_ref()).ends();
+    assert_eq!(code, Some(1));
+    assert!(
+        err[0].ends_with("build it with `cargo build --release -p hotswap-plugin`"),
+        "{err:?}"
+    );
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for options in [
+        &["--period", "0s"][..],
+        &["--period", "soon"],
+        &["--unknown"],
+    ] {
+        assert_eq!(
+            Demo::start(options, &plugin("shipped")).ends().0,
+            Some(2),
+            "{options:?}"
+        );
+    }
+}

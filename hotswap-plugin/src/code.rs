@@ -1,0 +1,18 @@
+//! What the plugin does. Edit this while the demo runs, then:
+//!
+//! ```sh
+//! cargo build -p hotswap-plugin
+//! ```
+
+/// Which plugin this is.
+pub(crate) const SOME_DATA: &str = "the plugin as shipped";
+
+/// From a number to a line of text.
+pub(crate) fn some_fn(number: i64) -> String {
+    format!("Adding to 10: {}", 10 + number)
+}
+
+/// From a text to a text. An error goes to this caller alone.
+pub(crate) fn process(text: &str) -> Result<String, String> {
+    Ok(format!("You said '{text}'"))
+}

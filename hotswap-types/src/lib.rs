@@ -1,0 +1,50 @@
+//! The interface between the demo and its plugins.
+//!
+//! Both sides depend on this package, and on nothing of each other. [`Plugin`] lists what a plugin offers;
+//! [`caught`] is what every offered function wraps its body in.
+//!
+//! # Changing it
+//!
+//! New fields go to the end of [`Plugin`], behind the one marked `last_prefix_field`: plugins that have
+//! them still load into a host that does not know them. Any other change is a new interface, and needs a
+//! new version of this package: below 1.0 the minor version, from 1.0 on the major one.
+
+mod fault;
+
+use abi_stable::{
+    StableAbi,
+    library::RootModule,
+    package_version_strings,
+    sabi_types::VersionStrings,
+    std_types::{RResult, RStr, RString},
+};
+
+pub use fault::{Fault, caught};
+
+/// What a call into a plugin gives: a text, or what went wrong inside.
+pub type Answer = RResult<RString, Fault>;
+
+/// What a plugin offers.
+///
+/// A host sees it as [`PluginRef`], with a method for each field.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = PluginRef)))]
+#[sabi(missing_field(panic))]
+pub struct Plugin {
+    /// A text that says which plugin this is.
+    pub some_data: RStr<'static>,
+    /// From a number to a line of text.
+    pub some_fn: extern "C" fn(i64) -> Answer,
+    /// From a text to a text.
+    #[sabi(last_prefix_field)]
+    pub process: extern "C" fn(RStr<'_>) -> Answer,
+}
+
+impl RootModule for PluginRef {
+    abi_stable::declare_root_module_statics! {PluginRef}
+
+    const BASE_NAME: &'static str = "plugin";
+    const NAME: &'static str = "hotswap-types";
+    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}
