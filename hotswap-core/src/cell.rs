@@ -39,6 +39,7 @@ mod slots;
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
 use self::slots::Slot;
+pub(crate) use self::slots::{nudge_all as nudge, set_errand};
 use crate::sync::{Arc, AtomicPtr, Ordering};
 
 /// A value that can be replaced while it is read.
@@ -80,7 +81,7 @@ impl<T: Send + Sync> Cell<T> {
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match slots::head() {
-            Some(slot) if slot.is_idle() => f(&self.enter(slot)),
+            Some(slot) if slot.is_ready() => f(&self.enter(slot)),
             _ => self.with_nested_or_first(f),
         }
     }
@@ -168,6 +169,12 @@ impl<T> Drop for Cell<T> {
             // under way, for it would borrow the cell.
             drop(unsafe { Arc::from_raw(current) });
         }
+    }
+}
+
+impl<T> Drop for Lease<T> {
+    fn drop(&mut self) {
+        slots::run_errand();
     }
 }
 

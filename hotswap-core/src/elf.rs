@@ -83,6 +83,11 @@ pub(crate) struct Facts {
     /// Can register thread-exit destructors with the C library: an image whose thread-locals have
     /// `Drop` stays mapped as long as the thread that touched them lives.
     pub(crate) thread_exit_hook: bool,
+    /// Can make pthread keys, whose destructors libc calls at a thread's end whether or not the image is
+    /// still there.
+    pub(crate) makes_keys: bool,
+    /// Can start threads, of which nobody can tell whether they have ended.
+    pub(crate) starts_threads: bool,
     /// Has thread-local storage.
     pub(crate) thread_locals: bool,
     /// Its thread-locals must lie in the static TLS block, of which a running process has little left

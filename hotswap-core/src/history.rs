@@ -65,6 +65,14 @@ pub enum Event {
         /// Who uses it.
         by: Vec<Holder>,
     },
+    /// The hook that a plugin runs before it is unloaded has panicked. It is unloaded all the same.
+    #[non_exhaustive]
+    HookPanicked {
+        /// Its number.
+        generation: u64,
+        /// The message of the panic.
+        message: String,
+    },
     /// A retired generation has left the address space: looked up, not assumed.
     #[non_exhaustive]
     Unloaded {
@@ -133,6 +141,8 @@ pub struct GenerationInfo {
     pub file_bytes: u64,
     /// When it was published.
     pub published: SystemTime,
+    /// Why it is treated as a plugin without the kit although it has one; then it may unload less well.
+    pub kit_problem: Option<String>,
     /// What has become of it.
     pub state: State,
 }
@@ -154,7 +164,7 @@ pub enum State {
     Pinned(PinReason),
 }
 
-/// Who uses a retired generation.
+/// Who uses a retired generation, or has something left to do for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Holder {
@@ -163,11 +173,38 @@ pub enum Holder {
     Call {
         /// The system's number of the thread.
         thread: u32,
-        /// The thread's name, if it still has one.
-        name: Option<String>,
+        /// What the thread is called; empty if it has ended meanwhile.
+        name: String,
     },
     /// So many leases.
     Leases(usize),
+    /// A thread that the plugin has started.
+    #[non_exhaustive]
+    Thread {
+        /// The system's number of the thread; none while it starts.
+        thread: Option<u32>,
+        /// What the thread is called.
+        name: String,
+        /// For how long it has been running.
+        age: Duration,
+    },
+    /// A living thread that has destructors of the plugin's thread-locals to run: when it ends, calls a
+    /// plugin again, or says that it is done with
+    /// [`detach_current_thread`](crate::detach_current_thread).
+    #[non_exhaustive]
+    Destructors {
+        /// The system's number of the thread.
+        thread: u32,
+        /// What the thread is called.
+        name: String,
+        /// How many.
+        count: usize,
+    },
+    /// The hook that the plugin runs before it is unloaded.
+    Hook,
+    /// What the plugin's initialisers have started is more than its kit could take note of. This does not
+    /// end.
+    Uncounted,
 }
 
 /// The list of generations of one swap point, and its listeners.
@@ -221,7 +258,13 @@ impl History {
     }
 
     /// Generation `number` is live, and the one before it is draining.
-    pub(crate) fn published(&self, number: u64, origin: &Origin, phases: Phases) {
+    pub(crate) fn published(
+        &self,
+        number: u64,
+        origin: &Origin,
+        kit_problem: Option<String>,
+        phases: Phases,
+    ) {
         let mut ledger = self.ledger();
         ledger.published = number;
         if let Some(before) = ledger.generations.back_mut() {
@@ -236,6 +279,7 @@ impl History {
             real_path: origin.real.clone(),
             file_bytes: origin.bytes,
             published: SystemTime::now(),
+            kit_problem,
             state: State::Live,
         });
         ledger.forget_oldest();
@@ -274,6 +318,13 @@ impl History {
         ledger.send(Event::Held {
             generation: number,
             by,
+        });
+    }
+
+    pub(crate) fn hook_panicked(&self, generation: u64, message: String) {
+        self.ledger().send(Event::HookPanicked {
+            generation,
+            message,
         });
     }
 
@@ -419,6 +470,16 @@ impl Display for Event {
             Self::Held { generation, by } => {
                 write!(f, "held generation {generation}: {}", Holders(by))
             }
+            Self::HookPanicked {
+                generation,
+                message,
+            } => {
+                write!(
+                    f,
+                    "fault generation {generation}: before_unload: {}",
+                    message.escape_debug()
+                )
+            }
             Self::Unloaded { generation, after } => {
                 write!(f, "unloaded generation {generation} after {after:.1?}")
             }
@@ -441,7 +502,10 @@ impl Display for GenerationInfo {
             self.number,
             self.state,
             Escaped(&self.path)
-        )
+        )?;
+        self.kit_problem
+            .as_ref()
+            .map_or(Ok(()), |problem| write!(f, " ({problem})"))
     }
 }
 
@@ -460,15 +524,46 @@ impl Display for State {
 impl Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Call { thread, name: None } => write!(f, "a call on thread {thread}"),
-            Self::Call {
-                thread,
-                name: Some(name),
-            } => {
-                write!(f, "a call on thread {thread} ({})", name.escape_debug())
-            }
+            Self::Call { thread, name } => write!(f, "a call on {}", Thread(*thread, name)),
             Self::Leases(1) => f.write_str("1 lease"),
             Self::Leases(count) => write!(f, "{count} leases"),
+            Self::Thread { thread: None, .. } => {
+                f.write_str("a thread of its own that is being started")
+            }
+            Self::Thread {
+                thread: Some(thread),
+                name,
+                age,
+            } => {
+                write!(f, "{} of its own, for {age:.1?}", Thread(*thread, name))
+            }
+            Self::Destructors {
+                thread,
+                name,
+                count,
+            } => {
+                write!(
+                    f,
+                    "{count} destructors of thread-locals on {}",
+                    Thread(*thread, name)
+                )
+            }
+            Self::Hook => f.write_str("its own hook, which is running"),
+            Self::Uncounted => f.write_str("more than its kit could count"),
+        }
+    }
+}
+
+/// A thread, by number and name.
+struct Thread<'a>(u32, &'a str);
+
+impl Display for Thread<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "thread {}", self.0)?;
+        if self.1.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.1.escape_debug())
         }
     }
 }

@@ -1,15 +1,29 @@
 //! Talking to the dynamic linker: open, find a symbol, close, and look whether the image has left.
 //!
-//! The only file that does; clippy's `disallowed-methods` keeps the linker's functions in here.
+//! The only file that does, with those below it; clippy's `disallowed-methods` keeps the linker's functions
+//! in here.
 //!
-//! `dlclose` returns 0 whether or not it unmapped anything. What it did is therefore looked up: an image
-//! is identified by the path it was opened under, which no other image has while the descriptor of its
-//! copy is open ([`Staged::loader_path`]). Never by its address: glibc maps the next image at the same
-//! one nearly always.
+//! # The way out
+//!
+//! ```text
+//! Image ──retire──► Leaving ──try_close──► gone, or Pinned ──retry──► gone
+//! ```
+//!
+//! That no call is inside an image is no proof that nothing of it will run: it may have threads of its own,
+//! and functions that the system calls when a thread ends. [`leaving`] waits for those.
+//!
+//! `dlclose` returns 0 whether or not it unmapped anything. What it did is therefore looked up: an image is
+//! identified by the path it was opened under, which no other image has while the descriptor of its copy is
+//! open ([`Staged::loader_path`]). Never by its address: glibc maps the next image at the same one nearly
+//! always.
+
+mod account;
+mod keys;
+mod leaving;
+mod stdout;
 
 use std::{
-    ffi::{CStr, CString, OsStr, c_int, c_void},
-    fmt::{self, Display},
+    ffi::{CStr, CString, c_int, c_void},
     mem::ManuallyDrop,
     ops::Range,
     os::unix::ffi::OsStrExt,
@@ -19,6 +33,12 @@ use std::{
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+pub use self::leaving::PinReason;
+use self::{account::Account, leaving::Kit};
+pub(crate) use self::{
+    account::detach_current_thread_from_retired,
+    leaving::{Exit, Leaving, Obstacle, Pinned},
+};
 use crate::{
     error::{Error, Result, Stage},
     stage::{Origin, Staged},
@@ -26,40 +46,18 @@ use crate::{
 
 /// A mapped, linked and initialised copy.
 ///
-/// Dropping it leaves it mapped for good: only [`close`](Self::close), whose caller knows that nothing of
-/// it is in use, may unmap code.
+/// Dropping it leaves it mapped for good: only the way out, which begins with [`retire`](Self::retire), may
+/// unmap code.
 pub(crate) struct Image {
     library: ManuallyDrop<Library>,
     staged: ManuallyDrop<Staged>,
     name: CString,
     segments: Vec<Range<usize>>,
-}
-
-/// An image that is still mapped after it was closed.
-pub(crate) struct Pinned {
-    staged: ManuallyDrop<Staged>,
-    name: CString,
-    why: PinReason,
-}
-
-/// Why an image stays mapped although nobody uses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum PinReason {
-    /// It was linked to stay (`-z nodelete`). It never leaves.
-    NoDelete,
-    /// It defines symbols of which a process may have only one (`STB_GNU_UNIQUE`, from C++). It never
-    /// leaves.
-    UniqueSymbols,
-    /// A thread that is still running has used a thread-local of it that has a destructor. The image
-    /// leaves some time after that thread has ended.
-    ThreadLocals,
-    /// The system did not unmap it, and nothing is known that would explain that.
-    Unknown,
+    kit: Kit,
 }
 
 impl Image {
-    /// Maps and links the copy and runs its initialisers.
+    /// Maps and links the copy, runs its initialisers, and shakes hands with its kit if it has one.
     pub(crate) fn open(staged: Staged) -> Result<Self> {
         let path = staged.loader_path();
         let given = &staged.origin().given;
@@ -69,18 +67,25 @@ impl Image {
             .map_err(|error| linker_error(given, &path, error))?;
         let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
         let segments = find(&name).unwrap_or_default();
-        let (library, staged) = (ManuallyDrop::new(library), ManuallyDrop::new(staged));
-        Ok(Self {
-            library,
-            staged,
+        let mut image = Self {
+            library: ManuallyDrop::new(library),
+            staged: ManuallyDrop::new(staged),
             name,
             segments,
-        })
+            kit: Kit::Missing,
+        };
+        if let Some(table) = image.symbol(hotswap_kit::TABLE_SYMBOL) {
+            // SAFETY: the image itself defines the symbol, under the kit's name; its initialisers have run,
+            // and nobody else has it. The account is closed before the image is (`leaving`).
+            let account = unsafe { Account::attach(table.as_ptr().cast_const().cast()) };
+            image.kit = account.map_or_else(Kit::Refused, Kit::Attached);
+        }
+        Ok(image)
     }
 
     /// The address of a symbol that the image itself defines. (`dlsym` alone would also find one in a
     /// library that the image depends on.)
-    pub(crate) fn symbol(&self, name: &CStr) -> Option<NonNull<c_void>> {
+    pub(crate) fn symbol(&self, name: &str) -> Option<NonNull<c_void>> {
         // SAFETY: the type is that of any address; it is not used as anything else here.
         let symbol = unsafe { self.library.get::<*mut c_void>(name) }.ok()?;
         let address = NonNull::new(symbol.as_raw_ptr())?;
@@ -92,92 +97,28 @@ impl Image {
         self.staged.origin()
     }
 
-    /// Runs the image's own destructors, unmaps it if the system does, and says if it did not.
+    /// Why the image is treated as one without the kit although it has one.
+    pub(crate) fn kit_problem(&self) -> Option<String> {
+        match &self.kit {
+            Kit::Refused(problem) => Some(problem.to_string()),
+            Kit::Attached(_) | Kit::Missing => None,
+        }
+    }
+
+    /// Begins the way out.
     ///
     /// Owning the image means that nobody uses it through this crate: it is either a refused candidate,
     /// which nobody has seen, or part of a generation, which its cell gave up when it was drained. What a
     /// host has copied out of it, it promised not to use (`Trust::vouch`).
-    pub(crate) fn close(self) -> Result<(), Box<Pinned>> {
-        let Self {
-            library,
-            staged,
-            name,
-            segments: _,
-        } = self;
-        // The error says only what looking says better.
-        let _ = ManuallyDrop::into_inner(library).close();
-        let why = PinReason::of(&staged);
-        Box::new(Pinned { staged, name, why }).look()
-    }
-}
-
-impl Pinned {
-    /// Asks the system again, and looks.
-    ///
-    /// An image that is kept by a thread does not leave when that thread ends, but with the next
-    /// `dlclose` that unloads anything (glibc 2.36, 2026-11). Opening and closing it once more is one.
-    pub(crate) fn retry(self: Box<Self>) -> Result<(), Box<Self>> {
-        if self.why.is_final() {
-            return Err(self);
-        }
-        if find(&self.name).is_some() {
-            let path = Path::new(OsStr::from_bytes(self.name.as_bytes()));
-            // SAFETY: with RTLD_NOLOAD nothing is loaded and no initialiser runs.
-            if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | libc::RTLD_NOLOAD) }
-            {
-                let _ = library.close();
-            }
-        }
-        self.look()
+    pub(crate) fn retire(self) -> Leaving {
+        Leaving::new(self)
     }
 
-    pub(crate) fn why(&self) -> PinReason {
-        self.why
-    }
-
-    fn look(self: Box<Self>) -> Result<(), Box<Self>> {
-        if find(&self.name).is_some() {
-            return Err(self);
-        }
-        // Only now may another copy get the same descriptor, and with it the same path.
-        drop(ManuallyDrop::into_inner(self.staged));
-        Ok(())
-    }
-}
-
-impl PinReason {
-    /// Whether there is no use in asking again.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::NoDelete | Self::UniqueSymbols)
-    }
-
-    fn of(staged: &Staged) -> Self {
-        let facts = staged.facts();
-        if facts.nodelete {
-            Self::NoDelete
-        } else if facts.unique_symbols {
-            Self::UniqueSymbols
-        } else if facts.thread_exit_hook {
-            // By elimination: nothing else keeps an image that no other image depends on.
-            Self::ThreadLocals
-        } else {
-            Self::Unknown
-        }
-    }
-}
-
-impl Display for PinReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoDelete => "it is linked with `-z nodelete`, so that the system never unmaps it",
-            Self::UniqueSymbols => {
-                "it defines unique symbols (STB_GNU_UNIQUE), so that the system never unmaps it"
-            }
-            Self::ThreadLocals => {
-                "a living thread has yet to run a destructor of one of its thread-locals"
-            }
-            Self::Unknown => "the system did not unmap it and does not say why",
-        })
+    /// The addresses from the first to the last segment.
+    fn range(&self) -> Range<usize> {
+        let start = self.segments.iter().map(|segment| segment.start).min();
+        let end = self.segments.iter().map(|segment| segment.end).max();
+        start.unwrap_or_default()..end.unwrap_or_default()
     }
 }
 

@@ -90,7 +90,7 @@ pub use crate::{
     history::{Event, GenerationInfo, Holder, Phases, State},
     image::PinReason,
     owned::{AssertHostOwned, HostOwned},
-    swap::{Bound, Generation, Hotswap, Lease, Settings, Swapped},
+    swap::{Bound, Generation, Hotswap, Lease, Settings, Swapped, detach_current_thread},
     trust::{Policy, Trust},
 };
 

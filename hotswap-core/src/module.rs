@@ -11,13 +11,13 @@
 
 mod difference;
 
-use std::{ffi::CStr, mem, path::Path};
+use std::{mem, path::Path};
 
 use abi_stable::{
     abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
     library::{
-        AbiHeader, AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME,
-        ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModule, RootModuleError,
+        AbiHeader, AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME, RootModule,
+        RootModuleError,
     },
     sabi_types::VersionNumber,
 };
@@ -50,10 +50,8 @@ pub(crate) fn check<M: RootModule>(image: &Image) -> Result<M> {
 
 fn header(image: &Image, path: &Path) -> Result<&'static LibHeader> {
     let refuse = |message: String| Error::new(Stage::Header, path, message);
-    let name = CStr::from_bytes_with_nul(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes())
-        .expect("abi_stable ends it with a NUL");
     let address = image
-        .symbol(name)
+        .symbol(ROOT_MODULE_LOADER_NAME)
         .ok_or_else(|| refuse("it exports no abi_stable root module".to_owned()))?;
     // SAFETY: the export under this name is abi_stable's header (`Trust::vouch`), and an `AbiHeaderRef`
     // is a transparent pointer to one. What can be recognised as something else is, by `upgrade`.

@@ -108,6 +108,23 @@ impl Staged {
         PathBuf::from(format!("/proc/{process}/fd/{}", self.copy.as_raw_fd()))
     }
 
+    /// The bytes, read again.
+    pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(self.origin.bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length)?;
+        bytes.resize(length, 0);
+        let mut read = 0;
+        // At an offset of its own: what reads from the descriptor meanwhile, such as a debugger, moves ours.
+        while read < length {
+            match rustix::io::pread(&self.copy, &mut bytes[read..], read as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                some => read += some,
+            }
+        }
+        Ok(bytes)
+    }
+
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }

@@ -56,6 +56,13 @@ impl Console {
         }
     }
 
+    /// A terminal has shown `^C` where the cursor stood.
+    pub(crate) fn was_interrupted(&self) {
+        if self.is_terminal {
+            self.at_prompt.set(true);
+        }
+    }
+
     /// The terminal itself has ended the line.
     pub(crate) fn line_was_entered(&self) {
         self.at_prompt.set(false);

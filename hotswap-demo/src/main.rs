@@ -108,7 +108,10 @@ impl Demo {
             next = select! {
                 recv(ticks) -> _ => self.tick()?,
                 recv(lines) -> line => line.map_or(Next::End, |request| self.answer(request)),
-                recv(stops) -> _ => Next::End,
+                recv(stops) -> _ => {
+                    self.console.was_interrupted();
+                    Next::End
+                }
                 recv(self.events) -> event => {
                     event.iter().for_each(|event| self.console.say(event));
                     self.console.prompt_again();

@@ -5,6 +5,9 @@ mod code;
 use abi_stable::{export_root_module, prefix_type::WithMetadata, std_types::RStr};
 use hotswap_types::{Answer, Plugin, PluginRef, caught};
 
+// Lets the plugin leave the process whatever it does: threads, thread-locals, printing.
+hotswap_types::unloadable!();
+
 /// Found by the host. A constant: a root module that is allocated is left behind at every reload.
 #[export_root_module]
 fn root_module() -> PluginRef {

@@ -20,6 +20,7 @@ use abi_stable::{
 };
 
 pub use fault::{Fault, caught};
+pub use hotswap_kit::unloadable;
 
 /// What a call into a plugin gives: a text, or what went wrong inside.
 pub type Answer = RResult<RString, Fault>;

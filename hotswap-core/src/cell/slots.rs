@@ -4,7 +4,7 @@
 //!
 //! - the thread that has a slot: [`is_idle`](Slot::is_idle), [`announce`](Slot::announce),
 //!   [`name`](Slot::name), [`clear`](Slot::clear), [`named_by`](Slot::named_by), [`inner`](Slot::inner);
-//! - anybody: [`all`], [`may_hold`](Slot::may_hold), [`thread`](Slot::thread).
+//! - anybody: [`all`], [`may_hold`](Slot::may_hold), [`thread`](Slot::thread), [`nudge_all`].
 //!
 //! A thread has a chain of slots, one for each swap point that it is inside of at once, linked by
 //! `inner`. The chain's head is found through a thread-local without destructor, so that it can be read
@@ -18,7 +18,7 @@
 //!   again, so that there are as many as were ever needed at once.
 //! - A slot that is given back is idle.
 
-use std::{cell::Cell, ptr};
+use std::{cell::Cell, ptr, sync::OnceLock};
 
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Barrier, Ordering, per_thread, process_wide};
 
@@ -37,6 +37,8 @@ pub(super) struct Slot {
     /// A copy of the process's kind of barrier, here so that a reader touches no other cache line.
     barrier: Barrier,
     taken: AtomicBool,
+    /// Whether the owner is asked to run the [`Errand`] before it enters anything again.
+    nudged: AtomicBool,
     /// The owner's number in the system, for reports.
     thread: AtomicU32,
     /// The slot made before this one. Written before the slot is published, then constant.
@@ -50,6 +52,19 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Slot {
+    /// For the head of a chain: whether its owner may enter through it without further ado.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        // Relaxed: what the nudge is about is read by `is_nudged`.
+        self.is_idle() && !self.nudged.load(Ordering::Relaxed)
+    }
+
+    /// Whether the owner is to run the errand; it is not asked twice for the same nudge.
+    fn is_nudged(&self) -> bool {
+        // Acquire: pairs with the Release in `nudge_all`, for what is to be seen in the errand.
+        self.nudged.load(Ordering::Relaxed) && self.nudged.swap(false, Ordering::Acquire)
+    }
+
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         // Relaxed: only the owner writes it.
@@ -135,6 +150,37 @@ pub(super) fn all<'a>() -> impl Iterator<Item = &'a Slot> {
     })
 }
 
+/// What every thread does once, soon after a [`nudge_all`]: before its next outermost entry, or when it
+/// drops a lease.
+pub(crate) type Errand = fn();
+
+static ERRAND: OnceLock<Errand> = OnceLock::new();
+
+/// Sets the errand, for the whole process; the first one stays.
+pub(crate) fn set_errand(errand: Errand) {
+    let _ = ERRAND.set(errand);
+}
+
+/// Asks every thread that has ever entered anything to run the errand. A thread that enters for the first
+/// time runs it too. Threads that do nothing any more do not come.
+pub(crate) fn nudge_all() {
+    for slot in all() {
+        // Release: pairs with the Acquire in `is_nudged`.
+        slot.nudged.store(true, Ordering::Release);
+    }
+}
+
+/// Runs the errand if this thread is asked to, and is inside of nothing.
+pub(super) fn run_errand() {
+    if let Some(slot) = head()
+        && slot.is_idle()
+        && slot.is_nudged()
+        && let Some(errand) = ERRAND.get()
+    {
+        errand();
+    }
+}
+
 /// The head of this thread's chain, if it has one already.
 #[inline]
 pub(super) fn head<'a>() -> Option<&'a Slot> {
@@ -142,9 +188,10 @@ pub(super) fn head<'a>() -> Option<&'a Slot> {
     unsafe { HEAD.with(Cell::get).as_ref() }
 }
 
-/// Calls `f` with the head of this thread's chain, which is made if need be.
+/// Calls `f` with the head of this thread's chain, which is made if need be. Runs the errand before that.
 pub(super) fn with_head<R>(f: impl FnOnce(&Slot) -> R) -> R {
     if let Some(head) = head() {
+        run_errand();
         return f(head);
     }
     let new = take();
@@ -212,6 +259,7 @@ fn add() -> *const Slot {
         inner: Cell::new(ptr::null()),
         barrier: REGISTRY.barrier,
         taken: AtomicBool::new(true),
+        nudged: AtomicBool::new(false),
         thread: AtomicU32::new(0),
         next: ptr::null(),
     }));

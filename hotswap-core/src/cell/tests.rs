@@ -59,7 +59,7 @@ fn drain<T>(mut retired: Retired<T>) -> T {
 
 #[test]
 fn every_value_is_dropped_once_and_after_its_last_reader() {
-    const VALUES: usize = 20_000;
+    const VALUES: usize = 3_000;
     let drops = Arc::new(AtomicUsize::new(0));
     let cell = Cell::new(Counted::new(0, &drops));
     let stop = AtomicBool::new(false);

@@ -21,7 +21,16 @@ pub(super) type Symbol = Sym64<E>;
 
 const SYMBOL_BYTES: u64 = size_of::<Symbol>() as u64;
 /// Functions by which code asks to be called when a thread ends.
-const THREAD_EXIT_HOOKS: [&[u8]; 2] = [b"__cxa_thread_atexit_impl", b"__cxa_thread_atexit"];
+const THREAD_EXIT_HOOKS: &[&[u8]] = &[b"__cxa_thread_atexit_impl", b"__cxa_thread_atexit"];
+/// Functions that make keys whose destructors are called when a thread ends.
+const KEY_MAKERS: &[&[u8]] = &[b"pthread_key_create", b"tss_create"];
+/// Functions that start threads. `_ZNSt6thread15_M_start_thread…` is C++'s `std::thread`.
+const THREAD_STARTERS: &[&[u8]] = &[
+    b"pthread_create",
+    b"thrd_create",
+    b"clone",
+    b"_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE",
+];
 
 /// The symbol table and its index.
 pub(super) struct Symbols<'a> {
@@ -103,10 +112,11 @@ impl<'a> Symbols<'a> {
             }
             let undefined = symbol.st_shndx.get(E) == SHN_UNDEF;
             let name = symbol.st_name.get(E);
-            facts.thread_exit_hook |= undefined
-                && THREAD_EXIT_HOOKS
-                    .iter()
-                    .any(|hook| self.strings.is(name, hook));
+            let imports =
+                |names: &[&[u8]]| undefined && names.iter().any(|it| self.strings.is(name, it));
+            facts.thread_exit_hook |= imports(THREAD_EXIT_HOOKS);
+            facts.makes_keys |= imports(KEY_MAKERS);
+            facts.starts_threads |= imports(THREAD_STARTERS);
             facts.unique_symbols |= !undefined && symbol.st_bind() == STB_GNU_UNIQUE;
             facts.ifuncs |= !undefined && symbol.st_type() == STT_GNU_IFUNC;
         }

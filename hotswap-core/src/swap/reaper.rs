@@ -2,11 +2,11 @@
 //!
 //! One for each swap point, started with it, idle while nothing is retired. It asks again and again
 //! whether a retired generation is still in use, because a call that ends tells nobody: that would cost
-//! every call, to save a look now and then. A look costs well under a microsecond; the pauses between
-//! looks grow from [`SHORTEST_PAUSE`] to [`LONGEST_PAUSE`].
+//! every call, to save a look now and then. The pauses between looks grow from [`SHORTEST_PAUSE`] to
+//! [`LONGEST_PAUSE`], and begin anew when something happens.
 
 use std::{
-    fs,
+    fs, mem,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -17,10 +17,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::Generation;
 use crate::{
-    cell::{Holders, Retired},
+    cell::{self, Holders, Retired},
     error::{Error, Result, Stage},
     history::{History, Holder},
-    image::Pinned,
+    image::{Exit, Leaving, Obstacle, Pinned},
 };
 
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
@@ -30,8 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
-/// Who holds a generation is worth a note in the list when it has drained for this long.
-const WORTH_NOTING: Duration = Duration::from_millis(1);
+/// Who holds a generation is noted in the list when it has been retired for so long, and then so often.
+const FIRST_NOTE: Duration = Duration::from_millis(5);
+const NOTE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The swap point's end of the reaper.
 pub(super) struct Reaper<M> {
@@ -42,14 +43,25 @@ pub(super) struct Reaper<M> {
 /// A reaper that takes no more, and ends when it has nothing left to watch.
 pub(super) struct Ending(JoinHandle<()>);
 
-enum Job<M> {
-    Retired {
-        number: u64,
-        since: Instant,
-        generation: Retired<Generation<M>>,
+struct Job<M> {
+    /// None for what is left of a refused candidate.
+    number: Option<u64>,
+    since: Instant,
+    phase: Phase<M>,
+}
+
+/// How far a retired generation has come.
+enum Phase<M> {
+    /// Calls or leases may be left on it.
+    Draining(Retired<Generation<M>>),
+    /// Threads or destructors of its own may be left.
+    Leaving(Box<Leaving>),
+    /// Nobody uses it, and it is still mapped; it may leave later.
+    Pinned {
+        image: Box<Pinned>,
+        pause: Duration,
+        next: Instant,
     },
-    /// What is left of a refused candidate.
-    Pinned(Box<Pinned>),
 }
 
 impl<M: Send + Sync + 'static> Reaper<M> {
@@ -63,8 +75,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         let watch = Watch {
             history,
             drain_deadline,
-            draining: Vec::new(),
-            pinned: Vec::new(),
+            all: Vec::new(),
         };
         let thread = thread::Builder::new()
             .name("hotswap-reaper".to_owned())
@@ -81,15 +92,12 @@ impl<M: Send + Sync + 'static> Reaper<M> {
 
     /// Never fails and never waits.
     pub(super) fn retire(&self, number: u64, generation: Retired<Generation<M>>) {
-        self.send(Job::Retired {
-            number,
-            since: Instant::now(),
-            generation,
-        });
+        self.send(Some(number), Phase::Draining(generation));
     }
 
-    pub(super) fn watch(&self, pinned: Box<Pinned>) {
-        self.send(Job::Pinned(pinned));
+    /// As [`retire`](Self::retire), for what is left of a refused candidate.
+    pub(super) fn dispose(&self, image: Leaving) {
+        self.send(None, Phase::Leaving(Box::new(image)));
     }
 
     pub(super) fn end(self) -> Ending {
@@ -97,8 +105,12 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     }
 
     /// Should the reaper be gone after all, what is sent stays mapped for good, which is safe.
-    fn send(&self, job: Job<M>) {
-        drop(self.jobs.send(job));
+    fn send(&self, number: Option<u64>, phase: Phase<M>) {
+        drop(self.jobs.send(Job {
+            number,
+            since: Instant::now(),
+            phase,
+        }));
     }
 }
 
@@ -113,45 +125,38 @@ impl Ending {
 struct Watch<M> {
     history: Arc<History>,
     drain_deadline: Duration,
-    draining: Vec<Draining<M>>,
-    pinned: Vec<Kept>,
+    all: Vec<Watched<M>>,
 }
 
-struct Draining<M> {
-    number: u64,
-    since: Instant,
-    generation: Retired<Generation<M>>,
-    /// What the list says.
-    noted: Holders,
+struct Watched<M> {
+    job: Job<M>,
+    /// When the list is told next who holds it.
+    next_note: Instant,
     /// Whether it was reported as held.
     reported: bool,
-}
-
-/// A pinned image that may still leave.
-struct Kept {
-    /// None for what is left of a refused candidate.
-    number: Option<u64>,
-    since: Instant,
-    image: Box<Pinned>,
-    pause: Duration,
-    next: Instant,
 }
 
 impl<M: Send + Sync> Watch<M> {
     fn run(mut self, inbox: &Receiver<Job<M>>) {
         let mut pause = SHORTEST_PAUSE;
         let mut open = true;
-        while open || !self.draining.is_empty() {
+        while open || self.all.iter().any(Watched::is_waited_for) {
             match self.next_job(inbox, pause, open) {
                 Ok(job) => {
-                    self.take(job);
+                    let next_note = job.since + FIRST_NOTE.min(self.drain_deadline);
+                    self.all.push(Watched {
+                        job,
+                        next_note,
+                        reported: false,
+                    });
                     pause = SHORTEST_PAUSE;
                 }
                 Err(RecvTimeoutError::Timeout) => pause = LONGEST_PAUSE.min(pause * 2),
                 Err(RecvTimeoutError::Disconnected) => open = false,
             }
-            let unloaded = self.look_at_draining();
-            self.look_at_pinned(unloaded);
+            if self.look() {
+                pause = SHORTEST_PAUSE;
+            }
         }
     }
 
@@ -162,9 +167,12 @@ impl<M: Send + Sync> Watch<M> {
         pause: Duration,
         open: bool,
     ) -> Result<Job<M>, RecvTimeoutError> {
-        let draining = (!self.draining.is_empty()).then(|| Instant::now() + pause);
-        let pinned = self.pinned.iter().map(|kept| kept.next).min();
-        match draining.into_iter().chain(pinned).min() {
+        let soon = Instant::now() + pause;
+        let wake = self.all.iter().map(|watched| match watched.job.phase {
+            Phase::Draining(_) | Phase::Leaving(_) => soon,
+            Phase::Pinned { next, .. } => next,
+        });
+        match wake.min() {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(wake) if open => inbox.recv_deadline(wake),
             Some(wake) => {
@@ -174,114 +182,160 @@ impl<M: Send + Sync> Watch<M> {
         }
     }
 
-    fn take(&mut self, job: Job<M>) {
-        match job {
-            Job::Retired {
-                number,
-                since,
-                generation,
-            } => self.draining.push(Draining {
-                number,
-                since,
-                generation,
-                noted: Holders::default(),
-                reported: false,
-            }),
-            Job::Pinned(image) => self.keep(None, Instant::now(), image),
-        }
-    }
-
-    /// Unloads what is drained. `true`: something has left.
-    fn look_at_draining(&mut self) -> bool {
-        let mut unloaded = false;
-        for mut draining in std::mem::take(&mut self.draining) {
-            match draining.generation.try_drain() {
-                Ok(generation) => {
-                    unloaded |= self.unload(draining.number, draining.since, generation)
+    /// Looks at everything once. `true`: something has come further.
+    fn look(&mut self) -> bool {
+        let before = self.all.len();
+        let mut has_left = false;
+        for watched in mem::take(&mut self.all) {
+            match watched.job.phase {
+                Phase::Draining(_) | Phase::Leaving(_) => {
+                    let left = self.advance(watched);
+                    has_left |= left;
                 }
-                Err(held) => {
-                    draining.generation = held;
-                    self.note(&mut draining);
-                    self.draining.push(draining);
+                Phase::Pinned { .. } => self.all.push(watched),
+            }
+        }
+        // With each image that leaves, the system looks at all others.
+        self.retry_pinned(has_left);
+        self.all.len() != before
+    }
+
+    /// Takes one as far as it comes. `true`: it has left.
+    fn advance(&mut self, mut watched: Watched<M>) -> bool {
+        if let Phase::Draining(generation) = watched.job.phase {
+            watched.job.phase = match generation.try_drain() {
+                Ok(generation) => Phase::Leaving(Box::new(generation.retire())),
+                Err(held) => Phase::Draining(held),
+            };
+        }
+        if let Phase::Leaving(mut image) = watched.job.phase {
+            if let (Some(message), Some(number)) = (image.hook_panic(), watched.job.number) {
+                self.history.hook_panicked(number, message);
+            }
+            match image.try_close() {
+                Exit::Gone => {
+                    self.has_left(&watched.job.number, watched.job.since);
+                    return true;
+                }
+                Exit::Pinned(image) => {
+                    if let Some(number) = watched.job.number {
+                        self.history.pinned(number, image.why());
+                    }
+                    if image.why().is_final() {
+                        return false;
+                    }
+                    let next = Instant::now() + FIRST_RETRY;
+                    watched.job.phase = Phase::Pinned {
+                        image,
+                        pause: FIRST_RETRY,
+                        next,
+                    };
+                }
+                Exit::NotYet(image) => {
+                    // Threads that have something to do for it come by, if they ever call anything again.
+                    cell::nudge();
+                    watched.job.phase = Phase::Leaving(image);
                 }
             }
         }
-        unloaded
+        self.note(&mut watched);
+        self.all.push(watched);
+        false
     }
 
-    fn unload(&mut self, number: u64, since: Instant, generation: Generation<M>) -> bool {
-        match generation.close() {
-            Ok(()) => {
-                self.history.unloaded(number, since.elapsed());
-                true
-            }
-            Err(pinned) => {
-                self.history.pinned(number, pinned.why());
-                self.keep(Some(number), since, pinned);
-                false
-            }
+    fn has_left(&self, number: &Option<u64>, since: Instant) {
+        if let Some(number) = *number {
+            self.history.unloaded(number, since.elapsed());
         }
     }
 
-    /// Tells the list, and after the deadline the listeners, who holds it.
-    fn note(&self, draining: &mut Draining<M>) {
-        let age = draining.since.elapsed();
-        let overdue = age >= self.drain_deadline && !draining.reported;
-        if age < WORTH_NOTING.min(self.drain_deadline) {
+    /// Tells the list, and once after the deadline the listeners, who holds it.
+    fn note(&self, watched: &mut Watched<M>) {
+        let Some(number) = watched
+            .job
+            .number
+            .filter(|_| Instant::now() >= watched.next_note)
+        else {
             return;
+        };
+        let by = match &watched.job.phase {
+            Phase::Draining(generation) => users(&generation.holders()),
+            Phase::Leaving(image) => image.obstacles().into_iter().map(Holder::from).collect(),
+            Phase::Pinned { .. } => return,
+        };
+        if watched.job.since.elapsed() >= self.drain_deadline && !watched.reported {
+            self.history.held(number, by);
+            watched.reported = true;
+        } else {
+            self.history.draining(number, by);
         }
-        let holders = draining.generation.holders();
-        if overdue {
-            self.history.held(draining.number, named(&holders));
-            draining.reported = true;
-        } else if holders != draining.noted {
-            self.history.draining(draining.number, named(&holders));
-        }
-        draining.noted = holders;
+        watched.next_note = Instant::now() + NOTE_PAUSE;
     }
 
-    fn keep(&mut self, number: Option<u64>, since: Instant, image: Box<Pinned>) {
-        if !image.why().is_final() {
-            let next = Instant::now() + FIRST_RETRY;
-            self.pinned.push(Kept {
-                number,
-                since,
-                image,
-                pause: FIRST_RETRY,
-                next,
-            });
-        }
-    }
-
-    /// Asks again for what is due, or for all if something else has just been unloaded: with that the
-    /// system looks at everything.
-    fn look_at_pinned(&mut self, unloaded: bool) {
+    /// Asks again for what is due, or for all.
+    fn retry_pinned(&mut self, all: bool) {
         let now = Instant::now();
-        for mut kept in std::mem::take(&mut self.pinned) {
-            if !unloaded && now < kept.next {
-                self.pinned.push(kept);
-                continue;
-            }
-            match (kept.image.retry(), kept.number) {
-                (Ok(()), Some(number)) => self.history.unloaded(number, kept.since.elapsed()),
-                (Ok(()), None) => {}
-                (Err(image), _) => {
-                    kept.image = image;
-                    kept.pause = LAST_RETRY.min(kept.pause * 2);
-                    kept.next = now + kept.pause;
-                    self.pinned.push(kept);
+        for mut watched in mem::take(&mut self.all) {
+            if let Phase::Pinned { image, pause, next } = watched.job.phase {
+                let retried = if all || now >= next {
+                    image.retry()
+                } else {
+                    Err(image)
+                };
+                match retried {
+                    Ok(()) => {
+                        self.has_left(&watched.job.number, watched.job.since);
+                        continue;
+                    }
+                    Err(image) if now >= next => {
+                        let pause = LAST_RETRY.min(pause * 2);
+                        watched.job.phase = Phase::Pinned {
+                            image,
+                            pause,
+                            next: now + pause,
+                        };
+                    }
+                    Err(image) => watched.job.phase = Phase::Pinned { image, pause, next },
                 }
             }
+            self.all.push(watched);
         }
     }
 }
 
-fn named(holders: &Holders) -> Vec<Holder> {
+impl<M> Watched<M> {
+    /// Whether the reaper stays for it when the swap point is gone.
+    fn is_waited_for(&self) -> bool {
+        !matches!(self.job.phase, Phase::Pinned { .. })
+    }
+}
+
+impl From<Obstacle> for Holder {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Hook => Self::Hook,
+            Obstacle::Thread { thread, name, age } => Self::Thread { thread, name, age },
+            Obstacle::Destructors {
+                thread,
+                name,
+                count,
+            } => Self::Destructors {
+                thread,
+                name,
+                count,
+            },
+            Obstacle::Uncounted => Self::Uncounted,
+        }
+    }
+}
+
+/// Calls and leases, with what the system knows of their threads.
+fn users(holders: &Holders) -> Vec<Holder> {
     let call = |&thread: &u32| {
-        let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm")).ok();
+        let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
         Holder::Call {
             thread,
-            name: name.map(|name| name.trim_end().to_owned()),
+            name: name.trim_end().to_owned(),
         }
     };
     let leases = (holders.leases > 0).then_some(Holder::Leases(holders.leases));

@@ -7,3 +7,4 @@ mod reading;
 mod road;
 mod storm;
 mod tidy;
+mod unloading;

@@ -6,6 +6,12 @@ use std::{env, fs, ops::Range, process::Command};
 /// of the calling test.
 #[track_caller]
 pub(crate) fn alone(test: &str, body: impl FnOnce()) {
+    alone_with(test, &[], body);
+}
+
+/// As [`alone`], with more in its environment.
+#[track_caller]
+pub(crate) fn alone_with(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) {
     const ALONE: &str = "HOTSWAP_TEST_ALONE";
     if env::var_os(ALONE).is_some_and(|name| name == test) {
         return body();
@@ -13,6 +19,7 @@ pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     let output = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(ALONE, test)
+        .envs(environment.iter().copied())
         .output()
         .expect("this test runs again");
     let (out, err) = (
@@ -72,4 +79,21 @@ pub(crate) fn open_descriptors() -> usize {
 
 pub(crate) fn threads() -> usize {
     fs::read_dir("/proc/self/task").expect("/proc").count()
+}
+
+/// How many pthread keys the process has in use: as many as are missing when all others are taken.
+pub(crate) fn keys_in_use() -> usize {
+    /// `PTHREAD_KEYS_MAX` of glibc.
+    const KEYS_MAX: usize = 1024;
+    let mut taken = Vec::new();
+    let mut key = 0;
+    // SAFETY: a place for the key, which has no destructor.
+    while unsafe { libc::pthread_key_create(&raw mut key, None) } == 0 {
+        taken.push(key);
+    }
+    for &key in &taken {
+        // SAFETY: made above, and given to nobody.
+        unsafe { libc::pthread_key_delete(key) };
+    }
+    KEYS_MAX - taken.len()
 }

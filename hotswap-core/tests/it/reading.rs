@@ -125,12 +125,7 @@ fn a_call_that_does_not_end_is_named() {
     else {
         panic!("not {event:?}")
     };
-    let [
-        Holder::Call {
-            name: Some(name), ..
-        },
-    ] = &by[..]
-    else {
+    let [Holder::Call { name, .. }] = &by[..] else {
         panic!("not {by:?}")
     };
     assert_eq!(name, "slow-caller");

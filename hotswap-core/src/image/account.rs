@@ -1,0 +1,359 @@
+//! What one image still has to do: its threads, thread-local destructors and key values, kept by the host.
+//!
+//! A plugin with the kit sends each registration here instead of to libc. The image may be closed when
+//! nobody calls it, nobody holds a lease on it, and its account is clear.
+//!
+//! # Invariants
+//! - *Counted before, settled after, outside.* What will run code of the image is counted before it can run,
+//!   and settled by host code after the image's code has returned. So there is no window in which a thread
+//!   has reported itself gone and is still inside: the settling thread may be stopped anywhere after it, it
+//!   stands in the executable. A thread is counted before it is created and settled by the last step of its
+//!   exit, `thread::end_of_thread`; a destructor is counted from its registration until it has returned.
+//! - *Nothing new once clear.* A registration is made by code of the image, and that runs only within a call
+//!   (the caller of [`Account::close`] has seen to it that there is none), within a counted thread, or
+//!   within a counted destructor, whose own count falls after the new one has risen. The image's finalisers,
+//!   which run within `dlclose`, are the exception: they find the account closed and are refused, for what
+//!   they would leave would be called after the image is gone. They leak what they wanted to have destroyed.
+//! - A thread's own list is touched by that thread alone and never borrowed across a call out of this file,
+//!   so that destructors may register, set keys and start threads.
+//! - Lock order: an account's books, then nothing.
+//!
+//! # What it does not know
+//! Calls and leases (`cell` counts them), how an image is opened and whether it left, and what the kit does
+//! not see (its documentation has the list). A process that forks and goes on without `exec` must not unload
+//! in the child: the threads that are counted here stayed behind.
+#![expect(
+    unsafe_code,
+    reason = "calls functions of the image and of libc by address"
+)]
+
+mod books;
+mod table;
+mod thread;
+
+use std::{
+    fmt, mem,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hotswap_kit::{BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, PluginTable, VERSION};
+
+use self::{
+    books::{State, thread_name},
+    table::HOST_TABLE,
+    thread::{exit_key, run_destructors, run_values},
+};
+
+/// What is known of one image with the kit. Its number is never used twice in a process.
+///
+/// The life of one: [`attach`](Self::attach), calls, [`retire`](Self::retire), [`hook`](Self::hook), waiting
+/// until it [`is_clear`](Self::is_clear) (look again now and then: the end of a thread that a constructor
+/// started is nobody's report), [`flush`](Self::flush), [`close`](Self::close), `dlclose`, and
+/// [`image_left`](Self::image_left) when that was seen. An account
+/// that is dropped without the last is kept (some hundred bytes): an image that is still mapped may call it.
+pub(super) struct Account {
+    state: Arc<State>,
+    plugin: &'static PluginTable,
+}
+
+/// Why an image that exports a kit is treated as one without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub(crate) enum NoKit {
+    /// The plugin was built with another version of the kit.
+    Version {
+        /// The plugin's.
+        found: u32,
+        /// Ours.
+        expected: u32,
+    },
+    /// The plugin's table is shorter than this version's.
+    Short {
+        /// The plugin's, in bytes.
+        found: u32,
+        /// Ours.
+        expected: u32,
+    },
+    /// The plugin does not take this version of our table.
+    Declined,
+    /// Somebody has attached to this image before.
+    Attached,
+    /// The kit's symbols were not bound when the plugin was linked, so that it sees nothing.
+    Unbound,
+    /// The host has used up its own pthread keys, of which the accounts need one in all.
+    HostOutOfKeys,
+}
+
+/// What keeps an image from being closed, at one moment. Its `Display` is one line for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outstanding {
+    /// Threads that run the image's code.
+    pub threads: Vec<PluginThread>,
+    /// Threads that will run destructors of it when they end, or sooner if they detach.
+    pub debtors: Vec<Debtor>,
+    /// Thread-local destructors that constructors left with libc. They are no reason to wait: the loader
+    /// itself keeps the image until their threads have ended, and then it is pinned.
+    pub early_destructors: usize,
+    /// Constructors left more than the kit could note; this never becomes clear.
+    pub unknown: bool,
+}
+
+/// A thread that was started by code of the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PluginThread {
+    /// The system's number for it; `None` while it is being started.
+    pub tid: Option<i32>,
+    /// What it calls itself, cut to 15 bytes by the system; empty if that cannot be read.
+    pub name: String,
+    /// How long it has been running.
+    pub age: Duration,
+}
+
+/// A living thread of anybody's that the image has to do something for when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Debtor {
+    /// The system's number for it.
+    pub tid: i32,
+    /// What it calls itself.
+    pub name: String,
+    /// How many thread-local destructors, and values of keys that have one.
+    pub destructors: usize,
+}
+
+impl Account {
+    /// Shakes hands with the kit of an image, on any thread, best the one that opened it: what constructors
+    /// left with that thread then is counted like the rest.
+    ///
+    /// # Errors
+    /// [`NoKit`]: nothing has changed, and the plugin works as one without the kit.
+    ///
+    /// # Safety
+    /// `plugin` is the address of the symbol [`TABLE_SYMBOL`](hotswap_kit::TABLE_SYMBOL), defined by the
+    /// image itself, whose constructors have run; nobody has attached to it, and nobody calls it yet. A table
+    /// of another version or size is refused without being read further. The image is closed only after
+    /// [`close`](Self::close) on this account, and the account is not used after the image has left, apart
+    /// from [`image_left`](Self::image_left).
+    pub(super) unsafe fn attach(plugin: *const PluginTable) -> Result<Self, NoKit> {
+        // SAFETY: the version is where it is in each version of the table; so is the size.
+        let found = unsafe { (*plugin).version };
+        if found != VERSION {
+            return Err(NoKit::Version {
+                found,
+                expected: VERSION,
+            });
+        }
+        // SAFETY: see above.
+        let found = unsafe { (*plugin).size };
+        if (found as usize) < size_of::<PluginTable>() {
+            return Err(NoKit::Short {
+                found,
+                expected: size_of::<PluginTable>() as u32,
+            });
+        }
+        // SAFETY: of our version and not shorter. 'static stands for "as long as the image is mapped", which
+        // is what the caller promised for all uses of the account.
+        let plugin: &'static PluginTable = unsafe { &*plugin };
+        if exit_key().is_none() {
+            return Err(NoKit::HostOutOfKeys);
+        }
+
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let state = Arc::new(State {
+            // Relaxed: only the number counts, nothing is published by it.
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            books: Mutex::default(),
+            retired: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+        });
+        let token = Arc::into_raw(Arc::clone(&state));
+        // SAFETY: the table is static, and the count behind the token is given back in `image_left` alone.
+        let answer = unsafe { (plugin.attach)(&raw const HOST_TABLE, token.cast()) };
+        if answer != 0 {
+            // SAFETY: made above, and the plugin has not kept it.
+            drop(unsafe { Arc::from_raw(token) });
+            return Err(match answer {
+                DECLINED_ATTACHED => NoKit::Attached,
+                DECLINED_UNBOUND => NoKit::Unbound,
+                _ => NoKit::Declined,
+            });
+        }
+        Ok(Self { state, plugin })
+    }
+
+    /// Lets every thread leave the image that is not inside of it ([`detach_current_thread_from_retired`]).
+    ///
+    /// # Safety
+    /// No call is inside the image and none will be, apart from those that end it: the hook and `flush`.
+    pub(super) unsafe fn retire(&self) {
+        // Release: pairs with the Acquire in `detach_current_thread_from_retired`; all calls happened before.
+        self.state.retired.store(true, Ordering::Release);
+    }
+
+    /// The plugin author's hook, if there is one, to be run once when the image is retired.
+    pub(super) fn hook(&self) -> Option<Hook> {
+        Some(Hook {
+            state: Arc::clone(&self.state),
+            function: self.plugin.before_unload?,
+        })
+    }
+
+    /// Whether there is nothing left to wait for. A system call for each thread that there is.
+    pub(super) fn is_clear(&self) -> bool {
+        let mut books = self.state.books();
+        books.forget_the_dead();
+        books.is_clear()
+    }
+
+    /// What is left to wait for. Reads `/proc` for the names of threads; takes the account's lock, which
+    /// nobody holds for long.
+    pub(super) fn outstanding(&self) -> Outstanding {
+        let mut outstanding = {
+            let mut books = self.state.books();
+            books.forget_the_dead();
+            books.outstanding()
+        };
+        outstanding.name_threads();
+        outstanding
+    }
+
+    /// Writes out what the plugin's std holds back of standard output, and detaches the calling thread.
+    /// Leaves a buffer of 1 KiB behind in a plugin that never printed, so it is for those that did. Blocks as
+    /// long as standard output does.
+    ///
+    /// # Safety
+    /// The image is retired, and the calling thread is not inside of it.
+    pub(super) unsafe fn flush(&self) {
+        // SAFETY: the image is mapped, and was attached.
+        unsafe { (self.plugin.flush)() };
+        detach_current_thread_from_retired();
+    }
+
+    /// Closes the books before `dlclose`, and deletes what libc has of the image: the keys its constructors
+    /// made.
+    ///
+    /// # Errors
+    /// What is outstanding, in which case nothing has changed.
+    ///
+    /// # Safety
+    /// No call is inside the image and none will be.
+    pub(super) unsafe fn close(&self) -> Result<(), Box<Outstanding>> {
+        let mut books = self.state.books();
+        books.forget_the_dead();
+        if !books.is_clear() {
+            let mut outstanding = books.outstanding();
+            drop(books);
+            outstanding.name_threads();
+            return Err(Box::new(outstanding));
+        }
+        books.closed = true;
+        for key in mem::take(&mut books.early_keys) {
+            // SAFETY: the image's constructors made it, no thread has a value of it any more.
+            unsafe { libc::pthread_key_delete(key) };
+        }
+        Ok(())
+    }
+
+    /// Frees the account.
+    ///
+    /// # Safety
+    /// The image was seen to have left the address space.
+    pub(super) unsafe fn image_left(self) {
+        // Relaxed: read by threads that decide whether to throw away what they no longer need.
+        self.state.left.store(true, Ordering::Relaxed);
+        // SAFETY: the count that `attach` gave to the image, which cannot use it any more.
+        unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.state)) };
+    }
+}
+
+/// A plugin author's hook, which stops the plugin's own threads.
+pub(super) struct Hook {
+    state: Arc<State>,
+    function: BeforeUnload,
+}
+
+impl Hook {
+    /// Calls it on the calling thread, which must be one that does nothing else. Takes as long as it takes.
+    ///
+    /// # Errors
+    /// The message of its panic.
+    pub(super) fn run(self) -> Result<(), String> {
+        let mut text = [0; 512];
+        let mut written = 0;
+        thread::inside(&self.state, || {
+            // SAFETY: room for `text.len()` bytes, and a place for the length. The image is mapped until the
+            // thread that runs this has been waited for.
+            let panicked =
+                unsafe { (self.function)(text.as_mut_ptr(), text.len(), &raw mut written) };
+            if panicked == 0 {
+                return Ok(());
+            }
+            Err(String::from_utf8_lossy(&text[..written.min(text.len())]).into_owned())
+        })
+    }
+}
+
+/// Runs, for the calling thread, the destructors of all images that are retired and that it is not inside of:
+/// now instead of at its end. Costs next to nothing for a thread that has none.
+///
+/// To the images' std its thread-locals are then destroyed; no thread enters a retired image again.
+pub(crate) fn detach_current_thread_from_retired() {
+    let inside = thread::inside_of();
+    let left = |account: &Arc<State>| {
+        // Acquire: pairs with the Release in `retire`.
+        account.retired.load(Ordering::Acquire)
+            && !inside.iter().flatten().any(|it| Arc::ptr_eq(it, account))
+    };
+    run_destructors(left);
+    run_values(left);
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("id", &self.state.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for NoKit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("treated as a plugin without the kit: ")?;
+        match self {
+            Self::Version { found, expected } => {
+                write!(f, "its kit has version {found}, expected {expected}")
+            }
+            Self::Short { found, expected } => {
+                write!(
+                    f,
+                    "its kit's table has {found} bytes, expected at least {expected}"
+                )
+            }
+            Self::Declined => write!(
+                f,
+                "its kit does not take version {VERSION} of the host's table"
+            ),
+            Self::Attached => f.write_str("it is attached to another account already"),
+            Self::Unbound => {
+                f.write_str("its kit sees nothing, because it was linked past the kit's symbols")
+            }
+            Self::HostOutOfKeys => f.write_str("the host has no pthread key left for the account"),
+        }
+    }
+}
+
+impl std::error::Error for NoKit {}
+
+impl Outstanding {
+    fn name_threads(&mut self) {
+        for thread in &mut self.threads {
+            thread.name = thread.tid.map(thread_name).unwrap_or_default();
+        }
+        for debtor in &mut self.debtors {
+            debtor.name = thread_name(debtor.tid);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What the kit calls: libc's functions, for one image, on the books.
+//!
+//! A panic in one of them ends the process (they are `extern "C"`); none is meant to.
+#![expect(unsafe_code, reason = "what the image passes are addresses")]
+
+use std::{
+    ffi::{c_int, c_void},
+    mem, ptr, slice,
+    sync::{Arc, atomic::Ordering},
+};
+
+use hotswap_kit::{Destructor, Handover, HostTable, Key, StartRoutine, Token, VERSION};
+
+use super::{
+    books::State,
+    thread::{ask_for_end_of_thread, ask_for_end_of_thread_locals, this_tid, with_work},
+};
+
+pub(super) static HOST_TABLE: HostTable = HostTable {
+    version: VERSION,
+    size: size_of::<HostTable>() as u32,
+    thread_atexit,
+    key_create,
+    key_delete,
+    key_set,
+    key_get,
+    thread_create,
+    hand_over,
+};
+
+/// The account behind a token.
+///
+/// # Safety
+/// The token is one that `attach` gave to an image, and the caller is that image, so that it is mapped.
+unsafe fn account<'a>(token: Token) -> &'a State {
+    // SAFETY: the count behind the token is given back when the image has left, not before.
+    unsafe { &*token.cast::<State>() }
+}
+
+/// As [`account`], to keep.
+///
+/// # Safety
+/// As for [`account`].
+unsafe fn account_arc(token: Token) -> Arc<State> {
+    // SAFETY: the token came from `Arc::into_raw`, and its count is still there.
+    unsafe { Arc::increment_strong_count(token.cast::<State>()) };
+    // SAFETY: the count just added.
+    unsafe { Arc::from_raw(token.cast::<State>()) }
+}
+
+/// # Safety
+/// As `__cxa_thread_atexit_impl`, and as for [`account`]; so with the functions below and libc's of the
+/// names that they stand for.
+unsafe extern "C" fn thread_atexit(
+    token: Token,
+    destructor: Destructor,
+    object: *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account_arc(token) };
+    {
+        let mut books = account.books();
+        if books.closed {
+            return libc::EPERM;
+        }
+        books.debt(this_tid(), |debt| debt.destructors += 1);
+    }
+    with_work(|work| work.destructors.push((account, destructor, object)));
+    ask_for_end_of_thread_locals();
+    0
+}
+
+unsafe extern "C" fn key_create(
+    token: Token,
+    key: *mut Key,
+    destructor: Option<Destructor>,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account(token) };
+    let Some(number) = account.books().key_made(destructor) else {
+        return libc::EAGAIN;
+    };
+    // SAFETY: the caller's place for the key.
+    unsafe { key.write(number) };
+    0
+}
+
+unsafe extern "C" fn key_delete(token: Token, key: Key) -> c_int {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account(token) };
+    if account.settle(|books| books.key_deleted(key)) {
+        0
+    } else {
+        libc::EINVAL
+    }
+}
+
+unsafe extern "C" fn key_set(token: Token, key: Key, value: *const c_void) -> c_int {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account_arc(token) };
+    let tid = this_tid();
+    if value.is_null() {
+        if with_work(|work| work.take_value(&account, key)).is_some() {
+            account.settle(|books| books.value_gone(tid, key));
+        }
+        return 0;
+    }
+    if with_work(|work| work.replace_value(&account, key, value.cast_mut())) {
+        return 0;
+    }
+    if let Err(error) = account.books().value_set(tid, key) {
+        return error;
+    }
+    with_work(|work| {
+        // Values without a destructor are nobody's debt and stay behind on threads that live on.
+        // Relaxed: at worst they go a little later.
+        work.values
+            .retain(|(account, ..)| !account.left.load(Ordering::Relaxed));
+        work.values.push((account, key, value.cast_mut()));
+    });
+    ask_for_end_of_thread();
+    0
+}
+
+unsafe extern "C" fn key_get(token: Token, key: Key) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account(token) };
+    with_work(|work| work.value(account, key)).unwrap_or(ptr::null_mut())
+}
+
+/// What a new thread is given.
+struct Start {
+    account: Arc<State>,
+    ticket: u64,
+    start: StartRoutine,
+    argument: *mut c_void,
+}
+
+unsafe extern "C" fn thread_create(
+    token: Token,
+    thread: *mut c_void,
+    attributes: *const c_void,
+    start: StartRoutine,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account_arc(token) };
+    let ticket = {
+        let mut books = account.books();
+        if books.closed {
+            return libc::EAGAIN;
+        }
+        books.thread_begins()
+    };
+    let given = Box::into_raw(Box::new(Start {
+        account: Arc::clone(&account),
+        ticket,
+        start,
+        argument,
+    }));
+    // SAFETY: the same function; only that it may be left by forced unwinding is not in libc's type for it.
+    let begin = unsafe {
+        mem::transmute::<StartRoutine, extern "C" fn(*mut c_void) -> *mut c_void>(thread_begin)
+    };
+    // SAFETY: the caller's thread and attributes, and a start routine that takes what it is given.
+    let result =
+        unsafe { libc::pthread_create(thread.cast(), attributes.cast(), begin, given.cast()) };
+    if result != 0 {
+        // SAFETY: no thread has taken it.
+        drop(unsafe { Box::from_raw(given) });
+        account.settle(|books| books.thread_ended(ticket));
+    }
+    result
+}
+
+/// Where each thread of an image begins. It does not end here: `end_of_thread` is later, and is also
+/// reached when the thread is left by `pthread_exit` or cancelled. Nothing here has a destructor while the
+/// image's code runs, for then forced unwinding through this frame would not be allowed.
+unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
+    let (start, argument) = {
+        // SAFETY: made by `thread_create`, for this thread alone.
+        let given = unsafe { Box::from_raw(given.cast::<Start>()) };
+        let Start {
+            account,
+            ticket,
+            start,
+            argument,
+        } = *given;
+        account.books().thread_runs(ticket, this_tid());
+        with_work(|work| work.started_by = Some((account, ticket)));
+        ask_for_end_of_thread();
+        (start, argument)
+    };
+    // SAFETY: what the image asked to have run, and it is mapped, for this thread is counted.
+    unsafe { start(argument) }
+}
+
+unsafe extern "C" fn hand_over(token: Token, early: *const Handover) {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account(token) };
+    // SAFETY: valid during this call.
+    let early = unsafe { &*early };
+    // SAFETY: a list of that length; so the next.
+    let threads = unsafe { slice::from_raw_parts(early.threads, early.threads_len) };
+    // SAFETY: see above.
+    let keys = unsafe { slice::from_raw_parts(early.keys, early.keys_len) };
+    let mut books = account.books();
+    for &tid in threads {
+        let ticket = books.thread_begins();
+        books.thread_runs(ticket, tid);
+    }
+    books.early_keys.extend(keys.iter().map(|early| early.key));
+    books
+        .keys
+        .extend(keys.iter().map(|early| (early.key, early.destructor)));
+    books.early_destructors = early.destructors;
+    books.unknown = early.incomplete != 0;
+}

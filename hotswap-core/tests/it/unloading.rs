@@ -1,0 +1,454 @@
+//! What plugins leave behind, and how they are unloaded nevertheless.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use hotswap_core::{Event, Holder, Hotswap, PinReason, State, detach_current_thread};
+use hotswap_fixtures::{
+    FixtureRef,
+    constructs::{CONSTRUCTS, START_STUBBORN, STOP_STUBBORN},
+};
+
+use crate::{
+    fixtures::{Plugin, SOON, build_of, load, load_with, plugin, trust, unloaded},
+    process::{alone, alone_with, images, keys_in_use, threads},
+};
+
+/// Constructs that leave their thread something to do at its end.
+const LEFT_ON_THE_THREAD: [&str; 10] = [
+    "thread_local_drop",
+    "thread_current",
+    // std notes who has started a thread.
+    "spawn_join",
+    "spawn_detached",
+    "thread_spawns_thread",
+    "scoped",
+    "recv_timeout",
+    "destructor_registers",
+    "key_set_again",
+    "all",
+];
+
+fn run(it: &Plugin, construct: u64) {
+    it.with(|it| it.text()(construct).map(drop).unwrap());
+}
+
+/// The place of a construct in the list.
+fn place(name: &str) -> u64 {
+    CONSTRUCTS
+        .iter()
+        .position(|(it, _)| *it == name)
+        .expect("a construct") as u64
+}
+
+/// Which thread uses a construct, and what it does before the plugin leaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum User {
+    /// The thread that swaps; it calls again.
+    Main,
+    /// A worker that has ended before the swap.
+    Gone,
+    /// A worker that ends after the swap.
+    Ends,
+    /// A worker that lives, and calls again.
+    Calls,
+    /// A worker that lives, and says that it is done.
+    Detaches,
+}
+
+const USERS: [User; 5] = [
+    User::Main,
+    User::Gone,
+    User::Ends,
+    User::Calls,
+    User::Detaches,
+];
+
+/// Uses a construct on a fresh generation, swaps, and gives its states: while the user lives, and at the end.
+fn use_and_swap(it: &Arc<Plugin>, name: &str, construct: u64, user: User) -> [Option<State>; 2] {
+    let swapped = it.swap(plugin(name)).unwrap();
+    unloaded_or_pinned(it, swapped.retired);
+    let mine = swapped.generation;
+    // The reaper notes who holds a generation only now and then.
+    let settled = |it: &Plugin| loop {
+        match it.wait(mine, Duration::from_millis(5)) {
+            Some(State::Draining { held_by }) if held_by.is_empty() => {}
+            state => break state,
+        }
+    };
+    if user == User::Main {
+        run(it, construct);
+        it.swap(plugin("build_1")).unwrap();
+        let before = settled(it);
+        build_of(it);
+        return [before, it.wait(mine, SOON)];
+    }
+    let (used, wait_used) = mpsc::channel();
+    let (go_on, wait_go_on) = mpsc::channel::<()>();
+    let worker = thread::spawn({
+        let it = Arc::clone(it);
+        move || {
+            run(&it, construct);
+            used.send(()).unwrap();
+            wait_go_on.recv().unwrap();
+            match user {
+                User::Calls => drop(build_of(&it)),
+                User::Detaches => detach_current_thread(),
+                User::Main | User::Gone | User::Ends => return,
+            }
+            used.send(()).unwrap();
+            wait_go_on.recv().unwrap();
+        }
+    });
+    wait_used.recv().unwrap();
+    if user == User::Gone {
+        go_on.send(()).unwrap();
+        worker.join().unwrap();
+        it.swap(plugin("build_1")).unwrap();
+        return [settled(it), it.wait(mine, SOON)];
+    }
+    it.swap(plugin("build_1")).unwrap();
+    let before = settled(it);
+    go_on.send(()).unwrap();
+    if user == User::Ends {
+        worker.join().unwrap();
+        return [before, it.wait(mine, SOON)];
+    }
+    wait_used.recv().unwrap();
+    let after = it.wait(mine, SOON);
+    go_on.send(()).unwrap();
+    worker.join().unwrap();
+    [before, after]
+}
+
+#[track_caller]
+fn unloaded_or_pinned(it: &Plugin, generation: u64) {
+    assert!(
+        it.wait(generation, SOON)
+            .is_none_or(|state| state.has_ended())
+    );
+}
+
+fn name_of(state: &Option<State>) -> String {
+    state
+        .as_ref()
+        .map_or("forgotten".to_owned(), ToString::to_string)
+}
+
+#[test]
+fn with_the_kit_everything_leaves() {
+    alone("unloading::with_the_kit_everything_leaves", || {
+        let it = Arc::new(load("build_1"));
+        // The host has one key of its own, for all plugins with the kit.
+        use_and_swap(&it, "constructs_kit", place("nothing"), User::Main);
+        let before = (threads(), keys_in_use());
+        for (construct, (name, _)) in CONSTRUCTS.iter().enumerate() {
+            for user in USERS {
+                let [before, after] = use_and_swap(&it, "constructs_kit", construct as u64, user);
+                println!(
+                    "{name:22} {:9} {}, then {}",
+                    format!("{user:?}"),
+                    name_of(&before),
+                    name_of(&after)
+                );
+                assert_eq!(after, Some(State::Unloaded), "{name} {user:?}");
+                // To wait for a generation is to leave it.
+                let waits =
+                    LEFT_ON_THE_THREAD.contains(name) && ![User::Main, User::Gone].contains(&user);
+                let held = matches!(&before, Some(State::Draining { held_by })
+                    if matches!(held_by[..], [Holder::Destructors { .. }]));
+                assert_eq!(held, waits, "{name} {user:?}: {before:?}");
+                assert_eq!(images().len(), 1, "{name} {user:?}");
+            }
+        }
+        assert_eq!((threads(), keys_in_use()), before);
+    });
+}
+
+#[test]
+fn without_the_kit_nothing_crashes_and_what_stays_says_why() {
+    alone(
+        "unloading::without_the_kit_nothing_crashes_and_what_stays_says_why",
+        || {
+            let it = Arc::new(load("build_1"));
+            let keys = keys_in_use();
+            for (construct, (name, _)) in CONSTRUCTS.iter().enumerate() {
+                for user in USERS {
+                    let [before, after] =
+                        use_and_swap(&it, "constructs_plain", construct as u64, user);
+                    println!(
+                        "{name:22} {:9} {}, then {}",
+                        format!("{user:?}"),
+                        name_of(&before),
+                        name_of(&after)
+                    );
+                    assert_eq!(
+                        after,
+                        Some(State::Pinned(PinReason::MayHaveThreads)),
+                        "{name} {user:?}"
+                    );
+                }
+            }
+            // What is pinned keeps its keys.
+            assert!(keys_in_use() >= keys);
+        },
+    );
+}
+
+/// Such a plugin leaves at once where its thread-locals keep nothing: here a pthread key is all there is.
+#[test]
+fn keys_of_a_plugin_without_the_kit_are_deleted() {
+    alone(
+        "unloading::keys_of_a_plugin_without_the_kit_are_deleted",
+        || {
+            let it = Arc::new(load("build_1"));
+            let before = keys_in_use();
+            for user in USERS {
+                let [_, after] = use_and_swap(&it, "thread_current", 0, user);
+                assert_eq!(after, Some(State::Unloaded), "{user:?}");
+            }
+            assert_eq!(keys_in_use(), before);
+            assert_eq!(images().len(), 1);
+        },
+    );
+}
+
+/// A pthread key for each reload would end the process after some thousand.
+#[test]
+fn two_thousand_reloads_with_thread_current_on_one_thread() {
+    alone(
+        "unloading::two_thousand_reloads_with_thread_current_on_one_thread",
+        || {
+            let it = load("constructs_kit");
+            let before = keys_in_use();
+            for _ in 0..2_000 {
+                run(&it, place("thread_current"));
+                let swapped = it.swap(plugin("constructs_kit")).unwrap();
+                // Leaves the retired one.
+                run(&it, place("nothing"));
+                if swapped.generation.is_multiple_of(100) {
+                    unloaded(&it, swapped.retired);
+                }
+            }
+            detach_current_thread();
+            let live = it.generations().last().unwrap().number;
+            unloaded(&it, live - 1);
+            assert!(
+                keys_in_use() <= before + 1,
+                "{} keys, before {before}",
+                keys_in_use()
+            );
+            assert!(it.shutdown(SOON).is_empty());
+            assert_eq!(images(), []);
+        },
+    );
+}
+
+#[test]
+fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() {
+    let it = load_with("constructs_kit", |settings| {
+        settings.drain_deadline = Duration::from_millis(50)
+    });
+    run(&it, START_STUBBORN);
+    let lease = it.lease();
+    it.swap(plugin("build_1")).unwrap();
+    assert_eq!(build_of(&it), 1);
+    // With the lease there is still a way in, to end the thread later.
+    let stop = lease.bind(|it| it.text());
+    let events = it.events();
+    let held = |event: &Event| matches!(event, Event::Held { generation: 1, .. });
+    let next_held = || {
+        std::iter::from_fn(|| events.recv_timeout(SOON).ok())
+            .find(held)
+            .unwrap()
+    };
+    assert_eq!(next_held().to_string(), "held generation 1: 1 lease");
+    let stopper = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(600));
+        stop.with(|text| text(STOP_STUBBORN).map(drop).unwrap());
+    });
+    stopper.join().unwrap();
+    unloaded(&it, 1);
+}
+
+#[test]
+fn a_thread_of_the_plugin_holds_it_by_name_and_age() {
+    let it = load_with("kit_in_a_constructor", |settings| {
+        settings.drain_deadline = Duration::from_millis(50)
+    });
+    run(&it, START_STUBBORN);
+    // The thread is ended by the plugin's own code, which only a call can reach.
+    let text = it.lease().bind(|it| it.text());
+    it.swap(plugin("build_1")).unwrap();
+    let holders = |it: &Plugin| match &it.generations()[0].state {
+        State::Draining { held_by } => held_by.clone(),
+        other => panic!("not {other:?}"),
+    };
+    text.with(|text| text(place("nothing")).map(drop).unwrap());
+    drop(text);
+    let begin = std::time::Instant::now();
+    let thread = loop {
+        build_of(&it);
+        if let [
+            Holder::Thread {
+                thread: Some(_),
+                name,
+                age,
+                ..
+            },
+        ] = &holders(&it)[..]
+        {
+            break (name.clone(), *age);
+        }
+        assert!(begin.elapsed() < SOON, "{:?}", it.generations());
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(thread.0, "stubborn");
+    assert!(thread.1 > Duration::ZERO);
+    // What is held is not in the way of the next swaps.
+    it.swap(plugin("build_2")).unwrap();
+    unloaded(&it, 2);
+    let mapped = it.shutdown(Duration::from_millis(50));
+    assert!(
+        mapped[0]
+            .to_string()
+            .contains(" (stubborn) of its own, for "),
+        "{mapped:?}"
+    );
+}
+
+#[test]
+fn the_hook_stops_the_plugin_s_threads_and_its_panic_is_reported() {
+    let it = load("kit_with_hook");
+    run(&it, START_STUBBORN);
+    it.swap(plugin("build_1")).unwrap();
+    unloaded(&it, 1);
+    let events: Vec<_> = it
+        .events()
+        .try_iter()
+        .map(|event| event.to_string())
+        .collect();
+    assert!(
+        events.contains(
+            &"fault generation 1: before_unload: the hook panicked, on purpose".to_owned()
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_kit_that_the_host_does_not_know_is_no_kit_and_that_is_said() {
+    let it = load("kit_of_the_next_version");
+    let problem = it.generations()[0].kit_problem.clone();
+    assert_eq!(
+        problem.as_deref(),
+        Some("treated as a plugin without the kit: its kit has version 2, expected 1")
+    );
+    let it = load("kit_unbound");
+    let problem = it.generations()[0].kit_problem.clone().expect("a problem");
+    assert!(
+        problem.starts_with("treated as a plugin without the kit: "),
+        "{problem}"
+    );
+    it.swap(plugin("build_1")).unwrap();
+    assert_eq!(
+        it.wait(1, SOON),
+        Some(State::Pinned(PinReason::MayHaveThreads))
+    );
+}
+
+#[test]
+fn a_kit_whose_table_has_grown_is_as_good() {
+    let it = load("kit_with_a_longer_table");
+    assert_eq!(it.generations()[0].kit_problem, None);
+    run(&it, place("spawn_join"));
+    it.swap(plugin("build_1")).unwrap();
+    build_of(&it);
+    unloaded(&it, 1);
+}
+
+/// Initialisers run on a thread that ends with the load.
+#[test]
+fn a_destructor_that_an_initialiser_leaves_keeps_nothing() {
+    initialiser_leaves(
+        "unloading::a_destructor_that_an_initialiser_leaves_keeps_nothing",
+        place("thread_local_drop"),
+    );
+}
+
+#[test]
+fn a_key_that_an_initialiser_leaves_keeps_nothing() {
+    initialiser_leaves(
+        "unloading::a_key_that_an_initialiser_leaves_keeps_nothing",
+        place("thread_current"),
+    );
+}
+
+#[track_caller]
+fn initialiser_leaves(test: &str, construct: u64) {
+    alone_with(
+        test,
+        &[("HOTSWAP_CONSTRUCTOR", &construct.to_string())],
+        || {
+            let it = load("kit_in_a_constructor");
+            let keys = keys_in_use();
+            for _ in 0..10 {
+                let swapped = it.swap(plugin("kit_in_a_constructor")).unwrap();
+                unloaded(&it, swapped.retired);
+            }
+            assert_eq!((keys_in_use(), images().len()), (keys, 1));
+        },
+    );
+}
+
+/// `-z nodelete`, as the linker writes it into the file.
+fn no_delete() -> (tempfile::TempDir, PathBuf) {
+    const DT_FLAGS_1: u64 = 0x6fff_fffb;
+    const DF_1_NODELETE: u8 = 0x08;
+    let mut bytes = fs::read(plugin("build_2")).unwrap();
+    let entry = DT_FLAGS_1.to_le_bytes();
+    let places: Vec<_> = (0..bytes.len() - 16)
+        .step_by(8)
+        .filter(|&at| bytes[at..at + 8] == entry)
+        .collect();
+    let [place] = places[..] else {
+        panic!("one such entry, not {places:?}")
+    };
+    bytes[place + 8] |= DF_1_NODELETE;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("no_delete.so");
+    fs::write(&path, bytes).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn what_may_not_be_deleted_is_pinned_and_says_so() {
+    alone(
+        "unloading::what_may_not_be_deleted_is_pinned_and_says_so",
+        || {
+            let (_folder, path) = no_delete();
+            let it: Hotswap<FixtureRef> = Hotswap::load(&path, &trust()).unwrap();
+            for _ in 0..100 {
+                let retired = it.swap(&path).unwrap().retired;
+                assert!(
+                    it.wait(retired, SOON)
+                        .is_none_or(|it| it == State::Pinned(PinReason::NoDelete))
+                );
+                assert_eq!(build_of(&it), 2);
+            }
+            assert_eq!(images().len(), 101, "each a copy of its own");
+            let last = it.events().try_iter().last().unwrap();
+            assert_eq!(
+                last.to_string(),
+                "pinned generation 100: it is linked with `-z nodelete`, so that the system never unmaps it"
+            );
+            it.swap(plugin("build_1")).unwrap();
+            assert_eq!(build_of(&it), 1);
+        },
+    );
+}

@@ -1,0 +1,180 @@
+//! The plugin kit: one line in a plugin lets the host unmap its image for real.
+//!
+//! ```
+//! hotswap_kit::unloadable!(before_unload = stop_threads);
+//!
+//! fn stop_threads() {
+//!     // Called once, when the host retires this plugin and nobody calls it any more.
+//! }
+//! # // This is a program, not a plugin: the shadows must do no harm there.
+//! # fn main() {
+//! #     assert_eq!(std::thread::spawn(|| 7).join().ok(), Some(7));
+//! # }
+//! ```
+//!
+//! # Why a plugin needs it
+//! Ordinary Rust leaves work for later with libc: a `thread_local!` with a destructor and
+//! `thread::current()` leave functions of the image to be called when a thread ends, and a thread runs the
+//! image's code until it ends. `dlclose` knows of the first and then keeps the image, does not know of the
+//! second and unmaps code that will be called, and does not know of the third. So each of these calls has to
+//! be seen. The macro gives the image its own `pthread_create` and so on, visible to nothing but this image;
+//! each passes the call to the host, which keeps the account.
+//!
+//! # Invariants
+//! - The plugin's part is thin. Every count lives in the host and is taken down by the host's code after
+//!   the image's code has returned. A count that reached zero inside the image would be a use after unmap:
+//!   the host may close the image before the thread has left it (forced with a debugger, 2026-11).
+//! - Without a host that attaches (a host that never heard of hotswap, a version it does not know, or a
+//!   constructor, which runs before there is anybody to attach) the plugin behaves as if the kit were not
+//!   there: every shadow calls libc.
+//! - No shadow allocates, so that a plugin's own allocator may use what is shadowed.
+//! - Both sides check `version` and `size` of the other's table before they use it. Fields are only ever
+//!   added at the end; `version` changes when one of them changes its meaning.
+//!
+//! # What it does not see
+//! Threads and destructors that another shared library makes on the plugin's behalf (a C++ `std::thread`
+//! is started inside `libstdc++.so`), raw `clone`, signal handlers, timers that start threads
+//! (`SIGEV_THREAD`), C11's `thrd_create` and `tss_create`, `on_exit`. A plugin that uses those takes them
+//! back in its `before_unload` hook.
+
+mod shadow;
+mod table;
+
+pub use table::{
+    BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, DECLINED_VERSION, Destructor, EarlyKey,
+    Handover, HostTable, Key, PluginTable, StartRoutine, TABLE_SYMBOL, Token, VERSION,
+    VIRTUAL_KEY_FIRST,
+};
+
+/// What [`unloadable!`] expands to; not for use by hand.
+#[doc(hidden)]
+pub mod expansion {
+    pub use crate::shadow::{
+        constructed, finalised, key_create, key_delete, key_get, key_set, run_hook, thread_atexit,
+        thread_create,
+    };
+}
+
+/// Makes the image of this `cdylib` fully unloadable by a hotswap host. One line, at the top of the plugin.
+///
+/// `unloadable!(before_unload = path::to::function)` names a `fn()` that the host calls once, when the plugin
+/// is retired and nobody calls it any more: the place to stop the plugin's own threads. A panic in it is
+/// reported by the host and is not fatal (with `panic = "abort"` it is). It may block; the host calls it on
+/// a thread of its own.
+///
+/// It expands nothing under `cfg(test)`, and it is for a crate that is only a `cdylib`: a program that links
+/// the same crate as an `rlib` would get the shadows for itself (harmless, for they call libc, but useless).
+#[macro_export]
+macro_rules! unloadable {
+    () => {
+        $crate::unloadable!(@expand ::core::option::Option::None);
+    };
+    (before_unload = $hook:path) => {
+        $crate::unloadable!(@expand ::core::option::Option::Some({
+            unsafe extern "C" fn before_unload(text: *mut u8, capacity: usize, written: *mut usize) -> u32 {
+                let hook: fn() = $hook;
+                // SAFETY: the host's promise at `PluginTable::before_unload` is passed on.
+                unsafe { $crate::expansion::run_hook(hook, text, capacity, written) }
+            }
+            before_unload
+        }));
+    };
+    (@expand $hook:expr) => {
+        $crate::unloadable!(@shadows);
+
+        // The one symbol that is seen from outside.
+        #[cfg(not(test))]
+        const _: () = {
+            #[unsafe(no_mangle)]
+            pub static hotswap_kit: $crate::PluginTable = $crate::PluginTable::new($hook);
+        };
+    };
+    (@shadows) => {
+        // Hidden, so that the image's calls bind here when it is linked. Exported symbols would be bound
+        // by the loader, which finds libc's first: in a debug build the shadows then silently do nothing
+        // (2026-11, rustc 1.95; with fat LTO they work either way). `attach` looks whether they are bound.
+        #[cfg(not(test))]
+        ::core::arch::global_asm!(
+            ".hidden __cxa_thread_atexit_impl",
+            ".hidden __cxa_thread_atexit",
+            ".hidden pthread_key_create",
+            ".hidden pthread_key_delete",
+            ".hidden pthread_setspecific",
+            ".hidden pthread_getspecific",
+            ".hidden pthread_create",
+        );
+
+        #[cfg(not(test))]
+        const _: () = {
+            use ::core::ffi::{c_int, c_void};
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn __cxa_thread_atexit_impl(
+                destructor: $crate::Destructor,
+                object: *mut c_void,
+                image: *mut c_void,
+            ) -> c_int {
+                // SAFETY: the arguments of libc's function of this name, passed on; so below.
+                unsafe { $crate::expansion::thread_atexit(destructor, object, image) }
+            }
+
+            // The name by which C++ code linked into the image knows the same function.
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn __cxa_thread_atexit(
+                destructor: $crate::Destructor,
+                object: *mut c_void,
+                image: *mut c_void,
+            ) -> c_int {
+                // SAFETY: see above.
+                unsafe { $crate::expansion::thread_atexit(destructor, object, image) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn pthread_key_create(
+                key: *mut $crate::Key,
+                destructor: ::core::option::Option<$crate::Destructor>,
+            ) -> c_int {
+                // SAFETY: see above.
+                unsafe { $crate::expansion::key_create(key, destructor) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn pthread_key_delete(key: $crate::Key) -> c_int {
+                // SAFETY: see above.
+                unsafe { $crate::expansion::key_delete(key) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn pthread_setspecific(key: $crate::Key, value: *const c_void) -> c_int {
+                // SAFETY: see above.
+                unsafe { $crate::expansion::key_set(key, value) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn pthread_getspecific(key: $crate::Key) -> *mut c_void {
+                // SAFETY: see above.
+                unsafe { $crate::expansion::key_get(key) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn pthread_create(
+                thread: *mut c_void,
+                attributes: *const c_void,
+                start: $crate::StartRoutine,
+                argument: *mut c_void,
+            ) -> c_int {
+                // SAFETY: see above.
+                unsafe { $crate::expansion::thread_create(thread, attributes, start, argument) }
+            }
+
+            // Low, so that it runs before the constructors that may need it.
+            #[used]
+            #[unsafe(link_section = ".init_array.00100")]
+            static CONSTRUCTED: extern "C" fn() = $crate::expansion::constructed;
+
+            #[used]
+            #[unsafe(link_section = ".fini_array")]
+            static FINALISED: extern "C" fn() = $crate::expansion::finalised;
+        };
+    };
+}
