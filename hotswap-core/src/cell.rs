@@ -210,6 +210,11 @@ impl<T> Retired<T> {
         })
     }
 
+    /// The value, which others may be using too.
+    pub(crate) fn peek(&self) -> &T {
+        &self.value
+    }
+
     /// Who holds it at this moment; readers that are just entering are among them.
     pub(crate) fn holders(&self) -> Holders {
         let inside = slots::all().filter(|slot| slot.may_hold(self.address()));

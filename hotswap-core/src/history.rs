@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     fmt::{self, Display},
     os::unix::ffi::OsStrExt,
+    panic::Location,
     path::{Path, PathBuf},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -178,6 +179,14 @@ pub enum Holder {
     },
     /// So many leases.
     Leases(usize),
+    /// A lease, if leases are recorded ([`Settings::record_leases`](crate::Settings::record_leases)).
+    #[non_exhaustive]
+    Lease {
+        /// The place in the code that has taken it.
+        place: &'static Location<'static>,
+        /// For how long it has been out.
+        age: Duration,
+    },
     /// A thread that the plugin has started.
     #[non_exhaustive]
     Thread {
@@ -527,6 +536,7 @@ impl Display for Holder {
             Self::Call { thread, name } => write!(f, "a call on {}", Thread(*thread, name)),
             Self::Leases(1) => f.write_str("1 lease"),
             Self::Leases(count) => write!(f, "{count} leases"),
+            Self::Lease { place, age } => write!(f, "a lease taken at {place}, for {age:.1?}"),
             Self::Thread { thread: None, .. } => {
                 f.write_str("a thread of its own that is being started")
             }

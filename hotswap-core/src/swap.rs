@@ -4,6 +4,7 @@
 //! Everything that may fail is done before *publish*, which is one atomic store; nothing after it can
 //! fail. What follows for the generation before (draining, unloading, looking) is the reaper's.
 
+mod lease;
 mod reaper;
 
 use std::{
@@ -18,7 +19,8 @@ use std::{
 use abi_stable::library::RootModule;
 use crossbeam_channel::Receiver;
 
-use self::reaper::Reaper;
+pub use self::lease::{Bound, Lease};
+use self::{lease::Register, reaper::Reaper};
 use crate::{
     cell::{self, Cell},
     error::{Error, Result, Stage},
@@ -38,6 +40,7 @@ use crate::{
 pub struct Hotswap<M: RootModule + Send + Sync> {
     cell: Cell<Generation<M>>,
     trust: Trust,
+    record_leases: bool,
     history: Arc<History>,
     /// Swaps are serialised. Who calls the plugin never takes this.
     swapping: Mutex<()>,
@@ -52,19 +55,8 @@ pub struct Generation<M> {
     number: u64,
     module: M,
     image: Image,
-}
-
-/// The right to use one generation for as long as one likes: across swaps, threads and `.await`s.
-///
-/// Costs a counter to take, clone and drop; calls through it cost nothing beyond the call. The
-/// generation stays mapped, and is reported as held, until its last lease is dropped.
-pub struct Lease<M>(cell::Lease<Generation<M>>);
-
-/// A value of a plugin together with the lease that keeps its code mapped.
-pub struct Bound<M, T> {
-    // Fields are dropped in this order: the value while its code is still there.
-    value: T,
-    lease: Lease<M>,
+    /// If leases are recorded.
+    leases: Option<Register>,
 }
 
 /// What a swap did.
@@ -86,6 +78,10 @@ pub struct Settings {
     /// After this time a retired generation that is still in use is reported as held. Nothing is ever
     /// ended or unmapped because of it. 5 s unless set.
     pub drain_deadline: Duration,
+    /// Whether to record for each lease where in the code it was taken, and when, so that a generation
+    /// that is held by leases says by which. Makes leases dearer: a lock and an entry for each. Off unless
+    /// set.
+    pub record_leases: bool,
     /// How many generations that have ended stay in the list. 64 unless set.
     pub ended_generations_max: usize,
     /// How many events are kept for a listener that does not come. 1,024 unless set.
@@ -96,6 +92,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             drain_deadline: Duration::from_secs(5),
+            record_leases: false,
             ended_generations_max: 64,
             events_max: 1024,
         }
@@ -132,11 +129,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let number = history.next_number();
         let origin = candidate.image.origin().clone();
         let kit_problem = candidate.image.kit_problem();
-        let cell = Cell::new(candidate.numbered(number));
+        let cell = Cell::new(candidate.numbered(number, settings.record_leases));
         history.published(number, &origin, kit_problem, phases);
         Ok(Self {
             cell,
             trust: trust.clone(),
+            record_leases: settings.record_leases,
             history,
             swapping: Mutex::new(()),
             reaper: Some(reaper),
@@ -185,9 +183,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     /// Leases the live generation, also inside a [`with`](Self::with) that is on an older one.
     ///
-    /// Waits for nobody.
+    /// Waits for nobody, unless leases are recorded ([`Settings::record_leases`]).
+    #[track_caller]
     pub fn lease(&self) -> Lease<M> {
-        Lease(self.cell.lease())
+        Lease::new(self.cell.lease())
     }
 
     /// Replaces the plugin by the one at `path`, which may be the same path as before.
@@ -215,7 +214,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let number = self.history.next_number();
         let origin = candidate.image.origin().clone();
         let kit_problem = candidate.image.kit_problem();
-        let retired = self.cell.publish(candidate.numbered(number));
+        let retired = self
+            .cell
+            .publish(candidate.numbered(number, self.record_leases));
         phases.publish = started.elapsed();
 
         self.history.published(number, &origin, kit_problem, phases);
@@ -307,57 +308,6 @@ impl<M> Deref for Generation<M> {
     }
 }
 
-impl<M> Lease<M> {
-    /// Calls `f` with the leased generation.
-    #[inline]
-    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&Generation<M>) -> R) -> R {
-        f(&self.0)
-    }
-
-    /// Keeps a value of the plugin, with this lease, for as long as one likes.
-    ///
-    /// ```no_run
-    /// # use hotswap_core::{Hotswap, Policy, Trust};
-    /// # use hotswap_fixtures::FixtureRef;
-    /// # let trust = unsafe { Trust::vouch(Policy::default()) };
-    /// let plugin: Hotswap<FixtureRef> = Hotswap::load("./libplugin.so", &trust)?;
-    /// let function = plugin.lease().bind(|it| it.build_a());
-    /// plugin.swap("./libplugin.so")?;
-    /// let still_the_old_build = function.with(|call| call());
-    /// # Ok::<(), hotswap_core::Error>(())
-    /// ```
-    pub fn bind<T>(self, f: impl FnOnce(&Generation<M>) -> T) -> Bound<M, T> {
-        Bound {
-            value: f(&self.0),
-            lease: self,
-        }
-    }
-
-    /// The number of the leased generation.
-    pub fn number(&self) -> u64 {
-        self.0.number()
-    }
-}
-
-impl<M> Clone for Lease<M> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<M, T> Bound<M, T> {
-    /// Calls `f` with the value.
-    #[inline]
-    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&T) -> R) -> R {
-        f(&self.value)
-    }
-
-    /// The lease that keeps the value's code mapped.
-    pub fn lease(&self) -> &Lease<M> {
-        &self.lease
-    }
-}
-
 impl<M: RootModule + Send + Sync> fmt::Debug for Hotswap<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hotswap")
@@ -372,21 +322,6 @@ impl<M> fmt::Debug for Generation<M> {
             .field("number", &self.number)
             .field("path", &self.path())
             .finish_non_exhaustive()
-    }
-}
-
-impl<M> fmt::Debug for Lease<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Lease").field(&*self.0).finish()
-    }
-}
-
-impl<M, T: fmt::Debug> fmt::Debug for Bound<M, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound")
-            .field("value", &self.value)
-            .field("lease", &self.lease)
-            .finish()
     }
 }
 
@@ -446,11 +381,13 @@ impl<M: RootModule + Send + Sync> Candidate<M> {
         }
     }
 
-    fn numbered(self, number: u64) -> Generation<M> {
+    fn numbered(self, number: u64, record_leases: bool) -> Generation<M> {
+        let Self { module, image } = self;
         Generation {
             number,
-            module: self.module,
-            image: self.image,
+            module,
+            image,
+            leases: record_leases.then(Register::default),
         }
     }
 }

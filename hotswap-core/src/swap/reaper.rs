@@ -259,7 +259,7 @@ impl<M: Send + Sync> Watch<M> {
             return;
         };
         let by = match &watched.job.phase {
-            Phase::Draining(generation) => users(&generation.holders()),
+            Phase::Draining(generation) => users(generation),
             Phase::Leaving(image) => image.obstacles().into_iter().map(Holder::from).collect(),
             Phase::Pinned { .. } => return,
         };
@@ -329,15 +329,24 @@ impl From<Obstacle> for Holder {
     }
 }
 
-/// Calls and leases, with what the system knows of their threads.
-fn users(holders: &Holders) -> Vec<Holder> {
-    let call = |&thread: &u32| {
+/// Calls and leases, with what is known of them.
+fn users<M>(generation: &Retired<Generation<M>>) -> Vec<Holder> {
+    let Holders { threads, leases } = generation.holders();
+    let call = |thread: u32| {
         let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
         Holder::Call {
             thread,
             name: name.trim_end().to_owned(),
         }
     };
-    let leases = (holders.leases > 0).then_some(Holder::Leases(holders.leases));
-    holders.threads.iter().map(call).chain(leases).collect()
+    let leases = match &generation.peek().leases {
+        Some(register) => register
+            .out()
+            .into_iter()
+            .map(|(place, age)| Holder::Lease { place, age })
+            .collect(),
+        None if leases > 0 => vec![Holder::Leases(leases)],
+        None => Vec::new(),
+    };
+    threads.into_iter().map(call).chain(leases).collect()
 }

@@ -9,8 +9,9 @@ use std::{
 use hotswap_core::{Event, PinReason, State};
 
 use crate::{
+    alone::alone,
     fixtures::{SOON, build_of, load, plugin, unloaded},
-    process::{alone, images, open_descriptors, threads},
+    process::{images, open_descriptors, threads},
 };
 
 #[test]

@@ -1,5 +1,6 @@
 //! hotswap-core on real plugins.
 
+mod alone;
 mod fixtures;
 mod leaving;
 mod process;

@@ -97,6 +97,43 @@ fn a_lease_outlives_two_swaps_and_ends_on_another_thread() {
 }
 
 #[test]
+fn recorded_leases_say_where_and_when_they_were_taken() {
+    let it = load_with("build_1", |settings| {
+        settings.record_leases = true;
+        settings.drain_deadline = Duration::from_millis(10);
+    });
+    drop(it.lease());
+    let lease = it.lease();
+    let also = lease.clone();
+    it.swap(plugin("build_2")).unwrap();
+    let held = |event: &Event| matches!(event, Event::Held { .. });
+    let event = std::iter::from_fn(|| it.events().recv_timeout(SOON).ok())
+        .find(held)
+        .unwrap();
+    let text = event.to_string();
+    assert!(
+        text.starts_with("held generation 1: a lease taken at hotswap-core/tests/it/reading.rs:"),
+        "{text}"
+    );
+    let Event::Held { by, .. } = event else {
+        unreachable!()
+    };
+    let [
+        Holder::Lease {
+            place: first, age, ..
+        },
+        Holder::Lease { place: second, .. },
+    ] = &by[..]
+    else {
+        panic!("not {by:?}")
+    };
+    assert_eq!(first.line() + 1, second.line());
+    assert!(*age >= Duration::from_millis(10));
+    drop((lease, also));
+    unloaded(&it, 1);
+}
+
+#[test]
 fn a_call_that_does_not_end_is_named() {
     let it = Arc::new(load_with("build_1", |settings| {
         settings.drain_deadline = Duration::from_millis(10)
@@ -222,5 +259,5 @@ fn what_is_shared_between_threads_can_be() {
     check::<Generation<FixtureRef>>();
     check::<Lease<FixtureRef>>();
     check::<Bound<FixtureRef, u64>>();
-    assert_eq!(size_of::<Lease<FixtureRef>>(), size_of::<usize>());
+    assert_eq!(size_of::<Lease<FixtureRef>>(), 2 * size_of::<usize>());
 }

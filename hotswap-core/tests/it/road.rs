@@ -232,7 +232,7 @@ fn layouts_alternate() {
 /// The same with every image at a place of its own, so that no stale pointer can be right by chance.
 #[test]
 fn layouts_alternate_at_different_addresses() {
-    crate::process::alone("road::layouts_alternate_at_different_addresses", || {
+    crate::alone::alone("road::layouts_alternate_at_different_addresses", || {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
         let it = load("suffix_field");
         let mut seen = Vec::new();

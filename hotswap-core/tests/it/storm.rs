@@ -10,8 +10,9 @@ use std::{
 use hotswap_core::Event;
 
 use crate::{
+    alone::alone,
     fixtures::{SOON, load, plugin},
-    process::{alone, images, open_descriptors, resident_bytes},
+    process::{images, open_descriptors, resident_bytes},
 };
 
 const SWAPS: u64 = 1_000;

@@ -65,7 +65,14 @@ fn used_modules(file: &Path) -> Vec<(String, String)> {
     for (index, line) in code.iter().enumerate() {
         let place = format!("{}:{}", file.display(), index + 1);
         for after in line.split("crate::").skip(1) {
-            let names: Vec<String> = if after.starts_with('{') {
+            let names: Vec<String> = if let Some((list, _)) = after
+                .strip_prefix('{')
+                .and_then(|list| list.split_once('}'))
+            {
+                list.split(',')
+                    .map(|name| name_of(name.trim_start()))
+                    .collect()
+            } else if after.starts_with('{') {
                 let body = code[index + 1..]
                     .iter()
                     .take_while(|line| !line.starts_with('}'));

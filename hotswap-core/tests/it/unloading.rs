@@ -8,15 +8,16 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Event, Holder, Hotswap, PinReason, State, detach_current_thread};
+use hotswap_core::{Holder, Hotswap, PinReason, State, detach_current_thread};
 use hotswap_fixtures::{
     FixtureRef,
-    constructs::{CONSTRUCTS, START_STUBBORN, STOP_STUBBORN},
+    constructs::{CONSTRUCTS, START_STUBBORN, STUBBORN_FOR_A_WHILE},
 };
 
 use crate::{
+    alone::{alone, alone_with},
     fixtures::{Plugin, SOON, build_of, load, load_with, plugin, trust, unloaded},
-    process::{alone, alone_with, images, keys_in_use, threads},
+    process::{images, keys_in_use, threads},
 };
 
 /// Constructs that leave their thread something to do at its end.
@@ -251,74 +252,50 @@ fn two_thousand_reloads_with_thread_current_on_one_thread() {
 
 #[test]
 fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() {
-    let it = load_with("constructs_kit", |settings| {
+    let it = load_with("kit_with_hook", |settings| {
         settings.drain_deadline = Duration::from_millis(50)
     });
-    run(&it, START_STUBBORN);
-    let lease = it.lease();
+    run(&it, STUBBORN_FOR_A_WHILE);
     it.swap(plugin("build_1")).unwrap();
     assert_eq!(build_of(&it), 1);
-    // With the lease there is still a way in, to end the thread later.
-    let stop = lease.bind(|it| it.text());
-    let events = it.events();
-    let held = |event: &Event| matches!(event, Event::Held { generation: 1, .. });
-    let next_held = || {
-        std::iter::from_fn(|| events.recv_timeout(SOON).ok())
-            .find(held)
-            .unwrap()
+    let held_by_thread = |it: &Plugin| match &it.generations()[0].state {
+        // The wait lets this thread leave; what is left is the plugin's own.
+        State::Draining { held_by } => match &held_by[..] {
+            [
+                Holder::Thread {
+                    thread: Some(_),
+                    name,
+                    age,
+                    ..
+                },
+            ] => Some((name.clone(), *age)),
+            _ => None,
+        },
+        other => panic!("{other} without having been held"),
     };
-    assert_eq!(next_held().to_string(), "held generation 1: 1 lease");
-    let stopper = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(600));
-        stop.with(|text| text(STOP_STUBBORN).map(drop).unwrap());
-    });
-    stopper.join().unwrap();
-    unloaded(&it, 1);
-}
-
-#[test]
-fn a_thread_of_the_plugin_holds_it_by_name_and_age() {
-    let it = load_with("kit_in_a_constructor", |settings| {
-        settings.drain_deadline = Duration::from_millis(50)
-    });
-    run(&it, START_STUBBORN);
-    // The thread is ended by the plugin's own code, which only a call can reach.
-    let text = it.lease().bind(|it| it.text());
-    it.swap(plugin("build_1")).unwrap();
-    let holders = |it: &Plugin| match &it.generations()[0].state {
-        State::Draining { held_by } => held_by.clone(),
-        other => panic!("not {other:?}"),
-    };
-    text.with(|text| text(place("nothing")).map(drop).unwrap());
-    drop(text);
-    let begin = std::time::Instant::now();
-    let thread = loop {
-        build_of(&it);
-        if let [
-            Holder::Thread {
-                thread: Some(_),
-                name,
-                age,
-                ..
-            },
-        ] = &holders(&it)[..]
-        {
-            break (name.clone(), *age);
+    let (name, age) = loop {
+        it.wait(1, Duration::from_millis(5));
+        if let Some(thread) = held_by_thread(&it) {
+            break thread;
         }
-        assert!(begin.elapsed() < SOON, "{:?}", it.generations());
-        thread::sleep(Duration::from_millis(5));
     };
-    assert_eq!(thread.0, "stubborn");
-    assert!(thread.1 > Duration::ZERO);
-    // What is held is not in the way of the next swaps.
+    assert_eq!(name, "stubborn");
+    assert!(age > Duration::ZERO);
+    // It is not in the way of the next swap, and needs none.
     it.swap(plugin("build_2")).unwrap();
     unloaded(&it, 2);
-    let mapped = it.shutdown(Duration::from_millis(50));
+    unloaded(&it, 1);
+    let events: Vec<_> = it
+        .events()
+        .try_iter()
+        .map(|event| event.to_string())
+        .collect();
+    let held = events
+        .iter()
+        .find(|event| event.starts_with("held generation 1: "));
     assert!(
-        mapped[0]
-            .to_string()
-            .contains(" (stubborn) of its own, for "),
-        "{mapped:?}"
+        held.is_some_and(|event| event.contains(" (stubborn) of its own, for ")),
+        "{events:?}"
     );
 }
 

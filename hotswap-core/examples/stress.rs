@@ -1,0 +1,150 @@
+//! Swaps a plugin as often as it is told, under callers that never pause, and says what has grown.
+//!
+//! `scripts/stress` runs it with the plugins of the tests. What the plugins print goes to stdout, the figures
+//! go to stderr.
+
+#[path = "../tests/it/process.rs"]
+mod process;
+
+use std::{
+    env,
+    error::Error,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_core::{Hotswap, Policy, State, Trust};
+use hotswap_fixtures::{FixtureRef, constructs::CONSTRUCTS};
+
+/// What is measured before and after.
+#[derive(Debug)]
+struct Belongings {
+    resident_bytes: u64,
+    images: usize,
+    descriptors: usize,
+    threads: usize,
+    keys: usize,
+}
+
+impl Belongings {
+    fn now() -> Self {
+        Self {
+            resident_bytes: process::resident_bytes(),
+            images: process::images().len(),
+            descriptors: process::open_descriptors(),
+            threads: process::threads(),
+            keys: process::keys_in_use(),
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [path, construct, warm_up, swaps] = &arguments[..] else {
+        return Err("usage: stress PLUGIN CONSTRUCT|each WARM_UP_SWAPS SWAPS".into());
+    };
+    let (path, swaps) = (PathBuf::from(path), warm_up.parse()?..swaps.parse()?);
+    eprintln!(
+        "{:22} {:>8} {:>12} {:>7} {:>12} {:>10} {:>6} {:>11} {:>7} {:>4}",
+        "construct",
+        "swaps",
+        "calls",
+        "seconds",
+        "resident KiB",
+        "B per swap",
+        "images",
+        "descriptors",
+        "threads",
+        "keys"
+    );
+    for (place, (name, _)) in CONSTRUCTS.iter().enumerate() {
+        if construct == name || construct == "each" {
+            stress(&path, name, place as u64, swaps.clone())?;
+        }
+    }
+    Ok(())
+}
+
+/// Uses one construct on every generation, on a thread that lives and on one that ends.
+fn stress(
+    path: &Path,
+    name: &str,
+    construct: u64,
+    swaps: Range<u64>,
+) -> Result<(), Box<dyn Error>> {
+    // SAFETY: the files are the plugins of the tests.
+    let trust = unsafe { Trust::vouch(Policy::default()) };
+    let plugin: Hotswap<FixtureRef> = Hotswap::load(path, &trust)?;
+    let build = plugin.with(|it| it.build_a()());
+    let (stop, calls) = (AtomicBool::new(false), AtomicU64::new(0));
+    let caller = || {
+        let mut count = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let (a, b) = plugin.with(|it| (it.build_a()(), it.build_b()()));
+            assert_eq!((a, b), (build, build), "a wrong answer");
+            count += 1;
+            // Two cores: whoever does the work must get a turn.
+            if count % 1_000 == 0 {
+                thread::yield_now();
+            }
+        }
+        calls.fetch_add(count, Ordering::Relaxed);
+    };
+    let started = Instant::now();
+    let swap = || -> Result<(), Box<dyn Error>> {
+        let run = || plugin.with(|it| it.text()(construct).map(drop).unwrap());
+        run();
+        thread::scope(|scope| scope.spawn(run).join()).map_err(|_| "a worker panicked")?;
+        let retired = plugin.swap(path)?.retired;
+        match plugin.wait(retired, Duration::from_secs(60)) {
+            Some(State::Unloaded) => Ok(()),
+            other => Err(format!("generation {retired}: {other:?}").into()),
+        }
+    };
+    let (before, after) = thread::scope(|scope| {
+        scope.spawn(caller);
+        scope.spawn(caller);
+        let measured = (|| {
+            for _ in 0..swaps.start {
+                swap()?;
+            }
+            let before = Belongings::now();
+            for _ in swaps.clone() {
+                swap()?;
+            }
+            Ok::<_, Box<dyn Error>>((before, Belongings::now()))
+        })();
+        stop.store(true, Ordering::Relaxed);
+        measured
+    })?;
+    for (swaps, belongings, per_swap) in [
+        (swaps.start, &before, String::new()),
+        (swaps.end, &after, {
+            let growth = after.resident_bytes as i64 - before.resident_bytes as i64;
+            (growth / (swaps.end - swaps.start).max(1) as i64).to_string()
+        }),
+    ] {
+        let Belongings {
+            resident_bytes,
+            images,
+            descriptors,
+            threads,
+            keys,
+        } = belongings;
+        eprintln!(
+            "{name:22} {swaps:8} {:12} {:7} {:12} {per_swap:>10} {images:6} {descriptors:11} {threads:7} {keys:4}",
+            calls.load(Ordering::Relaxed),
+            started.elapsed().as_secs(),
+            resident_bytes / 1024,
+        );
+    }
+    let left = plugin.shutdown(Duration::from_secs(60));
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("still mapped: {left:?}").into())
+    }
+}

@@ -1,0 +1,152 @@
+//! Rights to use one generation, and if so wanted a register of who has them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    panic::Location,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::Generation;
+use crate::{cell, owned::HostOwned};
+
+/// The right to use one generation for as long as one likes: across swaps, threads and `.await`s.
+///
+/// Costs a counter to take, clone and drop; calls through it cost nothing beyond the call. The
+/// generation stays mapped, and is reported as held, until its last lease is dropped.
+pub struct Lease<M> {
+    generation: cell::Lease<Generation<M>>,
+    /// Its entry in the generation's register, if there is one.
+    entry: u64,
+}
+
+/// A value of a plugin together with the lease that keeps its code mapped.
+pub struct Bound<M, T> {
+    // Fields are dropped in this order: the value while its code is still there.
+    value: T,
+    lease: Lease<M>,
+}
+
+/// Who has leases on one generation.
+#[derive(Debug, Default)]
+pub(super) struct Register(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    made: u64,
+    out: BTreeMap<u64, (&'static Location<'static>, Instant)>,
+}
+
+impl<M> Lease<M> {
+    #[track_caller]
+    pub(super) fn new(generation: cell::Lease<Generation<M>>) -> Self {
+        // Not in the closure, whose caller it would be otherwise.
+        let place = Location::caller();
+        let entry = generation
+            .leases
+            .as_ref()
+            .map_or(0, |leases| leases.enter(place));
+        Self { generation, entry }
+    }
+
+    /// Calls `f` with the leased generation.
+    #[inline]
+    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&Generation<M>) -> R) -> R {
+        f(&self.generation)
+    }
+
+    /// Keeps a value of the plugin, with this lease, for as long as one likes.
+    ///
+    /// ```no_run
+    /// # use hotswap_core::{Hotswap, Policy, Trust};
+    /// # use hotswap_fixtures::FixtureRef;
+    /// # let trust = unsafe { Trust::vouch(Policy::default()) };
+    /// let plugin: Hotswap<FixtureRef> = Hotswap::load("./libplugin.so", &trust)?;
+    /// let function = plugin.lease().bind(|it| it.build_a());
+    /// plugin.swap("./libplugin.so")?;
+    /// let still_the_old_build = function.with(|call| call());
+    /// # Ok::<(), hotswap_core::Error>(())
+    /// ```
+    pub fn bind<T>(self, f: impl FnOnce(&Generation<M>) -> T) -> Bound<M, T> {
+        Bound {
+            value: f(&self.generation),
+            lease: self,
+        }
+    }
+
+    /// The number of the leased generation.
+    pub fn number(&self) -> u64 {
+        self.generation.number()
+    }
+}
+
+impl<M> Clone for Lease<M> {
+    #[track_caller]
+    fn clone(&self) -> Self {
+        Self::new(self.generation.clone())
+    }
+}
+
+impl<M> Drop for Lease<M> {
+    fn drop(&mut self) {
+        if let Some(leases) = &self.generation.leases {
+            leases.leave(self.entry);
+        }
+    }
+}
+
+impl<M, T> Bound<M, T> {
+    /// Calls `f` with the value.
+    #[inline]
+    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&T) -> R) -> R {
+        f(&self.value)
+    }
+
+    /// The lease that keeps the value's code mapped.
+    pub fn lease(&self) -> &Lease<M> {
+        &self.lease
+    }
+}
+
+impl<M> fmt::Debug for Lease<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lease").field(&*self.generation).finish()
+    }
+}
+
+impl<M, T: fmt::Debug> fmt::Debug for Bound<M, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound")
+            .field("value", &self.value)
+            .field("lease", &self.lease)
+            .finish()
+    }
+}
+
+impl Register {
+    fn enter(&self, place: &'static Location<'static>) -> u64 {
+        let mut entries = self.entries();
+        entries.made += 1;
+        let entry = entries.made;
+        entries.out.insert(entry, (place, Instant::now()));
+        entry
+    }
+
+    fn leave(&self, entry: u64) {
+        self.entries().out.remove(&entry);
+    }
+
+    /// Where in the code each lease was taken, and how long ago; the oldest first.
+    pub(super) fn out(&self) -> Vec<(&'static Location<'static>, Duration)> {
+        self.entries()
+            .out
+            .values()
+            .map(|(place, since)| (*place, since.elapsed()))
+            .collect()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
