@@ -403,7 +403,7 @@ impl<M> Generation<M> {
 /// Waits in short turns, between which the calling thread does what is left for it to do: it may be the one
 /// that is waited for.
 fn wait_detaching<T>(deadline: Instant, wait: impl Fn(Instant) -> (bool, T)) -> T {
-    const TURN: Duration = Duration::from_millis(5);
+    const TURN: Duration = Duration::from_millis(2);
     loop {
         detach_current_thread();
         let turn = deadline.min(Instant::now() + TURN);

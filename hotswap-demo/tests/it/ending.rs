@@ -85,3 +85,27 @@ fn a_reader_that_goes_away_ends_it() {
     demo.stop_reading();
     assert_eq!(demo.ends().0, Some(0));
 }
+
+#[test]
+fn what_does_not_end_is_reported_after_the_deadline_and_the_demo_ends_all_the_same() {
+    let mut demo = Demo::with_options(&["--drain-deadline", "200ms"], "stubborn");
+    demo.prints_soon("Stubbornly: 7");
+    demo.type_line(plugin("shipped"));
+    demo.says("accepted generation 2");
+    let held = demo.says("held generation 1: ");
+    assert!(held.contains(" (stubborn) of its own, for "), "{held}");
+    demo.type_line(":quit");
+    let (code, err) = demo.ends();
+    assert_eq!(code, Some(0));
+    assert!(
+        err.iter()
+            .any(|line| line.starts_with("unloaded generation 2 after ")),
+        "{err:?}"
+    );
+    assert!(
+        err.last()
+            .unwrap()
+            .starts_with("held generation 1: thread "),
+        "{err:?}"
+    );
+}

@@ -2,5 +2,6 @@
 
 mod demo;
 mod ending;
+mod linking;
 mod swapping;
 mod terminal;
