@@ -243,15 +243,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Waits until generation `number` has left the address space or is found to be pinned, at most
     /// `timeout`, and gives its state then. `None`: the list does not have it (any more).
     ///
-    /// Must not be called inside [`with`](Self::with) for the generation that one is in: it would wait
-    /// for itself, until `timeout`.
+    /// The calling thread leaves retired plugins as with [`detach_current_thread`]. Inside
+    /// [`with`](Self::with) it waits in vain for the generation that it is in, until `timeout`.
     pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
-        let deadline = Instant::now() + timeout;
-        wait_detaching(deadline, |deadline| {
-            match self.history.wait(number, deadline) {
-                state @ Some(State::Live | State::Draining { .. }) => (false, state),
-                ended => (true, ended),
-            }
+        wait_detaching(timeout, |turn| match self.history.wait(number, turn) {
+            state @ Some(State::Live | State::Draining { .. }) => (false, state),
+            ended => (true, ended),
         })
     }
 
@@ -260,12 +257,13 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// Generations that are still held go on draining, and are unloaded when their leases are dropped.
     pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {
-        let deadline = Instant::now() + timeout;
         let reaper = self.retire_live();
-        let mapped = self.history.wait_for_all(deadline);
-        if let Some(reaper) = reaper
-            && mapped.iter().all(|generation| generation.state.has_ended())
-        {
+        let (all_ended, mapped) = wait_detaching(timeout, |turn| {
+            let mapped = self.history.wait_for_all(turn);
+            let all_ended = mapped.iter().all(|generation| generation.state.has_ended());
+            (all_ended, (all_ended, mapped))
+        });
+        if let Some(reaper) = reaper.filter(|_| all_ended) {
             reaper.join();
         }
         mapped
@@ -402,13 +400,14 @@ impl<M> Generation<M> {
 
 /// Waits in short turns, between which the calling thread does what is left for it to do: it may be the one
 /// that is waited for.
-fn wait_detaching<T>(deadline: Instant, wait: impl Fn(Instant) -> (bool, T)) -> T {
+fn wait_detaching<T>(timeout: Duration, wait: impl Fn(Instant) -> (bool, T)) -> T {
     const TURN: Duration = Duration::from_millis(2);
+    let started = Instant::now();
     loop {
         detach_current_thread();
-        let turn = deadline.min(Instant::now() + TURN);
-        let (has_ended, answer) = wait(turn);
-        if has_ended || turn == deadline {
+        let left = timeout.saturating_sub(started.elapsed());
+        let (has_ended, answer) = wait(Instant::now() + left.min(TURN));
+        if has_ended || left.is_zero() {
             return answer;
         }
     }

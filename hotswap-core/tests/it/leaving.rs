@@ -68,6 +68,17 @@ fn shutdown_waits_and_leaves_nothing() {
     });
 }
 
+/// Whoever shuts down may be the thread that is waited for.
+#[test]
+fn shutdown_leaves_the_plugin_too_and_may_wait_for_ever() {
+    let it = load("constructs_kit");
+    let place = hotswap_fixtures::constructs::CONSTRUCTS
+        .iter()
+        .position(|(name, _)| *name == "thread_local_drop");
+    it.with(|it| it.text()(place.unwrap() as u64).map(drop).unwrap());
+    assert!(it.shutdown(Duration::MAX).is_empty());
+}
+
 #[test]
 fn shutdown_says_what_is_still_held() {
     let it = load("build_1");

@@ -75,10 +75,11 @@ fn use_and_swap(it: &Arc<Plugin>, name: &str, construct: u64, user: User) -> [Op
     let swapped = it.swap(plugin(name)).unwrap();
     unloaded_or_pinned(it, swapped.retired);
     let mine = swapped.generation;
-    // The reaper notes who holds a generation only now and then.
+    // Until it has left, or nothing but the user is in its way: threads of its own end by themselves.
     let settled = |it: &Plugin| loop {
         match it.wait(mine, Duration::from_millis(5)) {
-            Some(State::Draining { held_by }) if held_by.is_empty() => {}
+            Some(State::Draining { held_by })
+                if !matches!(held_by[..], [Holder::Destructors { .. }]) => {}
             state => break state,
         }
     };
