@@ -18,8 +18,8 @@
 //!
 //! One noun a file, each using only those before it: [`kind`] what a file is when it is not ours,
 //! [`header`] the file header, [`memory`] where the loader will put what, [`dynamic`] the dynamic
-//! table, [`notes`], [`versions`], [`index`] the hash table, [`symbols`], [`tables`] where all those lie, [`calls`] the functions
-//! that the loader itself will call, and [`relocations`].
+//! table, [`notes`], [`versions`], [`index`] the hash table, [`symbols`], [`tables`] where all those lie,
+//! [`calls`] the functions that the loader itself will call, and [`relocations`].
 
 mod calls;
 mod dynamic;

@@ -37,6 +37,17 @@
 //! (`SIGEV_THREAD`), C11's `thrd_create` and `tss_create`, `on_exit`. A plugin that uses those takes them
 //! back in its `before_unload` hook.
 
+//!
+//! # What stays
+//! What a plugin's own statics own, and what its copy of std keeps for itself, is on nobody's account and is left
+//! behind at each reload. `scripts/stress` measures it, with 2,000 reloads of each (2026-11, rustc 1.95, release):
+//!
+//! | what the plugin uses | bytes that stay at each reload |
+//! |---|---|
+//! | `println!` or `print!` | about 1,050: std's buffer of 1 KiB for standard output |
+//! | a `LazyLock`, or another static with heap | what it owns: about 1,050 for 1 KiB |
+//! | thread-locals, `thread::current`, threads joined, detached and scoped, channels, caught panics, keys | none |
+
 mod shadow;
 mod table;
 
