@@ -8,7 +8,7 @@ mod lease;
 mod reaper;
 
 use std::{
-    fmt,
+    fmt, io,
     ops::Deref,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -339,13 +339,7 @@ impl<M: RootModule + Send + Sync> Candidate<M> {
             let loader = thread::Builder::new().name("hotswap-loader".to_owned());
             let loader = loader
                 .spawn_scoped(scope, || Self::load(path, trust, reaper))
-                .map_err(|error| {
-                    Error::new(
-                        Stage::Host,
-                        path,
-                        format!("no thread can be started: {error}"),
-                    )
-                })?;
+                .map_err(|error| no_thread(path, error))?;
             loader
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -396,6 +390,15 @@ impl<M> Generation<M> {
     fn retire(self) -> Leaving {
         self.image.retire()
     }
+}
+
+/// `path` only says what the thread was for.
+fn no_thread(path: &Path, error: io::Error) -> Error {
+    Error::new(
+        Stage::Host,
+        path,
+        format!("no thread can be started: {error}"),
+    )
 }
 
 /// Waits in short turns, between which the calling thread does what is left for it to do: it may be the one

@@ -88,7 +88,7 @@ pub(crate) enum NoKit {
     HostOutOfKeys,
 }
 
-/// What keeps an image from being closed, at one moment. Its `Display` is one line for people.
+/// What keeps an image from being closed, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outstanding {
     /// Threads that run the image's code.

@@ -15,10 +15,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::Generation;
+use super::{Generation, no_thread};
 use crate::{
     cell::{self, Holders, Retired},
-    error::{Error, Result, Stage},
+    error::Result,
     history::{History, Holder},
     image::{Exit, Leaving, Obstacle, Pinned},
 };
@@ -80,13 +80,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         let thread = thread::Builder::new()
             .name("hotswap-reaper".to_owned())
             .spawn(move || watch.run(&inbox))
-            .map_err(|error| {
-                Error::new(
-                    Stage::Host,
-                    path,
-                    format!("no thread can be started: {error}"),
-                )
-            })?;
+            .map_err(|error| no_thread(path, error))?;
         Ok(Self { jobs, thread })
     }
 

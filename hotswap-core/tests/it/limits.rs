@@ -1,0 +1,113 @@
+//! Limits of the system, and files that change: an error each, never a death.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_core::{Hotswap, Stage};
+use hotswap_fixtures::FixtureRef;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{
+    alone::alone,
+    fixtures::{build_of, load, plugin, refused, trust, unloaded},
+    process::open_descriptors,
+};
+
+/// Sets a soft limit of this process, and gives the old one back to be set again.
+fn limit(resource: Resource, to: u64) -> Rlimit {
+    let before = getrlimit(resource);
+    setrlimit(resource, Rlimit { current: Some(to), maximum: before.maximum }).unwrap();
+    before
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
+    alone("limits::a_limit_on_file_sizes_is_an_error_and_no_signal", || {
+        let it = load("build_1");
+        let before = limit(Resource::Fsize, 4096);
+        let (error, reason) = refused(&it, plugin("build_2"));
+        assert_eq!(error.stage(), Stage::Copy);
+        assert_eq!(reason, "copy: larger than the limit on file sizes (ulimit -f)");
+        setrlimit(Resource::Fsize, before).unwrap();
+        it.swap(plugin("build_2")).unwrap();
+        assert_eq!(build_of(&it), 2);
+    });
+}
+
+#[test]
+fn exhausted_descriptors_are_an_error_at_whatever_step_they_run_out() {
+    alone("limits::exhausted_descriptors_are_an_error_at_whatever_step_they_run_out", || {
+        let it = load("build_1");
+        let used = open_descriptors() as u64;
+        // From none left to enough for all.
+        let mut refusals = 0;
+        for left in 0..8 {
+            let before = limit(Resource::Nofile, used + left);
+            match it.swap(plugin("build_2")) {
+                Ok(swapped) => {
+                    setrlimit(Resource::Nofile, before).unwrap();
+                    unloaded(&it, swapped.retired);
+                    it.swap(plugin("build_1")).unwrap();
+                }
+                Err(error) => {
+                    setrlimit(Resource::Nofile, before).unwrap();
+                    assert!(error.reason().contains("Too many open files"), "{error}");
+                    refusals += 1;
+                }
+            }
+            assert_eq!(build_of(&it), 1);
+        }
+        assert!((2..8).contains(&refusals), "{refusals}");
+        it.swap(plugin("build_2")).unwrap();
+        assert_eq!(build_of(&it), 2);
+    });
+}
+
+/// In place and by rename, while it is swapped in again and again.
+#[test]
+fn a_file_that_is_being_rewritten_is_loaded_whole_or_refused() {
+    const TIME: Duration = Duration::from_secs(4);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plugin.so");
+    let builds = [plugin("build_1"), plugin("build_2")].map(|path| fs::read(path).unwrap());
+    fs::write(&path, &builds[0]).unwrap();
+    let it: Hotswap<FixtureRef> = Hotswap::load(&path, &trust()).unwrap();
+    let stop = AtomicBool::new(false);
+    let (mut accepted, mut refusals) = (0, 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let bytes = &builds[round % 2];
+                if round % 5 == 0 {
+                    let other = folder.path().join("other");
+                    fs::write(&other, bytes).unwrap();
+                    fs::rename(&other, &path).unwrap();
+                } else {
+                    fs::write(&path, bytes).unwrap();
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let started = Instant::now();
+        while started.elapsed() < TIME {
+            match it.swap(&path) {
+                Ok(_) => accepted += 1,
+                Err(error) => {
+                    assert!(error.stage() <= Stage::Inspect, "{error}");
+                    refusals += 1;
+                }
+            }
+            assert!([1, 2].contains(&build_of(&it)));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    println!("{accepted} accepted, {refusals} refused");
+    assert!(accepted > 0);
+}
