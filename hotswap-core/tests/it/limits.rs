@@ -20,51 +20,71 @@ use crate::{
 /// Sets a soft limit of this process, and gives the old one back to be set again.
 fn limit(resource: Resource, to: u64) -> Rlimit {
     let before = getrlimit(resource);
-    setrlimit(resource, Rlimit { current: Some(to), maximum: before.maximum }).unwrap();
+    setrlimit(
+        resource,
+        Rlimit {
+            current: Some(to),
+            maximum: before.maximum,
+        },
+    )
+    .unwrap();
     before
 }
 
 #[test]
 fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
-    alone("limits::a_limit_on_file_sizes_is_an_error_and_no_signal", || {
-        let it = load("build_1");
-        let before = limit(Resource::Fsize, 4096);
-        let (error, reason) = refused(&it, plugin("build_2"));
-        assert_eq!(error.stage(), Stage::Copy);
-        assert_eq!(reason, "copy: larger than the limit on file sizes (ulimit -f)");
-        setrlimit(Resource::Fsize, before).unwrap();
-        it.swap(plugin("build_2")).unwrap();
-        assert_eq!(build_of(&it), 2);
-    });
+    alone(
+        "limits::a_limit_on_file_sizes_is_an_error_and_no_signal",
+        || {
+            let it = load("build_1");
+            let before = limit(Resource::Fsize, 4096);
+            let (error, reason) = refused(&it, plugin("build_2"));
+            assert_eq!(error.stage(), Stage::Copy);
+            assert_eq!(
+                reason,
+                "copy: larger than the limit on file sizes (ulimit -f)"
+            );
+            setrlimit(Resource::Fsize, before).unwrap();
+            it.swap(plugin("build_2")).unwrap();
+            assert_eq!(build_of(&it), 2);
+        },
+    );
 }
 
 #[test]
 fn exhausted_descriptors_are_an_error_at_whatever_step_they_run_out() {
-    alone("limits::exhausted_descriptors_are_an_error_at_whatever_step_they_run_out", || {
-        let it = load("build_1");
-        let used = open_descriptors() as u64;
-        // From none left to enough for all.
-        let mut refusals = 0;
-        for left in 0..8 {
-            let before = limit(Resource::Nofile, used + left);
-            match it.swap(plugin("build_2")) {
-                Ok(swapped) => {
-                    setrlimit(Resource::Nofile, before).unwrap();
-                    unloaded(&it, swapped.retired);
-                    it.swap(plugin("build_1")).unwrap();
+    alone(
+        "limits::exhausted_descriptors_are_an_error_at_whatever_step_they_run_out",
+        || {
+            let it = load("build_1");
+            let used = open_descriptors() as u64;
+            // From none at all to enough for everything.
+            let (mut accepted, mut refusals) = (0, 0);
+            for descriptors in 0..used + 8 {
+                let before = limit(Resource::Nofile, descriptors);
+                match it.swap(plugin("build_2")) {
+                    Ok(swapped) => {
+                        setrlimit(Resource::Nofile, before).unwrap();
+                        unloaded(&it, swapped.retired);
+                        it.swap(plugin("build_1")).unwrap();
+                        accepted += 1;
+                    }
+                    Err(error) => {
+                        setrlimit(Resource::Nofile, before).unwrap();
+                        assert!(error.reason().contains("Too many open files"), "{error}");
+                        refusals += 1;
+                    }
                 }
-                Err(error) => {
-                    setrlimit(Resource::Nofile, before).unwrap();
-                    assert!(error.reason().contains("Too many open files"), "{error}");
-                    refusals += 1;
-                }
+                assert_eq!(build_of(&it), 1);
             }
-            assert_eq!(build_of(&it), 1);
-        }
-        assert!((2..8).contains(&refusals), "{refusals}");
-        it.swap(plugin("build_2")).unwrap();
-        assert_eq!(build_of(&it), 2);
-    });
+            assert!(
+                accepted > 0 && refusals > 2,
+                "{accepted} accepted, {refusals} refused"
+            );
+            it.swap(plugin("build_2")).unwrap();
+            assert_eq!(build_of(&it), 2);
+        },
+    );
 }
 
 /// In place and by rename, while it is swapped in again and again.
@@ -100,7 +120,10 @@ fn a_file_that_is_being_rewritten_is_loaded_whole_or_refused() {
             match it.swap(&path) {
                 Ok(_) => accepted += 1,
                 Err(error) => {
-                    assert!(error.stage() <= Stage::Inspect, "{error}");
+                    assert!(
+                        matches!(error.stage(), Stage::Open | Stage::Copy | Stage::Inspect),
+                        "{error}"
+                    );
                     refusals += 1;
                 }
             }

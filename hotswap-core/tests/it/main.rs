@@ -3,6 +3,7 @@
 mod alone;
 mod fixtures;
 mod leaving;
+mod limits;
 mod process;
 mod reading;
 mod road;
