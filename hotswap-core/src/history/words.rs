@@ -1,0 +1,367 @@
+//! What is said of generations: events, states and holders, and each of them as one line of text.
+
+use std::{
+    fmt::{self, Display},
+    os::unix::ffi::OsStrExt,
+    panic::Location,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    error::{Error, Stage},
+    image::PinReason,
+};
+
+/// What happened at a swap point.
+///
+/// Its [`Display`] is one line, whose first word says which event it is:
+///
+/// ```text
+/// accepted generation 2: target/debug/libplugin.so
+/// refused plugin.so: open: no such file; generation 2 stays live
+/// held generation 1: a call on thread 4711 (worker-3)
+/// unloaded generation 1 after 1.2ms
+/// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A candidate was published: new calls reach it.
+    #[non_exhaustive]
+    Accepted {
+        /// Its number.
+        generation: u64,
+        /// The path as it was given.
+        path: PathBuf,
+        /// How long it took.
+        phases: Phases,
+    },
+    /// A candidate was not published; nothing has changed.
+    #[non_exhaustive]
+    Refused {
+        /// The path as it was given.
+        path: PathBuf,
+        /// How far it came.
+        stage: Stage,
+        /// What was wrong, in one line, without the path.
+        reason: String,
+        /// The generation that stays live; none if this was to be the first.
+        live: Option<u64>,
+    },
+    /// A retired generation is still in use although the drain deadline has passed. It stays mapped, and
+    /// goes on draining.
+    #[non_exhaustive]
+    Held {
+        /// Its number.
+        generation: u64,
+        /// Who uses it.
+        by: Vec<Holder>,
+    },
+    /// The hook that a plugin runs before it is unloaded has panicked. It is unloaded all the same.
+    #[non_exhaustive]
+    HookPanicked {
+        /// Its number.
+        generation: u64,
+        /// The message of the panic.
+        message: String,
+    },
+    /// A retired generation has left the address space: looked up, not assumed.
+    #[non_exhaustive]
+    Unloaded {
+        /// Its number.
+        generation: u64,
+        /// The time since it was retired.
+        after: Duration,
+    },
+    /// A retired generation is not in use any more, and the system keeps it mapped nevertheless.
+    #[non_exhaustive]
+    Pinned {
+        /// Its number.
+        generation: u64,
+        /// As far as that is known.
+        reason: PinReason,
+    },
+    /// Events were lost, because nobody had received the earlier ones. Calls and swaps never wait for
+    /// those who listen.
+    #[non_exhaustive]
+    Missed {
+        /// How many.
+        events: u64,
+    },
+}
+
+/// As [`Event::Refused`] with no generation that is live, as when the first candidate was refused.
+impl From<&Error> for Event {
+    fn from(error: &Error) -> Self {
+        let (path, stage, reason) = (error.path().to_owned(), error.stage(), error.reason());
+        Self::Refused {
+            path,
+            stage,
+            reason,
+            live: None,
+        }
+    }
+}
+
+/// How long the steps of a swap took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Phases {
+    /// Reading the file and making the private copy.
+    pub copy: Duration,
+    /// Inspecting the bytes.
+    pub inspect: Duration,
+    /// `dlopen`: mapping, linking, initialising.
+    pub link: Duration,
+    /// Header, version and layout check, and the root module's constructor.
+    pub check: Duration,
+    /// Making it the generation that calls reach.
+    pub publish: Duration,
+}
+
+/// One entry of the list of generations.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GenerationInfo {
+    /// Counted from 1 in the order of publishing; never used twice.
+    pub number: u64,
+    /// The path as it was given.
+    pub path: PathBuf,
+    /// The file that the path led to when it was read.
+    pub real_path: PathBuf,
+    /// The file's size.
+    pub file_bytes: u64,
+    /// When it was published.
+    pub published: SystemTime,
+    /// Why it is treated as a plugin without the kit although it has one; then it may unload less well.
+    pub kit_problem: Option<String>,
+    /// What has become of it.
+    pub state: State,
+}
+
+/// What has become of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// New calls reach it.
+    Live,
+    /// New calls reach another one, and old ones may still be inside.
+    Draining {
+        /// Who was, at the last look.
+        held_by: Vec<Holder>,
+    },
+    /// It has left the address space.
+    Unloaded,
+    /// Nobody uses it, and the system keeps it mapped.
+    Pinned(PinReason),
+}
+
+/// Who uses a retired generation, or has something left to do for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Holder {
+    /// A call that is still inside.
+    #[non_exhaustive]
+    Call {
+        /// The system's number of the thread.
+        thread: u32,
+        /// What the thread is called; empty if it has ended meanwhile.
+        name: String,
+    },
+    /// So many leases.
+    Leases(usize),
+    /// A lease, if leases are recorded ([`Settings::record_leases`](crate::Settings::record_leases)).
+    #[non_exhaustive]
+    Lease {
+        /// The place in the code that has taken it.
+        place: &'static Location<'static>,
+        /// For how long it has been out.
+        age: Duration,
+    },
+    /// A thread that the plugin has started.
+    #[non_exhaustive]
+    Thread {
+        /// The system's number of the thread; none while it starts.
+        thread: Option<u32>,
+        /// What the thread is called.
+        name: String,
+        /// For how long it has been running.
+        age: Duration,
+    },
+    /// A living thread that has destructors of the plugin's thread-locals to run: when it ends, calls a
+    /// plugin again, or says that it is done with
+    /// [`detach_current_thread`](crate::detach_current_thread).
+    #[non_exhaustive]
+    Destructors {
+        /// The system's number of the thread.
+        thread: u32,
+        /// What the thread is called.
+        name: String,
+        /// How many.
+        count: usize,
+    },
+    /// The hook that the plugin runs before it is unloaded.
+    Hook,
+    /// What the plugin's initialisers have started is more than its kit could take note of. This does not
+    /// end.
+    Uncounted,
+}
+
+impl State {
+    /// Whether nothing more is waited for. (A pinned generation may still leave later.)
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Self::Unloaded | Self::Pinned(_))
+    }
+}
+
+impl Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted {
+                generation,
+                path,
+                phases: _,
+            } => {
+                write!(f, "accepted generation {generation}: {}", Escaped(path))
+            }
+            Self::Refused {
+                path,
+                stage: _,
+                reason,
+                live,
+            } => {
+                write!(f, "refused {}: {reason}", Escaped(path))?;
+                live.map_or(Ok(()), |live| write!(f, "; generation {live} stays live"))
+            }
+            Self::Held { generation, by } => {
+                write!(f, "held generation {generation}: {}", Holders(by))
+            }
+            Self::HookPanicked {
+                generation,
+                message,
+            } => {
+                write!(
+                    f,
+                    "fault generation {generation}: before_unload: {}",
+                    message.escape_debug()
+                )
+            }
+            Self::Unloaded { generation, after } => {
+                write!(f, "unloaded generation {generation} after {after:.1?}")
+            }
+            Self::Pinned { generation, reason } => {
+                write!(f, "pinned generation {generation}: {reason}")
+            }
+            Self::Missed { events } => write!(
+                f,
+                "missed {events} events: nobody received the earlier ones"
+            ),
+        }
+    }
+}
+
+impl Display for GenerationInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "generation {} {}: {}",
+            self.number,
+            self.state,
+            Escaped(&self.path)
+        )?;
+        self.kit_problem
+            .as_ref()
+            .map_or(Ok(()), |problem| write!(f, " ({problem})"))
+    }
+}
+
+impl Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live => f.write_str("live"),
+            Self::Draining { held_by } if held_by.is_empty() => f.write_str("draining"),
+            Self::Draining { held_by } => write!(f, "draining, held by {}", Holders(held_by)),
+            Self::Unloaded => f.write_str("unloaded"),
+            Self::Pinned(reason) => write!(f, "pinned, {reason}"),
+        }
+    }
+}
+
+impl Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call { thread, name } => write!(f, "a call on {}", Thread(*thread, name)),
+            Self::Leases(1) => f.write_str("1 lease"),
+            Self::Leases(count) => write!(f, "{count} leases"),
+            Self::Lease { place, age } => write!(f, "a lease taken at {place}, for {age:.1?}"),
+            Self::Thread { thread: None, .. } => {
+                f.write_str("a thread of its own that is being started")
+            }
+            Self::Thread {
+                thread: Some(thread),
+                name,
+                age,
+            } => {
+                write!(f, "{} of its own, for {age:.1?}", Thread(*thread, name))
+            }
+            Self::Destructors {
+                thread,
+                name,
+                count,
+            } => {
+                let plural = if *count == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "{count} destructor{plural} of thread-locals on {}",
+                    Thread(*thread, name)
+                )
+            }
+            Self::Hook => f.write_str("its own hook, which is running"),
+            Self::Uncounted => f.write_str("more than its kit could count"),
+        }
+    }
+}
+
+/// A thread, by number and name.
+struct Thread<'a>(u32, &'a str);
+
+impl Display for Thread<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "thread {}", self.0)?;
+        if self.1.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.1.escape_debug())
+        }
+    }
+}
+
+struct Holders<'a>(&'a [Holder]);
+
+impl Display for Holders<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, holder) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{holder}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A path as a person knows it, on one line: escaped like `escape_debug`, bytes that are no text as `\xFF`.
+struct Escaped<'a>(&'a Path);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.as_os_str().as_bytes().utf8_chunks() {
+            write!(
+                f,
+                "{}{}",
+                chunk.valid().escape_debug(),
+                chunk.invalid().escape_ascii()
+            )?;
+        }
+        Ok(())
+    }
+}
