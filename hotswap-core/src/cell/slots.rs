@@ -161,8 +161,8 @@ pub(crate) fn set_errand(errand: Errand) {
     let _ = ERRAND.set(errand);
 }
 
-/// Asks every thread that has ever entered anything to run the errand. A thread that enters for the first
-/// time runs it too. Threads that do nothing any more do not come.
+/// Asks every thread that has a slot to run the errand. One that gets its first slot later is asked by the next
+/// nudge; one that enters nothing any more does not come.
 pub(crate) fn nudge_all() {
     for slot in all() {
         // Release: pairs with the Acquire in `is_nudged`.

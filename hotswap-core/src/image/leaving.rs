@@ -4,7 +4,8 @@
 //! pthread keys; it is closed when that is clear. For a plugin without the kit, what can be known is acted
 //! on: glibc itself keeps an image that has thread-local destructors outstanding; pthread keys whose destructor
 //! lies in the image are found in glibc's table and deleted; and an image that can start threads is not
-//! closed, because nothing tells whether they have ended.
+//! closed, because nothing tells whether they have ended. Nor is one whose kit we cannot work with, for that
+//! hides what the image uses.
 //!
 //! The image's own destructors, its hook, and what flushing does run on the threads that call in here.
 
@@ -100,8 +101,8 @@ pub enum PinReason {
     /// A thread that is still running has used a thread-local of it that has a destructor. The image
     /// leaves some time after that thread has ended.
     ThreadLocals,
-    /// It can start threads and does not have the kit, so that nobody knows whether they have ended. It
-    /// never leaves.
+    /// It can start threads and does not have the kit, or not one that this host works with, so that nobody
+    /// knows whether they have ended. It never leaves.
     MayHaveThreads,
     /// It can make pthread keys and does not have the kit, and this system does not show them. It never
     /// leaves.
@@ -139,7 +140,9 @@ impl Leaving {
                     }
                 }
             }
-            Kit::Missing | Kit::Refused(_) => leaving.forget_keys(),
+            // What such a plugin uses of libc it gets through its kit, out of sight of the inspection.
+            Kit::Refused(_) => leaving.never = Some(PinReason::MayHaveThreads),
+            Kit::Missing => leaving.forget_keys(),
         }
         leaving
     }
@@ -345,7 +348,8 @@ impl Display for PinReason {
                 "a living thread has yet to run a destructor of one of its thread-locals"
             }
             Self::MayHaveThreads => {
-                "it can start threads and has no kit (`unloadable!`), so that they may still be running"
+                "it can start threads and has no kit (`unloadable!`) that this host works with, so that they may \
+                 still be running"
             }
             Self::MayHaveKeys => {
                 "it can make pthread keys and has no kit (`unloadable!`), and this system does not show them"

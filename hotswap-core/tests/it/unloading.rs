@@ -324,6 +324,14 @@ fn a_kit_that_the_host_does_not_know_is_no_kit_and_that_is_said() {
         problem.as_deref(),
         Some("treated as a plugin without the kit: its kit has version 2, expected 1")
     );
+    // Its shadows are in the way of seeing that it can start threads.
+    run(&it, START_STUBBORN);
+    it.swap(plugin("build_1")).unwrap();
+    assert_eq!(
+        it.wait(1, SOON),
+        Some(State::Pinned(PinReason::MayHaveThreads))
+    );
+
     let it = load("kit_unbound");
     let problem = it.generations()[0].kit_problem.clone().expect("a problem");
     assert!(
