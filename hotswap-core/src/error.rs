@@ -39,6 +39,8 @@ pub enum Stage {
     Copy,
     /// Reading the copy's structure, before anything of it can run.
     Inspect,
+    /// Starting a [`Trial`](crate::Trial). What goes wrong in one has the stage at which it did.
+    Trial,
     /// Mapping, linking and initialising it: `dlopen`.
     Link,
     /// Recognising an abi_stable root module in it.
@@ -49,6 +51,10 @@ pub enum Stage {
     Layout,
     /// Asking it for its root module.
     Root,
+    /// Asking it what it does: the host's own check.
+    Probe,
+    /// Unloading it, at the end of a trial.
+    Unload,
     /// What the host itself needs to go on, such as a thread.
     Host,
 }
@@ -81,6 +87,11 @@ impl Error {
         &self.0.path
     }
 
+    /// What was wrong, without stage and path.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The stage and what was wrong there, in one line, without the path.
     pub fn reason(&self) -> String {
         format!("{}: {}", self.0.stage, self.0.message)
@@ -111,11 +122,14 @@ impl Display for Stage {
             Self::Open => "open",
             Self::Copy => "copy",
             Self::Inspect => "inspect",
+            Self::Trial => "trial",
             Self::Link => "link",
             Self::Header => "header",
             Self::Version => "version",
             Self::Layout => "layout",
             Self::Root => "root module",
+            Self::Probe => "probe",
+            Self::Unload => "unload",
             Self::Host => "host",
         })
     }

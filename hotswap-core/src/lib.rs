@@ -29,6 +29,8 @@
 //!         inspected          layout checked
 //! ```
 //!
+//! With a [`Trial`], a child process takes the copy down the same road and back first.
+//!
 //! All that may fail comes before *published*, and leaves no trace when it does. Nothing after it can
 //! fail the swap.
 //!
@@ -75,6 +77,9 @@ mod image;
 #[expect(unsafe_code, reason = "takes an address in an image for a root module")]
 mod module;
 
+// The same road in a child process first.
+mod trial;
+
 // Which values may leave a call.
 #[expect(unsafe_code, reason = "states which values lead into no image")]
 mod owned;
@@ -91,6 +96,7 @@ pub use crate::{
     image::PinReason,
     owned::{AssertHostOwned, HostOwned},
     swap::{Bound, Generation, Hotswap, Lease, Settings, Swapped, detach_current_thread},
+    trial::Trial,
     trust::{Policy, Trust},
 };
 

@@ -11,7 +11,7 @@
 
 mod difference;
 
-use std::{mem, path::Path};
+use std::{marker::PhantomData, mem, path::Path};
 
 use abi_stable::{
     abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
@@ -35,17 +35,37 @@ pub(crate) const EXPORT: Export<'static> = Export::Static {
     size_min: size_of::<AbiHeader>() as u64,
 };
 
-/// Checks the image's root module against `M`, and returns it.
-///
-/// The module points into the image: it must not be used after the image is closed.
-pub(crate) fn check<M: RootModule>(image: &Image) -> Result<M> {
+/// An image whose root module is of the type `M`. Nothing of its own code has run for that.
+pub(crate) struct Checked<'a, M> {
+    header: &'static LibHeader,
+    image: &'a Image,
+    of: PhantomData<fn() -> M>,
+}
+
+/// Checks the image's root module against `M`.
+pub(crate) fn check<M: RootModule>(image: &Image) -> Result<Checked<'_, M>> {
     let path = &*image.origin().given;
     let header = header(image, path)?;
     check_version::<M>(header, path)?;
     check_layout::<M>(header, path)?;
-    // SAFETY: the layout of the module is that of `M`, or one that `M` is a prefix of: just checked.
-    let module = unsafe { header.unchecked_layout::<M>() };
-    module.map_err(|error| Error::new(Stage::Root, path, describe_root_error(error)))
+    Ok(Checked {
+        header,
+        image,
+        of: PhantomData,
+    })
+}
+
+impl<M: RootModule> Checked<'_, M> {
+    /// Runs the root module's constructor, and gives the module.
+    ///
+    /// The module points into the image: it must not be used after the image is closed.
+    pub(crate) fn root_module(self) -> Result<M> {
+        // SAFETY: the layout of the module is that of `M`, or one that `M` is a prefix of: `check` has seen
+        // to that, and nobody else makes a `Checked`.
+        let module = unsafe { self.header.unchecked_layout::<M>() };
+        let path = &*self.image.origin().given;
+        module.map_err(|error| Error::new(Stage::Root, path, describe_root_error(error)))
+    }
 }
 
 fn header(image: &Image, path: &Path) -> Result<&'static LibHeader> {

@@ -104,6 +104,33 @@ impl Staged {
         ))
     }
 
+    /// A copy that another process has made and inspected. It is inspected again, for the facts.
+    pub(crate) fn from_sealed(copy: OwnedFd, export: Export<'_>) -> Result<Self> {
+        let nowhere = Path::new("");
+        let fail = |error: io::Error| Error::new(Stage::Copy, nowhere, error);
+        let size = fs::fstat(&copy)
+            .map_err(|error| fail(error.into()))?
+            .st_size;
+        let mut staged = Self {
+            copy,
+            origin: Origin {
+                given: PathBuf::new(),
+                real: PathBuf::new(),
+                bytes: u64::try_from(size).unwrap_or_default(),
+            },
+            facts: Facts::default(),
+        };
+        let bytes = staged.bytes().map_err(fail)?;
+        staged.facts = elf::inspect(&bytes, export)
+            .map_err(|refusal| Error::new(Stage::Inspect, nowhere, refusal))?;
+        Ok(staged)
+    }
+
+    /// The copy for another process: the same file, which nobody can change.
+    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
+        self.copy.try_clone()
+    }
+
     /// The path under which the dynamic linker finds this copy, and no other file while this exists.
     ///
     /// With the process's number and not `self`: gdb hangs on `/proc/self/fd` (2026-11, gdb 13.1).

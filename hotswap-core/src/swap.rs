@@ -26,9 +26,10 @@ use crate::{
     error::{Error, Result, Stage},
     history::{Event, GenerationInfo, History, Phases, State},
     image::{self, Image, Leaving},
-    module,
+    module::{self, Checked},
     owned::HostOwned,
     stage::Staged,
+    trial::Trial,
     trust::Trust,
 };
 
@@ -39,7 +40,7 @@ use crate::{
 /// [`shutdown`](Self::shutdown) does wait.
 pub struct Hotswap<M: RootModule + Send + Sync> {
     cell: Cell<Generation<M>>,
-    trust: Trust,
+    road: Road<M>,
     record_leases: bool,
     history: Arc<History>,
     /// Swaps are serialised. Who calls the plugin never takes this.
@@ -72,9 +73,13 @@ pub struct Swapped {
 }
 
 /// How a swap point behaves.
-#[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Settings {
+pub struct Settings<M> {
+    /// With it, every candidate is loaded in a child process first. Off unless set.
+    pub trial: Option<Trial<M>>,
+    /// How long a trial may take, all in all, before the candidate is refused and the child is killed. 10 s
+    /// unless set.
+    pub trial_deadline: Duration,
     /// After this time a retired generation that is still in use is reported as held. Nothing is ever
     /// ended or unmapped because of it. 5 s unless set.
     pub drain_deadline: Duration,
@@ -88,15 +93,45 @@ pub struct Settings {
     pub events_max: usize,
 }
 
-impl Default for Settings {
+impl<M> Default for Settings<M> {
     fn default() -> Self {
         Self {
+            trial: None,
+            trial_deadline: Duration::from_secs(10),
             drain_deadline: Duration::from_secs(5),
             record_leases: false,
             ended_generations_max: 64,
             events_max: 1024,
         }
     }
+}
+
+impl<M> fmt::Debug for Settings<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            trial,
+            trial_deadline,
+            drain_deadline,
+            record_leases,
+            ended_generations_max,
+            events_max,
+        } = self;
+        f.debug_struct("Settings")
+            .field("trial", trial)
+            .field("trial_deadline", trial_deadline)
+            .field("drain_deadline", drain_deadline)
+            .field("record_leases", record_leases)
+            .field("ended_generations_max", ended_generations_max)
+            .field("events_max", events_max)
+            .finish()
+    }
+}
+
+/// What every candidate of a swap point has to pass.
+struct Road<M> {
+    trust: Trust,
+    trial: Option<Trial<M>>,
+    trial_deadline: Duration,
 }
 
 impl<M: RootModule + Send + Sync> Hotswap<M> {
@@ -116,7 +151,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// # Errors
     ///
     /// As [`load`](Self::load).
-    pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings) -> Result<Self> {
+    pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<M>) -> Result<Self> {
         cell::set_errand(image::detach_current_thread_from_retired);
         let path = path.as_ref();
         let history = Arc::new(History::new(
@@ -124,7 +159,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             settings.events_max,
         ));
         let reaper = Reaper::start(path, Arc::clone(&history), settings.drain_deadline)?;
-        let (candidate, phases) = Candidate::prepare(path, trust, &reaper)?;
+        let road = Road {
+            trust: trust.clone(),
+            trial: settings.trial,
+            trial_deadline: settings.trial_deadline,
+        };
+        let (candidate, phases) = road.prepare(path, &reaper)?;
 
         let number = history.next_number();
         let origin = candidate.image.origin().clone();
@@ -133,7 +173,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         history.published(number, &origin, kit_problem, phases);
         Ok(Self {
             cell,
-            trust: trust.clone(),
+            road,
             record_leases: settings.record_leases,
             history,
             swapping: Mutex::new(()),
@@ -207,8 +247,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             .as_ref()
             .expect("there until the swap point is shut down");
         let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        let (candidate, mut phases) = Candidate::prepare(path.as_ref(), &self.trust, reaper)
-            .inspect_err(|error| self.history.refused(error))?;
+        let prepared = self.road.prepare(path.as_ref(), reaper);
+        let (candidate, mut phases) = prepared.inspect_err(|error| self.history.refused(error))?;
 
         let started = Instant::now();
         let number = self.history.next_number();
@@ -329,16 +369,16 @@ struct Candidate<M> {
     image: Image,
 }
 
-impl<M: RootModule + Send + Sync> Candidate<M> {
+impl<M: RootModule + Send + Sync> Road<M> {
     /// Walks the road up to *publish*. A refused candidate leaves nothing behind.
     ///
     /// On a thread that ends with it: an initialiser that uses a thread-local with a destructor would
     /// otherwise keep its image for as long as the thread lives that has asked for the swap. Costs some 50 µs.
-    fn prepare(path: &Path, trust: &Trust, reaper: &Reaper<M>) -> Result<(Self, Phases)> {
+    fn prepare(&self, path: &Path, reaper: &Reaper<M>) -> Result<(Candidate<M>, Phases)> {
         thread::scope(|scope| {
             let loader = thread::Builder::new().name("hotswap-loader".to_owned());
             let loader = loader
-                .spawn_scoped(scope, || Self::load(path, trust, reaper))
+                .spawn_scoped(scope, || self.load(path, reaper))
                 .map_err(|error| no_thread(path, error))?;
             loader
                 .join()
@@ -346,25 +386,31 @@ impl<M: RootModule + Send + Sync> Candidate<M> {
         })
     }
 
-    fn load(path: &Path, trust: &Trust, reaper: &Reaper<M>) -> Result<(Self, Phases)> {
-        let (staged, took) = Staged::prepare(path, module::EXPORT, trust)?;
+    fn load(&self, path: &Path, reaper: &Reaper<M>) -> Result<(Candidate<M>, Phases)> {
+        let (staged, took) = Staged::prepare(path, module::EXPORT, &self.trust)?;
+
+        let tried = match self.trial {
+            Some(trial) => trial.run(&staged, self.trial_deadline)?,
+            None => Duration::ZERO,
+        };
 
         let started = Instant::now();
         let image = Image::open(staged)?;
         let link = started.elapsed();
 
         let started = Instant::now();
-        match module::check(&image) {
+        match module::check(&image).and_then(Checked::root_module) {
             Ok(module) => {
                 let check = started.elapsed();
                 let phases = Phases {
                     copy: took.copy,
                     inspect: took.inspect,
+                    trial: tried,
                     link,
                     check,
                     ..Phases::default()
                 };
-                Ok((Self { module, image }, phases))
+                Ok((Candidate { module, image }, phases))
             }
             Err(error) => {
                 reaper.dispose(image.retire());
@@ -372,7 +418,9 @@ impl<M: RootModule + Send + Sync> Candidate<M> {
             }
         }
     }
+}
 
+impl<M> Candidate<M> {
     fn numbered(self, number: u64, record_leases: bool) -> Generation<M> {
         let Self { module, image } = self;
         Generation {

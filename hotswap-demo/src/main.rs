@@ -6,6 +6,7 @@
 
 mod console;
 mod lines;
+mod probe;
 mod signals;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
-use hotswap_core::{Event, Hotswap, Policy, Settings, State, Trust};
+use hotswap_core::{Event, Hotswap, Policy, Settings, State, Trial, Trust};
 use hotswap_types::PluginRef;
 
 use crate::{console::Console, lines::Request};
@@ -40,12 +41,21 @@ struct Options {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     drain_deadline: Duration,
 
+    /// Load each plugin in a child process first, and ask it something there
+    #[arg(long)]
+    trial: bool,
+
+    /// How long a trial may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    trial_deadline: Duration,
+
     /// Do not read standard input, whose end would end the demo (for a service)
     #[arg(long)]
     no_stdin: bool,
 }
 
 fn main() -> Result<ExitCode> {
+    let trial = Trial::at_top_of_main(probe::probe);
     let options = Options::parse();
     let stops = signals::stops().context("signals cannot be handled")?;
     let lines = if options.no_stdin {
@@ -61,6 +71,8 @@ fn main() -> Result<ExitCode> {
     let trust = unsafe { Trust::vouch(Policy::default()) };
     let mut settings = Settings::default();
     settings.drain_deadline = options.drain_deadline;
+    settings.trial = options.trial.then_some(trial);
+    settings.trial_deadline = options.trial_deadline;
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
         Ok(plugin) => plugin,
         Err(error) => {

@@ -112,6 +112,8 @@ pub struct Phases {
     pub copy: Duration,
     /// Inspecting the bytes.
     pub inspect: Duration,
+    /// Loading, asking and unloading it in a child process, if there is a trial.
+    pub trial: Duration,
     /// `dlopen`: mapping, linking, initialising.
     pub link: Duration,
     /// Header, version and layout check, and the root module's constructor.

@@ -56,7 +56,7 @@ pub(crate) fn load(name: &str) -> Plugin {
     load_with(name, |_| {})
 }
 
-pub(crate) fn load_with(name: &str, change: impl FnOnce(&mut Settings)) -> Plugin {
+pub(crate) fn load_with(name: &str, change: impl FnOnce(&mut Settings<FixtureRef>)) -> Plugin {
     let mut settings = Settings::default();
     change(&mut settings);
     Hotswap::load_with(plugin(name), &trust(), settings).expect("a good plugin")

@@ -20,6 +20,8 @@ use tempfile::TempDir;
 /// Long enough for anything that must happen, on any machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_hotswap-demo");
+
 /// The path of a plugin of `tests/fixtures`, built once.
 pub(crate) fn plugin(name: &str) -> PathBuf {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -59,8 +61,12 @@ pub(crate) struct Demo {
 impl Demo {
     /// A demo that ticks every 50 ms, unless told otherwise.
     pub(crate) fn start(options: &[&str], first: &Path) -> Self {
+        Self::run(Command::new(BINARY), options, first)
+    }
+
+    /// As [`start`](Self::start), by a command that has something to do with it first.
+    pub(crate) fn run(mut command: Command, options: &[&str], first: &Path) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hotswap-demo"));
         command
             .args(["--period", "50ms"])
             .args(options)
@@ -137,6 +143,10 @@ impl Demo {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it is ours");
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.child.id()
     }
 
     /// Nobody reads what the plugin says any more.

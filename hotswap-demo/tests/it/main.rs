@@ -5,3 +5,4 @@ mod ending;
 mod linking;
 mod swapping;
 mod terminal;
+mod trial;

@@ -1,0 +1,237 @@
+//! What a trial's child does: the road of a candidate, and its way out.
+//!
+//! Each stage is reported before it begins, so that a host whose child has died knows where.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use abi_stable::library::RootModule;
+use rustix::{
+    io::fcntl_dupfd_cloexec,
+    net::{RecvFlags, SendFlags, recv, send},
+    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit},
+    stdio,
+};
+
+use super::{
+    NAME,
+    descriptors::{Change, Open, close_all_but},
+    report::{Report, Token},
+};
+use crate::{
+    error::{Error, Result, Stage},
+    image::{Exit, Image, Leaving},
+    module,
+    stage::Staged,
+};
+
+/// How long it is watched whether the candidate leaves. One that does not is no worse for it: threads of its
+/// own may take their time, and some plugins stay mapped for good.
+const UNLOAD_TIME: Duration = Duration::from_millis(500);
+const UNLOAD_PAUSE: Duration = Duration::from_micros(100);
+
+type Probe<M> = fn(&M) -> std::result::Result<(), String>;
+
+/// The whole life of the process.
+pub(super) fn run<M: RootModule>(probe: Probe<M>) -> ! {
+    let ended = Child::set_up().and_then(|child| child.run(probe));
+    process::exit(match ended {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!(
+                "{NAME}: {error} (it is started by a host, and needs what the host gives it)"
+            );
+            1
+        }
+    })
+}
+
+struct Child {
+    /// The sealed copy of the candidate.
+    copy: OwnedFd,
+    /// Leads to the host.
+    control: OwnedFd,
+}
+
+impl Child {
+    /// Takes what the host has passed as standard input and output, and keeps nothing else.
+    fn set_up() -> io::Result<Self> {
+        // Whoever can start a program with privileges of its own could have any code run with them here.
+        if fs::read("/proc/self/auxv").map_or(true, |vector| is_privileged(&vector)) {
+            let what =
+                "not in a program with privileges of its own (setuid, or capabilities of the file)";
+            return Err(io::Error::other(what));
+        }
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let no_core = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        setrlimit(Resource::Core, no_core)?;
+        let copy = fcntl_dupfd_cloexec(stdio::stdin(), 3)?;
+        let control = fcntl_dupfd_cloexec(stdio::stdout(), 3)?;
+        let nowhere = File::options().read(true).write(true).open("/dev/null")?;
+        stdio::dup2_stdin(&nowhere)?;
+        stdio::dup2_stdout(&nowhere)?;
+        drop(nowhere);
+        close_all_but(&[copy.as_fd(), control.as_fd()])?;
+        Ok(Self { copy, control })
+    }
+
+    fn run<M: RootModule>(self, probe: Probe<M>) -> io::Result<()> {
+        // Should the host be gone already, this fails.
+        self.say(&Report::Reached(Stage::Trial))?;
+        match self.try_out(probe) {
+            Ok(()) => self.finish(),
+            Err(error) => self.say(&Report::from(&error)),
+        }
+    }
+
+    /// Loads, asks and unloads; a second time if that has left descriptors open, because what is opened once
+    /// for the whole process, by a library for example, does no harm.
+    fn try_out<M: RootModule>(&self, probe: Probe<M>) -> Result<()> {
+        let lost = "it closes or replaces descriptors that are not its own";
+        let kept = "each time it is loaded, it leaves descriptors open";
+        let before = open_now()?;
+        self.load_and_unload(probe)?;
+        let after = open_now()?;
+        match before.change(&after) {
+            None => return Ok(()),
+            Some(Change::Lost(which)) => return Err(refusal(lost, &which)),
+            Some(Change::Gained(_)) => {}
+        }
+        self.load_and_unload(probe)?;
+        match after.change(&open_now()?) {
+            None => Ok(()),
+            Some(Change::Lost(which)) => Err(refusal(lost, &which)),
+            Some(Change::Gained(which)) => Err(refusal(kept, &which)),
+        }
+    }
+
+    fn load_and_unload<M: RootModule>(&self, probe: Probe<M>) -> Result<()> {
+        // As in the host, on a thread that ends before the image is to leave.
+        let loaded = thread::scope(|scope| scope.spawn(|| self.load(probe)).join());
+        let image = loaded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        self.reached(Stage::Unload)?;
+        unload(image.retire());
+        Ok(())
+    }
+
+    fn load<M: RootModule>(&self, probe: Probe<M>) -> Result<Image> {
+        let copy = self.copy.try_clone().map_err(host_error)?;
+        let staged = Staged::from_sealed(copy, module::EXPORT)?;
+        self.reached(Stage::Link)?;
+        let image = Image::open(staged)?;
+        self.reached(Stage::Layout)?;
+        let checked = module::check::<M>(&image)?;
+        self.reached(Stage::Root)?;
+        let module = checked.root_module()?;
+        self.reached(Stage::Probe)?;
+        let answer = panic::catch_unwind(AssertUnwindSafe(|| probe(&module)));
+        let message = match answer {
+            Ok(Ok(())) => return Ok(image),
+            Ok(Err(message)) => message,
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+                format!("the probe panicked: {}", text.unwrap_or("without a text"))
+            }
+        };
+        Err(Error::new(Stage::Probe, candidate(), message))
+    }
+
+    fn reached(&self, stage: Stage) -> Result<()> {
+        self.say(&Report::Reached(stage)).map_err(host_error)
+    }
+
+    /// Proves that this is where the trial has come to: only now does the host send the token.
+    fn finish(&self) -> io::Result<()> {
+        self.say(&Report::Finished)?;
+        let mut token = Token::default();
+        let (received, _) = recv(&self.control, &mut token, RecvFlags::empty())?;
+        if received != token.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.say(&Report::Token(token))
+    }
+
+    fn say(&self, report: &Report) -> io::Result<()> {
+        send(&self.control, &report.encode(), SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+}
+
+/// Watches for a while whether it leaves. Crashes and hangs are what this is for.
+fn unload(image: Leaving) {
+    let started = Instant::now();
+    let mut leaving = Box::new(image);
+    while started.elapsed() < UNLOAD_TIME {
+        // An event of its own in the host, and no reason to refuse.
+        drop(leaving.hook_panic());
+        match leaving.try_close() {
+            Exit::Gone | Exit::Pinned(_) => return,
+            Exit::NotYet(image) => leaving = image,
+        }
+        thread::sleep(UNLOAD_PAUSE);
+    }
+}
+
+/// Whether the program was given privileges that whoever has started it may not have: `AT_SECURE` in the
+/// vector that the kernel gives to each program ([`getauxval(3)`]). Unless that is said not to be, it is.
+///
+/// [`getauxval(3)`]: https://man7.org/linux/man-pages/man3/getauxval.3.html
+fn is_privileged(vector: &[u8]) -> bool {
+    const WORD: usize = size_of::<usize>();
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
+    let secure = vector.chunks_exact(2 * WORD).find_map(|entry| {
+        let (kind, value) = entry.split_at(WORD);
+        (word(kind) as u64 == libc::AT_SECURE).then_some(word(value))
+    });
+    secure != Some(0)
+}
+
+fn open_now() -> Result<Open> {
+    Open::now().map_err(host_error)
+}
+
+fn refusal(what: &str, which: &[String]) -> Error {
+    let message = format!("{what}: {}", which.join(", "));
+    Error::new(Stage::Unload, candidate(), message)
+}
+
+fn host_error(error: io::Error) -> Error {
+    Error::new(Stage::Trial, candidate(), error)
+}
+
+/// The host knows the path.
+fn candidate() -> &'static Path {
+    Path::new("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn privileges_are_assumed_unless_denied() {
+        let vector = |secure: usize| {
+            let words = [6, 4096, libc::AT_SECURE as usize, secure, 0, 0];
+            words.map(usize::to_ne_bytes).concat()
+        };
+        assert!(!is_privileged(&vector(0)));
+        assert!(is_privileged(&vector(1)));
+        assert!(is_privileged(&vector(0)[..24]));
+        assert!(is_privileged(&[]));
+        assert!(
+            !is_privileged(&fs::read("/proc/self/auxv").unwrap()),
+            "of this test"
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! Which descriptors a process has open, and what they lead to.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+};
+
+/// Descriptors with what the system says of each, such as `/dev/null` or `socket:[4711]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Open(BTreeMap<RawFd, String>);
+
+/// What has become of the descriptors between two looks.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Open, and not before.
+    Gained(Vec<String>),
+    /// Not open any more, or leading elsewhere.
+    Lost(Vec<String>),
+}
+
+impl Open {
+    /// Those that are open now, but for copies of plugins: an image that stays mapped keeps its own.
+    pub(super) fn now() -> io::Result<Self> {
+        let mut open = BTreeMap::new();
+        for entry in fs::read_dir("/proc/self/fd")? {
+            let entry = entry?;
+            let number = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            // The folder itself is open only while it is read, and gone at this second look.
+            if let (Some(number), Ok(target)) = (number, fs::read_link(entry.path())) {
+                open.insert(number, target.to_string_lossy().into_owned());
+            }
+        }
+        open.retain(|number, target| {
+            !target.starts_with("/memfd:hotswap") && fs::read_link(path(*number)).is_ok()
+        });
+        Ok(Self(open))
+    }
+
+    /// What is lost counts for more than what was gained.
+    pub(super) fn change(&self, after: &Self) -> Option<Change> {
+        let only_in = |a: &Self, b: &Self| -> Vec<String> {
+            let only =
+                a.0.iter()
+                    .filter(|(number, target)| b.0.get(number) != Some(target));
+            only.map(|(number, target)| format!("{number} ({target})"))
+                .collect()
+        };
+        let (lost, gained) = (only_in(self, after), only_in(after, self));
+        if !lost.is_empty() {
+            Some(Change::Lost(lost))
+        } else if !gained.is_empty() {
+            Some(Change::Gained(gained))
+        } else {
+            None
+        }
+    }
+}
+
+/// Closes all but the standard streams and those given.
+pub(super) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        numbers.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<RawFd>().ok()),
+        );
+    }
+    for number in numbers {
+        let is_kept = number <= 2 || kept.iter().any(|it| it.as_raw_fd() == number);
+        // One is the folder's own, which is closed by now.
+        if !is_kept && fs::read_link(path(number)).is_ok() {
+            // SAFETY: this is the top of `main` in a process of its own: what is open was inherited, and
+            // nothing in this process owns it or knows of it.
+            unsafe { rustix::io::close(number) };
+        }
+    }
+    Ok(())
+}
+
+fn path(number: RawFd) -> String {
+    format!("/proc/self/fd/{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(all: &[(RawFd, &str)]) -> Open {
+        Open(
+            all.iter()
+                .map(|(number, target)| (*number, (*target).to_owned()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn changes() {
+        let before = open(&[(0, "/dev/null"), (3, "socket:[1]")]);
+        assert_eq!(before.change(&before.clone()), None);
+        let more = open(&[(0, "/dev/null"), (3, "socket:[1]"), (4, "/tmp/x")]);
+        assert_eq!(
+            before.change(&more),
+            Some(Change::Gained(vec!["4 (/tmp/x)".to_owned()]))
+        );
+        assert_eq!(
+            more.change(&before),
+            Some(Change::Lost(vec!["4 (/tmp/x)".to_owned()]))
+        );
+        let other = open(&[(0, "/tmp/x"), (3, "socket:[1]")]);
+        assert_eq!(
+            before.change(&other),
+            Some(Change::Lost(vec!["0 (/dev/null)".to_owned()]))
+        );
+    }
+
+    #[test]
+    fn what_is_open_is_seen() {
+        let file = fs::File::open("/dev/null").unwrap();
+        let open = Open::now().unwrap();
+        assert_eq!(
+            open.0.get(&file.as_raw_fd()).map(String::as_str),
+            Some("/dev/null")
+        );
+    }
+}

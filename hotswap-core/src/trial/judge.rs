@@ -1,0 +1,344 @@
+//! The host's side of a trial: starts the child, listens, and judges.
+
+use std::{
+    io::{self, PipeReader, Read},
+    os::{
+        fd::OwnedFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
+    path::Path,
+    process::{Child, Command, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
+    process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid},
+    rand::{GetRandomFlags, getrandom},
+};
+
+use super::{
+    NAME,
+    report::{MESSAGE_BYTES_MAX, Report, Token},
+};
+use crate::{
+    error::{Error, Result, Stage},
+    stage::Staged,
+};
+
+/// How often it is looked whether the child is still there. Its end is noticed at once, by the end of its
+/// connection, unless a process that it has started holds that.
+const TURN: Duration = Duration::from_millis(50);
+
+/// How much of the end of what the child says on standard error is kept.
+const SAID_BYTES_MAX: usize = 4096;
+
+/// Runs the trial of `interface`, and says how long it took.
+pub(super) fn run(staged: &Staged, interface: &str, deadline: Duration) -> Result<Duration> {
+    let path = &*staged.origin().given;
+    let started = Instant::now();
+    let mut watch = Watch::start(staged, interface).map_err(|error| {
+        Error::new(Stage::Trial, path, format!("it cannot be started: {error}"))
+    })?;
+    let verdict = watch.listen(started, deadline);
+    let ending = watch.end(&verdict, started, deadline);
+    watch.judge(path, verdict, ending, deadline)?;
+    Ok(started.elapsed())
+}
+
+/// A running child.
+struct Watch {
+    child: Child,
+    control: OwnedFd,
+    /// Until its end.
+    stderr: Option<PipeReader>,
+    /// The last of what came from there.
+    said: Vec<u8>,
+    /// The stage that it has begun. None: it has not said anything.
+    reached: Option<Stage>,
+    /// Sent when the child had said that it has finished.
+    token: Option<Token>,
+}
+
+/// What listening has come to.
+enum Verdict {
+    /// The child has returned the token.
+    Passed,
+    /// The child has found a reason.
+    Refused {
+        stage: Stage,
+        message: String,
+        details: String,
+    },
+    /// The child has ended, or has hung up.
+    Gone,
+    /// The deadline has passed.
+    Late,
+    /// The system does not let us listen.
+    Deaf(io::Error),
+}
+
+/// How a child has ended.
+enum Ending {
+    Status(ExitStatus),
+    /// This process does not let its children be waited for (SIGCHLD is ignored), or something else in it
+    /// has taken the answer.
+    Unknown,
+    /// We have killed it.
+    Killed,
+}
+
+impl Watch {
+    fn start(staged: &Staged, interface: &str) -> io::Result<Self> {
+        let (control, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let (stderr, their_stderr) = io::pipe()?;
+        // Not by name: the file may have been replaced, or deleted, since this process was started. In a group
+        // of its own, so that what it starts can be ended with it, and Ctrl-C does not reach it.
+        let child = Command::new("/proc/self/exe")
+            .arg0(NAME)
+            .arg(interface)
+            .arg(&staged.origin().given)
+            .stdin(staged.copy()?)
+            .stdout(theirs)
+            .stderr(their_stderr)
+            .process_group(0)
+            .spawn()?;
+        Ok(Self {
+            child,
+            control,
+            stderr: Some(stderr),
+            said: Vec::new(),
+            reached: None,
+            token: None,
+        })
+    }
+
+    fn listen(&mut self, started: Instant, deadline: Duration) -> Verdict {
+        loop {
+            let left = deadline.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Verdict::Late;
+            }
+            match self.turn(left.min(TURN)) {
+                Ok(Some(verdict)) => return verdict,
+                Ok(None) => {}
+                Err(error) => return Verdict::Deaf(error),
+            }
+        }
+    }
+
+    /// Hears what there is to hear.
+    fn turn(&mut self, time: Duration) -> io::Result<Option<Verdict>> {
+        let news = self.wait(time)?;
+        if news.said {
+            self.hear()?;
+        }
+        if news.reported {
+            return self.receive();
+        }
+        // Only when there is nothing left to hear from it.
+        Ok((!news.said && self.has_ended()).then_some(Verdict::Gone))
+    }
+
+    /// Waits for news, at most so long.
+    fn wait(&self, time: Duration) -> io::Result<News> {
+        let time = Timespec::try_from(time).map_err(io::Error::other)?;
+        let mut all = vec![PollFd::new(&self.control, PollFlags::IN)];
+        all.extend(
+            self.stderr
+                .as_ref()
+                .map(|it| PollFd::new(it, PollFlags::IN)),
+        );
+        match poll(&mut all, Some(&time)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let has_news = |it: &PollFd<'_>| !it.revents().is_empty();
+        Ok(News {
+            reported: has_news(&all[0]),
+            said: all.get(1).is_some_and(has_news),
+        })
+    }
+
+    fn hear(&mut self) -> io::Result<()> {
+        let Some(stderr) = &mut self.stderr else {
+            return Ok(());
+        };
+        let mut chunk = [0; SAID_BYTES_MAX];
+        let length = stderr.read(&mut chunk)?;
+        if length == 0 {
+            self.stderr = None;
+        }
+        self.said.extend(&chunk[..length]);
+        let excess = self.said.len().saturating_sub(SAID_BYTES_MAX);
+        self.said.drain(..excess);
+        Ok(())
+    }
+
+    /// One message from the child.
+    fn receive(&mut self) -> io::Result<Option<Verdict>> {
+        let mut message = vec![0; MESSAGE_BYTES_MAX];
+        let length = match recv(&self.control, &mut message[..], RecvFlags::empty()) {
+            Ok((length, _)) => length,
+            Err(Errno::INTR) => return Ok(None),
+            Err(Errno::CONNRESET) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        if length == 0 {
+            return Ok(Some(Verdict::Gone));
+        }
+        match Report::decode(&message[..length]) {
+            Some(Report::Reached(stage)) => self.reached = Some(stage),
+            Some(Report::Refused {
+                stage,
+                message,
+                details,
+            }) => {
+                return Ok(Some(Verdict::Refused {
+                    stage,
+                    message,
+                    details,
+                }));
+            }
+            Some(Report::Finished) if self.token.is_none() => {
+                let mut token = Token::default();
+                getrandom(&mut token, GetRandomFlags::empty())?;
+                // Should the child be gone, that is the next news.
+                let _ = send(&self.control, &token, SendFlags::NOSIGNAL);
+                self.token = Some(token);
+            }
+            Some(Report::Token(token)) if self.token == Some(token) => {
+                return Ok(Some(Verdict::Passed));
+            }
+            // Nobody of ours has said that.
+            Some(Report::Finished | Report::Token(_)) | None => {}
+        }
+        Ok(None)
+    }
+
+    /// Whether the child has ended; it stays to be waited for.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        !matches!(
+            waitid(WaitId::Pid(Pid::from_child(&self.child)), options),
+            Ok(None)
+        )
+    }
+
+    /// Lets a child end that is about to, ends any other, and those that it has started.
+    fn end(&mut self, verdict: &Verdict, started: Instant, deadline: Duration) -> Ending {
+        let has_time = || started.elapsed() < deadline;
+        if matches!(verdict, Verdict::Passed | Verdict::Gone) {
+            let mut pause = Duration::from_micros(20);
+            while !self.has_ended() && has_time() {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(5));
+            }
+        }
+        let had_ended = self.has_ended();
+        // Its number, and with it the group's, is not given to others before it was waited for.
+        let _ = kill_process_group(Pid::from_child(&self.child), rustix::process::Signal::KILL);
+        match self.child.wait() {
+            Ok(_) if !had_ended => Ending::Killed,
+            Ok(status) => Ending::Status(status),
+            Err(_) => Ending::Unknown,
+        }
+    }
+
+    fn judge(
+        &mut self,
+        path: &Path,
+        verdict: Verdict,
+        ending: Ending,
+        deadline: Duration,
+    ) -> Result<()> {
+        let refuse = |stage, message: String| Err(Error::new(stage, path, message));
+        let reached = self.reached.unwrap_or(Stage::Trial);
+        match (verdict, ending) {
+            (Verdict::Passed, Ending::Unknown) => Ok(()),
+            (Verdict::Passed, Ending::Status(status)) if status.success() => Ok(()),
+            (
+                Verdict::Refused {
+                    stage,
+                    message,
+                    details,
+                },
+                _,
+            ) => {
+                let error = Error::new(stage, path, message);
+                Err(if details.is_empty() {
+                    error
+                } else {
+                    error.because(details)
+                })
+            }
+            (Verdict::Deaf(error), _) => {
+                refuse(Stage::Trial, format!("it cannot be listened to: {error}"))
+            }
+            (_, Ending::Killed) => {
+                refuse(reached, format!("no end after {deadline:?}, in a trial"))
+            }
+            (verdict, ending) => {
+                self.hear_the_rest();
+                let mut message = describe(&ending);
+                if matches!(verdict, Verdict::Passed) {
+                    message.push_str(" when all was done");
+                }
+                message.push_str(", in a trial");
+                if self.reached.is_none() {
+                    message.push_str(", before `Trial::at_top_of_main`");
+                }
+                if let Some(line) = self.last_line() {
+                    message.push_str(&format!("; it said: {line}"));
+                }
+                refuse(reached, message)
+            }
+        }
+    }
+
+    /// What a child that has ended has left in the pipe.
+    fn hear_the_rest(&mut self) {
+        while self.stderr.is_some() && self.wait(Duration::ZERO).is_ok_and(|news| news.said) {
+            if self.hear().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn last_line(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.said);
+        let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+        Some(line.trim().to_owned())
+    }
+}
+
+/// What there is to hear.
+struct News {
+    reported: bool,
+    said: bool,
+}
+
+fn describe(ending: &Ending) -> String {
+    match ending {
+        Ending::Status(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("the process ended with exit code {code}"),
+            (None, Some(signal)) => match Signal::try_from(signal) {
+                Ok(signal) => format!("killed by {signal}"),
+                Err(_) => format!("killed by signal {signal}"),
+            },
+            (None, None) => "the process ended".to_owned(),
+        },
+        Ending::Unknown | Ending::Killed => {
+            "the process ended (how is not known: this host does not wait for its children)"
+                .to_owned()
+        }
+    }
+}

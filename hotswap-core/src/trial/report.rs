@@ -1,0 +1,182 @@
+//! What a trial's child and its host say to each other: messages over a socket that keeps them apart
+//! (`SOCK_SEQPACKET`).
+//!
+//! The host believes nothing that it does not understand: the code that is on trial runs in the same process
+//! as the one that reports.
+
+use crate::error::{Error, Stage};
+
+/// Long enough for a whole report of a layout check; what is longer is cut off.
+pub(super) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// What the host sends when the child has said that it has finished, and wants back.
+pub(super) type Token = [u8; 32];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// This stage begins.
+    Reached(Stage),
+    /// The candidate is refused at this stage, for a reason that was found out and not suffered.
+    Refused {
+        stage: Stage,
+        message: String,
+        /// The whole of it, if the message is only the gist.
+        details: String,
+    },
+    /// All stages are behind it.
+    Finished,
+    /// The answer to the host's token.
+    Token(Token),
+}
+
+const REACHED: u8 = 1;
+const REFUSED: u8 = 2;
+const FINISHED: u8 = 3;
+const TOKEN: u8 = 4;
+
+/// The stages of a trial, in order; a stage is sent as its place.
+const STAGES: [Stage; 9] = [
+    Stage::Trial,
+    Stage::Inspect,
+    Stage::Link,
+    Stage::Header,
+    Stage::Version,
+    Stage::Layout,
+    Stage::Root,
+    Stage::Probe,
+    Stage::Unload,
+];
+
+impl Report {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Reached(stage) => vec![REACHED, place(*stage)],
+            Self::Refused {
+                stage,
+                message,
+                details,
+            } => {
+                let mut bytes = vec![REFUSED, place(*stage)];
+                bytes.extend(message.replace('\0', "\\0").bytes());
+                bytes.push(0);
+                bytes.extend(details.bytes());
+                bytes.truncate(MESSAGE_BYTES_MAX);
+                bytes
+            }
+            Self::Finished => vec![FINISHED],
+            Self::Token(token) => [&[TOKEN], &token[..]].concat(),
+        }
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        match *bytes {
+            [REACHED, place] => Some(Self::Reached(*STAGES.get(usize::from(place))?)),
+            [REFUSED, place, ref text @ ..] => {
+                let stage = *STAGES.get(usize::from(place))?;
+                let text = String::from_utf8_lossy(text);
+                let (message, details) = text.split_once('\0').unwrap_or((&text, ""));
+                Some(Self::Refused {
+                    stage,
+                    message: message.to_owned(),
+                    details: details.to_owned(),
+                })
+            }
+            [FINISHED] => Some(Self::Finished),
+            [TOKEN, ref token @ ..] => Some(Self::Token(token.try_into().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+impl From<&Error> for Report {
+    fn from(error: &Error) -> Self {
+        let details = std::error::Error::source(error).map(ToString::to_string);
+        Self::Refused {
+            stage: error.stage(),
+            message: error.message().to_owned(),
+            details: details.unwrap_or_default(),
+        }
+    }
+}
+
+/// A stage that a trial does not have is sent as the trial itself.
+fn place(stage: Stage) -> u8 {
+    let place = STAGES.iter().position(|it| *it == stage);
+    place
+        .and_then(|place| u8::try_from(place).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(report: Report) {
+        assert_eq!(Report::decode(&report.encode()), Some(report));
+    }
+
+    fn refused(message: &str, details: &str) -> Report {
+        Report::Refused {
+            stage: Stage::Layout,
+            message: message.to_owned(),
+            details: details.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_understood() {
+        for stage in STAGES {
+            check(Report::Reached(stage));
+        }
+        check(refused("a field is missing", "line 1\nline 2\n"));
+        check(refused("", ""));
+        check(Report::Finished);
+        check(Report::Token([7; 32]));
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_off() {
+        let long = "é".repeat(MESSAGE_BYTES_MAX);
+        let bytes = refused("short", &long).encode();
+        assert_eq!(bytes.len(), MESSAGE_BYTES_MAX);
+        let Some(Report::Refused {
+            message, details, ..
+        }) = Report::decode(&bytes)
+        else {
+            panic!("not understood")
+        };
+        assert_eq!(message, "short");
+        assert!(details.starts_with("éé"));
+    }
+
+    #[test]
+    fn a_message_keeps_its_end() {
+        let Some(Report::Refused {
+            message, details, ..
+        }) = Report::decode(&refused("a\0b", "c\0d").encode())
+        else {
+            panic!("not understood")
+        };
+        assert_eq!((&*message, &*details), ("a\\0b", "c\0d"));
+    }
+
+    #[test]
+    fn what_nobody_says_is_not_understood() {
+        for bytes in [
+            &[][..],
+            &[0],
+            &[REACHED],
+            &[REACHED, 200],
+            &[REACHED, 0, 0],
+            &[REFUSED],
+            &[REFUSED, 200],
+            &[FINISHED, 0],
+            &[TOKEN, 1, 2, 3],
+            &[TOKEN; 34],
+            b"Hello",
+        ] {
+            assert_eq!(Report::decode(bytes), None, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Plugins that misbehave, first of all in a trial.
+
+use std::{
+    fs, os::unix::process::CommandExt, path::Path, process::Command, thread, time::Duration,
+};
+
+use rustix::process::{Pid, Signal, test_kill_process};
+
+use crate::demo::{BINARY, Demo, plugin};
+
+/// A demo with trials, and plugins that do as they are told.
+struct Trials {
+    demo: Demo,
+    orders: tempfile::NamedTempFile,
+}
+
+impl Trials {
+    /// With a deadline that is never reached.
+    fn start() -> Self {
+        Self::run(Command::new(BINARY), "1h")
+    }
+
+    fn run(mut command: Command, deadline: &str) -> Self {
+        let orders = tempfile::NamedTempFile::new().unwrap();
+        command.env("MISBEHAVE", orders.path());
+        let options = ["--trial", "--trial-deadline", deadline];
+        let demo = Demo::run(command, &options, &plugin("shipped"));
+        demo.says("accepted generation 1: ");
+        Self { demo, orders }
+    }
+
+    /// Gives the plugin to the demo, which must refuse it for this reason and serve on; in it, `#` stands for
+    /// any number.
+    #[track_caller]
+    fn refuses(&mut self, plugin_name: &str, order: &str, reason: &str) {
+        self.order(order);
+        let path = plugin(plugin_name);
+        self.demo.type_line(&path);
+        let said = self.demo.says("refused");
+        let said = mask(&said.replace(&path.display().to_string(), "PLUGIN"));
+        let expected = format!("refused PLUGIN: {reason}; generation 1 stays live");
+        assert_eq!(said, mask(&expected), "{order}");
+        self.demo.prints_soon("Adding to 10: 17");
+    }
+
+    fn order(&self, order: &str) {
+        fs::write(self.orders.path(), order).unwrap();
+    }
+
+    /// What a plugin has written there.
+    fn answer(&self) -> String {
+        fs::read_to_string(self.orders.path()).unwrap()
+    }
+}
+
+/// With `#` for each number behind a bracket, a colon, or the word "open".
+fn mask(text: &str) -> String {
+    let mut masked = String::new();
+    for c in text.chars() {
+        let is_first = !masked.ends_with('#');
+        match c {
+            '0'..='9'
+                if masked.ends_with(['[', '#'])
+                    || masked.ends_with("own: ")
+                    || masked.ends_with("open: ") =>
+            {
+                if is_first {
+                    masked.push('#');
+                }
+            }
+            c => masked.push(c),
+        }
+    }
+    masked
+}
+
+#[test]
+fn a_good_plugin_is_swapped_in() {
+    let mut it = Trials::start();
+    it.demo.type_line(plugin("other"));
+    it.demo.says("accepted generation 2: ");
+    it.demo.says("unloaded generation 1 after ");
+    it.demo.prints_soon("Adding to 20: 27");
+    it.demo.end_input();
+    assert_eq!(it.demo.ends().0, Some(0));
+}
+
+#[test]
+fn a_plugin_that_ends_its_process_is_refused_wherever_it_does() {
+    let mut it = Trials::start();
+    for (place, stage) in [
+        ("link", "link"),
+        ("root module", "root module"),
+        ("probe", "probe"),
+        ("unload", "unload"),
+    ] {
+        it.refuses(
+            "misbehaving",
+            &format!("{place}: segfault"),
+            &format!("{stage}: killed by SIGSEGV, in a trial"),
+        );
+        it.refuses(
+            "misbehaving",
+            &format!("{place}: abort"),
+            &format!("{stage}: killed by SIGABRT, in a trial"),
+        );
+        // Success is not what a trial's child says by its exit code.
+        it.refuses(
+            "misbehaving",
+            &format!("{place}: exit 0"),
+            &format!("{stage}: the process ended with exit code 0, in a trial"),
+        );
+    }
+    // Nor by claiming that it has finished.
+    it.refuses(
+        "misbehaving",
+        "link: claim to have finished",
+        "link: the process ended with exit code 0, in a trial",
+    );
+    it.refuses(
+        "misbehaving",
+        "link: exit 3 with a word",
+        "link: the process ended with exit code 3, in a trial; it said: licence expired",
+    );
+    it.refuses(
+        "misbehaving_to_the_end",
+        "unload: segfault",
+        "unload: killed by SIGSEGV when all was done, in a trial",
+    );
+    // The same file, when it behaves.
+    it.order("");
+    it.demo.type_line(plugin("misbehaving"));
+    it.demo.says("accepted generation 2: ");
+    it.demo.prints_soon("Badly: 7");
+}
+
+#[test]
+fn a_plugin_that_hangs_is_refused_wherever_it_does() {
+    let mut it = Trials::run(Command::new(BINARY), "2s");
+    for place in ["link", "root module", "probe", "unload"] {
+        it.refuses(
+            "misbehaving",
+            &format!("{place}: hang"),
+            &format!("{place}: no end after 2s, in a trial"),
+        );
+    }
+}
+
+#[test]
+fn nothing_that_a_hanging_plugin_has_started_stays() {
+    let mut it = Trials::run(Command::new(BINARY), "2s");
+    it.refuses(
+        "misbehaving_to_the_end",
+        "unload: hang",
+        "unload: no end after 2s, in a trial",
+    );
+    it.refuses(
+        "misbehaving",
+        "probe: start a process and wait for it",
+        "probe: no end after 2s, in a trial",
+    );
+    ends(it.answer().parse().unwrap());
+}
+
+#[test]
+fn a_wrong_answer_is_refused() {
+    let mut it = Trials::start();
+    it.refuses(
+        "misbehaving",
+        "probe: say two lines",
+        r#"probe: some_fn: expected one line, found "one\ntwo""#,
+    );
+    it.demo.type_line(plugin("faulty"));
+    let said = it.demo.says("refused");
+    let reason =
+        "probe: some_fn: panicked: no answer to 7 (hotswap-demo/tests/fixtures/examples/faulty.rs:";
+    assert!(said.contains(reason), "{said}");
+}
+
+#[test]
+fn descriptors_that_are_left_open_or_closed_for_others_are_refused() {
+    let mut it = Trials::start();
+    it.refuses(
+        "misbehaving",
+        "link: open a file",
+        "unload: each time it is loaded, it leaves descriptors open: 7 (/dev/zero)",
+    );
+    it.refuses(
+        "misbehaving",
+        "probe: close standard error",
+        "unload: it closes or replaces descriptors that are not its own: 2 (pipe:[4711])",
+    );
+    // Once for the whole process is no leak.
+    it.order("link: open a file once");
+    it.demo.type_line(plugin("misbehaving"));
+    it.demo.says("accepted generation 2: ");
+}
+
+#[test]
+fn the_child_has_nothing_open_that_it_does_not_need() {
+    let mut command = Command::new("sh");
+    // What the host has inherited itself, and a child would inherit in its turn.
+    command.args(["-c", r#"exec 9</etc/passwd; exec "$@""#, "sh", BINARY]);
+    let mut it = Trials::run(command, "1h");
+    it.refuses(
+        "misbehaving",
+        "link: say what is open",
+        "link: the process ended with exit code 3, in a trial; it said: \
+         /dev/null /dev/null /memfd:hotswap (deleted) /memfd:hotswap (deleted) pipe:[4711] socket:[4711]",
+    );
+}
+
+#[test]
+fn the_first_plugin_is_tried_too() {
+    let orders = tempfile::NamedTempFile::new().unwrap();
+    fs::write(orders.path(), "link: abort").unwrap();
+    let mut command = Command::new(BINARY);
+    command.env("MISBEHAVE", orders.path());
+    let path = plugin("misbehaving");
+    let (code, err) = Demo::run(command, &["--trial"], &path).ends();
+    assert_eq!(code, Some(1));
+    let line = format!(
+        "refused {}: link: killed by SIGABRT, in a trial",
+        path.display()
+    );
+    assert_eq!(err, [line]);
+}
+
+/// `SIGCHLD` is ignored, so that the system forgets how children have ended.
+#[test]
+fn a_host_that_does_not_wait_for_its_children_can_run_trials() {
+    let mut command = Command::new("env");
+    command.args(["--ignore-signal=CHLD", BINARY]);
+    let mut it = Trials::run(command, "1h");
+    it.refuses(
+        "misbehaving",
+        "link: segfault",
+        "link: the process ended (how is not known: this host does not wait for its children), in a trial",
+    );
+    it.demo.type_line(plugin("other"));
+    it.demo.says("accepted generation 2: ");
+}
+
+#[test]
+fn a_host_whose_file_is_gone_can_run_trials() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = folder.path().join("demo");
+    fs::copy(BINARY, &binary).unwrap();
+    let mut it = Trials::run(Command::new(&binary), "1h");
+    fs::remove_file(&binary).unwrap();
+    it.refuses(
+        "misbehaving",
+        "link: segfault",
+        "link: killed by SIGSEGV, in a trial",
+    );
+    it.demo.type_line(plugin("other"));
+    it.demo.says("accepted generation 2: ");
+}
+
+#[test]
+fn a_trial_ends_with_its_host() {
+    let mut it = Trials::start();
+    it.order("root module: hang");
+    it.demo.type_line(plugin("misbehaving"));
+    let child = loop {
+        if let Some(child) = child_of(it.demo.number()) {
+            break child;
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    it.demo.signal(Signal::KILL);
+    ends(child);
+}
+
+#[test]
+fn the_child_started_by_hand_says_what_it_is() {
+    let mut command = Command::new(BINARY);
+    let output = command
+        .arg0("hotswap-trial")
+        .arg("hotswap_types::PluginRef")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("hotswap-trial: "), "{said}");
+    assert!(said.contains("it is started by a host"), "{said}");
+}
+
+/// The trial's child of a demo, when it has come so far as to be one.
+fn child_of(host: u32) -> Option<u32> {
+    let children = format!("/proc/{host}/task");
+    let tasks = fs::read_dir(children).unwrap().flatten();
+    let mut children = tasks.flat_map(|task| {
+        let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        list.split_whitespace()
+            .map(|it| it.parse().unwrap())
+            .collect::<Vec<u32>>()
+    });
+    children.find(|child| {
+        let is_mapped = |maps: String| maps.contains("/memfd:hotswap");
+        fs::read_to_string(format!("/proc/{child}/maps")).is_ok_and(is_mapped)
+    })
+}
+
+/// Waits until a process has ended, or is only waited for.
+#[track_caller]
+fn ends(number: u32) {
+    let started = std::time::Instant::now();
+    let pid = Pid::from_raw(number.try_into().unwrap()).unwrap();
+    while test_kill_process(pid).is_ok() && !is_zombie(number) {
+        assert!(
+            started.elapsed() < crate::demo::SOON,
+            "{number} is still there"
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_zombie(number: u32) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(number.to_string()).join("stat"));
+    stat.is_ok_and(|stat| stat.contains(") Z "))
+}
