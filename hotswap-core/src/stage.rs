@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use memmap2::MmapMut;
 use rustix::{
     fs::{self, FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat},
     process::{self, Resource},
@@ -186,6 +187,7 @@ fn read_settled(path: &Path, bytes_max: u64) -> Result<(Vec<u8>, PathBuf)> {
                 "{size} bytes are more than the {bytes_max} that are accepted"
             ));
         }
+        need_memory(path, size)?;
         let fail = |error| Error::new(Stage::Copy, path, error);
         let bytes = read_at_most(&file, size).map_err(fail)?;
         let after = fs::fstat(&file).map_err(|error| fail(error.into()))?;
@@ -198,6 +200,23 @@ fn read_settled(path: &Path, bytes_max: u64) -> Result<(Vec<u8>, PathBuf)> {
         }
     }
     refuse("the file keeps changing; it seems to be still being written")
+}
+
+/// Whether so much memory is left for a candidate of so many bytes, and for what has to be done with it.
+///
+/// A large allocation that fails is an error; a small one, in std as in the dynamic linker, ends the process.
+/// So a large one is tried first, of the kernel, since the allocator may have that much in store and none for
+/// a stack. Where a limit is about to be reached (`ulimit -v`) this is what refuses the candidate. It holds
+/// nothing back: other threads can still use the memory up meanwhile. Costs a few microseconds.
+pub(crate) fn need_memory(path: &Path, file_bytes: u64) -> Result<()> {
+    /// A thread's stack, and some thousand small things.
+    const MARGIN_BYTES: u64 = 16 << 20;
+    let needed = file_bytes.saturating_mul(2).saturating_add(MARGIN_BYTES);
+    if usize::try_from(needed).is_ok_and(|needed| MmapMut::map_anon(needed).is_ok()) {
+        return Ok(());
+    }
+    let message = format!("not enough memory is left: {needed} bytes are needed");
+    Err(Error::new(Stage::Host, path, message))
 }
 
 /// Opens a regular file for reading. Never blocks, and opens nothing that an open could disturb.

@@ -28,7 +28,7 @@ use crate::{
     image::{self, Image, Leaving},
     module::{self, Checked},
     owned::HostOwned,
-    stage::Staged,
+    stage::{Staged, need_memory},
     trial::Trial,
     trust::Trust,
 };
@@ -375,6 +375,8 @@ impl<M: RootModule + Send + Sync> Road<M> {
     /// On a thread that ends with it: an initialiser that uses a thread-local with a destructor would
     /// otherwise keep its image for as long as the thread lives that has asked for the swap. Costs some 50 µs.
     fn prepare(&self, path: &Path, reaper: &Reaper<M>) -> Result<(Candidate<M>, Phases)> {
+        // Before there is a thread: one that finds no memory for its signal stack ends the process.
+        need_memory(path, 0)?;
         thread::scope(|scope| {
             let loader = thread::Builder::new().name("hotswap-loader".to_owned());
             let loader = loader

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -12,9 +13,9 @@ use hotswap_fixtures::FixtureRef;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    alone::alone,
+    alone::{alone, alone_with},
     fixtures::{build_of, load, plugin, refused, trust, unloaded},
-    process::open_descriptors,
+    process::{open_descriptors, virtual_bytes},
 };
 
 /// Sets a soft limit of this process, and gives the old one back to be set again.
@@ -85,6 +86,59 @@ fn exhausted_descriptors_are_an_error_at_whatever_step_they_run_out() {
             assert_eq!(build_of(&it), 2);
         },
     );
+}
+
+/// From no memory left to enough for everything, at steps that hit every allocation of some size.
+#[test]
+fn exhausted_memory_is_an_error_at_whatever_step_it_runs_out() {
+    alone(
+        "limits::exhausted_memory_is_an_error_at_whatever_step_it_runs_out",
+        || {
+            const STEP: u64 = 128 << 10;
+            let it = load("build_1");
+            // What is allocated once, is.
+            unloaded(&it, it.swap(plugin("build_1")).unwrap().retired);
+            let (mut accepted, mut refusals) = (0, Vec::new());
+            for step in 0..200 {
+                let before = limit(Resource::As, virtual_bytes() + step * STEP);
+                let swapped = it.swap(plugin("build_2"));
+                setrlimit(Resource::As, before).unwrap();
+                match swapped {
+                    Ok(swapped) => {
+                        accepted += 1;
+                        unloaded(&it, swapped.retired);
+                        unloaded(&it, it.swap(plugin("build_1")).unwrap().retired);
+                    }
+                    Err(error) => refusals.push(error.reason()),
+                }
+                assert_eq!(build_of(&it), 1);
+            }
+            refusals.dedup();
+            println!("{accepted} accepted; {refusals:#?}");
+            assert!(
+                accepted > 0 && refusals.len() > 1,
+                "{accepted}, {refusals:?}"
+            );
+        },
+    );
+}
+
+#[test]
+fn temporary_folders_that_are_missing_or_read_only_do_no_harm() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    for path in ["/no/such/folder", "/proc", folder.path().to_str().unwrap()] {
+        alone_with(
+            "limits::temporary_folders_that_are_missing_or_read_only_do_no_harm",
+            &[("TMPDIR", path)],
+            || {
+                let it = load("build_1");
+                it.swap(plugin("build_2")).unwrap();
+                assert_eq!(build_of(&it), 2);
+            },
+        );
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 /// In place and by rename, while it is swapped in again and again.

@@ -5,10 +5,19 @@ use std::{fs, ops::Range};
 /// Resident memory, in bytes, of what is not shared with a file: the private copies of plugins are
 /// counted by their images, not here.
 pub(crate) fn resident_bytes() -> u64 {
+    status_bytes("VmRSS:")
+}
+
+/// The size of everything that is mapped, in bytes.
+pub(crate) fn virtual_bytes() -> u64 {
+    status_bytes("VmSize:")
+}
+
+fn status_bytes(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("/proc");
     let line = status
         .lines()
-        .find(|line| line.starts_with("VmRSS:"))
+        .find(|line| line.starts_with(name))
         .expect("a number");
     let kib: u64 = line
         .split_whitespace()
