@@ -32,7 +32,7 @@
 //!
 //! - `Cell::current` is a pointer from `Arc::into_raw`, and that one count is the cell's.
 //! - A slot names a value only between an entry and its exit.
-//! - A [`Retired`] value is in no cell any more, so that its holders only become fewer.
+//! - A [`Retired`] value is in no cell, so that its holders only become fewer. To put it back takes it.
 
 mod slots;
 
@@ -104,6 +104,16 @@ impl<T: Send + Sync> Cell<T> {
     /// Replaces the value. New readers reach the new one from here on; nobody is waited for.
     pub(crate) fn publish(&self, value: T) -> Retired<T> {
         self.replace(Arc::into_raw(Arc::new(value)).cast_mut())
+    }
+
+    /// Puts a value back that was replaced, whether or not it is still in use from then, and takes out the one
+    /// that has replaced it.
+    ///
+    /// Nothing of the retirement carries over: when the value is retired again, that begins with a heavy
+    /// barrier of its own. Readers from before are readers like any other.
+    pub(crate) fn restore(&self, retired: Retired<T>) -> Retired<T> {
+        let value = ManuallyDrop::into_inner(retired.value);
+        self.replace(Arc::into_raw(value).cast_mut())
     }
 
     /// Takes the value out for good; the cell must not be read any more. The exclusive borrow says that

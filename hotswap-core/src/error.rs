@@ -4,6 +4,7 @@
 //! long after that image has left. It holds no pointer into any image.
 
 use std::{
+    any::Any,
     error,
     fmt::{self, Display},
     path::{Path, PathBuf},
@@ -133,6 +134,13 @@ impl Display for Stage {
             Self::Host => "host",
         })
     }
+}
+
+/// What a caught panic said.
+pub(crate) fn panic_text(who: &str, panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("{who} panicked: {}", text.unwrap_or("without a text"))
 }
 
 /// Text from elsewhere (the dynamic linker, abi_stable, the plugin) as one line that a terminal shows

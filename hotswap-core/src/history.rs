@@ -14,7 +14,29 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 pub use self::words::{Event, GenerationInfo, Holder, Phases, State};
-use crate::{error::Error, image::PinReason, stage::Origin};
+use crate::{
+    error::Error,
+    image::{Image, PinReason},
+};
+
+/// A generation that is live from now on.
+pub(crate) struct Published {
+    entry: GenerationInfo,
+    pub(crate) phases: Phases,
+    /// The generation that was live.
+    pub(crate) before: Option<u64>,
+    /// Whether that one is standby.
+    pub(crate) on_probation: bool,
+    /// The generation whose bytes it was loaded from again.
+    pub(crate) loaded_again: Option<u64>,
+}
+
+/// The way back to a generation that was still mapped.
+pub(crate) struct Return {
+    pub(crate) live: u64,
+    pub(crate) left: u64,
+    pub(crate) why: Option<String>,
+}
 
 /// The list of generations of one swap point, and its listeners.
 #[derive(Debug)]
@@ -27,7 +49,9 @@ pub(crate) struct History {
 #[derive(Debug)]
 struct Ledger {
     generations: VecDeque<GenerationInfo>,
+    /// How many there were.
     published: u64,
+    live: Option<u64>,
     events: Sender<Event>,
     missed: u64,
     ended_max: usize,
@@ -41,6 +65,7 @@ impl History {
         let ledger = Ledger {
             generations: VecDeque::new(),
             published: 0,
+            live: None,
             events,
             missed: 0,
             ended_max,
@@ -66,45 +91,69 @@ impl History {
         self.ledger().published + 1
     }
 
-    /// Generation `number` is live, and the one before it is draining.
-    pub(crate) fn published(
-        &self,
-        number: u64,
-        origin: &Origin,
-        kit_problem: Option<String>,
-        phases: Phases,
-    ) {
+    /// A generation is live, and the one before it is draining or standby.
+    pub(crate) fn published(&self, new: Published) {
         let mut ledger = self.ledger();
-        ledger.published = number;
-        if let Some(before) = ledger.generations.back_mut() {
-            before.state = State::Draining {
-                held_by: Vec::new(),
-            };
-        }
-        let path = origin.given.clone();
+        let generation = new.entry.number;
+        let path = new.entry.path.clone();
+        ledger.published = generation;
+        ledger.live = Some(generation);
         ledger.generations.push_back(GenerationInfo {
-            number,
-            path: path.clone(),
-            real_path: origin.real.clone(),
-            file_bytes: origin.bytes,
-            published: SystemTime::now(),
-            kit_problem,
-            state: State::Live,
+            loaded_again: new.loaded_again,
+            ..new.entry
         });
+        let phases = new.phases;
+        match (new.loaded_again, new.before) {
+            (Some(_), Some(left)) => ledger.send(Event::RolledBack {
+                generation: left,
+                live: generation,
+                loaded_again: new.loaded_again,
+                why: None,
+            }),
+            _ => ledger.send(Event::Accepted {
+                generation,
+                path,
+                phases,
+            }),
+        }
+        if let Some(before) = new.before {
+            if new.on_probation {
+                ledger.stand_by(generation, before);
+            } else {
+                ledger.set(
+                    before,
+                    State::Draining {
+                        held_by: Vec::new(),
+                    },
+                );
+            }
+        }
         ledger.forget_oldest();
-        ledger.send(Event::Accepted {
-            generation: number,
-            path,
-            phases,
+    }
+
+    /// The standby is live again, and the generation that was is draining.
+    pub(crate) fn rolled_back(&self, back: Return) {
+        let Return { live, left, why } = back;
+        let mut ledger = self.ledger();
+        ledger.live = Some(live);
+        ledger.set(live, State::Live);
+        ledger.set(
+            left,
+            State::Draining {
+                held_by: Vec::new(),
+            },
+        );
+        ledger.send(Event::RolledBack {
+            generation: left,
+            live,
+            loaded_again: None,
+            why,
         });
     }
 
     pub(crate) fn refused(&self, error: &Error) {
         let mut ledger = self.ledger();
-        let number = ledger
-            .generations
-            .back()
-            .map(|generation| generation.number);
+        let number = ledger.live;
         let mut event = Event::from(error);
         if let Event::Refused { live, .. } = &mut event {
             *live = number;
@@ -204,7 +253,39 @@ impl History {
     }
 }
 
+impl Published {
+    /// By default the first one.
+    pub(crate) fn of(number: u64, image: &Image, phases: Phases) -> Self {
+        let origin = image.origin();
+        let entry = GenerationInfo {
+            number,
+            path: origin.given.clone(),
+            real_path: origin.real.clone(),
+            file_bytes: origin.bytes,
+            published: SystemTime::now(),
+            loaded_again: None,
+            kit_problem: image.kit_problem(),
+            state: State::Live,
+        };
+        Self {
+            entry,
+            phases,
+            before: None,
+            on_probation: false,
+            loaded_again: None,
+        }
+    }
+}
+
 impl Ledger {
+    fn stand_by(&mut self, successor: u64, generation: u64) {
+        self.set(generation, State::Standby);
+        self.send(Event::Standby {
+            generation,
+            successor,
+        });
+    }
+
     fn find(&self, number: u64) -> Option<&GenerationInfo> {
         self.generations
             .iter()

@@ -24,6 +24,7 @@ mod stdout;
 
 use std::{
     ffi::{CStr, CString, c_int, c_void},
+    io,
     mem::ManuallyDrop,
     ops::Range,
     os::unix::ffi::OsStrExt,
@@ -41,7 +42,7 @@ pub(crate) use self::{
 };
 use crate::{
     error::{Error, Result, Stage},
-    stage::{Origin, Staged},
+    stage::{Kept, Origin, Staged},
 };
 
 /// A mapped, linked and initialised copy.
@@ -95,6 +96,11 @@ impl Image {
 
     pub(crate) fn origin(&self) -> &Origin {
         self.staged.origin()
+    }
+
+    /// The bytes, to be loaded again some time.
+    pub(crate) fn keep(&self) -> io::Result<Kept> {
+        self.staged.keep()
     }
 
     /// Why the image is treated as one without the kit although it has one.

@@ -95,7 +95,10 @@ pub use crate::{
     history::{Event, GenerationInfo, Holder, Phases, State},
     image::PinReason,
     owned::{AssertHostOwned, HostOwned},
-    swap::{Bound, Generation, Hotswap, Lease, Settings, Swapped, detach_current_thread},
+    swap::{
+        Bound, Generation, Hotswap, Lease, Probe, RolledBack, Settings, Swapped,
+        detach_current_thread,
+    },
     trial::Trial,
     trust::{Policy, Trust},
 };

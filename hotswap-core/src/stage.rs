@@ -44,6 +44,13 @@ pub(crate) struct Staged {
     facts: Facts,
 }
 
+/// The bytes of a copy that was loaded once, in memory that nobody can change.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    copy: OwnedFd,
+    origin: Origin,
+}
+
 /// Where a copy came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
@@ -76,21 +83,43 @@ impl Staged {
     pub(crate) fn prepare(path: &Path, export: Export<'_>, trust: &Trust) -> Result<(Self, Took)> {
         let started = Instant::now();
         let (bytes, real) = read_settled(path, trust.policy().file_bytes_max)?;
-        let read = started.elapsed();
-
-        let started = Instant::now();
-        let facts = elf::inspect(&bytes, export)
-            .map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
-        let inspect = started.elapsed();
-
-        let started = Instant::now();
-        let copy = seal(&bytes).map_err(|error| Error::new(Stage::Copy, path, error))?;
-        let copied = started.elapsed();
-
         let origin = Origin {
             given: path.to_owned(),
             real,
             bytes: bytes.len() as u64,
+        };
+        Self::of(&bytes, origin, export, started.elapsed())
+    }
+
+    /// A new copy of one that was loaded before. Of its own, because the dynamic linker would take the old one
+    /// for the same library for as long as that is mapped.
+    pub(crate) fn again(kept: &Kept, export: Export<'_>) -> Result<(Self, Took)> {
+        let path = &*kept.origin.given;
+        let fail = |error: io::Error| Error::new(Stage::Copy, path, error);
+        let started = Instant::now();
+        need_memory(path, kept.origin.bytes)?;
+        let bytes = read_back(&kept.copy, kept.origin.bytes).map_err(fail)?;
+        Self::of(&bytes, kept.origin.clone(), export, started.elapsed())
+    }
+
+    /// Inspects the bytes, and keeps a sealed copy.
+    fn of(
+        bytes: &[u8],
+        origin: Origin,
+        export: Export<'_>,
+        read: Duration,
+    ) -> Result<(Self, Took)> {
+        let path = &*origin.given;
+        let started = Instant::now();
+        let facts = elf::inspect(bytes, export)
+            .map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
+        let inspect = started.elapsed();
+
+        let started = Instant::now();
+        let copy = seal(bytes).map_err(|error| Error::new(Stage::Copy, path, error))?;
+        let took = Took {
+            copy: read + started.elapsed(),
+            inspect,
         };
         Ok((
             Self {
@@ -98,10 +127,7 @@ impl Staged {
                 origin,
                 facts,
             },
-            Took {
-                copy: read + copied,
-                inspect,
-            },
+            took,
         ))
     }
 
@@ -112,19 +138,19 @@ impl Staged {
         let size = fs::fstat(&copy)
             .map_err(|error| fail(error.into()))?
             .st_size;
-        let mut staged = Self {
-            copy,
-            origin: Origin {
-                given: PathBuf::new(),
-                real: PathBuf::new(),
-                bytes: u64::try_from(size).unwrap_or_default(),
-            },
-            facts: Facts::default(),
+        let origin = Origin {
+            given: PathBuf::new(),
+            real: PathBuf::new(),
+            bytes: u64::try_from(size).unwrap_or_default(),
         };
-        let bytes = staged.bytes().map_err(fail)?;
-        staged.facts = elf::inspect(&bytes, export)
+        let bytes = read_back(&copy, origin.bytes).map_err(fail)?;
+        let facts = elf::inspect(&bytes, export)
             .map_err(|refusal| Error::new(Stage::Inspect, nowhere, refusal))?;
-        Ok(staged)
+        Ok(Self {
+            copy,
+            origin,
+            facts,
+        })
     }
 
     /// The copy for another process: the same file, which nobody can change.
@@ -142,19 +168,15 @@ impl Staged {
 
     /// The bytes, read again.
     pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
-        let length = usize::try_from(self.origin.bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length)?;
-        bytes.resize(length, 0);
-        let mut read = 0;
-        // At an offset of its own: what reads from the descriptor meanwhile, such as a debugger, moves ours.
-        while read < length {
-            match rustix::io::pread(&self.copy, &mut bytes[read..], read as u64)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                some => read += some,
-            }
-        }
-        Ok(bytes)
+        read_back(&self.copy, self.origin.bytes)
+    }
+
+    /// What is needed to load it again, whatever becomes of this.
+    pub(crate) fn keep(&self) -> io::Result<Kept> {
+        Ok(Kept {
+            copy: self.copy()?,
+            origin: self.origin.clone(),
+        })
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -164,6 +186,29 @@ impl Staged {
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
+}
+
+impl Kept {
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+/// The bytes of a sealed copy. At an offset of its own: what reads from the descriptor meanwhile, such as a
+/// debugger, moves the shared one.
+fn read_back(copy: &OwnedFd, length: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length)?;
+    bytes.resize(length, 0);
+    let mut read = 0;
+    while read < length {
+        match rustix::io::pread(copy, &mut bytes[read..], read as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            some => read += some,
+        }
+    }
+    Ok(bytes)
 }
 
 /// Reads the whole file, again if it changed meanwhile.

@@ -6,30 +6,39 @@
 
 mod lease;
 mod reaper;
+mod road;
+mod rollback;
+mod settings;
+mod succession;
 
 use std::{
-    fmt, io,
+    fmt,
     ops::Deref,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
 use abi_stable::library::RootModule;
 use crossbeam_channel::Receiver;
 
-pub use self::lease::{Bound, Lease};
-use self::{lease::Register, reaper::Reaper};
+use self::{
+    lease::Register,
+    reaper::Reaper,
+    road::{Candidate, Road, Source},
+    succession::{Change, Former, Manner, Succession},
+};
+pub use self::{
+    lease::{Bound, Lease},
+    rollback::RolledBack,
+    settings::{Probe, Settings},
+};
 use crate::{
     cell::{self, Cell},
-    error::{Error, Result, Stage},
-    history::{Event, GenerationInfo, History, Phases, State},
+    error::Result,
+    history::{Event, GenerationInfo, History, Phases, Published, State},
     image::{self, Image, Leaving},
-    module::{self, Checked},
     owned::HostOwned,
-    stage::{Staged, need_memory},
-    trial::Trial,
     trust::Trust,
 };
 
@@ -41,9 +50,10 @@ use crate::{
 pub struct Hotswap<M: RootModule + Send + Sync> {
     cell: Cell<Generation<M>>,
     road: Road<M>,
-    record_leases: bool,
     history: Arc<History>,
-    /// Swaps are serialised. Who calls the plugin never takes this.
+    /// Which generation is live; what changes that is serialised here.
+    succession: Arc<Succession<M>>,
+    /// Candidates are prepared one after the other. Taken before the succession is locked.
     swapping: Mutex<()>,
     /// There until the swap point is shut down or dropped.
     reaper: Option<Reaper<M>>,
@@ -66,72 +76,10 @@ pub struct Generation<M> {
 pub struct Swapped {
     /// The generation that is live now.
     pub generation: u64,
-    /// The one that was before, and is draining now.
+    /// The one that was before: draining now, or standby.
     pub retired: u64,
     /// How long it took.
     pub phases: Phases,
-}
-
-/// How a swap point behaves.
-#[non_exhaustive]
-pub struct Settings<M> {
-    /// With it, every candidate is loaded in a child process first. Off unless set.
-    pub trial: Option<Trial<M>>,
-    /// How long a trial may take, all in all, before the candidate is refused and the child is killed. 10 s
-    /// unless set.
-    pub trial_deadline: Duration,
-    /// After this time a retired generation that is still in use is reported as held. Nothing is ever
-    /// ended or unmapped because of it. 5 s unless set.
-    pub drain_deadline: Duration,
-    /// Whether to record for each lease where in the code it was taken, and when, so that a generation
-    /// that is held by leases says by which. Makes leases dearer: a lock and an entry for each. Off unless
-    /// set.
-    pub record_leases: bool,
-    /// How many generations that have ended stay in the list. 64 unless set.
-    pub ended_generations_max: usize,
-    /// How many events are kept for a listener that does not come. 1,024 unless set.
-    pub events_max: usize,
-}
-
-impl<M> Default for Settings<M> {
-    fn default() -> Self {
-        Self {
-            trial: None,
-            trial_deadline: Duration::from_secs(10),
-            drain_deadline: Duration::from_secs(5),
-            record_leases: false,
-            ended_generations_max: 64,
-            events_max: 1024,
-        }
-    }
-}
-
-impl<M> fmt::Debug for Settings<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            trial,
-            trial_deadline,
-            drain_deadline,
-            record_leases,
-            ended_generations_max,
-            events_max,
-        } = self;
-        f.debug_struct("Settings")
-            .field("trial", trial)
-            .field("trial_deadline", trial_deadline)
-            .field("drain_deadline", drain_deadline)
-            .field("record_leases", record_leases)
-            .field("ended_generations_max", ended_generations_max)
-            .field("events_max", events_max)
-            .finish()
-    }
-}
-
-/// What every candidate of a swap point has to pass.
-struct Road<M> {
-    trust: Trust,
-    trial: Option<Trial<M>>,
-    trial_deadline: Duration,
 }
 
 impl<M: RootModule + Send + Sync> Hotswap<M> {
@@ -159,23 +107,22 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             settings.events_max,
         ));
         let reaper = Reaper::start(path, Arc::clone(&history), settings.drain_deadline)?;
-        let road = Road {
-            trust: trust.clone(),
-            trial: settings.trial,
-            trial_deadline: settings.trial_deadline,
-        };
-        let (candidate, phases) = road.prepare(path, &reaper)?;
+        let road = Road::new(trust, &settings);
+        let candidate = road.prepare(Source::Path(path), None, &reaper)?;
 
         let number = history.next_number();
-        let origin = candidate.image.origin().clone();
-        let kit_problem = candidate.image.kit_problem();
-        let cell = Cell::new(candidate.numbered(number, settings.record_leases));
-        history.published(number, &origin, kit_problem, phases);
+        let published = Published::of(number, &candidate.image, candidate.phases);
+        let cell = Cell::new(road.number(candidate, number));
+        history.published(published);
         Ok(Self {
             cell,
             road,
-            record_leases: settings.record_leases,
             history,
+            succession: Arc::new(Succession::new(
+                settings.probation,
+                settings.probation_faults_max,
+                settings.rollback_copies_max,
+            )),
             swapping: Mutex::new(()),
             reaper: Some(reaper),
         })
@@ -242,30 +189,50 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// The candidate was refused. The live generation serves on, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
-        let reaper = self
-            .reaper
-            .as_ref()
-            .expect("there until the swap point is shut down");
         let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        let prepared = self.road.prepare(path.as_ref(), reaper);
-        let (candidate, mut phases) = prepared.inspect_err(|error| self.history.refused(error))?;
+        let source = Source::Path(path.as_ref());
+        let prepared = self.road.prepare(source, Some(&self.cell), self.reaper());
+        let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
+        Ok(self.publish(candidate, Manner::Swap, None))
+    }
 
+    /// What was prepared becomes the live generation. Nothing in here can fail.
+    fn publish(
+        &self,
+        candidate: Candidate<M>,
+        manner: Manner,
+        loaded_again: Option<u64>,
+    ) -> Swapped {
         let started = Instant::now();
+        let mut line = self.succession.lock();
         let number = self.history.next_number();
-        let origin = candidate.image.origin().clone();
-        let kit_problem = candidate.image.kit_problem();
-        let retired = self
-            .cell
-            .publish(candidate.numbered(number, self.record_leases));
-        phases.publish = started.elapsed();
+        let mut published = Published::of(number, &candidate.image, candidate.phases);
+        let new = self.road.number(candidate, number);
+        let Change {
+            before,
+            probation,
+            retired,
+        } = self.succession.publish(&mut line, &self.cell, new, manner);
+        published.phases.publish = started.elapsed();
+        published.before = Some(before);
+        published.on_probation = probation.is_some();
+        published.loaded_again = loaded_again;
+        let phases = published.phases;
+        self.history.published(published);
+        drop(line);
 
-        self.history.published(number, &origin, kit_problem, phases);
-        reaper.retire(number - 1, retired);
-        Ok(Swapped {
+        if let Some(until) = probation {
+            self.reaper()
+                .watch_probation(&self.succession, number, until);
+        }
+        for former in retired {
+            self.reaper().retire(former.number, former.generation);
+        }
+        Swapped {
             generation: number,
-            retired: number - 1,
+            retired: before,
             phases,
-        })
+        }
     }
 
     /// The generations, oldest first: the live one, those that have not left yet, and the last of those
@@ -287,7 +254,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// [`with`](Self::with) it waits in vain for the generation that it is in, until `timeout`.
     pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
         wait_detaching(timeout, |turn| match self.history.wait(number, turn) {
-            state @ Some(State::Live | State::Draining { .. }) => (false, state),
+            Some(state) if !state.has_ended() => (false, Some(state)),
             ended => (true, ended),
         })
     }
@@ -312,10 +279,22 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Hands the live generation to the reaper, which ends when all have left. Once.
     fn retire_live(&mut self) -> Option<reaper::Ending> {
         let reaper = self.reaper.take()?;
-        let live = self.history.next_number() - 1;
-        self.history.draining(live, Vec::new());
-        reaper.retire(live, self.cell.close());
+        let mut line = self.succession.lock();
+        let standby = line.close();
+        let live = Former {
+            number: line.live(),
+            generation: self.cell.close(),
+        };
+        for former in standby.into_iter().chain([live]) {
+            self.history.draining(former.number, Vec::new());
+            reaper.retire(former.number, former.generation);
+        }
         Some(reaper.end())
+    }
+
+    fn reaper(&self) -> &Reaper<M> {
+        let reaper = self.reaper.as_ref();
+        reaper.expect("there until the swap point is shut down")
     }
 }
 
@@ -363,92 +342,12 @@ impl<M> fmt::Debug for Generation<M> {
     }
 }
 
-/// A plugin that can be published.
-struct Candidate<M> {
-    module: M,
-    image: Image,
-}
-
-impl<M: RootModule + Send + Sync> Road<M> {
-    /// Walks the road up to *publish*. A refused candidate leaves nothing behind.
-    ///
-    /// On a thread that ends with it: an initialiser that uses a thread-local with a destructor would
-    /// otherwise keep its image for as long as the thread lives that has asked for the swap. Costs some 50 µs.
-    fn prepare(&self, path: &Path, reaper: &Reaper<M>) -> Result<(Candidate<M>, Phases)> {
-        // Before there is a thread: one that finds no memory for its signal stack ends the process.
-        need_memory(path, 0)?;
-        thread::scope(|scope| {
-            let loader = thread::Builder::new().name("hotswap-loader".to_owned());
-            let loader = loader
-                .spawn_scoped(scope, || self.load(path, reaper))
-                .map_err(|error| no_thread(path, error))?;
-            loader
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    fn load(&self, path: &Path, reaper: &Reaper<M>) -> Result<(Candidate<M>, Phases)> {
-        let (staged, took) = Staged::prepare(path, module::EXPORT, &self.trust)?;
-
-        let tried = match self.trial {
-            Some(trial) => trial.run(&staged, self.trial_deadline)?,
-            None => Duration::ZERO,
-        };
-
-        let started = Instant::now();
-        let image = Image::open(staged)?;
-        let link = started.elapsed();
-
-        let started = Instant::now();
-        match module::check(&image).and_then(Checked::root_module) {
-            Ok(module) => {
-                let check = started.elapsed();
-                let phases = Phases {
-                    copy: took.copy,
-                    inspect: took.inspect,
-                    trial: tried,
-                    link,
-                    check,
-                    ..Phases::default()
-                };
-                Ok((Candidate { module, image }, phases))
-            }
-            Err(error) => {
-                reaper.dispose(image.retire());
-                Err(error)
-            }
-        }
-    }
-}
-
-impl<M> Candidate<M> {
-    fn numbered(self, number: u64, record_leases: bool) -> Generation<M> {
-        let Self { module, image } = self;
-        Generation {
-            number,
-            module,
-            image,
-            leases: record_leases.then(Register::default),
-        }
-    }
-}
-
 impl<M> Generation<M> {
     /// Begins the way out. Owning a generation means that it is drained: it was in the cell, and the cell
     /// gives it up when nobody can use it.
     fn retire(self) -> Leaving {
         self.image.retire()
     }
-}
-
-/// `path` only says what the thread was for.
-fn no_thread(path: &Path, error: io::Error) -> Error {
-    Error::new(
-        Stage::Host,
-        path,
-        format!("no thread can be started: {error}"),
-    )
 }
 
 /// Waits in short turns, between which the calling thread does what is left for it to do: it may be the one

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 /// What `:help` says.
 pub(crate) const HELP: &str = "help: PATH replaces the plugin; :reload takes the last accepted path again; \
-     :versions lists the generations; :quit ends; a path that begins with `:` is given as `./:x`";
+     :rollback puts the plugin before back; :versions lists the generations; :quit ends; a path that begins with `:` is given as `./:x`";
 
 /// Longer than any path (`PATH_MAX` is 4,096), so that input without line ends does not fill the memory.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
@@ -22,6 +22,7 @@ pub(crate) enum Request {
     Nothing,
     Swap(PathBuf),
     Reload,
+    Rollback,
     Versions,
     Help,
     Quit,
@@ -69,6 +70,7 @@ fn parse(line: &[u8]) -> Request {
     match line.trim_ascii() {
         b"" => Request::Nothing,
         b":reload" => Request::Reload,
+        b":rollback" => Request::Rollback,
         b":versions" => Request::Versions,
         b":help" => Request::Help,
         b":quit" => Request::Quit,
@@ -113,6 +115,7 @@ mod tests {
     fn commands() {
         check(b":reload", Request::Reload);
         check(b"  :versions \r", Request::Versions);
+        check(b":rollback", Request::Rollback);
         check(b":help", Request::Help);
         check(b":quit", Request::Quit);
         check(

@@ -26,7 +26,7 @@ use crate::{console::Console, lines::Request};
 
 /// Runs a plugin, and replaces it by any other whose path is typed or pasted.
 ///
-/// Each line of standard input is a path, or a command: `:reload`, `:versions`, `:help`, `:quit`.
+/// Each line of standard input is a path, or a command: `:reload`, `:rollback`, `:versions`, `:help`, `:quit`.
 #[derive(Parser)]
 #[command(name = "hotswap-demo", version, args_override_self = true)]
 struct Options {
@@ -48,6 +48,19 @@ struct Options {
     /// How long a trial may take
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     trial_deadline: Duration,
+
+    /// How long a new plugin is on probation: the one before stays loaded, and takes over again after a fault
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    probation: Option<Duration>,
+
+    /// How many faults of a plugin on probation are put up with
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        requires = "probation"
+    )]
+    faults: u32,
 
     /// Do not read standard input, whose end would end the demo (for a service)
     #[arg(long)]
@@ -71,6 +84,8 @@ fn main() -> Result<ExitCode> {
     let trust = unsafe { Trust::vouch(Policy::default()) };
     let mut settings = Settings::default();
     settings.drain_deadline = options.drain_deadline;
+    settings.probation = options.probation;
+    settings.probation_faults_max = options.faults;
     settings.trial = options.trial.then_some(trial);
     settings.trial_deadline = options.trial_deadline;
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
@@ -145,10 +160,13 @@ impl Demo {
         let mut text = format!("some_data = {some_data:?}\n");
         match some_fn {
             Ok(line) => text.push_str(&format!("{line}\n")),
-            Err(message) => self.console.say(&format!(
-                "fault generation {generation}: some_fn: {}",
-                message.escape_debug()
-            )),
+            Err(message) => {
+                let fault = format!("some_fn: {message}");
+                let line = format!("fault generation {generation}: {}", fault.escape_debug());
+                self.console.say(&line);
+                // What that may lead to is an event.
+                let _ = self.plugin.report_fault(generation, &fault);
+            }
         }
         match io::stdout().lock().write_all(text.as_bytes()) {
             Ok(()) => Ok(Next::GoOn),
@@ -164,6 +182,11 @@ impl Demo {
             Request::Quit => return Next::End,
             Request::Swap(path) => self.swap(path),
             Request::Reload => self.swap(self.last_accepted.clone()),
+            Request::Rollback => {
+                // Either way there is an event that says so.
+                drop(self.plugin.rollback());
+                self.say_events();
+            }
             Request::Versions => {
                 self.say_events();
                 self.plugin

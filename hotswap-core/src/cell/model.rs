@@ -227,6 +227,23 @@ fn closing_waits_for_leases_only() {
 }
 
 #[test]
+fn a_value_that_is_put_back_is_read_again() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            [cell.with(Plugin::call), cell.with(Plugin::call)]
+        });
+        let first = cell.publish(Plugin::new(2));
+        let second = look(cell.restore(first));
+        assert_eq!(cell.with(Plugin::call), 1);
+        let read = reader.join().unwrap();
+        assert!([[1, 1], [1, 2], [2, 1], [2, 2]].contains(&read));
+        look_again(second);
+        assert_eq!(drain(cell.publish(Plugin::new(3))), 1);
+    });
+}
+
+#[test]
 fn two_readers_race_with_a_swap() {
     with_three_preemptions(|| {
         let cell = Arc::new(Cell::new(Plugin::new(1)));

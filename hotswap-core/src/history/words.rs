@@ -20,6 +20,8 @@ use crate::{
 /// ```text
 /// accepted generation 2: target/debug/libplugin.so
 /// refused plugin.so: open: no such file; generation 2 stays live
+/// standby generation 1: while generation 2 is on probation
+/// rolled-back generation 2: generation 1 is live again; 1 fault on probation, the last: no answer
 /// held generation 1: a call on thread 4711 (worker-3)
 /// unloaded generation 1 after 1.2ms
 /// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
@@ -48,6 +50,26 @@ pub enum Event {
         reason: String,
         /// The generation that stays live; none if this was to be the first.
         live: Option<u64>,
+    },
+    /// The generation before the live one stays mapped, to be live again if the new one does not prove itself.
+    #[non_exhaustive]
+    Standby {
+        /// Its number.
+        generation: u64,
+        /// The one that is on probation.
+        successor: u64,
+    },
+    /// An earlier generation is live again, in place of one that is not wanted any more.
+    #[non_exhaustive]
+    RolledBack {
+        /// The one that was live.
+        generation: u64,
+        /// The one that is live now.
+        live: u64,
+        /// The one whose bytes that one was loaded from again. None: it was still mapped.
+        loaded_again: Option<u64>,
+        /// What has brought it about, if nobody asked for it.
+        why: Option<String>,
     },
     /// A retired generation is still in use although the drain deadline has passed. It stays mapped, and
     /// goes on draining.
@@ -118,6 +140,8 @@ pub struct Phases {
     pub link: Duration,
     /// Header, version and layout check, and the root module's constructor.
     pub check: Duration,
+    /// The host's probe.
+    pub probe: Duration,
     /// Making it the generation that calls reach.
     pub publish: Duration,
 }
@@ -136,6 +160,8 @@ pub struct GenerationInfo {
     pub file_bytes: u64,
     /// When it was published.
     pub published: SystemTime,
+    /// The generation whose bytes it was loaded from again, by a rollback.
+    pub loaded_again: Option<u64>,
     /// Why it is treated as a plugin without the kit although it has one; then it may unload less well.
     pub kit_problem: Option<String>,
     /// What has become of it.
@@ -148,6 +174,8 @@ pub struct GenerationInfo {
 pub enum State {
     /// New calls reach it.
     Live,
+    /// New calls reach its successor, which is on probation; it stays mapped to take over again.
+    Standby,
     /// New calls reach another one, and old ones may still be inside.
     Draining {
         /// Who was, at the last look.
@@ -236,6 +264,31 @@ impl Display for Event {
                 write!(f, "refused {}: {reason}", Escaped(path))?;
                 live.map_or(Ok(()), |live| write!(f, "; generation {live} stays live"))
             }
+            Self::Standby {
+                generation,
+                successor,
+            } => {
+                write!(
+                    f,
+                    "standby generation {generation}: while generation {successor} is on probation"
+                )
+            }
+            Self::RolledBack {
+                generation,
+                live,
+                loaded_again,
+                why,
+            } => {
+                write!(f, "rolled-back generation {generation}: ")?;
+                match loaded_again {
+                    None => write!(f, "generation {live} is live again")?,
+                    Some(number) => {
+                        write!(f, "generation {number} is live again, as generation {live}")?
+                    }
+                }
+                why.as_ref()
+                    .map_or(Ok(()), |why| write!(f, "; {}", why.escape_debug()))
+            }
             Self::Held { generation, by } => {
                 write!(f, "held generation {generation}: {}", Holders(by))
             }
@@ -272,6 +325,9 @@ impl Display for GenerationInfo {
             self.state,
             Escaped(&self.path)
         )?;
+        if let Some(number) = self.loaded_again {
+            write!(f, " (generation {number} again)")?;
+        }
         self.kit_problem
             .as_ref()
             .map_or(Ok(()), |problem| write!(f, " ({problem})"))
@@ -282,6 +338,7 @@ impl Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Live => f.write_str("live"),
+            Self::Standby => f.write_str("standby"),
             Self::Draining { held_by } if held_by.is_empty() => f.write_str("draining"),
             Self::Draining { held_by } => write!(f, "draining, held by {}", Holders(held_by)),
             Self::Unloaded => f.write_str("unloaded"),

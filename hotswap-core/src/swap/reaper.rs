@@ -15,7 +15,11 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::{Generation, no_thread};
+use super::{
+    Generation,
+    road::no_thread,
+    succession::{Former, Succession},
+};
 use crate::{
     cell::{self, Holders, Retired},
     error::Result,
@@ -56,6 +60,11 @@ enum Phase<M> {
     Draining(Retired<Generation<M>>),
     /// Threads or destructors of its own may be left.
     Leaving(Box<Leaving>),
+    /// The generation is live; until then the one before it is standby.
+    OnProbation {
+        succession: Arc<Succession<M>>,
+        until: Instant,
+    },
     /// Nobody uses it, and it is still mapped; it may leave later.
     Pinned {
         image: Box<Pinned>,
@@ -87,6 +96,17 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// Never fails and never waits.
     pub(super) fn retire(&self, number: u64, generation: Retired<Generation<M>>) {
         self.send(Some(number), Phase::Draining(generation));
+    }
+
+    /// Retires the standby when the probation of generation `number` has ended.
+    pub(super) fn watch_probation(
+        &self,
+        succession: &Arc<Succession<M>>,
+        number: u64,
+        until: Instant,
+    ) {
+        let succession = Arc::clone(succession);
+        self.send(Some(number), Phase::OnProbation { succession, until });
     }
 
     /// As [`retire`](Self::retire), for what is left of a refused candidate.
@@ -137,12 +157,7 @@ impl<M: Send + Sync> Watch<M> {
         while open || self.all.iter().any(Watched::is_waited_for) {
             match self.next_job(inbox, pause, open) {
                 Ok(job) => {
-                    let next_note = job.since + FIRST_NOTE.min(self.drain_deadline);
-                    self.all.push(Watched {
-                        job,
-                        next_note,
-                        reported: false,
-                    });
+                    self.watch(job);
                     pause = SHORTEST_PAUSE;
                 }
                 Err(RecvTimeoutError::Timeout) => pause = LONGEST_PAUSE.min(pause * 2),
@@ -164,7 +179,7 @@ impl<M: Send + Sync> Watch<M> {
         let soon = Instant::now() + pause;
         let wake = self.all.iter().map(|watched| match watched.job.phase {
             Phase::Draining(_) | Phase::Leaving(_) => soon,
-            Phase::Pinned { next, .. } => next,
+            Phase::Pinned { next, .. } | Phase::OnProbation { until: next, .. } => next,
         });
         match wake.min() {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -186,12 +201,45 @@ impl<M: Send + Sync> Watch<M> {
                     let left = self.advance(watched);
                     has_left |= left;
                 }
+                Phase::OnProbation {
+                    ref succession,
+                    until,
+                } => {
+                    if Instant::now() < until {
+                        self.all.push(watched);
+                    } else if let Some(former) = watched
+                        .job
+                        .number
+                        .and_then(|number| succession.lock().end_probation(number))
+                    {
+                        self.retire_standby(former);
+                    }
+                }
                 Phase::Pinned { .. } => self.all.push(watched),
             }
         }
         // With each image that leaves, the system looks at all others.
         self.retry_pinned(has_left);
         self.all.len() != before
+    }
+
+    /// A standby that is not needed any more goes the way of all.
+    fn retire_standby(&mut self, former: Former<M>) {
+        self.history.draining(former.number, Vec::new());
+        self.watch(Job {
+            number: Some(former.number),
+            since: Instant::now(),
+            phase: Phase::Draining(former.generation),
+        });
+    }
+
+    fn watch(&mut self, job: Job<M>) {
+        let next_note = job.since + FIRST_NOTE.min(self.drain_deadline);
+        self.all.push(Watched {
+            job,
+            next_note,
+            reported: false,
+        });
     }
 
     /// Takes one as far as it comes. `true`: it has left.
@@ -255,7 +303,7 @@ impl<M: Send + Sync> Watch<M> {
         let by = match &watched.job.phase {
             Phase::Draining(generation) => users(generation),
             Phase::Leaving(image) => image.obstacles().into_iter().map(Holder::from).collect(),
-            Phase::Pinned { .. } => return,
+            Phase::OnProbation { .. } | Phase::Pinned { .. } => return,
         };
         if watched.job.since.elapsed() >= self.drain_deadline && !watched.reported {
             self.history.held(number, by);
@@ -300,7 +348,7 @@ impl<M: Send + Sync> Watch<M> {
 impl<M> Watched<M> {
     /// Whether the reaper stays for it when the swap point is gone.
     fn is_waited_for(&self) -> bool {
-        !matches!(self.job.phase, Phase::Pinned { .. })
+        matches!(self.job.phase, Phase::Draining(_) | Phase::Leaving(_))
     }
 }
 

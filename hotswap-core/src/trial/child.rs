@@ -26,7 +26,7 @@ use super::{
     report::{Report, Token},
 };
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, Result, Stage, panic_text},
     image::{Exit, Image, Leaving},
     module,
     stage::Staged,
@@ -138,11 +138,7 @@ impl Child {
         let message = match answer {
             Ok(Ok(())) => return Ok(image),
             Ok(Err(message)) => message,
-            Err(panic) => {
-                let text = panic.downcast_ref::<&str>().copied();
-                let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-                format!("the probe panicked: {}", text.unwrap_or("without a text"))
-            }
+            Err(panic) => panic_text("the probe", &*panic),
         };
         Err(Error::new(Stage::Probe, candidate(), message))
     }

@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::{
     alone::{alone, alone_with},
     fixtures::{build_of, load, plugin, refused, trust, unloaded},
-    process::{open_descriptors, virtual_bytes},
+    process::{open_descriptors, status_bytes},
 };
 
 /// Sets a soft limit of this process, and gives the old one back to be set again.
@@ -100,7 +100,7 @@ fn exhausted_memory_is_an_error_at_whatever_step_it_runs_out() {
             unloaded(&it, it.swap(plugin("build_1")).unwrap().retired);
             let (mut accepted, mut refusals) = (0, Vec::new());
             for step in 0..200 {
-                let before = limit(Resource::As, virtual_bytes() + step * STEP);
+                let before = limit(Resource::As, status_bytes("VmSize:") + step * STEP);
                 let swapped = it.swap(plugin("build_2"));
                 setrlimit(Resource::As, before).unwrap();
                 match swapped {

@@ -7,6 +7,7 @@ mod limits;
 mod process;
 mod reading;
 mod road;
+mod rollback;
 mod storm;
 mod tidy;
 mod unloading;

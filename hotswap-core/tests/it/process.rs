@@ -8,12 +8,8 @@ pub(crate) fn resident_bytes() -> u64 {
     status_bytes("VmRSS:")
 }
 
-/// The size of everything that is mapped, in bytes.
-pub(crate) fn virtual_bytes() -> u64 {
-    status_bytes("VmSize:")
-}
-
-fn status_bytes(name: &str) -> u64 {
+/// A size that the system gives under this name.
+pub(crate) fn status_bytes(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("/proc");
     let line = status
         .lines()

@@ -1,11 +1,17 @@
 //! The road of a candidate, and every place where it ends.
 
-use std::{error::Error as _, fs, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    error::Error as _,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use hotswap_core::{Event, Hotswap, Stage, State};
 use hotswap_fixtures::FixtureRef;
 
-use crate::fixtures::{build_of, load, plugin, refused, trust, unloaded};
+use crate::fixtures::{build_of, load, load_with, plugin, refused, trust, unloaded};
 
 #[test]
 fn a_plugin_is_loaded_swapped_and_unloaded() {
@@ -213,6 +219,35 @@ fn odd_names_load_and_are_escaped() {
         panic!("not {event:?}")
     };
     assert_eq!(given, path);
+}
+
+#[test]
+fn the_host_asks_a_candidate_before_it_is_published() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let it = load_with("build_1", |settings| {
+        let asked = Arc::clone(&asked);
+        settings.probe = Some(Arc::new(move |candidate, live| {
+            let build = candidate.build_a()();
+            asked
+                .lock()
+                .unwrap()
+                .push((build, live.map(|live| live.build_a()())));
+            match build {
+                2 => Err("build 2 is\nnot wanted".to_owned()),
+                3 => panic!("build {build} is not known"),
+                _ => Ok(()),
+            }
+        }));
+    });
+    let (error, reason) = refused(&it, plugin("build_2"));
+    assert_eq!(error.stage(), Stage::Probe);
+    assert_eq!(reason, "probe: build 2 is not wanted");
+    let (_, reason) = refused(&it, plugin("suffix_field"));
+    assert_eq!(reason, "probe: the probe panicked: build 3 is not known");
+    let swapped = it.swap(plugin("build_1")).unwrap();
+    assert_eq!(swapped.generation, 2);
+    let expected = [(1, None), (2, Some(1)), (3, Some(1)), (1, Some(1))];
+    assert_eq!(*asked.lock().unwrap(), expected);
 }
 
 /// abi_stable's own checked load crashes here: it keeps pointers into images that are gone.

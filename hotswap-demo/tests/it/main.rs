@@ -3,6 +3,7 @@
 mod demo;
 mod ending;
 mod linking;
+mod rollback;
 mod swapping;
 mod terminal;
 mod trial;

@@ -1,0 +1,195 @@
+//! The road of a candidate up to *publish*. All that may fail is here; a refused candidate leaves nothing
+//! behind.
+
+use std::{
+    io, panic,
+    panic::AssertUnwindSafe,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use abi_stable::library::RootModule;
+
+use super::{Generation, Probe, lease::Register, reaper::Reaper, settings::Settings};
+use crate::{
+    cell::Cell,
+    error::{Error, Result, Stage, panic_text},
+    history::Phases,
+    image::Image,
+    module::{self, Checked},
+    stage::{Kept, Staged, Took, need_memory},
+    trial::Trial,
+    trust::Trust,
+};
+
+/// What every candidate of a swap point has to pass.
+pub(super) struct Road<M> {
+    trust: Trust,
+    trial: Option<Trial<M>>,
+    trial_deadline: Duration,
+    probe: Option<Probe<M>>,
+    record_leases: bool,
+}
+
+/// Where a candidate comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    Path(&'a Path),
+    /// A copy of a generation that has been live.
+    Kept(&'a Kept),
+}
+
+/// A plugin that can be published.
+pub(super) struct Candidate<M> {
+    module: M,
+    pub(super) image: Image,
+    /// How long it took so far.
+    pub(super) phases: Phases,
+}
+
+impl<M: RootModule + Send + Sync> Road<M> {
+    pub(super) fn new(trust: &Trust, settings: &Settings<M>) -> Self {
+        Self {
+            trust: trust.clone(),
+            trial: settings.trial,
+            trial_deadline: settings.trial_deadline,
+            probe: settings.probe.clone(),
+            record_leases: settings.record_leases,
+        }
+    }
+
+    /// Walks the road; `live` has the running generation, if there is one.
+    ///
+    /// On a thread that ends with it: an initialiser that uses a thread-local with a destructor would
+    /// otherwise keep its image for as long as the thread lives that has asked for the swap. Costs some 50 µs.
+    pub(super) fn prepare(
+        &self,
+        source: Source<'_>,
+        live: Option<&Cell<Generation<M>>>,
+        reaper: &Reaper<M>,
+    ) -> Result<Candidate<M>> {
+        let path = source.path();
+        // Before there is a thread: one that finds no memory for its signal stack ends the process.
+        need_memory(path, 0)?;
+        thread::scope(|scope| {
+            let loader = thread::Builder::new().name("hotswap-loader".to_owned());
+            let loader = loader
+                .spawn_scoped(scope, || self.load(source, live, reaper))
+                .map_err(|error| no_thread(path, error))?;
+            loader
+                .join()
+                .unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })
+    }
+
+    fn load(
+        &self,
+        source: Source<'_>,
+        live: Option<&Cell<Generation<M>>>,
+        reaper: &Reaper<M>,
+    ) -> Result<Candidate<M>> {
+        let (staged, phases) = self.stage(source)?;
+        let started = Instant::now();
+        let image = Image::open(staged)?;
+        let link = started.elapsed();
+
+        let started = Instant::now();
+        let module = match module::check(&image).and_then(Checked::root_module) {
+            Ok(module) => module,
+            Err(error) => return Err(dispose(image, error, reaper)),
+        };
+        let check = started.elapsed();
+
+        let started = Instant::now();
+        if let Err(message) = self.ask(&module, live) {
+            let error = Error::new(Stage::Probe, source.path(), message);
+            return Err(dispose(image, error, reaper));
+        }
+        let probe = started.elapsed();
+        let phases = Phases {
+            link,
+            check,
+            probe,
+            ..phases
+        };
+        Ok(Candidate {
+            module,
+            image,
+            phases,
+        })
+    }
+
+    /// Up to where code of the candidate runs in this process.
+    fn stage(&self, source: Source<'_>) -> Result<(Staged, Phases)> {
+        let (staged, took) = match source {
+            Source::Path(path) => Staged::prepare(path, module::EXPORT, &self.trust)?,
+            // It has run here, which no trial can show better.
+            Source::Kept(kept) => return Ok(phases(Staged::again(kept, module::EXPORT)?)),
+        };
+        let trial = match self.trial {
+            Some(trial) => trial.run(&staged, self.trial_deadline)?,
+            None => Duration::ZERO,
+        };
+        let (staged, phases) = phases((staged, took));
+        Ok((staged, Phases { trial, ..phases }))
+    }
+
+    /// The host's own check.
+    fn ask(
+        &self,
+        module: &M,
+        live: Option<&Cell<Generation<M>>>,
+    ) -> std::result::Result<(), String> {
+        let Some(probe) = &self.probe else {
+            return Ok(());
+        };
+        // Unwind-safe: what the probe leaves broken is the host's to mend, as with any caught panic.
+        let answer = panic::catch_unwind(AssertUnwindSafe(|| match live {
+            Some(cell) => cell.with(|live| probe(module, Some(live))),
+            None => probe(module, None),
+        }));
+        answer.unwrap_or_else(|panic| Err(panic_text("the probe", &*panic)))
+    }
+
+    pub(super) fn number(&self, candidate: Candidate<M>, number: u64) -> Generation<M> {
+        Generation {
+            number,
+            module: candidate.module,
+            image: candidate.image,
+            leases: self.record_leases.then(Register::default),
+        }
+    }
+}
+
+impl Source<'_> {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) => path,
+            Self::Kept(kept) => &kept.origin().given,
+        }
+    }
+}
+
+fn phases((staged, took): (Staged, Took)) -> (Staged, Phases) {
+    let phases = Phases {
+        copy: took.copy,
+        inspect: took.inspect,
+        ..Phases::default()
+    };
+    (staged, phases)
+}
+
+fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper<M>) -> Error {
+    reaper.dispose(image.retire());
+    error
+}
+
+/// `path` only says what the thread was for.
+pub(super) fn no_thread(path: &Path, error: io::Error) -> Error {
+    Error::new(
+        Stage::Host,
+        path,
+        format!("no thread can be started: {error}"),
+    )
+}

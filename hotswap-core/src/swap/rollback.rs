@@ -1,0 +1,113 @@
+//! Going back: on request, or by itself when a generation on probation does not prove itself.
+
+use std::sync::PoisonError;
+
+use abi_stable::library::RootModule;
+
+use super::{
+    Hotswap,
+    road::Source,
+    succession::{Line, Manner},
+};
+use crate::{
+    error::{Error, Result, Stage},
+    history::Return,
+};
+
+/// What a rollback did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RolledBack {
+    /// The generation that is live now.
+    pub generation: u64,
+    /// The one that was live, and is draining now.
+    pub retired: u64,
+    /// The one whose bytes were loaded again, under a new number. None: it was still mapped, and is live again
+    /// under its old one.
+    pub loaded_again: Option<u64>,
+}
+
+impl<M: RootModule + Send + Sync> Hotswap<M> {
+    /// Puts the generation before back.
+    ///
+    /// While the live generation is on probation, its predecessor is still mapped, and is made live again by
+    /// one store. Otherwise it is loaded again, from the bytes that it was loaded from, whatever has become of
+    /// the file since; that walks the road of any candidate, but for the checks of the file and the trial,
+    /// and gives a new number. Each rollback goes one generation further back, as far as copies are kept
+    /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)); the generation that is
+    /// left is not kept.
+    ///
+    /// Waits for a swap that is under way, for no call and for no lease.
+    ///
+    /// # Errors
+    ///
+    /// There is no earlier generation, or it could not be loaded again. The live generation serves on.
+    pub fn rollback(&self) -> Result<RolledBack> {
+        let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.succession.lock();
+        if let Some(back) = self.restore_standby(&mut line, None) {
+            return Ok(back);
+        }
+        let Some((number, copy)) = line.take_copy() else {
+            let path = self.cell.with(|live| live.path().to_owned());
+            let what = "there is no earlier generation to go back to";
+            let error = Error::new(Stage::Host, &path, what);
+            self.history.refused(&error);
+            return Err(error);
+        };
+        drop(line);
+        let prepared = self
+            .road
+            .prepare(Source::Kept(&copy), Some(&self.cell), self.reaper());
+        match prepared {
+            Ok(candidate) => {
+                let swapped = self.publish(candidate, Manner::Rollback, Some(number));
+                Ok(RolledBack {
+                    generation: swapped.generation,
+                    retired: swapped.retired,
+                    loaded_again: Some(number),
+                })
+            }
+            Err(error) => {
+                self.history.refused(&error);
+                self.succession.lock().put_back((number, copy));
+                Err(error)
+            }
+        }
+    }
+
+    /// Says that `generation` did something that it should not: its caught panic, an answer that cannot be
+    /// right. If it is live and on probation, and this is one fault too many
+    /// ([`Settings::probation_faults_max`](crate::Settings::probation_faults_max)), the generation before is
+    /// made live again, here and at once; that happens at most once for each generation. `what` is told in the
+    /// event then. Otherwise nothing happens.
+    ///
+    /// May be called inside [`with`](Self::with). Waits for no swap that is under way, for no call and for no
+    /// lease. Costs a lock.
+    pub fn report_fault(&self, generation: u64, what: &str) -> Option<RolledBack> {
+        let mut line = self.succession.lock();
+        if !self.succession.count_fault(&mut line, generation) {
+            return None;
+        }
+        let faults = line.faults();
+        let plural = if faults == 1 { "" } else { "s" };
+        let why = format!("{faults} fault{plural} on probation, the last: {what}");
+        self.restore_standby(&mut line, Some(why))
+    }
+
+    fn restore_standby(&self, line: &mut Line<M>, why: Option<String>) -> Option<RolledBack> {
+        let former = line.restore(&self.cell)?;
+        let back = RolledBack {
+            generation: line.live(),
+            retired: former.number,
+            loaded_again: None,
+        };
+        self.history.rolled_back(Return {
+            live: back.generation,
+            left: back.retired,
+            why,
+        });
+        self.reaper().retire(former.number, former.generation);
+        Some(back)
+    }
+}

@@ -1,0 +1,79 @@
+//! How a swap point behaves.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::Generation;
+use crate::trial::Trial;
+
+/// What a host asks of a candidate before it is published: its root module, and the generation that is live
+/// meanwhile, if there is one. What it answers with `Err` becomes the reason of the refusal.
+pub type Probe<M> =
+    Arc<dyn Fn(&M, Option<&Generation<M>>) -> Result<(), String> + Send + Sync + 'static>;
+
+/// How a swap point behaves.
+#[non_exhaustive]
+pub struct Settings<M> {
+    /// With it, every candidate is loaded in a child process first. Off unless set.
+    pub trial: Option<Trial<M>>,
+    /// How long a trial may take, all in all, before the candidate is refused and the child is killed. 10 s
+    /// unless set.
+    pub trial_deadline: Duration,
+    /// Called with each candidate, in this process, when it is loaded and before any other call reaches it. A
+    /// panic refuses the candidate too. It is waited for; callers of the live generation are not kept.
+    pub probe: Option<Probe<M>>,
+    /// How long a new generation is on probation after a swap. For that time the one before stays mapped, as
+    /// standby, and faults that are reported ([`report_fault`](crate::Hotswap::report_fault)) may bring it
+    /// back. None unless set.
+    pub probation: Option<Duration>,
+    /// How many faults of a generation on probation are put up with. The next one brings the generation before
+    /// back. None (0) unless set.
+    pub probation_faults_max: u32,
+    /// Of how many earlier generations the bytes are kept for [`rollback`](crate::Hotswap::rollback), in
+    /// memory, at the size of their files. 1 unless set.
+    pub rollback_copies_max: usize,
+    /// After this time a retired generation that is still in use is reported as held. Nothing is ever
+    /// ended or unmapped because of it. 5 s unless set.
+    pub drain_deadline: Duration,
+    /// Whether to record for each lease where in the code it was taken, and when, so that a generation
+    /// that is held by leases says by which. Makes leases dearer: a lock and an entry for each. Off unless
+    /// set.
+    pub record_leases: bool,
+    /// How many generations that have ended stay in the list. 64 unless set.
+    pub ended_generations_max: usize,
+    /// How many events are kept for a listener that does not come. 1,024 unless set.
+    pub events_max: usize,
+}
+
+impl<M> Default for Settings<M> {
+    fn default() -> Self {
+        Self {
+            trial: None,
+            trial_deadline: Duration::from_secs(10),
+            probe: None,
+            probation: None,
+            probation_faults_max: 0,
+            rollback_copies_max: 1,
+            drain_deadline: Duration::from_secs(5),
+            record_leases: false,
+            ended_generations_max: 64,
+            events_max: 1024,
+        }
+    }
+}
+
+impl<M> fmt::Debug for Settings<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("trial", &self.trial)
+            .field("trial_deadline", &self.trial_deadline)
+            .field("probe", &self.probe.as_ref().map(|_| "…"))
+            .field("probation", &self.probation)
+            .field("probation_faults_max", &self.probation_faults_max)
+            .field("rollback_copies_max", &self.rollback_copies_max)
+            .field("drain_deadline", &self.drain_deadline)
+            .field("record_leases", &self.record_leases)
+            .field("ended_generations_max", &self.ended_generations_max)
+            .field("events_max", &self.events_max)
+            .finish()
+    }
+}

@@ -1,0 +1,194 @@
+//! Which generation is live, and which one a rollback goes back to.
+//!
+//! Every change of the live generation is made under one lock, which is held for a store and some notes, never
+//! while a candidate is prepared: a fault that brings a generation back does not wait for a swap that is under
+//! way, and swaps that are published meanwhile do not mix with it. Callers of the plugin never take it.
+//!
+//! It knows neither how candidates are made nor how generations leave: what is not needed any more it gives
+//! away.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::Generation;
+use crate::{
+    cell::{Cell, Retired},
+    stage::Kept,
+};
+
+/// The line of generations of one swap point.
+pub(super) struct Succession<M> {
+    line: Mutex<Line<M>>,
+    probation: Option<Duration>,
+    faults_max: u32,
+    copies_max: usize,
+}
+
+/// What the lock is for.
+pub(super) struct Line<M> {
+    live: u64,
+    /// While the live generation is on probation.
+    probation: Option<Probation<M>>,
+    /// Copies of those that were live before, the newest last.
+    kept: VecDeque<(u64, Kept)>,
+}
+
+struct Probation<M> {
+    until: Instant,
+    faults: u32,
+    /// The generation before, mapped.
+    standby: Former<M>,
+}
+
+/// A generation that was live.
+pub(super) struct Former<M> {
+    pub(super) number: u64,
+    pub(super) generation: Retired<Generation<M>>,
+}
+
+/// Why a generation is published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// In place of one that may be wanted back.
+    Swap,
+    /// In place of one that is not wanted any more.
+    Rollback,
+}
+
+/// What publishing has changed.
+pub(super) struct Change<M> {
+    /// The number of the generation that was live.
+    pub(super) before: u64,
+    /// When the probation of the new one ends. Its predecessor is standby until then.
+    pub(super) probation: Option<Instant>,
+    /// Those that are needed no more.
+    pub(super) retired: Vec<Former<M>>,
+}
+
+impl<M: Send + Sync> Succession<M> {
+    /// With generation 1 live.
+    pub(super) fn new(probation: Option<Duration>, faults_max: u32, copies_max: usize) -> Self {
+        let line = Line {
+            live: 1,
+            probation: None,
+            kept: VecDeque::new(),
+        };
+        Self {
+            line: Mutex::new(line),
+            probation,
+            faults_max,
+            copies_max,
+        }
+    }
+
+    /// Nothing in here panics under the lock but a failed allocation; the line is whole even then.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Line<M>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a new generation the live one.
+    pub(super) fn publish(
+        &self,
+        line: &mut Line<M>,
+        cell: &Cell<Generation<M>>,
+        new: Generation<M>,
+        manner: Manner,
+    ) -> Change<M> {
+        let (number, before) = (new.number, line.live);
+        let generation = cell.publish(new);
+        line.live = number;
+        let is_swap = manner == Manner::Swap;
+        if let (true, Ok(copy)) = (is_swap, generation.peek().image.keep()) {
+            line.kept.push_back((before, copy));
+        }
+        while line.kept.len() > self.copies_max {
+            line.kept.pop_front();
+        }
+        let former = Former {
+            number: before,
+            generation,
+        };
+        let ended = line.probation.take().map(|probation| probation.standby);
+        let probation = self.probation.filter(|_| is_swap);
+        let until = probation.map(|time| Instant::now() + time);
+        let mut retired: Vec<_> = ended.into_iter().collect();
+        match until {
+            Some(until) => {
+                line.probation = Some(Probation {
+                    until,
+                    faults: 0,
+                    standby: former,
+                });
+            }
+            None => retired.push(former),
+        }
+        Change {
+            before,
+            probation: until,
+            retired,
+        }
+    }
+
+    /// Counts a fault of `number`. `true`: it was one too many.
+    pub(super) fn count_fault(&self, line: &mut Line<M>, number: u64) -> bool {
+        let is_live = line.live == number;
+        let Some(probation) = line.probation.as_mut().filter(|it| is_live && it.is_on()) else {
+            return false;
+        };
+        probation.faults += 1;
+        probation.faults > self.faults_max
+    }
+}
+
+impl<M: Send + Sync> Line<M> {
+    pub(super) fn live(&self) -> u64 {
+        self.live
+    }
+
+    pub(super) fn faults(&self) -> u32 {
+        self.probation.as_ref().map_or(0, |it| it.faults)
+    }
+
+    /// Makes the standby live again, and gives the generation that was live. None: there is no standby.
+    pub(super) fn restore(&mut self, cell: &Cell<Generation<M>>) -> Option<Former<M>> {
+        let standby = self.probation.take()?.standby;
+        let former = Former {
+            number: self.live,
+            generation: cell.restore(standby.generation),
+        };
+        self.live = standby.number;
+        self.kept.retain(|(number, _)| *number != standby.number);
+        Some(former)
+    }
+
+    /// Takes the newest copy, with the number of the generation that it is of.
+    pub(super) fn take_copy(&mut self) -> Option<(u64, Kept)> {
+        self.kept.pop_back()
+    }
+
+    /// Gives a copy back that could not be used.
+    pub(super) fn put_back(&mut self, copy: (u64, Kept)) {
+        self.kept.push_back(copy);
+    }
+
+    /// Ends the probation of `number` if it is due, and gives the standby.
+    pub(super) fn end_probation(&mut self, number: u64) -> Option<Former<M>> {
+        let is_live = self.live == number;
+        let ended = self.probation.take_if(|it| is_live && !it.is_on());
+        ended.map(|probation| probation.standby)
+    }
+
+    /// Gives the standby, whatever the time.
+    pub(super) fn close(&mut self) -> Option<Former<M>> {
+        self.probation.take().map(|probation| probation.standby)
+    }
+}
+
+impl<M> Probation<M> {
+    fn is_on(&self) -> bool {
+        Instant::now() < self.until
+    }
+}

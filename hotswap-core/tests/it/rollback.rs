@@ -1,0 +1,212 @@
+//! Ways back to a generation that was live before.
+
+use std::{fs, sync::Barrier, thread, time::Duration};
+
+use hotswap_core::{Generation, Hotswap, State};
+use hotswap_fixtures::FixtureRef;
+
+use crate::fixtures::{Plugin, SOON, build_of, load, load_with, plugin, trust, unloaded};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn on_probation(faults_max: u32, time: Duration) -> Plugin {
+    load_with("build_1", |settings| {
+        settings.probation = Some(time);
+        settings.probation_faults_max = faults_max;
+    })
+}
+
+fn states(plugin: &Plugin) -> Vec<(u64, State)> {
+    let all = plugin.generations().into_iter();
+    all.map(|it| (it.number, it.state)).collect()
+}
+
+fn address(generation: &Generation<FixtureRef>) -> usize {
+    generation.build_a() as *const () as usize
+}
+
+/// The lines of the events since the last time that begin with one of these words.
+fn said(plugin: &Plugin, words: &[&str]) -> Vec<String> {
+    let events = plugin.events();
+    let lines = events.try_iter().map(|event| event.to_string());
+    lines
+        .filter(|line| words.iter().any(|word| line.starts_with(word)))
+        .collect()
+}
+
+#[test]
+fn a_file_that_is_gone_is_loaded_again_from_its_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libplugin.so");
+    fs::copy(plugin("build_1"), &path).unwrap();
+    let it: Hotswap<FixtureRef> = Hotswap::load(&path, &trust()).unwrap();
+    fs::write(&path, fs::read(plugin("build_2")).unwrap()).unwrap();
+    it.swap(&path).unwrap();
+    assert_eq!(build_of(&it), 2);
+    unloaded(&it, 1);
+    fs::remove_file(&path).unwrap();
+
+    let back = it.rollback().unwrap();
+    assert_eq!(
+        (back.generation, back.retired, back.loaded_again),
+        (3, 2, Some(1))
+    );
+    assert_eq!(build_of(&it), 1);
+    unloaded(&it, 2);
+    let live = it.generations().pop().unwrap();
+    assert_eq!(
+        (live.number, live.loaded_again, &live.path),
+        (3, Some(1), &path)
+    );
+    let line = "rolled-back generation 2: generation 1 is live again, as generation 3";
+    assert_eq!(said(&it, &["rolled-back", "accepted generation 3"]), [line]);
+
+    // What was left is not gone back to.
+    let error = it.rollback().unwrap_err();
+    assert_eq!(
+        error.reason(),
+        "host: there is no earlier generation to go back to"
+    );
+    assert_eq!(build_of(&it), 1);
+}
+
+/// The old image is still mapped, and the linker must not take the copy for it.
+#[test]
+fn a_generation_that_is_still_in_use_can_be_loaded_again() {
+    let it = load("build_1");
+    let lease = it.lease();
+    it.swap(plugin("build_2")).unwrap();
+    assert_eq!(it.rollback().unwrap().generation, 3);
+    assert_ne!(it.with(address), lease.with(address), "an image of its own");
+    assert_eq!(lease.with(|it| it.build_a()()), 1);
+    drop(lease);
+    unloaded(&it, 1);
+    assert_eq!(build_of(&it), 1);
+}
+
+#[test]
+fn each_rollback_goes_one_further_back_as_far_as_there_are_copies() {
+    let it = load_with("build_1", |settings| settings.rollback_copies_max = 2);
+    for name in ["build_2", "suffix_field", "build_1"] {
+        it.swap(plugin(name)).unwrap();
+    }
+    assert_eq!(it.rollback().unwrap().loaded_again, Some(3));
+    assert_eq!(build_of(&it), 3);
+    assert_eq!(it.rollback().unwrap().loaded_again, Some(2));
+    assert_eq!(build_of(&it), 2);
+    assert!(it.rollback().is_err());
+
+    let it = load_with("build_1", |settings| settings.rollback_copies_max = 0);
+    it.swap(plugin("build_2")).unwrap();
+    assert!(it.rollback().is_err());
+    assert_eq!(build_of(&it), 2);
+}
+
+#[test]
+fn while_the_new_one_is_on_probation_the_old_one_is_put_back_as_it_is() {
+    let it = on_probation(0, HOUR);
+    let before = it.with(address);
+    it.swap(plugin("build_2")).unwrap();
+    assert_eq!(states(&it), [(1, State::Standby), (2, State::Live)]);
+    let back = it.rollback().unwrap();
+    assert_eq!(
+        (back.generation, back.retired, back.loaded_again),
+        (1, 2, None)
+    );
+    assert_eq!((it.with(Generation::number), it.with(address)), (1, before));
+    unloaded(&it, 2);
+    assert_eq!(states(&it), [(1, State::Live), (2, State::Unloaded)]);
+    let lines = [
+        "standby generation 1: while generation 2 is on probation",
+        "rolled-back generation 2: generation 1 is live again",
+    ];
+    assert_eq!(said(&it, &["standby", "rolled-back"]), lines);
+    assert!(it.rollback().is_err(), "there was none before 1");
+    // A number is never used twice.
+    assert_eq!(it.swap(plugin("build_2")).unwrap().generation, 3);
+}
+
+#[test]
+fn one_fault_too_many_on_probation_puts_the_old_one_back() {
+    let it = on_probation(1, HOUR);
+    assert_eq!(it.report_fault(1, "the first is on no probation"), None);
+    it.swap(plugin("build_2")).unwrap();
+    assert_eq!(it.report_fault(1, "not the live one"), None);
+    assert_eq!(it.report_fault(2, "first"), None);
+    assert_eq!(build_of(&it), 2);
+    // From inside a call, which stays where it is.
+    let back = it.with(|inside| {
+        let back = it.report_fault(inside.number(), "second\n");
+        assert_eq!(inside.build_a()(), 2);
+        back.map(|back| (back.generation, back.retired))
+    });
+    assert_eq!(back, Some((1, 2)));
+    assert_eq!(build_of(&it), 1);
+    assert_eq!(it.report_fault(2, "it has gone"), None);
+    assert_eq!(it.report_fault(1, "it has proved itself"), None);
+    unloaded(&it, 2);
+    let line = r"rolled-back generation 2: generation 1 is live again; 2 faults on probation, the last: second\n";
+    assert_eq!(said(&it, &["rolled-back"]), [line]);
+}
+
+#[test]
+fn many_faults_at_once_put_the_old_one_back_once() {
+    const THREADS: usize = 8;
+    let it = on_probation(3, HOUR);
+    for round in 0..20 {
+        let number = it.swap(plugin("build_2")).unwrap().generation;
+        let barrier = Barrier::new(THREADS);
+        let backs = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        it.report_fault(number, "no answer")
+                    })
+                })
+                .collect();
+            let backs = threads.into_iter().map(|thread| thread.join().unwrap());
+            backs.flatten().count()
+        });
+        assert_eq!(backs, 1, "round {round}");
+        assert_eq!(build_of(&it), 1);
+        unloaded(&it, number);
+    }
+}
+
+#[test]
+fn a_generation_that_proves_itself_lets_the_old_one_leave() {
+    let it = on_probation(0, Duration::from_millis(50));
+    it.swap(plugin("build_2")).unwrap();
+    unloaded(&it, 1);
+    assert_eq!(it.report_fault(2, "late"), None);
+    assert_eq!(build_of(&it), 2);
+    // Its bytes are still there.
+    assert_eq!(it.rollback().unwrap().loaded_again, Some(1));
+    assert_eq!(build_of(&it), 1);
+}
+
+#[test]
+fn a_swap_during_probation_makes_the_live_one_standby() {
+    let it = on_probation(0, HOUR);
+    it.swap(plugin("build_2")).unwrap();
+    it.swap(plugin("suffix_field")).unwrap();
+    unloaded(&it, 1);
+    assert_eq!(
+        states(&it),
+        [(1, State::Unloaded), (2, State::Standby), (3, State::Live)]
+    );
+    assert_eq!(it.report_fault(2, "not the live one"), None);
+    assert_eq!(
+        it.report_fault(3, "no answer").map(|back| back.generation),
+        Some(2)
+    );
+    assert_eq!(build_of(&it), 2);
+}
+
+#[test]
+fn a_standby_leaves_with_its_swap_point() {
+    let it = on_probation(0, HOUR);
+    it.swap(plugin("build_2")).unwrap();
+    assert!(it.shutdown(SOON).is_empty(), "nothing is still mapped");
+}
