@@ -75,8 +75,10 @@ fn stress(
     construct: u64,
     swaps: Range<u64>,
 ) -> Result<(), Box<dyn Error>> {
+    let mut policy = Policy::default();
+    policy.any_owner = true;
     // SAFETY: the files are the plugins of the tests.
-    let trust = unsafe { Trust::vouch(Policy::default()) };
+    let trust = unsafe { Trust::vouch(policy) };
     let plugin: Hotswap<FixtureRef> = Hotswap::load(path, &trust)?;
     let build = plugin.with(|it| it.build_a()());
     let (stop, calls) = (AtomicBool::new(false), AtomicU64::new(0));

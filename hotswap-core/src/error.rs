@@ -7,6 +7,7 @@ use std::{
     any::Any,
     error,
     fmt::{self, Display},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -36,6 +37,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Stage {
     /// Finding and opening the file.
     Open,
+    /// Deciding whether it may be trusted: who could have put it there, and what it is if that is pinned or
+    /// signed. See [`Policy`](crate::Policy).
+    Trust,
     /// Making the private copy whose bytes are inspected and loaded.
     Copy,
     /// Reading the copy's structure, before anything of it can run.
@@ -59,6 +63,10 @@ pub enum Stage {
     /// What the host itself needs to go on, such as a thread.
     Host,
 }
+
+/// Why a text is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError(pub(crate) &'static str);
 
 impl Error {
     pub(crate) fn new(stage: Stage, path: &Path, message: impl Display) -> Self {
@@ -121,6 +129,7 @@ impl Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Open => "open",
+            Self::Trust => "trust",
             Self::Copy => "copy",
             Self::Inspect => "inspect",
             Self::Trial => "trial",
@@ -143,11 +152,37 @@ pub(crate) fn panic_text(who: &str, panic: &(dyn Any + Send)) -> String {
     format!("{who} panicked: {}", text.unwrap_or("without a text"))
 }
 
+impl Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl error::Error for ParseError {}
+
+/// A path as a person knows it, on one line: escaped like `escape_debug`, bytes that are no text as `\xFF`.
+pub(crate) struct Escaped<'a>(pub(crate) &'a Path);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.as_os_str().as_bytes().utf8_chunks() {
+            write!(
+                f,
+                "{}{}",
+                chunk.valid().escape_debug(),
+                chunk.invalid().escape_ascii()
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// Text from elsewhere (the dynamic linker, abi_stable, the plugin) as one line that a terminal shows
-/// as it is.
+/// as it is. Blanks inside of a line stay: they may be part of a path.
 fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines.collect();
+    lines
         .join(" ")
         .chars()
         .flat_map(|c| {
@@ -176,6 +211,8 @@ mod tests {
             r#"cannot load "a\nb.so": root module: first second\u{1b}[31m"#
         );
         assert_eq!(error.reason(), r"root module: first second\u{1b}[31m");
+        let error = Error::new(Stage::Trust, Path::new("x"), "/a  b\tc is\r\n\n odd");
+        assert_eq!(error.reason(), r"trust: /a  b\tc is odd");
     }
 
     #[test]

@@ -22,13 +22,12 @@ use crate::{
 /// A generation that is live from now on.
 pub(crate) struct Published {
     entry: GenerationInfo,
+    followed_link: bool,
     pub(crate) phases: Phases,
     /// The generation that was live.
     pub(crate) before: Option<u64>,
     /// Whether that one is standby.
     pub(crate) on_probation: bool,
-    /// The generation whose bytes it was loaded from again.
-    pub(crate) loaded_again: Option<u64>,
 }
 
 /// The way back to a generation that was still mapped.
@@ -95,27 +94,24 @@ impl History {
     pub(crate) fn published(&self, new: Published) {
         let mut ledger = self.ledger();
         let generation = new.entry.number;
-        let path = new.entry.path.clone();
         ledger.published = generation;
         ledger.live = Some(generation);
-        ledger.generations.push_back(GenerationInfo {
-            loaded_again: new.loaded_again,
-            ..new.entry
-        });
-        let phases = new.phases;
-        match (new.loaded_again, new.before) {
-            (Some(_), Some(left)) => ledger.send(Event::RolledBack {
+        ledger.send(match (new.entry.loaded_again, new.before) {
+            (loaded_again @ Some(_), Some(left)) => Event::RolledBack {
                 generation: left,
                 live: generation,
-                loaded_again: new.loaded_again,
+                loaded_again,
                 why: None,
-            }),
-            _ => ledger.send(Event::Accepted {
+            },
+            _ => Event::Accepted {
                 generation,
-                path,
-                phases,
-            }),
-        }
+                path: new.entry.path.clone(),
+                real_path: new.entry.real_path.clone(),
+                followed_link: new.followed_link,
+                phases: new.phases,
+            },
+        });
+        ledger.generations.push_back(new.entry);
         if let Some(before) = new.before {
             if new.on_probation {
                 ledger.stand_by(generation, before);
@@ -254,8 +250,13 @@ impl History {
 }
 
 impl Published {
-    /// By default the first one.
-    pub(crate) fn of(number: u64, image: &Image, phases: Phases) -> Self {
+    /// Without one before it.
+    pub(crate) fn of(
+        number: u64,
+        image: &Image,
+        phases: Phases,
+        loaded_again: Option<u64>,
+    ) -> Self {
         let origin = image.origin();
         let entry = GenerationInfo {
             number,
@@ -263,16 +264,16 @@ impl Published {
             real_path: origin.real.clone(),
             file_bytes: origin.bytes,
             published: SystemTime::now(),
-            loaded_again: None,
+            loaded_again,
             kit_problem: image.kit_problem(),
             state: State::Live,
         };
         Self {
             entry,
+            followed_link: origin.followed_link,
             phases,
             before: None,
             on_probation: false,
-            loaded_again: None,
         }
     }
 }

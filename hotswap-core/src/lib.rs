@@ -24,9 +24,10 @@
 //!
 //! ```text
 //! path ─► Staged ─► Image ─► root module ─► published generation ─► retired ─► unloaded
-//!         private   dlopen   header,        with(), lease()         drained    or pinned
-//!         copy,              version and
-//!         inspected          layout checked
+//!         trusted,  dlopen   header,        with(), lease()         drained    or pinned
+//!         private            version and
+//!         copy,              layout checked
+//!         inspected
 //! ```
 //!
 //! With a [`Trial`], a child process takes the copy down the same road and back first.
@@ -45,7 +46,13 @@
 // Why a candidate was refused.
 mod error;
 
-// The one `unsafe` statement of a host.
+// What a file's bytes are.
+mod digest;
+
+// Who has signed them.
+mod signature;
+
+// What is asked of a file before it is loaded, and the one `unsafe` statement of a host.
 #[expect(unsafe_code, reason = "states what a host promises")]
 mod trust;
 
@@ -62,7 +69,7 @@ mod cell;
 // What is loaded, from here on: is this a file that the dynamic linker can be given?
 mod elf;
 
-// From a path to a private, inspected copy.
+// From a path to a private, trusted, inspected copy.
 mod stage;
 
 // The dynamic linker.
@@ -91,10 +98,12 @@ mod history;
 mod swap;
 
 pub use crate::{
-    error::{Error, Result, Stage},
+    digest::Sha256,
+    error::{Error, ParseError, Result, Stage},
     history::{Event, GenerationInfo, Holder, Phases, State},
     image::PinReason,
     owned::{AssertHostOwned, HostOwned},
+    signature::PublicKey,
     swap::{
         Bound, Generation, Hotswap, Lease, Probe, RolledBack, Settings, Swapped,
         detach_current_thread,

@@ -12,9 +12,16 @@
 //!
 //! This file knows nothing of the dynamic linker.
 
+mod judge;
+mod memory;
+mod proof;
+mod read;
+mod walk;
+
 use std::{
+    fmt::Display,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Write},
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -24,12 +31,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memmap2::MmapMut;
 use rustix::{
-    fs::{self, FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat},
+    fs::{self, MemfdFlags, SealFlags},
     process::{self, Resource},
 };
 
+use self::{
+    judge::Judge,
+    read::{Content, read_settled},
+};
 use crate::{
     elf::{self, Export, Facts},
     error::{Error, Result, Stage},
@@ -58,6 +68,8 @@ pub(crate) struct Origin {
     pub(crate) given: PathBuf,
     /// The file that it led to, with all links followed.
     pub(crate) real: PathBuf,
+    /// Whether there were any links.
+    pub(crate) followed_link: bool,
     /// How much was copied.
     pub(crate) bytes: u64,
 }
@@ -69,26 +81,46 @@ pub(crate) struct Took {
     pub(crate) inspect: Duration,
 }
 
-/// How often a file is read that changes meanwhile, and how long we give its writer in between. A
-/// linker writes a plugin in well under a tenth of a second.
-const READ_ATTEMPTS: u32 = 5;
-const READ_PAUSE: Duration = Duration::from_millis(50);
+/// Why a candidate is refused, where its path is not known, or not the one that was asked for.
+#[derive(Debug)]
+struct Refusal {
+    stage: Stage,
+    message: String,
+}
 
 /// How often a copy is sealed that the kernel has in hand, and the pause in between.
 const SEAL_ATTEMPTS: u32 = 10;
 const SEAL_PAUSE: Duration = Duration::from_millis(5);
 
 impl Staged {
-    /// Reads the file at `path`, inspects it, also for its definition of `export`, and keeps a sealed copy.
+    /// Reads the file at `path`, holds it against the policy, inspects it, also for its definition of
+    /// `export`, and keeps a sealed copy.
     pub(crate) fn prepare(path: &Path, export: Export<'_>, trust: &Trust) -> Result<(Self, Took)> {
+        let refused = |refusal: Refusal| Error::new(refusal.stage, path, refusal.message);
+        let policy = trust.policy();
         let started = Instant::now();
-        let (bytes, real) = read_settled(path, trust.policy().file_bytes_max)?;
+        check_spelling(path).map_err(refused)?;
+        let judge = Judge::new(policy).map_err(refused)?;
+        let content = read_settled(path, policy.file_bytes_max, |place| judge.look(place));
+        let Content {
+            bytes,
+            real,
+            followed_link,
+        } = content.map_err(refused)?;
+        let read = started.elapsed();
+        let started = Instant::now();
+        proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
+        let proof = started.elapsed();
+
         let origin = Origin {
             given: path.to_owned(),
             real,
+            followed_link,
             bytes: bytes.len() as u64,
         };
-        Self::of(&bytes, origin, export, started.elapsed())
+        let (staged, took) = Self::of(&bytes, origin, export, read)?;
+        let inspect = proof + took.inspect;
+        Ok((staged, Took { inspect, ..took }))
     }
 
     /// A new copy of one that was loaded before. Of its own, because the dynamic linker would take the old one
@@ -141,6 +173,7 @@ impl Staged {
         let origin = Origin {
             given: PathBuf::new(),
             real: PathBuf::new(),
+            followed_link: false,
             bytes: u64::try_from(size).unwrap_or_default(),
         };
         let bytes = read_back(&copy, origin.bytes).map_err(fail)?;
@@ -211,9 +244,21 @@ fn read_back(copy: &OwnedFd, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads the whole file, again if it changed meanwhile.
-fn read_settled(path: &Path, bytes_max: u64) -> Result<(Vec<u8>, PathBuf)> {
-    let refuse = |message: &str| Err(Error::new(Stage::Open, path, message));
+impl Refusal {
+    fn new(stage: Stage, message: impl Display) -> Self {
+        let message = message.to_string();
+        Self { stage, message }
+    }
+}
+
+/// Refuses `path` when there is not enough memory left for it, with so many bytes as are known by now.
+pub(crate) fn need_memory(path: &Path, file_bytes: u64) -> Result<()> {
+    memory::need(file_bytes).map_err(|refusal| Error::new(refusal.stage, path, refusal.message))
+}
+
+/// What is asked of a path before the system is: the dynamic linker would look for a bare name elsewhere.
+fn check_spelling(path: &Path) -> Result<(), Refusal> {
+    let refuse = |message| Err(Refusal::new(Stage::Open, message));
     let name = path.as_os_str().as_bytes();
     if name.is_empty() {
         return refuse("the path is empty");
@@ -224,96 +269,7 @@ fn read_settled(path: &Path, bytes_max: u64) -> Result<(Vec<u8>, PathBuf)> {
     if !name.contains(&b'/') {
         return refuse("a bare name; write `./` before it for a file in the current folder");
     }
-    for attempt in 1..=READ_ATTEMPTS {
-        let (file, before) = open_regular(path)?;
-        let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
-        if size > bytes_max {
-            return refuse(&format!(
-                "{size} bytes are more than the {bytes_max} that are accepted"
-            ));
-        }
-        need_memory(path, size)?;
-        let fail = |error| Error::new(Stage::Copy, path, error);
-        let bytes = read_at_most(&file, size).map_err(fail)?;
-        let after = fs::fstat(&file).map_err(|error| fail(error.into()))?;
-        if bytes.len() as u64 == size && same_content(&before, &after) {
-            let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-            return Ok((bytes, real));
-        }
-        if attempt < READ_ATTEMPTS {
-            thread::sleep(READ_PAUSE);
-        }
-    }
-    refuse("the file keeps changing; it seems to be still being written")
-}
-
-/// Whether so much memory is left for a candidate of so many bytes, and for what has to be done with it.
-///
-/// A large allocation that fails is an error; a small one, in std as in the dynamic linker, ends the process.
-/// So a large one is tried first, of the kernel, since the allocator may have that much in store and none for
-/// a stack. Where a limit is about to be reached (`ulimit -v`) this is what refuses the candidate. It holds
-/// nothing back: other threads can still use the memory up meanwhile. Costs a few microseconds.
-pub(crate) fn need_memory(path: &Path, file_bytes: u64) -> Result<()> {
-    /// A thread's stack, and some thousand small things.
-    const MARGIN_BYTES: u64 = 16 << 20;
-    let needed = file_bytes.saturating_mul(2).saturating_add(MARGIN_BYTES);
-    if usize::try_from(needed).is_ok_and(|needed| MmapMut::map_anon(needed).is_ok()) {
-        return Ok(());
-    }
-    let message = format!("not enough memory is left: {needed} bytes are needed");
-    Err(Error::new(Stage::Host, path, message))
-}
-
-/// Opens a regular file for reading. Never blocks, and opens nothing that an open could disturb.
-fn open_regular(path: &Path) -> Result<(File, Stat)> {
-    let fail = |error: rustix::io::Errno| {
-        let message = match error {
-            rustix::io::Errno::LOOP => "the symbolic links lead in a circle".to_owned(),
-            rustix::io::Errno::NOENT if fs::lstat(path).is_ok() => {
-                "a symbolic link to nowhere".to_owned()
-            }
-            rustix::io::Errno::NOENT => "no such file".to_owned(),
-            rustix::io::Errno::ACCESS => "permission denied".to_owned(),
-            other => io::Error::from(other).to_string(),
-        };
-        Error::new(Stage::Open, path, message)
-    };
-    let check = |stat: &Stat| match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(()),
-        other => Err(Error::new(Stage::Open, path, describe(other))),
-    };
-    check(&fs::stat(path).map_err(fail)?)?;
-    // NONBLOCK: should the file have become a FIFO since, this does not wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = fs::open(path, flags, Mode::empty()).map_err(fail)?;
-    let stat = fs::fstat(&file).map_err(fail)?;
-    check(&stat)?;
-    Ok((file.into(), stat))
-}
-
-fn describe(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Directory => "a directory, not a file",
-        FileType::Fifo => "a FIFO, not a file",
-        FileType::Socket => "a socket, not a file",
-        FileType::CharacterDevice | FileType::BlockDevice => "a device, not a file",
-        _ => "not a regular file",
-    }
-}
-
-/// `size` bytes, one more if the file has grown, fewer if it has shrunk.
-fn read_at_most(file: &File, size: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let wanted = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    // `read_to_end` tries one byte past the end; with room for it, the buffer is not grown for that.
-    bytes.try_reserve_exact(wanted.saturating_add(64))?;
-    file.take(size.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Size and time of the last change. Not the inode's own time, which a mere `chmod` or `ln` moves.
-fn same_content(a: &Stat, b: &Stat) -> bool {
-    (a.st_size, a.st_mtime, a.st_mtime_nsec) == (b.st_size, b.st_mtime, b.st_mtime_nsec)
+    Ok(())
 }
 
 /// The bytes in a memory file that nobody can write to any more, not even this process.

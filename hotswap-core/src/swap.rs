@@ -111,7 +111,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let candidate = road.prepare(Source::Path(path), None, &reaper)?;
 
         let number = history.next_number();
-        let published = Published::of(number, &candidate.image, candidate.phases);
+        let published = Published::of(number, &candidate.image, candidate.phases, None);
         let cell = Cell::new(road.number(candidate, number));
         history.published(published);
         Ok(Self {
@@ -206,7 +206,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let started = Instant::now();
         let mut line = self.succession.lock();
         let number = self.history.next_number();
-        let mut published = Published::of(number, &candidate.image, candidate.phases);
+        let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
         let new = self.road.number(candidate, number);
         let Change {
             before,
@@ -216,7 +216,6 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         published.phases.publish = started.elapsed();
         published.before = Some(before);
         published.on_probation = probation.is_some();
-        published.loaded_again = loaded_again;
         let phases = published.phases;
         self.history.published(published);
         drop(line);

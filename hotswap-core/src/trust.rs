@@ -1,4 +1,8 @@
-//! The one place where a host vouches for the files that it is going to load.
+//! The one place where a host vouches for the files that it is going to load, and says what it asks of them.
+
+use std::path::PathBuf;
+
+use crate::{digest::Sha256, signature::PublicKey};
 
 /// A promise about every file that will be loaded with it.
 ///
@@ -18,7 +22,40 @@ pub struct Trust {
     policy: Policy,
 }
 
-/// What is asked of a candidate before anything of it is read.
+/// What is asked of a candidate before it is looked into, and before anything of it can run.
+///
+/// By default that only those can have put it there who could replace the host itself:
+///
+/// - The file, every folder that leads to it and every symbolic link on the way belong to root, to the user as
+///   whom this process runs (its effective one), or to the owner of the host's own executable. The last makes
+///   a container work whose files are mounted into it from elsewhere.
+/// - Nobody else can write to the file or to these folders. A folder in which people cannot move each other's
+///   files (one with the sticky bit, such as `/tmp`) may be writable by anybody. A group may have the right to
+///   write if it is root's, or the owner's very own: their primary one, of the same name, and with no other
+///   member, which is what many systems give each user.
+/// - It does not lie on a file system that is mounted `noexec`, where the administrator wants nothing to be run
+///   from; the private copy that is loaded would not know.
+///
+/// Symbolic links are followed, one by one, and the real path is looked at. What was looked at is what is
+/// opened: whoever gives a name to something else meanwhile cannot bring in a file that was not looked at.
+///
+/// The user's very own group is known by its name and its list of members. Users whose primary group it is as
+/// well are not looked for, for nobody can list them all. Access control lists are respected in so far as a
+/// group may not write where there is one. A file system without owners, such as FAT, shows those that it was
+/// mounted with.
+///
+/// This is a guard against **accidents**: a folder that was left open, a path that leads elsewhere than one
+/// thought. It is a guard against **malice** only as far as ownership, or a signature, decides who could have
+/// made the file. A file that passes runs with all the rights of this process.
+///
+/// ```
+/// use hotswap_core::Policy;
+///
+/// let mut policy = Policy::default();
+/// policy.root = Some("/srv/plugins".into());
+/// policy.public_key = Some("RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse()?);
+/// # Ok::<(), hotswap_core::ParseError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Policy {
@@ -26,12 +63,53 @@ pub struct Policy {
     ///
     /// 1 GiB unless set.
     pub file_bytes_max: u64,
+    /// The folder in which the file must lie, with all links followed, at whatever depth. It is looked up
+    /// anew each time, so it may be a link itself.
+    ///
+    /// Any folder unless set.
+    pub root: Option<PathBuf>,
+    /// Whether a symbolic link on the way is followed, or refused.
+    ///
+    /// Followed unless set.
+    pub follow_links: bool,
+    /// Users who are trusted beside root, this process's own and the owner of its executable.
+    ///
+    /// None unless set.
+    pub trusted_uids: Vec<u32>,
+    /// Groups of which every member is trusted to write, beside root's and a trusted user's very own.
+    ///
+    /// None unless set.
+    pub trusted_gids: Vec<u32>,
+    /// Whether it does not matter who owns and who can write the file, the folders and the links. For file
+    /// systems that know no owners, and where `sha256` or `public_key` decides.
+    ///
+    /// It does matter unless set.
+    pub any_owner: bool,
+    /// The file's bytes must have one of these. They are compared with the very bytes that are loaded.
+    ///
+    /// None unless set, which allows any bytes.
+    pub sha256: Vec<Sha256>,
+    /// The file's bytes, the very ones that are loaded, must be signed with this key: `minisign -Sm FILE`.
+    ///
+    /// The signature lies in `FILE.minisig` beside the *real* file, and the same is asked of its owners and its
+    /// place. Not beside a link that led there: one that moves while we read would pair a file with the
+    /// signature of another. Until both files are in place, the candidate is refused.
+    ///
+    /// No signature is asked for unless set.
+    pub public_key: Option<PublicKey>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
             file_bytes_max: 1 << 30,
+            root: None,
+            follow_links: true,
+            trusted_uids: Vec::new(),
+            trusted_gids: Vec::new(),
+            any_owner: false,
+            sha256: Vec::new(),
+            public_key: None,
         }
     }
 }
@@ -55,9 +133,13 @@ impl Trust {
     /// not. An abi_stable value such as an `RString`, a function pointer or a copy of the root module is
     /// `'static` for the compiler, but its code and its statics leave with the plugin.
     ///
-    /// Still safely refused, whatever you promise: paths that are no regular files, files that are not
-    /// loadable on this machine, that export no root module, whose abi_stable or interface version does
-    /// not match, or whose types differ from the host's.
+    /// `policy` helps you to keep the promise: by default, nobody can have put the file there who could not
+    /// replace this program as well. It cannot make it for you. Apart from ownership and a signature, which
+    /// tell who could have made a file, all checks are against accidents and none is against malice.
+    ///
+    /// Still safely refused, whatever you promise: files that `policy` does not allow, paths that are no
+    /// regular files, files that are not loadable on this machine, that export no root module, whose
+    /// abi_stable or interface version does not match, or whose types differ from the host's.
     pub unsafe fn vouch(policy: Policy) -> Self {
         Self { policy }
     }

@@ -8,6 +8,7 @@ mod console;
 mod lines;
 mod probe;
 mod signals;
+mod trust;
 
 use std::{
     io::{self, Write},
@@ -19,10 +20,10 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
-use hotswap_core::{Event, Hotswap, Policy, Settings, State, Trial, Trust};
+use hotswap_core::{Event, Hotswap, Settings, Stage, State, Trial, Trust};
 use hotswap_types::PluginRef;
 
-use crate::{console::Console, lines::Request};
+use crate::{console::Console, lines::Request, trust::TrustOptions};
 
 /// Runs a plugin, and replaces it by any other whose path is typed or pasted.
 ///
@@ -65,6 +66,9 @@ struct Options {
     /// Do not read standard input, whose end would end the demo (for a service)
     #[arg(long)]
     no_stdin: bool,
+
+    #[command(flatten)]
+    trust: TrustOptions,
 }
 
 fn main() -> Result<ExitCode> {
@@ -81,7 +85,7 @@ fn main() -> Result<ExitCode> {
     // SAFETY: whoever runs the demo, and types the paths, vouches for those files: they are plugins for
     // `hotswap-types`, or something that is refused. What we take out of a call is turned into the
     // host's own values there.
-    let trust = unsafe { Trust::vouch(Policy::default()) };
+    let trust = unsafe { Trust::vouch(options.trust.policy()) };
     let mut settings = Settings::default();
     settings.drain_deadline = options.drain_deadline;
     settings.probation = options.probation;
@@ -240,13 +244,25 @@ impl Demo {
     }
 }
 
-/// A plugin that is not there may only not have been built yet.
+/// A plugin that is not there may only not have been built yet; and policies are set by options here.
 fn with_hint(mut event: Event) -> Event {
-    if let Event::Refused { path, reason, .. } = &mut event
-        && !path.exists()
-        && let Some(command) = cargo_command_for(path)
-    {
-        reason.push_str(&format!("; build it with `{command}`"));
+    match &mut event {
+        Event::Refused {
+            path,
+            stage: Stage::Open,
+            reason,
+            ..
+        } if !path.exists() => {
+            if let Some(command) = cargo_command_for(path) {
+                reason.push_str(&format!("; build it with `{command}`"));
+            }
+        }
+        Event::Refused {
+            stage: Stage::Trust,
+            reason,
+            ..
+        } => *reason = trust::name_options(reason),
+        _ => {}
     }
     event
 }

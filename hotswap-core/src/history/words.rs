@@ -2,14 +2,13 @@
 
 use std::{
     fmt::{self, Display},
-    os::unix::ffi::OsStrExt,
     panic::Location,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use crate::{
-    error::{Error, Stage},
+    error::{Error, Escaped, Stage},
     image::PinReason,
 };
 
@@ -19,6 +18,7 @@ use crate::{
 ///
 /// ```text
 /// accepted generation 2: target/debug/libplugin.so
+/// accepted generation 3: plugins/current.so -> /srv/plugins/v42.so
 /// refused plugin.so: open: no such file; generation 2 stays live
 /// standby generation 1: while generation 2 is on probation
 /// rolled-back generation 2: generation 1 is live again; 1 fault on probation, the last: no answer
@@ -36,6 +36,10 @@ pub enum Event {
         generation: u64,
         /// The path as it was given.
         path: PathBuf,
+        /// The file that the path led to when it was read.
+        real_path: PathBuf,
+        /// Whether it led there by way of a symbolic link.
+        followed_link: bool,
         /// How long it took.
         phases: Phases,
     },
@@ -130,9 +134,9 @@ impl From<&Error> for Event {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {
-    /// Reading the file and making the private copy.
+    /// Finding the file, looking at its owners, reading it and making the private copy.
     pub copy: Duration,
-    /// Inspecting the bytes.
+    /// Comparing the bytes with the pins and the signature, if any are asked for, and inspecting them.
     pub inspect: Duration,
     /// Loading, asking and unloading it in a child process, if there is a trial.
     pub trial: Duration,
@@ -251,9 +255,15 @@ impl Display for Event {
             Self::Accepted {
                 generation,
                 path,
+                real_path,
+                followed_link,
                 phases: _,
             } => {
-                write!(f, "accepted generation {generation}: {}", Escaped(path))
+                write!(f, "accepted generation {generation}: {}", Escaped(path))?;
+                if *followed_link {
+                    write!(f, " -> {}", Escaped(real_path))?;
+                }
+                Ok(())
             }
             Self::Refused {
                 path,
@@ -403,23 +413,6 @@ impl Display for Holders<'_> {
         for (index, holder) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
             write!(f, "{separator}{holder}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A path as a person knows it, on one line: escaped like `escape_debug`, bytes that are no text as `\xFF`.
-struct Escaped<'a>(&'a Path);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.as_os_str().as_bytes().utf8_chunks() {
-            write!(
-                f,
-                "{}{}",
-                chunk.valid().escape_debug(),
-                chunk.invalid().escape_ascii()
-            )?;
         }
         Ok(())
     }

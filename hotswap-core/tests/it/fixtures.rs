@@ -47,9 +47,16 @@ fn build() -> PathBuf {
     target.join("debug/examples")
 }
 
+/// Whoever owns the folder that all this was checked out into. (`trust` tests what is asked by default.)
 pub(crate) fn trust() -> Trust {
+    trust_with(|policy| policy.any_owner = true)
+}
+
+pub(crate) fn trust_with(change: impl FnOnce(&mut Policy)) -> Trust {
+    let mut policy = Policy::default();
+    change(&mut policy);
     // SAFETY: the files are our own fixtures, and files that are refused.
-    unsafe { Trust::vouch(Policy::default()) }
+    unsafe { Trust::vouch(policy) }
 }
 
 pub(crate) fn load(name: &str) -> Plugin {

@@ -8,6 +8,8 @@ mod process;
 mod reading;
 mod road;
 mod rollback;
+mod signed;
 mod storm;
 mod tidy;
+mod trust;
 mod unloading;

@@ -3,7 +3,7 @@
 use std::{
     error::Error as _,
     fs,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -11,7 +11,7 @@ use std::{
 use hotswap_core::{Event, Hotswap, Stage, State};
 use hotswap_fixtures::FixtureRef;
 
-use crate::fixtures::{build_of, load, load_with, plugin, refused, trust, unloaded};
+use crate::fixtures::{build_of, load, load_with, plugin, refused, trust, trust_with, unloaded};
 
 #[test]
 fn a_plugin_is_loaded_swapped_and_unloaded() {
@@ -191,11 +191,38 @@ fn what_is_no_path_to_a_file_is_refused() {
 }
 
 #[test]
+fn what_may_not_be_read_is_refused() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let it = load("build_1");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plugin.so");
+    fs::copy(plugin("build_2"), &path).unwrap();
+    // Root may read everything; a thread of root's that has given that up may not.
+    let may_not_read = || {
+        let mut mine = capabilities(None).unwrap();
+        let above_modes = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        mine.effective.remove(above_modes);
+        set_capabilities(None, mine).unwrap();
+        let (error, reason) = refused(&it, &path);
+        assert_eq!(reason, "open: permission denied");
+        assert_eq!(error.stage(), Stage::Open);
+    };
+    for (it, mode) in [(&*path, 0o000), (folder.path(), 0o600)] {
+        let before = fs::metadata(it).unwrap().permissions();
+        fs::set_permissions(it, fs::Permissions::from_mode(mode)).unwrap();
+        std::thread::scope(|scope| scope.spawn(may_not_read).join()).unwrap();
+        fs::set_permissions(it, before).unwrap();
+    }
+    it.swap(&path).unwrap();
+    assert_eq!(build_of(&it), 2);
+}
+
+#[test]
 fn a_file_that_is_too_large_is_refused_before_it_is_read() {
-    let mut policy = hotswap_core::Policy::default();
-    policy.file_bytes_max = 1000;
-    // SAFETY: nothing is loaded.
-    let trust = unsafe { hotswap_core::Trust::vouch(policy) };
+    let trust = trust_with(|policy| {
+        policy.any_owner = true;
+        policy.file_bytes_max = 1000;
+    });
     let error = Hotswap::<FixtureRef>::load(plugin("build_1"), &trust).unwrap_err();
     let size = fs::metadata(plugin("build_1")).unwrap().len();
     assert_eq!(

@@ -43,7 +43,8 @@ pub(crate) fn plugin(name: &str) -> PathBuf {
             .status()
             .expect("cargo runs");
         assert!(status.success(), "the fixtures do not build");
-        target.join("debug/examples")
+        let folder = target.join("debug/examples");
+        folder.canonicalize().expect("just built")
     });
     FOLDER.join(format!("lib{name}.so"))
 }
@@ -59,12 +60,18 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    /// A demo that ticks every 50 ms, unless told otherwise.
+    /// A demo that ticks every 50 ms, unless told otherwise, and takes the plugins whoever owns the folder that
+    /// all this was checked out into.
     pub(crate) fn start(options: &[&str], first: &Path) -> Self {
+        Self::start_strictly(&[&["--any-owner"], options].concat(), first)
+    }
+
+    /// A demo that is not told to take plugins of any owner.
+    pub(crate) fn start_strictly(options: &[&str], first: &Path) -> Self {
         Self::run(Command::new(BINARY), options, first)
     }
 
-    /// As [`start`](Self::start), by a command that has something to do with it first.
+    /// A demo by a command that has something to do with it first.
     pub(crate) fn run(mut command: Command, options: &[&str], first: &Path) -> Self {
         let folder = TempDir::new().expect("a folder");
         command

@@ -7,3 +7,4 @@ mod rollback;
 mod swapping;
 mod terminal;
 mod trial;
+mod trust;

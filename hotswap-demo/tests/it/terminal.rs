@@ -30,7 +30,7 @@ fn a_person_types_a_path_and_ctrl_c() {
     terminal.resize(pty_process::Size::new(24, 200)).unwrap();
     let command = pty_process::blocking::Command::new(env!("CARGO_BIN_EXE_hotswap-demo"));
     let mut child = command
-        .args(["--period", "1h"])
+        .args(["--any-owner", "--period", "1h"])
         .arg(plugin("shipped"))
         .spawn(pts)
         .unwrap();

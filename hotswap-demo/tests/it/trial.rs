@@ -23,7 +23,7 @@ impl Trials {
     fn run(mut command: Command, deadline: &str) -> Self {
         let orders = tempfile::NamedTempFile::new().unwrap();
         command.env("MISBEHAVE", orders.path());
-        let options = ["--trial", "--trial-deadline", deadline];
+        let options = ["--any-owner", "--trial", "--trial-deadline", deadline];
         let demo = Demo::run(command, &options, &plugin("shipped"));
         demo.says("accepted generation 1: ");
         Self { demo, orders }
@@ -217,7 +217,7 @@ fn the_first_plugin_is_tried_too() {
     let mut command = Command::new(BINARY);
     command.env("MISBEHAVE", orders.path());
     let path = plugin("misbehaving");
-    let (code, err) = Demo::run(command, &["--trial"], &path).ends();
+    let (code, err) = Demo::run(command, &["--any-owner", "--trial"], &path).ends();
     assert_eq!(code, Some(1));
     let line = format!(
         "refused {}: link: killed by SIGABRT, in a trial",

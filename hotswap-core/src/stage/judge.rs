@@ -1,0 +1,184 @@
+//! Who could replace a file, by the owners and modes of what leads to it; and where it may lie.
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, os::fd::AsRawFd, path::PathBuf};
+
+use nix::unistd::{Group, User};
+use rustix::{
+    fs::{self, FileType, Mode, StatVfsMountFlags},
+    io::Errno,
+    process,
+};
+
+use super::{Refusal, walk::Place};
+use crate::{
+    error::{Escaped, Stage},
+    trust::Policy,
+};
+
+/// A policy, as it is for one file.
+pub(super) struct Judge<'a> {
+    policy: &'a Policy,
+    trusted_uids: Vec<u32>,
+    /// The real path of the policy's.
+    root: Option<PathBuf>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(policy: &'a Policy) -> Result<Self, Refusal> {
+        let mut trusted_uids = vec![0, process::geteuid().as_raw()];
+        // Not to be seen by a process that has changed its user; then its owner is trusted less.
+        trusted_uids.extend(fs::stat("/proc/self/exe").map(|exe| exe.st_uid));
+        trusted_uids.extend(&policy.trusted_uids);
+        let real = |root: &PathBuf| {
+            root.canonicalize().map_err(|error| {
+                let message = format!("the root {} (Policy::root): {error}", Escaped(root));
+                Refusal::new(Stage::Trust, message)
+            })
+        };
+        Ok(Self {
+            policy,
+            trusted_uids,
+            root: policy.root.as_ref().map(real).transpose()?,
+        })
+    }
+
+    /// Whether a file may be reached by way of this place, or lie there.
+    pub(super) fn look(&self, place: &Place<'_>) -> Result<(), Refusal> {
+        let refuse = |message| Err(Refusal::new(Stage::Trust, message));
+        let path = Escaped(place.real);
+        let kind = FileType::from_raw_mode(place.stat.st_mode);
+        if kind == FileType::Symlink && !self.policy.follow_links {
+            return refuse(format!(
+                "{path} is a symbolic link, and none is followed (Policy::follow_links)"
+            ));
+        }
+        if kind == FileType::RegularFile {
+            if let Some(root) = self.root.as_ref().filter(|it| !place.real.starts_with(it)) {
+                let root = Escaped(root);
+                return refuse(format!("{path} lies outside of {root} (Policy::root)"));
+            }
+            let mount = fs::fstatvfs(place.descriptor);
+            let mount = mount.map_err(|error| Refusal::new(Stage::Open, io::Error::from(error)))?;
+            if mount.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+                return refuse(format!(
+                    "{path} lies on a file system that is mounted noexec"
+                ));
+            }
+        }
+        if self.policy.any_owner {
+            return Ok(());
+        }
+        let rights = Rights {
+            kind,
+            uid: place.stat.st_uid,
+            gid: place.stat.st_gid,
+            mode: Mode::from_raw_mode(place.stat.st_mode),
+        };
+        match self.objection(rights, || has_acl(place), is_private_group) {
+            None => Ok(()),
+            Some(objection) => refuse(format!("{path} {}", objection.text())),
+        }
+    }
+
+    /// What is wrong with such rights. The questions at the end are only asked when it comes to a group.
+    fn objection(
+        &self,
+        rights: Rights,
+        has_acl: impl FnOnce() -> bool,
+        is_private_group: impl FnOnce(u32, u32) -> bool,
+    ) -> Option<Objection> {
+        let Rights {
+            kind,
+            uid,
+            gid,
+            mode,
+        } = rights;
+        if !self.trusted_uids.contains(&uid) {
+            return Some(Objection::Owner(uid));
+        }
+        // Nobody writes to a link; and in a sticky folder nobody but its owner touches what is not theirs.
+        let is_sticky = kind == FileType::Directory && mode.contains(Mode::SVTX);
+        if kind == FileType::Symlink || is_sticky {
+            return None;
+        }
+        if mode.contains(Mode::WOTH) {
+            return Some(Objection::Everybody);
+        }
+        if !mode.contains(Mode::WGRP) {
+            return None;
+        }
+        // Then these bits are no rights, but what the rights on the list are limited to.
+        if has_acl() {
+            return Some(Objection::Acl);
+        }
+        let is_trusted = gid == 0 || self.policy.trusted_gids.contains(&gid);
+        (!is_trusted && !is_private_group(uid, gid)).then_some(Objection::Group(gid))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Rights {
+    kind: FileType,
+    uid: u32,
+    gid: u32,
+    mode: Mode,
+}
+
+/// What is wrong with a place.
+#[derive(Debug, PartialEq, Eq)]
+enum Objection {
+    Owner(u32),
+    Everybody,
+    Group(u32),
+    Acl,
+}
+
+impl Objection {
+    /// To follow the path.
+    fn text(&self) -> String {
+        match self {
+            Self::Owner(uid) => format!(
+                "is owned by uid {uid}, who is not trusted; `chown` it, or trust the owner (Policy::trusted_uids)"
+            ),
+            Self::Everybody => "is writable by everybody; `chmod o-w` it".to_owned(),
+            Self::Group(gid) => {
+                let name = Group::from_gid((*gid).into()).ok().flatten();
+                let name = name.map_or(String::new(), |group| format!(" ({})", group.name));
+                format!(
+                    "is writable by group {gid}{name}; `chmod g-w` it, or trust the group (Policy::trusted_gids)"
+                )
+            }
+            Self::Acl => {
+                "may be writable by others, as it has an access control list; `setfacl -b` it"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// Whether there are rights beside those in the mode. If that cannot be told, there may be.
+fn has_acl(place: &Place<'_>) -> bool {
+    // By path, for a descriptor that only stands for something may not be asked itself.
+    let path = format!("/proc/self/fd/{}", place.descriptor.as_raw_fd());
+    !matches!(
+        fs::getxattr_query(path, "system.posix_acl_access"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP)
+    )
+}
+
+/// Whether `gid` is the very own group of user `uid`. Asks the system's databases, which may be far away.
+fn is_private_group(uid: u32, gid: u32) -> bool {
+    let user = User::from_uid(uid.into()).ok().flatten();
+    let group = Group::from_gid(gid.into()).ok().flatten();
+    user.zip(group)
+        .is_some_and(|(user, group)| is_private(&user, &group))
+}
+
+fn is_private(user: &User, group: &Group) -> bool {
+    user.gid == group.gid
+        && user.name == group.name
+        && group.mem.iter().all(|member| *member == user.name)
+}

@@ -1,0 +1,185 @@
+//! Rights, and what is said of them, as a table: so it needs no files of other people's.
+
+use super::*;
+
+const ANN: u32 = 1000;
+const BOB: u32 = 1001;
+const STAFF: u32 = 50;
+const ITS_OWN: u32 = 1000;
+
+fn check(kind: FileType, uid: u32, gid: u32, mode: u32, expected: Option<Objection>) {
+    check_with_acl(false, kind, uid, gid, mode, expected);
+}
+
+#[track_caller]
+fn check_with_acl(
+    acl: bool,
+    kind: FileType,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    expected: Option<Objection>,
+) {
+    let policy = Policy {
+        trusted_gids: vec![STAFF + 1],
+        ..Policy::default()
+    };
+    let judge = Judge {
+        policy: &policy,
+        trusted_uids: vec![0, ANN],
+        root: None,
+    };
+    let rights = Rights {
+        kind,
+        uid,
+        gid,
+        mode: Mode::from_raw_mode(mode),
+    };
+    let found = judge.objection(rights, || acl, |uid, gid| (uid, gid) == (ANN, ITS_OWN));
+    assert_eq!(found, expected, "{kind:?} {uid}:{gid} {mode:o}");
+}
+
+#[test]
+fn owners_must_be_trusted() {
+    use FileType::{Directory, RegularFile, Symlink};
+    for (kind, mode) in [
+        (Directory, 0o755),
+        (Directory, 0o1777),
+        (RegularFile, 0o644),
+        (Symlink, 0o777),
+    ] {
+        check(kind, 0, 0, mode, None);
+        check(kind, ANN, ITS_OWN, mode, None);
+        check(kind, BOB, ITS_OWN, mode, Some(Objection::Owner(BOB)));
+        check(kind, BOB, 0, mode, Some(Objection::Owner(BOB)));
+    }
+}
+
+#[test]
+fn nobody_else_may_write() {
+    use FileType::{Directory, RegularFile};
+    for kind in [Directory, RegularFile] {
+        check(kind, ANN, STAFF, 0o755, None);
+        check(kind, ANN, STAFF, 0o757, Some(Objection::Everybody));
+        check(kind, 0, 0, 0o777, Some(Objection::Everybody));
+        check(kind, ANN, STAFF, 0o775, Some(Objection::Group(STAFF)));
+        check(kind, ANN, STAFF + 1, 0o775, None);
+        check(kind, ANN, 0, 0o775, None);
+        check(kind, ANN, ITS_OWN, 0o775, None);
+        // Another owner's own group is a group like any other.
+        check(kind, 0, ITS_OWN, 0o775, Some(Objection::Group(ITS_OWN)));
+    }
+}
+
+#[test]
+fn a_sticky_folder_may_be_anybody_s_but_not_a_sticky_file() {
+    for mode in [0o1777, 0o1775, 0o1757] {
+        check(FileType::Directory, 0, STAFF, mode, None);
+    }
+    check(
+        FileType::RegularFile,
+        0,
+        STAFF,
+        0o1646,
+        Some(Objection::Everybody),
+    );
+    check(
+        FileType::RegularFile,
+        0,
+        STAFF,
+        0o1664,
+        Some(Objection::Group(STAFF)),
+    );
+}
+
+#[test]
+fn a_group_that_may_write_is_not_told_apart_from_an_access_control_list() {
+    for gid in [0, ITS_OWN, STAFF, STAFF + 1] {
+        check_with_acl(
+            true,
+            FileType::RegularFile,
+            ANN,
+            gid,
+            0o664,
+            Some(Objection::Acl),
+        );
+        check_with_acl(true, FileType::RegularFile, ANN, gid, 0o644, None);
+    }
+    check_with_acl(true, FileType::Directory, ANN, STAFF, 0o1775, None);
+}
+
+#[test]
+fn each_objection_says_what_to_do() {
+    let group = Objection::Group(u32::MAX - 7).text();
+    for (text, expected) in [
+        (
+            Objection::Owner(1000).text(),
+            "is owned by uid 1000, who is not trusted; `chown` it, or trust the owner (Policy::trusted_uids)",
+        ),
+        (
+            Objection::Everybody.text(),
+            "is writable by everybody; `chmod o-w` it",
+        ),
+        (
+            group,
+            "is writable by group 4294967288; `chmod g-w` it, or trust the group (Policy::trusted_gids)",
+        ),
+        (
+            Objection::Acl.text(),
+            "may be writable by others, as it has an access control list; `setfacl -b` it",
+        ),
+    ] {
+        assert_eq!(text, expected);
+    }
+    // The one group that every system has.
+    assert!(
+        Objection::Group(0)
+            .text()
+            .starts_with("is writable by group 0 (root); ")
+    );
+}
+
+#[test]
+fn a_private_group_is_the_user_s_primary_one_of_the_same_name_and_with_nobody_else() {
+    let root = User::from_uid(0.into()).unwrap().unwrap();
+    let ann = User {
+        name: "ann".to_owned(),
+        gid: ITS_OWN.into(),
+        ..root
+    };
+    let check = |name: &str, gid: u32, members: &[&str], expected| {
+        let group = Group {
+            name: name.to_owned(),
+            gid: gid.into(),
+            mem: members.iter().map(ToString::to_string).collect(),
+            passwd: Default::default(),
+        };
+        assert_eq!(is_private(&ann, &group), expected, "{group:?}");
+    };
+    check("ann", ITS_OWN, &[], true);
+    check("ann", ITS_OWN, &["ann"], true);
+    check("ann", ITS_OWN, &["ann", "bob"], false);
+    check("ann", ITS_OWN, &["bob"], false);
+    check("ann", STAFF, &[], false);
+    check("users", ITS_OWN, &[], false);
+
+    assert!(is_private_group(0, 0), "root's, on any system");
+    assert!(!is_private_group(u32::MAX - 7, 0));
+    assert!(!is_private_group(0, u32::MAX - 7));
+}
+
+#[test]
+fn this_process_s_own_user_is_trusted() {
+    let policy = Policy {
+        trusted_uids: vec![BOB],
+        ..Policy::default()
+    };
+    let judge = Judge::new(&policy)
+        .map_err(|refusal| refusal.message)
+        .unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let owner = fs::stat(&executable).unwrap().st_uid;
+    for uid in [0, process::geteuid().as_raw(), owner, BOB] {
+        assert!(judge.trusted_uids.contains(&uid), "{uid}");
+    }
+}

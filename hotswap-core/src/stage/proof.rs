@@ -1,0 +1,69 @@
+//! What the bytes themselves must show: that they are pinned ones, that they are signed.
+//!
+//! Costs nothing when neither is asked for.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use super::{Refusal, judge::Judge, read::read_settled};
+use crate::{
+    digest::Sha256,
+    error::{Escaped, Stage},
+    signature::PublicKey,
+    trust::Policy,
+};
+
+/// A signature and its comments take some 300 bytes.
+const SIGNATURE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Holds the bytes of the file at `real` against the pins and the key of `policy`.
+pub(super) fn check(
+    bytes: &[u8],
+    real: &Path,
+    policy: &Policy,
+    judge: &Judge<'_>,
+) -> Result<(), Refusal> {
+    check_pins(bytes, &policy.sha256)?;
+    match &policy.public_key {
+        Some(key) => check_signature(bytes, real, key, judge),
+        None => Ok(()),
+    }
+}
+
+fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<(), Refusal> {
+    if pins.is_empty() {
+        return Ok(());
+    }
+    let found = Sha256::of(bytes);
+    if pins.contains(&found) {
+        return Ok(());
+    }
+    let pins: Vec<_> = pins.iter().map(Sha256::to_string).collect();
+    let message = format!("SHA-256: expected {}, found {found}", pins.join(" or "));
+    Err(Refusal::new(Stage::Trust, message))
+}
+
+fn check_signature(
+    bytes: &[u8],
+    real: &Path,
+    key: &PublicKey,
+    judge: &Judge<'_>,
+) -> Result<(), Refusal> {
+    let mut path = OsString::from(real);
+    path.push(".minisig");
+    let path = PathBuf::from(path);
+    let refuse = |message: &str| {
+        let message = format!("its signature {}: {message}", Escaped(&path));
+        Refusal::new(Stage::Trust, message)
+    };
+    let signature = read_settled(&path, SIGNATURE_BYTES_MAX, |place| judge.look(place));
+    let signature = signature.map_err(|refusal| match refusal.stage {
+        // That names a path already, if not this one.
+        Stage::Trust => refusal,
+        _ => refuse(&refusal.message),
+    })?;
+    key.verify(bytes, &signature.bytes)
+        .map_err(|message| refuse(&message))
+}

@@ -1,0 +1,226 @@
+//! From a path to an opened file, one name at a time.
+//!
+//! The kernel would walk a path by itself. But whoever looks at the folders beside that walk looks at others
+//! than were walked through, should a name be given to something else meanwhile. So we walk: every name is
+//! opened in the folder before it, with a descriptor that only stands for what has that name (`O_PATH`); that
+//! descriptor is looked at, and gone on from. The file at the end is opened for reading by way of the very
+//! descriptor that was looked at, in `/proc/self/fd`, so that nothing but a regular file is ever opened: to
+//! open a FIFO or a device can wait, or do something. What such a walk needs of the system is what the kernel
+//! needs for its own, and `/proc`, in which the dynamic linker finds our copies as well.
+//!
+//! One thing differs from the kernel's walk: the links in `/proc` that lead to something that has no path, such
+//! as a pipe, lead nowhere.
+//!
+//! What is looked for is not known here.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{self, FileType, Mode, OFlags, Stat},
+    io::Errno,
+};
+
+use super::Refusal;
+use crate::error::Stage;
+
+/// A regular file at the end of a path, opened for reading.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) file: File,
+    /// As it was after it was opened.
+    pub(super) stat: Stat,
+    /// Where it is, with all links followed.
+    pub(super) real: PathBuf,
+    pub(super) followed_link: bool,
+}
+
+/// A folder, a link or a regular file that is on the way.
+pub(super) struct Place<'a> {
+    pub(super) real: &'a Path,
+    pub(super) stat: &'a Stat,
+    /// Good for nothing but to say what it is (`O_PATH`).
+    pub(super) descriptor: BorrowedFd<'a>,
+}
+
+/// As many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
+/// Opens the file at `path`, after `look` has agreed to every place on the way, in order, and to the file
+/// itself. Never waits for anybody.
+pub(super) fn open(
+    path: &Path,
+    look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
+) -> Result<Found, Refusal> {
+    let mut ends_in_link = false;
+    walk(path, look, &mut ends_in_link).map_err(|stop| match stop {
+        Stop::Refused(refusal) => refusal,
+        Stop::Failed(error) => Refusal::new(
+            Stage::Open,
+            match error {
+                Errno::LOOP => "the symbolic links lead in a circle".to_owned(),
+                Errno::NOENT if ends_in_link => "a symbolic link to nowhere".to_owned(),
+                Errno::NOENT => "no such file".to_owned(),
+                Errno::ACCESS => "permission denied".to_owned(),
+                other => io::Error::from(other).to_string(),
+            },
+        ),
+    })
+}
+
+/// Why a walk goes no further.
+enum Stop {
+    Failed(Errno),
+    Refused(Refusal),
+}
+
+impl From<Errno> for Stop {
+    fn from(error: Errno) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// `ends_in_link`: whether what `path` itself says last is a link.
+fn walk(
+    path: &Path,
+    mut look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
+    ends_in_link: &mut bool,
+) -> Result<Found, Stop> {
+    // The names that are left, the next one last.
+    let mut ahead = Vec::new();
+    push(&mut ahead, path.as_os_str());
+    if path.is_relative() {
+        let current = env::current_dir();
+        let current = current.map_err(|it| Errno::from_io_error(&it).unwrap_or(Errno::NOENT))?;
+        push(&mut ahead, current.as_os_str());
+    }
+
+    let (mut real, mut links) = (PathBuf::from("/"), 0);
+    let mut here = open_top()?;
+    look(&Place {
+        real: &real,
+        stat: &fs::fstat(&here)?,
+        descriptor: here.as_fd(),
+    })?;
+    while let Some(name) = ahead.pop() {
+        if name == "." {
+            continue;
+        }
+        if name == ".." {
+            real.pop();
+        } else {
+            real.push(&name);
+        }
+        let is_last = ahead.is_empty();
+        let next = open_place(&here, &name, is_last)?;
+        let stat = fs::fstat(&next)?;
+        let place = Place {
+            real: &real,
+            stat: &stat,
+            descriptor: next.as_fd(),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                look(&place)?;
+                here = next;
+            }
+            FileType::Symlink => {
+                look(&place)?;
+                *ends_in_link |= is_last;
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Errno::LOOP.into());
+                }
+                // What that very link says: an empty path means the descriptor.
+                let target = fs::readlinkat(&next, "", Vec::new())?;
+                let target = OsStr::from_bytes(target.as_bytes());
+                real.pop();
+                if Path::new(target).is_absolute() {
+                    here = open_top()?;
+                    real = PathBuf::from("/");
+                }
+                push(&mut ahead, target);
+            }
+            FileType::RegularFile if is_last => {
+                look(&place)?;
+                let file = open_for_reading(&next)?;
+                return Ok(Found {
+                    stat: fs::fstat(&file)?,
+                    file,
+                    real,
+                    followed_link: links > 0,
+                });
+            }
+            other if is_last => return Err(no_file(other).into()),
+            _ => return Err(Errno::NOTDIR.into()),
+        }
+    }
+    Err(no_file(FileType::Directory).into())
+}
+
+/// Puts the names of `path` before those that are `ahead`.
+fn push(ahead: &mut Vec<OsString>, path: &OsStr) {
+    let path = path.as_bytes();
+    // As if it went on: what a slash follows must be a folder.
+    if path.ends_with(b"/") {
+        ahead.push(".".into());
+    }
+    let names = path.split(|byte| *byte == b'/').rev();
+    let names = names.filter(|name| !name.is_empty());
+    ahead.extend(names.map(|name| OsStr::from_bytes(name).to_owned()));
+}
+
+fn open_top() -> rustix::io::Result<OwnedFd> {
+    fs::open("/", PLACE | OFlags::DIRECTORY, Mode::empty())
+}
+
+const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What has this name in the folder `here`.
+fn open_place(here: &OwnedFd, name: &OsStr, is_last: bool) -> rustix::io::Result<OwnedFd> {
+    let open = |flags| fs::openat(here, name, flags, Mode::empty());
+    if is_last {
+        return open(PLACE);
+    }
+    // Only who asks for a folder has a file system mounted that is mounted when it is needed.
+    match open(PLACE | OFlags::DIRECTORY) {
+        Err(Errno::NOTDIR) => open(PLACE),
+        other => other,
+    }
+}
+
+fn open_for_reading(file: &OwnedFd) -> rustix::io::Result<File> {
+    // NONBLOCK: does not even wait for the end of a lease that somebody has on the file (`fcntl(2)`).
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(fs::open(path, flags, Mode::empty())?.into())
+}
+
+fn no_file(kind: FileType) -> Refusal {
+    let message = match kind {
+        FileType::Directory => "a directory, not a file",
+        FileType::Fifo => "a FIFO, not a file",
+        FileType::Socket => "a socket, not a file",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device, not a file",
+        _ => "not a regular file",
+    };
+    Refusal::new(Stage::Open, message)
+}

@@ -1,0 +1,179 @@
+//! Where walks lead, held against the kernel's.
+
+use std::{
+    fs::{create_dir, read_to_string, rename, write},
+    io::Read,
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn walked(path: &Path) -> Result<Found, String> {
+    open(path, |_| Ok(())).map_err(|refusal| {
+        assert_eq!(refusal.stage, Stage::Open);
+        refusal.message
+    })
+}
+
+/// The same by the kernel.
+fn opened(path: &Path) -> Result<PathBuf, String> {
+    match path.metadata() {
+        Ok(it) if it.is_dir() => Err("a directory, not a file".to_owned()),
+        Ok(_) => Ok(path.canonicalize().unwrap()),
+        Err(error) => Err(match Errno::from_io_error(&error).unwrap() {
+            Errno::LOOP => "the symbolic links lead in a circle".to_owned(),
+            Errno::NOENT if path.symlink_metadata().is_ok() => {
+                "a symbolic link to nowhere".to_owned()
+            }
+            Errno::NOENT => "no such file".to_owned(),
+            _ => error.to_string(),
+        }),
+    }
+}
+
+#[test]
+fn it_leads_where_the_kernel_s_leads() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    create_dir(at("d")).unwrap();
+    write(at("f"), "top").unwrap();
+    write(at("d/f"), "below").unwrap();
+    symlink("f", at("d/l")).unwrap();
+    symlink("../d/", at("d/u")).unwrap();
+    symlink(at("d/../d/./l"), at("l")).unwrap();
+    symlink("f/", at("s")).unwrap();
+    symlink("d//u/../../none", at("n")).unwrap();
+    symlink("c", at("c")).unwrap();
+    let names = ["f", "d", "l", "u", "s", "n", "c", "..", ".", "", "none"];
+    let mut paths = vec![folder.path().display().to_string()];
+    let (mut files, mut refusals) = (0, 0);
+    for _ in 0..3 {
+        let longer = paths
+            .iter()
+            .flat_map(|path| names.map(|name| format!("{path}/{name}")));
+        paths = longer.collect();
+        for path in paths.iter().map(Path::new) {
+            let found = walked(path).map(|found| found.real);
+            assert_eq!(found, opened(path), "{path:?}");
+            *if found.is_ok() {
+                &mut files
+            } else {
+                &mut refusals
+            } += 1;
+        }
+    }
+    assert!(files > 20 && refusals > 1000, "{files} {refusals}");
+}
+
+#[test]
+fn a_relative_path_begins_in_the_current_folder() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .canonicalize()
+        .unwrap();
+    for path in ["./Cargo.toml", "Cargo.toml", "src/.././/Cargo.toml"] {
+        let found = walked(path.as_ref()).unwrap();
+        assert_eq!(found.real, package.join("Cargo.toml"));
+        assert!(!found.followed_link);
+    }
+}
+
+#[test]
+fn as_many_links_are_followed_as_the_kernel_follows() {
+    let folder = TempDir::new().unwrap();
+    let at = |number: usize| folder.path().join(number.to_string());
+    write(at(0), "").unwrap();
+    for number in 1..=41 {
+        symlink(at(number - 1), at(number)).unwrap();
+    }
+    assert!(walked(&at(40)).unwrap().followed_link);
+    assert_eq!(
+        walked(&at(41)).unwrap_err(),
+        "the symbolic links lead in a circle"
+    );
+    assert_eq!(
+        opened(&at(41)).unwrap_err(),
+        "the symbolic links lead in a circle"
+    );
+}
+
+#[test]
+fn every_place_on_the_way_is_looked_at_in_order() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    create_dir(at("d")).unwrap();
+    write(at("f"), "").unwrap();
+    symlink("d/../f", at("l")).unwrap();
+    let mut seen = Vec::new();
+    let found = open(&at("l"), |place| {
+        seen.push(place.real.to_owned());
+        Ok(())
+    });
+    assert_eq!(found.unwrap().real, at("f").canonicalize().unwrap());
+    let real = folder.path().canonicalize().unwrap();
+    let above: Vec<_> = real.ancestors().map(Path::to_owned).collect();
+    let mut expected: Vec<_> = above.into_iter().rev().collect();
+    expected.extend(["l", "d", "", "f"].map(|name| {
+        if name.is_empty() {
+            real.clone()
+        } else {
+            real.join(name)
+        }
+    }));
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn who_disagrees_ends_the_walk() {
+    let folder = TempDir::new().unwrap();
+    let mut looks = 0;
+    let refusal = open(&folder.path().join("none/such"), |place| {
+        looks += 1;
+        match place.real.parent() {
+            None => Ok(()),
+            Some(_) => Err(Refusal::new(Stage::Trust, "not this one")),
+        }
+    })
+    .unwrap_err();
+    assert_eq!(
+        (refusal.stage, &*refusal.message, looks),
+        (Stage::Trust, "not this one", 2)
+    );
+}
+
+/// What is read is what is at the real path, although the link changes all the time.
+#[test]
+fn a_link_that_is_swapped_meanwhile_leads_to_one_of_both() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["a", "b"] {
+        create_dir(at(name)).unwrap();
+        write(at(name).join("f"), name).unwrap();
+    }
+    symlink("a", at("l")).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut seen = [0, 0];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for target in ["a", "b"].iter().cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                symlink(target, at("new")).unwrap();
+                rename(at("new"), at("l")).unwrap();
+            }
+        });
+        while seen.contains(&0) || seen.iter().sum::<usize>() < 500 {
+            let mut found = walked(&at("l/f")).unwrap();
+            let mut text = String::new();
+            found.file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, read_to_string(&found.real).unwrap());
+            assert!(found.followed_link);
+            seen[usize::from(text == "b")] += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}

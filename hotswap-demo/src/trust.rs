@@ -1,0 +1,82 @@
+//! Which files the demo may load: [`Policy`] as options of the command line.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use hotswap_core::{Policy, PublicKey, Sha256};
+
+#[derive(Args)]
+pub(crate) struct TrustOptions {
+    /// Only take plugins that lie inside of this folder, with all links followed
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    root: Option<PathBuf>,
+
+    /// Only take plugins with this content (may be given several times)
+    #[arg(long, value_name = "HEX")]
+    sha256: Vec<Sha256>,
+
+    /// Only take plugins that are signed (in PLUGIN.minisig) with this minisign key: base64, or a .pub file
+    #[arg(long, value_name = "KEY_OR_FILE", value_parser = public_key)]
+    public_key: Option<PublicKey>,
+
+    /// Trust files of this user, too (may be given several times)
+    #[arg(long, value_name = "UID")]
+    trust_uid: Vec<u32>,
+
+    /// Trust files that members of this group can write, too (may be given several times)
+    #[arg(long, value_name = "GID")]
+    trust_gid: Vec<u32>,
+
+    /// Do not look at who owns and who can write plugins and the folders that lead to them
+    #[arg(long)]
+    any_owner: bool,
+
+    /// Follow no symbolic links
+    #[arg(long)]
+    no_links: bool,
+}
+
+impl TrustOptions {
+    pub(crate) fn policy(&self) -> Policy {
+        let mut policy = Policy::default();
+        policy.root.clone_from(&self.root);
+        policy.sha256.clone_from(&self.sha256);
+        policy.public_key.clone_from(&self.public_key);
+        policy.trusted_uids.clone_from(&self.trust_uid);
+        policy.trusted_gids.clone_from(&self.trust_gid);
+        policy.any_owner = self.any_owner;
+        policy.follow_links = !self.no_links;
+        policy
+    }
+}
+
+/// The library says by which field of its policy something is refused; here it is an option.
+pub(crate) fn name_options(reason: &str) -> String {
+    [
+        ("Policy::trusted_uids", "--trust-uid"),
+        ("Policy::trusted_gids", "--trust-gid"),
+        ("Policy::root", "--root"),
+        ("Policy::follow_links", "--no-links"),
+    ]
+    .iter()
+    .fold(reason.to_owned(), |reason, (field, option)| {
+        reason.replace(&format!("({field})"), &format!("({option})"))
+    })
+}
+
+fn folder(text: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(text);
+    let metadata = path.metadata()?;
+    ensure!(metadata.is_dir(), "not a folder");
+    Ok(path)
+}
+
+/// A value that names a file is that file.
+fn public_key(text: &str) -> Result<PublicKey> {
+    if PathBuf::from(text).is_file() {
+        let text = fs::read_to_string(text).context("it cannot be read")?;
+        return Ok(text.parse()?);
+    }
+    Ok(text.parse()?)
+}

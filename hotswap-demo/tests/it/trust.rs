@@ -1,0 +1,222 @@
+//! Which files are taken, by default and with each option. As in hotswap-core's tests, in the system's folder
+//! for temporary files.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, chown, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use hotswap_core::Sha256;
+use minisign::KeyPair;
+use tempfile::TempDir;
+
+use crate::demo::{Demo, plugin};
+
+/// A user and a group that are nobody's.
+const STRANGER: u32 = 54_321;
+
+/// A folder that only we can write to, with `plugin.so` in it.
+fn place() -> (TempDir, PathBuf) {
+    // So that no group can write to what the tests make, whatever the user who runs them prefers.
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    let folder = TempDir::new().unwrap();
+    let real = folder.path().canonicalize().unwrap();
+    fs::copy(plugin("other"), real.join("plugin.so")).unwrap();
+    chmod(&real.join("plugin.so"), 0o644);
+    (folder, real)
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[track_caller]
+fn accepted(options: &[&str], path: &Path) {
+    let demo = Demo::start_strictly(options, path);
+    let line = demo.says("accepted");
+    assert_eq!(line, format!("accepted generation 1: {}", path.display()));
+}
+
+#[track_caller]
+fn refused(options: &[&str], path: &Path, reason: &str) {
+    let (code, err) = Demo::start_strictly(options, path).ends();
+    assert_eq!(
+        err,
+        [format!("refused {}: trust: {reason}", path.display())]
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[track_caller]
+fn wrong_usage(options: &[&str], line: &str) {
+    let (code, err) = Demo::start_strictly(options, "./plugin.so".as_ref()).ends();
+    assert_eq!(err[0], line);
+    assert_eq!(code, Some(2));
+}
+
+#[test]
+fn a_file_that_anybody_can_write_is_refused_until_it_is_repaired() {
+    let (_folder, place) = place();
+    let path = place.join("plugin.so");
+    let mut demo = Demo::start_strictly(&[], &path);
+    demo.says("accepted generation 1: ");
+    chmod(&path, 0o666);
+    demo.type_line(&path);
+    let reason = format!(
+        "{} is writable by everybody; `chmod o-w` it",
+        path.display()
+    );
+    assert_eq!(
+        demo.says("refused"),
+        format!(
+            "refused {}: trust: {reason}; generation 1 stays live",
+            path.display()
+        )
+    );
+    chmod(&path, 0o644);
+    demo.type_line(&path);
+    demo.says("accepted generation 2: ");
+    drop(demo);
+
+    chmod(&path, 0o666);
+    refused(&[], &path, &reason);
+    accepted(&["--any-owner"], &path);
+}
+
+#[test]
+fn a_file_must_lie_inside_of_the_root() {
+    let (_folder, place) = place();
+    fs::create_dir(place.join("root")).unwrap();
+    fs::copy(place.join("plugin.so"), place.join("root/plugin.so")).unwrap();
+    let root = place.join("root");
+    let options = ["--root", root.to_str().unwrap()];
+    accepted(&options, &root.join("plugin.so"));
+    let path = place.join("plugin.so");
+    let reason = format!(
+        "{} lies outside of {} (--root)",
+        path.display(),
+        root.display()
+    );
+    refused(&options, &path, &reason);
+    wrong_usage(
+        &["--root", "/no/such"],
+        "error: invalid value '/no/such' for '--root <DIR>': No such file or directory (os error 2)",
+    );
+    wrong_usage(
+        &["--root", "/proc/version"],
+        "error: invalid value '/proc/version' for '--root <DIR>': not a folder",
+    );
+}
+
+#[test]
+fn links_are_shown_and_may_be_forbidden() {
+    let (_folder, place) = place();
+    let (path, link) = (place.join("plugin.so"), place.join("current.so"));
+    symlink("plugin.so", &link).unwrap();
+    let demo = Demo::start_strictly(&[], &link);
+    let line = demo.says("accepted");
+    assert_eq!(
+        line,
+        format!(
+            "accepted generation 1: {} -> {}",
+            link.display(),
+            path.display()
+        )
+    );
+    accepted(&["--no-links"], &path);
+    let reason = format!(
+        "{} is a symbolic link, and none is followed (--no-links)",
+        link.display()
+    );
+    refused(&["--no-links"], &link, &reason);
+}
+
+#[test]
+fn bytes_can_be_pinned() {
+    let (_folder, place) = place();
+    let path = place.join("plugin.so");
+    let found = Sha256::of(&fs::read(&path).unwrap()).to_string();
+    let other = Sha256::of(b"other").to_string();
+    accepted(
+        &["--sha256", &other, "--sha256", &found.to_uppercase()],
+        &path,
+    );
+    let reason = format!("SHA-256: expected {other}, found {found}");
+    refused(&["--sha256", &other], &path, &reason);
+    wrong_usage(
+        &["--sha256", "abc"],
+        "error: invalid value 'abc' for '--sha256 <HEX>': a SHA-256 is 64 hexadecimal digits",
+    );
+}
+
+#[test]
+fn plugins_can_be_signed() {
+    let (_folder, place) = place();
+    let (path, signature) = (place.join("plugin.so"), place.join("plugin.so.minisig"));
+    let pair = KeyPair::generate_unencrypted_keypair().unwrap();
+    let (line, file) = (pair.pk.to_base64(), place.join("minisign.pub"));
+    fs::write(&file, pair.pk.to_box().unwrap().into_string()).unwrap();
+    for key in [&*line, file.to_str().unwrap()] {
+        let options = ["--public-key", key];
+        let reason = format!("its signature {}: no such file", signature.display());
+        refused(&options, &path, &reason);
+        let signed = minisign::sign(None, &pair.sk, &fs::read(&path).unwrap()[..], None, None);
+        fs::write(&signature, signed.unwrap().into_string()).unwrap();
+        accepted(&options, &path);
+        fs::remove_file(&signature).unwrap();
+    }
+    let problem = "a minisign public key is a line of base64, or the text of a .pub file";
+    for value in ["abc", "/proc/version"] {
+        let line =
+            format!("error: invalid value '{value}' for '--public-key <KEY_OR_FILE>': {problem}");
+        wrong_usage(&["--public-key", value], &line);
+    }
+}
+
+/// As root. Others cannot give files away; there the tests of hotswap-core's `stage::judge` have to do.
+#[test]
+fn other_owners_and_groups_can_be_trusted() {
+    let (_folder, place) = place();
+    let path = place.join("plugin.so");
+    if let Err(error) = chown(&path, Some(STRANGER), Some(STRANGER)) {
+        return println!("not tested: {error}");
+    }
+    let stranger = STRANGER.to_string();
+    let reason = format!(
+        "{} is owned by uid {STRANGER}, who is not trusted; `chown` it, or trust the owner (--trust-uid)",
+        path.display()
+    );
+    refused(&[], &path, &reason);
+    refused(&["--trust-uid", "54322"], &path, &reason);
+    accepted(&["--trust-uid", "54322", "--trust-uid", &stranger], &path);
+
+    chmod(&path, 0o664);
+    let options = ["--trust-uid", &stranger];
+    let reason = format!(
+        "{} is writable by group {STRANGER}; `chmod g-w` it, or trust the group (--trust-gid)",
+        path.display()
+    );
+    refused(&options, &path, &reason);
+    accepted(&[&options[..], &["--trust-gid", &stranger]].concat(), &path);
+
+    // Who owns the program could replace it.
+    chmod(&path, 0o644);
+    let program = place.join("demo");
+    fs::copy(env!("CARGO_BIN_EXE_hotswap-demo"), &program).unwrap();
+    chown(&program, Some(STRANGER), None).unwrap();
+    Demo::run(Command::new(&program), &[], &path).says("accepted generation 1: ");
+}
+
+#[test]
+fn ids_are_numbers() {
+    for (option, name) in [("--trust-uid", "UID"), ("--trust-gid", "GID")] {
+        wrong_usage(
+            &[option, "root"],
+            &format!(
+                "error: invalid value 'root' for '{option} <{name}>': invalid digit found in string"
+            ),
+        );
+    }
+}
