@@ -18,6 +18,10 @@ use crate::{
     trust::Policy,
 };
 
+/// Stands for every user that a user namespace does not know (`/proc/sys/kernel/overflowuid`, which nobody
+/// changes): that two files have it says nothing of their owners.
+const UNMAPPED_UID: u32 = 65_534;
+
 /// A policy, as it is for one file.
 pub(super) struct Judge<'a> {
     policy: &'a Policy,
@@ -30,7 +34,8 @@ impl<'a> Judge<'a> {
     pub(super) fn new(policy: &'a Policy) -> Result<Self, Refusal> {
         let mut trusted_uids = vec![0, process::geteuid().as_raw()];
         // Not to be seen by a process that has changed its user; then its owner is trusted less.
-        trusted_uids.extend(fs::stat("/proc/self/exe").map(|exe| exe.st_uid));
+        let host = fs::stat("/proc/self/exe").map(|exe| exe.st_uid);
+        trusted_uids.extend(host.into_iter().filter(|uid| *uid != UNMAPPED_UID));
         trusted_uids.extend(&policy.trusted_uids);
         let real = |root: &PathBuf| {
             root.canonicalize().map_err(|error| {
