@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Debug, Display},
+    io::{self, Read},
     str::FromStr,
 };
 
@@ -27,6 +28,20 @@ impl Sha256 {
     /// several times that where it has not.
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The SHA-256 of all that a reader gives, of which little is kept at a time.
+    pub(crate) fn of_all(mut reader: impl Read) -> io::Result<Self> {
+        let mut digest = sha2::Sha256::new();
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            match reader.read(&mut chunk) {
+                Ok(0) => return Ok(Self(digest.finalize().into())),
+                Ok(length) => digest.update(&chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -75,6 +90,13 @@ mod tests {
             format!("{:?}", Sha256::of(b"abc")),
             format!("Sha256({ABC})")
         );
+    }
+
+    #[test]
+    fn what_is_read_in_parts_is_one_text() {
+        let bytes: Vec<u8> = (0..200_000u32).map(|it| it as u8).collect();
+        assert_eq!(Sha256::of_all(&bytes[..]).unwrap(), Sha256::of(&bytes));
+        assert_eq!(Sha256::of_all(io::empty()).unwrap(), Sha256::of(b""));
     }
 
     #[test]

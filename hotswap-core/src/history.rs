@@ -3,6 +3,8 @@
 //! Whoever changes a generation's state does it here, under one lock, which also sends the event: so the
 //! list and the events tell the same story in the same order. No caller of a plugin ever takes that lock.
 
+#[cfg(feature = "serde")]
+mod serial;
 mod words;
 
 use std::{
@@ -13,8 +15,9 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-pub use self::words::{Event, GenerationInfo, Holder, Phases, State};
+pub use self::words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State};
 use crate::{
+    digest::Sha256,
     error::Error,
     image::{Image, PinReason},
 };
@@ -37,6 +40,17 @@ pub(crate) struct Return {
     pub(crate) why: Option<String>,
 }
 
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Generations that have ended.
+    pub(crate) ended: usize,
+    /// Candidates that were refused.
+    pub(crate) refused: usize,
+    /// Events that nobody has received.
+    pub(crate) events: usize,
+}
+
 /// The list of generations of one swap point, and its listeners.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -53,21 +67,21 @@ struct Ledger {
     live: Option<u64>,
     events: Sender<Event>,
     missed: u64,
-    ended_max: usize,
+    refused: VecDeque<RefusedInfo>,
+    limits: Limits,
 }
 
 impl History {
-    /// A list that keeps `ended_max` generations that have ended, and `events_max` events that nobody has
-    /// received.
-    pub(crate) fn new(ended_max: usize, events_max: usize) -> Self {
-        let (events, listeners) = crossbeam_channel::bounded(events_max);
+    pub(crate) fn new(limits: Limits) -> Self {
+        let (events, listeners) = crossbeam_channel::bounded(limits.events);
         let ledger = Ledger {
             generations: VecDeque::new(),
             published: 0,
             live: None,
             events,
             missed: 0,
-            ended_max,
+            refused: VecDeque::new(),
+            limits,
         };
         Self {
             ledger: Mutex::new(ledger),
@@ -149,12 +163,26 @@ impl History {
 
     pub(crate) fn refused(&self, error: &Error) {
         let mut ledger = self.ledger();
-        let number = ledger.live;
-        let mut event = Event::from(error);
-        if let Event::Refused { live, .. } = &mut event {
-            *live = number;
+        let refused = RefusedInfo::new(error, ledger.live);
+        ledger.send(Event::from(refused.clone()));
+        ledger.refused.push_back(refused);
+        if ledger.refused.len() > ledger.limits.refused {
+            ledger.refused.pop_front();
         }
-        ledger.send(event);
+    }
+
+    /// The candidates that were refused last, oldest first.
+    pub(crate) fn refusals(&self) -> Vec<RefusedInfo> {
+        self.ledger().refused.iter().cloned().collect()
+    }
+
+    /// What the bytes of a generation are.
+    pub(crate) fn hashed(&self, number: u64, sha256: Sha256) {
+        let mut ledger = self.ledger();
+        let entry = ledger.generations.iter_mut().find(|it| it.number == number);
+        if let Some(entry) = entry {
+            entry.sha256 = Some(sha256);
+        }
     }
 
     pub(crate) fn draining(&self, number: u64, held_by: Vec<Holder>) {
@@ -258,11 +286,15 @@ impl Published {
         loaded_again: Option<u64>,
     ) -> Self {
         let origin = image.origin();
+        let (name, version) = image.package().unzip();
         let entry = GenerationInfo {
             number,
             path: origin.given.clone(),
             real_path: origin.real.clone(),
             file_bytes: origin.bytes,
+            sha256: None,
+            name,
+            version,
             published: SystemTime::now(),
             loaded_again,
             kit_problem: image.kit_problem(),
@@ -323,7 +355,7 @@ impl Ledger {
             .iter()
             .filter(|it| it.state.has_ended())
             .count();
-        let mut excess = ended.saturating_sub(self.ended_max);
+        let mut excess = ended.saturating_sub(self.limits.ended);
         self.generations.retain(|it| {
             let forget = excess > 0 && it.state.has_ended();
             excess -= usize::from(forget);

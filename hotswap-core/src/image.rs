@@ -111,6 +111,14 @@ impl Image {
         }
     }
 
+    /// The name and the version of the plugin's package, if its kit tells.
+    pub(crate) fn package(&self) -> Option<(String, String)> {
+        match &self.kit {
+            Kit::Attached(account) => Some(account.package()),
+            Kit::Refused(_) | Kit::Missing => None,
+        }
+    }
+
     /// Begins the way out.
     ///
     /// Owning the image means that nobody uses it through this crate: it is either a refused candidate,

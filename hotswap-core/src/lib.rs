@@ -100,7 +100,7 @@ mod swap;
 pub use crate::{
     digest::Sha256,
     error::{Error, ParseError, Result, Stage},
-    history::{Event, GenerationInfo, Holder, Phases, State},
+    history::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
     image::PinReason,
     owned::{AssertHostOwned, HostOwned},
     signature::PublicKey,

@@ -16,31 +16,26 @@ mod judge;
 mod memory;
 mod proof;
 mod read;
+mod sealed;
 mod walk;
 
 use std::{
     fmt::Display,
-    fs::File,
-    io::{self, Write},
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{self, MemfdFlags, SealFlags},
-    process::{self, Resource},
-};
+use rustix::process;
 
 use self::{
     judge::Judge,
     read::{Content, read_settled},
+    sealed::Sealed,
 };
 use crate::{
+    digest::Sha256,
     elf::{self, Export, Facts},
     error::{Error, Result, Stage},
     trust::Trust,
@@ -49,15 +44,15 @@ use crate::{
 /// A private copy whose bytes passed the inspection, and can no longer change.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    copy: OwnedFd,
+    copy: Sealed,
     origin: Origin,
     facts: Facts,
 }
 
-/// The bytes of a copy that was loaded once, in memory that nobody can change.
+/// The bytes of a copy that was loaded once.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    copy: OwnedFd,
+    copy: Sealed,
     origin: Origin,
 }
 
@@ -87,10 +82,6 @@ struct Refusal {
     stage: Stage,
     message: String,
 }
-
-/// How often a copy is sealed that the kernel has in hand, and the pause in between.
-const SEAL_ATTEMPTS: u32 = 10;
-const SEAL_PAUSE: Duration = Duration::from_millis(5);
 
 impl Staged {
     /// Reads the file at `path`, holds it against the policy, inspects it, also for its definition of
@@ -130,7 +121,7 @@ impl Staged {
         let fail = |error: io::Error| Error::new(Stage::Copy, path, error);
         let started = Instant::now();
         need_memory(path, kept.origin.bytes)?;
-        let bytes = read_back(&kept.copy, kept.origin.bytes).map_err(fail)?;
+        let bytes = kept.copy.read().map_err(fail)?;
         Self::of(&bytes, kept.origin.clone(), export, started.elapsed())
     }
 
@@ -148,7 +139,7 @@ impl Staged {
         let inspect = started.elapsed();
 
         let started = Instant::now();
-        let copy = seal(bytes).map_err(|error| Error::new(Stage::Copy, path, error))?;
+        let copy = Sealed::new(bytes).map_err(|error| Error::new(Stage::Copy, path, error))?;
         let took = Took {
             copy: read + started.elapsed(),
             inspect,
@@ -167,16 +158,14 @@ impl Staged {
     pub(crate) fn from_sealed(copy: OwnedFd, export: Export<'_>) -> Result<Self> {
         let nowhere = Path::new("");
         let fail = |error: io::Error| Error::new(Stage::Copy, nowhere, error);
-        let size = fs::fstat(&copy)
-            .map_err(|error| fail(error.into()))?
-            .st_size;
+        let copy = Sealed::from_other(copy);
+        let bytes = copy.read().map_err(fail)?;
         let origin = Origin {
             given: PathBuf::new(),
             real: PathBuf::new(),
             followed_link: false,
-            bytes: u64::try_from(size).unwrap_or_default(),
+            bytes: bytes.len() as u64,
         };
-        let bytes = read_back(&copy, origin.bytes).map_err(fail)?;
         let facts = elf::inspect(&bytes, export)
             .map_err(|refusal| Error::new(Stage::Inspect, nowhere, refusal))?;
         Ok(Self {
@@ -188,7 +177,7 @@ impl Staged {
 
     /// The copy for another process: the same file, which nobody can change.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
-        self.copy.try_clone()
+        self.copy.descriptor()
     }
 
     /// The path under which the dynamic linker finds this copy, and no other file while this exists.
@@ -196,18 +185,18 @@ impl Staged {
     /// With the process's number and not `self`: gdb hangs on `/proc/self/fd` (2026-11, gdb 13.1).
     pub(crate) fn loader_path(&self) -> PathBuf {
         let process = process::getpid().as_raw_nonzero();
-        PathBuf::from(format!("/proc/{process}/fd/{}", self.copy.as_raw_fd()))
+        PathBuf::from(format!("/proc/{process}/fd/{}", self.copy.number()))
     }
 
     /// The bytes, read again.
     pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
-        read_back(&self.copy, self.origin.bytes)
+        self.copy.read()
     }
 
     /// What is needed to load it again, whatever becomes of this.
     pub(crate) fn keep(&self) -> io::Result<Kept> {
         Ok(Kept {
-            copy: self.copy()?,
+            copy: Sealed::from_other(self.copy()?),
             origin: self.origin.clone(),
         })
     }
@@ -225,23 +214,11 @@ impl Kept {
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
-}
 
-/// The bytes of a sealed copy. At an offset of its own: what reads from the descriptor meanwhile, such as a
-/// debugger, moves the shared one.
-fn read_back(copy: &OwnedFd, length: u64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length)?;
-    bytes.resize(length, 0);
-    let mut read = 0;
-    while read < length {
-        match rustix::io::pread(copy, &mut bytes[read..], read as u64)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            some => read += some,
-        }
+    /// Costs what it costs to read the bytes ([`Sha256::of`]).
+    pub(crate) fn sha256(&self) -> io::Result<Sha256> {
+        self.copy.sha256()
     }
-    Ok(bytes)
 }
 
 impl Refusal {
@@ -270,65 +247,4 @@ fn check_spelling(path: &Path) -> Result<(), Refusal> {
         return refuse("a bare name; write `./` before it for a file in the current folder");
     }
     Ok(())
-}
-
-/// The bytes in a memory file that nobody can write to any more, not even this process.
-fn seal(bytes: &[u8]) -> io::Result<OwnedFd> {
-    // A write past this limit does not fail, it raises SIGXFSZ, which ends the process.
-    let limit = process::getrlimit(Resource::Fsize).current;
-    if limit.is_some_and(|limit| limit < bytes.len() as u64) {
-        return Err(io::Error::other(
-            "larger than the limit on file sizes (ulimit -f)",
-        ));
-    }
-    let copy = fs::memfd_create("hotswap", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut copy = File::from(copy);
-    copy.write_all(bytes)?;
-    let copy = OwnedFd::from(copy);
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    while_busy(|| fs::fcntl_add_seals(&copy, seals))?;
-    Ok(copy)
-}
-
-/// Tries again for as long as the kernel says that it is busy, within reason.
-///
-/// It will not seal a memory file against writing while anybody else has one of its pages in hand. That may be
-/// the kernel itself, which moves pages about and takes part in no agreement; it waits 150 ms for that and
-/// then answers EBUSY (`memfd_wait_for_pins` in `mm/memfd.c`). Seen once in some 100,000 swaps on a machine
-/// under load (Linux 6.18, 2026-11).
-fn while_busy(mut attempt: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
-    for _ in 1..SEAL_ATTEMPTS {
-        match attempt() {
-            Err(rustix::io::Errno::BUSY) => thread::sleep(SEAL_PAUSE),
-            other => return other,
-        }
-    }
-    attempt()
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::io::Errno;
-
-    use super::*;
-
-    #[test]
-    fn a_seal_is_tried_again_while_the_kernel_is_busy() {
-        let answers = |busy: u32| {
-            let mut attempts = 0;
-            let result = while_busy(|| {
-                attempts += 1;
-                if attempts <= busy {
-                    Err(Errno::BUSY)
-                } else {
-                    Ok(())
-                }
-            });
-            (result, attempts)
-        };
-        assert_eq!(answers(0), (Ok(()), 1));
-        assert_eq!(answers(SEAL_ATTEMPTS - 1), (Ok(()), SEAL_ATTEMPTS));
-        assert_eq!(answers(SEAL_ATTEMPTS), (Err(Errno::BUSY), SEAL_ATTEMPTS));
-        assert_eq!(while_busy(|| Err(Errno::PERM)), Err(Errno::PERM));
-    }
 }

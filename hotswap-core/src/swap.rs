@@ -36,7 +36,7 @@ pub use self::{
 use crate::{
     cell::{self, Cell},
     error::Result,
-    history::{Event, GenerationInfo, History, Phases, Published, State},
+    history::{Event, GenerationInfo, History, Limits, Phases, Published, RefusedInfo, State},
     image::{self, Image, Leaving},
     owned::HostOwned,
     trust::Trust,
@@ -102,10 +102,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<M>) -> Result<Self> {
         cell::set_errand(image::detach_current_thread_from_retired);
         let path = path.as_ref();
-        let history = Arc::new(History::new(
-            settings.ended_generations_max,
-            settings.events_max,
-        ));
+        let history = Arc::new(History::new(Limits {
+            ended: settings.ended_generations_max,
+            refused: settings.refused_candidates_max,
+            events: settings.events_max,
+        }));
         let reaper = Reaper::start(path, Arc::clone(&history), settings.drain_deadline)?;
         let road = Road::new(trust, &settings);
         let candidate = road.prepare(Source::Path(path), None, &reaper)?;
@@ -114,6 +115,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let published = Published::of(number, &candidate.image, candidate.phases, None);
         let cell = Cell::new(road.number(candidate, number));
         history.published(published);
+        reaper.hash(number, cell.with(|it| it.image.keep()));
         Ok(Self {
             cell,
             road,
@@ -206,6 +208,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let started = Instant::now();
         let mut line = self.succession.lock();
         let number = self.history.next_number();
+        let copy = candidate.image.keep();
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
         let new = self.road.number(candidate, number);
         let Change {
@@ -227,6 +230,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         for former in retired {
             self.reaper().retire(former.number, former.generation);
         }
+        self.reaper().hash(number, copy);
         Swapped {
             generation: number,
             retired: before,
@@ -238,6 +242,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// that have (see [`Settings`]).
     pub fn generations(&self) -> Vec<GenerationInfo> {
         self.history.generations()
+    }
+
+    /// The candidates that were refused after the first generation was published, oldest first; the last of them
+    /// (see [`Settings`]).
+    pub fn refused(&self) -> Vec<RefusedInfo> {
+        self.history.refusals()
     }
 
     /// What happens from the first generation on. All receivers share one queue: each event goes to one

@@ -1,4 +1,4 @@
-//! What the host says, on stderr: whole lines, and the prompt between them.
+//! What the host says, on stderr: whole lines, and the prompt between them where a person reads.
 
 use std::{
     cell::Cell,
@@ -6,29 +6,54 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::reports::Note;
+
 const PROMPT: &str = "Next plugin: ";
 
 /// stderr, which may be a terminal that shows the prompt at this moment.
 pub(crate) struct Console {
     prompts: bool,
+    format: Format,
     is_terminal: bool,
     /// Whether the cursor stands behind the prompt.
     at_prompt: Cell<bool>,
 }
 
+/// What the lines are.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Sentences
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
 impl Console {
-    pub(crate) fn new(prompts: bool) -> Self {
+    /// With a prompt if there is somebody to be asked; programs are not.
+    pub(crate) fn new(prompts: bool, format: Format) -> Self {
         Self {
-            prompts,
+            prompts: prompts && format == Format::Text,
+            format,
             is_terminal: io::stderr().is_terminal(),
             at_prompt: Cell::new(false),
         }
     }
 
-    /// One line, in one write.
-    pub(crate) fn say(&self, line: &impl Display) {
+    /// Whole lines, in one write.
+    pub(crate) fn say(&self, report: &(impl Display + Serialize)) {
         self.make_way();
+        let line = match self.format {
+            Format::Text => report.to_string(),
+            Format::Json => serde_json::to_string(report).expect("texts and numbers"),
+        };
         write(&format!("{line}\n"));
+    }
+
+    pub(crate) fn note(&self, text: &str) {
+        self.say(&Note { text });
     }
 
     /// Asks for the next plugin: on a terminal the cursor stays behind it, elsewhere it is a line.

@@ -7,6 +7,7 @@
 mod console;
 mod lines;
 mod probe;
+mod reports;
 mod signals;
 mod trust;
 
@@ -23,7 +24,12 @@ use crossbeam_channel::{Receiver, never, select, tick};
 use hotswap_core::{Event, Hotswap, Settings, Stage, State, Trial, Trust};
 use hotswap_types::PluginRef;
 
-use crate::{console::Console, lines::Request, trust::TrustOptions};
+use crate::{
+    console::{Console, Format},
+    lines::Request,
+    reports::{Fault, Versions},
+    trust::TrustOptions,
+};
 
 /// Runs a plugin, and replaces it by any other whose path is typed or pasted.
 ///
@@ -67,6 +73,10 @@ struct Options {
     #[arg(long)]
     no_stdin: bool,
 
+    /// What the host says on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    events: Format,
+
     #[command(flatten)]
     trust: TrustOptions,
 }
@@ -80,7 +90,7 @@ fn main() -> Result<ExitCode> {
     } else {
         lines::from_stdin().context("no thread can be started")?
     };
-    let console = Console::new(!options.no_stdin);
+    let console = Console::new(!options.no_stdin, options.events);
 
     // SAFETY: whoever runs the demo, and types the paths, vouches for those files: they are plugins for
     // `hotswap-types`, or something that is refused. What we take out of a call is turned into the
@@ -165,11 +175,14 @@ impl Demo {
         match some_fn {
             Ok(line) => text.push_str(&format!("{line}\n")),
             Err(message) => {
-                let fault = format!("some_fn: {message}");
-                let line = format!("fault generation {generation}: {}", fault.escape_debug());
-                self.console.say(&line);
+                let message = format!("some_fn: {message}");
+                let fault = Fault {
+                    generation,
+                    message,
+                };
+                self.console.say(&fault);
                 // What that may lead to is an event.
-                let _ = self.plugin.report_fault(generation, &fault);
+                let _ = self.plugin.report_fault(generation, &fault.message);
             }
         }
         match io::stdout().lock().write_all(text.as_bytes()) {
@@ -193,13 +206,13 @@ impl Demo {
             }
             Request::Versions => {
                 self.say_events();
-                self.plugin
-                    .generations()
-                    .iter()
-                    .for_each(|it| self.console.say(it));
+                self.console.say(&Versions {
+                    generations: self.plugin.generations(),
+                    refused: self.plugin.refused(),
+                });
             }
-            Request::Help => self.console.say(&lines::HELP),
-            Request::Unknown(problem) => self.console.say(&problem),
+            Request::Help => self.console.note(lines::HELP),
+            Request::Unknown(problem) => self.console.note(&problem),
         }
         self.console.prompt();
         Next::GoOn
@@ -234,11 +247,9 @@ impl Demo {
         for generation in mapped {
             if let State::Draining { held_by } = generation.state {
                 let by: Vec<_> = held_by.iter().map(ToString::to_string).collect();
-                self.console.say(&format!(
-                    "held generation {}: {}",
-                    generation.number,
-                    by.join(", ")
-                ));
+                let by = by.join(", ");
+                self.console
+                    .note(&format!("held generation {}: {by}", generation.number));
             }
         }
     }

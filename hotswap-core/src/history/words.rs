@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    digest::Sha256,
     error::{Error, Escaped, Stage},
     image::PinReason,
 };
@@ -120,12 +121,36 @@ pub enum Event {
 /// As [`Event::Refused`] with no generation that is live, as when the first candidate was refused.
 impl From<&Error> for Event {
     fn from(error: &Error) -> Self {
-        let (path, stage, reason) = (error.path().to_owned(), error.stage(), error.reason());
+        RefusedInfo::new(error, None).into()
+    }
+}
+
+impl From<RefusedInfo> for Event {
+    fn from(info: RefusedInfo) -> Self {
+        let RefusedInfo {
+            path,
+            stage,
+            reason,
+            refused: _,
+            live,
+        } = info;
         Self::Refused {
             path,
             stage,
             reason,
-            live: None,
+            live,
+        }
+    }
+}
+
+impl RefusedInfo {
+    pub(crate) fn new(error: &Error, live: Option<u64>) -> Self {
+        Self {
+            path: error.path().to_owned(),
+            stage: error.stage(),
+            reason: error.reason(),
+            refused: SystemTime::now(),
+            live,
         }
     }
 }
@@ -162,6 +187,12 @@ pub struct GenerationInfo {
     pub real_path: PathBuf,
     /// The file's size.
     pub file_bytes: u64,
+    /// What its bytes are. Known some milliseconds after it was published.
+    pub sha256: Option<Sha256>,
+    /// The name of the plugin's package, if it has the kit.
+    pub name: Option<String>,
+    /// The version of the plugin's package, if it has the kit.
+    pub version: Option<String>,
     /// When it was published.
     pub published: SystemTime,
     /// The generation whose bytes it was loaded from again, by a rollback.
@@ -170,6 +201,22 @@ pub struct GenerationInfo {
     pub kit_problem: Option<String>,
     /// What has become of it.
     pub state: State,
+}
+
+/// A candidate that was not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedInfo {
+    /// The path as it was given.
+    pub path: PathBuf,
+    /// How far it came.
+    pub stage: Stage,
+    /// What was wrong, in one line, without the path.
+    pub reason: String,
+    /// When it was refused.
+    pub refused: SystemTime,
+    /// The generation that stayed live.
+    pub live: Option<u64>,
 }
 
 /// What has become of a generation.
@@ -341,6 +388,12 @@ impl Display for GenerationInfo {
         self.kit_problem
             .as_ref()
             .map_or(Ok(()), |problem| write!(f, " ({problem})"))
+    }
+}
+
+impl Display for RefusedInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Event::from(self.clone()).fmt(f)
     }
 }
 

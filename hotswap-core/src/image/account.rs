@@ -40,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_kit::{BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, PluginTable, VERSION};
+use hotswap_kit::{BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, PluginTable, Text, VERSION};
 
 use self::{
     books::{State, thread_name},
@@ -182,6 +182,19 @@ impl Account {
             });
         }
         Ok(Self { state, plugin })
+    }
+
+    /// The name and the version of the plugin's package, as it says.
+    pub(super) fn package(&self) -> (String, String) {
+        let text = |text: &Text| {
+            // SAFETY: the account is not used after the image has left (`attach`).
+            let bytes = unsafe { text.as_bytes() };
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        (
+            text(&self.plugin.name),
+            text(&self.plugin.version_of_plugin),
+        )
     }
 
     /// Lets every thread leave the image that is not inside of it ([`detach_current_thread_from_retired`]).

@@ -6,7 +6,7 @@
 //! [`LONGEST_PAUSE`], and begin anew when something happens.
 
 use std::{
-    fs, mem,
+    fs, io, mem,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -25,6 +25,7 @@ use crate::{
     error::Result,
     history::{History, Holder},
     image::{Exit, Leaving, Obstacle, Pinned},
+    stage::Kept,
 };
 
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
@@ -65,6 +66,8 @@ enum Phase<M> {
         succession: Arc<Succession<M>>,
         until: Instant,
     },
+    /// It is not known what its bytes are.
+    Unhashed(Kept),
     /// Nobody uses it, and it is still mapped; it may leave later.
     Pinned {
         image: Box<Pinned>,
@@ -107,6 +110,13 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     ) {
         let succession = Arc::clone(succession);
         self.send(Some(number), Phase::OnProbation { succession, until });
+    }
+
+    /// Has the hash of a generation's bytes told to the list. Without a descriptor for them it is not.
+    pub(super) fn hash(&self, number: u64, copy: io::Result<Kept>) {
+        if let Ok(copy) = copy {
+            self.send(Some(number), Phase::Unhashed(copy));
+        }
     }
 
     /// As [`retire`](Self::retire), for what is left of a refused candidate.
@@ -178,7 +188,7 @@ impl<M: Send + Sync> Watch<M> {
     ) -> Result<Job<M>, RecvTimeoutError> {
         let soon = Instant::now() + pause;
         let wake = self.all.iter().map(|watched| match watched.job.phase {
-            Phase::Draining(_) | Phase::Leaving(_) => soon,
+            Phase::Draining(_) | Phase::Leaving(_) | Phase::Unhashed(_) => soon,
             Phase::Pinned { next, .. } | Phase::OnProbation { until: next, .. } => next,
         });
         match wake.min() {
@@ -213,6 +223,11 @@ impl<M: Send + Sync> Watch<M> {
                         .and_then(|number| succession.lock().end_probation(number))
                     {
                         self.retire_standby(former);
+                    }
+                }
+                Phase::Unhashed(copy) => {
+                    if let (Some(number), Ok(sha256)) = (watched.job.number, copy.sha256()) {
+                        self.history.hashed(number, sha256);
                     }
                 }
                 Phase::Pinned { .. } => self.all.push(watched),
@@ -303,7 +318,7 @@ impl<M: Send + Sync> Watch<M> {
         let by = match &watched.job.phase {
             Phase::Draining(generation) => users(generation),
             Phase::Leaving(image) => image.obstacles().into_iter().map(Holder::from).collect(),
-            Phase::OnProbation { .. } | Phase::Pinned { .. } => return,
+            Phase::OnProbation { .. } | Phase::Unhashed(_) | Phase::Pinned { .. } => return,
         };
         if watched.job.since.elapsed() >= self.drain_deadline && !watched.reported {
             self.history.held(number, by);

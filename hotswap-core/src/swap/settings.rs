@@ -40,6 +40,8 @@ pub struct Settings<M> {
     pub record_leases: bool,
     /// How many generations that have ended stay in the list. 64 unless set.
     pub ended_generations_max: usize,
+    /// How many refused candidates stay in the list. 64 unless set.
+    pub refused_candidates_max: usize,
     /// How many events are kept for a listener that does not come. 1,024 unless set.
     pub events_max: usize,
 }
@@ -56,6 +58,7 @@ impl<M> Default for Settings<M> {
             drain_deadline: Duration::from_secs(5),
             record_leases: false,
             ended_generations_max: 64,
+            refused_candidates_max: 64,
             events_max: 1024,
         }
     }
@@ -73,6 +76,7 @@ impl<M> fmt::Debug for Settings<M> {
             .field("drain_deadline", &self.drain_deadline)
             .field("record_leases", &self.record_leases)
             .field("ended_generations_max", &self.ended_generations_max)
+            .field("refused_candidates_max", &self.refused_candidates_max)
             .field("events_max", &self.events_max)
             .finish()
     }

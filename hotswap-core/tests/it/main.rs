@@ -2,6 +2,7 @@
 
 mod alone;
 mod fixtures;
+mod history;
 mod leaving;
 mod limits;
 mod process;

@@ -2,6 +2,7 @@
 
 mod demo;
 mod ending;
+mod json;
 mod linking;
 mod rollback;
 mod swapping;

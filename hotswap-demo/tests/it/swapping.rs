@@ -2,6 +2,8 @@
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 
+use hotswap_core::Sha256;
+
 use crate::demo::{Demo, plugin};
 
 #[test]
@@ -93,15 +95,34 @@ fn versions_are_listed() {
     let mut demo = Demo::with("shipped");
     demo.type_line(plugin("other"));
     demo.says("unloaded generation 1");
+    demo.type_line("/no/such.so");
+    demo.says("refused");
     demo.type_line(":versions");
+    let head = demo.says("loaded ");
+    let words: Vec<_> = head.split_whitespace().collect();
     assert_eq!(
-        demo.says("generation 1"),
-        format!("generation 1 unloaded: {}", plugin("shipped").display())
+        words,
+        ["loaded", "bytes", "sha256", "package", "generation"]
     );
+    let rows = [demo.says("20"), demo.says("20"), demo.says("20")];
+    let bytes = fs::read(plugin("shipped")).unwrap();
+    let hash = &Sha256::of(&bytes).to_string()[..12];
+    let expected = format!(
+        "{}  {hash}  hotswap-demo-fixtures 0.1.0  generation 1 unloaded: {}",
+        bytes.len(),
+        plugin("shipped").display()
+    );
+    assert!(rows[0].ends_with(&expected), "{rows:#?}");
+    let expected = format!("generation 2 live: {}", plugin("other").display());
+    assert!(rows[1].ends_with(&expected), "{rows:#?}");
+    // The columns are below their heads.
+    let column = head.find("generation");
     assert_eq!(
-        demo.says("generation 2"),
-        format!("generation 2 live: {}", plugin("other").display())
+        rows.each_ref().map(|row| row.find("generation"))[..2],
+        [column; 2]
     );
+    let expected = "refused /no/such.so: open: no such file; generation 2 stays live";
+    assert!(rows[2].ends_with(expected), "{rows:#?}");
     demo.type_line(":help");
     demo.says("help: PATH replaces the plugin");
 }

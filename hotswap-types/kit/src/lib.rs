@@ -53,7 +53,7 @@ mod table;
 
 pub use table::{
     BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, DECLINED_VERSION, Destructor, EarlyKey,
-    Handover, HostTable, Key, PluginTable, StartRoutine, TABLE_SYMBOL, Token, VERSION,
+    Handover, HostTable, Key, PluginTable, StartRoutine, TABLE_SYMBOL, Text, Token, VERSION,
     VIRTUAL_KEY_FIRST,
 };
 
@@ -97,7 +97,11 @@ macro_rules! unloadable {
         #[cfg(not(test))]
         const _: () = {
             #[unsafe(no_mangle)]
-            pub static hotswap_kit: $crate::PluginTable = $crate::PluginTable::new($hook);
+            pub static hotswap_kit: $crate::PluginTable = $crate::PluginTable::new(
+                $hook,
+                ::core::env!("CARGO_PKG_NAME"),
+                ::core::env!("CARGO_PKG_VERSION"),
+            );
         };
     };
     (@shadows) => {

@@ -117,18 +117,62 @@ pub struct PluginTable {
     /// The plugin author's hook, if there is one. Answers 0, or 1 when it panicked: then the message is at
     /// the given place, cut to the capacity in bytes, with its length in the last argument. Valid UTF-8.
     pub before_unload: Option<BeforeUnload>,
+    /// The name of the plugin's package.
+    pub name: Text,
+    /// The version of the plugin's package.
+    pub version_of_plugin: Text,
+}
+
+/// A constant text of the image, in UTF-8.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Text {
+    start: *const u8,
+    bytes: usize,
+}
+
+// SAFETY: it is constant, as is what it points to.
+unsafe impl Send for Text {}
+// SAFETY: see above.
+unsafe impl Sync for Text {}
+
+impl Text {
+    /// This text.
+    #[must_use]
+    pub const fn new(text: &'static str) -> Self {
+        Self {
+            start: text.as_ptr(),
+            bytes: text.len(),
+        }
+    }
+
+    /// What the text is. Whether it is UTF-8 is the plugin's word.
+    ///
+    /// # Safety
+    /// The image that the text is of is mapped for as long as the slice is used.
+    #[must_use]
+    pub const unsafe fn as_bytes(&self) -> &[u8] {
+        // SAFETY: `new` has made it of a text that lives as long as the image, which the caller promises.
+        unsafe { core::slice::from_raw_parts(self.start, self.bytes) }
+    }
 }
 
 impl PluginTable {
     /// The table of an image built with this kit.
     #[must_use]
-    pub const fn new(before_unload: Option<BeforeUnload>) -> Self {
+    pub const fn new(
+        before_unload: Option<BeforeUnload>,
+        name: &'static str,
+        version: &'static str,
+    ) -> Self {
         Self {
             version: VERSION,
             size: size_of::<Self>() as u32,
             attach: crate::shadow::attach,
             flush: crate::shadow::flush,
             before_unload,
+            name: Text::new(name),
+            version_of_plugin: Text::new(version),
         }
     }
 }

@@ -1,0 +1,269 @@
+//! The form that all this has for programs (feature `serde`), for example as JSON.
+//!
+//! Names are those of the types' fields. Paths are text, escaped where they are none, as in the events' lines.
+//! Durations are whole microseconds, in fields that end in `_us`; points in time are milliseconds since
+//! 1970-01-01 UTC, in fields that end in `_ms`. Nothing is read back: these are reports.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Serialize, Serializer};
+
+use super::words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State};
+use crate::{
+    digest::Sha256,
+    error::{Escaped, Stage},
+    image::PinReason,
+};
+
+/// Serialises a type as another one that is made of it.
+macro_rules! serialize_as {
+    ($type:ty, $value:ident => $form:expr) => {
+        /// See the feature `serde`.
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let $value = self;
+                $form.serialize(serializer)
+            }
+        }
+    };
+}
+
+serialize_as!(Sha256, it => it.to_string());
+serialize_as!(Stage, it => it.to_string());
+serialize_as!(PinReason, it => it.to_string());
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum EventForm<'a> {
+    Accepted {
+        generation: u64,
+        path: String,
+        real_path: String,
+        phases: &'a Phases,
+    },
+    Refused {
+        path: String,
+        stage: &'a Stage,
+        reason: &'a str,
+        live: Option<u64>,
+    },
+    Standby {
+        generation: u64,
+        successor: u64,
+    },
+    RolledBack {
+        generation: u64,
+        live: u64,
+        loaded_again: Option<u64>,
+        why: Option<&'a str>,
+    },
+    Held {
+        generation: u64,
+        by: &'a [Holder],
+    },
+    HookPanicked {
+        generation: u64,
+        message: &'a str,
+    },
+    Unloaded {
+        generation: u64,
+        after_us: u64,
+    },
+    Pinned {
+        generation: u64,
+        reason: &'a PinReason,
+    },
+    Missed {
+        events: u64,
+    },
+}
+
+serialize_as!(Event, it => match it {
+    Event::Accepted { generation, path, real_path, followed_link: _, phases } => EventForm::Accepted {
+        generation: *generation,
+        path: text(path),
+        real_path: text(real_path),
+        phases,
+    },
+    Event::Refused { path, stage, reason, live } => EventForm::Refused {
+        path: text(path),
+        stage,
+        reason,
+        live: *live,
+    },
+    Event::Standby { generation, successor } => EventForm::Standby {
+        generation: *generation,
+        successor: *successor,
+    },
+    Event::RolledBack { generation, live, loaded_again, why } => EventForm::RolledBack {
+        generation: *generation,
+        live: *live,
+        loaded_again: *loaded_again,
+        why: why.as_deref(),
+    },
+    Event::Held { generation, by } => EventForm::Held { generation: *generation, by },
+    Event::HookPanicked { generation, message } => EventForm::HookPanicked {
+        generation: *generation,
+        message,
+    },
+    Event::Unloaded { generation, after } => EventForm::Unloaded {
+        generation: *generation,
+        after_us: microseconds(*after),
+    },
+    Event::Pinned { generation, reason } => EventForm::Pinned { generation: *generation, reason },
+    Event::Missed { events } => EventForm::Missed { events: *events },
+});
+
+#[derive(Serialize)]
+struct PhasesForm {
+    copy_us: u64,
+    inspect_us: u64,
+    trial_us: u64,
+    link_us: u64,
+    check_us: u64,
+    probe_us: u64,
+    publish_us: u64,
+}
+
+serialize_as!(Phases, it => PhasesForm {
+    copy_us: microseconds(it.copy),
+    inspect_us: microseconds(it.inspect),
+    trial_us: microseconds(it.trial),
+    link_us: microseconds(it.link),
+    check_us: microseconds(it.check),
+    probe_us: microseconds(it.probe),
+    publish_us: microseconds(it.publish),
+});
+
+#[derive(Serialize)]
+struct GenerationForm<'a> {
+    number: u64,
+    #[serde(flatten)]
+    state: &'a State,
+    path: String,
+    real_path: String,
+    file_bytes: u64,
+    sha256: Option<Sha256>,
+    name: Option<&'a str>,
+    version: Option<&'a str>,
+    published_ms: u64,
+    loaded_again: Option<u64>,
+    kit_problem: Option<&'a str>,
+}
+
+serialize_as!(GenerationInfo, it => GenerationForm {
+    number: it.number,
+    state: &it.state,
+    path: text(&it.path),
+    real_path: text(&it.real_path),
+    file_bytes: it.file_bytes,
+    sha256: it.sha256,
+    name: it.name.as_deref(),
+    version: it.version.as_deref(),
+    published_ms: milliseconds(it.published),
+    loaded_again: it.loaded_again,
+    kit_problem: it.kit_problem.as_deref(),
+});
+
+#[derive(Serialize)]
+struct RefusedForm<'a> {
+    path: String,
+    stage: &'a Stage,
+    reason: &'a str,
+    refused_ms: u64,
+    live: Option<u64>,
+}
+
+serialize_as!(RefusedInfo, it => RefusedForm {
+    path: text(&it.path),
+    stage: &it.stage,
+    reason: &it.reason,
+    refused_ms: milliseconds(it.refused),
+    live: it.live,
+});
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum StateForm<'a> {
+    Live,
+    Standby,
+    Draining { held_by: &'a [Holder] },
+    Unloaded,
+    Pinned { reason: &'a PinReason },
+}
+
+serialize_as!(State, it => match it {
+    State::Live => StateForm::Live,
+    State::Standby => StateForm::Standby,
+    State::Draining { held_by } => StateForm::Draining { held_by },
+    State::Unloaded => StateForm::Unloaded,
+    State::Pinned(reason) => StateForm::Pinned { reason },
+});
+
+#[derive(Serialize)]
+#[serde(tag = "holder", rename_all = "kebab-case")]
+enum HolderForm<'a> {
+    Call {
+        thread: u32,
+        name: &'a str,
+    },
+    Leases {
+        count: usize,
+    },
+    Lease {
+        place: String,
+        age_us: u64,
+    },
+    Thread {
+        thread: Option<u32>,
+        name: &'a str,
+        age_us: u64,
+    },
+    Destructors {
+        thread: u32,
+        name: &'a str,
+        count: usize,
+    },
+    Hook,
+    Uncounted,
+}
+
+serialize_as!(Holder, it => match it {
+    Holder::Call { thread, name } => HolderForm::Call { thread: *thread, name },
+    Holder::Leases(count) => HolderForm::Leases { count: *count },
+    Holder::Lease { place, age } => HolderForm::Lease {
+        place: place.to_string(),
+        age_us: microseconds(*age),
+    },
+    Holder::Thread { thread, name, age } => HolderForm::Thread {
+        thread: *thread,
+        name,
+        age_us: microseconds(*age),
+    },
+    Holder::Destructors { thread, name, count } => HolderForm::Destructors {
+        thread: *thread,
+        name,
+        count: *count,
+    },
+    Holder::Hook => HolderForm::Hook,
+    Holder::Uncounted => HolderForm::Uncounted,
+});
+
+fn text(path: &Path) -> String {
+    Escaped(path).to_string()
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A time before 1970 is 1970.
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

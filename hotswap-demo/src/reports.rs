@@ -1,0 +1,89 @@
+//! What the host says of its own accord, beside the library's events: as text for people, and in a form for
+//! programs.
+
+use std::fmt::{self, Display};
+
+use hotswap_core::{GenerationInfo, RefusedInfo};
+use humantime::format_rfc3339_seconds;
+use serde::Serialize;
+
+/// A call that gave no answer.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "fault")]
+pub(crate) struct Fault {
+    pub(crate) generation: u64,
+    pub(crate) message: String,
+}
+
+/// Anything else.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "note")]
+pub(crate) struct Note<'a> {
+    pub(crate) text: &'a str,
+}
+
+/// The answer to `:versions`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "versions")]
+pub(crate) struct Versions {
+    pub(crate) generations: Vec<GenerationInfo>,
+    pub(crate) refused: Vec<RefusedInfo>,
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = self.message.escape_debug();
+        write!(f, "fault generation {}: {message}", self.generation)
+    }
+}
+
+impl Display for Note<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text)
+    }
+}
+
+/// How many digits of a hash are shown: enough to tell files apart.
+const HASH_DIGITS: usize = 12;
+
+const HEAD: [&str; 5] = ["loaded", "bytes", "sha256", "package", "generation"];
+
+impl Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![HEAD.map(str::to_owned)];
+        rows.extend(self.generations.iter().map(row));
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let widths: Vec<_> = (0..HEAD.len()).filter_map(width).collect();
+        for (index, row) in rows.iter().enumerate() {
+            let cells = row.iter().zip(&widths);
+            let line: Vec<_> = cells
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}", line.join("  ").trim_end())?;
+        }
+        for refused in &self.refused {
+            write!(
+                f,
+                "\n{}  {refused}",
+                format_rfc3339_seconds(refused.refused)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn row(it: &GenerationInfo) -> [String; HEAD.len()] {
+    let hash = it.sha256.map_or_else(String::new, |hash| hash.to_string());
+    let package = match (&it.name, &it.version) {
+        (Some(name), Some(version)) => format!("{name} {version}").escape_debug().to_string(),
+        _ => "no kit".to_owned(),
+    };
+    [
+        format_rfc3339_seconds(it.published).to_string(),
+        it.file_bytes.to_string(),
+        hash.chars().take(HASH_DIGITS).collect(),
+        package,
+        it.to_string(),
+    ]
+}

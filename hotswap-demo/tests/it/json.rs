@@ -1,0 +1,84 @@
+//! What the demo says to programs.
+
+use serde_json::{Value, json};
+
+use crate::demo::{Demo, plugin};
+
+/// The next object of this event, after any others.
+#[track_caller]
+fn next(demo: &Demo, event: &str) -> Value {
+    loop {
+        let line = demo.says("{");
+        let object: Value = serde_json::from_str(&line).expect("one object a line");
+        if object["event"] == event {
+            return object;
+        }
+    }
+}
+
+#[test]
+fn every_line_is_an_object() {
+    let mut demo = Demo::start(&["--events", "json"], &plugin("shipped"));
+    let shipped = plugin("shipped").display().to_string();
+    let accepted = next(&demo, "accepted");
+    assert_eq!(accepted["generation"], 1);
+    assert_eq!(accepted["path"], json!(shipped));
+    assert!(
+        accepted["phases"]["link_us"].as_u64().unwrap() > 0,
+        "{accepted}"
+    );
+
+    demo.type_line("/no/such.so");
+    let expected = json!({
+        "event": "refused", "path": "/no/such.so", "stage": "open", "reason": "open: no such file", "live": 1,
+    });
+    assert_eq!(next(&demo, "refused"), expected);
+
+    demo.type_line(plugin("faulty"));
+    assert_eq!(next(&demo, "accepted")["generation"], 2);
+    let unloaded = next(&demo, "unloaded");
+    assert_eq!(unloaded["generation"], 1);
+    assert!(unloaded["after_us"].as_u64().unwrap() > 0, "{unloaded}");
+    let fault = next(&demo, "fault");
+    assert_eq!(fault["generation"], 2);
+    let message = fault["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("some_fn: panicked: no answer\nto 7 ("),
+        "{message}"
+    );
+
+    demo.type_line(":rollback");
+    let expected = json!({
+        "event": "rolled-back", "generation": 2, "live": 3, "loaded_again": 1, "why": null,
+    });
+    assert_eq!(next(&demo, "rolled-back"), expected);
+
+    demo.type_line(":versions");
+    let versions = next(&demo, "versions");
+    let states = versions["generations"].as_array().unwrap().iter();
+    let states: Vec<_> = states
+        .map(|it| (it["number"].as_u64(), it["loaded_again"].as_u64()))
+        .collect();
+    assert_eq!(
+        states,
+        [(Some(1), None), (Some(2), None), (Some(3), Some(1))]
+    );
+    assert_eq!(versions["generations"][0]["state"], "unloaded");
+    assert_eq!(
+        versions["generations"][0]["sha256"].as_str().unwrap().len(),
+        64
+    );
+    assert_eq!(versions["refused"][0]["reason"], "open: no such file");
+
+    demo.type_line(":what");
+    assert_eq!(
+        next(&demo, "note")["text"],
+        "unknown command :what; :help lists them"
+    );
+    demo.end_input();
+    let (code, rest) = demo.ends();
+    assert_eq!(code, Some(0));
+    for line in rest {
+        serde_json::from_str::<Value>(&line).expect("one object a line");
+    }
+}
