@@ -105,7 +105,7 @@ pub use crate::{
     owned::{AssertHostOwned, HostOwned},
     signature::PublicKey,
     swap::{
-        Bound, Generation, Hotswap, Lease, Probe, RolledBack, Settings, Swapped,
+        Bound, Generation, Hotswap, Lease, Prepared, Probe, RolledBack, Settings, Swapped,
         detach_current_thread,
     },
     trial::Trial,

@@ -82,6 +82,14 @@ pub struct Swapped {
     pub phases: Phases,
 }
 
+/// A candidate that can be published, and cannot fail any more. Dropping it unloads it again.
+#[must_use = "it is unloaded again if it is not published"]
+pub struct Prepared<'a, M: RootModule + Send + Sync> {
+    hotswap: &'a Hotswap<M>,
+    /// Until it is published.
+    candidate: Option<Candidate<M>>,
+}
+
 impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Loads the plugin at `path` as generation 1, with the default [`Settings`].
     ///
@@ -191,11 +199,44 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// The candidate was refused. The live generation serves on, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
+        Ok(self.prepare(path)?.publish())
+    }
+
+    /// Does all of a [`swap`](Self::swap) that can fail, and leaves the rest, which cannot, for later.
+    ///
+    /// So several plugins can be swapped as a set, all or none of them: prepare each, and publish them when none
+    /// was refused. (They are published one after the other; a caller in between can see the new one of
+    /// one swap point and the old one of another.)
+    ///
+    /// Waits for other candidates of the same swap point that are being prepared, for no call and for no lease.
+    /// Costs what [`swap`](Self::swap) costs, and the memory of the candidate for as long as it is kept.
+    ///
+    /// # Errors
+    ///
+    /// The candidate was refused.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use hotswap_core::Hotswap;
+    /// # use hotswap_types::PluginRef;
+    /// fn deploy(api: &Hotswap<PluginRef>, rules: &Hotswap<PluginRef>) -> Result<(), hotswap_core::Error> {
+    ///     let api = api.prepare("./plugins/libapi.so")?;
+    ///     let rules = rules.prepare("./plugins/librules.so")?;
+    ///     api.publish();
+    ///     rules.publish();
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
         let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
         let source = Source::Path(path.as_ref());
         let prepared = self.road.prepare(source, Some(&self.cell), self.reaper());
         let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
-        Ok(self.publish(candidate, Manner::Swap, None))
+        Ok(Prepared {
+            hotswap: self,
+            candidate: Some(candidate),
+        })
     }
 
     /// What was prepared becomes the live generation. Nothing in here can fail.
@@ -313,6 +354,22 @@ impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
     }
 }
 
+impl<M: RootModule + Send + Sync> Prepared<'_, M> {
+    /// Makes it the live generation, whichever that is by now. Returns as soon as new calls reach it.
+    pub fn publish(mut self) -> Swapped {
+        let candidate = self.candidate.take().expect("published once");
+        self.hotswap.publish(candidate, Manner::Swap, None)
+    }
+}
+
+impl<M: RootModule + Send + Sync> Drop for Prepared<'_, M> {
+    fn drop(&mut self) {
+        if let Some(candidate) = self.candidate.take() {
+            self.hotswap.reaper().dispose(candidate.image.retire());
+        }
+    }
+}
+
 impl<M> Generation<M> {
     /// Its number: counted from 1 in the order of publishing, never used twice.
     pub fn number(&self) -> u64 {
@@ -338,6 +395,15 @@ impl<M: RootModule + Send + Sync> fmt::Debug for Hotswap<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hotswap")
             .field("generations", &self.generations())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: RootModule + Send + Sync> fmt::Debug for Prepared<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = self.candidate.as_ref().map(|it| it.image.origin());
+        f.debug_struct("Prepared")
+            .field("path", &origin.map(|it| &it.given))
             .finish_non_exhaustive()
     }
 }

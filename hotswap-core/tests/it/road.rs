@@ -277,6 +277,34 @@ fn the_host_asks_a_candidate_before_it_is_published() {
     assert_eq!(*asked.lock().unwrap(), expected);
 }
 
+#[test]
+fn a_set_is_swapped_as_a_whole_or_not_at_all() {
+    crate::alone::alone("road::a_set_is_swapped_as_a_whole_or_not_at_all", || {
+        let (first, second) = (load("build_1"), load("build_1"));
+        let swap_both = |a: &str, b: &str| -> hotswap_core::Result<()> {
+            let (a, b) = (first.prepare(plugin(a))?, second.prepare(plugin(b))?);
+            assert_eq!(
+                (build_of(&first), build_of(&second)),
+                (1, 1),
+                "nothing is published yet"
+            );
+            assert_eq!(a.publish().generation, 2);
+            assert_eq!(b.publish().generation, 2);
+            Ok(())
+        };
+        let error = swap_both("build_2", "removed_field").unwrap_err();
+        assert_eq!(error.stage(), Stage::Layout);
+        assert_eq!((build_of(&first), build_of(&second)), (1, 1));
+        assert_eq!(first.generations().len(), 1);
+        // The one that was good has left again.
+        while crate::process::images().len() > 2 {
+            std::thread::yield_now();
+        }
+        swap_both("build_2", "suffix_field").unwrap();
+        assert_eq!((build_of(&first), build_of(&second)), (2, 3));
+    });
+}
+
 /// abi_stable's own checked load crashes here: it keeps pointers into images that are gone.
 #[test]
 fn layouts_alternate() {
