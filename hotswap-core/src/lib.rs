@@ -84,9 +84,6 @@ mod image;
 #[expect(unsafe_code, reason = "takes an address in an image for a root module")]
 mod module;
 
-// The same road in a child process first.
-mod trial;
-
 // Which values may leave a call.
 #[expect(unsafe_code, reason = "states which values lead into no image")]
 mod owned;
@@ -94,12 +91,19 @@ mod owned;
 // Events, and the list of generations.
 mod history;
 
+// The same road in a child process first.
+mod trial;
+
+// The same road for a deploy script, and no further.
+mod gate;
+
 // Both columns together.
 mod swap;
 
 pub use crate::{
     digest::Sha256,
     error::{Error, ParseError, Result, Stage},
+    gate::{CheckReport, check},
     history::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
     image::PinReason,
     owned::{AssertHostOwned, HostOwned},

@@ -56,6 +56,13 @@ pub(crate) fn check<M: RootModule>(image: &Image) -> Result<Checked<'_, M>> {
 }
 
 impl<M: RootModule> Checked<'_, M> {
+    /// The version of the interface that the plugin was built with.
+    pub(crate) fn version(&self) -> String {
+        let version = self.header.version_strings();
+        let version = VersionNumber::new(version).map(|version| version.to_string());
+        version.unwrap_or_else(|error| error.to_string())
+    }
+
     /// Runs the root module's constructor, and gives the module.
     ///
     /// The module points into the image: it must not be used after the image is closed.

@@ -30,6 +30,7 @@ use std::{any, env, ffi::OsStr, fmt, marker::PhantomData, time::Duration};
 
 use abi_stable::library::RootModule;
 
+pub(crate) use self::report::Findings;
 use crate::{error::Result, stage::Staged};
 
 /// What the child process is called, by which it knows that it is one.
@@ -52,6 +53,12 @@ const NAME: &str = "hotswap-trial";
 /// and then what a load costs. Nobody waits for it but the one who has asked for the swap.
 pub struct Trial<M> {
     of: PhantomData<fn(&M)>,
+}
+
+/// A trial that was passed.
+pub(crate) struct Tried {
+    pub(crate) took: Duration,
+    pub(crate) findings: Findings,
 }
 
 impl<M: RootModule> Trial<M> {
@@ -115,12 +122,12 @@ impl<M: RootModule> Trial<M> {
         any::type_name::<M>()
     }
 
-    /// Loads the copy in a child process, and says how long it took.
+    /// Loads the copy in a child process.
     ///
     /// # Errors
     ///
     /// Whatever is wrong with it there.
-    pub(crate) fn run(self, staged: &Staged, deadline: Duration) -> Result<Duration> {
+    pub(crate) fn run(self, staged: &Staged, deadline: Duration) -> Result<Tried> {
         judge::run(staged, Self::interface(), deadline)
     }
 }

@@ -52,6 +52,10 @@ struct Options {
     #[arg(long)]
     trial: bool,
 
+    /// Only say whether the plugin would be accepted, and what is known of it; run nothing of it in this process
+    #[arg(long)]
+    check: bool,
+
     /// How long a trial may take
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     trial_deadline: Duration,
@@ -84,6 +88,25 @@ struct Options {
 fn main() -> Result<ExitCode> {
     let trial = Trial::at_top_of_main(probe::probe);
     let options = Options::parse();
+    // SAFETY: whoever runs the demo, and types the paths, vouches for those files: they are plugins for
+    // `hotswap-types`, or something that is refused. What we take out of a call is turned into the
+    // host's own values there.
+    let trust = unsafe { Trust::vouch(options.trust.policy()) };
+    if options.check {
+        let console = Console::new(false, options.events);
+        let checked = hotswap_core::check(&options.plugin, &trust, trial, options.trial_deadline);
+        return match checked {
+            Ok(report) => {
+                let printed = writeln!(io::stdout(), "{report}");
+                printed.context("standard output cannot be written")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                console.say(&with_hint(Event::from(&error)));
+                Ok(ExitCode::FAILURE)
+            }
+        };
+    }
     let stops = signals::stops().context("signals cannot be handled")?;
     let lines = if options.no_stdin {
         never()
@@ -91,11 +114,6 @@ fn main() -> Result<ExitCode> {
         lines::from_stdin().context("no thread can be started")?
     };
     let console = Console::new(!options.no_stdin, options.events);
-
-    // SAFETY: whoever runs the demo, and types the paths, vouches for those files: they are plugins for
-    // `hotswap-types`, or something that is refused. What we take out of a call is turned into the
-    // host's own values there.
-    let trust = unsafe { Trust::vouch(options.trust.policy()) };
     let mut settings = Settings::default();
     settings.drain_deadline = options.drain_deadline;
     settings.probation = options.probation;

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Stage},
-    image::PinReason,
+    image::{Obstacle, PinReason},
 };
 
 /// What happened at a swap point.
@@ -287,6 +287,25 @@ pub enum Holder {
     /// What the plugin's initialisers have started is more than its kit could take note of. This does not
     /// end.
     Uncounted,
+}
+
+impl From<Obstacle> for Holder {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Hook => Self::Hook,
+            Obstacle::Thread { thread, name, age } => Self::Thread { thread, name, age },
+            Obstacle::Destructors {
+                thread,
+                name,
+                count,
+            } => Self::Destructors {
+                thread,
+                name,
+                count,
+            },
+            Obstacle::Uncounted => Self::Uncounted,
+        }
+    }
 }
 
 impl State {

@@ -24,7 +24,7 @@ use crate::{
     cell::{self, Holders, Retired},
     error::Result,
     history::{History, Holder},
-    image::{Exit, Leaving, Obstacle, Pinned},
+    image::{Exit, Leaving, Pinned},
     stage::Kept,
 };
 
@@ -364,25 +364,6 @@ impl<M> Watched<M> {
     /// Whether the reaper stays for it when the swap point is gone.
     fn is_waited_for(&self) -> bool {
         matches!(self.job.phase, Phase::Draining(_) | Phase::Leaving(_))
-    }
-}
-
-impl From<Obstacle> for Holder {
-    fn from(obstacle: Obstacle) -> Self {
-        match obstacle {
-            Obstacle::Hook => Self::Hook,
-            Obstacle::Thread { thread, name, age } => Self::Thread { thread, name, age },
-            Obstacle::Destructors {
-                thread,
-                name,
-                count,
-            } => Self::Destructors {
-                thread,
-                name,
-                count,
-            },
-            Obstacle::Uncounted => Self::Uncounted,
-        }
     }
 }
 

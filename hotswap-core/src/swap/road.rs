@@ -128,7 +128,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
             Source::Kept(kept) => return Ok(phases(Staged::again(kept, module::EXPORT)?)),
         };
         let trial = match self.trial {
-            Some(trial) => trial.run(&staged, self.trial_deadline)?,
+            Some(trial) => trial.run(&staged, self.trial_deadline)?.took,
             None => Duration::ZERO,
         };
         let (staged, phases) = phases((staged, took));

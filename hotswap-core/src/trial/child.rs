@@ -23,10 +23,11 @@ use rustix::{
 use super::{
     NAME,
     descriptors::{Change, Open, close_all_but},
-    report::{Report, Token},
+    report::{Findings, Report, Token},
 };
 use crate::{
     error::{Error, Result, Stage, panic_text},
+    history::Holder,
     image::{Exit, Image, Leaving},
     module,
     stage::Staged,
@@ -89,54 +90,61 @@ impl Child {
         // Should the host be gone already, this fails.
         self.say(&Report::Reached(Stage::Trial))?;
         match self.try_out(probe) {
-            Ok(()) => self.finish(),
+            Ok(findings) => self.finish(findings),
             Err(error) => self.say(&Report::from(&error)),
         }
     }
 
     /// Loads, asks and unloads; a second time if that has left descriptors open, because what is opened once
     /// for the whole process, by a library for example, does no harm.
-    fn try_out<M: RootModule>(&self, probe: Probe<M>) -> Result<()> {
+    fn try_out<M: RootModule>(&self, probe: Probe<M>) -> Result<Findings> {
         let lost = "it closes or replaces descriptors that are not its own";
         let kept = "each time it is loaded, it leaves descriptors open";
         let before = open_now()?;
-        self.load_and_unload(probe)?;
+        let findings = self.load_and_unload(probe)?;
         let after = open_now()?;
         match before.change(&after) {
-            None => return Ok(()),
+            None => return Ok(findings),
             Some(Change::Lost(which)) => return Err(refusal(lost, &which)),
             Some(Change::Gained(_)) => {}
         }
         self.load_and_unload(probe)?;
         match after.change(&open_now()?) {
-            None => Ok(()),
+            None => Ok(findings),
             Some(Change::Lost(which)) => Err(refusal(lost, &which)),
             Some(Change::Gained(which)) => Err(refusal(kept, &which)),
         }
     }
 
-    fn load_and_unload<M: RootModule>(&self, probe: Probe<M>) -> Result<()> {
+    fn load_and_unload<M: RootModule>(&self, probe: Probe<M>) -> Result<Findings> {
         // As in the host, on a thread that ends before the image is to leave.
         let loaded = thread::scope(|scope| scope.spawn(|| self.load(probe)).join());
-        let image = loaded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        let (image, interface) = loaded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        let (package, kit_problem) = (image.package(), image.kit_problem());
         self.reached(Stage::Unload)?;
-        unload(image.retire());
-        Ok(())
+        Ok(Findings {
+            interface,
+            package,
+            kit_problem,
+            stays: unload(image.retire()),
+        })
     }
 
-    fn load<M: RootModule>(&self, probe: Probe<M>) -> Result<Image> {
+    /// Gives the version of the plugin's interface too.
+    fn load<M: RootModule>(&self, probe: Probe<M>) -> Result<(Image, String)> {
         let copy = self.copy.try_clone().map_err(host_error)?;
         let staged = Staged::from_sealed(copy, module::EXPORT)?;
         self.reached(Stage::Link)?;
         let image = Image::open(staged)?;
         self.reached(Stage::Layout)?;
         let checked = module::check::<M>(&image)?;
+        let interface = checked.version();
         self.reached(Stage::Root)?;
         let module = checked.root_module()?;
         self.reached(Stage::Probe)?;
         let answer = panic::catch_unwind(AssertUnwindSafe(|| probe(&module)));
         let message = match answer {
-            Ok(Ok(())) => return Ok(image),
+            Ok(Ok(())) => return Ok((image, interface)),
             Ok(Err(message)) => message,
             Err(panic) => panic_text("the probe", &*panic),
         };
@@ -148,8 +156,8 @@ impl Child {
     }
 
     /// Proves that this is where the trial has come to: only now does the host send the token.
-    fn finish(&self) -> io::Result<()> {
-        self.say(&Report::Finished)?;
+    fn finish(&self, findings: Findings) -> io::Result<()> {
+        self.say(&Report::Finished(findings))?;
         let mut token = Token::default();
         let (received, _) = recv(&self.control, &mut token, RecvFlags::empty())?;
         if received != token.len() {
@@ -164,19 +172,26 @@ impl Child {
     }
 }
 
-/// Watches for a while whether it leaves. Crashes and hangs are what this is for.
-fn unload(image: Leaving) {
+/// Watches for a while whether it leaves, and says why if it does not. Crashes and hangs are what this is for.
+fn unload(image: Leaving) -> Option<String> {
     let started = Instant::now();
     let mut leaving = Box::new(image);
     while started.elapsed() < UNLOAD_TIME {
         // An event of its own in the host, and no reason to refuse.
         drop(leaving.hook_panic());
         match leaving.try_close() {
-            Exit::Gone | Exit::Pinned(_) => return,
+            Exit::Gone => return None,
+            Exit::Pinned(image) => return Some(image.why().to_string()),
             Exit::NotYet(image) => leaving = image,
         }
         thread::sleep(UNLOAD_PAUSE);
     }
+    let holders = leaving.obstacles().into_iter().map(Holder::from);
+    let held_by = holders.map(|it| it.to_string());
+    Some(format!(
+        "held by {}",
+        held_by.collect::<Vec<_>>().join(", ")
+    ))
 }
 
 /// Whether the program was given privileges that whoever has started it may not have: `AT_SECURE` in the

@@ -21,8 +21,8 @@ use rustix::{
 };
 
 use super::{
-    NAME,
-    report::{MESSAGE_BYTES_MAX, Report, Token},
+    NAME, Tried,
+    report::{Findings, MESSAGE_BYTES_MAX, Report, Token},
 };
 use crate::{
     error::{Error, Result, Stage},
@@ -36,8 +36,8 @@ const TURN: Duration = Duration::from_millis(50);
 /// How much of the end of what the child says on standard error is kept.
 const SAID_BYTES_MAX: usize = 4096;
 
-/// Runs the trial of `interface`, and says how long it took.
-pub(super) fn run(staged: &Staged, interface: &str, deadline: Duration) -> Result<Duration> {
+/// Runs the trial of `interface`.
+pub(super) fn run(staged: &Staged, interface: &str, deadline: Duration) -> Result<Tried> {
     let path = &*staged.origin().given;
     let started = Instant::now();
     let mut watch = Watch::start(staged, interface).map_err(|error| {
@@ -46,7 +46,10 @@ pub(super) fn run(staged: &Staged, interface: &str, deadline: Duration) -> Resul
     let verdict = watch.listen(started, deadline);
     let ending = watch.end(&verdict, started, deadline);
     watch.judge(path, verdict, ending, deadline)?;
-    Ok(started.elapsed())
+    Ok(Tried {
+        took: started.elapsed(),
+        findings: watch.findings,
+    })
 }
 
 /// A running child.
@@ -61,6 +64,8 @@ struct Watch {
     reached: Option<Stage>,
     /// Sent when the child had said that it has finished.
     token: Option<Token>,
+    /// What it had to say then.
+    findings: Findings,
 }
 
 /// What listening has come to.
@@ -118,6 +123,7 @@ impl Watch {
             said: Vec::new(),
             reached: None,
             token: None,
+            findings: Findings::default(),
         })
     }
 
@@ -208,7 +214,8 @@ impl Watch {
                     details,
                 }));
             }
-            Some(Report::Finished) if self.token.is_none() => {
+            Some(Report::Finished(findings)) if self.token.is_none() => {
+                self.findings = findings;
                 let mut token = Token::default();
                 getrandom(&mut token, GetRandomFlags::empty())?;
                 // Should the child be gone, that is the next news.
@@ -219,7 +226,7 @@ impl Watch {
                 return Ok(Some(Verdict::Passed));
             }
             // Nobody of ours has said that.
-            Some(Report::Finished | Report::Token(_)) | None => {}
+            Some(Report::Finished(_) | Report::Token(_)) | None => {}
         }
         Ok(None)
     }

@@ -23,10 +23,23 @@ pub(super) enum Report {
         /// The whole of it, if the message is only the gist.
         details: String,
     },
-    /// All stages are behind it.
-    Finished,
+    /// All stages are behind it, and this is what was seen there.
+    Finished(Findings),
     /// The answer to the host's token.
     Token(Token),
+}
+
+/// What a trial that goes well has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// The version of the interface that the plugin was built with.
+    pub(crate) interface: String,
+    /// Name and version of the plugin's package, if it has the kit.
+    pub(crate) package: Option<(String, String)>,
+    /// Why its kit is of no use, if it is not.
+    pub(crate) kit_problem: Option<String>,
+    /// Why it has not left again, if it has not.
+    pub(crate) stays: Option<String>,
 }
 
 const REACHED: u8 = 1;
@@ -63,7 +76,7 @@ impl Report {
                 bytes.truncate(MESSAGE_BYTES_MAX);
                 bytes
             }
-            Self::Finished => vec![FINISHED],
+            Self::Finished(findings) => findings.encode(),
             Self::Token(token) => [&[TOKEN], &token[..]].concat(),
         }
     }
@@ -81,10 +94,41 @@ impl Report {
                     details: details.to_owned(),
                 })
             }
-            [FINISHED] => Some(Self::Finished),
+            [FINISHED, ref texts @ ..] => Some(Self::Finished(Findings::decode(texts)?)),
             [TOKEN, ref token @ ..] => Some(Self::Token(token.try_into().ok()?)),
             _ => None,
         }
+    }
+}
+
+/// Five texts, each behind a NUL; an empty one stands for none.
+impl Findings {
+    fn encode(&self) -> Vec<u8> {
+        let (name, version) = self.package.clone().unzip();
+        let interface = Some(self.interface.clone());
+        let texts = [&interface, &name, &version, &self.kit_problem, &self.stays];
+        let mut bytes = vec![FINISHED];
+        for text in texts {
+            bytes.push(0);
+            let text = text.iter().flat_map(|text| text.bytes());
+            bytes.extend(text.filter(|byte| *byte != 0).take(MESSAGE_BYTES_MAX / 8));
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let texts = bytes.strip_prefix(&[0])?.split(|byte| *byte == 0);
+        let texts: Vec<_> = texts
+            .map(|it| Some(text(it)).filter(|it| !it.is_empty()))
+            .collect();
+        let [interface, name, version, kit_problem, stays] = texts.try_into().ok()?;
+        Some(Self {
+            interface: interface.unwrap_or_default(),
+            package: name.zip(version),
+            kit_problem,
+            stays,
+        })
     }
 }
 
@@ -131,7 +175,13 @@ mod tests {
         }
         check(refused("a field is missing", "line 1\nline 2\n"));
         check(refused("", ""));
-        check(Report::Finished);
+        check(Report::Finished(Findings::default()));
+        check(Report::Finished(Findings {
+            interface: "0.1.0".to_owned(),
+            package: Some(("plugin".to_owned(), "1.2".to_owned())),
+            kit_problem: Some("no".to_owned()),
+            stays: Some("a\nb".to_owned()),
+        }));
         check(Report::Token([7; 32]));
     }
 
@@ -171,7 +221,10 @@ mod tests {
             &[REACHED, 0, 0],
             &[REFUSED],
             &[REFUSED, 200],
-            &[FINISHED, 0],
+            &[FINISHED],
+            &[FINISHED, 0, 0, 0, 0],
+            &[FINISHED, 0, 0, 0, 0, 0, 0],
+            &[FINISHED, 1, 0, 0, 0, 0],
             &[TOKEN, 1, 2, 3],
             &[TOKEN; 34],
             b"Hello",

@@ -1,0 +1,135 @@
+//! Would this file be accepted? The whole road of a candidate, in a child process, and no further: nothing of it
+//! runs in this process, and nothing is published.
+
+use std::{
+    fmt::{self, Display},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use abi_stable::library::RootModule;
+
+use crate::{
+    digest::Sha256,
+    error::{Error, Escaped, Result, Stage},
+    module,
+    stage::Staged,
+    trial::{Findings, Trial},
+    trust::Trust,
+};
+
+/// What is known of a file that would be accepted.
+///
+/// Its [`Display`] is one fact a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// The path as it was given.
+    pub path: PathBuf,
+    /// The file that it leads to.
+    pub real_path: PathBuf,
+    /// The file's size.
+    pub file_bytes: u64,
+    /// What its bytes are.
+    pub sha256: Sha256,
+    /// The linker's build id in hexadecimal, if there is one.
+    pub build_id: Option<String>,
+    /// The name of the plugin's package, if it has the kit.
+    pub name: Option<String>,
+    /// The version of the plugin's package, if it has the kit.
+    pub version: Option<String>,
+    /// The interface, and the version of it that the plugin was built with.
+    pub interface: String,
+    /// The libraries that it needs.
+    pub needed: Vec<String>,
+    /// Whether it is linked to stay (`-z nodelete`).
+    pub nodelete: bool,
+    /// Why its kit is of no use, if it has one that is not.
+    pub kit_problem: Option<String>,
+    /// Why it had not left again when it was loaded and unloaded once, if it had not.
+    pub stays: Option<String>,
+}
+
+/// Walks the whole road with the file at `path`, without serving: for deploy scripts, before a file is given to
+/// a host.
+///
+/// Costs reading the file, and a [`Trial`]. What is found out here can change by the time of the swap, which
+/// walks the road anew.
+///
+/// # Errors
+///
+/// What a swap in a host with this trust and this trial would give.
+pub fn check<M: RootModule>(
+    path: impl AsRef<Path>,
+    trust: &Trust,
+    trial: Trial<M>,
+    deadline: Duration,
+) -> Result<CheckReport> {
+    let path = path.as_ref();
+    let (staged, _) = Staged::prepare(path, module::EXPORT, trust)?;
+    let Findings {
+        interface,
+        package,
+        kit_problem,
+        stays,
+    } = trial.run(&staged, deadline)?.findings;
+    let copy = staged.keep().and_then(|copy| copy.sha256());
+    let sha256 = copy.map_err(|error| Error::new(Stage::Copy, path, error))?;
+    let (origin, facts) = (staged.origin(), staged.facts());
+    let (name, version) = package.unzip();
+    Ok(CheckReport {
+        path: path.to_owned(),
+        real_path: origin.real.clone(),
+        file_bytes: origin.bytes,
+        sha256,
+        build_id: facts.build_id.clone(),
+        name,
+        version,
+        interface: format!("{} {interface}", M::NAME),
+        needed: facts.needed.clone(),
+        nodelete: facts.nodelete,
+        kit_problem,
+        stays,
+    })
+}
+
+impl Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let package = match (&self.name, &self.version) {
+            (Some(name), Some(version)) => format!("{name} {version}"),
+            _ => "not known, for it has no kit".to_owned(),
+        };
+        let kit = match (&self.kit_problem, &self.name) {
+            (Some(problem), _) => problem.clone(),
+            (None, Some(_)) => format!("version {}", hotswap_kit::VERSION),
+            (None, None) => "none".to_owned(),
+        };
+        let unloading = match &self.stays {
+            None => "left again",
+            Some(why) => why,
+        };
+        let lines = [
+            ("file", Escaped(&self.real_path).to_string()),
+            ("bytes", self.file_bytes.to_string()),
+            ("sha256", self.sha256.to_string()),
+            (
+                "build id",
+                self.build_id.as_deref().unwrap_or("none").to_owned(),
+            ),
+            ("package", package.escape_debug().to_string()),
+            ("interface", self.interface.escape_debug().to_string()),
+            ("needs", self.needed.join(", ").escape_debug().to_string()),
+            (
+                "nodelete",
+                if self.nodelete { "yes" } else { "no" }.to_owned(),
+            ),
+            ("kit", kit.escape_debug().to_string()),
+            ("unloading", unloading.escape_debug().to_string()),
+        ];
+        write!(f, "would be accepted: {}", Escaped(&self.path))?;
+        for (name, value) in lines {
+            write!(f, "\n  {name:<10}{value}")?;
+        }
+        Ok(())
+    }
+}

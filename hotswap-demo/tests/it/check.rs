@@ -1,0 +1,80 @@
+//! `--check`: the answer without the service.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use hotswap_core::Sha256;
+
+use crate::demo::{BINARY, plugin};
+
+fn check(path: &Path) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(BINARY)
+        .args(["--any-owner", "--check"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn a_good_plugin_is_described() {
+    let path = plugin("shipped");
+    let (code, out, err) = check(&path);
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    let bytes = fs::read(&path).unwrap();
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines[0], format!("would be accepted: {}", path.display()));
+    let value = |name: &str| {
+        let line = lines
+            .iter()
+            .find_map(|line| line.trim_start().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in\n{out}"))
+            .trim_start()
+            .to_owned()
+    };
+    assert_eq!(value("bytes"), bytes.len().to_string());
+    assert_eq!(value("sha256"), Sha256::of(&bytes).to_string());
+    assert_eq!(value("package"), "hotswap-demo-fixtures 0.1.0");
+    assert_eq!(value("interface"), "hotswap-types 0.1.0");
+    assert!(value("needs").contains("libc.so.6"), "{out}");
+    assert_eq!(value("nodelete"), "no");
+    assert_eq!(value("kit"), "version 1");
+    assert_eq!(value("unloading"), "left again");
+}
+
+#[test]
+fn what_will_not_leave_is_said() {
+    let (code, out, _) = check(&plugin("misbehaving_to_the_end"));
+    assert_eq!(code, Some(0));
+    assert!(out.contains("\n  kit       none\n"), "{out}");
+    assert!(
+        out.contains("\n  unloading it can start threads and has no kit"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_bad_plugin_is_refused_as_in_a_swap() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.so");
+    let bytes = fs::read(plugin("shipped")).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let (code, out, err) = check(&path);
+    assert_eq!((code, &*out), (Some(1), ""));
+    let start = format!("refused {}: inspect: ", path.display());
+    assert!(err.starts_with(&start), "{err}");
+
+    let path = plugin("faulty");
+    let (code, out, err) = check(&path);
+    assert_eq!((code, &*out), (Some(1), ""));
+    let start = format!("refused {}: probe: some_fn: panicked: ", path.display());
+    assert!(err.starts_with(&start), "{err}");
+}
