@@ -11,7 +11,12 @@
 
 mod difference;
 
-use std::{marker::PhantomData, mem, path::Path};
+use std::{
+    marker::PhantomData,
+    mem,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+};
 
 use abi_stable::{
     abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
@@ -128,8 +133,12 @@ fn check_layout<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
     };
     // Tables for this one check. The process-wide ones would keep pointers into the plugin.
     let tables = CheckingGlobals::new();
-    check_layout_compatibility_with_globals(M::LAYOUT, found, &tables)
-        .map_err(|errors| refuse(&difference::summary(&errors)).because(errors.to_string()))
+    // It takes what a description says for true, and panics where one is damaged.
+    let checked = panic::catch_unwind(AssertUnwindSafe(|| {
+        check_layout_compatibility_with_globals(M::LAYOUT, found, &tables)
+            .map_err(|errors| refuse(&difference::summary(&errors)).because(errors.to_string()))
+    }));
+    checked.unwrap_or_else(|_| Err(refuse("its description of its types is damaged")))
 }
 
 fn describe_root_error(error: RootModuleError) -> String {

@@ -378,6 +378,9 @@ fn loads(bytes: &[u8], segments: &[Segment], process: Process) -> Result<Vec<Loa
     let (Some(first), Some(last)) = (loads.first(), loads.last()) else {
         return refuse("not loadable: no load segments");
     };
+    for (number, load) in loads.iter().enumerate() {
+        check_zeros(load, number)?;
+    }
     let span = last.end.saturating_sub(first.start);
     if span > SPAN_BYTES_MAX {
         return refuse(format!(
@@ -450,6 +453,18 @@ fn check_file_range(before: &[Load], load: &Load) -> Result<(), Refusal> {
         return refuse(format!(
             "load segments at {:#x} and {:#x} map the same bytes of the file (offset {:#x})",
             other.start, load.start, range.start
+        ));
+    }
+    Ok(())
+}
+
+/// Zeros are for data. Where they follow code that nobody may write, the end of the code is missing.
+fn check_zeros(load: &Load, number: usize) -> Result<(), Refusal> {
+    let zeros = load.end.saturating_sub(load.file_end);
+    let only_code = load.flags.contains(PF_X) && !load.flags.contains(PF_W);
+    if only_code && zeros != 0 {
+        return refuse(format!(
+            "load segment {number}: code that ends in {zeros:#x} bytes of zeros"
         ));
     }
     Ok(())

@@ -161,6 +161,13 @@ impl Work<'_, '_> {
         // The loader looks up the version of the symbol whatever the type.
         let symbol = self.symbols.referred(self.memory, entry.r_sym(E, false))?;
         if action == Action::Nothing {
+            // What linkers leave of a relocation that they took back has none. Another table, or this one from
+            // a wrong place on, looks like that: its relocations would be missing when code runs.
+            if addend != 0 {
+                return refuse(format!(
+                    "relocation at {target:#x} does nothing, but has an addend ({addend:#x})"
+                ));
+            }
             return Ok(action);
         }
         let written = match action {

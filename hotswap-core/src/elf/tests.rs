@@ -357,6 +357,10 @@ fn damaged_load_segments() {
         |lib| _ = lib.set64("code", 8, 0x2000),
         "load segments at 0x1000 and 0x3000 map the same bytes of the file (offset 0x2000)",
     );
+    check(
+        |lib| _ = lib.set64("code", 32, 0x20),
+        "load segment 1: code that ends in 0x20 bytes of zeros",
+    );
     // Zeros only, from a page of the file that does not exist: SIGBUS in the loader's memset.
     check(
         |lib| {
@@ -735,6 +739,14 @@ fn damaged_relocations() {
     check(
         |lib| _ = lib.set32("rela_got", 8, 3),
         "relocation at 0x3400 has type 3, which no loader knows",
+    );
+    // Left over: no addend; anything else is not what it says.
+    let mut taken_back = Library::new(&X86_64);
+    taken_back.set32("rela_address", 8, 0);
+    inspect_for(&taken_back.bytes, ROOT, X86).unwrap();
+    check(
+        |lib| _ = lib.set32("rela_data", 8, 0).value("relacount", 2),
+        "relocation at 0x4008 does nothing, but has an addend (0x4000)",
     );
     check(
         |lib| _ = lib.set32("rela_got", 8, 5),

@@ -64,6 +64,8 @@ pub(super) struct Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum NoKit {
+    /// What the kit's symbol leads to is no table.
+    Unaligned,
     /// The plugin was built with another version of the kit.
     Version {
         /// The plugin's.
@@ -138,6 +140,9 @@ impl Account {
     /// [`close`](Self::close) on this account, and the account is not used after the image has left, apart
     /// from [`image_left`](Self::image_left).
     pub(super) unsafe fn attach(plugin: *const PluginTable) -> Result<Self, NoKit> {
+        if !plugin.is_aligned() {
+            return Err(NoKit::Unaligned);
+        }
         // SAFETY: the version is where it is in each version of the table; so is the size.
         let found = unsafe { (*plugin).version };
         if found != VERSION {
@@ -336,6 +341,7 @@ impl fmt::Display for NoKit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("treated as a plugin without the kit: ")?;
         match self {
+            Self::Unaligned => f.write_str("its kit's table is at an odd address"),
             Self::Version { found, expected } => {
                 write!(f, "its kit has version {found}, expected {expected}")
             }
@@ -368,5 +374,21 @@ impl Outstanding {
         for debtor in &mut self.debtors {
             debtor.name = thread_name(debtor.tid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_table_is_not_read() {
+        // SAFETY: refused without being read, whatever is there.
+        let attached = unsafe { Account::attach(std::ptr::without_provenance(1)) };
+        let problem = attached.err().map(|problem| problem.to_string());
+        assert_eq!(
+            problem.as_deref(),
+            Some("treated as a plugin without the kit: its kit's table is at an odd address")
+        );
     }
 }
