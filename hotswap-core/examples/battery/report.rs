@@ -1,0 +1,233 @@
+//! What came out: a table, the names of those that killed, and whether all was as demanded.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    cases::{Case, Demand},
+    subjects::{Outcome, SUBJECTS, Subject, hosts},
+};
+
+/// One case, and what became of each subject.
+pub(crate) struct Row {
+    category: &'static str,
+    name: String,
+    /// What was demanded, and what came. Not all cases are for all subjects.
+    outcomes: Vec<(Subject, Demand, Outcome)>,
+}
+
+/// All rows.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+}
+
+/// How often each outcome came.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    died: usize,
+    hung: usize,
+    refused: usize,
+    accepted: usize,
+    wrong: usize,
+}
+
+impl Row {
+    pub(crate) fn new(case: &Case) -> Self {
+        Self {
+            category: case.category,
+            name: case.name.clone(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, case: &Case, subject: Subject, outcome: Outcome) {
+        let demand = match subject {
+            // Of the system's own loader, nothing.
+            Subject::Plain => Demand::Anything,
+            Subject::Host => case.host,
+            Subject::Tried => case.tried,
+        };
+        self.outcomes.push((subject, demand, outcome));
+    }
+
+    /// A row that is not about a file alone, for one subject.
+    pub(crate) fn of(
+        category: &'static str,
+        name: impl Into<String>,
+        subject: Subject,
+        demand: Demand,
+        outcome: Outcome,
+    ) -> Self {
+        let outcomes = vec![(subject, demand, outcome)];
+        Self {
+            category,
+            name: name.into(),
+            outcomes,
+        }
+    }
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    pub(crate) fn is_as_demanded(&self) -> bool {
+        let mut outcomes = self.rows.iter().flat_map(|row| &row.outcomes);
+        !self.rows.is_empty() && outcomes.all(|(_, demand, outcome)| demand.is_met_by(outcome))
+    }
+
+    pub(crate) fn print(&self, texts: bool) {
+        self.print_table();
+        for subject in hosts() {
+            self.print_killers(subject);
+        }
+        if texts {
+            self.print_texts();
+        }
+        self.print_unmet();
+    }
+
+    fn print_table(&self) {
+        print!("{:26} {:>6}", "", "");
+        for subject in SUBJECTS {
+            print!("  | {:36}", subject.title());
+        }
+        print!("\n{:26} {:>6}", "category", "cases");
+        for _ in SUBJECTS {
+            print!(
+                "  | {:>6} {:>6} {:>7} {:>8} {:>5}",
+                "died", "hung", "refused", "accepted", "wrong"
+            );
+        }
+        println!();
+        let mut categories: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !categories.contains(&row.category) {
+                categories.push(row.category);
+            }
+        }
+        for category in &categories {
+            self.print_line(category, |row| row.category == *category);
+        }
+        self.print_line("all", |_| true);
+        println!();
+    }
+
+    fn print_line(&self, title: &str, chosen: impl Fn(&Row) -> bool) {
+        let rows: Vec<&Row> = self.rows.iter().filter(|row| chosen(row)).collect();
+        print!("{title:26} {:6}", rows.len());
+        for subject in SUBJECTS {
+            let mut counts = Counts::default();
+            for (_, _, outcome) in rows
+                .iter()
+                .flat_map(|row| &row.outcomes)
+                .filter(|it| it.0 == subject)
+            {
+                counts.add(outcome);
+            }
+            let Counts {
+                died,
+                hung,
+                refused,
+                accepted,
+                wrong,
+            } = counts;
+            print!("  | {died:6} {hung:6} {refused:7} {accepted:8} {wrong:5}");
+        }
+        println!();
+    }
+
+    /// The cases that a subject did not survive, or answered wrongly.
+    fn print_killers(&self, subject: Subject) {
+        let mut lines = Vec::new();
+        for row in &self.rows {
+            for (_, _, outcome) in row.outcomes.iter().filter(|it| it.0 == subject) {
+                let how = match outcome {
+                    Outcome::Died(how) => how,
+                    Outcome::Hung => "hung",
+                    Outcome::Wrong(answer) => answer,
+                    Outcome::Accepted | Outcome::Stays | Outcome::Refused(_) => continue,
+                };
+                lines.push(format!("  {}: {}: {how}", row.category, row.name));
+            }
+        }
+        println!(
+            "{}: {} cases that it did not survive, or answered wrongly",
+            subject.title(),
+            lines.len()
+        );
+        for line in lines {
+            println!("{line}");
+        }
+        println!();
+    }
+
+    /// What hosts said when they refused; of texts that differ in numbers only, one.
+    fn print_texts(&self) {
+        let mut texts: BTreeMap<String, (&str, usize)> = BTreeMap::new();
+        for (subject, _, outcome) in self.rows.iter().flat_map(|row| &row.outcomes) {
+            if let Outcome::Refused(why) = outcome
+                && *subject != Subject::Plain
+            {
+                texts.entry(without_numbers(why)).or_insert((why, 0)).1 += 1;
+            }
+        }
+        println!("{} texts of refusals, numbers apart:", texts.len());
+        for (text, count) in texts.values() {
+            println!("{count:6} {text}");
+        }
+        println!();
+    }
+
+    fn print_unmet(&self) {
+        let mut count = 0;
+        for row in &self.rows {
+            for (subject, demand, outcome) in &row.outcomes {
+                if !demand.is_met_by(outcome) {
+                    println!(
+                        "not as demanded ({demand:?}): {}: {}: {}: {outcome:?}",
+                        subject.title(),
+                        row.category,
+                        row.name
+                    );
+                    count += 1;
+                }
+            }
+        }
+        println!("{count} outcomes are not as demanded");
+    }
+}
+
+/// A text in which each word with a digit is only that.
+fn without_numbers(text: &str) -> String {
+    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    words
+        .map(|word| match word.find(|c: char| c.is_ascii_digit()) {
+            Some(_) => "#",
+            None => word,
+        })
+        .collect()
+}
+
+impl Counts {
+    fn add(&mut self, outcome: &Outcome) {
+        *match outcome {
+            Outcome::Died(_) => &mut self.died,
+            Outcome::Hung => &mut self.hung,
+            Outcome::Refused(_) => &mut self.refused,
+            Outcome::Accepted | Outcome::Stays => &mut self.accepted,
+            Outcome::Wrong(_) => &mut self.wrong,
+        } += 1;
+    }
+}
+
+impl Subject {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Plain => "plain dlopen (every 5th case)",
+            Self::Host => "host",
+            Self::Tried => "host with trial",
+        }
+    }
+}
