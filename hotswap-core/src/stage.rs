@@ -13,6 +13,8 @@
 //! This file knows nothing of the dynamic linker.
 
 mod judge;
+#[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
+mod lease;
 mod memory;
 mod proof;
 mod read;

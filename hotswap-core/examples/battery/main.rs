@@ -37,6 +37,8 @@ use std::{
     time::Duration,
 };
 
+use hotswap_core::Trial;
+
 use crate::{
     cases::{Case, Fixtures},
     report::{Report, Row},
@@ -53,9 +55,13 @@ struct Options {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let trial = Trial::at_top_of_main(host::probe);
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        Some("host") => host::host(Path::new(&arguments[1])).map(|()| ExitCode::SUCCESS),
+        Some("host") => {
+            let trial = (arguments[2] == "Tried").then_some(trial);
+            host::host(Path::new(&arguments[1]), trial).map(|()| ExitCode::SUCCESS)
+        }
         Some("plain") => host::plain().map(|()| ExitCode::SUCCESS),
         Some("writer") => races::write_for_ever(&arguments[1..]),
         _ => battery(&options(arguments)?),

@@ -33,12 +33,11 @@ pub(crate) enum Subject {
     /// A host that swaps it in.
     Host,
     /// A host that tries it first.
-    #[expect(dead_code, reason = "the library has no trial yet")]
     Tried,
 }
 
 /// All of them, in the order of the report and of the type.
-pub(crate) const SUBJECTS: [Subject; 2] = [Subject::Plain, Subject::Host];
+pub(crate) const SUBJECTS: [Subject; 3] = [Subject::Plain, Subject::Host, Subject::Tried];
 
 /// Those that are hosts.
 pub(crate) fn hosts() -> impl Iterator<Item = Subject> {

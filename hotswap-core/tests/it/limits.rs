@@ -141,6 +141,24 @@ fn temporary_folders_that_are_missing_or_read_only_do_no_harm() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn a_file_that_is_open_for_writing_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plugin.so");
+    fs::copy(plugin("build_2"), &path).unwrap();
+    let it = load("build_1");
+    let writer = fs::File::options().write(true).open(&path).unwrap();
+    let (error, reason) = refused(&it, &path);
+    assert_eq!(error.stage(), Stage::Open);
+    assert_eq!(
+        reason,
+        "open: the file is open for writing; it seems to be still being written"
+    );
+    drop(writer);
+    it.swap(&path).unwrap();
+    assert_eq!(build_of(&it), 2);
+}
+
 /// In place and by rename, while it is swapped in again and again.
 #[test]
 fn a_file_that_is_being_rewritten_is_loaded_whole_or_refused() {
