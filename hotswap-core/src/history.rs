@@ -5,6 +5,7 @@
 
 #[cfg(feature = "serde")]
 mod serial;
+mod trace;
 mod words;
 
 use std::{
@@ -50,6 +51,11 @@ pub(crate) struct Limits {
     /// Events that nobody has received.
     pub(crate) events: usize,
 }
+
+/// What the listeners were told, and the subscribers of [`tracing`] are told when no lock is held any more:
+/// whatever they do is not waited for by other swaps.
+#[must_use]
+pub(crate) struct News(Vec<Event>);
 
 /// The list of generations of one swap point, and its listeners.
 #[derive(Debug)]
@@ -105,70 +111,68 @@ impl History {
     }
 
     /// A generation is live, and the one before it is draining or standby.
-    pub(crate) fn published(&self, new: Published) {
-        let mut ledger = self.ledger();
-        let generation = new.entry.number;
-        ledger.published = generation;
-        ledger.live = Some(generation);
-        ledger.send(match (new.entry.loaded_again, new.before) {
-            (loaded_again @ Some(_), Some(left)) => Event::RolledBack {
-                generation: left,
-                live: generation,
-                loaded_again,
-                why: None,
-            },
-            _ => Event::Accepted {
-                generation,
-                path: new.entry.path.clone(),
-                real_path: new.entry.real_path.clone(),
-                followed_link: new.followed_link,
-                phases: new.phases,
-            },
-        });
-        ledger.generations.push_back(new.entry);
-        if let Some(before) = new.before {
-            if new.on_probation {
-                ledger.stand_by(generation, before);
-            } else {
-                ledger.set(
-                    before,
-                    State::Draining {
-                        held_by: Vec::new(),
-                    },
-                );
+    pub(crate) fn published(&self, new: Published) -> News {
+        self.record(|ledger| {
+            let generation = new.entry.number;
+            ledger.published = generation;
+            ledger.live = Some(generation);
+            let mut events = vec![match (new.entry.loaded_again, new.before) {
+                (loaded_again @ Some(_), Some(left)) => Event::RolledBack {
+                    generation: left,
+                    live: generation,
+                    loaded_again,
+                    why: None,
+                },
+                _ => Event::Accepted {
+                    generation,
+                    path: new.entry.path.clone(),
+                    real_path: new.entry.real_path.clone(),
+                    followed_link: new.followed_link,
+                    phases: new.phases,
+                },
+            }];
+            ledger.generations.push_back(new.entry);
+            match new.before {
+                Some(before) if new.on_probation => {
+                    ledger.set(before, State::Standby);
+                    events.push(Event::Standby {
+                        generation: before,
+                        successor: generation,
+                    });
+                }
+                Some(before) => ledger.set(before, State::draining()),
+                None => {}
             }
-        }
-        ledger.forget_oldest();
+            events
+        })
     }
 
     /// The standby is live again, and the generation that was is draining.
-    pub(crate) fn rolled_back(&self, back: Return) {
+    pub(crate) fn rolled_back(&self, back: Return) -> News {
         let Return { live, left, why } = back;
-        let mut ledger = self.ledger();
-        ledger.live = Some(live);
-        ledger.set(live, State::Live);
-        ledger.set(
-            left,
-            State::Draining {
-                held_by: Vec::new(),
-            },
-        );
-        ledger.send(Event::RolledBack {
-            generation: left,
-            live,
-            loaded_again: None,
-            why,
-        });
+        self.record(|ledger| {
+            ledger.live = Some(live);
+            ledger.set(live, State::Live);
+            ledger.set(left, State::draining());
+            vec![Event::RolledBack {
+                generation: left,
+                live,
+                loaded_again: None,
+                why,
+            }]
+        })
     }
 
     pub(crate) fn refused(&self, error: &Error) {
-        let mut ledger = self.ledger();
-        let refused = RefusedInfo::new(error, ledger.live);
-        ledger.send(Event::from(refused.clone()));
-        ledger.refused.push_back(refused);
-        if ledger.refused.len() > ledger.limits.refused {
-            ledger.refused.pop_front();
-        }
+        let news = self.record(|ledger| {
+            let refused = RefusedInfo::new(error, ledger.live);
+            ledger.refused.push_back(refused.clone());
+            if ledger.refused.len() > ledger.limits.refused {
+                ledger.refused.pop_front();
+            }
+            vec![refused.into()]
+        });
+        news.trace();
     }
 
     /// The candidates that were refused last, oldest first.
@@ -178,9 +182,7 @@ impl History {
 
     /// What the bytes of a generation are.
     pub(crate) fn hashed(&self, number: u64, sha256: Sha256) {
-        let mut ledger = self.ledger();
-        let entry = ledger.generations.iter_mut().find(|it| it.number == number);
-        if let Some(entry) = entry {
+        if let Some(entry) = self.ledger().find(number) {
             entry.sha256 = Some(sha256);
         }
     }
@@ -189,53 +191,56 @@ impl History {
         self.ledger().set(number, State::Draining { held_by });
     }
 
-    pub(crate) fn held(&self, number: u64, by: Vec<Holder>) {
-        let mut ledger = self.ledger();
-        ledger.set(
-            number,
-            State::Draining {
-                held_by: by.clone(),
-            },
-        );
-        ledger.send(Event::Held {
-            generation: number,
-            by,
+    pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) {
+        let news = self.record(|ledger| {
+            let held_by = by.clone();
+            ledger.set(generation, State::Draining { held_by });
+            vec![Event::Held { generation, by }]
         });
+        news.trace();
     }
 
     pub(crate) fn hook_panicked(&self, generation: u64, message: String) {
-        self.ledger().send(Event::HookPanicked {
+        let event = Event::HookPanicked {
             generation,
             message,
-        });
+        };
+        self.record(|_| vec![event]).trace();
     }
 
-    pub(crate) fn unloaded(&self, number: u64, after: Duration) {
-        let mut ledger = self.ledger();
-        ledger.set(number, State::Unloaded);
-        ledger.send(Event::Unloaded {
-            generation: number,
-            after,
+    pub(crate) fn unloaded(&self, generation: u64, after: Duration) {
+        let news = self.record(|ledger| {
+            ledger.set(generation, State::Unloaded);
+            vec![Event::Unloaded { generation, after }]
         });
-        ledger.forget_oldest();
-        self.changed.notify_all();
+        news.trace();
     }
 
-    pub(crate) fn pinned(&self, number: u64, reason: PinReason) {
-        let mut ledger = self.ledger();
-        ledger.set(number, State::Pinned(reason));
-        ledger.send(Event::Pinned {
-            generation: number,
-            reason,
+    pub(crate) fn pinned(&self, generation: u64, reason: PinReason) {
+        let news = self.record(|ledger| {
+            ledger.set(generation, State::Pinned(reason));
+            vec![Event::Pinned { generation, reason }]
         });
+        news.trace();
+    }
+
+    /// Changes the list, and tells the listeners.
+    fn record(&self, change: impl FnOnce(&mut Ledger) -> Vec<Event>) -> News {
+        let mut ledger = self.ledger();
+        let events = change(&mut ledger);
+        events.iter().for_each(|event| ledger.send(event.clone()));
         ledger.forget_oldest();
         self.changed.notify_all();
+        News(events)
     }
 
     /// Waits until generation `number` has ended, at most until `deadline`, and says how it stands then.
     /// `None`: the list does not have it (any more).
     pub(crate) fn wait(&self, number: u64, deadline: Instant) -> Option<State> {
-        let state = |ledger: &Ledger| Some(ledger.find(number)?.state.clone());
+        let state = |ledger: &Ledger| {
+            let mut all = ledger.generations.iter();
+            Some(all.find(|it| it.number == number)?.state.clone())
+        };
         self.wait_while(
             deadline,
             |ledger| state(ledger).is_some_and(|state| !state.has_ended()),
@@ -311,22 +316,12 @@ impl Published {
 }
 
 impl Ledger {
-    fn stand_by(&mut self, successor: u64, generation: u64) {
-        self.set(generation, State::Standby);
-        self.send(Event::Standby {
-            generation,
-            successor,
-        });
-    }
-
-    fn find(&self, number: u64) -> Option<&GenerationInfo> {
-        self.generations
-            .iter()
-            .find(|generation| generation.number == number)
+    fn find(&mut self, number: u64) -> Option<&mut GenerationInfo> {
+        self.generations.iter_mut().find(|it| it.number == number)
     }
 
     fn set(&mut self, number: u64, state: State) {
-        if let Some(it) = self.generations.iter_mut().find(|it| it.number == number) {
+        if let Some(it) = self.find(number) {
             it.state = state;
         }
     }

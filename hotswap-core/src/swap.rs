@@ -15,7 +15,7 @@ use std::{
     fmt,
     ops::Deref,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -122,7 +122,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let number = history.next_number();
         let published = Published::of(number, &candidate.image, candidate.phases, None);
         let cell = Cell::new(road.number(candidate, number));
-        history.published(published);
+        history.published(published).trace();
         reaper.hash(number, cell.with(|it| it.image.keep()));
         Ok(Self {
             cell,
@@ -229,14 +229,23 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// }
     /// ```
     pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
-        let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        let source = Source::Path(path.as_ref());
-        let prepared = self.road.prepare(source, Some(&self.cell), self.reaper());
+        let one_at_a_time = self.swapping();
+        let prepared = self.prepare_from(Source::Path(path.as_ref()));
+        drop(one_at_a_time);
         let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
         Ok(Prepared {
             hotswap: self,
             candidate: Some(candidate),
         })
+    }
+
+    fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<M>> {
+        self.road.prepare(source, Some(&self.cell), self.reaper())
+    }
+
+    /// A panic under the lock is a bug of ours, or no memory; the lock itself guards no data.
+    fn swapping(&self) -> MutexGuard<'_, ()> {
+        self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was prepared becomes the live generation. Nothing in here can fail.
@@ -261,8 +270,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         published.before = Some(before);
         published.on_probation = probation.is_some();
         let phases = published.phases;
-        self.history.published(published);
+        let news = self.history.published(published);
         drop(line);
+        news.trace();
 
         if let Some(until) = probation {
             self.reaper()

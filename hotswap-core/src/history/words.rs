@@ -175,6 +175,22 @@ pub struct Phases {
     pub publish: Duration,
 }
 
+impl Phases {
+    /// From the file to the generation that calls reach.
+    pub fn total(&self) -> Duration {
+        let Self {
+            copy,
+            inspect,
+            trial,
+            link,
+            check,
+            probe,
+            publish,
+        } = *self;
+        copy + inspect + trial + link + check + probe + publish
+    }
+}
+
 /// One entry of the list of generations.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -309,6 +325,13 @@ impl From<Obstacle> for Holder {
 }
 
 impl State {
+    /// Without a look at who uses it.
+    pub(crate) fn draining() -> Self {
+        Self::Draining {
+            held_by: Vec::new(),
+        }
+    }
+
     /// Whether nothing more is waited for. (A pinned generation may still leave later.)
     pub fn has_ended(&self) -> bool {
         matches!(self, Self::Unloaded | Self::Pinned(_))

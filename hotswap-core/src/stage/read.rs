@@ -57,7 +57,8 @@ pub(super) fn read_settled(
             return Err(Refusal::new(Stage::Open, message));
         }
         memory::need(size)?;
-        match read_unless_written(&file, &before).map_err(failed)? {
+        let writers = lease::keep_out(&file);
+        match read_unless_written(&file, &before, writers).map_err(failed)? {
             Read::Whole(bytes) => {
                 return Ok(Content {
                     bytes,
@@ -87,9 +88,8 @@ enum Read {
 ///
 /// Without a lease to keep writers out, one that was changed a moment ago is read twice: that finds a writer at
 /// work, but for one that pauses between the two.
-fn read_unless_written(mut file: &File, before: &Stat) -> io::Result<Read> {
+fn read_unless_written(mut file: &File, before: &Stat, writers: Writers<'_>) -> io::Result<Read> {
     let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
-    let writers = lease::keep_out(file);
     let bytes = match writers {
         Writers::There => return Ok(Read::Unsettled("the file is open for writing")),
         Writers::KeptOut(_) | Writers::NotKnown => read_at_most(file, size)?,
@@ -136,4 +136,90 @@ fn is_recent(stat: &Stat) -> bool {
 /// Size and time of the last change. Not the inode's own time, which a mere `chmod` or `ln` moves.
 fn same_content(a: &Stat, b: &Stat) -> bool {
     (a.st_size, a.st_mtime, a.st_mtime_nsec) == (b.st_size, b.st_mtime, b.st_mtime_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::fs::FileExt,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+
+    fn read(file: &File, writers: Writers<'_>) -> Read {
+        let before = fs::fstat(file).unwrap();
+        read_unless_written(file, &before, writers).unwrap()
+    }
+
+    #[test]
+    fn whoever_has_the_file_open_for_writing_is_noticed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let reader = File::open(file.path()).unwrap();
+        assert!(matches!(lease::keep_out(&reader), Writers::There));
+        // Closes the one that writes, and keeps the file.
+        let path = file.into_temp_path();
+        let Writers::KeptOut(lease) = lease::keep_out(&reader) else {
+            panic!("no lease is to be had on {}", path.display())
+        };
+        assert!(lease.is_whole());
+        drop(lease);
+        assert!(
+            File::options().write(true).open(&path).is_ok(),
+            "nobody has to wait any more"
+        );
+    }
+
+    #[test]
+    fn without_a_lease_a_writer_is_noticed_that_leaves_size_and_time_as_they_are() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = file.as_file();
+        let at = SystemTime::now();
+        writer.write_all_at(b"old", 0).unwrap();
+        writer.set_modified(at).unwrap();
+        let reader = file.reopen().unwrap();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for text in [b"new", b"old"].iter().cycle() {
+                    writer.write_all_at(&text[..], 0).unwrap();
+                    writer.set_modified(at).unwrap();
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+            loop {
+                (&reader).rewind().unwrap();
+                if matches!(read(&reader, Writers::NotKnown), Read::Unsettled(_)) {
+                    break;
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        (&reader).rewind().unwrap();
+        assert!(
+            matches!(read(&reader, Writers::NotKnown), Read::Whole(_)),
+            "it is at rest"
+        );
+    }
+
+    #[test]
+    fn what_was_changed_long_ago_or_in_the_future() {
+        let file = tempfile::tempfile().unwrap();
+        let is_recent_at = |age: i64| {
+            let seconds = Duration::from_secs(age.unsigned_abs());
+            let now = SystemTime::now();
+            let then = if age < 0 {
+                now + seconds
+            } else {
+                now - seconds
+            };
+            file.set_modified(then).unwrap();
+            is_recent(&fs::fstat(&file).unwrap())
+        };
+        assert!(!is_recent_at(60));
+        assert!(is_recent_at(0));
+        assert!(is_recent_at(-60), "a clock is wrong");
+    }
 }

@@ -10,11 +10,12 @@ use std::{
 };
 
 use abi_stable::library::RootModule;
+use tracing::{debug_span, info_span};
 
 use super::{Generation, Probe, lease::Register, reaper::Reaper, settings::Settings};
 use crate::{
     cell::Cell,
-    error::{Error, Result, Stage, panic_text},
+    error::{Error, Escaped, Result, Stage, panic_text},
     history::Phases,
     image::Image,
     module::{self, Checked},
@@ -72,10 +73,13 @@ impl<M: RootModule + Send + Sync> Road<M> {
         let path = source.path();
         // Before there is a thread: one that finds no memory for its signal stack ends the process.
         need_memory(path, 0)?;
+        let span = info_span!(target: "hotswap", "prepare", path = %Escaped(path));
         thread::scope(|scope| {
             let loader = thread::Builder::new().name("hotswap-loader".to_owned());
             let loader = loader
-                .spawn_scoped(scope, || self.load(source, live, reaper))
+                .spawn_scoped(scope, move || {
+                    span.in_scope(|| self.load(source, live, reaper))
+                })
                 .map_err(|error| no_thread(path, error))?;
             loader
                 .join()
@@ -89,20 +93,24 @@ impl<M: RootModule + Send + Sync> Road<M> {
         live: Option<&Cell<Generation<M>>>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
-        let (staged, phases) = self.stage(source)?;
+        let (staged, phases) =
+            debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source))?;
         let started = Instant::now();
-        let image = Image::open(staged)?;
+        let image = debug_span!(target: "hotswap", "link").in_scope(|| Image::open(staged))?;
         let link = started.elapsed();
 
         let started = Instant::now();
-        let module = match module::check(&image).and_then(Checked::root_module) {
+        let checked = debug_span!(target: "hotswap", "check")
+            .in_scope(|| module::check(&image).and_then(Checked::root_module));
+        let module = match checked {
             Ok(module) => module,
             Err(error) => return Err(dispose(image, error, reaper)),
         };
         let check = started.elapsed();
 
         let started = Instant::now();
-        if let Err(message) = self.ask(&module, live) {
+        let answer = debug_span!(target: "hotswap", "probe").in_scope(|| self.ask(&module, live));
+        if let Err(message) = answer {
             let error = Error::new(Stage::Probe, source.path(), message);
             return Err(dispose(image, error, reaper));
         }
@@ -128,7 +136,11 @@ impl<M: RootModule + Send + Sync> Road<M> {
             Source::Kept(kept) => return Ok(phases(Staged::again(kept, module::EXPORT)?)),
         };
         let trial = match self.trial {
-            Some(trial) => trial.run(&staged, self.trial_deadline)?.took,
+            Some(trial) => {
+                debug_span!(target: "hotswap", "trial")
+                    .in_scope(|| trial.run(&staged, self.trial_deadline))?
+                    .took
+            }
             None => Duration::ZERO,
         };
         let (staged, phases) = phases((staged, took));

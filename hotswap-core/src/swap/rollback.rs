@@ -1,6 +1,6 @@
 //! Going back: on request, or by itself when a generation on probation does not prove itself.
 
-use std::sync::PoisonError;
+use std::sync::MutexGuard;
 
 use abi_stable::library::RootModule;
 
@@ -43,37 +43,33 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// There is no earlier generation, or it could not be loaded again. The live generation serves on.
     pub fn rollback(&self) -> Result<RolledBack> {
-        let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut line = self.succession.lock();
-        if let Some(back) = self.restore_standby(&mut line, None) {
-            return Ok(back);
-        }
-        let Some((number, copy)) = line.take_copy() else {
+        let one_at_a_time = self.swapping();
+        let mut line = match self.restore_standby(self.succession.lock(), None) {
+            Ok(back) => return Ok(back),
+            Err(line) => line,
+        };
+        let copy = line.take_copy();
+        drop(line);
+        let Some((number, copy)) = copy else {
+            drop(one_at_a_time);
             let path = self.cell.with(|live| live.path().to_owned());
             let what = "there is no earlier generation to go back to";
             let error = Error::new(Stage::Host, &path, what);
             self.history.refused(&error);
             return Err(error);
         };
-        drop(line);
-        let prepared = self
-            .road
-            .prepare(Source::Kept(&copy), Some(&self.cell), self.reaper());
-        match prepared {
-            Ok(candidate) => {
-                let swapped = self.publish(candidate, Manner::Rollback, Some(number));
-                Ok(RolledBack {
-                    generation: swapped.generation,
-                    retired: swapped.retired,
-                    loaded_again: Some(number),
-                })
-            }
-            Err(error) => {
-                self.history.refused(&error);
-                self.succession.lock().put_back((number, copy));
-                Err(error)
-            }
-        }
+        let prepared = self.prepare_from(Source::Kept(&copy));
+        drop(one_at_a_time);
+        let candidate = prepared.inspect_err(|error| {
+            self.succession.lock().put_back((number, copy));
+            self.history.refused(error);
+        })?;
+        let swapped = self.publish(candidate, Manner::Rollback, Some(number));
+        Ok(RolledBack {
+            generation: swapped.generation,
+            retired: swapped.retired,
+            loaded_again: Some(number),
+        })
     }
 
     /// Says that `generation` did something that it should not: its caught panic, an answer that cannot be
@@ -92,22 +88,31 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let faults = line.faults();
         let plural = if faults == 1 { "" } else { "s" };
         let why = format!("{faults} fault{plural} on probation, the last: {what}");
-        self.restore_standby(&mut line, Some(why))
+        self.restore_standby(line, Some(why)).ok()
     }
 
-    fn restore_standby(&self, line: &mut Line<M>, why: Option<String>) -> Option<RolledBack> {
-        let former = line.restore(&self.cell)?;
+    /// Gives the line back if there is no standby.
+    fn restore_standby<'a>(
+        &'a self,
+        mut line: MutexGuard<'a, Line<M>>,
+        why: Option<String>,
+    ) -> std::result::Result<RolledBack, MutexGuard<'a, Line<M>>> {
+        let Some(former) = line.restore(&self.cell) else {
+            return Err(line);
+        };
         let back = RolledBack {
             generation: line.live(),
             retired: former.number,
             loaded_again: None,
         };
-        self.history.rolled_back(Return {
+        let news = self.history.rolled_back(Return {
             live: back.generation,
             left: back.retired,
             why,
         });
+        drop(line);
         self.reaper().retire(former.number, former.generation);
-        Some(back)
+        news.trace();
+        Ok(back)
     }
 }

@@ -12,5 +12,6 @@ mod rollback;
 mod signed;
 mod storm;
 mod tidy;
+mod tracing;
 mod trust;
 mod unloading;

@@ -1,0 +1,62 @@
+//! Events for the subscribers of [`tracing`], with the names that the fields have elsewhere.
+//!
+//! Target `hotswap`. What goes as it should is `INFO`, what somebody may want to look into is `WARN`.
+
+use tracing::{info, warn};
+
+use super::{Event, News};
+use crate::error::Escaped;
+
+const TARGET: &str = "hotswap";
+
+impl News {
+    /// Runs subscribers, which may take their time.
+    pub(crate) fn trace(self) {
+        self.0.iter().for_each(trace);
+    }
+}
+
+fn trace(event: &Event) {
+    match event {
+        Event::Accepted {
+            generation,
+            path,
+            phases,
+            ..
+        } => {
+            let (path, took) = (Escaped(path), phases.total());
+            info!(target: TARGET, generation, %path, ?took, "accepted");
+        }
+        Event::Refused {
+            path,
+            stage,
+            reason,
+            live,
+        } => {
+            let path = Escaped(path);
+            warn!(target: TARGET, %path, %stage, reason, live, "refused");
+        }
+        Event::Standby {
+            generation,
+            successor,
+        } => info!(target: TARGET, generation, successor, "standby"),
+        Event::RolledBack {
+            generation,
+            live,
+            loaded_again,
+            why,
+        } => warn!(target: TARGET, generation, live, loaded_again, why, "rolled-back"),
+        Event::Held { generation, by } => warn!(target: TARGET, generation, ?by, "held"),
+        Event::HookPanicked {
+            generation,
+            message,
+        } => warn!(target: TARGET, generation, message, "hook-panicked"),
+        Event::Unloaded { generation, after } => {
+            info!(target: TARGET, generation, ?after, "unloaded");
+        }
+        Event::Pinned { generation, reason } => {
+            warn!(target: TARGET, generation, %reason, "pinned");
+        }
+        Event::Missed { events } => warn!(target: TARGET, events, "missed"),
+    }
+}

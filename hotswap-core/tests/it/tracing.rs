@@ -1,0 +1,93 @@
+//! What the subscribers of `tracing` are told.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+
+use crate::fixtures::{load, plugin, refused, unloaded};
+
+/// Everything that was written.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// The lines that end so.
+    fn ending(&self, end: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().map(|line| line.trim_start().to_owned());
+        lines.filter(|line| line.contains(end)).collect()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[test]
+fn spans_and_events_have_fields() {
+    crate::alone::alone("tracing::spans_and_events_have_fields", || {
+        let lines = Lines::default();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .with_span_events(FmtSpan::CLOSE)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(lines.clone())
+            .init();
+        let it = load("build_1");
+        it.swap(plugin("build_2")).unwrap();
+        unloaded(&it, 1);
+        refused(&it, "/no/such.so");
+
+        let path = plugin("build_2");
+        let [first, second] = &lines.ending(": accepted")[..] else {
+            panic!("two generations were accepted")
+        };
+        assert!(
+            first.starts_with("INFO hotswap: accepted generation=1 path="),
+            "{first}"
+        );
+        let start = format!(
+            "INFO hotswap: accepted generation=2 path={} took=",
+            path.display()
+        );
+        assert!(second.starts_with(&start), "{second}");
+        let [refused] = &lines.ending(": refused")[..] else {
+            panic!("one candidate was refused")
+        };
+        assert_eq!(
+            refused,
+            "WARN hotswap: refused path=/no/such.so stage=open reason=\"open: no such file\" live=2"
+        );
+        // The reaper tells of it when it has told those who wait.
+        while lines.ending(": unloaded generation=1 after=").is_empty() {
+            std::thread::yield_now();
+        }
+        let span = format!("INFO prepare{{path={}}}: hotswap: close", path.display());
+        assert!(
+            lines.ending(&span).len() == 1,
+            "{:?}",
+            lines.ending("prepare")
+        );
+        let step = format!("prepare{{path={}}}:link: hotswap: close", path.display());
+        assert!(lines.ending(&step).len() == 1, "{:?}", lines.ending("link"));
+    });
+}
