@@ -24,7 +24,10 @@ mod walk;
 use std::{
     fmt::Display,
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -179,7 +182,7 @@ impl Staged {
 
     /// The copy for another process: the same file, which nobody can change.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
-        self.copy.descriptor()
+        self.copy.another()
     }
 
     /// The path under which the dynamic linker finds this copy, and no other file while this exists.
@@ -190,9 +193,9 @@ impl Staged {
         PathBuf::from(format!("/proc/{process}/fd/{}", self.copy.number()))
     }
 
-    /// The bytes, read again.
-    pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
-        self.copy.read()
+    /// The copy itself, which can be mapped without harm: nobody can write to it or make it shorter.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.copy.descriptor()
     }
 
     /// What is needed to load it again, whatever becomes of this.

@@ -199,9 +199,8 @@ impl Leaving {
         if !account.is_clear() {
             return false;
         }
-        let bytes = self.image.staged.bytes().unwrap_or_default();
-        // SAFETY: those are the bytes of the image, it lies there, and nobody is inside.
-        if unsafe { stdout::printed(&bytes, self.image.range().start) } == Some(true) {
+        // SAFETY: that is the copy of the image, it lies there, and nobody is inside.
+        if unsafe { stdout::printed(&self.image.staged, self.image.range().start) } == Some(true) {
             // SAFETY: this thread is not inside the image, and will not be again.
             unsafe { account.flush() };
         }

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     thread,
     time::Duration,
 };
@@ -64,8 +64,12 @@ impl Sealed {
     }
 
     /// Another descriptor of the same memory.
-    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(super) fn another(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     pub(super) fn number(&self) -> RawFd {
