@@ -116,6 +116,13 @@ pub use crate::{
     trust::{Policy, Trust},
 };
 
+/// What is too long to be said at the names.
+pub mod docs {
+    #[doc = include_str!("../docs/benchmarks.md")]
+    #[doc = include_str!("../docs/calls.svg")]
+    pub mod benchmarks {}
+}
+
 /// README's example is compiled like any other.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

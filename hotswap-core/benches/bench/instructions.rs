@@ -1,0 +1,14 @@
+//! A loop of calls and nothing else, for a tool that counts instructions.
+//!
+//! `scripts/instructions` runs it with two numbers of calls; the difference has no start and no end in it.
+
+use crate::{Result, alternatives::Subjects};
+
+/// Makes so many calls by one way.
+pub(crate) fn run(case: &str, calls: u64) -> Result {
+    let subjects = Subjects::load()?;
+    let ways = subjects.alternatives();
+    let way = ways.iter().find(|way| way.name == case);
+    way.ok_or("no such way to call")?.time(calls);
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! What a call and a swap cost, beside what else one could do.
+//!
+//! One program, and a file for each thing that is measured; `scripts/bench` runs them one after the other, each
+//! in a process of its own, and then `report`, which makes the table. Each writes what it found to
+//! `target/bench/NAME.csv`.
+//!
+//! # Why neither criterion nor divan
+//! What counts here are ratios, on machines that are busy with other things too: so the alternatives must take
+//! turns within milliseconds, with one thread and with several, and a ratio is taken within one round before the
+//! median is taken over all rounds. Criterion and divan finish one benchmark before they begin the next; on a
+//! shared machine two that are half a minute apart differed by more than what is to be measured (2026-11).
+
+mod alternatives;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what the library is compared with"
+)]
+mod by_hand;
+mod call;
+mod cores;
+mod fence;
+mod growth;
+mod instructions;
+mod memory;
+mod page;
+mod place;
+mod plot;
+mod report;
+mod rows;
+mod storm;
+mod swap;
+
+#[path = "../../tests/it/process.rs"]
+#[expect(dead_code, reason = "the tests ask the system for more")]
+mod process;
+
+use std::{env, error::Error};
+
+use self::rows::Rows;
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// A minute in all: to see that everything runs, and what is far off.
+    Quick,
+    /// For figures that one shows.
+    Full,
+}
+
+impl Effort {
+    /// The one or the other.
+    pub(crate) fn choose<T>(self, quick: T, full: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Full => full,
+        }
+    }
+}
+
+pub(crate) type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
+
+const USAGE: &str = "usage: bench call|full_fence|storm|swap|memory|growth [quick], \
+    bench instructions CASE CALLS, bench report [--write-docs]";
+
+fn main() -> Result {
+    // `cargo bench` adds an argument of its own.
+    let arguments: Vec<String> = env::args().skip(1).filter(|it| it != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (name, effort) = match words[..] {
+        ["instructions", case, calls] => return instructions::run(case, calls.parse()?),
+        ["report"] => return report::run(false),
+        ["report", "--write-docs"] => return report::run(true),
+        [name] => (name, Effort::Full),
+        [name, "quick"] => (name, Effort::Quick),
+        _ => return Err(USAGE.into()),
+    };
+    let mut rows = Rows::new(name);
+    match name {
+        "call" => call::run(effort, &mut rows)?,
+        "full_fence" => call::run_with_full_fence(effort, &mut rows)?,
+        "storm" => storm::run(effort, &mut rows)?,
+        "swap" => swap::run(effort, &mut rows)?,
+        "memory" => memory::run(&mut rows)?,
+        "growth" => growth::run(effort, &mut rows)?,
+        _ => return Err(USAGE.into()),
+    }
+    let quick = effort.choose(1.0, 0.0);
+    rows.add("effort", 0, rows::QUICK, quick);
+    rows.write()
+}

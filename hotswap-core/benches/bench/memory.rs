@@ -1,0 +1,101 @@
+//! What a generation takes up while it is mapped, against an image opened by hand.
+
+use std::{fs, path::Path, time::Duration};
+
+use hotswap_core::Hotswap;
+use hotswap_types::PluginRef;
+
+use crate::{
+    Result,
+    by_hand::{self, Copy},
+    place::{self, Profile},
+    rows::Rows,
+};
+
+/// How many are held at once.
+const HELD: usize = 100;
+
+/// For what must happen.
+const SOON: Duration = Duration::from_secs(60);
+
+pub(crate) fn run(rows: &mut Rows) -> Result {
+    for profile in [Profile::Release, Profile::Debug] {
+        let path = place::demo_plugin(profile)?;
+        let plugin: Hotswap<PluginRef> = place::load(&path)?;
+        let case = profile.name();
+        let file = fs::metadata(&path)?.len() as f64 / 1024.0;
+        rows.add(case, HELD as u64, "the copy KiB", file);
+        // Once to warm up: what is made once, and heap that can be used again.
+        leases(&plugin, &path)?;
+        let ours = leases(&plugin, &path)?;
+        rows.add(case, HELD as u64, "of its own KiB", ours.own);
+        rows.add(case, HELD as u64, "mapped of the copy KiB", ours.mapped);
+        plugin.shutdown(SOON);
+        let by_hand = images(&path)?;
+        rows.add(case, HELD as u64, "by hand: of its own KiB", by_hand.own);
+        rows.add(
+            case,
+            HELD as u64,
+            "by hand: mapped of the copy KiB",
+            by_hand.mapped,
+        );
+    }
+    Ok(())
+}
+
+/// Resident memory, in KiB.
+#[derive(Clone, Copy)]
+struct Resident {
+    /// Heap, and pages of the image that were written to.
+    own: f64,
+    /// Pages of the copy that were touched. The whole copy is in memory, touched or not.
+    mapped: f64,
+}
+
+impl Resident {
+    fn now() -> Result<Self> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let field = |name: &str| -> Result<f64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            Ok(number.ok_or("not Linux")?.parse()?)
+        };
+        Ok(Self {
+            own: field("RssAnon:")?,
+            mapped: field("RssShmem:")?,
+        })
+    }
+
+    /// For each of those held, what has come since.
+    fn each_since(self) -> Result<Self> {
+        let now = Self::now()?;
+        Ok(Self {
+            own: (now.own - self.own) / HELD as f64,
+            mapped: (now.mapped - self.mapped) / HELD as f64,
+        })
+    }
+}
+
+/// Generations that leases hold.
+fn leases(plugin: &Hotswap<PluginRef>, path: &Path) -> Result<Resident> {
+    let before = Resident::now()?;
+    let mut leases = Vec::new();
+    let mut retired = 0;
+    for _ in 0..HELD {
+        leases.push(plugin.lease());
+        retired = plugin.swap(path)?.retired;
+    }
+    let each = before.each_since();
+    drop(leases);
+    plugin.wait(retired, SOON);
+    each
+}
+
+fn images(path: &Path) -> Result<Resident> {
+    let before = Resident::now()?;
+    let load = |_| Ok(by_hand::load(path, Copy::Memory)?.0);
+    let images = (0..HELD).map(load).collect::<Result<Vec<_>>>()?;
+    let each = before.each_since();
+    drop(images);
+    each
+}

@@ -1,0 +1,66 @@
+//! The page of the documentation: words, and the tables that were measured. Nobody types a figure into it.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::{Result, cores};
+
+const WORDS: &str = "\
+What a call and a swap cost, beside what else one could do. `scripts/bench` measures all of it in a quarter of an \
+hour, on a machine that has nothing else to do, and prints these tables; `scripts/bench quick` takes a minute; \
+`scripts/bench --write-docs` writes this page. What counts are the ratios: alternatives take turns within \
+milliseconds, and a ratio is taken within such a turn before the median is taken over all turns.
+
+All ways of calling do the same: reach the current module under whatever keeps it from being unmapped meanwhile, \
+take a bare `extern \"C\"` function from it, and call it. The function pointer, `AtomicPtr` and libloading's `Symbol` \
+have no such guard: nothing could ever be unmapped under them.
+";
+
+const PLOT: &str = "\n## Calls per second against threads\n\n";
+
+/// What stands above the tables: the words, and the machine.
+pub(crate) fn heading(is_quick: bool) -> Result<String> {
+    let warning = if is_quick {
+        "\n**The figures below are from a quick run on a busy machine: placeholders, not to be quoted.**\n"
+    } else {
+        ""
+    };
+    Ok(format!("{WORDS}{warning}\nMeasured on {}.\n", machine()?))
+}
+
+/// Writes the page and its plot to `docs`.
+pub(crate) fn write(tables: &str, svg: &str, is_quick: bool) -> Result {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    fs::create_dir_all(&folder)?;
+    let heading = heading(is_quick)?;
+    fs::write(
+        folder.join("benchmarks.md"),
+        format!("{heading}{tables}{PLOT}"),
+    )?;
+    Ok(fs::write(folder.join("calls.svg"), svg)?)
+}
+
+fn machine() -> Result<String> {
+    let processors = fs::read_to_string("/proc/cpuinfo")?;
+    let model = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model
+        .and_then(|line| line.split_once(": "))
+        .map_or("an unknown processor", |it| it.1);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let version = |program: &str, argument: &str| -> Result<String> {
+        let output = Command::new(program).arg(argument).output()?.stdout;
+        Ok(String::from_utf8_lossy(&output)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned())
+    };
+    let rustc = version("rustc", "--version")?;
+    let glibc = version("getconf", "GNU_LIBC_VERSION")?;
+    let cores = cores::all()?.len();
+    Ok(format!(
+        "{model}, {cores} cores, Linux {}, {glibc}, {rustc}, release build",
+        kernel.trim()
+    ))
+}

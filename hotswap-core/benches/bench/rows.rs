@@ -1,0 +1,129 @@
+//! Figures, and the files that they are kept in.
+
+use std::{fmt::Write as _, fs};
+
+use crate::{Result, place};
+
+/// One figure.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// Which measurement it is from.
+    pub(crate) section: String,
+    /// What was measured.
+    pub(crate) case: String,
+    /// With how many: threads, plugins, generations, as the section says. 0: does not apply.
+    pub(crate) count: u64,
+    /// What the figure says, with its unit last.
+    pub(crate) measure: String,
+    pub(crate) value: f64,
+}
+
+/// The measure that says how long was measured.
+pub(crate) const QUICK: &str = "quick";
+
+/// Figures of one section while they are measured, or of all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    section: String,
+    rows: Vec<Row>,
+}
+
+impl Rows {
+    pub(crate) fn new(section: &str) -> Self {
+        Self {
+            section: section.to_owned(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Also prints it, for somebody who waits.
+    pub(crate) fn add(&mut self, case: &str, count: u64, measure: &str, value: f64) {
+        eprintln!(
+            "{:12} {case:34} {count:>7} {measure:28} {value:14.3}",
+            self.section
+        );
+        self.rows.push(Row {
+            section: self.section.clone(),
+            case: case.to_owned(),
+            count,
+            measure: measure.to_owned(),
+            value,
+        });
+    }
+
+    /// What `read` reads.
+    pub(crate) fn write(&self) -> Result {
+        let mut text = String::from("section,case,count,measure,value\n");
+        for row in &self.rows {
+            let texts = [&row.section, &row.case, &row.measure];
+            assert!(!texts.iter().any(|text| text.contains(',')), "{row:?}");
+            let [section, case, measure] = texts;
+            writeln!(
+                text,
+                "{section},{case},{},{measure},{}",
+                row.count, row.value
+            )?;
+        }
+        let file = place::results()?.join(format!("{}.csv", self.section));
+        Ok(fs::write(file, text)?)
+    }
+
+    /// Everything that was measured.
+    pub(crate) fn read() -> Result<Self> {
+        let mut rows = Self::default();
+        for entry in fs::read_dir(place::results()?)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == "csv") {
+                for line in fs::read_to_string(path)?.lines().skip(1) {
+                    rows.rows.push(parse(line)?);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Whether any of it is from a quick run.
+    pub(crate) fn is_quick(&self) -> bool {
+        let mut efforts = self.rows.iter().filter(|row| row.measure == QUICK);
+        efforts.any(|row| row.value != 0.0)
+    }
+
+    /// In the order of measuring.
+    pub(crate) fn of<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'a Row> {
+        let measured = self.rows.iter().filter(|row| row.measure != QUICK);
+        measured.filter(move |row| row.section == section)
+    }
+
+    pub(crate) fn get(&self, section: &str, case: &str, count: u64, measure: &str) -> Option<f64> {
+        let mut rows = self.of(section);
+        let row = rows.find(|it| (&*it.case, it.count, &*it.measure) == (case, count, measure))?;
+        Some(row.value)
+    }
+}
+
+fn parse(line: &str) -> Result<Row> {
+    let words: Vec<&str> = line.split(',').collect();
+    let [section, case, count, measure, value] = words[..] else {
+        return Err(format!("not a row: {line}").into());
+    };
+    Ok(Row {
+        section: section.to_owned(),
+        case: case.to_owned(),
+        count: count.parse()?,
+        measure: measure.to_owned(),
+        value: value.parse()?,
+    })
+}
+
+/// The middle one, or the mean of the two in the middle.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    assert!(!values.is_empty(), "nothing was measured");
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[half]
+    } else {
+        f64::midpoint(values[half - 1], values[half])
+    }
+}

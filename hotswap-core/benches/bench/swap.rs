@@ -1,0 +1,212 @@
+//! How long a swap takes, step by step, against the same done by hand; and how long a refusal takes.
+//!
+//! Nobody calls the plugin meanwhile. Ours and by hand take turns, so that a ratio compares neighbours.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use abi_stable::library::RootModule;
+use crossbeam_channel::Receiver;
+use hotswap_core::{Event, Hotswap, Phases};
+use hotswap_fixtures::FixtureRef;
+use hotswap_types::PluginRef;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{
+    Effort, Result, by_hand,
+    by_hand::{Copy, Steps},
+    place::{self, Profile},
+    rows::{Rows, median},
+};
+
+/// For what must happen.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Ours over the same by hand in memory.
+pub(crate) const RETURNED_RATIO: &str = "until it returns × by hand";
+pub(crate) const LEFT_RATIO: &str = "in all × by hand";
+pub(crate) const REFUSED_BEYOND: &str = "refused beyond its copy µs";
+
+/// One swap.
+#[derive(Clone, Copy)]
+struct Swap {
+    phases: Phases,
+    /// Until `swap` returned: new calls reach the new generation.
+    returned: Duration,
+    /// Until the old generation had left.
+    left: Duration,
+    /// Of all threads of the process.
+    processor: Duration,
+}
+
+/// A swap and the same by hand, one after the other.
+struct Round {
+    ours: Swap,
+    by_hand: Steps,
+    by_hand_processor: Duration,
+}
+
+pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
+    let rounds = effort.choose(100, 1_000);
+    let fixture = place::fixture("build_1")?;
+    compare::<FixtureRef>("release without the kit", &fixture, rounds, rows)?;
+    for profile in [Profile::Release, Profile::Debug] {
+        let plugin = place::demo_plugin(profile)?;
+        compare::<PluginRef>(profile.name(), &plugin, rounds, rows)?;
+    }
+    refuse(rounds, rows)
+}
+
+fn compare<M: RootModule + Send + Sync>(
+    case: &str,
+    path: &PathBuf,
+    rounds: usize,
+    rows: &mut Rows,
+) -> Result {
+    let plugin: Hotswap<M> = place::load(path)?;
+    let events = plugin.events();
+    let round = || -> Result<Round> {
+        let ours = swap(&plugin, &events, path)?;
+        let before = processor_time();
+        Ok(Round {
+            ours,
+            by_hand: by_hand::cycle(path, Copy::Memory)?,
+            by_hand_processor: processor_time() - before,
+        })
+    };
+    for _ in 0..rounds / 10 {
+        round()?;
+    }
+    let measured = (0..rounds).map(|_| round()).collect::<Result<Vec<_>>>()?;
+
+    rows.add(
+        case,
+        0,
+        "file KiB",
+        fs::metadata(path)?.len() as f64 / 1024.0,
+    );
+    let mut micros = |measure: &str, of: &dyn Fn(&Round) -> Duration| {
+        let values = measured.iter().map(|round| of(round).as_secs_f64() * 1e6);
+        rows.add(case, 0, measure, median(values));
+    };
+    micros("copy µs", &|it| it.ours.phases.copy);
+    micros("inspect µs", &|it| it.ours.phases.inspect);
+    micros("link µs", &|it| it.ours.phases.link);
+    micros("check µs", &|it| it.ours.phases.check);
+    micros("publish µs", &|it| it.ours.phases.publish);
+    micros("thread and list µs", &|it| {
+        it.ours.returned.saturating_sub(sum(it.ours.phases))
+    });
+    micros("until it returns µs", &|it| it.ours.returned);
+    micros("drain and unload µs", &|it| {
+        it.ours.left - it.ours.returned
+    });
+    micros("in all µs", &|it| it.ours.left);
+    micros("processor time µs", &|it| it.ours.processor);
+    micros("by hand in memory: copy µs", &|it| it.by_hand.copy);
+    micros("by hand in memory: dlopen µs", &|it| it.by_hand.open);
+    micros("by hand in memory: dlclose µs", &|it| it.by_hand.close);
+    micros("by hand in memory: in all µs", &|it| it.by_hand.sum());
+    micros("by hand in memory: processor time µs", &|it| {
+        it.by_hand_processor
+    });
+    let mut ratio = |measure: &str, of: &dyn Fn(&Round) -> (Duration, Duration)| {
+        let ratio = |(ours, by_hand): (Duration, Duration)| ours.div_duration_f64(by_hand);
+        rows.add(
+            case,
+            0,
+            measure,
+            median(measured.iter().map(|it| ratio(of(it)))),
+        );
+    };
+    ratio(RETURNED_RATIO, &|it| (it.ours.returned, it.by_hand.sum()));
+    ratio(LEFT_RATIO, &|it| (it.ours.left, it.by_hand.sum()));
+    // Hardly moved by what else the machine does.
+    ratio("processor time × by hand", &|it| {
+        (it.ours.processor, it.by_hand_processor)
+    });
+
+    // Not in turns with the others: what a file system has to do for a file that is gone it does later, and
+    // that is then on somebody else's bill.
+    let files = (0..rounds / 10).map(|_| by_hand::cycle(path, Copy::File));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let files = files.iter().map(|it| it.sum().as_secs_f64() * 1e6);
+    rows.add(case, 0, "by hand with a file: in all µs", median(files));
+    Ok(())
+}
+
+fn swap<M: RootModule + Send + Sync>(
+    plugin: &Hotswap<M>,
+    events: &Receiver<Event>,
+    path: &Path,
+) -> Result<Swap> {
+    let processor = processor_time();
+    let started = Instant::now();
+    let swapped = plugin.swap(path)?;
+    let returned = started.elapsed();
+    loop {
+        match events.recv_timeout(SOON)? {
+            Event::Unloaded { generation, .. } if generation == swapped.retired => break,
+            Event::Accepted { .. } => {}
+            other => return Err(other.to_string().into()),
+        }
+    }
+    Ok(Swap {
+        phases: swapped.phases,
+        returned,
+        left: started.elapsed(),
+        processor: processor_time() - processor,
+    })
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
+
+fn sum(phases: Phases) -> Duration {
+    phases.copy + phases.inspect + phases.link + phases.check + phases.publish
+}
+
+/// Files that are refused at three places of the road, against the copy of each by hand.
+fn refuse(rounds: usize, rows: &mut Rows) -> Result {
+    let plugin: Hotswap<FixtureRef> = place::load(&place::fixture("build_1")?)?;
+    let folder = tempfile::tempdir()?;
+    let truncated = folder.path().join("libtruncated.so");
+    let bytes = fs::read(place::demo_plugin(Profile::Debug)?)?;
+    fs::write(&truncated, &bytes[..bytes.len() / 2])?;
+    let files = [
+        ("half a debug plugin", truncated),
+        ("no root module", place::fixture("missing_export")?),
+        ("another interface", place::fixture("changed_type")?),
+    ];
+    for (case, path) in files {
+        let round = || {
+            let started = Instant::now();
+            let refused = plugin.swap(&path).is_err();
+            assert!(refused, "{} was accepted", path.display());
+            let refused = started.elapsed();
+            let copy = by_hand::copy(&path)?;
+            Ok((refused.as_secs_f64() * 1e6, copy.as_secs_f64() * 1e6))
+        };
+        let measured = (0..rounds).map(|_| round()).collect::<Result<Vec<_>>>()?;
+        let beyond = measured.iter().map(|(refused, copy)| refused - copy);
+        rows.add(
+            case,
+            0,
+            "refused µs",
+            median(measured.iter().map(|it| it.0)),
+        );
+        rows.add(
+            case,
+            0,
+            "its copy by hand µs",
+            median(measured.iter().map(|it| it.1)),
+        );
+        rows.add(case, 0, REFUSED_BEYOND, median(beyond));
+    }
+    Ok(())
+}
