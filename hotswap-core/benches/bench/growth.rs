@@ -3,6 +3,7 @@
 //! With threads at once: `call`. With the size of the plugin: `swap`.
 
 use std::{
+    collections::VecDeque,
     thread,
     time::{Duration, Instant},
 };
@@ -70,7 +71,9 @@ fn threads(count: u64, rows: &mut Rows) -> Result {
 fn generations(last: u64, rows: &mut Rows) -> Result {
     const CASE: &str = "generations";
     let (plugin, path) = (load()?, place::fixture("build_1")?);
-    let mut took = Vec::new();
+    // So many of the last swaps are looked at; what is kept of them must not be what grows.
+    const RECENT: usize = 1_000;
+    let mut took = VecDeque::with_capacity(RECENT);
     let mut next = 10;
     for swap in 1..=last {
         let started = Instant::now();
@@ -80,12 +83,13 @@ fn generations(last: u64, rows: &mut Rows) -> Result {
         if state != Some(State::Unloaded) {
             return Err(format!("generation {retired}: {state:?}").into());
         }
-        took.push((
+        took.truncate(RECENT - 1);
+        took.push_front((
             returned.as_secs_f64() * 1e6,
             started.elapsed().as_secs_f64() * 1e6,
         ));
         if swap == next {
-            let recent = || took.iter().rev().take(took.len().div_ceil(2).min(1_000));
+            let recent = || took.iter().take(took.len().div_ceil(2));
             rows.add(CASE, swap, "swap µs", median(recent().map(|it| it.0)));
             rows.add(CASE, swap, "in all µs", median(recent().map(|it| it.1)));
             rows.add(CASE, swap, "with ns", with_ns(&[&plugin]));

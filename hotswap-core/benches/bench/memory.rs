@@ -80,14 +80,17 @@ impl Resident {
 fn leases(plugin: &Hotswap<PluginRef>, path: &Path) -> Result<Resident> {
     let before = Resident::now()?;
     let mut leases = Vec::new();
-    let mut retired = 0;
+    let mut retired = Vec::new();
     for _ in 0..HELD {
         leases.push(plugin.lease());
-        retired = plugin.swap(path)?.retired;
+        retired.push(plugin.swap(path)?.retired);
     }
     let each = before.each_since();
     drop(leases);
-    plugin.wait(retired, SOON);
+    // They need not leave in the order in which they came.
+    for generation in retired {
+        plugin.wait(generation, SOON);
+    }
     each
 }
 
