@@ -29,12 +29,15 @@ mod report;
 mod rows;
 mod storm;
 mod swap;
+mod trial;
 
 #[path = "../../tests/it/process.rs"]
 #[expect(dead_code, reason = "the tests ask the system for more")]
 mod process;
 
 use std::{env, error::Error};
+
+use hotswap_core::Trial;
 
 use self::rows::Rows;
 
@@ -59,10 +62,11 @@ impl Effort {
 
 pub(crate) type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
-const USAGE: &str = "usage: bench call|full_fence|storm|swap|memory|growth [quick], \
+const USAGE: &str = "usage: bench call|full_fence|storm|swap|trial|memory|growth [quick], \
     bench instructions CASE CALLS, bench report [--write-docs]";
 
 fn main() -> Result {
+    let trial = Trial::at_top_of_main(trial::probe);
     // `cargo bench` adds an argument of its own.
     let arguments: Vec<String> = env::args().skip(1).filter(|it| it != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -80,6 +84,7 @@ fn main() -> Result {
         "full_fence" => call::run_with_full_fence(effort, &mut rows)?,
         "storm" => storm::run(effort, &mut rows)?,
         "swap" => swap::run(effort, &mut rows)?,
+        "trial" => trial::run(trial, effort, &mut rows)?,
         "memory" => memory::run(&mut rows)?,
         "growth" => growth::run(effort, &mut rows)?,
         _ => return Err(USAGE.into()),

@@ -58,6 +58,8 @@ impl Report {
                     .map(|_| case.to_owned())
             })?;
         }
+        writeln!(text, "\n## A trial\n")?;
+        self.pivot(&mut text, "trial", |case, _| Some(case.to_owned()))?;
         writeln!(text, "\n## Memory of each generation that is mapped\n")?;
         self.pivot(&mut text, "memory", |case, _| Some(case.to_owned()))?;
         for title in [

@@ -98,7 +98,7 @@ fn compare<M: RootModule + Send + Sync>(
     micros("check µs", &|it| it.ours.phases.check);
     micros("publish µs", &|it| it.ours.phases.publish);
     micros("thread and list µs", &|it| {
-        it.ours.returned.saturating_sub(sum(it.ours.phases))
+        it.ours.returned.saturating_sub(it.ours.phases.total())
     });
     micros("until it returns µs", &|it| it.ours.returned);
     micros("drain and unload µs", &|it| {
@@ -165,10 +165,6 @@ fn swap<M: RootModule + Send + Sync>(
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
-}
-
-fn sum(phases: Phases) -> Duration {
-    phases.copy + phases.inspect + phases.link + phases.check + phases.publish
 }
 
 /// Files that are refused at three places of the road, against the copy of each by hand.

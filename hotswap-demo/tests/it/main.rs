@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod ending;
+mod examples;
 mod json;
 mod linking;
 mod rollback;

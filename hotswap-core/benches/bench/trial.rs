@@ -1,0 +1,56 @@
+//! How long a trial takes, in a small host and in one with 4 GiB of memory in use: the child is a program of its
+//! own, so that nothing of the host's memory is copied for it.
+
+use std::hint::black_box;
+
+use hotswap_core::{Hotswap, Settings, Swapped, Trial};
+use hotswap_types::PluginRef;
+
+use crate::{
+    Effort, Result,
+    place::{self, Profile},
+    rows::{Rows, median},
+};
+
+const BALLAST_BYTES: usize = 4 << 30;
+
+/// What is asked in the child, like what the demo asks.
+pub(crate) fn probe(plugin: &PluginRef) -> Result<(), String> {
+    let answer = plugin.some_fn()(7).into_result();
+    answer.map(drop).map_err(|fault| fault.to_string())
+}
+
+pub(crate) fn run(trial: Trial<PluginRef>, effort: Effort, rows: &mut Rows) -> Result {
+    measure(trial, "small host", effort, rows)?;
+    // Written to, so that it is there.
+    let ballast = vec![1_u8; BALLAST_BYTES];
+    measure(trial, "host with 4 GiB", effort, rows)?;
+    black_box(&ballast);
+    Ok(())
+}
+
+fn measure(trial: Trial<PluginRef>, case: &str, effort: Effort, rows: &mut Rows) -> Result {
+    for profile in [Profile::Release, Profile::Debug] {
+        let path = place::demo_plugin(profile)?;
+        let mut settings = Settings::default();
+        settings.trial = Some(trial);
+        let plugin: Hotswap<PluginRef> = Hotswap::load_with(&path, &place::trust(), settings)?;
+        let swaps = (0..effort.choose(20, 200)).map(|_| Ok(plugin.swap(&path)?));
+        let swaps = swaps.collect::<Result<Vec<Swapped>>>()?;
+        let micros = |of: &dyn Fn(&Swapped) -> f64| median(swaps.iter().map(of));
+        let name = profile.name();
+        rows.add(
+            case,
+            0,
+            &format!("trial of a {name} plugin µs"),
+            micros(&|it| it.phases.trial.as_secs_f64() * 1e6),
+        );
+        rows.add(
+            case,
+            0,
+            &format!("inspecting a {name} plugin µs"),
+            micros(&|it| it.phases.inspect.as_secs_f64() * 1e6),
+        );
+    }
+    Ok(())
+}
