@@ -100,6 +100,9 @@ mod gate;
 // Both columns together.
 mod swap;
 
+// Settled changes of a file become swaps.
+mod watch;
+
 pub use crate::{
     digest::Sha256,
     error::{Error, ParseError, Result, Stage},
@@ -114,6 +117,7 @@ pub use crate::{
     },
     trial::Trial,
     trust::{Policy, Trust},
+    watch::{Watch, WatchSettings},
 };
 
 /// What is too long to be said at the names.

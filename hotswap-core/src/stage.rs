@@ -20,6 +20,7 @@ mod proof;
 mod read;
 mod sealed;
 mod walk;
+mod way;
 
 use std::{
     fmt::Display,
@@ -34,6 +35,7 @@ use std::{
 
 use rustix::process;
 
+pub(crate) use self::way::{Reached, Way};
 use self::{
     judge::Judge,
     read::{Content, read_settled},

@@ -4,6 +4,7 @@
 //! Everything that may fail is done before *publish*, which is one atomic store; nothing after it can
 //! fail. What follows for the generation before (draining, unloading, looking) is the reaper's.
 
+mod accepted;
 mod lease;
 mod reaper;
 mod road;
@@ -14,15 +15,17 @@ mod succession;
 use std::{
     fmt,
     ops::Deref,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use abi_stable::library::RootModule;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
+pub(crate) use self::accepted::Accepted;
 use self::{
+    accepted::LastAccepted,
     lease::Register,
     reaper::Reaper,
     road::{Candidate, Road, Source},
@@ -39,7 +42,7 @@ use crate::{
     history::{Event, GenerationInfo, History, Limits, Phases, Published, RefusedInfo, State},
     image::{self, Image, Leaving},
     owned::HostOwned,
-    trust::Trust,
+    trust::{Policy, Trust},
 };
 
 /// A swap point: a plugin that is called by any number of threads, and replaced while it is.
@@ -53,6 +56,7 @@ pub struct Hotswap<M: RootModule + Send + Sync> {
     history: Arc<History>,
     /// Which generation is live; what changes that is serialised here.
     succession: Arc<Succession<M>>,
+    accepted: LastAccepted,
     /// Candidates are prepared one after the other. Taken before the succession is locked.
     swapping: Mutex<()>,
     /// There until the swap point is shut down or dropped.
@@ -121,6 +125,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
         let number = history.next_number();
         let published = Published::of(number, &candidate.image, candidate.phases, None);
+        let accepted = LastAccepted::new(Accepted::of(number, &candidate.image));
         let cell = Cell::new(road.number(candidate, number));
         history.published(published).trace();
         reaper.hash(number, cell.with(|it| it.image.keep()));
@@ -133,6 +138,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 settings.probation_faults_max,
                 settings.rollback_copies_max,
             )),
+            accepted,
             swapping: Mutex::new(()),
             reaper: Some(reaper),
         })
@@ -202,6 +208,19 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Ok(self.prepare(path)?.publish())
     }
 
+    /// The same, unless another candidate was accepted after generation `accepted`. (One that was prepared before
+    /// and is published meanwhile is not waited for.)
+    pub(crate) fn swap_after(&self, accepted: u64, path: &Path) -> Option<Result<Swapped>> {
+        let turn = self.turn();
+        if self.accepted().generation != accepted {
+            return None;
+        }
+        let prepared = self.prepare_from(Source::Path(path));
+        let swapped = prepared.map(|candidate| self.publish(candidate, Manner::Swap, None));
+        drop(turn);
+        Some(swapped.inspect_err(|error| self.history.refused(error)))
+    }
+
     /// Does all of a [`swap`](Self::swap) that can fail, and leaves the rest, which cannot, for later.
     ///
     /// So several plugins can be swapped as a set, all or none of them: prepare each, and publish them when none
@@ -229,9 +248,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// }
     /// ```
     pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
-        let one_at_a_time = self.swapping();
+        let turn = self.turn();
         let prepared = self.prepare_from(Source::Path(path.as_ref()));
-        drop(one_at_a_time);
+        drop(turn);
         let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
         Ok(Prepared {
             hotswap: self,
@@ -244,7 +263,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     }
 
     /// A panic under the lock is a bug of ours, or no memory; the lock itself guards no data.
-    fn swapping(&self) -> MutexGuard<'_, ()> {
+    fn turn(&self) -> MutexGuard<'_, ()> {
         self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,6 +279,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let number = self.history.next_number();
         let copy = candidate.image.keep();
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
+        let accepted = (manner == Manner::Swap).then(|| Accepted::of(number, &candidate.image));
         let new = self.road.number(candidate, number);
         let Change {
             before,
@@ -270,6 +290,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         published.before = Some(before);
         published.on_probation = probation.is_some();
         let phases = published.phases;
+        // Before the event: who hears of it asks for the path.
+        if let Some(accepted) = accepted {
+            self.accepted.set(accepted);
+        }
         let news = self.history.published(published);
         drop(line);
         news.trace();
@@ -287,6 +311,25 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             retired: before,
             phases,
         }
+    }
+
+    /// The path that was accepted last, as it was given to [`load`](Self::load) or [`swap`](Self::swap). What a
+    /// rollback goes back to does not count.
+    pub fn last_accepted(&self) -> PathBuf {
+        self.accepted().path.clone()
+    }
+
+    pub(crate) fn accepted(&self) -> Arc<Accepted> {
+        self.accepted.get()
+    }
+
+    /// Sends to `follower` after each candidate that is accepted, and when the swap point has gone.
+    pub(crate) fn tell_of_accepted(&self, follower: Sender<()>) {
+        self.accepted.tell(follower);
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        self.road.policy()
     }
 
     /// The generations, oldest first: the live one, those that have not left yet, and the last of those

@@ -32,6 +32,13 @@ pub(super) fn check(
     }
 }
 
+/// Where the signature of the file at `real` is looked for.
+pub(super) fn signature_path(real: &Path) -> PathBuf {
+    let mut path = OsString::from(real);
+    path.push(".minisig");
+    PathBuf::from(path)
+}
+
 fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<(), Refusal> {
     if pins.is_empty() {
         return Ok(());
@@ -51,9 +58,7 @@ fn check_signature(
     key: &PublicKey,
     judge: &Judge<'_>,
 ) -> Result<(), Refusal> {
-    let mut path = OsString::from(real);
-    path.push(".minisig");
-    let path = PathBuf::from(path);
+    let path = signature_path(real);
     let refuse = |message: &str| {
         let message = format!("its signature {}: {message}", Escaped(&path));
         Refusal::new(Stage::Trust, message)

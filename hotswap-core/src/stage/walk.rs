@@ -64,20 +64,59 @@ pub(super) fn open(
     path: &Path,
     look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
 ) -> Result<Found, Refusal> {
-    let mut ends_in_link = false;
-    walk(path, look, &mut ends_in_link).map_err(|stop| match stop {
-        Stop::Refused(refusal) => refusal,
-        Stop::Failed(error) => Refusal::new(
+    let mut trail = Trail::default();
+    let opened = trail.walk(path, look).and_then(|place| {
+        let file = open_for_reading(&place)?;
+        Ok((fs::fstat(&file)?, file))
+    });
+    match opened {
+        Ok((stat, file)) => Ok(Found {
+            file,
+            stat,
+            real: trail.real,
+            followed_link: trail.links > 0,
+        }),
+        Err(Stop::Refused(refusal)) => Err(refusal),
+        Err(Stop::Failed(error)) => Err(Refusal::new(
             Stage::Open,
             match error {
                 Errno::LOOP => "the symbolic links lead in a circle".to_owned(),
-                Errno::NOENT if ends_in_link => "a symbolic link to nowhere".to_owned(),
+                Errno::NOENT if trail.ends_in_link => "a symbolic link to nowhere".to_owned(),
                 Errno::NOENT => "no such file".to_owned(),
                 Errno::ACCESS => "permission denied".to_owned(),
                 other => io::Error::from(other).to_string(),
             },
-        ),
-    })
+        )),
+    }
+}
+
+/// Tells `look` of every place on the way, as far as it leads, and opens nothing. Gives where it ends (if it
+/// leads nowhere, the place where something was missing), and what stands for the file if that is one.
+pub(super) fn follow(path: &Path, mut look: impl FnMut(&Place<'_>)) -> (PathBuf, Option<OwnedFd>) {
+    let mut trail = Trail::default();
+    let file = trail.walk(path, |place| {
+        look(place);
+        Ok(())
+    });
+    (trail.real, file.ok())
+}
+
+/// Opens for reading what a descriptor stands for that is good for nothing else. A regular file: any other
+/// could wait, or do something.
+pub(super) fn open_for_reading(file: &OwnedFd) -> rustix::io::Result<File> {
+    // NONBLOCK: does not even wait for the end of a lease that somebody has on the file (`fcntl(2)`).
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// How far a walk has come.
+#[derive(Default)]
+struct Trail {
+    real: PathBuf,
+    links: usize,
+    /// Whether what the path itself says last is a link.
+    ends_in_link: bool,
 }
 
 /// Why a walk goes no further.
@@ -98,82 +137,79 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// `ends_in_link`: whether what `path` itself says last is a link.
-fn walk(
-    path: &Path,
-    mut look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
-    ends_in_link: &mut bool,
-) -> Result<Found, Stop> {
-    // The names that are left, the next one last.
-    let mut ahead = Vec::new();
-    push(&mut ahead, path.as_os_str());
-    if path.is_relative() {
-        let current = env::current_dir();
-        let current = current.map_err(|it| Errno::from_io_error(&it).unwrap_or(Errno::NOENT))?;
-        push(&mut ahead, current.as_os_str());
-    }
+impl Trail {
+    /// Gives what stands for the regular file at the end of `path`.
+    fn walk(
+        &mut self,
+        path: &Path,
+        mut look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
+    ) -> Result<OwnedFd, Stop> {
+        // The names that are left, the next one last.
+        let mut ahead = Vec::new();
+        push(&mut ahead, path.as_os_str());
+        if path.is_relative() {
+            let current = env::current_dir();
+            let current =
+                current.map_err(|it| Errno::from_io_error(&it).unwrap_or(Errno::NOENT))?;
+            push(&mut ahead, current.as_os_str());
+        }
 
-    let (mut real, mut links) = (PathBuf::from("/"), 0);
-    let mut here = open_top()?;
-    look(&Place {
-        real: &real,
-        stat: &fs::fstat(&here)?,
-        descriptor: here.as_fd(),
-    })?;
-    while let Some(name) = ahead.pop() {
-        if name == "." {
-            continue;
-        }
-        if name == ".." {
-            real.pop();
-        } else {
-            real.push(&name);
-        }
-        let is_last = ahead.is_empty();
-        let next = open_place(&here, &name, is_last)?;
-        let stat = fs::fstat(&next)?;
-        let place = Place {
-            real: &real,
-            stat: &stat,
-            descriptor: next.as_fd(),
-        };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                look(&place)?;
-                here = next;
+        self.real = PathBuf::from("/");
+        let mut here = open_top()?;
+        look(&Place {
+            real: &self.real,
+            stat: &fs::fstat(&here)?,
+            descriptor: here.as_fd(),
+        })?;
+        while let Some(name) = ahead.pop() {
+            if name == "." {
+                continue;
             }
-            FileType::Symlink => {
-                look(&place)?;
-                *ends_in_link |= is_last;
-                links += 1;
-                if links > LINKS_MAX {
-                    return Err(Errno::LOOP.into());
+            if name == ".." {
+                self.real.pop();
+            } else {
+                self.real.push(&name);
+            }
+            let is_last = ahead.is_empty();
+            let next = open_place(&here, &name, is_last)?;
+            let stat = fs::fstat(&next)?;
+            let place = Place {
+                real: &self.real,
+                stat: &stat,
+                descriptor: next.as_fd(),
+            };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    look(&place)?;
+                    here = next;
                 }
-                // What that very link says: an empty path means the descriptor.
-                let target = fs::readlinkat(&next, "", Vec::new())?;
-                let target = OsStr::from_bytes(target.as_bytes());
-                real.pop();
-                if Path::new(target).is_absolute() {
-                    here = open_top()?;
-                    real = PathBuf::from("/");
+                FileType::Symlink => {
+                    look(&place)?;
+                    self.ends_in_link |= is_last;
+                    self.links += 1;
+                    if self.links > LINKS_MAX {
+                        return Err(Errno::LOOP.into());
+                    }
+                    // What that very link says: an empty path means the descriptor.
+                    let target = fs::readlinkat(&next, "", Vec::new())?;
+                    let target = OsStr::from_bytes(target.as_bytes());
+                    self.real.pop();
+                    if Path::new(target).is_absolute() {
+                        here = open_top()?;
+                        self.real = PathBuf::from("/");
+                    }
+                    push(&mut ahead, target);
                 }
-                push(&mut ahead, target);
+                FileType::RegularFile if is_last => {
+                    look(&place)?;
+                    return Ok(next);
+                }
+                other if is_last => return Err(no_file(other).into()),
+                _ => return Err(Errno::NOTDIR.into()),
             }
-            FileType::RegularFile if is_last => {
-                look(&place)?;
-                let file = open_for_reading(&next)?;
-                return Ok(Found {
-                    stat: fs::fstat(&file)?,
-                    file,
-                    real,
-                    followed_link: links > 0,
-                });
-            }
-            other if is_last => return Err(no_file(other).into()),
-            _ => return Err(Errno::NOTDIR.into()),
         }
+        Err(no_file(FileType::Directory).into())
     }
-    Err(no_file(FileType::Directory).into())
 }
 
 /// Puts the names of `path` before those that are `ahead`.
@@ -205,13 +241,6 @@ fn open_place(here: &OwnedFd, name: &OsStr, is_last: bool) -> rustix::io::Result
         Err(Errno::NOTDIR) => open(PLACE),
         other => other,
     }
-}
-
-fn open_for_reading(file: &OwnedFd) -> rustix::io::Result<File> {
-    // NONBLOCK: does not even wait for the end of a lease that somebody has on the file (`fcntl(2)`).
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(fs::open(path, flags, Mode::empty())?.into())
 }
 
 fn no_file(kind: FileType) -> Refusal {

@@ -21,7 +21,7 @@ use crate::{
     module::{self, Checked},
     stage::{Kept, Staged, Took, need_memory},
     trial::Trial,
-    trust::Trust,
+    trust::{Policy, Trust},
 };
 
 /// What every candidate of a swap point has to pass.
@@ -58,6 +58,10 @@ impl<M: RootModule + Send + Sync> Road<M> {
             probe: settings.probe.clone(),
             record_leases: settings.record_leases,
         }
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        self.trust.policy()
     }
 
     /// Walks the road; `live` has the running generation, if there is one.

@@ -43,7 +43,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// There is no earlier generation, or it could not be loaded again. The live generation serves on.
     pub fn rollback(&self) -> Result<RolledBack> {
-        let one_at_a_time = self.swapping();
+        let turn = self.turn();
         let mut line = match self.restore_standby(self.succession.lock(), None) {
             Ok(back) => return Ok(back),
             Err(line) => line,
@@ -51,7 +51,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let copy = line.take_copy();
         drop(line);
         let Some((number, copy)) = copy else {
-            drop(one_at_a_time);
+            drop(turn);
             let path = self.cell.with(|live| live.path().to_owned());
             let what = "there is no earlier generation to go back to";
             let error = Error::new(Stage::Host, &path, what);
@@ -59,7 +59,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             return Err(error);
         };
         let prepared = self.prepare_from(Source::Kept(&copy));
-        drop(one_at_a_time);
+        drop(turn);
         let candidate = prepared.inspect_err(|error| {
             self.succession.lock().put_back((number, copy));
             self.history.refused(error);

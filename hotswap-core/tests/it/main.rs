@@ -15,3 +15,4 @@ mod tidy;
 mod tracing;
 mod trust;
 mod unloading;
+mod watch;

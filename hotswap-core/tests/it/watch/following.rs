@@ -1,0 +1,186 @@
+//! What is watched when others swap too, and how watching ends.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_core::{Event, Settings, Watch};
+use hotswap_fixtures::FixtureRef;
+
+use super::watched::{NEVER, Reads, Watched, put, settings};
+use crate::{
+    alone::alone,
+    fixtures::{SOON, build_of, trust},
+};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+fn plugin_so(folder: &Path) {
+    put(&folder.join("plugin.so"), "build_1");
+}
+
+#[test]
+fn another_path_that_is_swapped_in_by_hand_is_watched_from_then_on() {
+    let it = Watched::new();
+    it.put("other.so", "build_2");
+    let reads = Reads::of(it.folder.path(), "other.so");
+    it.it.swap(it.at("other.so")).unwrap();
+    it.accepts(2);
+    reads.after(|| it.put("other.so", "build_2"));
+    assert_eq!(it.it.last_accepted(), it.at("other.so"));
+    // What was watched before is not.
+    it.put("plugin.so", "suffix_field");
+    it.put("other.so", "build_1");
+    it.accepts(1);
+    // A refused path is not watched either.
+    it.it.swap(it.at("none.so")).unwrap_err();
+    it.refuses();
+    it.put("none.so", "suffix_field");
+    it.put("other.so", "build_2");
+    it.accepts(2);
+}
+
+#[test]
+fn a_change_that_was_swapped_in_by_hand_is_not_swapped_in_again() {
+    let it = Watched::new();
+    for (name, build) in [("build_2", 2), ("build_1", 1), ("suffix_field", 3)] {
+        it.put("plugin.so", name);
+        it.it.swap(it.at("plugin.so")).unwrap();
+        // Either the watch was first, and the other was the same once more, or there was one swap.
+        it.it.events().try_iter().for_each(drop);
+        assert_eq!(build_of(&it.it), build);
+    }
+    let before = it.it.generations().last().unwrap().number;
+    let reads = Reads::of(it.folder.path(), "plugin.so");
+    reads.after(|| it.put("plugin.so", "suffix_field"));
+    it.put("plugin.so", "build_2");
+    let Event::Accepted { generation, .. } = it.next() else {
+        panic!("refused")
+    };
+    assert_eq!(generation, before + 1);
+}
+
+#[test]
+fn a_rollback_is_not_undone_until_the_file_changes() {
+    let it = Watched::new();
+    it.put("plugin.so", "build_2");
+    it.accepts(2);
+    it.it.rollback().unwrap();
+    assert_eq!(build_of(&it.it), 1);
+    let reads = Reads::of(it.folder.path(), "plugin.so");
+    reads.after(|| it.put("plugin.so", "build_2"));
+    it.put("plugin.so", "suffix_field");
+    it.accepts(3);
+}
+
+type Errand = Box<dyn FnOnce() + Send>;
+
+/// Build 2 is asked something while it is prepared, when its file has been read: that runs the errand.
+fn with_errand() -> (Watched, Arc<Mutex<Option<Errand>>>) {
+    let errand: Arc<Mutex<Option<Errand>>> = Arc::default();
+    let run = Arc::clone(&errand);
+    let change = move |settings: &mut Settings<FixtureRef>| {
+        settings.probe = Some(Arc::new(move |candidate, _| {
+            if candidate.build_a()() == 2
+                && let Some(errand) = run.lock().unwrap().take()
+            {
+                errand();
+            }
+            Ok(())
+        }));
+    };
+    let mut it = Watched::unwatched("plugin.so", &trust(), change, plugin_so);
+    it.watch(settings(SHORT, NEVER));
+    (it, errand)
+}
+
+#[test]
+fn a_change_during_a_swap_is_not_missed() {
+    let (it, errand) = with_errand();
+    let path = it.at("plugin.so");
+    *errand.lock().unwrap() = Some(Box::new(move || put(&path, "suffix_field")));
+    it.put("plugin.so", "build_2");
+    it.accepts_any();
+    it.accepts(3);
+}
+
+#[test]
+fn a_swap_by_hand_to_another_path_is_not_overtaken_by_a_change_meanwhile() {
+    let (it, errand) = with_errand();
+    let (path, reads) = (it.at("plugin.so"), Reads::of(it.folder.path(), "plugin.so"));
+    it.put("other.so", "build_2");
+    *errand.lock().unwrap() = Some(Box::new(move || {
+        reads.after(|| put(&path, "suffix_field"));
+    }));
+    it.it.swap(it.at("other.so")).unwrap();
+    it.accepts(2);
+    it.put("other.so", "build_1");
+    it.accepts(1);
+}
+
+/// The names of this process's threads.
+fn threads() -> Vec<String> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm"));
+    let names = tasks.filter_map(|task| name(task.unwrap()).ok());
+    names.map(|name| name.trim_end().to_owned()).collect()
+}
+
+/// Nobody waits for `notify`'s.
+#[track_caller]
+fn threads_end(beginning: &str) {
+    let started = Instant::now();
+    while threads().iter().any(|name| name.starts_with(beginning)) {
+        assert!(started.elapsed() < SOON, "{:?}", threads());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn nothing_is_swapped_in_when_watching_has_ended() {
+    alone(
+        "watch::following::nothing_is_swapped_in_when_watching_has_ended",
+        || {
+            let mut it = Watched::new();
+            it.put("plugin.so", "build_2");
+            it.accepts(2);
+            assert!(threads().contains(&"hotswap-watch".to_owned()));
+            drop(it.watch.take());
+            assert!(!threads().contains(&"hotswap-watch".to_owned()));
+            threads_end("notify");
+            it.put("plugin.so", "suffix_field");
+            it.watch(settings(SHORT, NEVER));
+            it.accepts(3);
+        },
+    );
+}
+
+#[test]
+fn watching_ends_with_the_swap_point() {
+    alone(
+        "watch::following::watching_ends_with_the_swap_point",
+        || {
+            let mut it = Watched::new();
+            it.put("plugin.so", "build_2");
+            it.accepts(2);
+            let watch = it.watch.take();
+            let plugin = Arc::clone(&it.it);
+            drop(it);
+            assert!(threads().contains(&"hotswap-watch".to_owned()));
+            drop(plugin);
+            threads_end("hotswap-watch");
+            threads_end("notify");
+            drop(watch);
+        },
+    );
+}
+
+#[test]
+fn a_watch_can_go_to_another_thread() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Watch>();
+}
