@@ -1,8 +1,8 @@
 //! A process whose plugin is replaced while it runs.
 //!
 //! stdout carries what the plugin says, and nothing else; stderr carries what the host says, one event a
-//! line. Everything happens on one thread, in one `select!` over ticks, lines, signals and events; the
-//! threads behind those channels only wait for the system.
+//! line. Everything but the swaps of `--watch` happens on one thread, in one `select!` over ticks, lines, signals
+//! and events; the threads behind those channels only wait for the system.
 
 mod console;
 mod lines;
@@ -12,28 +12,31 @@ mod signals;
 mod trust;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
-use hotswap_core::{Event, Hotswap, Settings, Stage, State, Trial, Trust};
+use hotswap_core::{Event, Hotswap, Settings, Stage, State, Trial, Trust, Watch, WatchSettings};
 use hotswap_types::PluginRef;
 
 use crate::{
     console::{Console, Format},
     lines::Request,
     reports::{Fault, Versions},
+    signals::Signals,
     trust::TrustOptions,
 };
 
 /// Runs a plugin, and replaces it by any other whose path is typed or pasted.
 ///
 /// Each line of standard input is a path, or a command: `:reload`, `:rollback`, `:versions`, `:help`, `:quit`.
+/// SIGHUP does what `:reload` does.
 #[derive(Parser)]
 #[command(name = "hotswap-demo", version, args_override_self = true)]
 struct Options {
@@ -73,6 +76,10 @@ struct Options {
     )]
     faults: u32,
 
+    /// Swap whenever the file at the last accepted path has changed; the end of standard input ends nothing then
+    #[arg(long)]
+    watch: bool,
+
     /// Do not read standard input, whose end would end the demo (for a service)
     #[arg(long)]
     no_stdin: bool,
@@ -93,21 +100,9 @@ fn main() -> Result<ExitCode> {
     // host's own values there.
     let trust = unsafe { Trust::vouch(options.trust.policy()) };
     if options.check {
-        let console = Console::new(false, options.events);
-        let checked = hotswap_core::check(&options.plugin, &trust, trial, options.trial_deadline);
-        return match checked {
-            Ok(report) => {
-                let printed = writeln!(io::stdout(), "{report}");
-                printed.context("standard output cannot be written")?;
-                Ok(ExitCode::SUCCESS)
-            }
-            Err(error) => {
-                console.say(&with_hint(Event::from(&error)));
-                Ok(ExitCode::FAILURE)
-            }
-        };
+        return check(&options, &trust, trial);
     }
-    let stops = signals::stops().context("signals cannot be handled")?;
+    let signals = signals::handle().context("signals cannot be handled")?;
     let lines = if options.no_stdin {
         never()
     } else {
@@ -121,29 +116,46 @@ fn main() -> Result<ExitCode> {
     settings.trial = options.trial.then_some(trial);
     settings.trial_deadline = options.trial_deadline;
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
-        Ok(plugin) => plugin,
+        Ok(plugin) => Arc::new(plugin),
         Err(error) => {
             console.say(&with_hint(Event::from(&error)));
             return Ok(ExitCode::FAILURE);
         }
     };
+    let watch = options
+        .watch
+        .then(|| plugin.watch(WatchSettings::default()));
 
-    let mut demo = Demo {
+    let demo = Demo {
         events: plugin.events(),
+        watch: watch.transpose()?,
         plugin,
-        last_accepted: options.plugin,
         console,
     };
-    demo.run(&tick(options.period), &lines, &stops)?;
+    demo.run(&tick(options.period), lines, &signals)?;
     demo.end(options.drain_deadline);
     Ok(ExitCode::SUCCESS)
 }
 
+/// Says what is known of the plugin, or why it would be refused.
+fn check(options: &Options, trust: &Trust, trial: Trial<PluginRef>) -> Result<ExitCode> {
+    match hotswap_core::check(&options.plugin, trust, trial, options.trial_deadline) {
+        Ok(report) => {
+            let printed = writeln!(io::stdout(), "{report}");
+            printed.context("standard output cannot be written")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            Console::new(false, options.events).say(&with_hint(Event::from(&error)));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
 struct Demo {
-    plugin: Hotswap<PluginRef>,
+    plugin: Arc<Hotswap<PluginRef>>,
     events: Receiver<Event>,
-    /// For `:reload`.
-    last_accepted: PathBuf,
+    watch: Option<Watch>,
     console: Console,
 }
 
@@ -155,24 +167,37 @@ enum Next {
 
 impl Demo {
     fn run(
-        &mut self,
+        &self,
         ticks: &Receiver<std::time::Instant>,
-        lines: &Receiver<Request>,
-        stops: &Receiver<()>,
+        mut lines: Receiver<Request>,
+        signals: &Signals,
     ) -> Result<()> {
+        let is_terminal = io::stdin().is_terminal();
         self.say_events();
         self.console.prompt();
         let mut next = self.tick()?;
         while let Next::GoOn = next {
             next = select! {
                 recv(ticks) -> _ => self.tick()?,
-                recv(lines) -> line => line.map_or(Next::End, |request| self.answer(request)),
-                recv(stops) -> _ => {
+                recv(lines) -> line => match line {
+                    Ok(request) => {
+                        self.console.line_was_entered();
+                        self.answer(request)
+                    }
+                    // A terminal that has gone is none any more: there is nobody left to run for.
+                    Err(_) if self.watch.is_some() && is_terminal == io::stdin().is_terminal() => {
+                        lines = never();
+                        Next::GoOn
+                    }
+                    Err(_) => Next::End,
+                },
+                recv(signals.stops) -> _ => {
                     self.console.was_interrupted();
                     Next::End
                 }
+                recv(signals.reloads) -> _ => self.answer(Request::Reload),
                 recv(self.events) -> event => {
-                    event.iter().for_each(|event| self.console.say(event));
+                    event.into_iter().for_each(|event| self.console.say(&with_hint(event)));
                     self.console.prompt_again();
                     Next::GoOn
                 }
@@ -182,7 +207,7 @@ impl Demo {
     }
 
     /// Everything that a tick says comes from one generation. A reader that has gone away ends the demo.
-    fn tick(&mut self) -> Result<Next> {
+    fn tick(&self) -> Result<Next> {
         let (generation, some_data, some_fn) = self.plugin.with(|plugin| {
             let answer = plugin.some_fn()(7).into_result();
             let answer = answer.map(String::from).map_err(|fault| fault.to_string());
@@ -210,13 +235,12 @@ impl Demo {
         }
     }
 
-    fn answer(&mut self, request: Request) -> Next {
-        self.console.line_was_entered();
+    fn answer(&self, request: Request) -> Next {
         match request {
             Request::Nothing => return Next::GoOn,
             Request::Quit => return Next::End,
-            Request::Swap(path) => self.swap(path),
-            Request::Reload => self.swap(self.last_accepted.clone()),
+            Request::Swap(path) => self.swap(&path),
+            Request::Reload => self.swap(&self.plugin.last_accepted()),
             Request::Rollback => {
                 // Either way there is an event that says so.
                 drop(self.plugin.rollback());
@@ -236,13 +260,10 @@ impl Demo {
         Next::GoOn
     }
 
-    fn swap(&mut self, path: PathBuf) {
-        let accepted = self.plugin.swap(&path).is_ok();
+    fn swap(&self, path: &Path) {
         // Either way there is an event that says so.
+        drop(self.plugin.swap(path));
         self.say_events();
-        if accepted {
-            self.last_accepted = path;
-        }
     }
 
     fn say_events(&self) {
@@ -254,7 +275,9 @@ impl Demo {
     /// Lets the last plugin leave, and says what became of it.
     fn end(self, drain_deadline: Duration) {
         self.console.make_way();
-        let mapped = self.plugin.shutdown(drain_deadline);
+        drop(self.watch);
+        let plugin = Arc::into_inner(self.plugin).expect("only the watch had it, too");
+        let mapped = plugin.shutdown(drain_deadline);
         for event in self
             .events
             .try_iter()

@@ -11,3 +11,4 @@ mod swapping;
 mod terminal;
 mod trial;
 mod trust;
+mod watching;

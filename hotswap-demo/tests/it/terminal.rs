@@ -2,11 +2,14 @@
 
 use std::{
     io::{Read, Write},
+    process::Child,
     sync::mpsc,
     thread,
 };
 
-use crate::demo::{SOON, plugin};
+use pty_process::blocking::Pty;
+
+use crate::demo::{BINARY, SOON, plugin};
 
 /// What a person sees, up to and with `end`.
 #[track_caller]
@@ -24,17 +27,39 @@ fn see(screen: &mpsc::Receiver<u8>, end: &str) -> String {
     String::from_utf8_lossy(&seen).into_owned()
 }
 
-#[test]
-fn a_person_types_a_path_and_ctrl_c() {
-    let (mut terminal, pts) = pty_process::blocking::open().unwrap();
+/// A demo on a terminal.
+fn start(options: &[&str]) -> (Child, Pty) {
+    let (terminal, pts) = pty_process::blocking::open().unwrap();
     terminal.resize(pty_process::Size::new(24, 200)).unwrap();
-    let command = pty_process::blocking::Command::new(env!("CARGO_BIN_EXE_hotswap-demo"));
-    let mut child = command
+    let command = pty_process::blocking::Command::new(BINARY);
+    let child = command
         .args(["--any-owner", "--period", "1h"])
+        .args(options)
         .arg(plugin("shipped"))
         .spawn(pts)
         .unwrap();
+    (child, terminal)
+}
 
+#[test]
+fn a_terminal_that_goes_away_ends_the_demo_cleanly() {
+    for options in [&[][..], &["--watch"]] {
+        let (mut child, mut terminal) = start(options);
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"Adding to 10: 17\r\n") {
+            let mut byte = [0];
+            terminal.read_exact(&mut byte).unwrap();
+            seen.push(byte[0]);
+        }
+        // SIGHUP, and the end of the lines: a reload, and the end.
+        drop(terminal);
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{options:?}");
+    }
+}
+
+#[test]
+fn a_person_types_a_path_and_ctrl_c() {
+    let (mut child, mut terminal) = start(&[]);
     let mut reader = std::fs::File::from(rustix::io::dup(&terminal).unwrap());
     let (sender, screen) = mpsc::channel();
     thread::spawn(move || {
