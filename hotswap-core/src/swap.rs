@@ -205,7 +205,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// The candidate was refused. The live generation serves on, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
-        Ok(self.prepare(path)?.publish())
+        self.swap_in_turn(path.as_ref(), self.turn())
     }
 
     /// The same, unless another candidate was accepted after generation `accepted`. (One that was prepared before
@@ -215,10 +215,15 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         if self.accepted().generation != accepted {
             return None;
         }
+        Some(self.swap_in_turn(path, turn))
+    }
+
+    /// Keeps the turn until the candidate is published, so that whoever has it next knows of that.
+    fn swap_in_turn(&self, path: &Path, turn: MutexGuard<'_, ()>) -> Result<Swapped> {
         let prepared = self.prepare_from(Source::Path(path));
         let swapped = prepared.map(|candidate| self.publish(candidate, Manner::Swap, None));
         drop(turn);
-        Some(swapped.inspect_err(|error| self.history.refused(error)))
+        swapped.inspect_err(|error| self.history.refused(error))
     }
 
     /// Does all of a [`swap`](Self::swap) that can fail, and leaves the rest, which cannot, for later.

@@ -45,9 +45,12 @@ pub struct Watch {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WatchSettings {
-    /// For how long nothing must have changed before a change is taken for whole. A writer that pauses for
-    /// longer has its half-written file looked at, and refused; what it writes afterwards is another change.
-    /// 150 ms unless set, and at least 1 ms.
+    /// For how long nothing must have changed before a change is taken for whole. 150 ms unless set, and at
+    /// least 1 ms.
+    ///
+    /// A writer that pauses for longer is waited for until it has closed the file, where the system tells of
+    /// that (to the file's owner, or with `CAP_LEASE`). Where it does not, the half-written file is looked at,
+    /// and refused; what is written afterwards is another change.
     pub settle: Duration,
     /// How often to look although nothing was heard: for file systems that tell nothing, such as NFS when
     /// another machine writes, and some in user space. 2 s unless set, and at least 1 ms. At most 1 s where the
@@ -210,6 +213,10 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
 
     /// Swaps the file in if its bytes are news. Gives how the path leads on if that has changed meanwhile.
     fn settled(&mut self, plugin: &Hotswap<M>, way: &Way, file: &Reached) -> Option<Way> {
+        // Its writer has only paused. There may be no other sign of the end than that it is closed.
+        if file.is_open_for_writing() {
+            return Some(way.clone());
+        }
         // What cannot be read is refused by the swap, which says why.
         let found = file.sha256(plugin.policy().file_bytes_max).ok();
         if !self.known.is_news(found) {

@@ -11,6 +11,7 @@ use std::{
 use rustix::fs::{self, FileType, Stat};
 
 use super::{
+    lease::{self, Writers},
     proof::signature_path,
     walk::{follow, open_for_reading},
 };
@@ -91,6 +92,12 @@ impl Way {
 }
 
 impl Reached {
+    /// Whether somebody has the file open for writing, or mapped, as far as the system tells us.
+    pub(crate) fn is_open_for_writing(&self) -> bool {
+        let file = open_for_reading(&self.0);
+        file.is_ok_and(|file| matches!(lease::keep_out(&file), Writers::There))
+    }
+
     /// What the file's bytes are, or at most one more than `bytes_max` of them. Costs what [`Sha256::of`] does.
     pub(crate) fn sha256(&self, bytes_max: u64) -> io::Result<Sha256> {
         let file = open_for_reading(&self.0)?;

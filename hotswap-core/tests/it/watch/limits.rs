@@ -2,6 +2,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    io::Write,
+    thread,
     time::Duration,
 };
 
@@ -47,6 +49,23 @@ fn a_change_that_is_told_to_nobody_is_found_by_looking() {
     let mut mapping = unsafe { MmapMut::map_mut(&file) }.unwrap();
     it.watch(settings(LONG, Duration::from_millis(50)));
     mapping.copy_from_slice(&bytes);
+    // While it is mapped for writing, it is not taken.
+    drop((mapping, file));
+    it.accepts(2);
+}
+
+/// Whose size and time say that all is written, before all is.
+#[test]
+fn a_file_that_is_open_for_writing_is_waited_for() {
+    let it = Watched::new();
+    let bytes = fs::read(plugin("build_2")).unwrap();
+    let (half, other_half) = bytes.split_at(bytes.len() / 2);
+    let mut file = File::create(it.at("plugin.so")).unwrap();
+    file.write_all(half).unwrap();
+    // Many times what the watch waits for.
+    thread::sleep(Duration::from_millis(500));
+    file.write_all(other_half).unwrap();
+    drop(file);
     it.accepts(2);
 }
 
