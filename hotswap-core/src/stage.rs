@@ -18,6 +18,7 @@ mod lease;
 mod memory;
 mod proof;
 mod read;
+#[expect(unsafe_code, reason = "maps a copy that nobody can change")]
 mod sealed;
 mod walk;
 mod way;
@@ -25,14 +26,12 @@ mod way;
 use std::{
     fmt::Display,
     io,
-    os::{
-        fd::{BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use memmap2::Mmap;
 use rustix::process;
 
 pub(crate) use self::way::{Reached, Way};
@@ -128,7 +127,7 @@ impl Staged {
         let fail = |error: io::Error| Error::new(Stage::Copy, path, error);
         let started = Instant::now();
         need_memory(path, kept.origin.bytes)?;
-        let bytes = kept.copy.read().map_err(fail)?;
+        let bytes = kept.copy.map().map_err(fail)?;
         Self::of(&bytes, kept.origin.clone(), export, started.elapsed())
     }
 
@@ -165,8 +164,8 @@ impl Staged {
     pub(crate) fn from_sealed(copy: OwnedFd, export: Export<'_>) -> Result<Self> {
         let nowhere = Path::new("");
         let fail = |error: io::Error| Error::new(Stage::Copy, nowhere, error);
-        let copy = Sealed::from_other(copy);
-        let bytes = copy.read().map_err(fail)?;
+        let copy = Sealed::from_other(copy).map_err(fail)?;
+        let bytes = copy.map().map_err(fail)?;
         let origin = Origin {
             given: PathBuf::new(),
             real: PathBuf::new(),
@@ -195,15 +194,15 @@ impl Staged {
         PathBuf::from(format!("/proc/{process}/fd/{}", self.copy.number()))
     }
 
-    /// The copy itself, which can be mapped without harm: nobody can write to it or make it shorter.
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.copy.descriptor()
+    /// The bytes of the copy.
+    pub(crate) fn map(&self) -> io::Result<Mmap> {
+        self.copy.map()
     }
 
     /// What is needed to load it again, whatever becomes of this.
     pub(crate) fn keep(&self) -> io::Result<Kept> {
         Ok(Kept {
-            copy: Sealed::from_other(self.copy()?),
+            copy: self.copy.try_clone()?,
             origin: self.origin.clone(),
         })
     }

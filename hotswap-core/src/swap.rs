@@ -290,6 +290,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             before,
             probation,
             retired,
+            dropped,
         } = self.succession.publish(&mut line, &self.cell, new, manner);
         published.phases.publish = started.elapsed();
         published.before = Some(before);
@@ -309,6 +310,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         for former in retired {
             self.reaper().retire(former.number, former.generation);
+        }
+        for copy in dropped {
+            self.reaper().drop_copy(copy);
         }
         self.reaper().hash(number, copy);
         Swapped {

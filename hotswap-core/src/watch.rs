@@ -213,12 +213,13 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
 
     /// Swaps the file in if its bytes are news. Gives how the path leads on if that has changed meanwhile.
     fn settled(&mut self, plugin: &Hotswap<M>, way: &Way, file: &Reached) -> Option<Way> {
-        // Its writer has only paused. There may be no other sign of the end than that it is closed.
-        if file.is_open_for_writing() {
-            return Some(way.clone());
-        }
-        // What cannot be read is refused by the swap, which says why.
-        let found = file.sha256(plugin.policy().file_bytes_max).ok();
+        let found = match file.sha256(plugin.policy().file_bytes_max) {
+            Ok(Some(sha256)) => Some(sha256),
+            // Its writer has only paused. There may be no other sign of the end than that it is closed.
+            Ok(None) => return Some(way.clone()),
+            // What cannot be read is refused by the swap, which says why.
+            Err(_) => None,
+        };
         if !self.known.is_news(found) {
             return None;
         }

@@ -12,7 +12,6 @@
 
 use std::slice;
 
-use memmap2::Mmap;
 use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, read::elf::ElfFile64,
 };
@@ -31,8 +30,7 @@ const STATIC: &[u8] = b"2io5stdio6STDOUT";
 pub(super) unsafe fn printed(staged: &Staged, base: usize) -> Option<bool> {
     // Of which only what is looked at is touched: to read a debug plugin of 7 MB again took longer than all the
     // rest of its way out (2026-11).
-    // SAFETY: the copy is sealed, so that nobody writes to it or makes it shorter.
-    let copy = unsafe { Mmap::map(&staged.descriptor()) }.ok()?;
+    let copy = staged.map().ok()?;
     let elf = ElfFile64::<object::Endianness>::parse(&*copy).ok()?;
     let named = |name: &[u8]| name.windows(STATIC.len()).any(|part| part == STATIC);
     let symbol = elf

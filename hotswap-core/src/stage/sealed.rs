@@ -3,11 +3,12 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     thread,
     time::Duration,
 };
 
+use memmap2::Mmap;
 use rustix::{
     fs::{self, MemfdFlags, SealFlags},
     process::{self, Resource},
@@ -18,6 +19,11 @@ use crate::digest::Sha256;
 /// A memory file that cannot be written to any more, not even by this process.
 #[derive(Debug)]
 pub(super) struct Sealed(OwnedFd);
+
+const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
 
 /// How often a copy is sealed that the kernel has in hand, and the pause in between.
 const SEAL_ATTEMPTS: u32 = 10;
@@ -37,50 +43,44 @@ impl Sealed {
         let mut copy = File::from(copy);
         copy.write_all(bytes)?;
         let copy = OwnedFd::from(copy);
-        let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        while_busy(|| fs::fcntl_add_seals(&copy, seals))?;
+        while_busy(|| fs::fcntl_add_seals(&copy, SEALS))?;
         Ok(Self(copy))
     }
 
     /// One that another process has made.
-    pub(super) fn from_other(copy: OwnedFd) -> Self {
-        Self(copy)
+    pub(super) fn from_other(copy: OwnedFd) -> io::Result<Self> {
+        if !fs::fcntl_get_seals(&copy)?.contains(SEALS) {
+            return Err(io::Error::other("not a sealed copy"));
+        }
+        Ok(Self(copy))
     }
 
-    /// All of the bytes.
-    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
-        let size = fs::fstat(&self.0)?.st_size;
-        let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let mut bytes = Vec::new();
-        // `read_to_end` tries some bytes past the end; with room for them, the buffer is not grown for that.
-        bytes.try_reserve_exact(size.saturating_add(64))?;
-        self.reader().read_to_end(&mut bytes)?;
-        Ok(bytes)
+    /// The bytes, of which only what is looked at is touched.
+    pub(super) fn map(&self) -> io::Result<Mmap> {
+        // SAFETY: it is sealed (`new`, `from_other`), so that nobody writes to it or makes it shorter.
+        unsafe { Mmap::map(&self.0) }
     }
 
-    /// Costs what it costs to read the bytes ([`Sha256::of`]).
+    /// Costs what it costs to read the bytes ([`Sha256::of`]). Maps nothing: who looks for images that are
+    /// mapped finds none but those.
     pub(super) fn sha256(&self) -> io::Result<Sha256> {
-        Sha256::of_all(self.reader())
+        Sha256::of_all(Reader {
+            copy: &self.0,
+            at: 0,
+        })
     }
 
-    /// Another descriptor of the same memory.
+    /// The same memory, by another descriptor.
     pub(super) fn another(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        self.another().map(Self)
     }
 
     pub(super) fn number(&self) -> RawFd {
         self.0.as_raw_fd()
-    }
-
-    fn reader(&self) -> impl Read {
-        Reader {
-            copy: &self.0,
-            at: 0,
-        }
     }
 }
 

@@ -92,16 +92,17 @@ impl Way {
 }
 
 impl Reached {
-    /// Whether somebody has the file open for writing, or mapped, as far as the system tells us.
-    pub(crate) fn is_open_for_writing(&self) -> bool {
-        let file = open_for_reading(&self.0);
-        file.is_ok_and(|file| matches!(lease::keep_out(&file), Writers::There))
-    }
-
-    /// What the file's bytes are, or at most one more than `bytes_max` of them. Costs what [`Sha256::of`] does.
-    pub(crate) fn sha256(&self, bytes_max: u64) -> io::Result<Sha256> {
+    /// What the file's bytes are, or at most one more than `bytes_max` of them. None: somebody has the file open
+    /// for writing, or mapped, as far as the system tells us. Costs what [`Sha256::of`] does, for which time
+    /// nobody begins to write.
+    pub(crate) fn sha256(&self, bytes_max: u64) -> io::Result<Option<Sha256>> {
         let file = open_for_reading(&self.0)?;
-        Sha256::of_all(file.take(bytes_max.saturating_add(1)))
+        let writers = lease::keep_out(&file);
+        if let Writers::There = writers {
+            return Ok(None);
+        }
+        let bytes = (&file).take(bytes_max.saturating_add(1));
+        Sha256::of_all(bytes).map(Some)
     }
 }
 

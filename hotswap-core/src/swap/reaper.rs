@@ -66,8 +66,8 @@ enum Phase<M> {
         succession: Arc<Succession<M>>,
         until: Instant,
     },
-    /// It is not known what its bytes are.
-    Unhashed(Kept),
+    /// Its bytes, to be hashed for the list; of no generation, to be dropped.
+    Bytes(Kept),
     /// Nobody uses it, and it is still mapped; it may leave later.
     Pinned {
         image: Box<Pinned>,
@@ -115,8 +115,13 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// Has the hash of a generation's bytes told to the list. Without a descriptor for them it is not.
     pub(super) fn hash(&self, number: u64, copy: io::Result<Kept>) {
         if let Ok(copy) = copy {
-            self.send(Some(number), Phase::Unhashed(copy));
+            self.send(Some(number), Phase::Bytes(copy));
         }
+    }
+
+    /// Drops a copy here, where nobody waits for it.
+    pub(super) fn drop_copy(&self, copy: Kept) {
+        self.send(None, Phase::Bytes(copy));
     }
 
     /// As [`retire`](Self::retire), for what is left of a refused candidate.
@@ -188,7 +193,7 @@ impl<M: Send + Sync> Watch<M> {
     ) -> Result<Job<M>, RecvTimeoutError> {
         let soon = Instant::now() + pause;
         let wake = self.all.iter().map(|watched| match watched.job.phase {
-            Phase::Draining(_) | Phase::Leaving(_) | Phase::Unhashed(_) => soon,
+            Phase::Draining(_) | Phase::Leaving(_) | Phase::Bytes(_) => soon,
             Phase::Pinned { next, .. } | Phase::OnProbation { until: next, .. } => next,
         });
         match wake.min() {
@@ -225,7 +230,7 @@ impl<M: Send + Sync> Watch<M> {
                         self.retire_standby(former);
                     }
                 }
-                Phase::Unhashed(copy) => {
+                Phase::Bytes(copy) => {
                     if let (Some(number), Ok(sha256)) = (watched.job.number, copy.sha256()) {
                         self.history.hashed(number, sha256);
                     }
@@ -318,7 +323,7 @@ impl<M: Send + Sync> Watch<M> {
         let by = match &watched.job.phase {
             Phase::Draining(generation) => users(generation),
             Phase::Leaving(image) => image.obstacles().into_iter().map(Holder::from).collect(),
-            Phase::OnProbation { .. } | Phase::Unhashed(_) | Phase::Pinned { .. } => return,
+            Phase::OnProbation { .. } | Phase::Bytes(_) | Phase::Pinned { .. } => return,
         };
         if watched.job.since.elapsed() >= self.drain_deadline && !watched.reported {
             self.history.held(number, by);

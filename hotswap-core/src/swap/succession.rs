@@ -66,6 +66,8 @@ pub(super) struct Change<M> {
     pub(super) probation: Option<Instant>,
     /// Those that are needed no more.
     pub(super) retired: Vec<Former<M>>,
+    /// Copies that are needed no more. To drop one may give back all its memory, which takes a while.
+    pub(super) dropped: Vec<Kept>,
 }
 
 impl<M: Send + Sync> Succession<M> {
@@ -104,9 +106,8 @@ impl<M: Send + Sync> Succession<M> {
         if let (true, Ok(copy)) = (is_swap, generation.peek().image.keep()) {
             line.kept.push_back((before, copy));
         }
-        while line.kept.len() > self.copies_max {
-            line.kept.pop_front();
-        }
+        let excess = line.kept.len().saturating_sub(self.copies_max);
+        let dropped = line.kept.drain(..excess).map(|(_, copy)| copy).collect();
         let former = Former {
             number: before,
             generation,
@@ -129,6 +130,7 @@ impl<M: Send + Sync> Succession<M> {
             before,
             probation: until,
             retired,
+            dropped,
         }
     }
 

@@ -3,11 +3,15 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
-use hotswap_core::{Error, Event, Hotswap, Policy, Settings, State, Trust};
+use hotswap_core::{Error, Event, GenerationInfo, Hotswap, Policy, Settings, State, Trust};
 use hotswap_fixtures::FixtureRef;
 
 /// Long enough for anything that must happen, on any machine.
@@ -69,6 +73,16 @@ pub(crate) fn load_with(name: &str, change: impl FnOnce(&mut Settings<FixtureRef
     Hotswap::load_with(plugin(name), &trust(), settings).expect("a good plugin")
 }
 
+/// Says that it is time to stop when a test ends, also when it fails: what waits for threads that go on until
+/// then would wait for ever.
+pub(crate) struct StopAtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The build that the live generation says it is, by both its exports.
 pub(crate) fn build_of(plugin: &Plugin) -> u64 {
     let (a, b) = plugin.with(|it| (it.build_a()(), it.build_b()()));
@@ -84,6 +98,18 @@ pub(crate) fn unloaded(plugin: &Plugin, generation: u64) {
         Some(State::Unloaded),
         "generation {generation}"
     );
+}
+
+/// The entry of a generation when its hash is known, which is the last that is done for a swap.
+pub(crate) fn hashed(plugin: &Plugin, number: u64) -> GenerationInfo {
+    loop {
+        let mut all = plugin.generations().into_iter();
+        let entry = all.find(|it| it.number == number).expect("in the list");
+        if entry.sha256.is_some() {
+            return entry;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Swaps `name` in, which must be refused and change nothing; gives the error and its one line.

@@ -1,34 +1,22 @@
 //! What is known of generations and refused candidates afterwards.
 
-use std::{fs, thread, time::Duration};
+use std::fs;
 
-use hotswap_core::{GenerationInfo, Sha256};
+use hotswap_core::Sha256;
 
-use crate::fixtures::{Plugin, load, load_with, plugin, refused, unloaded};
-
-/// The entry of a generation, when its hash is known.
-fn entry(plugin: &Plugin, number: u64) -> GenerationInfo {
-    loop {
-        let mut all = plugin.generations().into_iter();
-        let entry = all.find(|it| it.number == number).expect("in the list");
-        if entry.sha256.is_some() {
-            return entry;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-}
+use crate::fixtures::{hashed, load, load_with, plugin, refused, unloaded};
 
 #[test]
 fn a_generation_is_known_by_its_bytes_and_its_package() {
     let it = load("constructs_kit");
     it.swap(plugin("build_1")).unwrap();
-    let with_kit = entry(&it, 1);
+    let with_kit = hashed(&it, 1);
     let bytes = fs::read(plugin("constructs_kit")).unwrap();
     assert_eq!(with_kit.sha256, Some(Sha256::of(&bytes)));
     assert_eq!(with_kit.file_bytes, bytes.len() as u64);
     assert_eq!(with_kit.name.as_deref(), Some("hotswap-fixtures"));
     assert_eq!(with_kit.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
-    let without = entry(&it, 2);
+    let without = hashed(&it, 2);
     let bytes = fs::read(plugin("build_1")).unwrap();
     assert_eq!(without.sha256, Some(Sha256::of(&bytes)));
     assert_eq!((without.name, without.version), (None, None));

@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     alone::{alone, alone_with},
-    fixtures::{build_of, load, plugin, refused, trust, unloaded},
+    fixtures::{StopAtEnd, build_of, load, plugin, refused, trust, unloaded},
     process::{open_descriptors, status_bytes},
 };
 
@@ -187,6 +187,7 @@ fn a_file_that_is_being_rewritten_is_loaded_whole_or_refused() {
                 thread::sleep(Duration::from_millis(2));
             }
         });
+        let _stop = StopAtEnd(&stop);
         let started = Instant::now();
         while started.elapsed() < TIME {
             match it.swap(&path) {
@@ -201,7 +202,6 @@ fn a_file_that_is_being_rewritten_is_loaded_whole_or_refused() {
             }
             assert!([1, 2].contains(&build_of(&it)));
         }
-        stop.store(true, Ordering::Relaxed);
     });
     println!("{accepted} accepted, {refusals} refused");
     assert!(accepted > 0);

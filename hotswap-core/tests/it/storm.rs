@@ -11,7 +11,7 @@ use hotswap_core::Event;
 
 use crate::{
     alone::alone,
-    fixtures::{SOON, load, plugin},
+    fixtures::{SOON, StopAtEnd, hashed, load, plugin},
     process::{images, open_descriptors, resident_bytes},
 };
 
@@ -46,6 +46,8 @@ fn a_thousand_swaps_under_callers_without_pause() {
                         }
                     });
                 }
+                // Also when this fails, for the callers are waited for.
+                let _stop = StopAtEnd(&stop);
                 let mut descriptors = 0;
                 for swap in 1..=SWAPS {
                     let swapped = it
@@ -62,6 +64,9 @@ fn a_thousand_swaps_under_callers_without_pause() {
                         }
                     };
                     assert_eq!(unloaded, swapped.retired);
+                    if [100, SWAPS].contains(&swap) {
+                        hashed(&it, swapped.generation);
+                    }
                     match swap {
                         100 => (resident[0], descriptors) = (resident_bytes(), open_descriptors()),
                         SWAPS => resident[1] = resident_bytes(),
@@ -70,7 +75,6 @@ fn a_thousand_swaps_under_callers_without_pause() {
                 }
                 assert_eq!(open_descriptors(), descriptors);
                 assert_eq!(images().len(), 1);
-                stop.store(true, Ordering::Relaxed);
             });
 
             let growth = resident[1].abs_diff(resident[0]);
