@@ -186,5 +186,9 @@ fn linker_error(given: &Path, opened: &Path, error: libloading::Error) -> Error 
     } else {
         &cause
     };
-    Error::new(Stage::Link, given, message.replace(&prefix, ""))
+    // The path is named at other places too: `… (required by /proc/4711/fd/5)`.
+    let message = message
+        .replace(&prefix, "")
+        .replace(&*opened.to_string_lossy(), "it");
+    Error::new(Stage::Link, given, message)
 }

@@ -39,7 +39,9 @@ pub use self::{
 use crate::{
     cell::{self, Cell},
     error::Result,
-    history::{Event, GenerationInfo, History, Limits, Phases, Published, RefusedInfo, State},
+    history::{
+        Event, GenerationInfo, History, Limits, News, Phases, Published, RefusedInfo, State,
+    },
     image::{self, Image, Leaving},
     owned::HostOwned,
     trust::{Policy, Trust},
@@ -221,9 +223,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Keeps the turn until the candidate is published, so that whoever has it next knows of that.
     fn swap_in_turn(&self, path: &Path, turn: MutexGuard<'_, ()>) -> Result<Swapped> {
         let prepared = self.prepare_from(Source::Path(path));
-        let swapped = prepared.map(|candidate| self.publish(candidate, Manner::Swap, None));
+        let published = prepared.map(|candidate| self.publish(candidate, Manner::Swap, None));
         drop(turn);
-        swapped.inspect_err(|error| self.history.refused(error))
+        let (swapped, news) = published.inspect_err(|error| self.history.refused(error))?;
+        news.trace();
+        Ok(swapped)
     }
 
     /// Does all of a [`swap`](Self::swap) that can fail, and leaves the rest, which cannot, for later.
@@ -272,13 +276,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was prepared becomes the live generation. Nothing in here can fail.
+    /// What was prepared becomes the live generation. Nothing in here can fail. The news are to be traced when
+    /// no lock is held.
     fn publish(
         &self,
         candidate: Candidate<M>,
         manner: Manner,
         loaded_again: Option<u64>,
-    ) -> Swapped {
+    ) -> (Swapped, News) {
         let started = Instant::now();
         let mut line = self.succession.lock();
         let number = self.history.next_number();
@@ -302,7 +307,6 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         let news = self.history.published(published);
         drop(line);
-        news.trace();
 
         if let Some(until) = probation {
             self.reaper()
@@ -315,11 +319,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.reaper().drop_copy(copy);
         }
         self.reaper().hash(number, copy);
-        Swapped {
+        let swapped = Swapped {
             generation: number,
             retired: before,
             phases,
-        }
+        };
+        (swapped, news)
     }
 
     /// The path that was accepted last, as it was given to [`load`](Self::load) or [`swap`](Self::swap). What a
@@ -420,7 +425,9 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
     /// Makes it the live generation, whichever that is by now. Returns as soon as new calls reach it.
     pub fn publish(mut self) -> Swapped {
         let candidate = self.candidate.take().expect("published once");
-        self.hotswap.publish(candidate, Manner::Swap, None)
+        let (swapped, news) = self.hotswap.publish(candidate, Manner::Swap, None);
+        news.trace();
+        swapped
     }
 }
 

@@ -64,7 +64,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.succession.lock().put_back((number, copy));
             self.history.refused(error);
         })?;
-        let swapped = self.publish(candidate, Manner::Rollback, Some(number));
+        let (swapped, news) = self.publish(candidate, Manner::Rollback, Some(number));
+        news.trace();
         Ok(RolledBack {
             generation: swapped.generation,
             retired: swapped.retired,

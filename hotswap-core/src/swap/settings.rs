@@ -7,6 +7,9 @@ use crate::trial::Trial;
 
 /// What a host asks of a candidate before it is published: its root module, and the generation that is live
 /// meanwhile, if there is one. What it answers with `Err` becomes the reason of the refusal.
+///
+/// It runs on a thread of its own, while other swaps of the same swap point wait: one that asks for such a swap
+/// waits for itself.
 pub type Probe<M> =
     Arc<dyn Fn(&M, Option<&Generation<M>>) -> Result<(), String> + Send + Sync + 'static>;
 
