@@ -216,17 +216,14 @@ impl<M: Send + Sync> Watch<M> {
                     let left = self.advance(watched);
                     has_left |= left;
                 }
-                Phase::OnProbation {
-                    ref succession,
-                    until,
-                } => {
-                    if Instant::now() < until {
-                        self.all.push(watched);
-                    } else if let Some(former) = watched
-                        .job
-                        .number
-                        .and_then(|number| succession.lock().end_probation(number))
-                    {
+                Phase::OnProbation { until, .. } if Instant::now() < until => {
+                    self.all.push(watched);
+                }
+                Phase::OnProbation { succession, .. } => {
+                    let number = watched.job.number.unwrap_or_default();
+                    let ended = succession.lock().end_probation(number);
+                    // The copies are dropped here, when the lock is free again.
+                    if let Some((former, _copies)) = ended {
                         self.retire_standby(former);
                     }
                 }

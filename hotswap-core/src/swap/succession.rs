@@ -24,7 +24,6 @@ pub(super) struct Succession<M> {
     line: Mutex<Line<M>>,
     probation: Option<Duration>,
     faults_max: u32,
-    copies_max: usize,
 }
 
 /// What the lock is for.
@@ -34,6 +33,7 @@ pub(super) struct Line<M> {
     probation: Option<Probation<M>>,
     /// Copies of those that were live before, the newest last.
     kept: VecDeque<(u64, Kept)>,
+    copies_max: usize,
 }
 
 struct Probation<M> {
@@ -77,12 +77,12 @@ impl<M: Send + Sync> Succession<M> {
             live: 1,
             probation: None,
             kept: VecDeque::new(),
+            copies_max,
         };
         Self {
             line: Mutex::new(line),
             probation,
             faults_max,
-            copies_max,
         }
     }
 
@@ -102,30 +102,34 @@ impl<M: Send + Sync> Succession<M> {
         let (number, before) = (new.number, line.live);
         let generation = cell.publish(new);
         line.live = number;
-        let is_swap = manner == Manner::Swap;
-        if let (true, Ok(copy)) = (is_swap, generation.peek().image.keep()) {
-            line.kept.push_back((before, copy));
-        }
-        let excess = line.kept.len().saturating_sub(self.copies_max);
-        let dropped = line.kept.drain(..excess).map(|(_, copy)| copy).collect();
         let former = Former {
             number: before,
             generation,
         };
         let ended = line.probation.take().map(|probation| probation.standby);
-        let probation = self.probation.filter(|_| is_swap);
-        let until = probation.map(|time| Instant::now() + time);
         let mut retired: Vec<_> = ended.into_iter().collect();
-        match until {
-            Some(until) => {
+        retired.iter().for_each(|standby| line.keep(standby));
+        let until = match (manner, self.probation) {
+            (Manner::Swap, Some(time)) => {
+                let until = Instant::now() + time;
                 line.probation = Some(Probation {
                     until,
                     faults: 0,
                     standby: former,
                 });
+                Some(until)
             }
-            None => retired.push(former),
-        }
+            (Manner::Swap, None) => {
+                line.keep(&former);
+                retired.push(former);
+                None
+            }
+            (Manner::Rollback, _) => {
+                retired.push(former);
+                None
+            }
+        };
+        let dropped = line.take_excess();
         Change {
             before,
             probation: until,
@@ -162,8 +166,20 @@ impl<M: Send + Sync> Line<M> {
             generation: cell.restore(standby.generation),
         };
         self.live = standby.number;
-        self.kept.retain(|(number, _)| *number != standby.number);
         Some(former)
+    }
+
+    /// Keeps the bytes of a generation that is on its way out. (A standby needs no copy: it is there itself.)
+    fn keep(&mut self, former: &Former<M>) {
+        if let Ok(copy) = former.generation.peek().image.keep() {
+            self.kept.push_back((former.number, copy));
+        }
+    }
+
+    /// More copies than are to be kept, the oldest.
+    fn take_excess(&mut self) -> Vec<Kept> {
+        let excess = self.kept.len().saturating_sub(self.copies_max);
+        self.kept.drain(..excess).map(|(_, copy)| copy).collect()
     }
 
     /// Takes the newest copy, with the number of the generation that it is of.
@@ -176,11 +192,12 @@ impl<M: Send + Sync> Line<M> {
         self.kept.push_back(copy);
     }
 
-    /// Ends the probation of `number` if it is due, and gives the standby.
-    pub(super) fn end_probation(&mut self, number: u64) -> Option<Former<M>> {
+    /// Ends the probation of `number` if it is due, and gives the standby, and copies that are needed no more.
+    pub(super) fn end_probation(&mut self, number: u64) -> Option<(Former<M>, Vec<Kept>)> {
         let is_live = self.live == number;
-        let ended = self.probation.take_if(|it| is_live && !it.is_on());
-        ended.map(|probation| probation.standby)
+        let ended = self.probation.take_if(|it| is_live && !it.is_on())?;
+        self.keep(&ended.standby);
+        Some((ended.standby, self.take_excess()))
     }
 
     /// Gives the standby, whatever the time.

@@ -202,6 +202,9 @@ fn a_swap_during_probation_makes_the_live_one_standby() {
         Some(2)
     );
     assert_eq!(build_of(&it), 2);
+    // And one further back: the standby took no copy's place.
+    assert_eq!(it.rollback().unwrap().loaded_again, Some(1));
+    assert_eq!(build_of(&it), 1);
 }
 
 #[test]
