@@ -73,8 +73,8 @@ pub fn check<M: RootModule>(
         kit_problem,
         stays,
     } = trial.run(&staged, deadline)?.findings;
-    let copy = staged.keep().and_then(|copy| copy.sha256());
-    let sha256 = copy.map_err(|error| Error::new(Stage::Copy, path, error))?;
+    let sha256 = staged.sha256();
+    let sha256 = sha256.map_err(|error| Error::new(Stage::Copy, path, error))?;
     let (origin, facts) = (staged.origin(), staged.facts());
     let (name, version) = package.unzip();
     Ok(CheckReport {

@@ -199,6 +199,11 @@ impl Staged {
         self.copy.map()
     }
 
+    /// Costs what it costs to read the bytes ([`Sha256::of`]).
+    pub(crate) fn sha256(&self) -> io::Result<Sha256> {
+        self.copy.sha256()
+    }
+
     /// What is needed to load it again, whatever becomes of this.
     pub(crate) fn keep(&self) -> io::Result<Kept> {
         Ok(Kept {

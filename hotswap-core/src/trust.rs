@@ -119,7 +119,8 @@ impl Trust {
     ///
     /// # Safety
     ///
-    /// You promise, for every file that is loaded with this value and passes the checks:
+    /// You promise, for every file that is loaded with this value and passes the checks, here or in the child
+    /// process of a [`Trial`](crate::Trial):
     ///
     /// - **Its code is sound.** Running its initialisers, its exported functions and its destructors has
     ///   no undefined behaviour when they are used as their types say.

@@ -16,7 +16,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
-    process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid},
+    process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid},
     rand::{GetRandomFlags, getrandom},
 };
 
@@ -233,11 +233,13 @@ impl Watch {
 
     /// Whether the child has ended; it stays to be waited for.
     fn has_ended(&self) -> bool {
+        !matches!(self.look(), Ok(None))
+    }
+
+    /// How the child has ended, if it has; an error if there is none of ours any more.
+    fn look(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        !matches!(
-            waitid(WaitId::Pid(Pid::from_child(&self.child)), options),
-            Ok(None)
-        )
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), options)
     }
 
     /// Lets a child end that is about to, ends any other, and those that it has started.
@@ -251,8 +253,11 @@ impl Watch {
             }
         }
         let had_ended = self.has_ended();
-        // Its number, and with it the group's, is not given to others before it was waited for.
-        let _ = kill_process_group(Pid::from_child(&self.child), rustix::process::Signal::KILL);
+        // Its number, and with it the group's, is not given to others before it was waited for. If something else
+        // has done that, it may have been.
+        if self.look().is_ok() {
+            let _ = kill_process_group(Pid::from_child(&self.child), rustix::process::Signal::KILL);
+        }
         match self.child.wait() {
             Ok(_) if !had_ended => Ending::Killed,
             Ok(status) => Ending::Status(status),
