@@ -51,6 +51,7 @@ pub(crate) fn run(
             let (outcome, accepted, refused) = race(fixtures, subject, &path, time);
             drop(writer);
             let name = format!("{name}: {accepted} times accepted, {refused} refused");
+            println!("race, {}: {name}", subject.title());
             rows.push(Row::of(CATEGORY, name, subject, Demand::Accept, outcome));
         }
     }

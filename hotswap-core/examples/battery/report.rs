@@ -223,7 +223,7 @@ impl Counts {
 }
 
 impl Subject {
-    fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Plain => "plain dlopen (every 5th case)",
             Self::Host => "host",
