@@ -40,18 +40,9 @@ use std::fmt;
 
 use object::elf::{EM_NONE, Machine};
 
-/// What the host wants to find in the file, by its exact symbol name.
+/// What the host wants to find in the file, by its symbol name.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "hosts only load root modules so far; the tests try the others"
-    )
-)]
 pub(crate) enum Export<'a> {
-    /// No symbol in particular.
-    Nothing,
     /// A `static` that may be read as `size_min` bytes.
     Static {
         /// The symbol's name, without a NUL.
@@ -63,6 +54,14 @@ pub(crate) enum Export<'a> {
     Function {
         /// The symbol's name, without a NUL.
         name: &'a str,
+    },
+    /// All whose names begin with `prefix`, if there are any: each a `static` that may be read as `size_min`
+    /// bytes. [`Facts::named`] has the rest of their names.
+    Prefixed {
+        /// What the names begin with.
+        prefix: &'a str,
+        /// How many bytes the host will read at each address.
+        size_min: u64,
     },
 }
 
@@ -104,6 +103,8 @@ pub(crate) struct Facts {
     pub(crate) init_functions: usize,
     /// Relocation runs code of the file (IFUNC resolvers).
     pub(crate) ifuncs: bool,
+    /// Of an [`Export::Prefixed`], what follows the prefix in each name, sorted.
+    pub(crate) named: Vec<String>,
 }
 
 /// Why a file is refused: one line, lower case, without a full stop; offsets and addresses in hex.
@@ -183,7 +184,13 @@ fn inspect_for(bytes: &[u8], export: Export<'_>, process: Process) -> Result<Fac
         &memory, &dynamic, &symbols, &tables, &mut calls, &mut facts, process,
     )?;
     facts.init_functions = calls.check(&memory, &tables, process)?;
-    symbols.find(&memory, export)?;
+    match export {
+        Export::Static { name, size_min } => symbols.find(&memory, name, Some(size_min))?,
+        Export::Function { name } => symbols.find(&memory, name, None)?,
+        Export::Prefixed { prefix, size_min } => {
+            facts.named = symbols.find_all(&memory, prefix, size_min)?;
+        }
+    }
     Ok(facts)
 }
 

@@ -50,9 +50,11 @@ pub enum Stage {
     Link,
     /// Recognising an abi_stable root module in it.
     Header,
+    /// Finding a single symbol in it.
+    Symbol,
     /// Comparing the version of its interface with the host's.
     Version,
-    /// Comparing the layout of every type of its interface with the host's.
+    /// Comparing the layout of every type of its interface, or of a symbol, with the host's.
     Layout,
     /// Asking it for its root module.
     Root,
@@ -135,6 +137,7 @@ impl Display for Stage {
             Self::Trial => "trial",
             Self::Link => "link",
             Self::Header => "header",
+            Self::Symbol => "symbol",
             Self::Version => "version",
             Self::Layout => "layout",
             Self::Root => "root module",

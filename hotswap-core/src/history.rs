@@ -123,13 +123,7 @@ impl History {
                     loaded_again,
                     why: None,
                 },
-                _ => Event::Accepted {
-                    generation,
-                    path: new.entry.path.clone(),
-                    real_path: new.entry.real_path.clone(),
-                    followed_link: new.followed_link,
-                    phases: new.phases,
-                },
+                _ => new.accepted(),
             }];
             ledger.generations.push_back(new.entry);
             match new.before {
@@ -145,6 +139,21 @@ impl History {
             }
             events
         })
+    }
+
+    /// One more is mapped, beside those that are. Gives its number.
+    pub(crate) fn opened(&self, image: &Image, phases: Phases) -> (u64, News) {
+        let mut new = Published::of(0, image, phases, None);
+        let mut number = 0;
+        let news = self.record(|ledger| {
+            ledger.published += 1;
+            number = ledger.published;
+            new.entry.number = number;
+            let accepted = new.accepted();
+            ledger.generations.push_back(new.entry);
+            vec![accepted]
+        });
+        (number, news)
     }
 
     /// The standby is live again, and the generation that was is draining.
@@ -311,6 +320,16 @@ impl Published {
             phases,
             before: None,
             on_probation: false,
+        }
+    }
+
+    fn accepted(&self) -> Event {
+        Event::Accepted {
+            generation: self.entry.number,
+            path: self.entry.path.clone(),
+            real_path: self.entry.real_path.clone(),
+            followed_link: self.followed_link,
+            phases: self.phases,
         }
     }
 }

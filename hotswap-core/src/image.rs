@@ -41,6 +41,7 @@ pub(crate) use self::{
     leaving::{Exit, Leaving, Obstacle, Pinned},
 };
 use crate::{
+    elf::{Export, Facts},
     error::{Error, Result, Stage},
     stage::{Kept, Origin, Staged},
 };
@@ -96,6 +97,15 @@ impl Image {
 
     pub(crate) fn origin(&self) -> &Origin {
         self.staged.origin()
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        self.staged.facts()
+    }
+
+    /// Whether the file defines one more symbol, or why it does not.
+    pub(crate) fn inspect(&self, export: Export<'_>) -> std::result::Result<(), String> {
+        self.staged.inspect(export)
     }
 
     /// The bytes, to be loaded again some time.

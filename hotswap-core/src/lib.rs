@@ -80,9 +80,19 @@ mod stage;
 )]
 mod image;
 
+// Two types, compared.
+mod layout;
+
 // From an image to a checked root module.
 #[expect(unsafe_code, reason = "takes an address in an image for a root module")]
 mod module;
+
+// From an image to one of its typed symbols.
+#[expect(
+    unsafe_code,
+    reason = "takes addresses in an image for what they are said to be"
+)]
+mod symbol;
 
 // Which values may leave a call.
 #[expect(unsafe_code, reason = "states which values lead into no image")]
@@ -100,6 +110,10 @@ mod gate;
 // Both columns together.
 mod swap;
 
+// Single symbols, without a swap point.
+#[expect(unsafe_code, reason = "takes the host's word for C symbols")]
+mod loader;
+
 // Settled changes of a file become swaps.
 mod watch;
 
@@ -109,12 +123,14 @@ pub use crate::{
     gate::{CheckReport, check},
     history::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
     image::PinReason,
+    loader::{Library, Loader, LoaderSettings, Symbol},
     owned::{AssertHostOwned, HostOwned},
     signature::PublicKey,
     swap::{
         Bound, Generation, Hotswap, Lease, Prepared, Probe, RolledBack, Settings, Swapped,
         detach_current_thread,
     },
+    symbol::SymbolInfo,
     trial::Trial,
     trust::{Policy, Trust},
     watch::{Watch, WatchSettings},

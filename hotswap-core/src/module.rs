@@ -1,25 +1,15 @@
 //! From an image to its root module, checked.
 //!
-//! abi_stable describes every type of an interface by a layout that the plugin carries with it, and
-//! compares it with the host's. Its own loaders are made for libraries that never leave: they keep the
-//! module, the library and pointers into the plugin's layouts in process-wide tables, and after a
-//! `dlclose` the third load can crash (abi_stable 0.11.3, 2026-11: always, when two layouts alternate).
-//! So the same steps are taken here one by one, with tables that live as long as the check:
-//! header, version, layout, root module.
+//! abi_stable's own loaders are made for libraries that never leave: they keep the module, the library and
+//! pointers into the plugin's layouts in process-wide tables, and after a `dlclose` the third load can crash
+//! (abi_stable 0.11.3, 2026-11: always, when two layouts alternate). So the same steps are taken here one by
+//! one: header, version, layout, root module.
 //!
 //! All text is made while the image is still mapped, for it is made of the plugin's strings.
 
-mod difference;
-
-use std::{
-    marker::PhantomData,
-    mem,
-    panic::{self, AssertUnwindSafe},
-    path::Path,
-};
+use std::{marker::PhantomData, mem, path::Path};
 
 use abi_stable::{
-    abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
     library::{
         AbiHeader, AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME, RootModule,
         RootModuleError,
@@ -31,6 +21,7 @@ use crate::{
     elf::Export,
     error::{Error, Result, Stage},
     image::Image,
+    layout,
 };
 
 /// What a file must define to hold a root module. Of the header only its first field is sure to be there:
@@ -131,14 +122,7 @@ fn check_layout<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
             "it carries no description of its types, so that they cannot be checked",
         ));
     };
-    // Tables for this one check. The process-wide ones would keep pointers into the plugin.
-    let tables = CheckingGlobals::new();
-    // It takes what a description says for true, and panics where one is damaged.
-    let checked = panic::catch_unwind(AssertUnwindSafe(|| {
-        check_layout_compatibility_with_globals(M::LAYOUT, found, &tables)
-            .map_err(|errors| refuse(&difference::summary(&errors)).because(errors.to_string()))
-    }));
-    checked.unwrap_or_else(|_| Err(refuse("its description of its types is damaged")))
+    layout::check(M::LAYOUT, found).map_err(|mismatch| mismatch.refuse(path))
 }
 
 fn describe_root_error(error: RootModuleError) -> String {

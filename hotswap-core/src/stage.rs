@@ -219,6 +219,12 @@ impl Staged {
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
+
+    /// Whether the copy also defines `export`, or why it does not.
+    pub(crate) fn inspect(&self, export: Export<'_>) -> Result<(), String> {
+        let bytes = self.copy.map().map_err(|error| error.to_string())?;
+        elf::inspect(&bytes, export).map_or_else(|refusal| Err(refusal.to_string()), |_| Ok(()))
+    }
 }
 
 impl Kept {

@@ -23,11 +23,10 @@ use std::{
 use abi_stable::library::RootModule;
 use crossbeam_channel::{Receiver, Sender};
 
-pub(crate) use self::accepted::Accepted;
+pub(crate) use self::{accepted::Accepted, reaper::Reaper, road::on_loader_thread};
 use self::{
     accepted::LastAccepted,
     lease::Register,
-    reaper::Reaper,
     road::{Candidate, Road, Source},
     succession::{Change, Former, Manner, Succession},
 };
@@ -370,10 +369,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// The calling thread leaves retired plugins as with [`detach_current_thread`]. Inside
     /// [`with`](Self::with) it waits in vain for the generation that it is in, until `timeout`.
     pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
-        wait_detaching(timeout, |turn| match self.history.wait(number, turn) {
-            Some(state) if !state.has_ended() => (false, Some(state)),
-            ended => (true, ended),
-        })
+        wait_for_end(&self.history, number, timeout)
     }
 
     /// Retires the live generation and waits until all have left, at most `timeout`. Gives those that
@@ -492,6 +488,14 @@ impl<M> Generation<M> {
     fn retire(self) -> Leaving {
         self.image.retire()
     }
+}
+
+/// Waits until the generation has ended, at most for `timeout`, and gives its state then.
+pub(crate) fn wait_for_end(history: &History, number: u64, timeout: Duration) -> Option<State> {
+    wait_detaching(timeout, |turn| match history.wait(number, turn) {
+        Some(state) if !state.has_ended() => (false, Some(state)),
+        ended => (true, ended),
+    })
 }
 
 /// Waits in short turns, between which the calling thread does what is left for it to do: it may be the one

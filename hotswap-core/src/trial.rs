@@ -26,12 +26,26 @@ mod descriptors;
 mod judge;
 mod report;
 
-use std::{any, env, ffi::OsStr, fmt, marker::PhantomData, time::Duration};
+use std::{
+    any, env,
+    ffi::OsStr,
+    fmt,
+    marker::PhantomData,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    time::Duration,
+};
 
 use abi_stable::library::RootModule;
 
 pub(crate) use self::report::Findings;
-use crate::{error::Result, stage::Staged};
+use crate::{
+    elf::Export,
+    error::{Error, Result, Stage, panic_text},
+    image::Image,
+    module,
+    stage::Staged,
+};
 
 /// What the child process is called, by which it knows that it is one.
 const NAME: &str = "hotswap-trial";
@@ -54,6 +68,11 @@ const NAME: &str = "hotswap-trial";
 pub struct Trial<M> {
     of: PhantomData<fn(&M)>,
 }
+
+/// What is asked of an opened candidate, which is given back together with the version of its interface. Each
+/// stage is reported before it begins.
+pub(crate) type Ask<'a> =
+    dyn Fn(Image, &dyn Fn(Stage) -> Result<()>) -> Result<(Image, String)> + Sync + 'a;
 
 /// A trial that was passed.
 pub(crate) struct Tried {
@@ -108,11 +127,27 @@ impl<M: RootModule> Trial<M> {
     ///
     /// [`setrlimit(2)`]: https://man7.org/linux/man-pages/man2/setrlimit.2.html
     pub fn at_top_of_main(probe: fn(&M) -> Result<(), String>) -> Self {
+        Self::or_child(module::EXPORT, &|image, reached| {
+            reached(Stage::Layout)?;
+            let checked = module::check::<M>(&image)?;
+            let interface = checked.version();
+            reached(Stage::Root)?;
+            let module = checked.root_module()?;
+            reached(Stage::Probe)?;
+            ask(|| probe(&module))?;
+            Ok((image, interface))
+        })
+    }
+}
+
+impl<M> Trial<M> {
+    /// In a child that is to try an `M`, opens the candidate, has `question` asked of it, and does not return.
+    pub(crate) fn or_child(export: Export<'_>, question: &Ask<'_>) -> Self {
         let mut arguments = env::args_os();
         let is_child = arguments.next().is_some_and(|name| name == NAME)
             && arguments.next().as_deref() == Some(OsStr::new(Self::interface()));
         if is_child {
-            child::run(probe);
+            child::run(export, question);
         }
         Self { of: PhantomData }
     }
@@ -130,6 +165,21 @@ impl<M: RootModule> Trial<M> {
     pub(crate) fn run(self, staged: &Staged, deadline: Duration) -> Result<Tried> {
         judge::run(staged, Self::interface(), deadline)
     }
+}
+
+/// Calls a host's probe; its panic is an answer too.
+pub(crate) fn ask(probe: impl FnOnce() -> std::result::Result<(), String>) -> Result<()> {
+    let message = match panic::catch_unwind(AssertUnwindSafe(probe)) {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(message)) => message,
+        Err(panic) => panic_text("the probe", &*panic),
+    };
+    Err(Error::new(Stage::Probe, candidate(), message))
+}
+
+/// In a child: the host knows the path.
+fn candidate() -> &'static Path {
+    Path::new("")
 }
 
 impl<M> Clone for Trial<M> {

@@ -280,6 +280,7 @@ fn is_about_bytes(stage: Stage) -> bool {
         | Stage::Layout
         | Stage::Root
         | Stage::Probe
-        | Stage::Unload => true,
+        | Stage::Unload
+        | Stage::Symbol => true,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The file nowhere says how many symbols it has: the count follows from the hash table.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use object::NativeEndian as E;
 use object::elf::{
@@ -15,11 +15,15 @@ use super::dynamic::{Dynamic, Strings, Table, check_aligned, not_readable};
 use super::index::Index;
 use super::memory::Memory;
 use super::versions::Versions;
-use super::{Export, Facts, Process, Refusal, printable, refuse};
+use super::{Facts, Process, Refusal, printable, refuse};
 
 pub(super) type Symbol = Sym64<E>;
 
 const SYMBOL_BYTES: u64 = size_of::<Symbol>() as u64;
+/// Of those that are listed: how many, and how long their names may be. Each is looked up, in a hash chain that may
+/// be as long as the file.
+const NAMED_MAX: usize = 256;
+const NAME_BYTES_MAX: usize = 256;
 /// Functions by which code asks to be called when a thread ends.
 const THREAD_EXIT_HOOKS: &[&[u8]] = &[b"__cxa_thread_atexit_impl", b"__cxa_thread_atexit"];
 /// Functions that make keys whose destructors are called when a thread ends.
@@ -151,13 +155,14 @@ impl<'a> Symbols<'a> {
         printable(name.unwrap_or_default())
     }
 
-    /// Checks that `dlsym` will find `export`, in this file, and as what it is expected to be.
-    pub(super) fn find(&self, memory: &Memory<'_>, export: Export<'_>) -> Result<(), Refusal> {
-        let (name, size) = match export {
-            Export::Nothing => return Ok(()),
-            Export::Static { name, size_min } => (name, Some(size_min)),
-            Export::Function { name } => (name, None),
-        };
+    /// Checks that `dlsym` will find `name`, in this file, and as what it is expected to be: a static of so many
+    /// bytes, or a function if no size is given.
+    pub(super) fn find(
+        &self,
+        memory: &Memory<'_>,
+        name: &str,
+        size: Option<u64>,
+    ) -> Result<(), Refusal> {
         let shown = printable(name.as_bytes());
         let Some(symbol) = self.look_up(name.as_bytes()) else {
             return refuse(format!(
@@ -192,6 +197,47 @@ impl<'a> Symbols<'a> {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Finds all statics whose names begin with `prefix`, and gives the rest of the names.
+    pub(super) fn find_all(
+        &self,
+        memory: &Memory<'_>,
+        prefix: &str,
+        size_min: u64,
+    ) -> Result<Vec<String>, Refusal> {
+        let mut all = BTreeSet::new();
+        // Without an exact count nothing is exported.
+        let entries = if self.exact { self.entries } else { &[] };
+        for symbol in entries.iter().skip(1).filter(|it| is_definition(it)) {
+            let name = self
+                .strings
+                .get(symbol.st_name.get(E).into(), NAME_BYTES_MAX);
+            let name = name.and_then(|name| name.strip_prefix(prefix.as_bytes()));
+            let Some(rest) = name.filter(|_| is_visible(symbol)) else {
+                continue;
+            };
+            match str::from_utf8(rest) {
+                Ok(rest) if prefix.len() + rest.len() <= NAME_BYTES_MAX => {
+                    all.insert(rest.to_owned());
+                }
+                _ => {
+                    return refuse(format!(
+                        "exports {prefix}{}, expected a name of at most {NAME_BYTES_MAX} bytes of text",
+                        printable(rest)
+                    ));
+                }
+            }
+            if all.len() > NAMED_MAX {
+                return refuse(format!(
+                    "exports more than {NAMED_MAX} symbols whose names begin with {prefix}"
+                ));
+            }
+        }
+        for rest in &all {
+            self.find(memory, &format!("{prefix}{rest}"), Some(size_min))?;
+        }
+        Ok(all.into_iter().collect())
     }
 
     fn check_one(

@@ -22,6 +22,11 @@ const ROOT: Export<'_> = Export::Static {
     name: "root",
     size_min: 8,
 };
+/// What a library is asked for that exports nothing of ours.
+const ANY: Export<'_> = Export::Prefixed {
+    prefix: "hotswap_symbol_",
+    size_min: 64,
+};
 
 fn facts(library: &Library) -> Facts {
     inspect_for(&library.bytes, ROOT, X86).unwrap()
@@ -871,7 +876,7 @@ fn damaged_functions_to_call() {
 #[test]
 fn the_export_must_be_what_the_host_expects() {
     let library = Library::new(&X86_64);
-    for export in [ROOT, Export::Function { name: "call" }, Export::Nothing] {
+    for export in [ROOT, Export::Function { name: "call" }, ANY] {
         inspect_for(&library.bytes, export, X86).unwrap();
     }
     let of = |name| Export::Static { name, size_min: 8 };
@@ -909,6 +914,32 @@ fn the_export_must_be_what_the_host_expects() {
         },
         unchanged,
         "exports root with 8 bytes, expected at least 9",
+    );
+    let all = |prefix, size_min| Export::Prefixed { prefix, size_min };
+    let named = |prefix, size_min| {
+        let facts = inspect_for(&library.bytes, all(prefix, size_min), X86);
+        facts.unwrap().named
+    };
+    assert_eq!(named("ro", 8), ["ot"]);
+    assert_eq!(named("root", 8), [""]);
+    assert_eq!(named("other", 8), [""; 0], "that is not its own");
+    check_export(
+        all("ro", 9),
+        unchanged,
+        "exports root with 8 bytes, expected at least 9",
+    );
+    check_export(
+        all("c", 1),
+        unchanged,
+        "exports call as a function, expected a static",
+    );
+    check_export(
+        all("ro", 8),
+        |lib| {
+            let name = lib.bytes.windows(5).position(|it| it == b"root\0").unwrap();
+            lib.bytes[name + 2] = 0xff;
+        },
+        "exports ro\u{fffd}t, expected a name of at most 256 bytes of text",
     );
     let info = |byte: u8, other: u8| move |lib: &mut Library| _ = lib.set("root", 4, [byte, other]);
     check_export(
@@ -1078,7 +1109,7 @@ fn every_library_of_this_machine_passes() {
             continue;
         }
         let Ok(bytes) = fs::read(&path) else { continue };
-        match inspect(&bytes, Export::Nothing).map_err(|refusal| refusal.to_string()) {
+        match inspect(&bytes, ANY).map_err(|refusal| refusal.to_string()) {
             Ok(_) => passed += 1,
             Err(why) if NO_LIBRARIES.iter().any(|other| why.starts_with(other)) => {}
             Err(why) => refused.push(format!("{}: {why}", path.display())),

@@ -40,7 +40,7 @@ const FIRST_NOTE: Duration = Duration::from_millis(5);
 const NOTE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The swap point's end of the reaper.
-pub(super) struct Reaper<M> {
+pub(crate) struct Reaper<M> {
     jobs: Sender<Job<M>>,
     thread: JoinHandle<()>,
 }
@@ -78,7 +78,7 @@ enum Phase<M> {
 
 impl<M: Send + Sync + 'static> Reaper<M> {
     /// `path` is only for the error.
-    pub(super) fn start(
+    pub(crate) fn start(
         path: &Path,
         history: Arc<History>,
         drain_deadline: Duration,
@@ -113,7 +113,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     }
 
     /// Has the hash of a generation's bytes told to the list. Without a descriptor for them it is not.
-    pub(super) fn hash(&self, number: u64, copy: io::Result<Kept>) {
+    pub(crate) fn hash(&self, number: u64, copy: io::Result<Kept>) {
         if let Ok(copy) = copy {
             self.send(Some(number), Phase::Bytes(copy));
         }
@@ -124,8 +124,13 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         self.send(None, Phase::Bytes(copy));
     }
 
-    /// As [`retire`](Self::retire), for what is left of a refused candidate.
-    pub(super) fn dispose(&self, image: Leaving) {
+    /// As [`retire`](Self::retire), for what nobody can use any more.
+    pub(crate) fn leave(&self, number: u64, image: Leaving) {
+        self.send(Some(number), Phase::Leaving(Box::new(image)));
+    }
+
+    /// As [`leave`](Self::leave), for what is left of a refused candidate.
+    pub(crate) fn dispose(&self, image: Leaving) {
         self.send(None, Phase::Leaving(Box::new(image)));
     }
 

@@ -65,30 +65,13 @@ impl<M: RootModule + Send + Sync> Road<M> {
     }
 
     /// Walks the road; `live` has the running generation, if there is one.
-    ///
-    /// On a thread that ends with it: an initialiser that uses a thread-local with a destructor would
-    /// otherwise keep its image for as long as the thread lives that has asked for the swap. Costs some 50 µs.
     pub(super) fn prepare(
         &self,
         source: Source<'_>,
         live: Option<&Cell<Generation<M>>>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
-        let path = source.path();
-        // Before there is a thread: one that finds no memory for its signal stack ends the process.
-        need_memory(path, 0)?;
-        let span = info_span!(target: "hotswap", "prepare", path = %Escaped(path));
-        thread::scope(|scope| {
-            let loader = thread::Builder::new().name("hotswap-loader".to_owned());
-            let loader = loader
-                .spawn_scoped(scope, move || {
-                    span.in_scope(|| self.load(source, live, reaper))
-                })
-                .map_err(|error| no_thread(path, error))?;
-            loader
-                .join()
-                .unwrap_or_else(|panic| panic::resume_unwind(panic))
-        })
+        on_loader_thread(source.path(), || self.load(source, live, reaper))
     }
 
     fn load(
@@ -199,6 +182,27 @@ fn phases((staged, took): (Staged, Took)) -> (Staged, Phases) {
 fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper<M>) -> Error {
     reaper.dispose(image.retire());
     error
+}
+
+/// Loads the file at `path` on a thread that ends with it: an initialiser that uses a thread-local with a
+/// destructor would otherwise keep its image for as long as the thread lives that has asked for it. Costs some
+/// 50 µs.
+pub(crate) fn on_loader_thread<T: Send>(
+    path: &Path,
+    load: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    // Before there is a thread: one that finds no memory for its signal stack ends the process.
+    need_memory(path, 0)?;
+    let span = info_span!(target: "hotswap", "prepare", path = %Escaped(path));
+    thread::scope(|scope| {
+        let loader = thread::Builder::new().name("hotswap-loader".to_owned());
+        let loader = loader
+            .spawn_scoped(scope, move || span.in_scope(load))
+            .map_err(|error| no_thread(path, error))?;
+        loader
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
 }
 
 /// `path` only says what the thread was for.

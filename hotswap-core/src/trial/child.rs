@@ -6,13 +6,10 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsFd, OwnedFd},
-    panic::{self, AssertUnwindSafe},
-    path::Path,
-    process, thread,
+    panic, process, thread,
     time::{Duration, Instant},
 };
 
-use abi_stable::library::RootModule;
 use rustix::{
     io::fcntl_dupfd_cloexec,
     net::{RecvFlags, SendFlags, recv, send},
@@ -21,15 +18,15 @@ use rustix::{
 };
 
 use super::{
-    NAME,
+    Ask, NAME, candidate,
     descriptors::{Change, Open, close_all_but},
     report::{Findings, Report, Token},
 };
 use crate::{
-    error::{Error, Result, Stage, panic_text},
+    elf::Export,
+    error::{Error, Result, Stage},
     history::Holder,
     image::{Exit, Image, Leaving},
-    module,
     stage::Staged,
 };
 
@@ -38,11 +35,9 @@ use crate::{
 const UNLOAD_TIME: Duration = Duration::from_millis(500);
 const UNLOAD_PAUSE: Duration = Duration::from_micros(100);
 
-type Probe<M> = fn(&M) -> std::result::Result<(), String>;
-
 /// The whole life of the process.
-pub(super) fn run<M: RootModule>(probe: Probe<M>) -> ! {
-    let ended = Child::set_up().and_then(|child| child.run(probe));
+pub(super) fn run(export: Export<'_>, ask: &Ask<'_>) -> ! {
+    let ended = Child::set_up().and_then(|child| child.run(export, ask));
     process::exit(match ended {
         Ok(()) => 0,
         Err(error) => {
@@ -86,10 +81,10 @@ impl Child {
         Ok(Self { copy, control })
     }
 
-    fn run<M: RootModule>(self, probe: Probe<M>) -> io::Result<()> {
+    fn run(self, export: Export<'_>, ask: &Ask<'_>) -> io::Result<()> {
         // Should the host be gone already, this fails.
         self.say(&Report::Reached(Stage::Trial))?;
-        match self.try_out(probe) {
+        match self.try_out(export, ask) {
             Ok(findings) => self.finish(findings),
             Err(error) => self.say(&Report::from(&error)),
         }
@@ -97,18 +92,18 @@ impl Child {
 
     /// Loads, asks and unloads; a second time if that has left descriptors open, because what is opened once
     /// for the whole process, by a library for example, does no harm.
-    fn try_out<M: RootModule>(&self, probe: Probe<M>) -> Result<Findings> {
+    fn try_out(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<Findings> {
         let lost = "it closes or replaces descriptors that are not its own";
         let kept = "each time it is loaded, it leaves descriptors open";
         let before = open_now()?;
-        let findings = self.load_and_unload(probe)?;
+        let findings = self.load_and_unload(export, ask)?;
         let after = open_now()?;
         match before.change(&after) {
             None => return Ok(findings),
             Some(Change::Lost(which)) => return Err(refusal(lost, &which)),
             Some(Change::Gained(_)) => {}
         }
-        self.load_and_unload(probe)?;
+        self.load_and_unload(export, ask)?;
         match after.change(&open_now()?) {
             None => Ok(findings),
             Some(Change::Lost(which)) => Err(refusal(lost, &which)),
@@ -116,9 +111,9 @@ impl Child {
         }
     }
 
-    fn load_and_unload<M: RootModule>(&self, probe: Probe<M>) -> Result<Findings> {
+    fn load_and_unload(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<Findings> {
         // As in the host, on a thread that ends before the image is to leave.
-        let loaded = thread::scope(|scope| scope.spawn(|| self.load(probe)).join());
+        let loaded = thread::scope(|scope| scope.spawn(|| self.load(export, ask)).join());
         let (image, interface) = loaded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
         let (package, kit_problem) = (image.package(), image.kit_problem());
         self.reached(Stage::Unload)?;
@@ -131,24 +126,11 @@ impl Child {
     }
 
     /// Gives the version of the plugin's interface too.
-    fn load<M: RootModule>(&self, probe: Probe<M>) -> Result<(Image, String)> {
+    fn load(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<(Image, String)> {
         let copy = self.copy.try_clone().map_err(host_error)?;
-        let staged = Staged::from_sealed(copy, module::EXPORT)?;
+        let staged = Staged::from_sealed(copy, export)?;
         self.reached(Stage::Link)?;
-        let image = Image::open(staged)?;
-        self.reached(Stage::Layout)?;
-        let checked = module::check::<M>(&image)?;
-        let interface = checked.version();
-        self.reached(Stage::Root)?;
-        let module = checked.root_module()?;
-        self.reached(Stage::Probe)?;
-        let answer = panic::catch_unwind(AssertUnwindSafe(|| probe(&module)));
-        let message = match answer {
-            Ok(Ok(())) => return Ok((image, interface)),
-            Ok(Err(message)) => message,
-            Err(panic) => panic_text("the probe", &*panic),
-        };
-        Err(Error::new(Stage::Probe, candidate(), message))
+        ask(Image::open(staged)?, &|stage| self.reached(stage))
     }
 
     fn reached(&self, stage: Stage) -> Result<()> {
@@ -219,11 +201,6 @@ fn refusal(what: &str, which: &[String]) -> Error {
 
 fn host_error(error: io::Error) -> Error {
     Error::new(Stage::Trial, candidate(), error)
-}
-
-/// The host knows the path.
-fn candidate() -> &'static Path {
-    Path::new("")
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ const FINISHED: u8 = 3;
 const TOKEN: u8 = 4;
 
 /// The stages of a trial, in order; a stage is sent as its place.
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     Stage::Trial,
     Stage::Inspect,
     Stage::Link,
@@ -58,6 +58,7 @@ const STAGES: [Stage; 9] = [
     Stage::Root,
     Stage::Probe,
     Stage::Unload,
+    Stage::Symbol,
 ];
 
 impl Report {

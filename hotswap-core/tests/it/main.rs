@@ -11,6 +11,7 @@ mod road;
 mod rollback;
 mod signed;
 mod storm;
+mod symbols;
 mod tidy;
 mod tracing;
 mod trust;

@@ -105,7 +105,7 @@ fn a_changed_type_is_refused() {
     let (_, reason) = refused(&load("build_1"), plugin("changed_type"));
     assert_eq!(
         reason,
-        "layout: field `text`: expected fn(u64)->RResult, found fn(u32)->RResult"
+        "layout: field `text`: expected fn(u64) -> RResult, found fn(u32) -> RResult"
     );
 }
 

@@ -126,7 +126,11 @@ impl Subject {
 
     fn inspect(&self, length: usize) {
         let bytes = &self.bytes[..length];
-        for export in [ROOT, Export::Function { name: "malloc" }] {
+        let all = Export::Prefixed {
+            prefix: "",
+            size_min: 1,
+        };
+        for export in [ROOT, Export::Function { name: "malloc" }, all] {
             // The result does not matter; that there is one does.
             let _ = inspect_for(bytes, export, self.process);
         }

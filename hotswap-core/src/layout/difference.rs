@@ -1,4 +1,4 @@
-//! What differs between two layouts, in one line.
+//! What a type is, and what differs between two, in one line.
 //!
 //! abi_stable's own report of one difference has 200 to 300 lines, and the useful part is in none of them
 //! alone. Here: which field, what the host expects there, what the plugin has.
@@ -33,6 +33,7 @@ fn place(error: &AbiInstabilityError) -> String {
         .iter()
         .map_while(field_name)
         .filter(|name| *name != "0")
+        .map(|name| name.strip_prefix("field_").unwrap_or(name))
         .collect();
     if names.is_empty() {
         String::new()
@@ -107,6 +108,23 @@ fn field_names(layout: &TypeLayout) -> Vec<&'static str> {
     }
 }
 
+/// The type's name; for one that has a single field without a name, such as a function, also what that is.
+pub(super) fn describe(layout: &'static TypeLayout) -> String {
+    let name = type_name(layout);
+    let TLData::Struct { fields } = layout.data() else {
+        return name;
+    };
+    match &fields.to_vec()[..] {
+        [only] if only.name() == "field_0" => match only.function_range().iter().next() {
+            Some(function) if only.is_function() => {
+                format!("{name}({})", signature(&function.to_string()))
+            }
+            _ => format!("{name}({})", type_name(only.layout())),
+        },
+        _ => name,
+    }
+}
+
 fn of_kind(error: &AbiInstability) -> String {
     match error {
         AbiInstability::Name(types) => both(types.expected, types.found),
@@ -139,9 +157,19 @@ fn both(expected: impl std::fmt::Display, found: impl std::fmt::Display) -> Stri
     format!("expected {expected}, found {found}")
 }
 
-/// Parameters without a name are printed with a comma for one.
+/// With single blanks: abi_stable writes `&'a  u8 `.
+fn type_name(layout: &TypeLayout) -> String {
+    let name = layout.full_type().to_string();
+    let words: Vec<&str> = name.split_whitespace().collect();
+    words.join(" ")
+}
+
+/// abi_stable writes `fn(name,: u8, ,: u8)->u8` with a comma at each name, also where there is none, and the lifetimes
+/// as numbers in a line of their own.
 fn signature(text: &str) -> String {
-    text.replace(",: ", "")
+    let text = text.lines().next().unwrap_or_default();
+    let text = text.replace("(,: ", "(").replace(", ,: ", ", ");
+    text.replace(",: ", ": ").replace("->", " -> ")
 }
 
 fn list(names: &[&str]) -> String {

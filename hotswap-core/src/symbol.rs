@@ -1,0 +1,171 @@
+//! From an image to one of its typed symbols, checked.
+//!
+//! What a typed symbol is, [`hotswap_abi`] says. Nothing of the image has to run for this.
+
+use std::{ffi::c_void, fmt, mem, path::Path, ptr::NonNull};
+
+use abi_stable::{StableAbi, library::AbiHeader};
+use hotswap_abi::{SYMBOL_PREFIX, SymbolMark, TypedSymbol};
+
+use crate::{
+    elf::Export,
+    error::{Error, Result, Stage},
+    image::Image,
+    layout,
+};
+
+/// What stands before the value, of whatever type that is.
+type Head = TypedSymbol<()>;
+
+/// Typed symbols need not be there; those that are must be as large as what can be read of each.
+pub(crate) const EXPORTS: Export<'static> = Export::Prefixed {
+    prefix: SYMBOL_PREFIX,
+    size_min: size_of::<Head>() as u64,
+};
+
+/// A typed symbol of a library.
+///
+/// Its [`Display`](fmt::Display) is `name: type`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SymbolInfo {
+    /// Under this name it can be loaded.
+    pub name: String,
+    /// Its type as a person would write it, or why that is not known.
+    pub type_name: String,
+}
+
+/// Checks, before anything of the image runs, that there is a typed symbol of the name. `named` has all of them
+/// ([`Facts::named`](crate::elf::Facts::named)).
+pub(crate) fn check_name(path: &Path, named: &[String], name: &str) -> Result<()> {
+    if named.iter().any(|it| it == name) {
+        return Ok(());
+    }
+    let there = match named {
+        [] => "it exports no typed symbols".to_owned(),
+        named => format!("it exports `{}`", named.join("`, `")),
+    };
+    Err(Error::new(
+        Stage::Symbol,
+        path,
+        format!("no `{name}`; {there}"),
+    ))
+}
+
+/// The value that the image exports under the name. It may lead into the image.
+pub(crate) fn find<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
+    let path = &*image.origin().given;
+    check_name(path, &image.facts().named, name)?;
+    let head = head(image, name)?;
+    layout::check(T::LAYOUT, head.layout).map_err(|mut mismatch| {
+        let (expected, found) = (layout::describe(T::LAYOUT), layout::describe(head.layout));
+        mismatch.summary = if expected == found {
+            format!("`{name}`: {}", mismatch.summary)
+        } else {
+            format!("`{name}`: expected {expected}, found {found}")
+        };
+        mismatch.refuse(path)
+    })?;
+    let symbol: *const TypedSymbol<T> = (&raw const *head).cast();
+    if !symbol.is_aligned() {
+        return Err(Error::new(Stage::Symbol, path, at_an_odd_address(name)));
+    }
+    // SAFETY: the type of the value is `T`, or one that can be used as such: `layout::check` has seen to that. The
+    // image is mapped for as long as it is borrowed, and the value is copied before that ends.
+    Ok(unsafe { &*symbol }.value)
+}
+
+/// The function that the image itself exports under the name.
+///
+/// # Safety
+///
+/// As [`Library::c_function`](crate::Library::c_function).
+pub(crate) unsafe fn c_function<F: Copy>(image: &Image, name: &str) -> Result<F> {
+    const {
+        assert!(
+            size_of::<F>() == size_of::<*const c_void>(),
+            "a function pointer"
+        )
+    };
+    let address = c_symbol(image, name, Export::Function { name })?;
+    // SAFETY: the caller says that a pointer to this function is an `F`; the sizes are the same.
+    Ok(unsafe { mem::transmute_copy(&address) })
+}
+
+/// The static that the image itself exports under the name.
+///
+/// # Safety
+///
+/// As [`Library::c_static`](crate::Library::c_static); the image is mapped for as long as this is used.
+pub(crate) unsafe fn c_static<T: Sync>(image: &Image, name: &str) -> Result<&'static T> {
+    let size_min = size_of::<T>() as u64;
+    let address = c_symbol(image, name, Export::Static { name, size_min })?;
+    let address: NonNull<T> = address.cast();
+    if !address.is_aligned() {
+        let path = &image.origin().given;
+        return Err(Error::new(Stage::Symbol, path, at_an_odd_address(name)));
+    }
+    // SAFETY: the caller says that there is a `T`; so many bytes are there, as the inspection has seen.
+    Ok(unsafe { address.as_ref() })
+}
+
+fn c_symbol(image: &Image, name: &str, export: Export<'_>) -> Result<NonNull<c_void>> {
+    let refuse =
+        |message: &dyn fmt::Display| Error::new(Stage::Symbol, &image.origin().given, message);
+    image.inspect(export).map_err(|error| refuse(&error))?;
+    let address = image.symbol(name);
+    address.ok_or_else(|| refuse(&format!("the system does not find `{name}`")))
+}
+
+/// All typed symbols of the image, by name.
+pub(crate) fn list(image: &Image) -> Vec<SymbolInfo> {
+    let info = |name: &String| SymbolInfo {
+        name: name.clone(),
+        type_name: match head(image, name) {
+            Ok(head) => layout::describe(head.layout),
+            Err(error) => error.message().to_owned(),
+        },
+    };
+    image.facts().named.iter().map(info).collect()
+}
+
+fn head<'a>(image: &'a Image, name: &str) -> Result<&'a Head> {
+    let refuse = |message: String| Error::new(Stage::Symbol, &image.origin().given, message);
+    let address = image.symbol(&format!("{SYMBOL_PREFIX}{name}"));
+    let address = address.ok_or_else(|| refuse(format!("the system does not find `{name}`")))?;
+    let head: NonNull<Head> = address.cast();
+    if !head.is_aligned() {
+        return Err(refuse(at_an_odd_address(name)));
+    }
+    // SAFETY: the inspection has seen that so many bytes can be read there. Any are a mark.
+    let SymbolMark { header, version } = unsafe { head.cast::<SymbolMark>().as_ref() };
+    if header.magic_string != AbiHeader::VALUE.magic_string {
+        return Err(refuse(format!("`{name}` is not a typed symbol")));
+    }
+    if !header.is_valid() {
+        let (major, minor) = (header.abi_major, header.abi_minor);
+        let expected = abi_stable::ABI_STABLE_VERSION;
+        return Err(refuse(format!(
+            "`{name}` is of another version of abi_stable: expected {expected}, found {major}.{minor}"
+        )));
+    }
+    if *version != SymbolMark::VERSION {
+        return Err(refuse(format!(
+            "`{name}` is a typed symbol of version {version}, expected {}",
+            SymbolMark::VERSION
+        )));
+    }
+    // SAFETY: a symbol whose name begins like this, with this mark, is what the macro has made
+    // (`Trust::vouch`), in an image that is mapped and initialised for as long as it is borrowed.
+    Ok(unsafe { head.as_ref() })
+}
+
+fn at_an_odd_address(name: &str) -> String {
+    format!("`{name}` is at an odd address")
+}
+
+impl fmt::Display for SymbolInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.type_name)
+    }
+}
