@@ -12,6 +12,11 @@ pub(crate) fn some_fn(number: i64) -> String {
     format!("Adding to 10: {}", 10 + number)
 }
 
+/// From a name to a greeting.
+pub(crate) fn greet(name: &str) -> String {
+    format!("Hello {name}")
+}
+
 /// From a text to a text. An error goes to this caller alone.
 pub(crate) fn process(text: &str) -> Result<String, String> {
     Ok(format!("You said '{text}'"))

@@ -8,6 +8,9 @@
 //! New fields go to the end of [`Plugin`], behind the one marked `last_prefix_field`: plugins that have
 //! them still load into a host that does not know them. Any other change is a new interface, and needs a
 //! new version of this package: below 1.0 the minor version, from 1.0 on the major one.
+//!
+//! What is exported as a symbol of its own ([`export_symbol`]) has no version: each is held against the type that a
+//! host asks for.
 
 mod fault;
 
@@ -20,6 +23,7 @@ use abi_stable::{
 };
 
 pub use fault::{Fault, caught};
+pub use hotswap_abi::export_symbol;
 pub use hotswap_kit::unloadable;
 
 /// What a call into a plugin gives: a text, or what went wrong inside.
@@ -41,6 +45,11 @@ pub struct Plugin {
     #[sabi(last_prefix_field)]
     pub process: extern "C" fn(RStr<'_>) -> Answer,
 }
+
+/// The type of `greet`, which a plugin may export as a symbol of its own: from a name to a greeting.
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct Greet(pub extern "C" fn(name: RStr<'_>) -> Answer);
 
 impl RootModule for PluginRef {
     abi_stable::declare_root_module_statics! {PluginRef}

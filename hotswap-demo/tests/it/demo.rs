@@ -73,13 +73,15 @@ impl Demo {
 
     /// A demo by a command that has something to do with it first.
     pub(crate) fn run(mut command: Command, options: &[&str], first: &Path) -> Self {
+        command.args(["--period", "50ms"]).args(options).arg(first);
+        Self::of(command)
+    }
+
+    /// Any program that takes lines and says some.
+    pub(crate) fn of(mut command: Command) -> Self {
         let folder = TempDir::new().expect("a folder");
         command
-            .args(["--period", "50ms"])
-            .args(options)
-            .arg(first)
-            .env("TMPDIR", folder.path());
-        command
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -1,8 +1,8 @@
 //! The examples, as one runs them.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
-use crate::demo::{BINARY, plugin};
+use crate::demo::{BINARY, Demo, plugin};
 
 /// An example beside the demo's binary, built now.
 fn example(name: &str) -> Command {
@@ -53,4 +53,138 @@ fn all_calls_of_a_request_are_on_one_version() {
 
     let status = example("requests").args([&one, &one]).status().unwrap();
     assert!(!status.success(), "the same plugin twice shows nothing");
+}
+
+/// `module_loader` on a path of its own, with what it has said up to the first prompt.
+fn module_loader(options: &[&str], path: &Path, symbol: &str) -> (Demo, Vec<String>) {
+    let mut command = example("module_loader");
+    command.args(options).arg("--any-owner").arg(path);
+    command.arg(symbol);
+    let it = Demo::of(command);
+    let said = up_to_prompt(&it);
+    (it, said)
+}
+
+#[track_caller]
+fn up_to_prompt(it: &Demo) -> Vec<String> {
+    let mut said = Vec::new();
+    loop {
+        match it.prints() {
+            prompt if prompt == "Press Enter to load it again" => return said,
+            line => said.push(line),
+        }
+    }
+}
+
+#[test]
+fn a_function_is_loaded_again_at_each_enter() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libplugin.so");
+    let shown = path.display().to_string();
+    fs::copy(plugin("shipped"), &path).unwrap();
+    let (mut it, said) = module_loader(&[], &path, "greet");
+    assert_eq!(said, [format!("Loading: {shown}"), "Hello Rust".to_owned()]);
+    let mut next = || {
+        it.type_line("");
+        let mut said = up_to_prompt(&it);
+        assert_eq!(said.remove(0), format!("Loading: {shown}"));
+        assert_eq!(said.len(), 1, "{said:?}");
+        said.remove(0)
+    };
+
+    fs::copy(plugin("other"), &path).unwrap();
+    assert_eq!(next(), "Hallo Rust");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(next(), format!("cannot load {shown:?}: open: no such file"));
+    fs::write(&path, "").unwrap();
+    let empty = next();
+    assert!(
+        empty.starts_with(&format!("cannot load {shown:?}: inspect: ")),
+        "{empty}"
+    );
+    fs::copy(plugin("faulty"), &path).unwrap();
+    assert_eq!(
+        next(),
+        format!("cannot load {shown:?}: symbol: no `greet`; it exports no typed symbols")
+    );
+    fs::copy(plugin("shipped"), &path).unwrap();
+    assert_eq!(next(), "Hello Rust");
+    it.end_input();
+    let (code, said) = it.ends();
+    assert_eq!((code, said), (Some(0), Vec::new()));
+}
+
+#[test]
+fn what_is_not_the_function_is_refused_or_reported() {
+    let other = plugin("other");
+    let last = |options: &[&str], path: &Path, symbol: &str| {
+        let (_, mut said) = module_loader(options, path, symbol);
+        said.pop().unwrap()
+    };
+    assert_eq!(
+        last(&[], &plugin("shipped"), "some_data"),
+        format!(
+            "cannot load {:?}: layout: `some_data`: expected Greet(fn(name: RStr<'a>) -> RResult), found RStr<'a>",
+            plugin("shipped")
+        )
+    );
+    assert_eq!(
+        last(&[], &other, "gret"),
+        format!("cannot load {other:?}: symbol: no `gret`; it exports `fail`, `greet`")
+    );
+    let fault = last(&[], &other, "fail");
+    assert!(
+        fault.starts_with(
+            "fail: panicked: not Rust (hotswap-demo/tests/fixtures/examples/other.rs:"
+        ),
+        "{fault}"
+    );
+    // The probe calls whatever can be called.
+    let refused = last(&["--trial"], &other, "greet");
+    let beginning = format!("cannot load {other:?}: probe: panicked: not probe (");
+    assert!(refused.starts_with(&beginning), "{refused}");
+    assert_eq!(
+        last(&["--trial"], &plugin("shipped"), "greet"),
+        "Hello Rust"
+    );
+}
+
+#[test]
+fn the_symbols_of_a_file_are_listed() {
+    let list = |options: &[&str], path: &Path| {
+        let mut command = example("module_loader");
+        let output = command.args(options).arg("--any-owner").arg(path);
+        let output = output.arg("--list").output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let expected = "greet: Greet(fn(name: RStr<'a>) -> RResult)\nsome_data: RStr<'a>\n";
+    let shipped = plugin("shipped");
+    assert_eq!(list(&[], &shipped), (Some(0), expected.to_owned()));
+    assert_eq!(list(&["--trial"], &shipped), (Some(0), expected.to_owned()));
+    assert_eq!(list(&[], &plugin("faulty")), (Some(0), String::new()));
+    assert_eq!(
+        list(&[], Path::new("/no/such.so")),
+        (Some(1), String::new())
+    );
+}
+
+#[test]
+fn a_library_that_crashes_is_refused_after_a_trial() {
+    let orders = tempfile::NamedTempFile::new().unwrap();
+    fs::write(orders.path(), "link: segfault").unwrap();
+    let path = plugin("misbehaving");
+    let mut command = example("module_loader");
+    command.env("MISBEHAVE", orders.path());
+    command
+        .args(["--any-owner", "--trial", "--list"])
+        .arg(&path);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said.lines().next().unwrap_or_default(),
+        format!("Error: cannot load {path:?}: link: killed by SIGSEGV, in a trial")
+    );
 }
