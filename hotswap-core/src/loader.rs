@@ -370,6 +370,26 @@ impl<T> Symbol<T> {
     /// # Panics
     ///
     /// When `f` does.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use hotswap_core::Symbol;
+    /// # use hotswap_types::Greet;
+    /// fn greeting(greet: &Symbol<Greet>) -> Option<String> {
+    ///     greet.with(|greet| greet.0("Rust".into()).into_result().map(String::from).ok())
+    /// }
+    /// ```
+    ///
+    /// The text as the plugin gives it would outlive the code by which it is dropped:
+    ///
+    /// ```compile_fail,E0277
+    /// # use hotswap_core::Symbol;
+    /// # use hotswap_types::{Answer, Greet};
+    /// fn greeting(greet: &Symbol<Greet>) -> Answer {
+    ///     greet.with(|greet| greet.0("Rust".into()))
+    /// }
+    /// ```
     #[inline]
     pub fn with<R: HostOwned>(&self, f: impl FnOnce(&T) -> R) -> R {
         cell::come_by();

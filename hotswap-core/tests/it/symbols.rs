@@ -380,6 +380,32 @@ fn a_thread_leaves_old_libraries_when_it_calls_a_new_one() {
 }
 
 #[test]
+fn many_threads_load_at_once() {
+    const THREADS: u64 = 4;
+    const LOADS: u64 = 50;
+    let loader = loader();
+    let load = |number: u64| {
+        let (name, greeting_then) = match number % 2 {
+            0 => ("symbols_1", "Hello Rust"),
+            _ => ("symbols_2", "Hallo Rust"),
+        };
+        let greet = loader.load::<Greet>(plugin(name), "greet").unwrap();
+        assert_eq!(greeting(&greet), greeting_then);
+        greet.library().number()
+    };
+    let mut numbers = thread::scope(|scope| {
+        let threads = [(); THREADS as usize]
+            .map(|()| scope.spawn(|| (0..LOADS).map(load).collect::<Vec<_>>()));
+        threads.map(|it| it.join().unwrap()).concat()
+    });
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=THREADS * LOADS).collect::<Vec<_>>());
+    for number in numbers.into_iter().rev().take(64) {
+        gone(&loader, number);
+    }
+}
+
+#[test]
 fn ten_thousand_cycles_leave_nothing() {
     alone("symbols::ten_thousand_cycles_leave_nothing", || {
         let loader = loader();
