@@ -3,6 +3,8 @@
 //! A library that was opened is numbered and listed like a generation of a swap point; but several are live at once,
 //! each for as long as somebody has it or a symbol of it. The road there and the way out are the same.
 
+mod library;
+
 use std::{
     fmt,
     path::Path,
@@ -13,16 +15,17 @@ use std::{
 use abi_stable::StableAbi;
 use crossbeam_channel::Receiver;
 
+use self::library::Opened;
+pub use self::library::{Library, Symbol};
 use crate::{
     cell,
-    error::{Result, Stage},
+    error::Result,
     history::{Event, GenerationInfo, History, Limits, Phases, RefusedInfo, State},
     image::{self, Image},
-    owned::HostOwned,
     stage::Staged,
     swap::{Reaper, on_loader_thread, wait_for_end},
-    symbol::{self, SymbolInfo},
-    trial::{self, Trial},
+    symbol,
+    trial::Trial,
     trust::Trust,
 };
 
@@ -56,21 +59,6 @@ pub struct Loader {
     shared: Arc<Shared>,
 }
 
-/// A library that is mapped for as long as this, a clone of it, or one of its symbols is there.
-///
-/// When the last of those is dropped, it is unloaded: beside whoever drops it, who only runs what the library
-/// has left for the dropping thread to do (see [`detach_current_thread`](crate::detach_current_thread)).
-#[derive(Clone)]
-pub struct Library {
-    opened: Arc<Opened>,
-}
-
-/// A value that a library exports, and the library with it.
-pub struct Symbol<T> {
-    value: T,
-    library: Library,
-}
-
 /// How a loader behaves.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -98,14 +86,6 @@ struct Shared {
     history: Arc<History>,
     /// It has no generations to drain: it is given images that nobody uses any more.
     reaper: Reaper<()>,
-}
-
-struct Opened {
-    /// There until this is dropped, or a trial takes it back.
-    image: Option<Image>,
-    number: u64,
-    /// Where it goes then. In a trial's child it goes nowhere.
-    home: Option<Arc<Shared>>,
 }
 
 impl Loader {
@@ -161,7 +141,7 @@ impl Loader {
     ) -> Result<Symbol<T>> {
         let path = path.as_ref();
         let (library, value) = self.road(path, Some(name), |image| symbol::find(image, name))?;
-        Ok(Symbol { value, library })
+        Ok(library.into_symbol(value))
     }
 
     /// Opens the library at `path`, whatever it exports. Costs what [`load`](Self::load) costs.
@@ -265,205 +245,10 @@ impl Loader {
     }
 }
 
-impl Library {
-    /// The symbol that the library exports as `name` with the type `T`.
-    ///
-    /// # Errors
-    ///
-    /// It does not, or with another type.
-    pub fn symbol<T: StableAbi + Copy>(&self, name: &str) -> Result<Symbol<T>> {
-        let value = symbol::find(self.image(), name)?;
-        Ok(self.symbol_of(value))
-    }
-
-    /// The function that the library exports as `name`, as whatever `F` says it is: a C function, of which nothing is
-    /// known but its address.
-    ///
-    /// The library may be any. One without the kit is unloaded where that is known to be safe, and stays mapped
-    /// where it is not.
-    ///
-    /// # Errors
-    ///
-    /// The library itself (not one that it depends on) exports no function of that name.
-    ///
-    /// # Safety
-    ///
-    /// `F` is the type of a function pointer, with the calling convention, the parameters and the result of that
-    /// function; what the function asks of its callers is kept. A name that is not exported, or that
-    /// is no function, is refused all the same.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use hotswap_core::{Loader, Policy, Trust};
-    /// # let trust = unsafe { Trust::vouch(Policy::default()) };
-    /// let maths = Loader::new(&trust)?.open("/lib/x86_64-linux-gnu/libm.so.6")?;
-    /// // SAFETY: `double cos(double)`, which asks nothing of its callers (man 3 cos).
-    /// let cos = unsafe { maths.c_function::<extern "C" fn(f64) -> f64>("cos") }?;
-    /// assert_eq!(cos.with(|cos| cos(0.0)), 1.0);
-    /// # Ok::<(), hotswap_core::Error>(())
-    /// ```
-    pub unsafe fn c_function<F: Copy>(&self, name: &str) -> Result<Symbol<F>> {
-        // SAFETY: the caller's promise is passed on.
-        let function = unsafe { symbol::c_function(self.image(), name) }?;
-        Ok(self.symbol_of(function))
-    }
-
-    /// The static that the library exports as `name`, as whatever `T` says it is.
-    ///
-    /// # Errors
-    ///
-    /// The library itself exports no static of that name, one that is smaller than a `T`, or one at an address that a
-    /// `T` cannot have.
-    ///
-    /// # Safety
-    ///
-    /// The static holds a valid `T`, and nobody changes it but as a `T` allows that.
-    pub unsafe fn c_static<T: Sync>(&self, name: &str) -> Result<Symbol<&'static T>> {
-        // SAFETY: the caller's promise is passed on. The image is mapped as long as the symbol is there, which lends
-        // out its value for no longer.
-        let value = unsafe { symbol::c_static(self.image(), name) }?;
-        Ok(self.symbol_of(value))
-    }
-
-    /// The typed symbols that the library exports, by name.
-    pub fn symbols(&self) -> Vec<SymbolInfo> {
-        symbol::list(self.image())
-    }
-
-    /// Its number: counted from 1 in the order of opening, never used twice by a loader.
-    pub fn number(&self) -> u64 {
-        self.opened.number
-    }
-
-    /// The path as it was given.
-    pub fn path(&self) -> &Path {
-        &self.image().origin().given
-    }
-
-    fn new(opened: Opened) -> Self {
-        Self {
-            opened: Arc::new(opened),
-        }
-    }
-
-    fn image(&self) -> &Image {
-        let image = self.opened.image.as_ref();
-        image.expect("there until the last of these is dropped")
-    }
-
-    fn symbol_of<T>(&self, value: T) -> Symbol<T> {
-        Symbol {
-            value,
-            library: self.clone(),
-        }
-    }
-}
-
-impl<T> Symbol<T> {
-    /// Calls `f` with the value.
-    ///
-    /// What `f` returns must belong to the host ([`HostOwned`]): what the value leads to is there only as long as the
-    /// symbol is. Costs a look at a thread-local beside the call; waits for nobody. Before the call the
-    /// thread does what libraries that were dropped have left for it to do.
-    ///
-    /// # Panics
-    ///
-    /// When `f` does.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use hotswap_core::Symbol;
-    /// # use hotswap_types::Greet;
-    /// fn greeting(greet: &Symbol<Greet>) -> Option<String> {
-    ///     greet.with(|greet| greet.0("Rust".into()).into_result().map(String::from).ok())
-    /// }
-    /// ```
-    ///
-    /// The text as the plugin gives it would outlive the code by which it is dropped:
-    ///
-    /// ```compile_fail,E0277
-    /// # use hotswap_core::Symbol;
-    /// # use hotswap_types::{Answer, Greet};
-    /// fn greeting(greet: &Symbol<Greet>) -> Answer {
-    ///     greet.with(|greet| greet.0("Rust".into()))
-    /// }
-    /// ```
-    #[inline]
-    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&T) -> R) -> R {
-        cell::come_by();
-        f(&self.value)
-    }
-
-    /// The library that it is from: for another symbol of the same one.
-    pub fn library(&self) -> &Library {
-        &self.library
-    }
-}
-
-impl Trial<Library> {
-    /// [`at_top_of_main`](Self::at_top_of_main) for the libraries of a [`Loader`]: everything that is said there holds
-    /// here.
-    ///
-    /// The probe takes symbols out of the library, and calls them. It must not keep any of them, or the library.
-    pub fn of_libraries_at_top_of_main(
-        probe: fn(&Library) -> std::result::Result<(), String>,
-    ) -> Self {
-        Self::or_child(symbol::EXPORTS, &|image, reached| {
-            let mut library = Library::new(Opened {
-                image: Some(image),
-                number: 0,
-                home: None,
-            });
-            reached(Stage::Probe)?;
-            trial::ask(|| {
-                probe(&library)?;
-                let opened = Arc::get_mut(&mut library.opened);
-                opened
-                    .map(|_| ())
-                    .ok_or_else(|| "the probe has kept the library".to_owned())
-            })?;
-            let opened = Arc::get_mut(&mut library.opened);
-            let image = opened.and_then(|opened| opened.image.take());
-            Ok((image.expect("was there just now"), String::new()))
-        })
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        let (Some(image), Some(home)) = (self.image.take(), &self.home) else {
-            return;
-        };
-        home.history.draining(self.number, Vec::new());
-        let leaving = image.retire();
-        image::detach_current_thread_from_retired();
-        home.reaper.leave(self.number, leaving);
-    }
-}
-
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loader")
             .field("libraries", &self.libraries())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Library {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Library")
-            .field("number", &self.number())
-            .field("path", &self.path())
-            .finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for Symbol<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Symbol")
-            .field("library", &self.library)
             .finish_non_exhaustive()
     }
 }
