@@ -7,6 +7,7 @@
 //! All text is made while the image is still mapped, for it is made of the plugin's strings.
 
 mod difference;
+mod evolution;
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -29,7 +30,8 @@ pub(crate) struct Mismatch {
     report: Option<String>,
 }
 
-/// Checks that a value of the type that `found` describes can be used as one that `expected` describes.
+/// Checks that a value of the type that `found` describes can be used as one that `expected` describes, which may be
+/// an older or a newer version of the same type.
 pub(crate) fn check(
     expected: &'static TypeLayout,
     found: &'static TypeLayout,
@@ -37,12 +39,20 @@ pub(crate) fn check(
     let tables = CheckingGlobals::new();
     // It takes what a description says for true, and panics where one is damaged.
     let checked = panic::catch_unwind(AssertUnwindSafe(|| {
-        check_layout_compatibility_with_globals(expected, found, &tables).map_err(|errors| {
-            Mismatch {
-                summary: difference::summary(&errors),
-                report: Some(errors.to_string()),
-            }
-        })
+        let Err(errors) = check_layout_compatibility_with_globals(expected, found, &tables) else {
+            return Ok(());
+        };
+        let summary = match difference::summary(&errors, evolution::is_growth) {
+            Some(summary) => summary,
+            None => match evolution::ambiguous(expected, found) {
+                Some(name) => {
+                    format!("several types `{name}`, of which one is older: expected one")
+                }
+                None => return Ok(()),
+            },
+        };
+        let report = Some(errors.to_string());
+        Err(Mismatch { summary, report })
     }));
     checked.unwrap_or_else(|_| {
         Err(Mismatch {
@@ -68,3 +78,13 @@ impl Mismatch {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(
+    unsafe_code,
+    unreachable_pub,
+    dead_code,
+    clippy::unnecessary_cast,
+    reason = "what abi_stable derives, and types that are only described"
+)]
+mod tests;

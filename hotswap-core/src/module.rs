@@ -97,16 +97,17 @@ fn header(image: &Image, path: &Path) -> Result<&'static LibHeader> {
     })
 }
 
-/// abi_stable's rule: the same major version; below 1.0 also a minor version not older than the host's.
+/// As for a package of cargo: the same major version, below 1.0 the same minor version too. Which of two such versions
+/// is older does not matter; whether their types go together is found out one by one.
 fn check_version<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
     let refuse = |message: String| Error::new(Stage::Version, path, message);
     let parse = |strings| VersionNumber::new(strings).map_err(|error| refuse(error.to_string()));
     let (host, plugin) = (parse(M::VERSION_STRINGS)?, parse(header.version_strings())?);
-    if host.major == plugin.major && (host.major > 0 || host.minor <= plugin.minor) {
+    if host.is_loosely_compatible(plugin) {
         return Ok(());
     }
     let accepted = match host.major {
-        0 => format!("0.{} or a later 0.x", host.minor),
+        0 => format!("0.{}.x", host.minor),
         major => format!("{major}.x"),
     };
     Err(refuse(format!(

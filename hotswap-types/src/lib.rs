@@ -5,9 +5,10 @@
 //!
 //! # Changing it
 //!
-//! New fields go to the end of [`Plugin`], behind the one marked `last_prefix_field`: plugins that have
-//! them still load into a host that does not know them. Any other change is a new interface, and needs a
-//! new version of this package: below 1.0 the minor version, from 1.0 on the major one.
+//! New fields go to the end of [`Plugin`], behind the one marked `last_prefix_field`, which stays where it is:
+//! plugins that have them still load into a host that does not know them, and plugins that lack them into one that
+//! does, and finds `None` there. Any other change is a new interface, and needs a new version of this package: below
+//! 1.0 the minor version, from 1.0 on the major one.
 //!
 //! What is exported as a symbol of its own ([`export_symbol`]) has no version: each is held against the type that a
 //! host asks for.
@@ -35,7 +36,7 @@ pub type Answer = RResult<RString, Fault>;
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginRef)))]
-#[sabi(missing_field(panic))]
+#[sabi(missing_field(option))]
 pub struct Plugin {
     /// A text that says which plugin this is.
     pub some_data: RStr<'static>,

@@ -13,17 +13,30 @@ use abi_stable::{
 /// Differences of other kinds are printed as abi_stable debugs them, up to this length.
 const LENGTH_MAX: usize = 300;
 
-/// The first difference, and how many more there are.
-pub(super) fn summary(errors: &AbiInstabilityErrors) -> String {
-    let mut places = errors.errors.iter().filter(|error| !error.errs.is_empty());
-    let Some(first) = places.next() else {
-        return "the types differ".to_owned();
-    };
-    let text = format!("{}{}", place(first), difference(errors, first));
-    match places.count() {
-        0 => text,
-        more => format!("{text} (and {more} more places)"),
+/// The first difference, and how many more there are; none if all of them are `harmless`.
+pub(super) fn summary(
+    errors: &AbiInstabilityErrors,
+    harmless: impl Fn(&AbiInstabilityError) -> bool,
+) -> Option<String> {
+    let places = errors.errors.iter().filter(|error| !harmless(error));
+    let mut places: Vec<&AbiInstabilityError> = places.collect();
+    // What differs in size has something in it that differs.
+    if !places.iter().all(|error| is_size(error)) {
+        places.retain(|error| !is_size(error));
     }
+    let first = places.first()?;
+    let text = format!("{}{}", place(first), difference(errors, first));
+    Some(match places.len() - 1 {
+        0 => text,
+        1 => format!("{text} (and 1 more place)"),
+        more => format!("{text} (and {more} more places)"),
+    })
+}
+
+fn is_size(error: &AbiInstabilityError) -> bool {
+    let of_size =
+        |it: &AbiInstability| matches!(it, AbiInstability::Size(_) | AbiInstability::Alignment(_));
+    error.errs.iter().all(of_size)
 }
 
 /// The field, named from the root module down: `` field `a.b`:  ``, or nothing for the root module.
@@ -57,10 +70,9 @@ fn difference(errors: &AbiInstabilityErrors, error: &AbiInstabilityError) -> Str
         .iter()
         .find_map(|step| match (&step.expected, &step.found) {
             (TLFieldOrFunction::Function(expected), TLFieldOrFunction::Function(found)) => {
-                Some(both(
-                    signature(&expected.to_string()),
-                    signature(&found.to_string()),
-                ))
+                let signatures = [expected, found].map(|it| signature(&it.to_string()));
+                // They are the same when the difference lies in one of their types.
+                (signatures[0] != signatures[1]).then(|| both(&signatures[0], &signatures[1]))
             }
             _ => None,
         });
@@ -72,12 +84,32 @@ fn difference(errors: &AbiInstabilityErrors, error: &AbiInstabilityError) -> Str
     };
     function
         .or_else(|| fields(expected, found))
-        .unwrap_or_else(|| of_kind(&error.errs[0]))
+        .unwrap_or_else(|| of_kind(decisive(&error.errs)))
 }
 
-/// Fields that are missing, or stand in another order.
+/// Sizes differ because something else does.
+fn decisive(errors: &[AbiInstability]) -> &AbiInstability {
+    let other = |error: &&AbiInstability| {
+        !matches!(
+            error,
+            AbiInstability::Size(_)
+                | AbiInstability::Alignment(_)
+                | AbiInstability::FieldCountMismatch(_)
+        )
+    };
+    errors.iter().find(other).unwrap_or(&errors[0])
+}
+
+/// Fields that are missing, one too many, or stand in another order.
 fn fields(expected: &TypeLayout, found: &TypeLayout) -> Option<String> {
     let (host, plugin) = (field_names(expected), field_names(found));
+    if let TLData::PrefixType(prefix) = expected.data()
+        && plugin.len() >= prefix.first_suffix_field.into()
+        && (host.starts_with(&plugin) || plugin.starts_with(&host))
+    {
+        // That one has more is no difference.
+        return None;
+    }
     if let Some(missing) = host.iter().find(|name| !plugin.contains(name)) {
         let of = expected.name();
         return Some(format!(
@@ -85,17 +117,14 @@ fn fields(expected: &TypeLayout, found: &TypeLayout) -> Option<String> {
             both(list(&host), list(&plugin))
         ));
     }
-    let moved = host
-        .iter()
-        .zip(&plugin)
-        .any(|(host, plugin)| host != plugin);
     let of = expected.name();
-    moved.then(|| {
-        format!(
-            "the fields of `{of}` are ordered differently: {}",
-            both(list(&host), list(&plugin))
-        )
-    })
+    let what = if plugin.starts_with(&host) {
+        let more = plugin.get(host.len())?;
+        format!("`{of}` has a field `{more}` more")
+    } else {
+        format!("the fields of `{of}` are ordered differently")
+    };
+    Some(format!("{what}: {}", both(list(&host), list(&plugin))))
 }
 
 fn field_names(layout: &TypeLayout) -> Vec<&'static str> {
@@ -145,6 +174,12 @@ fn of_kind(error: &AbiInstability) -> String {
         }
         AbiInstability::Alignment(bytes) => {
             format!("alignment in bytes: {}", both(bytes.expected, bytes.found))
+        }
+        AbiInstability::MismatchedPrefixSize(fields) => {
+            format!(
+                "fields that are always there: {}",
+                both(fields.expected, fields.found)
+            )
         }
         other => {
             let text = format!("{other:?}");

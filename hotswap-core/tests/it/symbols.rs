@@ -152,7 +152,7 @@ fn another_type_is_refused_with_both() {
     let error = loader.load::<Point>(&two, "origin").unwrap_err();
     assert_eq!(
         refused("symbols_2", error),
-        "layout: `origin`: size in bytes: expected 8, found 12"
+        "layout: `origin`: `Point` has a field `z` more: expected `x`, `y`, found `x`, `y`, `z`"
     );
     // The files were mapped for that, and have left again.
     assert!(loader.libraries().is_empty(), "{:?}", loader.libraries());
