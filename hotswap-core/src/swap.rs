@@ -37,7 +37,7 @@ pub use self::{
 };
 use crate::{
     cell::{self, Cell},
-    error::Result,
+    error::{Error, Result},
     history::{
         Event, GenerationInfo, History, Limits, News, Phases, Published, RefusedInfo, State,
     },
@@ -206,25 +206,38 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// The candidate was refused. The live generation serves on, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
-        self.swap_in_turn(path.as_ref(), self.turn())
+        self.swap_in_turn(path.as_ref(), self.turn(), |_| {})
     }
 
     /// The same, unless another candidate was accepted after generation `accepted`. (One that was prepared before
-    /// and is published meanwhile is not waited for.)
-    pub(crate) fn swap_after(&self, accepted: u64, path: &Path) -> Option<Result<Swapped>> {
+    /// and is published meanwhile is not waited for.) `note` has a refusal before anybody else knows of it.
+    pub(crate) fn swap_after(
+        &self,
+        accepted: u64,
+        path: &Path,
+        note: impl FnOnce(&Error),
+    ) -> Option<Result<Swapped>> {
         let turn = self.turn();
         if self.accepted().generation != accepted {
             return None;
         }
-        Some(self.swap_in_turn(path, turn))
+        Some(self.swap_in_turn(path, turn, note))
     }
 
     /// Keeps the turn until the candidate is published, so that whoever has it next knows of that.
-    fn swap_in_turn(&self, path: &Path, turn: MutexGuard<'_, ()>) -> Result<Swapped> {
+    fn swap_in_turn(
+        &self,
+        path: &Path,
+        turn: MutexGuard<'_, ()>,
+        note: impl FnOnce(&Error),
+    ) -> Result<Swapped> {
         let prepared = self.prepare_from(Source::Path(path));
         let published = prepared.map(|candidate| self.publish(candidate, Manner::Swap, None));
         drop(turn);
-        let (swapped, news) = published.inspect_err(|error| self.history.refused(error))?;
+        let (swapped, news) = published.inspect_err(|error| {
+            note(error);
+            self.history.refused(error);
+        })?;
         news.trace();
         Ok(swapped)
     }

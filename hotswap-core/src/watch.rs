@@ -226,15 +226,16 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         if let Some(other) = self.changed(way) {
             return Some(other);
         }
-        let swapped = plugin.swap_after(self.known.generation(), self.known.path());
-        let changed = self.changed(way);
-        if let Some(Err(error)) = swapped
-            && changed.is_none()
-            && is_about_bytes(error.stage())
-        {
+        let mut is_refused = false;
+        plugin.swap_after(self.known.generation(), self.known.path(), |error| {
+            // If the way is still the same, these bytes were refused. It is looked at before anybody hears of the
+            // refusal, because what they then do changes it.
+            is_refused = is_about_bytes(error.stage()) && self.changed(way).is_none();
+        });
+        if is_refused {
             self.known.refused(found);
         }
-        changed
+        self.changed(way)
     }
 
     /// Another way than this one, or this one if something was heard of meanwhile.
