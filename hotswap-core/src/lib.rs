@@ -141,6 +141,9 @@ pub mod docs {
     #[doc = include_str!("../docs/benchmarks.md")]
     #[doc = include_str!("../docs/calls.svg")]
     pub mod benchmarks {}
+
+    #[doc = include_str!("../docs/evolution.md")]
+    pub mod evolution {}
 }
 
 /// README's example is compiled like any other.
