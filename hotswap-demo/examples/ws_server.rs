@@ -1,0 +1,185 @@
+//! A websocket server whose processing is replaced while its connections stay open.
+//!
+//! ```sh
+//! cargo build && cargo run -p hotswap-demo --example ws_server -- target/debug/libplugin.so
+//! ```
+//!
+//! Each text message to `/ws` is answered by the plugin's `process`. The message `:reload` loads the plugin's file
+//! again; its answer says which generation is live, or why the file was refused. `/` is a page that does both, and
+//! shows the swaps. The example `ws_client` is a prompt for it.
+//!
+//! No swap closes a connection: a connection belongs to the host, and so does all that must outlive a swap, such as
+//! the count of messages. A message's task takes a lease, calls the plugin, and keeps the lease until the answer is
+//! sent: whatever happens in between, the generation that the answer names is still there.
+//!
+//! Safe by default: it listens on loopback only, other sites' pages are refused, and what one client can take is
+//! bounded. The modules say how: `http` who may come in, `connection` what one may do, `service` what there is for
+//! all.
+//!
+//! stdout carries the address; stderr carries what the host says, one event a line.
+
+#[path = "ws_server/connection.rs"]
+mod connection;
+#[path = "ws_server/http.rs"]
+mod http;
+#[path = "../src/probe.rs"]
+mod probe;
+#[path = "ws_server/service.rs"]
+mod service;
+#[path = "ws_server/signals.rs"]
+mod signals;
+#[path = "../src/trust.rs"]
+mod trust;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use hotswap_core::{Event, Hotswap, Settings, Trial, Trust, detach_current_thread};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{net::TcpListener, runtime};
+
+use crate::{
+    http::{Door, HTTP_ONLY_MAX},
+    service::Service,
+    trust::TrustOptions,
+};
+
+/// Answers websocket messages by a plugin that the message `:reload` replaces.
+#[derive(Parser)]
+#[command(name = "ws_server", args_override_self = true)]
+struct Options {
+    /// The plugin to begin with
+    plugin: PathBuf,
+
+    /// Where to listen; port 0 is any free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9160")]
+    listen: SocketAddr,
+
+    /// Listen on an address that other machines can reach; there is no encryption, and no password
+    #[arg(long)]
+    allow_remote: bool,
+
+    /// Let whoever can reach such an address reload the plugin, too
+    #[arg(long)]
+    allow_remote_reload: bool,
+
+    /// A name that browsers may know this server by, beside `localhost` and addresses (may be given several times)
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+
+    /// How many websockets may be open at a time
+    #[arg(long, value_name = "NUMBER", default_value_t = 4096)]
+    connections: u32,
+
+    /// How long a client may take to read an answer, or to show that it is there, before it is disconnected
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    patience: Duration,
+
+    /// Load each plugin in a child process first, and ask it something there
+    #[arg(long)]
+    trial: bool,
+
+    #[command(flatten)]
+    trust: TrustOptions,
+}
+
+/// At the end, how long to wait for connections to close, and then for the plugin to leave.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+
+fn main() -> Result<ExitCode> {
+    // Before there are any threads.
+    let trial = Trial::at_top_of_main(probe::probe);
+    let options = Options::parse();
+    let is_local = options.listen.ip().is_loopback();
+    ensure!(
+        is_local || options.allow_remote,
+        "{} can be reached from other machines; --allow-remote allows it",
+        options.listen
+    );
+    allow_files_for(options.connections)?;
+    // SAFETY: whoever runs the server vouches for the plugin, and for what is put in its place. What a call gives is
+    // turned into the host's own values there.
+    let trust = unsafe { Trust::vouch(options.trust.policy()) };
+    let mut settings = Settings::default();
+    settings.trial = options.trial.then_some(trial);
+    settings.drain_deadline = service::DRAIN_DEADLINE;
+    settings.ended_generations_max = service::HISTORY_MAX;
+    settings.refused_candidates_max = service::HISTORY_MAX;
+    let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
+        Ok(plugin) => plugin,
+        Err(error) => {
+            eprintln!("{}", trust::name_options(&Event::from(&error).to_string()));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        // A worker that has nothing to do may sleep for long: it leaves the plugins that were retired first.
+        .on_thread_park(detach_current_thread)
+        .build()?;
+    let may_reload = is_local || options.allow_remote_reload;
+    let service = Arc::new(Service::new(plugin, may_reload));
+    runtime.block_on(serve(options, Arc::clone(&service)))?;
+    runtime.shutdown_timeout(END_DEADLINE);
+
+    let Some(service) = Arc::into_inner(service) else {
+        eprintln!("a call into the plugin has not ended");
+        return Ok(ExitCode::FAILURE);
+    };
+    service.end(END_DEADLINE);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until a signal asks for an end, and then until all connections are closed.
+async fn serve(options: Options, service: Arc<Service>) -> Result<()> {
+    let listener = TcpListener::bind(options.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", options.listen))?;
+    let stop = signals::handle().context("signals cannot be handled")?;
+    let door = Arc::new(Door::new(
+        options.host,
+        options.connections,
+        options.patience,
+        stop,
+    ));
+    let address = listener.local_addr()?;
+    writeln!(io::stdout(), "listening on http://{address}/")
+        .context("standard output cannot be written")?;
+
+    let ticks = tokio::spawn(Arc::clone(&service).tick_for_ever());
+    http::accept(listener, &door, &service).await;
+    if !door.all_have_left(END_DEADLINE).await {
+        eprintln!("some connections have not closed, and are cut off");
+    }
+    ticks.abort();
+    Ok(())
+}
+
+/// Each connection is an open file, of which shells allow 1,024 unless asked for more.
+fn allow_files_for(connections: u32) -> Result<()> {
+    /// The plugins', the runtime's, and the standard ones.
+    const OTHERS: u64 = 128;
+    let needed = u64::from(connections) + HTTP_ONLY_MAX as u64 + OTHERS;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < needed) {
+        ensure!(
+            maximum.is_none_or(|maximum| needed <= maximum),
+            "{connections} connections need {needed} open files, and {} are allowed",
+            maximum.unwrap_or_default()
+        );
+        let raised = Rlimit {
+            current: Some(needed),
+            maximum,
+        };
+        setrlimit(Resource::Nofile, raised).context("no more open files are allowed")?;
+    }
+    Ok(())
+}

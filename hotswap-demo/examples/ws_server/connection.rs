@@ -1,0 +1,231 @@
+//! One websocket: its messages are answered one after the other, so that answers keep their order.
+//!
+//! Nothing piles up for a client: the next message is read when the answer to the one before is sent, and who does
+//! not read is disconnected. Whatever goes wrong here ends this connection and no other.
+
+use std::{future, ops::ControlFlow, sync::Arc, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::broadcast::{self, error::RecvError},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message, Utf8Bytes,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+
+use crate::{
+    service::{Answer, MESSAGE_BYTES_MAX, Service, Subscription, json},
+    signals::Stop,
+};
+
+/// How a client wants to be answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The plugin's text, and nothing else
+    Text,
+    /// Objects, and what changes on the server between them
+    Json,
+}
+
+/// An answer as an object.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum Reply<'a> {
+    /// The plugin's
+    Answer { generation: u64, text: &'a str },
+    /// The plugin's error
+    Fault { generation: u64, text: &'a str },
+    /// The host's, to `:reload`
+    Reload { text: &'a str },
+}
+
+/// Why a connection ends.
+enum End {
+    /// There is no use in sending anything.
+    Gone,
+    /// The client is told why.
+    Close(CloseCode, &'static str),
+}
+
+/// Goes on, or ends the connection.
+type Step = ControlFlow<End>;
+
+struct Connection<'a> {
+    socket: WebSocketStream<TcpStream>,
+    service: &'a Arc<Service>,
+    form: Form,
+    patience: Duration,
+    /// Only with [`Form::Json`].
+    pushes: Option<broadcast::Receiver<Utf8Bytes>>,
+    /// Nothing has come from the client since it was asked for a sign of life.
+    is_quiet: bool,
+}
+
+/// Serves one client until it goes, does something that is not allowed, or there is a stop.
+pub(crate) async fn serve(
+    socket: WebSocketStream<TcpStream>,
+    form: Form,
+    service: &Arc<Service>,
+    patience: Duration,
+    stop: Stop,
+) {
+    let mut connection = Connection {
+        socket,
+        service,
+        form,
+        patience,
+        pushes: None,
+        is_quiet: false,
+    };
+    let end = connection.run(stop).await;
+    connection.end(end).await;
+}
+
+impl Connection<'_> {
+    async fn run(&mut self, mut stop: Stop) -> End {
+        if self.form == Form::Json
+            && let ControlFlow::Break(end) = self.say_hello().await
+        {
+            return end;
+        }
+        let mut looks = interval(self.patience);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.reset();
+        loop {
+            let step = tokio::select! {
+                message = self.socket.next() => self.take(message).await,
+                push = next(&mut self.pushes) => match push {
+                    Ok(push) => self.send(push).await,
+                    // It was too slow for them.
+                    Err(_) => self.say_hello().await,
+                },
+                _ = looks.tick() => self.look().await,
+                () = stop.asked() => return End::Close(CloseCode::Away, "the server ends"),
+            };
+            if let ControlFlow::Break(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Option<Result<Message, Error>>) -> Step {
+        self.is_quiet = false;
+        match message {
+            Some(Ok(Message::Text(text))) if text.as_str() == ":reload" => self.reload().await,
+            Some(Ok(Message::Text(text))) => self.answer(&text).await,
+            Some(Ok(Message::Binary(_))) => Step::Break(End::Close(
+                CloseCode::Unsupported,
+                "only text messages are answered",
+            )),
+            // Pings are answered by the library, and after a close it says that there is nothing more.
+            Some(Ok(_)) => Step::Continue(()),
+            Some(Err(error)) => Step::Break(end_after(&error)),
+            None => Step::Break(End::Gone),
+        }
+    }
+
+    /// Asks the plugin. The lease is kept across the sending: the generation that the client is told of is mapped
+    /// until it has been told, or until its patience has run out.
+    async fn answer(&mut self, message: &str) -> Step {
+        let Answer { lease, text } = self.service.answer(message);
+        let generation = lease.number();
+        let reply = match (self.form, &text) {
+            (Form::Text, Ok(text)) => text.as_str().into(),
+            (Form::Text, Err(fault)) => format!("fault generation {generation}: {fault}").into(),
+            (Form::Json, Ok(text)) => json(&Reply::Answer { generation, text }),
+            (Form::Json, Err(fault)) => json(&Reply::Fault {
+                generation,
+                text: fault,
+            }),
+        };
+        let sent = self.send(reply).await;
+        drop(lease);
+        sent
+    }
+
+    async fn reload(&mut self) -> Step {
+        let text = self.service.reload().await;
+        let reply = match self.form {
+            Form::Text => text.into(),
+            Form::Json => json(&Reply::Reload { text: &text }),
+        };
+        self.send(reply).await
+    }
+
+    async fn say_hello(&mut self) -> Step {
+        let Subscription { hello, pushes } = self.service.subscribe();
+        self.pushes = Some(pushes);
+        self.send(hello).await
+    }
+
+    /// Whoever is silent is asked for a sign of life, and has gone if there is none.
+    async fn look(&mut self) -> Step {
+        if self.is_quiet {
+            return Step::Break(End::Gone);
+        }
+        self.is_quiet = true;
+        self.deliver(Message::Ping(Vec::new().into())).await
+    }
+
+    async fn send(&mut self, text: Utf8Bytes) -> Step {
+        self.deliver(Message::Text(text)).await
+    }
+
+    async fn deliver(&mut self, message: Message) -> Step {
+        match timeout(self.patience, self.socket.send(message)).await {
+            Ok(Ok(())) => Step::Continue(()),
+            Ok(Err(_)) | Err(_) => Step::Break(End::Gone),
+        }
+    }
+
+    /// Says why, if there is something to say, and waits until the client has read it and closed its side. To close
+    /// while something of the client's is unread would be a reset, which may reach it before the reason does.
+    async fn end(mut self, end: End) {
+        let End::Close(code, reason) = end else {
+            return;
+        };
+        let close = Message::Close(Some(CloseFrame {
+            code,
+            reason: reason.into(),
+        }));
+        let patience = self.patience;
+        let farewell = async {
+            self.socket.send(close).await.ok()?;
+            let mut stream = self.socket.into_inner();
+            stream.shutdown().await.ok()?;
+            let mut unread = vec![0; MESSAGE_BYTES_MAX];
+            while stream.read(&mut unread).await.ok()? > 0 {}
+            Some(())
+        };
+        // It has gone, now or after its time.
+        let _ = timeout(patience, farewell).await;
+    }
+}
+
+/// The next push. Never one without a subscription.
+async fn next(pushes: &mut Option<broadcast::Receiver<Utf8Bytes>>) -> Result<Utf8Bytes, RecvError> {
+    match pushes {
+        Some(pushes) => pushes.recv().await,
+        None => future::pending().await,
+    }
+}
+
+/// What is said to a client whose message could not be read.
+fn end_after(error: &Error) -> End {
+    match error {
+        Error::Capacity(_) => End::Close(CloseCode::Size, "a message may have 65536 bytes"),
+        Error::Utf8(_) => End::Close(CloseCode::Invalid, "a text message is UTF-8"),
+        Error::Protocol(_) | Error::AttackAttempt => {
+            End::Close(CloseCode::Protocol, "this is no websocket frame")
+        }
+        _ => End::Gone,
+    }
+}

@@ -1,0 +1,277 @@
+//! Who may come in: connections, their number, their first request, and the page.
+//!
+//! A browser lets any page of any site open a websocket to this machine, so a request that says which page it comes
+//! from (`Origin`) must come from ours. That alone would not keep out a site whose name is made to lead to this
+//! machine after its page was loaded (DNS rebinding): to the browser that is one and the same origin. But such a
+//! request carries the site's name (`Host`), which is none of ours. Programs send no `Origin`, and may come in.
+
+use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::server::create_response_with_body,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use crate::{
+    connection::{self, Form},
+    service::{MESSAGE_BYTES_MAX, Service},
+    signals::Stop,
+};
+
+/// How many connections there may be beside the websockets, and how long each of them may take for everything.
+pub(crate) const HTTP_ONLY_MAX: usize = 64;
+const HTTP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Who asks for this subprotocol is answered in JSON, and told what changes.
+const JSON: &str = "hotswap-json";
+
+/// The page, with `NONCE` where the browser is to recognise its own script and style.
+const PAGE: &str = include_str!("page.html");
+
+/// What is read at once. Each connection keeps so much memory while it is idle.
+const READ_BYTES: usize = 4 * 1024;
+
+/// What connections have in common before they are let in.
+pub(crate) struct Door {
+    hosts: Vec<String>,
+    connections: u32,
+    patience: Duration,
+    stop: Stop,
+    /// One permit for each connection, whatever it is used for,
+    all: Arc<Semaphore>,
+    /// and one for each websocket.
+    websockets: Arc<Semaphore>,
+}
+
+/// One connection before it is a websocket.
+#[derive(Clone)]
+struct Visit {
+    door: Arc<Door>,
+    service: Arc<Service>,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Why a request is turned away.
+type Refusal = (StatusCode, String);
+
+impl Door {
+    pub(crate) fn new(
+        hosts: Vec<String>,
+        connections: u32,
+        patience: Duration,
+        stop: Stop,
+    ) -> Self {
+        let websockets = connections as usize;
+        Self {
+            hosts,
+            connections,
+            patience,
+            stop,
+            all: Arc::new(Semaphore::new(websockets + HTTP_ONLY_MAX)),
+            websockets: Arc::new(Semaphore::new(websockets)),
+        }
+    }
+
+    /// Waits until all connections are closed, at most so long.
+    pub(crate) async fn all_have_left(&self, deadline: Duration) -> bool {
+        let all = self.connections + HTTP_ONLY_MAX as u32;
+        timeout(deadline, self.all.acquire_many(all)).await.is_ok()
+    }
+}
+
+/// Serves whoever connects, until there is a stop. While there are as many connections as there may be, others wait
+/// in the system's queue.
+pub(crate) async fn accept(listener: TcpListener, door: &Arc<Door>, service: &Arc<Service>) {
+    /// Before the next try when the system has no more files or memory for connections.
+    const PAUSE: Duration = Duration::from_millis(100);
+    let mut stop = door.stop.clone();
+    loop {
+        let next = async {
+            let permit = Arc::clone(&door.all).acquire_owned().await;
+            (permit.expect("never closed"), listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            next = next => next,
+            () = stop.asked() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let visit = Visit {
+                    door: Arc::clone(door),
+                    service: Arc::clone(service),
+                    permit: Arc::new(permit),
+                };
+                tokio::spawn(receive(stream, visit));
+            }
+            Err(error) => {
+                eprintln!("a connection cannot be accepted: {error}");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers the requests on a connection, until it ends or becomes a websocket.
+async fn receive(stream: TcpStream, visit: Visit) {
+    // Answers are small, and not to wait for others. Without that they are only slower.
+    let _ = stream.set_nodelay(true);
+    let mut stop = visit.door.stop.clone();
+    let routes = Router::new()
+        .route("/", get(page))
+        .route("/ws", get(upgrade));
+    let routes = TowerToHyperService::new(routes.with_state(visit));
+    let http = http1::Builder::new().serve_connection(TokioIo::new(stream), routes);
+    tokio::select! {
+        // Whatever goes wrong has ended this connection, and is nobody else's matter.
+        _ = timeout(HTTP_DEADLINE, http.with_upgrades()) => {}
+        () = stop.asked() => {}
+    }
+}
+
+async fn page(State(visit): State<Visit>, headers: HeaderMap) -> Result<Response, Refusal> {
+    known_host(&visit.door, &headers)?;
+    let nonce = nonce();
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, &policy),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, PAGE.replace("NONCE", &nonce)).into_response())
+}
+
+async fn upgrade(State(visit): State<Visit>, mut request: Request) -> Result<Response, Refusal> {
+    let host = known_host(&visit.door, request.headers())?;
+    own_page(&host, request.headers())?;
+    let refused = |error: &dyn Display| (StatusCode::BAD_REQUEST, format!("{error}\n"));
+    let mut response =
+        create_response_with_body(&request, Body::empty).map_err(|error| refused(&error))?;
+    let Ok(seat) = Arc::clone(&visit.door.websockets).try_acquire_owned() else {
+        let connections = visit.door.connections;
+        let reason = format!("all {connections} connections are taken\n");
+        return Err((StatusCode::SERVICE_UNAVAILABLE, reason));
+    };
+    let form = if asks_for_json(request.headers()) {
+        let headers = response.headers_mut();
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(JSON),
+        );
+        Form::Json
+    } else {
+        Form::Text
+    };
+    let upgrading = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        // Whoever does not wait for the answer has gone.
+        let Ok(upgraded) = upgrading.await else {
+            return;
+        };
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>();
+        let parts = parts.expect("it is what `receive` has served");
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let socket = WebSocketStream::from_partially_read(
+            parts.io.into_inner(),
+            parts.read_buf.into(),
+            Role::Server,
+            Some(config),
+        );
+        let Visit {
+            door,
+            service,
+            permit,
+        } = visit;
+        connection::serve(
+            socket.await,
+            form,
+            &service,
+            door.patience,
+            door.stop.clone(),
+        )
+        .await;
+        drop((seat, permit));
+    });
+    Ok(response)
+}
+
+/// The request's `Host`, if that is an address, which no site can have, or one of our names.
+fn known_host(door: &Door, headers: &HeaderMap) -> Result<String, Refusal> {
+    let host = text(headers, header::HOST).unwrap_or_default();
+    let authority: Option<Authority> = host.parse().ok();
+    let is_known = authority.is_some_and(|authority| {
+        let name = authority.host();
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        address.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || door
+                .hosts
+                .iter()
+                .any(|host| name.eq_ignore_ascii_case(host))
+    });
+    if is_known {
+        return Ok(host.to_owned());
+    }
+    let reason = format!("unknown host {host:?}; --host adds a name\n");
+    Err((StatusCode::MISDIRECTED_REQUEST, reason))
+}
+
+/// The page that opens the websocket, if it is a page that does, is the one that this host has served.
+fn own_page(host: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().unwrap_or_default();
+    let site = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    if site.is_some_and(|site| site.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    let reason = format!("a page of {origin:?} may not connect to {host:?}\n");
+    Err((StatusCode::FORBIDDEN, reason))
+}
+
+fn asks_for_json(headers: &HeaderMap) -> bool {
+    let protocols = text(headers, header::SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
+    protocols.split(',').any(|it| it.trim() == JSON)
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Nobody can guess it.
+fn nonce() -> String {
+    let mut bytes = [0; 16];
+    let filled = getrandom(&mut bytes, GetRandomFlags::empty());
+    assert_eq!(filled, Ok(bytes.len()), "so few are never interrupted");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,317 @@
+//! What there is for all connections: the plugin, and what outlives each of its generations.
+//!
+//! The host owns the count of messages and the history of the plot, so no swap can lose them: a generation that
+//! wanted to keep such things itself would take them with it. Knows no sockets.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crossbeam_channel::Receiver;
+use hotswap_core::{
+    Event, GenerationInfo, Holder, Hotswap, Lease, RefusedInfo, State, detach_current_thread,
+};
+use hotswap_types::PluginRef;
+use serde::Serialize;
+use tokio::{
+    runtime::Handle,
+    sync::broadcast,
+    task::{self, spawn_blocking},
+    time::{self, MissedTickBehavior},
+};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::trust::name_options;
+
+/// How long a message may be. Answers are as long as the plugin makes them.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// How many generations that have ended, and how many refused candidates, are listed.
+pub(crate) const HISTORY_MAX: usize = 16;
+
+/// After this time a generation that is still in use is looked at: see `wake_holders`.
+pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often what has changed is pushed.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many ticks a page that has just been opened is told of.
+const TICKS_KEPT: usize = 300;
+
+/// How many pushes may wait for a page that is slow; if it misses one, it is told everything anew.
+const PUSHES_WAITING_MAX: usize = 64;
+
+pub(crate) struct Service {
+    plugin: Hotswap<PluginRef>,
+    may_reload: bool,
+    /// Held for a whole reload: so the verdict that was written last is that reload's.
+    reloading: tokio::sync::Mutex<()>,
+    counts: Mutex<Counts>,
+    log: Mutex<Log>,
+}
+
+/// What the plugin has answered, by which generation. The lease keeps that generation mapped.
+pub(crate) struct Answer {
+    pub(crate) lease: Lease<PluginRef>,
+    /// Or the plugin's error.
+    pub(crate) text: Result<String, String>,
+}
+
+/// What is pushed, from now on, and what came before it.
+pub(crate) struct Subscription {
+    pub(crate) hello: Utf8Bytes,
+    pub(crate) pushes: broadcast::Receiver<Utf8Bytes>,
+}
+
+/// Messages that were answered.
+#[derive(Default)]
+struct Counts {
+    total: u64,
+    /// Since the last tick, by generation.
+    recent: BTreeMap<u64, u64>,
+}
+
+/// What was said of swaps, and of messages in the last ticks.
+struct Log {
+    events: Receiver<Event>,
+    /// The last event that said what became of a candidate.
+    verdict: String,
+    /// There was an event since the last tick.
+    has_news: bool,
+    total: u64,
+    ticks: VecDeque<Tick>,
+    pushes: broadcast::Sender<Utf8Bytes>,
+}
+
+/// The messages of one tick, by generation.
+#[derive(Clone, Serialize)]
+struct Tick {
+    at_ms: u64,
+    answered: BTreeMap<u64, u64>,
+}
+
+/// What a page is told.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum Push<'a> {
+    /// Everything.
+    Hello {
+        may_reload: bool,
+        message_bytes_max: usize,
+        tick_ms: u128,
+        now_ms: u64,
+        total: u64,
+        ticks: &'a VecDeque<Tick>,
+        #[serde(flatten)]
+        history: HistoryForm,
+    },
+    /// What has changed.
+    Tick {
+        total: u64,
+        #[serde(flatten)]
+        tick: &'a Tick,
+        #[serde(flatten)]
+        history: Option<HistoryForm>,
+    },
+}
+
+#[derive(Serialize)]
+struct HistoryForm {
+    generations: Vec<GenerationInfo>,
+    refused: Vec<RefusedInfo>,
+}
+
+impl Service {
+    pub(crate) fn new(plugin: Hotswap<PluginRef>, may_reload: bool) -> Self {
+        let log = Log {
+            events: plugin.events(),
+            verdict: String::new(),
+            has_news: false,
+            total: 0,
+            ticks: VecDeque::new(),
+            pushes: broadcast::Sender::new(PUSHES_WAITING_MAX),
+        };
+        Self {
+            plugin,
+            may_reload,
+            reloading: tokio::sync::Mutex::new(()),
+            counts: Mutex::default(),
+            log: Mutex::new(log),
+        }
+    }
+
+    /// Has a message answered by the live generation, on the calling thread: it is expected to take no longer than
+    /// any handler. (One that does would be called in `spawn_blocking`; the lease can be moved there and back.)
+    pub(crate) fn answer(&self, message: &str) -> Answer {
+        let lease = self.plugin.lease();
+        let text = lease.with(|plugin| {
+            let answer = plugin.process()(message.into()).into_result();
+            answer.map(String::from).map_err(|fault| fault.to_string())
+        });
+        let mut counts = lock(&self.counts);
+        counts.total += 1;
+        *counts.recent.entry(lease.number()).or_default() += 1;
+        Answer { lease, text }
+    }
+
+    /// Takes the file again that was accepted last, and says what became of that. Waits for reloads that others have
+    /// asked for; meanwhile all other connections are served, because loading is done on a thread of its own.
+    pub(crate) async fn reload(self: &Arc<Self>) -> String {
+        if !self.may_reload {
+            return "refused :reload: others than this machine could ask for it; --allow-remote-reload allows it"
+                .to_owned();
+        }
+        let turn = self.reloading.lock().await;
+        let service = Arc::clone(self);
+        // Either way there is an event that says so.
+        let swapped = spawn_blocking(move || {
+            let plugin = &service.plugin;
+            drop(plugin.swap(plugin.last_accepted()));
+        });
+        if let Err(error) = swapped.await {
+            return format!("refused :reload: {error}");
+        }
+        let mut log = lock(&self.log);
+        log.take_in();
+        drop(turn);
+        log.verdict.clone()
+    }
+
+    /// All that a page needs to know to follow the pushes, and those.
+    pub(crate) fn subscribe(&self) -> Subscription {
+        // Under the log's lock, so that no push falls between.
+        let log = lock(&self.log);
+        let hello = Push::Hello {
+            may_reload: self.may_reload,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            tick_ms: TICK.as_millis(),
+            now_ms: now_ms(),
+            total: log.total,
+            ticks: &log.ticks,
+            history: self.history(),
+        };
+        Subscription {
+            hello: json(&hello),
+            pushes: log.pushes.subscribe(),
+        }
+    }
+
+    /// Tells those who have subscribed, ten times a second, what has changed if anything has.
+    pub(crate) async fn tick_for_ever(self: Arc<Self>) {
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.tick();
+            self.wake_holders();
+        }
+    }
+
+    /// Lets the last plugin leave, and says what became of it.
+    pub(crate) fn end(self, deadline: Duration) {
+        let mut log = self
+            .log
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        log.take_in();
+        let mapped = self.plugin.shutdown(deadline);
+        log.take_in();
+        for generation in mapped {
+            eprintln!("{generation}");
+        }
+    }
+
+    fn tick(&self) {
+        let mut log = lock(&self.log);
+        log.take_in();
+        let mut counts = lock(&self.counts);
+        let answered = mem::take(&mut counts.recent);
+        log.total = counts.total;
+        drop(counts);
+        let has_news = mem::take(&mut log.has_news);
+        if answered.is_empty() && !has_news {
+            return;
+        }
+        let tick = Tick {
+            at_ms: now_ms(),
+            answered,
+        };
+        if log.pushes.receiver_count() > 0 {
+            let push = json(&Push::Tick {
+                total: log.total,
+                tick: &tick,
+                history: has_news.then(|| self.history()),
+            });
+            // It is only for those who are there.
+            let _ = log.pushes.send(push);
+        }
+        if log.ticks.len() == TICKS_KEPT {
+            log.ticks.pop_front();
+        }
+        log.ticks.push_back(tick);
+    }
+
+    /// A plugin may have left a destructor on a worker that then went to sleep: the worker runs it when it next goes
+    /// to sleep, and for that it must wake up. Which worker gets a task cannot be chosen, so as many tasks as there
+    /// are workers keep one each busy for a moment.
+    fn wake_holders(&self) {
+        let is_asleep = |holder: &Holder| matches!(holder, Holder::Destructors { .. });
+        let held = self.plugin.generations().into_iter().any(
+            |it| matches!(it.state, State::Draining { held_by } if held_by.iter().any(is_asleep)),
+        );
+        if held {
+            for _ in 0..Handle::current().metrics().num_workers() {
+                task::spawn(async {
+                    detach_current_thread();
+                    thread::sleep(Duration::from_millis(1));
+                });
+            }
+        }
+    }
+
+    fn history(&self) -> HistoryForm {
+        HistoryForm {
+            generations: self.plugin.generations(),
+            refused: self.plugin.refused(),
+        }
+    }
+}
+
+impl Log {
+    /// Says what has happened, and remembers what became of candidates.
+    fn take_in(&mut self) {
+        for event in self.events.try_iter() {
+            let line = event.to_string();
+            self.has_news = true;
+            match event {
+                Event::Accepted { .. } => self.verdict.clone_from(&line),
+                Event::Refused { .. } => self.verdict = name_options(&line),
+                _ => {}
+            }
+            eprintln!("{}", name_options(&line));
+        }
+    }
+}
+
+/// What is pushed and answered on a connection of a page.
+pub(crate) fn json(value: &impl Serialize) -> Utf8Bytes {
+    let text = serde_json::to_string(value);
+    text.expect("texts and numbers").into()
+}
+
+/// As the library's reports have it, so that a page can hold them side by side.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// What is locked here is whole at any time.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
