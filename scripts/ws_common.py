@@ -1,0 +1,112 @@
+"""What `ws-load` and `ws-browser` have in common: two versions of the plugin, a server, and packages from PyPI."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+# In the build folder, so that nothing of this is among the sources.
+FOLDER = TOP / "target" / "ws"
+VERSIONS = ["one", "two"]
+
+
+def with_package(requirement):
+    """Runs the calling script again in an environment of its own that has the package, unless it is in one."""
+    folder = FOLDER / "venv" / re.sub(r"\W", "-", requirement)
+    python = folder / "bin" / "python"
+    if pathlib.Path(sys.prefix) == folder:
+        return
+    if not (folder / "done").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement], check=True)
+        (folder / "done").touch()
+    os.execv(python, [python, *sys.argv])
+
+
+def cargo(*arguments, folder=TOP):
+    """The files that cargo says it has made."""
+    done = subprocess.run(
+        ["cargo", "build", "--quiet", "--message-format=json-render-diagnostics", *arguments],
+        cwd=folder, check=True, stdout=subprocess.PIPE, text=True,
+    )
+    made = [json.loads(line) for line in done.stdout.splitlines()]
+    return [pathlib.Path(name) for it in made if it["reason"] == "compiler-artifact" for name in it["filenames"]]
+
+
+def build_server(*options):
+    """The path of the server."""
+    return next(it for it in cargo("--package=hotswap-demo", "--example=ws_server", *options) if it.name == "ws_server")
+
+
+def build_versions(*options):
+    """The paths of two plugins that answer with their name on either side of the message.
+
+    They are built in a copy of the workspace, with another `code.rs`.
+    """
+    copy = FOLDER / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    for name in ["Cargo.toml", "Cargo.lock"]:
+        shutil.copy2(TOP / name, copy)
+    for package in TOP.glob("hotswap-*"):
+        shutil.copytree(package, copy / package.name, ignore=shutil.ignore_patterns("target"))
+    made = []
+    for version in VERSIONS:
+        (copy / "hotswap-plugin/src/code.rs").write_text(f"""
+            pub(crate) const SOME_DATA: &str = "version {version}";
+            pub(crate) fn some_fn(number: i64) -> String {{
+                format!("{version} {{number}} {version}")
+            }}
+            pub(crate) fn process(text: &str) -> Result<String, String> {{
+                Ok(format!("{version} {{text}} {version}"))
+            }}
+        """)
+        built = cargo("--package=hotswap-plugin", f"--target-dir={FOLDER / 'build'}", *options, folder=copy)
+        path = FOLDER / f"{version}.so"
+        shutil.copyfile(next(it for it in built if it.name == "libplugin.so"), path)
+        made.append(path)
+    return made
+
+
+def put(source, target):
+    """Puts the file in the place of the other, as a whole."""
+    beside = target.with_suffix(".next")
+    shutil.copyfile(source, beside)
+    os.replace(beside, target)
+
+
+class Server:
+    """A running server, on a free port, that has to end by itself when it is told to."""
+
+    def __init__(self, binary, plugin, *options):
+        # The folder may be anybody's: this is about something else.
+        command = [binary, "--any-owner", "--listen=127.0.0.1:0", *options, plugin]
+        self.log = open(FOLDER / "server.log", "w+")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        first = self.process.stdout.readline()
+        if not first.startswith("listening on http://"):
+            sys.exit(f"the server has not started:\n{(FOLDER / 'server.log').read_text()}")
+        self.page = first.split()[-1]
+        self.websocket = self.page.replace("http://", "ws://") + "ws"
+
+    def memory_kib(self):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+
+    def end(self):
+        """Its exit code after Ctrl-C, and what it has said."""
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(timeout=60)
+        return code, (FOLDER / "server.log").read_text()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
