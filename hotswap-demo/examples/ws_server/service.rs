@@ -80,8 +80,9 @@ struct Log {
     events: Receiver<Event>,
     /// The last event that said what became of a candidate.
     verdict: String,
-    /// There was an event since the last tick.
-    has_news: bool,
+    /// For how many ticks the history is pushed: the one after an event, and one more for the hash, which is known a
+    /// little later.
+    news: u32,
     total: u64,
     ticks: VecDeque<Tick>,
     pushes: broadcast::Sender<Utf8Bytes>,
@@ -130,7 +131,7 @@ impl Service {
         let log = Log {
             events: plugin.events(),
             verdict: String::new(),
-            has_news: false,
+            news: 0,
             total: 0,
             ticks: VecDeque::new(),
             pushes: broadcast::Sender::new(PUSHES_WAITING_MAX),
@@ -232,7 +233,8 @@ impl Service {
         let answered = mem::take(&mut counts.recent);
         log.total = counts.total;
         drop(counts);
-        let has_news = mem::take(&mut log.has_news);
+        let has_news = log.news > 0;
+        log.news = log.news.saturating_sub(1);
         if answered.is_empty() && !has_news {
             return;
         }
@@ -286,7 +288,7 @@ impl Log {
     fn take_in(&mut self) {
         for event in self.events.try_iter() {
             let line = event.to_string();
-            self.has_news = true;
+            self.news = 2;
             match event {
                 Event::Accepted { .. } => self.verdict.clone_from(&line),
                 Event::Refused { .. } => self.verdict = name_options(&line),
