@@ -182,7 +182,8 @@ impl Drop for Demo {
     }
 }
 
-fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+/// What is said there, line by line, as long as somebody wants to know.
+pub(crate) fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {

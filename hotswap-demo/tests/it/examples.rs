@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use crate::demo::{BINARY, Demo, plugin};
 
 /// An example beside the demo's binary, built now.
-fn example(name: &str) -> Command {
+pub(crate) fn example(name: &str) -> Command {
     let status = Command::new(env!("CARGO"))
         .args([
             "build",

@@ -12,3 +12,4 @@ mod terminal;
 mod trial;
 mod trust;
 mod watching;
+mod ws;

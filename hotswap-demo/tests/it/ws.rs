@@ -1,0 +1,347 @@
+//! The example `ws_server`: what its clients are answered, who is turned away, and what each of them can do.
+
+mod client;
+mod server;
+
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    time::Instant,
+};
+
+use rustix::process::Signal;
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
+
+use self::server::{Server, server};
+use crate::demo::{SOON, plugin};
+
+#[test]
+fn a_reload_is_told_and_closes_nothing() {
+    let server = Server::with("shipped");
+    let path = server.plugin().display().to_string();
+    let (mut client, mut bystander) = (server.connect(), server.connect());
+    assert_eq!(client.ask("hi"), "You said 'hi'");
+    assert_eq!(bystander.ask(""), "You said ''");
+
+    let other = fs::read(plugin("other")).unwrap();
+    server.put(&other);
+    assert_eq!(client.ask("still"), "You said 'still'");
+    let answer = client.ask(":reload");
+    assert_eq!(answer, format!("accepted generation 2: {path}"));
+    assert_eq!(client.ask("hi"), "hi");
+    assert_eq!(bystander.ask("hi"), "hi");
+
+    server.put(&other[..other.len() / 2]);
+    let (needs, has) = (other.len(), other.len() / 2);
+    assert_eq!(
+        client.ask(":reload"),
+        format!(
+            "refused {path}: inspect: truncated: needs {needs} bytes, has {has}; generation 2 stays live"
+        )
+    );
+    fs::remove_file(server.plugin()).unwrap();
+    assert_eq!(
+        client.ask(":reload"),
+        format!("refused {path}: open: no such file; generation 2 stays live")
+    );
+    assert_eq!(client.ask("hi"), "hi");
+    assert_eq!(bystander.ask("hi"), "hi");
+}
+
+#[test]
+fn answers_keep_their_order_and_each_is_of_one_version() {
+    const MESSAGES: usize = 2000;
+    let server = Server::with("shipped");
+    let (mut client, mut operator) = (server.connect(), server.connect());
+    let other = fs::read(plugin("other")).unwrap();
+    for number in 0..MESSAGES {
+        client.send(&number.to_string());
+        // In the middle of it.
+        if number == MESSAGES / 2 {
+            server.put(&other);
+            operator.send(":reload");
+        }
+    }
+    let mut answers = (0..MESSAGES).map(|_| client.hears()).enumerate().peekable();
+    while answers
+        .next_if(|(number, answer)| *answer == format!("You said '{number}'"))
+        .is_some()
+    {}
+    for (number, answer) in answers {
+        assert_eq!(answer, number.to_string());
+    }
+    assert!(operator.hears().starts_with("accepted generation 2"));
+    assert_eq!(client.ask("last"), "last");
+}
+
+#[test]
+fn a_page_is_told_generations_and_what_changes() {
+    let server = Server::with("shipped");
+    let mut page = server
+        .connect_with(server.request("sec-websocket-protocol", "hotswap-json"))
+        .unwrap();
+    let mut told = || serde_json::from_str::<serde_json::Value>(&page.hears()).unwrap();
+    let hello = told();
+    assert_eq!(hello["type"], "hello");
+    assert_eq!(hello["may_reload"], true);
+    assert_eq!(hello["generations"][0]["state"], "live");
+
+    let mut client = server.connect();
+    assert_eq!(client.ask("hi"), "You said 'hi'");
+    assert!(client.ask(":reload").starts_with("accepted generation 2"));
+    fs::remove_file(server.plugin()).unwrap();
+    assert!(client.ask(":reload").starts_with("refused "));
+    // The messages survive the generation that has answered them.
+    let last = std::iter::repeat_with(&mut told)
+        .find(|it| !it["refused"][0].is_null())
+        .unwrap();
+    assert_eq!(last["type"], "tick");
+    assert_eq!(last["total"], 1);
+    assert_eq!(last["generations"][1]["number"], 2);
+    assert_eq!(last["generations"][1]["state"], "live");
+    assert_eq!(last["refused"][0]["reason"], "open: no such file");
+
+    page.send("hi");
+    let answer = loop {
+        let answer = page.hears();
+        if !answer.starts_with(r#"{"type":"tick""#) {
+            break answer;
+        }
+    };
+    assert_eq!(
+        answer,
+        r#"{"type":"answer","generation":2,"text":"You said 'hi'"}"#
+    );
+}
+
+#[test]
+fn pages_of_others_are_turned_away() {
+    let server = Server::with_options(&["--host", "plugins.example"], "shipped");
+    let turned_away = |name, value| {
+        let client = server.connect_with(server.request(name, value));
+        client.map(|_| ()).unwrap_err()
+    };
+    let address = &server.address;
+    for origin in [
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1:1",
+        "file://",
+    ] {
+        let reason = format!("a page of {origin:?} may not connect to {address:?}\n");
+        assert_eq!(turned_away("origin", origin), (403, reason));
+    }
+    // A name that was made to lead here (DNS rebinding): of one origin for the browser, but no name of ours.
+    let reason = "unknown host \"evil.example:80\"; --host adds a name\n".to_owned();
+    assert_eq!(turned_away("host", "evil.example:80"), (421, reason));
+
+    let own = server.connect_with(server.request("origin", &format!("http://{address}")));
+    assert_eq!(own.unwrap().ask("hi"), "You said 'hi'");
+    for host in ["localhost", "plugins.example", "[::1]:9160"] {
+        let known = server.connect_with(server.request("host", host));
+        assert_eq!(known.unwrap().ask("hi"), "You said 'hi'");
+    }
+}
+
+#[test]
+fn the_page_allows_no_script_but_its_own() {
+    let server = Server::with("shipped");
+    let mut stream = server.stream();
+    write!(
+        stream,
+        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nx-content-type-options: nosniff"),
+        "{head}"
+    );
+    let (_, policy) = head
+        .split_once("content-security-policy: default-src 'none'; ")
+        .unwrap();
+    let (_, nonce) = policy.split_once("script-src 'nonce-").unwrap();
+    let (nonce, _) = nonce.split_once('\'').unwrap();
+    assert_eq!(nonce.len(), 32, "{nonce}");
+    assert!(
+        page.contains(&format!("<script nonce=\"{nonce}\">")),
+        "{page}"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_closes_that_connection_alone() {
+    let server = Server::with("shipped");
+    let mut bystander = server.connect();
+    assert_eq!(bystander.ask("hi"), "You said 'hi'");
+
+    let longest = "x".repeat(65_536);
+    let mut client = server.connect();
+    assert_eq!(client.ask(&longest), format!("You said '{longest}'"));
+    client.send(&format!("{longest}x"));
+    let reason = "a message may have 65536 bytes".to_owned();
+    assert_eq!(client.is_closed(), (CloseCode::Size, reason));
+
+    let mut client = server.connect();
+    client.0.send(Message::binary(vec![1])).unwrap();
+    let reason = "only text messages are answered".to_owned();
+    assert_eq!(client.is_closed(), (CloseCode::Unsupported, reason));
+
+    // A text of one byte that is none, with a mask of zeros; and a text without a mask.
+    for (frame, code, reason) in [
+        (
+            &[0x81, 0x81, 0, 0, 0, 0, 0xff][..],
+            CloseCode::Invalid,
+            "a text message is UTF-8",
+        ),
+        (
+            &[0x81, 0x01, b'x'],
+            CloseCode::Protocol,
+            "this is no websocket frame",
+        ),
+    ] {
+        let mut client = server.connect();
+        client.0.get_mut().write_all(frame).unwrap();
+        assert_eq!(client.is_closed(), (code, reason.to_owned()));
+    }
+    assert_eq!(bystander.ask("hi"), "You said 'hi'");
+}
+
+#[test]
+fn a_panic_is_an_answer_to_one_message() {
+    let server = Server::with("touchy");
+    let (mut client, mut bystander) = (server.connect(), server.connect());
+    let fault = client.ask("panic");
+    assert!(
+        fault.starts_with("fault generation 1: panicked: as told (")
+            && fault.contains("touchy.rs:"),
+        "{fault}"
+    );
+    assert_eq!(client.ask("fail"), "fault generation 1: as told");
+    assert_eq!(client.ask("hi"), "touched by 'hi'");
+    assert_eq!(bystander.ask("hi"), "touched by 'hi'");
+}
+
+#[test]
+fn connections_are_counted() {
+    let server = Server::with_options(&["--connections", "1"], "shipped");
+    let mut first = server.connect();
+    assert_eq!(first.ask("hi"), "You said 'hi'");
+    let second = server.connect_with(server.url()).map(|_| ());
+    assert_eq!(
+        second,
+        Err((503, "all 1 connections are taken\n".to_owned()))
+    );
+    first.0.close(None).unwrap();
+    // Until the server has seen it.
+    let deadline = Instant::now() + SOON;
+    while server.connect_with(server.url()).is_err() {
+        assert!(Instant::now() < deadline, "its place stays taken");
+    }
+}
+
+#[test]
+fn who_does_not_read_is_disconnected() {
+    let server = Server::with_options(&["--patience", "200ms"], "shipped");
+    let mut flood = server.connect();
+    let message = Message::text("x".repeat(60_000));
+    let error = loop {
+        if let Err(error) = flood.0.send(message.clone()) {
+            break error;
+        }
+    };
+    // Not that it had to wait: that would be without end.
+    let tokio_tungstenite::tungstenite::Error::Io(error) = error else {
+        panic!("{error}");
+    };
+    assert!(error.kind() != ErrorKind::WouldBlock, "{error}");
+    assert_eq!(server.connect().ask("hi"), "You said 'hi'");
+}
+
+#[test]
+fn who_shows_no_sign_of_life_is_disconnected() {
+    let server = Server::with_options(&["--patience", "200ms"], "shipped");
+    let mut silent = server.connect();
+    // It is asked for one, does not answer, and there is nothing more.
+    let mut bytes = Vec::new();
+    silent.0.get_mut().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, [0x89, 0x00]);
+}
+
+#[test]
+fn ctrl_c_and_sigterm_close_and_unload() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let server = Server::with("shipped");
+        let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        assert!(
+            clients[0]
+                .ask(":reload")
+                .starts_with("accepted generation 2")
+        );
+        server.signal(signal);
+        for client in &mut clients {
+            assert_eq!(
+                client.is_closed(),
+                (CloseCode::Away, "the server ends".to_owned())
+            );
+        }
+        drop(clients);
+        let (code, err) = server.ends();
+        assert_eq!(code, Some(0), "{signal:?}: {err:?}");
+        let last = err.last().unwrap();
+        assert!(last.starts_with("unloaded generation 2 after "), "{err:?}");
+    }
+}
+
+#[test]
+fn other_machines_may_not_connect_and_not_reload_unless_told() {
+    let plugin = plugin("shipped");
+    let output = server()
+        .args(["--listen", "0.0.0.0:0"])
+        .arg(&plugin)
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "Error: 0.0.0.0:0 can be reached from other machines; --allow-remote allows it\n"
+    );
+
+    let remote = ["--listen", "0.0.0.0:0", "--allow-remote"];
+    let server = Server::with_options(&remote, "shipped");
+    let mut client = server.connect();
+    assert_eq!(client.ask("hi"), "You said 'hi'");
+    assert_eq!(
+        client.ask(":reload"),
+        "refused :reload: others than this machine could ask for it; --allow-remote-reload allows it"
+    );
+    let remote = [&remote[..], &["--allow-remote-reload"]].concat();
+    let server = Server::with_options(&remote, "shipped");
+    assert!(
+        server
+            .connect()
+            .ask(":reload")
+            .starts_with("accepted generation 2")
+    );
+}
+
+#[test]
+fn what_a_plugin_has_left_on_sleeping_workers_does_not_keep_it() {
+    let server = Server::with("touchy");
+    let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send("hi"));
+    for client in &mut clients {
+        assert_eq!(client.hears(), "touched by 'hi'");
+    }
+    assert!(
+        clients[0]
+            .ask(":reload")
+            .starts_with("accepted generation 2")
+    );
+    // Nobody asks the plugin anything any more.
+    server.says("unloaded generation 1 after ");
+}
