@@ -42,7 +42,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use hotswap_core::{Event, Hotswap, Settings, Trial, Trust, detach_current_thread};
+use hotswap_core::{Event, Hotswap, Settings, Trial, Trust};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
 
@@ -110,7 +110,6 @@ fn main() -> Result<ExitCode> {
     let trust = unsafe { Trust::vouch(options.trust.policy()) };
     let mut settings = Settings::default();
     settings.trial = options.trial.then_some(trial);
-    settings.drain_deadline = service::DRAIN_DEADLINE;
     settings.ended_generations_max = service::HISTORY_MAX;
     settings.refused_candidates_max = service::HISTORY_MAX;
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
@@ -121,11 +120,7 @@ fn main() -> Result<ExitCode> {
         }
     };
 
-    let runtime = runtime::Builder::new_multi_thread()
-        .enable_all()
-        // A worker that has nothing to do may sleep for long: it leaves the plugins that were retired first.
-        .on_thread_park(detach_current_thread)
-        .build()?;
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     let may_reload = is_local || options.allow_remote_reload;
     let service = Arc::new(Service::new(plugin, may_reload));
     runtime.block_on(serve(options, Arc::clone(&service)))?;

@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Event, GenerationInfo, Holder, Hotswap, Lease, RefusedInfo, State, detach_current_thread,
+    Event, GenerationInfo, Hotswap, Lease, RefusedInfo, State, detach_current_thread,
 };
 use hotswap_types::PluginRef;
 use serde::Serialize;
@@ -32,9 +32,6 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// How many generations that have ended, and how many refused candidates, are listed.
 pub(crate) const HISTORY_MAX: usize = 16;
-
-/// After this time a generation that is still in use is looked at: see `wake_holders`.
-pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How often what has changed is pushed.
 const TICK: Duration = Duration::from_millis(100);
@@ -208,7 +205,7 @@ impl Service {
         loop {
             ticks.tick().await;
             self.tick();
-            self.wake_holders();
+            self.wake_workers();
         }
     }
 
@@ -257,15 +254,12 @@ impl Service {
         log.ticks.push_back(tick);
     }
 
-    /// A plugin may have left a destructor on a worker that then went to sleep: the worker runs it when it next goes
-    /// to sleep, and for that it must wake up. Which worker gets a task cannot be chosen, so as many tasks as there
-    /// are workers keep one each busy for a moment.
-    fn wake_holders(&self) {
-        let is_asleep = |holder: &Holder| matches!(holder, Holder::Destructors { .. });
-        let held = self.plugin.generations().into_iter().any(
-            |it| matches!(it.state, State::Draining { held_by } if held_by.iter().any(is_asleep)),
-        );
-        if held {
+    /// A plugin may have left destructors of thread-locals on workers that then went to sleep, and is not unloaded
+    /// before they have run them. So workers are woken while there is such a plugin. Which of them gets a task cannot
+    /// be chosen: as many tasks as there are workers keep one each busy for a moment.
+    fn wake_workers(&self) {
+        let is_draining = |it: &GenerationInfo| matches!(it.state, State::Draining { .. });
+        if self.plugin.generations().iter().any(is_draining) {
             for _ in 0..Handle::current().metrics().num_workers() {
                 task::spawn(async {
                     detach_current_thread();

@@ -331,7 +331,8 @@ fn other_machines_may_not_connect_and_not_reload_unless_told() {
 
 #[test]
 fn what_a_plugin_has_left_on_sleeping_workers_does_not_keep_it() {
-    let server = Server::with("touchy");
+    // Nor does the server ask for signs of life, which would wake them.
+    let server = Server::with_options(&["--patience", "1h"], "touchy");
     let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| client.send("hi"));
     for client in &mut clients {
