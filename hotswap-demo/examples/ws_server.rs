@@ -41,7 +41,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, value_parser};
 use hotswap_core::{Event, Hotswap, Settings, Trial, Trust};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
@@ -76,11 +76,11 @@ struct Options {
     host: Vec<String>,
 
     /// How many websockets may be open at a time
-    #[arg(long, value_name = "NUMBER", default_value_t = 4096)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
 
     /// How long a client may take to read an answer, or to show that it is there, before it is disconnected
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = patience)]
     patience: Duration,
 
     /// Load each plugin in a child process first, and ask it something there
@@ -156,6 +156,12 @@ async fn serve(options: Options, service: Arc<Service>) -> Result<()> {
     }
     ticks.abort();
     Ok(())
+}
+
+fn patience(text: &str) -> Result<Duration> {
+    let patience = humantime::parse_duration(text)?;
+    ensure!(!patience.is_zero(), "clients need some time");
+    Ok(patience)
 }
 
 /// Each connection is an open file, of which shells allow 1,024 unless asked for more.

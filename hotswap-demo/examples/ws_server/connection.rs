@@ -52,7 +52,7 @@ enum End {
     /// There is no use in sending anything.
     Gone,
     /// The client is told why.
-    Close(CloseCode, &'static str),
+    Close(CloseCode, String),
 }
 
 /// Goes on, or ends the connection.
@@ -108,7 +108,7 @@ impl Connection<'_> {
                     Err(_) => self.say_hello().await,
                 },
                 _ = looks.tick() => self.look().await,
-                () = stop.asked() => return End::Close(CloseCode::Away, "the server ends"),
+                () = stop.asked() => return End::Close(CloseCode::Away, "the server ends".to_owned()),
             };
             if let ControlFlow::Break(end) = step {
                 return end;
@@ -123,7 +123,7 @@ impl Connection<'_> {
             Some(Ok(Message::Text(text))) => self.answer(&text).await,
             Some(Ok(Message::Binary(_))) => Step::Break(End::Close(
                 CloseCode::Unsupported,
-                "only text messages are answered",
+                "only text messages are answered".to_owned(),
             )),
             // Pings are answered by the library, and after a close it says that there is nothing more.
             Some(Ok(_)) => Step::Continue(()),
@@ -220,12 +220,16 @@ async fn next(pushes: &mut Option<broadcast::Receiver<Utf8Bytes>>) -> Result<Utf
 
 /// What is said to a client whose message could not be read.
 fn end_after(error: &Error) -> End {
-    match error {
-        Error::Capacity(_) => End::Close(CloseCode::Size, "a message may have 65536 bytes"),
-        Error::Utf8(_) => End::Close(CloseCode::Invalid, "a text message is UTF-8"),
-        Error::Protocol(_) | Error::AttackAttempt => {
-            End::Close(CloseCode::Protocol, "this is no websocket frame")
+    let (code, reason) = match error {
+        Error::Capacity(_) => {
+            let reason = format!("a message may have {MESSAGE_BYTES_MAX} bytes");
+            return End::Close(CloseCode::Size, reason);
         }
-        _ => End::Gone,
-    }
+        Error::Utf8(_) => (CloseCode::Invalid, "a text message is UTF-8"),
+        Error::Protocol(_) | Error::AttackAttempt => {
+            (CloseCode::Protocol, "this is no websocket frame")
+        }
+        _ => return End::Gone,
+    };
+    End::Close(code, reason.to_owned())
 }

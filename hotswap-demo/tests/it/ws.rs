@@ -6,6 +6,7 @@ mod server;
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
+    process::Command,
     time::Instant,
 };
 
@@ -326,6 +327,25 @@ fn other_machines_may_not_connect_and_not_reload_unless_told() {
             .connect()
             .ask(":reload")
             .starts_with("accepted generation 2")
+    );
+}
+
+#[test]
+fn it_does_not_start_without_what_it_needs() {
+    let fails = |command: &mut Command| {
+        let output = command.env_remove("RUST_BACKTRACE").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let err = fails(server().args(["--any-owner", "/no/such.so"]));
+    assert_eq!(err, "refused /no/such.so: open: no such file\n");
+
+    let mut few_files = Command::new("sh");
+    few_files.args(["-c", r#"ulimit -n 500; exec "$0" "$@""#]);
+    let err = fails(few_files.arg(server().get_program()).arg(plugin("shipped")));
+    assert_eq!(
+        err,
+        "Error: 4096 connections need 4288 open files, and 500 are allowed\n"
     );
 }
 
