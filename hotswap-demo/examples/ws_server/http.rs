@@ -164,6 +164,8 @@ async fn page(State(visit): State<Visit>, headers: HeaderMap) -> Result<Response
     Ok((headers, PAGE.replace("NONCE", &nonce)).into_response())
 }
 
+/// The handshake is tungstenite's and not axum's own, which keeps the stream to itself and errors without their kind:
+/// `connection` needs both to say why it closes.
 async fn upgrade(State(visit): State<Visit>, mut request: Request) -> Result<Response, Refusal> {
     let host = known_host(&visit.door, request.headers())?;
     own_page(&host, request.headers())?;

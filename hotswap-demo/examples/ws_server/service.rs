@@ -42,6 +42,7 @@ const TICKS_KEPT: usize = 300;
 /// How many pushes may wait for a page that is slow; if it misses one, it is told everything anew.
 const PUSHES_WAITING_MAX: usize = 64;
 
+/// One for the process.
 pub(crate) struct Service {
     plugin: Hotswap<PluginRef>,
     may_reload: bool,
@@ -86,7 +87,7 @@ struct Log {
 }
 
 /// The messages of one tick, by generation.
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 struct Tick {
     at_ms: u64,
     answered: BTreeMap<u64, u64>,

@@ -6,6 +6,7 @@ mod server;
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
+    net::TcpListener,
     process::Command,
     time::Instant,
 };
@@ -339,6 +340,16 @@ fn it_does_not_start_without_what_it_needs() {
     };
     let err = fails(server().args(["--any-owner", "/no/such.so"]));
     assert_eq!(err, "refused /no/such.so: open: no such file\n");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut second = server();
+    second.args(["--any-owner", "--listen", &address]);
+    let err = fails(second.arg(plugin("shipped")));
+    assert_eq!(
+        err.lines().next().unwrap(),
+        format!("Error: cannot listen on {address}")
+    );
 
     let mut few_files = Command::new("sh");
     few_files.args(["-c", r#"ulimit -n 500; exec "$0" "$@""#]);
