@@ -13,22 +13,13 @@
 //! What is exported as a symbol of its own ([`export_symbol`]) has no version: each is held against the type that a
 //! host asks for.
 
-mod fault;
-
 use abi_stable::{
-    StableAbi,
-    library::RootModule,
-    package_version_strings,
-    sabi_types::VersionStrings,
-    std_types::{RResult, RStr, RString},
+    StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
+    std_types::RStr,
 };
 
-pub use fault::{Fault, caught};
-pub use hotswap_abi::export_symbol;
+pub use hotswap_abi::{self as abi, Answer, Fault, caught, export_symbol};
 pub use hotswap_kit::unloadable;
-
-/// What a call into a plugin gives: a text, or what went wrong inside.
-pub type Answer = RResult<RString, Fault>;
 
 /// What a plugin offers.
 ///

@@ -22,7 +22,8 @@ use abi_stable::{
     std_types::{RResult, RString},
 };
 
-use crate::Answer;
+/// What a call into a plugin gives: a text, or what went wrong inside.
+pub type Answer = RResult<RString, Fault>;
 
 /// Why a call into a plugin gave no answer.
 #[repr(u8)]
@@ -53,7 +54,7 @@ impl std::error::Error for Fault {}
 /// A plugin built with `panic = "abort"` has nothing to catch: there a panic ends the process.
 ///
 /// ```
-/// use hotswap_types::{Fault, caught};
+/// use hotswap_abi::{Fault, caught};
 ///
 /// assert_eq!(caught(|| Ok("fine".to_owned())).unwrap(), "fine");
 /// assert_eq!(caught(|| Err("no".to_owned())).unwrap_err(), Fault::Failed("no".into()));
