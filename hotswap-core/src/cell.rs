@@ -32,7 +32,8 @@
 //!
 //! - `Cell::current` is a pointer from `Arc::into_raw`, and that one count is the cell's.
 //! - A slot names a value only between an entry and its exit.
-//! - A [`Retired`] value is in no cell, so that its holders only become fewer. To put it back takes it.
+//! - A [`Retired`] value is in no cell, so that its holders only become fewer, but for leases that its owner takes.
+//!   To put it back takes it.
 
 mod slots;
 
@@ -223,6 +224,11 @@ impl<T> Retired<T> {
     /// The value, which others may be using too.
     pub(crate) fn peek(&self) -> &T {
         &self.value
+    }
+
+    /// Leases it, while it is not decided whether it will be put back.
+    pub(crate) fn lease(&self) -> Lease<T> {
+        Lease(Arc::clone(&self.value))
     }
 
     /// Who holds it at this moment; readers that are just entering are among them.

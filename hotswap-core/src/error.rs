@@ -60,6 +60,8 @@ pub enum Stage {
     Root,
     /// Asking it what it does: the host's own check.
     Probe,
+    /// Asking it which services and values there should be, if services are turned on.
+    Update,
     /// Unloading it, at the end of a trial.
     Unload,
     /// What the host itself needs to go on, such as a thread.
@@ -142,6 +144,7 @@ impl Display for Stage {
             Self::Layout => "layout",
             Self::Root => "root module",
             Self::Probe => "probe",
+            Self::Update => "update",
             Self::Unload => "unload",
             Self::Host => "host",
         })

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "serde")]
 mod serial;
+mod services;
 mod trace;
 mod words;
 
@@ -16,7 +17,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-pub use self::words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State};
+pub use self::{
+    services::{ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
+    words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
+};
 use crate::{
     digest::Sha256,
     error::Error,
@@ -231,6 +235,16 @@ impl History {
             vec![Event::Pinned { generation, reason }]
         });
         news.trace();
+    }
+
+    pub(crate) fn service(&self, name: &str, generation: u64, news: ServiceNews) -> News {
+        let name = name.to_owned();
+        let event = Event::Service {
+            name,
+            generation,
+            news,
+        };
+        self.record(|_| vec![event])
     }
 
     /// Changes the list, and tells the listeners.

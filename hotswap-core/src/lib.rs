@@ -101,6 +101,13 @@ mod owned;
 // Events, and the list of generations.
 mod history;
 
+// Values that outlive generations.
+#[expect(unsafe_code, reason = "keeps values whose types were compared")]
+mod refs;
+
+// Threads that outlive generations, and what a candidate says of them.
+mod services;
+
 // The same road in a child process first.
 mod trial;
 
@@ -121,10 +128,15 @@ pub use crate::{
     digest::Sha256,
     error::{Error, ParseError, Result, Stage},
     gate::{CheckReport, check},
-    history::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
+    history::{
+        Event, GenerationInfo, Holder, Phases, RefusedInfo, ServiceEnd, ServiceInfo, ServiceNews,
+        ServiceState, State,
+    },
     image::PinReason,
     loader::{Library, Loader, LoaderSettings, Symbol},
     owned::{AssertHostOwned, HostOwned},
+    refs::RefInfo,
+    services::ServiceSettings,
     signature::PublicKey,
     swap::{
         Bound, Generation, Hotswap, Lease, Prepared, Probe, RolledBack, Settings, Swapped,

@@ -20,14 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi_stable::library::RootModule;
+use abi_stable::{StableAbi, library::RootModule};
 use crossbeam_channel::{Receiver, Sender};
 
 pub(crate) use self::{accepted::Accepted, reaper::Reaper, road::on_loader_thread};
 use self::{
     accepted::LastAccepted,
-    lease::Register,
-    road::{Candidate, Road, Source},
+    lease::{Register, Tenancy, Tenants},
+    road::{Candidate, Road, Source, no_thread},
     succession::{Change, Former, Manner, Succession},
 };
 pub use self::{
@@ -39,17 +39,21 @@ use crate::{
     cell::{self, Cell},
     error::{Error, Result},
     history::{
-        Event, GenerationInfo, History, Limits, News, Phases, Published, RefusedInfo, State,
+        Event, GenerationInfo, History, Holder, Limits, News, Phases, Published, RefusedInfo,
+        ServiceInfo, State,
     },
     image::{self, Image, Leaving},
     owned::HostOwned,
+    refs::{self, Hold, RefInfo},
+    services::{Services, Update},
     trust::{Policy, Trust},
 };
 
 /// A swap point: a plugin that is called by any number of threads, and replaced while it is.
 ///
 /// Share it by reference or in an [`Arc`]. Dropping it retires the live generation and waits for nobody:
-/// leases that are still out keep their generations mapped until they are dropped.
+/// leases that are still out keep their generations mapped until they are dropped, and services until they end;
+/// those are asked to stop.
 /// [`shutdown`](Self::shutdown) does wait.
 pub struct Hotswap<M: RootModule + Send + Sync> {
     cell: Cell<Generation<M>>,
@@ -58,6 +62,8 @@ pub struct Hotswap<M: RootModule + Send + Sync> {
     /// Which generation is live; what changes that is serialised here.
     succession: Arc<Succession<M>>,
     accepted: LastAccepted,
+    /// If they are turned on.
+    services: Option<Services>,
     /// Candidates are prepared one after the other. Taken before the succession is locked.
     swapping: Mutex<()>,
     /// There until the swap point is shut down or dropped.
@@ -73,6 +79,7 @@ pub struct Generation<M> {
     image: Image,
     /// If leases are recorded.
     leases: Option<Register>,
+    tenants: Tenants,
 }
 
 /// What a swap did.
@@ -122,13 +129,20 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }));
         let reaper = Reaper::start(path, Arc::clone(&history), settings.drain_deadline)?;
         let road = Road::new(trust, &settings);
-        let candidate = road.prepare(Source::Path(path), None, &reaper)?;
+        let services = settings.services.as_ref();
+        let services = services.map(|settings| Services::new(settings, &history));
+        let services = services
+            .transpose()
+            .map_err(|error| no_thread(path, error))?;
+        let mut candidate = road.prepare(Source::Path(path), None, services.as_ref(), &reaper)?;
 
         let number = history.next_number();
         let published = Published::of(number, &candidate.image, candidate.phases, None);
         let accepted = LastAccepted::new(Accepted::of(number, &candidate.image));
+        let update = candidate.update.take();
         let cell = Cell::new(road.number(candidate, number));
         history.published(published).trace();
+        drop(update.map(|update| update.publish(number, &|holder| hold(&cell, holder))));
         reaper.hash(number, cell.with(|it| it.image.keep()));
         Ok(Self {
             cell,
@@ -140,6 +154,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 settings.rollback_copies_max,
             )),
             accepted,
+            services,
             swapping: Mutex::new(()),
             reaper: Some(reaper),
         })
@@ -248,6 +263,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// was refused. (They are published one after the other; a caller in between can see the new one of
     /// one swap point and the old one of another.)
     ///
+    /// With [services](Settings::services), no other candidate can be prepared before this one is published or
+    /// dropped: it would be told of a state that is about to change.
+    ///
     /// Waits for other candidates of the same swap point that are being prepared, for no call and for no lease.
     /// Costs what [`swap`](Self::swap) costs, and the memory of the candidate for as long as it is kept.
     ///
@@ -280,7 +298,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     }
 
     fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<M>> {
-        self.road.prepare(source, Some(&self.cell), self.reaper())
+        let services = self.services.as_ref();
+        self.road
+            .prepare(source, Some(&self.cell), services, self.reaper())
     }
 
     /// A panic under the lock is a bug of ours, or no memory; the lock itself guards no data.
@@ -292,7 +312,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// no lock is held.
     fn publish(
         &self,
-        candidate: Candidate<M>,
+        mut candidate: Candidate<M>,
         manner: Manner,
         loaded_again: Option<u64>,
     ) -> (Swapped, News) {
@@ -301,6 +321,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let number = self.history.next_number();
         let copy = candidate.image.keep();
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
+        let update = candidate.update.take();
         let accepted = (manner == Manner::Swap).then(|| Accepted::of(number, &candidate.image));
         let new = self.road.number(candidate, number);
         let Change {
@@ -318,6 +339,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.accepted.set(accepted);
         }
         let news = self.history.published(published);
+        // Under the lock, so that the live generation is the one that it is of.
+        let replaced = update.map(|update| self.publish_update(update, number));
         drop(line);
 
         if let Some(until) = probation {
@@ -331,12 +354,18 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.reaper().drop_copy(copy);
         }
         self.reaper().hash(number, copy);
+        drop(replaced);
         let swapped = Swapped {
             generation: number,
             retired: before,
             phases,
         };
         (swapped, news)
+    }
+
+    /// Under the succession's lock, when `number` is live.
+    fn publish_update(&self, update: Update, number: u64) -> refs::Former {
+        update.publish(number, &|holder| hold(&self.cell, holder))
     }
 
     /// The path that was accepted last, as it was given to [`load`](Self::load) or [`swap`](Self::swap). What a
@@ -370,6 +399,34 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.history.refusals()
     }
 
+    /// The services, in the order in which they were started: those that run, and the last of each name that the
+    /// latest update has mentioned. Empty unless [`Settings::services`] is set.
+    pub fn services(&self) -> Vec<ServiceInfo> {
+        self.services.as_ref().map_or_else(Vec::new, Services::list)
+    }
+
+    /// The values and channels that outlive generations, by name. Empty unless [`Settings::services`] is set.
+    pub fn refs(&self) -> Vec<RefInfo> {
+        self.services.as_ref().map_or_else(Vec::new, Services::refs)
+    }
+
+    /// Calls `f` with the value of this name. None: there is none.
+    ///
+    /// Waits for whoever is inside of it, if it has locks of its own, and for nobody else.
+    ///
+    /// # Errors
+    ///
+    /// The value is of another type; nothing of it is read.
+    pub fn with_ref<T, R>(&self, name: &str, f: impl FnOnce(&T) -> R) -> Result<Option<R>, String>
+    where
+        T: StableAbi + Send + Sync + 'static,
+        R: HostOwned,
+    {
+        let found = self.services.as_ref().map(|services| services.get(name));
+        let found = found.transpose()?.flatten();
+        Ok(found.map(|value| f(&value)))
+    }
+
     /// What happens from the first generation on. All receivers share one queue: each event goes to one
     /// of them.
     pub fn events(&self) -> Receiver<Event> {
@@ -388,9 +445,17 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Retires the live generation and waits until all have left, at most `timeout`. Gives those that
     /// are still mapped then: held by leases, or pinned.
     ///
+    /// Services are stopped before, the last that was started first; each is waited for until it counts as stuck
+    /// ([`ServiceSettings::stop_deadline`](crate::ServiceSettings::stop_deadline)). The values are let go of.
+    ///
     /// Generations that are still held go on draining, and are unloaded when their leases are dropped.
     pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {
+        let started = Instant::now();
+        if let Some(services) = &self.services {
+            services.close(Some(started + timeout));
+        }
         let reaper = self.retire_live();
+        let timeout = timeout.saturating_sub(started.elapsed());
         let (all_ended, mapped) = wait_detaching(timeout, |turn| {
             let mapped = self.history.wait_for_all(turn);
             let all_ended = mapped.iter().all(|generation| generation.state.has_ended());
@@ -405,6 +470,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Hands the live generation to the reaper, which ends when all have left. Once.
     fn retire_live(&mut self) -> Option<reaper::Ending> {
         let reaper = self.reaper.take()?;
+        if let Some(services) = &self.services {
+            services.close(None);
+        }
         let mut line = self.succession.lock();
         let standby = line.close();
         let live = Former {
@@ -442,7 +510,8 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
 
 impl<M: RootModule + Send + Sync> Drop for Prepared<'_, M> {
     fn drop(&mut self) {
-        if let Some(candidate) = self.candidate.take() {
+        if let Some(mut candidate) = self.candidate.take() {
+            drop(candidate.update.take());
             self.hotswap.reaper().dispose(candidate.image.retire());
         }
     }
@@ -501,6 +570,11 @@ impl<M> Generation<M> {
     fn retire(self) -> Leaving {
         self.image.retire()
     }
+}
+
+/// Keeps the live generation, in the name of one that the list knows.
+fn hold<M: RootModule + Send + Sync>(cell: &Cell<Generation<M>>, holder: Holder) -> Hold {
+    Box::new(Tenancy::new(cell.lease(), holder))
 }
 
 /// Waits until the generation has ended, at most for `timeout`, and gives its state then.

@@ -56,6 +56,26 @@ pub(crate) fn check_name(path: &Path, named: &[String], name: &str) -> Result<()
 pub(crate) fn find<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
     let path = &*image.origin().given;
     check_name(path, &image.facts().named, name)?;
+    typed(image, name)
+}
+
+/// As [`find`], out of an image that was inspected for something else, and that need not have it.
+pub(crate) fn find_optional<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<Option<T>> {
+    let symbol = &format!("{SYMBOL_PREFIX}{name}");
+    if image.symbol(symbol).is_none() {
+        return Ok(None);
+    }
+    let export = Export::Static {
+        name: symbol,
+        size_min: size_of::<TypedSymbol<T>>() as u64,
+    };
+    let inspected = image.inspect(export);
+    inspected.map_err(|error| Error::new(Stage::Symbol, &image.origin().given, error))?;
+    typed(image, name).map(Some)
+}
+
+fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
+    let path = &*image.origin().given;
     let head = head(image, name)?;
     layout::check(T::LAYOUT, head.layout).map_err(|mut mismatch| {
         let (expected, found) = (layout::describe(T::LAYOUT), layout::describe(head.layout));

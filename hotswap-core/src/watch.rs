@@ -281,6 +281,7 @@ fn is_about_bytes(stage: Stage) -> bool {
         | Stage::Layout
         | Stage::Root
         | Stage::Probe
+        | Stage::Update
         | Stage::Unload
         | Stage::Symbol => true,
     }

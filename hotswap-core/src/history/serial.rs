@@ -11,7 +11,10 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State};
+use super::{
+    services::{ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
+    words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
+};
 use crate::{
     digest::Sha256,
     error::{Escaped, Stage},
@@ -76,6 +79,12 @@ enum EventForm<'a> {
         generation: u64,
         reason: &'a PinReason,
     },
+    Service {
+        name: &'a str,
+        generation: u64,
+        #[serde(flatten)]
+        news: &'a ServiceNews,
+    },
     Missed {
         events: u64,
     },
@@ -114,6 +123,11 @@ serialize_as!(Event, it => match it {
         after_us: microseconds(*after),
     },
     Event::Pinned { generation, reason } => EventForm::Pinned { generation: *generation, reason },
+    Event::Service { name, generation, news } => EventForm::Service {
+        name,
+        generation: *generation,
+        news,
+    },
     Event::Missed { events } => EventForm::Missed { events: *events },
 });
 
@@ -125,6 +139,7 @@ struct PhasesForm {
     link_us: u64,
     check_us: u64,
     probe_us: u64,
+    update_us: u64,
     publish_us: u64,
 }
 
@@ -135,6 +150,7 @@ serialize_as!(Phases, it => PhasesForm {
     link_us: microseconds(it.link),
     check_us: microseconds(it.check),
     probe_us: microseconds(it.probe),
+    update_us: microseconds(it.update),
     publish_us: microseconds(it.publish),
 });
 
@@ -227,6 +243,12 @@ enum HolderForm<'a> {
         name: &'a str,
         count: usize,
     },
+    Service {
+        name: &'a str,
+    },
+    Ref {
+        name: &'a str,
+    },
     Hook,
     Uncounted,
 }
@@ -248,8 +270,93 @@ serialize_as!(Holder, it => match it {
         name,
         count: *count,
     },
+    Holder::Service { name } => HolderForm::Service { name },
+    Holder::Ref { name } => HolderForm::Ref { name },
     Holder::Hook => HolderForm::Hook,
     Holder::Uncounted => HolderForm::Uncounted,
+});
+
+#[derive(Serialize)]
+#[serde(tag = "news", rename_all = "kebab-case")]
+enum ServiceNewsForm<'a> {
+    Started,
+    Ended {
+        #[serde(flatten)]
+        how: &'a ServiceEnd,
+        again_in_us: Option<u64>,
+    },
+    Stopped {
+        after_us: u64,
+    },
+    Stuck {
+        after_us: u64,
+    },
+    NeverBegan,
+}
+
+serialize_as!(ServiceNews, it => match it {
+    ServiceNews::Started => ServiceNewsForm::Started,
+    ServiceNews::Ended { how, again_in } => ServiceNewsForm::Ended {
+        how,
+        again_in_us: again_in.map(microseconds),
+    },
+    ServiceNews::Stopped { after } => ServiceNewsForm::Stopped { after_us: microseconds(*after) },
+    ServiceNews::Stuck { after } => ServiceNewsForm::Stuck { after_us: microseconds(*after) },
+    ServiceNews::NeverBegan => ServiceNewsForm::NeverBegan,
+});
+
+#[derive(Serialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+enum ServiceEndForm<'a> {
+    Returned,
+    Failed { message: &'a str },
+    Panicked { message: &'a str },
+}
+
+serialize_as!(ServiceEnd, it => match it {
+    ServiceEnd::Returned => ServiceEndForm::Returned,
+    ServiceEnd::Failed(message) => ServiceEndForm::Failed { message },
+    ServiceEnd::Panicked(message) => ServiceEndForm::Panicked { message },
+});
+
+#[derive(Serialize)]
+struct ServiceInfoForm<'a> {
+    name: &'a str,
+    generation: u64,
+    #[serde(flatten)]
+    state: &'a ServiceState,
+    since_ms: u64,
+    restarts: u64,
+    mentioned: bool,
+}
+
+serialize_as!(ServiceInfo, it => ServiceInfoForm {
+    name: &it.name,
+    generation: it.generation,
+    state: &it.state,
+    since_ms: milliseconds(it.since),
+    restarts: it.restarts,
+    mentioned: it.mentioned,
+});
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum ServiceStateForm<'a> {
+    Waiting,
+    Running,
+    Pausing(&'a ServiceEnd),
+    Stopping,
+    Stuck,
+    Ended(&'a ServiceEnd),
+}
+
+serialize_as!(ServiceState, it => match it {
+    ServiceState::Waiting => ServiceStateForm::Waiting,
+    ServiceState::Running => ServiceStateForm::Running,
+    ServiceState::Pausing(how) => ServiceStateForm::Pausing(how),
+    ServiceState::Stopping => ServiceStateForm::Stopping,
+    ServiceState::Stuck => ServiceStateForm::Stuck,
+    ServiceState::Ended(how) => ServiceStateForm::Ended(how),
 });
 
 fn text(path: &Path) -> String {

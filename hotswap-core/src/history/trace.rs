@@ -4,7 +4,7 @@
 
 use tracing::{info, warn};
 
-use super::{Event, News};
+use super::{Event, News, ServiceNews};
 use crate::error::Escaped;
 
 const TARGET: &str = "hotswap";
@@ -57,6 +57,18 @@ fn trace(event: &Event) {
         Event::Pinned { generation, reason } => {
             warn!(target: TARGET, generation, %reason, "pinned");
         }
+        Event::Service {
+            name,
+            generation,
+            news,
+        } => match news {
+            ServiceNews::Started | ServiceNews::Stopped { .. } | ServiceNews::NeverBegan => {
+                info!(target: TARGET, name, generation, %news, "service");
+            }
+            ServiceNews::Ended { .. } | ServiceNews::Stuck { .. } => {
+                warn!(target: TARGET, name, generation, %news, "service");
+            }
+        },
         Event::Missed { events } => warn!(target: TARGET, events, "missed"),
     }
 }

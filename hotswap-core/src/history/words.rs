@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::services::ServiceNews;
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Stage},
@@ -26,6 +27,7 @@ use crate::{
 /// held generation 1: a call on thread 4711 (worker-3)
 /// unloaded generation 1 after 1.2ms
 /// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
+/// service "producer" on generation 1: started
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -109,6 +111,16 @@ pub enum Event {
         /// As far as that is known.
         reason: PinReason,
     },
+    /// Something has happened to a service.
+    #[non_exhaustive]
+    Service {
+        /// Its name.
+        name: String,
+        /// The generation whose code it runs.
+        generation: u64,
+        /// What.
+        news: ServiceNews,
+    },
     /// Events were lost, because nobody had received the earlier ones. Calls and swaps never wait for
     /// those who listen.
     #[non_exhaustive]
@@ -171,6 +183,8 @@ pub struct Phases {
     pub check: Duration,
     /// The host's probe.
     pub probe: Duration,
+    /// The candidate's own update, if services are turned on.
+    pub update: Duration,
     /// Making it the generation that calls reach.
     pub publish: Duration,
 }
@@ -185,9 +199,10 @@ impl Phases {
             link,
             check,
             probe,
+            update,
             publish,
         } = *self;
-        copy + inspect + trial + link + check + probe + publish
+        copy + inspect + trial + link + check + probe + update + publish
     }
 }
 
@@ -298,6 +313,18 @@ pub enum Holder {
         /// How many.
         count: usize,
     },
+    /// A service that runs on it.
+    #[non_exhaustive]
+    Service {
+        /// Its name.
+        name: String,
+    },
+    /// A value that was made by it, and whose code is its.
+    #[non_exhaustive]
+    Ref {
+        /// Its name.
+        name: String,
+    },
     /// The hook that the plugin runs before it is unloaded.
     Hook,
     /// What the plugin's initialisers have started is more than its kit could take note of. This does not
@@ -407,6 +434,13 @@ impl Display for Event {
             Self::Pinned { generation, reason } => {
                 write!(f, "pinned generation {generation}: {reason}")
             }
+            Self::Service {
+                name,
+                generation,
+                news,
+            } => {
+                write!(f, "service {name:?} on generation {generation}: {news}")
+            }
             Self::Missed { events } => write!(
                 f,
                 "missed {events} events: nobody received the earlier ones"
@@ -481,6 +515,8 @@ impl Display for Holder {
                     Thread(*thread, name)
                 )
             }
+            Self::Service { name } => write!(f, "the service {name:?}"),
+            Self::Ref { name } => write!(f, "the value {name:?}"),
             Self::Hook => f.write_str("its own hook, which is running"),
             Self::Uncounted => f.write_str("more than its kit could count"),
         }

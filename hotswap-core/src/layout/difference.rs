@@ -199,12 +199,14 @@ fn type_name(layout: &TypeLayout) -> String {
     words.join(" ")
 }
 
-/// abi_stable writes `fn(name,: u8, ,: u8)->u8` with a comma at each name, also where there is none, and the lifetimes
-/// as numbers in a line of their own.
+/// abi_stable writes `fn(name,: u8, ,: u8)->u8` with a comma at each name, also where there is none, blanks behind
+/// lifetimes, and the lifetimes as numbers in a line of their own.
 fn signature(text: &str) -> String {
     let text = text.lines().next().unwrap_or_default();
     let text = text.replace("(,: ", "(").replace(", ,: ", ", ");
-    text.replace(",: ", ": ").replace("->", " -> ")
+    let text = text.replace(",: ", ": ").replace("->", " -> ");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").replace(" )", ")")
 }
 
 fn list(names: &[&str]) -> String {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Generation;
-use crate::{cell, owned::HostOwned};
+use crate::{cell, history::Holder, owned::HostOwned};
 
 /// The right to use one generation for as long as one likes: across swaps, threads and `.await`s.
 ///
@@ -31,6 +31,16 @@ pub struct Bound<M, T> {
 /// Who has leases on one generation.
 #[derive(Debug, Default)]
 pub(super) struct Register(Mutex<Entries>);
+
+/// What else keeps one generation, beyond calls and leases of the host.
+#[derive(Debug, Default)]
+pub(super) struct Tenants(Mutex<BTreeMap<u64, Holder>>);
+
+/// The right of one of them to the generation, until it is dropped.
+pub(super) struct Tenancy<M> {
+    generation: cell::Lease<Generation<M>>,
+    entry: u64,
+}
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -121,6 +131,37 @@ impl<M, T: fmt::Debug> fmt::Debug for Bound<M, T> {
             .field("value", &self.value)
             .field("lease", &self.lease)
             .finish()
+    }
+}
+
+impl<M> Tenancy<M> {
+    pub(super) fn new(generation: cell::Lease<Generation<M>>, tenant: Holder) -> Self {
+        let entry = generation.tenants.enter(tenant);
+        Self { generation, entry }
+    }
+}
+
+impl<M> Drop for Tenancy<M> {
+    fn drop(&mut self) {
+        self.generation.tenants.all().remove(&self.entry);
+    }
+}
+
+impl Tenants {
+    fn enter(&self, tenant: Holder) -> u64 {
+        let mut all = self.all();
+        let entry = all.last_key_value().map_or(0, |(last, _)| last + 1);
+        all.insert(entry, tenant);
+        entry
+    }
+
+    /// In the order in which they came.
+    pub(super) fn list(&self) -> Vec<Holder> {
+        self.all().values().cloned().collect()
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Holder>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

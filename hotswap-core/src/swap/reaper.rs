@@ -384,6 +384,9 @@ fn users<M>(generation: &Retired<Generation<M>>) -> Vec<Holder> {
             name: name.trim_end().to_owned(),
         }
     };
+    let tenants = generation.peek().tenants.list();
+    // They have leases, too; one may have come or gone between the two looks.
+    let leases = leases.saturating_sub(tenants.len());
     let leases = match &generation.peek().leases {
         Some(register) => register
             .out()
@@ -393,5 +396,6 @@ fn users<M>(generation: &Retired<Generation<M>>) -> Vec<Holder> {
         None if leases > 0 => vec![Holder::Leases(leases)],
         None => Vec::new(),
     };
-    threads.into_iter().map(call).chain(leases).collect()
+    let calls = threads.into_iter().map(call);
+    calls.chain(tenants).chain(leases).collect()
 }

@@ -12,13 +12,19 @@ use std::{
 use abi_stable::library::RootModule;
 use tracing::{debug_span, info_span};
 
-use super::{Generation, Probe, lease::Register, reaper::Reaper, settings::Settings};
+use super::{
+    Generation, Probe,
+    lease::{Register, Tenants},
+    reaper::Reaper,
+    settings::Settings,
+};
 use crate::{
     cell::Cell,
     error::{Error, Escaped, Result, Stage, panic_text},
     history::Phases,
     image::Image,
     module::{self, Checked},
+    services::{Services, Update},
     stage::{Kept, Staged, Took, need_memory},
     trial::Trial,
     trust::{Policy, Trust},
@@ -45,6 +51,8 @@ pub(super) enum Source<'a> {
 pub(super) struct Candidate<M> {
     module: M,
     pub(super) image: Image,
+    /// What it says of services and values, if they are turned on. Gone before the image is.
+    pub(super) update: Option<Update>,
     /// How long it took so far.
     pub(super) phases: Phases,
 }
@@ -69,15 +77,18 @@ impl<M: RootModule + Send + Sync> Road<M> {
         &self,
         source: Source<'_>,
         live: Option<&Cell<Generation<M>>>,
+        services: Option<&Services>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
-        on_loader_thread(source.path(), || self.load(source, live, reaper))
+        let load = || self.load(source, live, services, reaper);
+        on_loader_thread(source.path(), load)
     }
 
     fn load(
         &self,
         source: Source<'_>,
         live: Option<&Cell<Generation<M>>>,
+        services: Option<&Services>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
         let (staged, phases) =
@@ -102,15 +113,25 @@ impl<M: RootModule + Send + Sync> Road<M> {
             return Err(dispose(image, error, reaper));
         }
         let probe = started.elapsed();
+
+        let started = Instant::now();
+        let update = debug_span!(target: "hotswap", "update")
+            .in_scope(|| services.map(|it| it.ask(&image)).transpose());
+        let update = match update {
+            Ok(update) => update,
+            Err(error) => return Err(dispose(image, error, reaper)),
+        };
         let phases = Phases {
             link,
             check,
             probe,
+            update: started.elapsed(),
             ..phases
         };
         Ok(Candidate {
             module,
             image,
+            update,
             phases,
         })
     }
@@ -157,6 +178,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
             module: candidate.module,
             image: candidate.image,
             leases: self.record_leases.then(Register::default),
+            tenants: Tenants::default(),
         }
     }
 }

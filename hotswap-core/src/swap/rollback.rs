@@ -6,7 +6,7 @@ use abi_stable::library::RootModule;
 
 use super::{
     Hotswap,
-    road::Source,
+    road::{Source, on_loader_thread},
     succession::{Line, Manner},
 };
 use crate::{
@@ -37,15 +37,22 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)); the generation that is
     /// left is not kept.
     ///
+    /// With [services](crate::Settings::services), the update of the generation that is gone back to is run first,
+    /// also if that is still mapped.
+    ///
     /// Waits for a swap that is under way, for no call and for no lease.
     ///
     /// # Errors
     ///
-    /// There is no earlier generation, or it could not be loaded again. The live generation serves on.
+    /// There is no earlier generation, or it could not be loaded again, or its update has failed. The live
+    /// generation serves on.
     pub fn rollback(&self) -> Result<RolledBack> {
         let turn = self.turn();
         let mut line = match self.restore_standby(self.succession.lock(), None) {
-            Ok(back) => return Ok(back),
+            Ok(back) => {
+                drop(turn);
+                return back.inspect_err(|error| self.history.refused(error));
+            }
             Err(line) => line,
         };
         let copy = line.take_copy();
@@ -79,17 +86,22 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// made live again, here and at once; that happens at most once for each generation. `what` is told in the
     /// event then. Otherwise nothing happens.
     ///
+    /// With [services](crate::Settings::services), the update of the generation before is run first, on a thread of
+    /// its own. If it fails, or another candidate's is under way, that is told as a refusal, and the next fault
+    /// tries again.
+    ///
     /// May be called inside [`with`](Self::with). Waits for no swap that is under way, for no call and for no
     /// lease. Costs a lock.
     pub fn report_fault(&self, generation: u64, what: &str) -> Option<RolledBack> {
         let mut line = self.succession.lock();
-        if !self.succession.count_fault(&mut line, generation) {
+        if !self.succession.count_fault(&mut line, generation) || line.is_returning() {
             return None;
         }
         let faults = line.faults();
         let plural = if faults == 1 { "" } else { "s" };
         let why = format!("{faults} fault{plural} on probation, the last: {what}");
-        self.restore_standby(line, Some(why)).ok()
+        let back = self.restore_standby(line, Some(why)).ok()?;
+        back.inspect_err(|error| self.history.refused(error)).ok()
     }
 
     /// Gives the line back if there is no standby.
@@ -97,7 +109,38 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         &'a self,
         mut line: MutexGuard<'a, Line<M>>,
         why: Option<String>,
-    ) -> std::result::Result<RolledBack, MutexGuard<'a, Line<M>>> {
+    ) -> std::result::Result<Result<RolledBack>, MutexGuard<'a, Line<M>>> {
+        // Its update is gone before the standby is free to leave. Both may run code of plugins when they are
+        // dropped, and that is for when no lock is held.
+        let mut update_of = None;
+        if let Some(services) = &self.services {
+            let Some(standby) = line.lease_standby() else {
+                return Err(line);
+            };
+            if !line.begin_return() {
+                drop(line);
+                let what = "a rollback is under way already";
+                return Ok(Err(Error::new(Stage::Host, standby.path(), what)));
+            }
+            drop(line);
+            let asked = on_loader_thread(standby.path(), || services.ask(&standby.image));
+            line = self.succession.lock();
+            line.end_return();
+            let is_there = line.standby() == Some(standby.number());
+            match asked {
+                Ok(update) if is_there => update_of = Some((update, standby)),
+                Ok(update) => {
+                    drop(line);
+                    drop(update);
+                    drop(standby);
+                    return Err(self.succession.lock());
+                }
+                Err(error) => {
+                    drop(line);
+                    return Ok(Err(error));
+                }
+            }
+        }
         let Some(former) = line.restore(&self.cell) else {
             return Err(line);
         };
@@ -111,9 +154,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             left: back.retired,
             why,
         });
+        let replaced = update_of
+            .map(|(update, standby)| (self.publish_update(update, back.generation), standby));
         drop(line);
         self.reaper().retire(former.number, former.generation);
         news.trace();
-        Ok(back)
+        drop(replaced);
+        Ok(Ok(back))
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::Generation;
-use crate::trial::Trial;
+use crate::{services::ServiceSettings, trial::Trial};
 
 /// What a host asks of a candidate before it is published: its root module, and the generation that is live
 /// meanwhile, if there is one. What it answers with `Err` becomes the reason of the refusal.
@@ -24,6 +24,10 @@ pub struct Settings<M> {
     /// Called with each candidate, in this process, when it is loaded and before any other call reaches it. A
     /// panic refuses the candidate too. It is waited for; callers of the live generation are not kept.
     pub probe: Option<Probe<M>>,
+    /// With it, plugins may run services and keep values that outlive them: what they export with
+    /// `hotswap_abi::update!` is run with each candidate, after the probe and before it is published. Off unless
+    /// set: then no candidate's update is run.
+    pub services: Option<ServiceSettings>,
     /// How long a new generation is on probation after a swap. For that time the one before stays mapped, as
     /// standby, and faults that are reported ([`report_fault`](crate::Hotswap::report_fault)) may bring it
     /// back. None unless set.
@@ -55,6 +59,7 @@ impl<M> Default for Settings<M> {
             trial: None,
             trial_deadline: Duration::from_secs(10),
             probe: None,
+            services: None,
             probation: None,
             probation_faults_max: 0,
             rollback_copies_max: 1,
@@ -73,6 +78,7 @@ impl<M> fmt::Debug for Settings<M> {
             .field("trial", &self.trial)
             .field("trial_deadline", &self.trial_deadline)
             .field("probe", &self.probe.as_ref().map(|_| "…"))
+            .field("services", &self.services)
             .field("probation", &self.probation)
             .field("probation_faults_max", &self.probation_faults_max)
             .field("rollback_copies_max", &self.rollback_copies_max)

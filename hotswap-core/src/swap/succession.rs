@@ -9,13 +9,14 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use super::Generation;
 use crate::{
-    cell::{Cell, Retired},
+    cell::{self, Cell, Retired},
     stage::Kept,
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Line<M> {
     /// Copies of those that were live before, the newest last.
     kept: VecDeque<(u64, Kept)>,
     copies_max: usize,
+    /// Whether the standby is being asked whether it can take over again.
+    returning: bool,
 }
 
 struct Probation<M> {
@@ -78,6 +81,7 @@ impl<M: Send + Sync> Succession<M> {
             probation: None,
             kept: VecDeque::new(),
             copies_max,
+            returning: false,
         };
         Self {
             line: Mutex::new(line),
@@ -156,6 +160,30 @@ impl<M: Send + Sync> Line<M> {
 
     pub(super) fn faults(&self) -> u32 {
         self.probation.as_ref().map_or(0, |it| it.faults)
+    }
+
+    /// The number of the standby.
+    pub(super) fn standby(&self) -> Option<u64> {
+        Some(self.probation.as_ref()?.standby.number)
+    }
+
+    /// Keeps the standby, whatever becomes of it.
+    pub(super) fn lease_standby(&self) -> Option<cell::Lease<Generation<M>>> {
+        Some(self.probation.as_ref()?.standby.generation.lease())
+    }
+
+    /// The standby is about to be asked whether it can take over again. `false`: it is being asked already.
+    pub(super) fn begin_return(&mut self) -> bool {
+        !mem::replace(&mut self.returning, true)
+    }
+
+    /// It was asked.
+    pub(super) fn end_return(&mut self) {
+        self.returning = false;
+    }
+
+    pub(super) fn is_returning(&self) -> bool {
+        self.returning
     }
 
     /// Makes the standby live again, and gives the generation that was live. None: there is no standby.

@@ -10,6 +10,7 @@ mod process;
 mod reading;
 mod road;
 mod rollback;
+mod services;
 mod signed;
 mod storm;
 mod symbols;

@@ -1,0 +1,214 @@
+//! From abi_stable's description of a type to ours.
+
+use std::{collections::HashMap, fmt::Display};
+
+use abi_stable::{
+    std_types::UTypeId,
+    type_layout::{TLData, TLEnum, TLField, TLPrimitive, TypeLayout},
+};
+
+use super::{Field, Kind, Shape, Type, place};
+
+/// More types, or types within types, than any that somebody has written.
+const TYPES_MAX: usize = 10_000;
+const DEPTH_MAX: usize = 200;
+
+#[derive(Default)]
+pub(super) struct Walk {
+    types: Vec<Type>,
+    known: HashMap<UTypeId, usize>,
+    has_containers: bool,
+    path: Vec<String>,
+}
+
+impl Walk {
+    pub(super) fn over(layout: &'static TypeLayout) -> Result<Shape, String> {
+        let mut walk = Self::default();
+        walk.visit(layout)?;
+        Ok(Shape {
+            plain: !walk.has_containers,
+            types: walk.types,
+        })
+    }
+
+    fn visit(&mut self, layout: &'static TypeLayout) -> Result<usize, String> {
+        let id = layout.get_utypeid();
+        if let Some(index) = self.known.get(&id) {
+            return Ok(*index);
+        }
+        let index = self.types.len();
+        if index >= TYPES_MAX || self.path.len() >= DEPTH_MAX {
+            return Err("its type is made of too many others".to_owned());
+        }
+        self.known.insert(id, index);
+        self.types.push(Type {
+            name: name(layout),
+            package: layout.package().to_string(),
+            size: layout.size(),
+            align: layout.alignment(),
+            repr: format!("{:?}", layout.repr_attr()),
+            kind: Kind::Primitive,
+        });
+        self.types[index].kind = self.kind(layout)?;
+        Ok(index)
+    }
+
+    fn kind(&mut self, layout: &'static TypeLayout) -> Result<Kind, String> {
+        if let Some(parameters) = container(layout) {
+            self.has_containers = true;
+            let parameters = parameters.ok_or_else(|| self.refuse(layout))?;
+            let parameters = parameters.iter().map(|parameter| self.visit(parameter));
+            return Ok(Kind::Container(parameters.collect::<Result<_, _>>()?));
+        }
+        if matches!(layout.name(), "UnsafeCell" | "Cell") && layout.package().as_str() == "std" {
+            return self.cell(layout);
+        }
+        let depth = self.path.len();
+        let kind = match layout.data() {
+            TLData::Primitive(TLPrimitive::Array) => {
+                let mut elements = layout.phantom_fields().iter();
+                let element = elements.next().ok_or_else(|| self.refuse(layout))?;
+                Ok(Kind::Array(self.field(element)?.of))
+            }
+            TLData::Primitive(
+                TLPrimitive::SharedRef
+                | TLPrimitive::MutRef
+                | TLPrimitive::ConstPtr
+                | TLPrimitive::MutPtr,
+            )
+            | TLData::Opaque
+            | TLData::PrefixType(_) => Err(self.refuse(layout)),
+            TLData::Primitive(_) => Ok(Kind::Primitive),
+            TLData::Struct { fields } => self.fields(fields.iter()).map(Kind::Struct),
+            TLData::Union { fields } => self.fields(fields.iter()).map(Kind::Union),
+            TLData::Enum(it) => self.variants(it),
+        };
+        // What other types of abi_stable are made of says less than their names.
+        let transparent =
+            matches!(layout.name(), "ROption" | "RResult") || layout.name().starts_with("Tuple");
+        if is_of_abi_stable(layout) && !transparent {
+            return kind.map_err(|_| {
+                self.path.truncate(depth);
+                self.refuse(layout)
+            });
+        }
+        kind
+    }
+
+    fn fields(&mut self, fields: impl Iterator<Item = TLField>) -> Result<Vec<Field>, String> {
+        fields.map(|field| self.field(field)).collect()
+    }
+
+    fn field(&mut self, field: TLField) -> Result<Field, String> {
+        self.path.push(field.name().to_owned());
+        if field.is_function() || field.function_range().iter().next().is_some() {
+            return Err(self.refuse_named("a function pointer"));
+        }
+        let of = self.visit(field.layout())?;
+        self.path.pop();
+        Ok(Field {
+            name: field.name().to_owned(),
+            of,
+        })
+    }
+
+    /// What is in it can be exchanged by whoever shares it; if that is plain, no code comes in with it.
+    fn cell(&mut self, layout: &'static TypeLayout) -> Result<Kind, String> {
+        let fields = self.fields(fields(layout))?;
+        for parameter in parameters(layout) {
+            if !Shape::of(parameter)?.is_plain() {
+                let content = name(parameter);
+                return Err(format!(
+                    "{}`{content}` may be exchanged there for one of another plugin, which would not be kept; only \
+                     plain data can be shared so",
+                    place(&self.path)
+                ));
+            }
+        }
+        Ok(Kind::Struct(fields))
+    }
+
+    fn variants(&mut self, it: TLEnum) -> Result<Kind, String> {
+        let mut fields = it.fields.iter();
+        let mut variants = Vec::new();
+        for (name, count) in it.variant_names_iter().zip(it.field_count.iter()) {
+            let fields = fields.by_ref().take(usize::from(*count));
+            variants.push((name.to_owned(), self.fields(fields)?));
+        }
+        Ok(Kind::Enum {
+            variants,
+            discriminants: format!("{:?}", it.discriminants),
+        })
+    }
+
+    fn refuse(&self, layout: &'static TypeLayout) -> String {
+        self.refuse_named(format!("`{}`", name(layout)))
+    }
+
+    fn refuse_named(&self, what: impl Display) -> String {
+        format!(
+            "{}{what} may lead into the plugin when it has left the value; such a value cannot be kept",
+            place(&self.path)
+        )
+    }
+}
+
+fn is_of_abi_stable(layout: &TypeLayout) -> bool {
+    layout.package().as_str() == "abi_stable"
+}
+
+/// If it is a container of abi_stable that owns what is in it: its parameters, or that they cannot be told.
+///
+/// A derived layout does not name them; what each is marked with does (abi_stable 0.11.3).
+fn container(layout: &'static TypeLayout) -> Option<Option<Vec<&'static TypeLayout>>> {
+    if !is_of_abi_stable(layout) {
+        return None;
+    }
+    match layout.name() {
+        "RString" => Some(Some(Vec::new())),
+        "RVec" | "RBox" => Some(marked_with(layout, "_marker", 1)),
+        "RHashMap" => {
+            let map = fields(layout).find(|field| field.name() == "map");
+            let erased = map.and_then(|map| marked_with(map.layout(), "_marker", 1));
+            Some(erased.and_then(|erased| marked_with(erased[0], "field_0", 2)))
+        }
+        _ => None,
+    }
+}
+
+/// The parameters of the `PhantomData` that the field is.
+fn marked_with(
+    layout: &'static TypeLayout,
+    field: &str,
+    count: usize,
+) -> Option<Vec<&'static TypeLayout>> {
+    let marker = fields(layout).find(|it| it.name() == field)?.layout();
+    let parameters = parameters(marker);
+    (marker.name() == "PhantomData" && parameters.len() == count).then_some(parameters)
+}
+
+fn fields(layout: &'static TypeLayout) -> impl Iterator<Item = TLField> {
+    let fields = match layout.data() {
+        TLData::Struct { fields } => Some(fields),
+        _ => None,
+    };
+    fields.into_iter().flat_map(|fields| fields.to_vec())
+}
+
+fn parameters(layout: &'static TypeLayout) -> Vec<&'static TypeLayout> {
+    let parameters = layout.generics().type_params().iter();
+    parameters.map(|parameter| parameter()).collect()
+}
+
+/// With the parameters, as far as they are told.
+fn name(layout: &'static TypeLayout) -> String {
+    let parameters = container(layout)
+        .flatten()
+        .unwrap_or_else(|| parameters(layout));
+    let parameters: Vec<String> = parameters.into_iter().map(name).collect();
+    if parameters.is_empty() {
+        layout.name().to_owned()
+    } else {
+        format!("{}<{}>", layout.name(), parameters.join(", "))
+    }
+}

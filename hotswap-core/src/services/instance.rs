@@ -1,0 +1,310 @@
+//! One service: a thread of the host's in a plugin's code.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant, SystemTime},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
+use hotswap_abi::{
+    Again, Fault,
+    host::{Body, Token as _},
+};
+
+use super::Inner;
+use crate::{
+    history::{History, ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
+    refs::{Hold, Token},
+};
+
+/// What all may know of a service.
+pub(super) struct Instance {
+    name: String,
+    generation: u64,
+    token: Arc<Token>,
+    status: Mutex<Status>,
+    /// Disconnected when it is through with the plugin: nothing is ever sent.
+    ended: Receiver<()>,
+}
+
+struct Status {
+    state: ServiceState,
+    since: SystemTime,
+    restarts: u64,
+    mentioned: bool,
+    /// When it was asked to stop.
+    asked: Option<Instant>,
+}
+
+/// What the thread of a service does when the update that has started it is published.
+pub(super) struct Run {
+    pub(super) body: Body,
+    pub(super) again: Again,
+    /// Those that have to end first.
+    pub(super) before: Vec<Arc<Instance>>,
+    pub(super) instance: Arc<Instance>,
+    pub(super) services: Weak<Inner>,
+    pub(super) history: Arc<History>,
+    // Dropped in this order: whoever sees the service ended finds its generation free of it.
+    pub(super) hold: Hold,
+    pub(super) ended: Sender<()>,
+}
+
+impl Instance {
+    /// One that is about to run, and what tells of its end when it is dropped.
+    pub(super) fn new(name: String, generation: u64) -> (Arc<Self>, Sender<()>) {
+        let (sender, ended) = bounded(0);
+        let instance = Self {
+            name,
+            generation,
+            token: Arc::new(Token::new()),
+            status: Mutex::new(Status {
+                state: ServiceState::Waiting,
+                since: SystemTime::now(),
+                restarts: 0,
+                mentioned: true,
+                asked: None,
+            }),
+            ended,
+        };
+        (Arc::new(instance), sender)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn info(&self) -> ServiceInfo {
+        let status = self.status();
+        ServiceInfo {
+            name: self.name.clone(),
+            generation: self.generation,
+            state: status.state.clone(),
+            since: status.since,
+            restarts: status.restarts,
+            mentioned: status.mentioned,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Whether it runs or will run, and nobody has asked it to stop.
+    pub(super) fn is_to_run(&self) -> bool {
+        let status = self.status();
+        status.asked.is_none() && !matches!(status.state, ServiceState::Ended(_))
+    }
+
+    /// Of one that has ended: whether anybody may want to know how. If it was asked to, nobody.
+    pub(super) fn is_worth_a_line(&self) -> bool {
+        let status = self.status();
+        status.asked.is_none() && status.mentioned
+    }
+
+    pub(super) fn set_mentioned(&self, mentioned: bool) {
+        self.status().mentioned = mentioned;
+    }
+
+    /// `true`: it was not asked before, and has not ended.
+    pub(super) fn ask_to_stop(&self) -> bool {
+        let mut status = self.status();
+        if status.asked.is_some() || matches!(status.state, ServiceState::Ended(_)) {
+            return false;
+        }
+        // One that has not begun does not have to stop.
+        if status.state != ServiceState::Waiting {
+            status.become_now(ServiceState::Stopping);
+        }
+        status.asked = Some(Instant::now());
+        self.token.set()
+    }
+
+    /// Waits until it has ended, and reports it as stuck if it has not by then.
+    pub(super) fn wait(&self, deadline: Instant, history: &History) {
+        if self.ended.recv_deadline(deadline) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+        let mut status = self.status();
+        let (ServiceState::Stopping, Some(asked)) = (&status.state, status.asked) else {
+            return;
+        };
+        status.become_now(ServiceState::Stuck);
+        let after = asked.elapsed();
+        let news = history.service(&self.name, self.generation, ServiceNews::Stuck { after });
+        drop(status);
+        news.trace();
+    }
+
+    /// It runs from now on. `false`: it was asked to stop, and does not.
+    fn begin(&self, history: &History) -> bool {
+        let mut status = self.status();
+        if status.asked.is_some() {
+            return false;
+        }
+        status.restarts += u64::from(status.state != ServiceState::Waiting);
+        status.become_now(ServiceState::Running);
+        let news = history.service(&self.name, self.generation, ServiceNews::Started);
+        drop(status);
+        news.trace();
+        true
+    }
+
+    /// It has ended, and will be started again, unless it is asked to stop.
+    fn tell_pause(&self, history: &History, how: ServiceEnd, pause: Duration) {
+        let mut status = self.status();
+        let news = ServiceNews::Ended {
+            how: how.clone(),
+            again_in: Some(pause),
+        };
+        if status.asked.is_none() {
+            status.become_now(ServiceState::Pausing(how));
+        }
+        let news = history.service(&self.name, self.generation, news);
+        drop(status);
+        news.trace();
+    }
+
+    /// It has ended; None: it never began.
+    fn tell_end(&self, history: &History, how: Option<ServiceEnd>) {
+        let mut status = self.status();
+        let news = match (&how, status.asked) {
+            (None, _) => ServiceNews::NeverBegan,
+            (Some(ServiceEnd::Returned), Some(asked)) => ServiceNews::Stopped {
+                after: asked.elapsed(),
+            },
+            (Some(how), _) => ServiceNews::Ended {
+                how: how.clone(),
+                again_in: None,
+            },
+        };
+        status.become_now(ServiceState::Ended(how.unwrap_or(ServiceEnd::Returned)));
+        let news = history.service(&self.name, self.generation, news);
+        drop(status);
+        news.trace();
+    }
+
+    /// A panic under the lock could only come from a failed allocation; the status is whole even then.
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Status {
+    fn become_now(&mut self, state: ServiceState) {
+        self.state = state;
+        self.since = SystemTime::now();
+    }
+}
+
+impl Run {
+    /// The whole life of the service.
+    pub(super) fn run(mut self) {
+        let how = self.wait_for_others().then(|| self.supervise()).flatten();
+        let Self {
+            body,
+            before,
+            instance,
+            services,
+            history,
+            hold,
+            ended,
+            ..
+        } = self;
+        // The plugin's closure, while its code is there.
+        drop(body);
+        drop(before);
+        instance.tell_end(&history, how);
+        drop(hold);
+        drop(ended);
+        if let Some(services) = services.upgrade() {
+            services.state().forget_ended();
+        }
+    }
+
+    /// Waits until those before have ended. `false`: it was asked to stop meanwhile.
+    fn wait_for_others(&self) -> bool {
+        for other in &self.before {
+            select! {
+                recv(other.ended) -> _ => {}
+                recv(self.instance.token.ready_when_set()) -> _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Runs the body, and again if it is to be. None: it was asked to stop before it had begun.
+    fn supervise(&mut self) -> Option<ServiceEnd> {
+        let (instance, history) = (&self.instance, &*self.history);
+        let stop = instance.token.stop();
+        let (mut pauses, mut last) = (0, None);
+        while instance.begin(history) {
+            let begun = Instant::now();
+            let how = match self.body.run(&stop) {
+                Ok(()) => ServiceEnd::Returned,
+                Err(Fault::Failed(message)) => ServiceEnd::Failed(message.into_string()),
+                Err(Fault::Panicked(message)) => ServiceEnd::Panicked(message.into_string()),
+            };
+            let pause = pause(self.again, &how, begun.elapsed(), &mut pauses);
+            let Some(pause) = pause.filter(|_| !instance.token.is_set()) else {
+                return Some(how);
+            };
+            instance.tell_pause(history, how, pause);
+            instance.token.sleep(pause);
+            // Should it be asked to stop in the pause, it has ended as it should.
+            last = Some(ServiceEnd::Returned);
+        }
+        last
+    }
+}
+
+/// How long to wait before the next run; None: there is none. `pauses` counts those that came one after the other.
+fn pause(again: Again, how: &ServiceEnd, lasted: Duration, pauses: &mut u32) -> Option<Duration> {
+    let (first, longest) = match (again, how) {
+        (Again::Never, _) | (Again::OnFailure { .. }, ServiceEnd::Returned) => return None,
+        (
+            Again::OnFailure {
+                first_pause,
+                longest_pause,
+            }
+            | Again::Always {
+                first_pause,
+                longest_pause,
+            },
+            _,
+        ) => (Duration::from(first_pause), Duration::from(longest_pause)),
+    };
+    if lasted > longest {
+        *pauses = 0;
+    }
+    let pause = first.saturating_mul(2_u32.saturating_pow(*pauses));
+    *pauses += 1;
+    Some(pause.min(longest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_begin_anew_after_a_long_run() {
+        let ms = Duration::from_millis;
+        let (mut pauses, failed) = (0, ServiceEnd::Failed(String::new()));
+        let mut next = |lasted| pause(Again::always(ms(10), ms(35)), &failed, lasted, &mut pauses);
+        let short: Vec<_> = (0..4).map(|_| next(ms(1))).collect();
+        assert_eq!(short, [10, 20, 35, 35].map(|it| Some(ms(it))));
+        assert_eq!(next(ms(36)), Some(ms(10)));
+    }
+
+    #[test]
+    fn a_policy_says_which_ends_are_followed_by_another_run() {
+        let runs_again = |again, how| pause(again, &how, Duration::ZERO, &mut 0).is_some();
+        let failed = || ServiceEnd::Failed(String::new());
+        let panicked = || ServiceEnd::Panicked(String::new());
+        let of =
+            |again| [ServiceEnd::Returned, failed(), panicked()].map(|how| runs_again(again, how));
+        assert_eq!(of(Again::Never), [false; 3]);
+        assert_eq!(of(Again::ON_FAILURE), [false, true, true]);
+        assert_eq!(of(Again::ALWAYS), [true; 3]);
+    }
+}

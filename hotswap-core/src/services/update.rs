@@ -1,0 +1,273 @@
+//! What a candidate says of services and values, until it is published.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use crossbeam_channel::{Sender, bounded};
+use hotswap_abi::{
+    Again, UpdateFn,
+    host::{Body, Host, SYMBOL},
+};
+
+use super::{
+    Inner, Services, State,
+    instance::{Instance, Run},
+};
+use crate::{
+    error::{Error, Result, Stage},
+    history::Holder,
+    image::Image,
+    refs::{Changes, Former, Hold},
+    stage::need_memory,
+    symbol,
+};
+
+/// What an update has asked for. Dropping it is as if it had never been asked.
+///
+/// There is at most one of a swap point, and while there is, nobody else changes what runs or has a name; services
+/// may end.
+pub(crate) struct Update {
+    services: Arc<Inner>,
+    /// Until it is published.
+    asked: Option<Asked>,
+}
+
+struct Asked {
+    /// Whether the candidate has an update at all.
+    has_update: bool,
+    services: Arc<Inner>,
+    // Dropped in this order: closures may have shares of values.
+    steps: Steps,
+    changes: Changes,
+}
+
+/// What is to be done with services, in the order in which they were first mentioned.
+#[derive(Default)]
+struct Steps {
+    order: Vec<String>,
+    by_name: BTreeMap<String, Step>,
+}
+
+enum Step {
+    LeaveAlone,
+    Stop,
+    Begin(Begin),
+}
+
+struct Begin {
+    /// Whether those of its name are to stop.
+    restart: bool,
+    again: Again,
+    body: Body,
+    thread: Waiting,
+}
+
+/// A thread that has not run anything of a plugin yet, and goes home if it is not to.
+struct Waiting {
+    gate: Option<Sender<Run>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Services {
+    /// Runs the candidate's update, if it has one. The image is to be dropped or retired after the answer.
+    ///
+    /// Runs the candidate's code on the calling thread; nobody is kept by any lock meanwhile.
+    pub(crate) fn ask(&self, image: &Image) -> Result<Update> {
+        let path = &image.origin().given;
+        let function = symbol::find_optional::<UpdateFn>(image, SYMBOL)?;
+        need_memory(path, 0)?;
+        let update = Update::open(&self.0, function.is_some());
+        let mut update = update.map_err(|busy| Error::new(Stage::Host, path, busy))?;
+        if let (Some(function), Some(asked)) = (function, &mut update.asked) {
+            let answer = function.run(asked);
+            answer.map_err(|fault| Error::new(Stage::Update, path, fault))?;
+        }
+        Ok(update)
+    }
+}
+
+impl Update {
+    fn open(services: &Arc<Inner>, has_update: bool) -> Result<Self, &'static str> {
+        let mut state = services.state();
+        if state.updating {
+            return Err("the update of another candidate is under way, or waits to be published");
+        }
+        state.updating = true;
+        Ok(Self {
+            services: Arc::clone(services),
+            asked: Some(Asked {
+                has_update,
+                services: Arc::clone(services),
+                steps: Steps::default(),
+                changes: Changes::new(state.names.clone()),
+            }),
+        })
+    }
+
+    /// Does what was asked for, in the name of this generation. Nothing in here can fail.
+    pub(crate) fn publish(mut self, generation: u64, hold: &dyn Fn(Holder) -> Hold) -> Former {
+        let asked = self.asked.take().expect("published once");
+        let mut state = self.services.state();
+        let changes = asked.changes;
+        let former = changes.publish(&mut state.names, generation, hold);
+        if asked.has_update {
+            for instance in &state.instances {
+                instance.set_mentioned(false);
+            }
+        }
+        let Steps { order, mut by_name } = asked.steps;
+        for name in order {
+            match by_name.remove(&name) {
+                Some(Step::LeaveAlone) => state.set_mentioned(&name),
+                Some(Step::Stop) => self.services.stop_all(&state, &name),
+                Some(Step::Begin(begin)) => {
+                    if begin.restart {
+                        self.services.stop_all(&state, &name);
+                    }
+                    let hold = hold(Holder::Service { name: name.clone() });
+                    begin.begin(&self.services, &mut state, name, generation, hold);
+                }
+                None => {}
+            }
+        }
+        state.forget_ended();
+        drop(state);
+        former
+    }
+}
+
+impl Drop for Update {
+    fn drop(&mut self) {
+        // Its closures and values first: that may run code of the candidate.
+        drop(self.asked.take());
+        self.services.state().updating = false;
+    }
+}
+
+impl Inner {
+    fn stop_all(&self, state: &State, name: &str) {
+        state.going_on(name).for_each(|it| self.ask_to_stop(it));
+    }
+}
+
+impl Begin {
+    fn begin(
+        self,
+        services: &Arc<Inner>,
+        state: &mut State,
+        name: String,
+        generation: u64,
+        hold: Hold,
+    ) {
+        let before = state.going_on(&name).cloned().collect();
+        let (instance, ended) = Instance::new(name, generation);
+        state.set_mentioned(instance.name());
+        state.instances.push(Arc::clone(&instance));
+        self.thread.begin(Run {
+            body: self.body,
+            again: self.again,
+            before,
+            instance,
+            services: Arc::downgrade(services),
+            history: Arc::clone(&services.history),
+            hold,
+            ended,
+        });
+    }
+}
+
+impl Host for Asked {
+    type Values = Changes;
+
+    fn values(&mut self) -> &mut Changes {
+        &mut self.changes
+    }
+
+    fn start(&mut self, name: &str, again: Again, restart: bool, body: Body) -> Result<(), String> {
+        let is_stopped = matches!(self.steps.by_name.get(name), Some(Step::Stop));
+        if !restart && self.is_running(name) {
+            self.steps.or_leave_alone(name);
+            return Ok(());
+        }
+        let replaces = match self.steps.by_name.get(name) {
+            Some(Step::Begin(begin)) => begin.restart,
+            _ => is_stopped,
+        };
+        let begin = Begin {
+            restart: restart || replaces,
+            again,
+            body,
+            thread: Waiting::start(name)?,
+        };
+        self.steps.set(name, Step::Begin(begin));
+        Ok(())
+    }
+
+    fn stop(&mut self, name: &str) {
+        self.steps.set(name, Step::Stop);
+    }
+}
+
+impl Asked {
+    /// Whether it will be running when the update is published, as far as that is known now.
+    fn is_running(&self, name: &str) -> bool {
+        match self.steps.by_name.get(name) {
+            Some(Step::LeaveAlone | Step::Begin(_)) => true,
+            Some(Step::Stop) => false,
+            None => {
+                let state = self.services.state();
+                state.going_on(name).any(|it| it.is_to_run())
+            }
+        }
+    }
+}
+
+impl Steps {
+    fn set(&mut self, name: &str, step: Step) {
+        if self.by_name.insert(name.to_owned(), step).is_none() {
+            self.order.push(name.to_owned());
+        }
+    }
+
+    /// What was said already counts.
+    fn or_leave_alone(&mut self, name: &str) {
+        if !self.by_name.contains_key(name) {
+            self.set(name, Step::LeaveAlone);
+        }
+    }
+}
+
+impl Waiting {
+    /// All that may fail is done here.
+    fn start(name: &str) -> Result<Self, String> {
+        let (gate, opened) = bounded::<Run>(1);
+        // A thread's name cannot have one in it.
+        let thread = thread::Builder::new().name(name.replace('\0', ""));
+        let thread = thread.spawn(move || opened.into_iter().for_each(Run::run));
+        let thread = thread
+            .map_err(|error| format!("service {name:?}: no thread can be started: {error}"))?;
+        Ok(Self {
+            gate: Some(gate),
+            thread: Some(thread),
+        })
+    }
+
+    fn begin(mut self, run: Run) {
+        if let Some(gate) = self.gate.take() {
+            // It waits for just this.
+            drop(gate.send(run));
+        }
+        self.thread = None;
+    }
+}
+
+impl Drop for Waiting {
+    /// Sends it home.
+    fn drop(&mut self) {
+        drop(self.gate.take());
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}

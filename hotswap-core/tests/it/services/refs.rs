@@ -1,0 +1,190 @@
+//! Values that outlive generations.
+
+use hotswap_core::State;
+use hotswap_fixtures::services::{Config, before};
+
+use super::Host;
+use crate::fixtures::unloaded;
+
+#[test]
+fn plain_data_holds_no_generation() {
+    let host = Host::new("before it 7\nnumbers queue");
+    assert_eq!(
+        host.refs(),
+        [
+            r#""it": Config, 8 bytes"#,
+            r#""queue": a channel of u64, 0 in it"#
+        ]
+    );
+    host.swap("before it 8").unwrap();
+    unloaded(host.plugin(), 1);
+    let limit = host.plugin().with_ref("it", |it: &before::Config| it.limit);
+    assert_eq!(limit, Ok(Some(7)));
+}
+
+#[test]
+fn a_value_with_code_keeps_its_generation_until_it_is_replaced() {
+    let host = Host::new("text it first");
+    assert_eq!(
+        host.refs()[0],
+        r#""it": RString, 32 bytes and more, of generation 1"#
+    );
+    host.swap("expect it first").unwrap();
+    host.swap("expect it first").unwrap();
+    unloaded(host.plugin(), 2);
+    super::until(|| {
+        let held = &host.plugin().generations()[0].state;
+        matches!(held, State::Draining { held_by } if held_by.len() == 1 && held_by[0].to_string() == r#"the value "it""#)
+    });
+
+    host.swap("write it second\nexpect it second").unwrap();
+    unloaded(host.plugin(), 1);
+    unloaded(host.plugin(), 3);
+    host.swap("expect it second\ndelete it").unwrap();
+    unloaded(host.plugin(), 4);
+}
+
+#[test]
+fn another_type_is_an_error_that_names_both() {
+    let host = Host::new("before it 7\nstart one 1");
+    assert_eq!(
+        host.refused("now it"),
+        "update: ref \"it\": another type: the fields of `Config` differ: expected `limit`, `burst`, found `limit`"
+    );
+    assert_eq!(
+        host.refused("text it x"),
+        "update: ref \"it\": another type: expected RString, found Config"
+    );
+    assert_eq!(
+        host.refused("write it x"),
+        "update: ref \"it\": another type: expected RString, found Config"
+    );
+    assert_eq!(
+        host.refused("numbers it"),
+        "update: ref \"it\": expected a channel of `u64`, found a value of the type `Config`"
+    );
+    let error = host.plugin().with_ref("it", |it: &Config| it.burst);
+    assert_eq!(
+        error.unwrap_err(),
+        "ref \"it\": another type: the fields of `Config` differ: expected `limit`, `burst`, found `limit`"
+    );
+    host.goes_on("one");
+}
+
+#[test]
+fn a_channel_is_no_value_and_of_one_type() {
+    let host = Host::new("numbers it");
+    assert_eq!(
+        host.refused("before it 1"),
+        "update: ref \"it\": expected a value of the type `Config`, found a channel of `u64`"
+    );
+    assert_eq!(
+        host.refused("texts it"),
+        "update: ref \"it\": only plain data goes through a channel, and `RString` is not"
+    );
+    host.swap("delete it\nbefore it 1").unwrap();
+}
+
+#[test]
+fn a_migration_takes_a_value_to_a_new_type_once() {
+    let host = Host::new("before it 7");
+    host.swap("migrate it\nmigrate it\nnow it").unwrap();
+    let both = |it: &Config| (it.limit, it.burst);
+    assert_eq!(host.plugin().with_ref("it", both), Ok(Some((7, 14))));
+    // The new type is there already.
+    host.swap("migrate it\nnow it").unwrap();
+    assert_eq!(host.plugin().with_ref("it", both), Ok(Some((7, 14))));
+    assert_eq!(
+        host.plugin().with_ref("no such", both),
+        Ok(None),
+        "and nothing is migrated to it"
+    );
+}
+
+#[test]
+fn a_migration_that_fails_leaves_the_old_value() {
+    let host = Host::new("before it 7");
+    assert_eq!(
+        host.refused("migrate-in-vain it"),
+        "update: ref \"it\": migration: 7 is too much"
+    );
+    assert_eq!(
+        host.refused("migrate-other it"),
+        "update: ref \"it\": another type: expected Tally, found Config"
+    );
+    assert_eq!(host.refused("migrate it\nfail later"), "update: later");
+    let limit = host.plugin().with_ref("it", |it: &before::Config| it.limit);
+    assert_eq!(limit, Ok(Some(7)));
+}
+
+#[test]
+fn what_could_leave_a_value_with_its_code_is_refused() {
+    let host = Host::new("");
+    let end = "may lead into the plugin when it has left the value; such a value cannot be kept";
+    assert_eq!(
+        host.refused("arc it"),
+        format!("update: ref \"it\": `RArc` {end}")
+    );
+    assert_eq!(
+        host.refused("str it"),
+        format!("update: ref \"it\": field `name`: `RStr` {end}")
+    );
+    assert_eq!(
+        host.refused("function it"),
+        format!("update: ref \"it\": field `call`: a function pointer {end}")
+    );
+    assert!(host.refs().is_empty());
+}
+
+#[test]
+fn what_owns_its_parts_is_kept() {
+    let host = Host::new("tree tree\nmap map\nboxed boxed\nguarded guarded");
+    assert_eq!(
+        host.refs(),
+        [
+            r#""boxed": RBox<u64>, 16 bytes and more, of generation 1"#,
+            r#""guarded": Guarded, 8 bytes and more, of generation 1"#,
+            r#""map": RHashMap<u64, u64>, 24 bytes and more, of generation 1"#,
+            r#""tree": Tree, 64 bytes and more, of generation 1"#
+        ]
+    );
+    host.swap("tree tree\nmap map\nboxed boxed\nguarded guarded")
+        .unwrap();
+    host.swap("delete tree\ndelete map\ndelete boxed\ndelete guarded")
+        .unwrap();
+    unloaded(host.plugin(), 1);
+}
+
+#[test]
+fn what_is_in_a_container_counts() {
+    let host = Host::new("vec-u64 list\nmap map\nvec-before configs");
+    assert_eq!(
+        host.refused("vec-text list"),
+        "update: ref \"list\": another type: expected RVec<RString>, found RVec<u64>"
+    );
+    assert_eq!(
+        host.refused("map-text map"),
+        "update: ref \"map\": another type: expected RHashMap<u64, RString>, found RHashMap<u64, u64>"
+    );
+    assert_eq!(
+        host.refused("vec-now configs"),
+        "update: ref \"configs\": another type: the fields of `Config` differ: expected `limit`, `burst`, \
+         found `limit`"
+    );
+    assert_eq!(
+        host.refused("vec-str texts"),
+        "update: ref \"texts\": `RStr` may lead into the plugin when it has left the value; such a value cannot be \
+         kept"
+    );
+    host.swap("vec-u64 list\nmap map\nvec-before configs")
+        .unwrap();
+}
+
+#[test]
+fn how_an_enum_is_represented_counts() {
+    let host = Host::new("shape-before it");
+    assert_eq!(
+        host.refused("shape-now it"),
+        "update: ref \"it\": another type: `Shape` is represented in another way: expected C, found Int(U32)"
+    );
+}
