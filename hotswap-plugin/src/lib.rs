@@ -1,12 +1,17 @@
-//! The wiring of the demo's plugin. What it does is in `code.rs`: edit that while the demo runs.
+//! The wiring of the demo's plugin. What it does is in `code.rs`: edit that while the demo runs; what it keeps
+//! running is in `services.rs`.
 
 mod code;
+mod services;
 
 use abi_stable::{export_root_module, prefix_type::WithMetadata, std_types::RStr};
 use hotswap_types::{Answer, Greet, Plugin, PluginRef, caught};
 
 // Lets the plugin leave the process whatever it does: threads, thread-locals, printing.
 hotswap_types::unloadable!();
+
+// Run by hosts that have turned services on, and by no others.
+hotswap_types::abi::update!(services::update);
 
 /// Found by the host. A constant: a root module that is allocated is left behind at every reload.
 #[export_root_module]

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use rustix::process::Signal;
+
 use crate::demo::{BINARY, Demo, plugin};
 
 /// An example beside the demo's binary, built now.
@@ -160,7 +162,8 @@ fn the_symbols_of_a_file_are_listed() {
             String::from_utf8(output.stdout).unwrap(),
         )
     };
-    let expected = "greet: Greet(fn(name: RStr<'a>) -> RResult)\nsome_data: RStr<'a>\n";
+    let expected = "greet: Greet(fn(name: RStr<'a>) -> RResult)\nsome_data: RStr<'a>\n\
+                    update: UpdateFn(fn(&'a mut Update<'a>) -> RResult)\n";
     let shipped = plugin("shipped");
     assert_eq!(list(&[], &shipped), (Some(0), expected.to_owned()));
     assert_eq!(list(&["--trial"], &shipped), (Some(0), expected.to_owned()));
@@ -187,4 +190,69 @@ fn a_library_that_crashes_is_refused_after_a_trial() {
         said.lines().next().unwrap_or_default(),
         format!("Error: cannot load {path:?}: link: killed by SIGSEGV, in a trial")
     );
+}
+
+#[test]
+fn services_go_on_while_their_plugin_is_replaced() {
+    let (shipped, word, grown) = (
+        plugin("shipped"),
+        plugin("services_word"),
+        plugin("services_grown"),
+    );
+    let mut command = example("services");
+    command.arg(&shipped);
+    let mut it = Demo::of(command);
+    it.says("accepted generation 1");
+    let table = it.prints();
+    assert!(table.starts_with("table: "), "{table}");
+    let mut next = 0;
+    let mut count_to = |it: &Demo, word: &str| {
+        loop {
+            let line = it.prints();
+            if !line.starts_with('(') {
+                continue;
+            }
+            let new = line == format!("({next}, {word:?})");
+            // Numbers go on, whoever prints them.
+            assert!(
+                line.starts_with(&format!("({next}, ")),
+                "{line} after {next}"
+            );
+            next += 1;
+            if new {
+                return;
+            }
+        }
+    };
+    count_to(&it, "blah");
+
+    it.type_line(&word);
+    it.says("accepted generation 2");
+    count_to(&it, "another word");
+
+    // What the value was is told by the migration.
+    it.type_line(&grown);
+    while it.prints() != "migrated: 500" {}
+    it.says("unloaded generation 2");
+
+    it.type_line(&shipped);
+    it.says(&format!(
+        "refused {}: update: ref \"pace\": another type: the fields of `Pace` differ: expected `pause_ms`, found \
+         `pause_ms`, `step`; generation 3 stays live",
+        shipped.display()
+    ));
+
+    it.type_line(":services");
+    it.says("service \"producer\" on generation 1: running");
+    it.signal(Signal::INT);
+    let (code, said) = it.ends();
+    assert_eq!(code, Some(0), "{said:?}");
+    let place = |beginning: &str| {
+        let found = said.iter().position(|line| line.starts_with(beginning));
+        found.unwrap_or_else(|| panic!("no {beginning:?} in {said:?}"))
+    };
+    let consumer = place("service \"consumer\" on generation 3: stopped");
+    assert!(consumer < place("service \"producer\" on generation 1: stopped"));
+    place("unloaded generation 1");
+    place("unloaded generation 3");
 }

@@ -1,8 +1,10 @@
 //! What the demo says to programs.
 
+use hotswap_core::{Hotswap, Policy, ServiceSettings, Settings, Trust};
+use hotswap_types::PluginRef;
 use serde_json::{Value, json};
 
-use crate::demo::{Demo, plugin};
+use crate::demo::{Demo, SOON, plugin};
 
 /// The next object of this event, after any others.
 #[track_caller]
@@ -81,4 +83,45 @@ fn every_line_is_an_object() {
     for line in rest {
         serde_json::from_str::<Value>(&line).expect("one object a line");
     }
+}
+
+#[test]
+fn services_and_values_have_a_form_for_programs() {
+    let mut policy = Policy::default();
+    policy.any_owner = true;
+    // SAFETY: it is a plugin of ours.
+    let trust = unsafe { Trust::vouch(policy) };
+    let mut settings = Settings::default();
+    settings.services = Some(ServiceSettings::default());
+    let path = plugin("services_word");
+    let plugin: Hotswap<PluginRef> = Hotswap::load_with(path, &trust, settings).unwrap();
+    let events = plugin.events();
+    let next = |news: &str| {
+        loop {
+            let event = serde_json::to_value(events.recv().unwrap()).unwrap();
+            if event["name"] == "producer" && event["news"] == news {
+                return event;
+            }
+        }
+    };
+    let started =
+        json!({"event": "service", "name": "producer", "generation": 1, "news": "started"});
+    assert_eq!(next("started"), started);
+    let mut services = serde_json::to_value(plugin.services()).unwrap();
+    let since = services[0]["since_ms"].take();
+    assert!(since.as_u64() > Some(1_000_000_000_000), "{since}");
+    assert_eq!(
+        services[0],
+        json!({
+            "name": "producer", "generation": 1, "state": "running", "since_ms": null, "restarts": 0,
+            "mentioned": true
+        })
+    );
+    assert_eq!(
+        serde_json::to_value(&plugin.refs()[1]).unwrap(),
+        json!({"name": "pace", "type_name": "Pace", "generation": null, "bytes": 8, "waiting": null})
+    );
+    let mapped = plugin.shutdown(SOON);
+    assert!(mapped.is_empty(), "{mapped:?}");
+    assert!(next("stopped")["after_us"].is_u64());
 }

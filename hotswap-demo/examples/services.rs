@@ -1,0 +1,78 @@
+//! Background threads and values that survive a swap: a producer counts on while the consumer that prints its numbers
+//! is replaced, and a table that took a while to make is made once.
+//!
+//! ```sh
+//! cargo run -p hotswap-demo --example services -- target/debug/libplugin.so [--watch]
+//! ```
+//!
+//! Then change `WORD` in `hotswap-plugin/src/services.rs`, build the plugin again, and paste its path; with `--watch`,
+//! building is enough. Lines of standard input are paths, or `:services`, which lists what runs and what is kept.
+//! Ctrl-C ends it: services are stopped, the last that was started first.
+
+use std::{env, io, path::Path, sync::Arc, thread, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{bounded, never, select};
+use hotswap_core::{Event, Hotswap, Policy, ServiceSettings, Settings, Trust, WatchSettings};
+use hotswap_types::PluginRef;
+
+fn main() -> Result<()> {
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    let (path, watches) = match &arguments[..] {
+        [path] => (Path::new(path), false),
+        [path, option] if option == "--watch" => (Path::new(path), true),
+        _ => bail!("usage: services PLUGIN.so [--watch]"),
+    };
+    let (stop, stops) = bounded(1);
+    ctrlc::set_handler(move || {
+        let _ = stop.try_send(());
+    })?;
+    let (sender, mut lines) = bounded(1);
+    // Never joined: it may wait for ever.
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+
+    let mut policy = Policy::default();
+    policy.any_owner = true;
+    // SAFETY: whoever runs the example, and types the paths, vouches for the plugins.
+    let trust = unsafe { Trust::vouch(policy) };
+    let mut settings = Settings::default();
+    settings.services = Some(ServiceSettings::default());
+    let plugin: Arc<Hotswap<PluginRef>> = Arc::new(Hotswap::load_with(path, &trust, settings)?);
+    let watch = watches.then(|| plugin.watch(WatchSettings::default()));
+    let watch = watch.transpose()?;
+
+    let events = plugin.events();
+    let say = |event: Event| eprintln!("{event}");
+    loop {
+        select! {
+            recv(events) -> event => event.into_iter().for_each(say),
+            recv(lines) -> line => match line.as_deref() {
+                Ok("") => {}
+                Ok(":services") => {
+                    plugin.services().iter().for_each(|it| eprintln!("service {it}"));
+                    plugin.refs().iter().for_each(|it| eprintln!("value {it}"));
+                }
+                // Either way there is an event that says so.
+                Ok(path) => drop(plugin.swap(path)),
+                Err(_) if watches => lines = never(),
+                Err(_) => break,
+            },
+            recv(stops) -> _ => break,
+        }
+    }
+
+    drop(watch);
+    let plugin = Arc::into_inner(plugin).context("only the watch had it, too")?;
+    let mapped = plugin.shutdown(Duration::from_secs(10));
+    events.try_iter().for_each(say);
+    mapped
+        .iter()
+        .for_each(|generation| eprintln!("{generation}"));
+    Ok(())
+}
