@@ -108,10 +108,11 @@ impl Host {
         all.iter().map(ToString::to_string).collect()
     }
 
-    /// Each value in one line.
+    /// Each value in one line, but for the one that counts updates.
     fn refs(&self) -> Vec<String> {
-        let all = self.plugin().refs();
-        all.iter().map(ToString::to_string).collect()
+        let all = self.plugin().refs().into_iter();
+        let all = all.filter(|it| it.name != "updates.tally");
+        all.map(|it| it.to_string()).collect()
     }
 
     /// Something of what services of this name have done.

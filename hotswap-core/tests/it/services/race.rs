@@ -1,8 +1,10 @@
 //! Start, restart and stop in every order, against swaps, rollbacks and the end.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst, thread, time::Duration};
+use std::{
+    collections::BTreeMap, path::Path, sync::atomic::Ordering::SeqCst, thread, time::Duration,
+};
 
-use hotswap_core::{Event, ServiceNews};
+use hotswap_core::{Event, ServiceNews, Stage};
 use hotswap_fixtures::services::Tally;
 
 use super::{Host, until};
@@ -151,29 +153,46 @@ fn ended(host: &mut Host, seed: u64) {
 }
 
 #[test]
-fn swaps_from_many_threads_while_services_come_and_go() {
-    let mut host = Host::with("start one 0", |settings| settings.events_max = 100_000);
-    let scripts = [
-        "restart one 1",
-        "stop one",
-        "start one 2\nrestart two 2",
-        "stop two\nstart one 3",
-    ];
-    let paths = scripts.map(|script| host.files.with(script));
-    let plugin = host.plugin();
-    thread::scope(|scope| {
-        for path in &paths {
-            scope.spawn(move || {
-                for _ in 0..25 {
-                    plugin.swap(path).unwrap();
+fn swaps_from_many_threads_while_services_come_and_go_and_faults_are_reported() {
+    for probation in [None, Some(SOON)] {
+        let mut host = Host::with("start one 0", |settings| {
+            settings.events_max = 100_000;
+            settings.probation = probation;
+        });
+        let scripts = [
+            "restart one 1",
+            "stop one",
+            "start one 2\nslow two 2",
+            "stop two\nstart one 3",
+        ];
+        let paths = scripts.map(|script| host.files.with(script));
+        let plugin = host.plugin();
+        let swap = |path: &Path| {
+            // A fault may have its update under way.
+            while let Err(error) = plugin.swap(path) {
+                assert_eq!(error.stage(), Stage::Host, "{error}");
+            }
+        };
+        thread::scope(|scope| {
+            for path in &paths {
+                scope.spawn(|| (0..25).for_each(|_| swap(path)));
+            }
+            // And somebody who goes back, when there is something to go back to, and somebody who finds faults.
+            scope.spawn(|| (0..25).for_each(|_| drop(plugin.rollback())));
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    plugin.with(|it| {
+                        let _ = plugin.report_fault(it.number(), "it lies");
+                    });
+                    thread::sleep(Duration::from_millis(2));
                 }
             });
+        });
+        for name in ["one", "two", "updates"] {
+            let most = host.tally(name, |it| it.most.load(SeqCst));
+            assert!(most <= 1, "{name}: {most} at once");
         }
-        // And somebody who goes back, when there is something to go back to.
-        scope.spawn(|| (0..25).for_each(|_| drop(plugin.rollback())));
-    });
-    for name in ["one", "two"] {
-        assert!(host.tally(name, |it| it.most.load(SeqCst)) <= 1);
+        assert!(host.begun("updates") > 100);
+        ended(&mut host, 0);
     }
-    ended(&mut host, 0);
 }

@@ -1,10 +1,12 @@
 //! Values that outlive generations.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use hotswap_core::State;
 use hotswap_fixtures::services::{Config, before};
 
-use super::Host;
-use crate::fixtures::unloaded;
+use super::{Host, until};
+use crate::fixtures::{SOON, unloaded};
 
 #[test]
 fn plain_data_holds_no_generation() {
@@ -32,7 +34,7 @@ fn a_value_with_code_keeps_its_generation_until_it_is_replaced() {
     host.swap("expect it first").unwrap();
     host.swap("expect it first").unwrap();
     unloaded(host.plugin(), 2);
-    super::until(|| {
+    until(|| {
         let held = &host.plugin().generations()[0].state;
         matches!(held, State::Draining { held_by } if held_by.len() == 1 && held_by[0].to_string() == r#"the value "it""#)
     });
@@ -187,4 +189,45 @@ fn how_an_enum_is_represented_counts() {
         host.refused("shape-now it"),
         "update: ref \"it\": another type: `Shape` is represented in another way: expected C, found Int(U32)"
     );
+}
+
+#[test]
+fn a_value_is_dropped_once_when_nobody_has_it_any_more() {
+    let mut host = Host::new("counted it");
+    let dropped = |host: &Host| host.beats("left");
+    // What a refused candidate has made goes with it.
+    host.refused("counted more\ncount-again it\nfail later");
+    assert_eq!(dropped(&host), 2);
+    drop(
+        host.plugin()
+            .prepare(host.files.with("count-again it"))
+            .unwrap(),
+    );
+    assert_eq!(dropped(&host), 3);
+    // One that had the name for as long as the update took, and the one before.
+    host.swap("count-again it\ncount-again it").unwrap();
+    assert_eq!(dropped(&host), 5);
+    unloaded(host.plugin(), 1);
+    host.swap("delete it").unwrap();
+    assert_eq!(dropped(&host), 6);
+    unloaded(host.plugin(), 2);
+    let mapped = host.plugin.take().unwrap().shutdown(SOON);
+    assert!(mapped.is_empty(), "{mapped:?}");
+}
+
+#[test]
+fn a_share_keeps_a_value_that_has_lost_its_name() {
+    let host = Host::new("text it value");
+    host.swap("keeps one it").unwrap();
+    host.swap("delete it\ntext it another-value").unwrap();
+    host.goes_on("one");
+    assert_eq!(host.tally("one", |it| it.word.load(SeqCst)), 5);
+    until(|| {
+        let first = host.plugin().generations().remove(0).state;
+        matches!(first, State::Draining { held_by } if held_by.len() == 1)
+    });
+    host.swap("keeps one it").unwrap();
+    until(|| host.tally("one", |it| it.word.load(SeqCst)) == 13);
+    unloaded(host.plugin(), 1);
+    unloaded(host.plugin(), 2);
 }

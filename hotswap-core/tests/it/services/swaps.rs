@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use hotswap_core::{Event, Holder, State};
 
 use super::{Host, until};
-use crate::fixtures::unloaded;
+use crate::fixtures::{SOON, unloaded};
 
 #[test]
 fn a_started_service_runs_on_and_a_restarted_one_is_on_new_code() {
@@ -93,7 +93,7 @@ fn without_services_no_update_is_run() {
 
 #[test]
 fn numbers_go_on_when_their_consumer_changes() {
-    let host = Host::new("produce count\nconsume print 1");
+    let mut host = Host::new("produce count\nconsume print 1");
     for word in 2..20 {
         host.goes_on("print");
         host.swap(&format!("produce count\nconsume print {word}"))
@@ -103,4 +103,7 @@ fn numbers_go_on_when_their_consumer_changes() {
     host.goes_on("print");
     assert_eq!(host.begun("print"), 19);
     assert_eq!(host.services()[0], r#""count" on generation 1: running"#);
+    // One waits for room, or the other for a number.
+    let mapped = host.plugin.take().unwrap().shutdown(SOON);
+    assert!(mapped.is_empty(), "{mapped:?}");
 }
