@@ -8,6 +8,7 @@ mod json;
 mod linking;
 mod rollback;
 mod swapping;
+mod template;
 mod terminal;
 mod trial;
 mod trust;
