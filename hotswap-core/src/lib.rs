@@ -156,6 +156,15 @@ pub mod docs {
 
     #[doc = include_str!("../docs/evolution.md")]
     pub mod evolution {}
+
+    #[doc = include_str!("../docs/plugins.md")]
+    pub mod plugins {}
+
+    #[doc = include_str!("../docs/deploying.md")]
+    pub mod deploying {}
+
+    #[doc = include_str!("../docs/troubleshooting.md")]
+    pub mod troubleshooting {}
 }
 
 /// README's example is compiled like any other.

@@ -322,9 +322,9 @@ fn with_hint(mut event: Event) -> Event {
 fn cargo_command_for(path: &Path) -> Option<&'static str> {
     let ends_with = |end| path.ends_with(end);
     if ends_with("target/debug/libplugin.so") {
-        Some("cargo build -p hotswap-plugin")
+        Some("cargo build")
     } else if ends_with("target/release/libplugin.so") {
-        Some("cargo build --release -p hotswap-plugin")
+        Some("cargo build --release")
     } else {
         None
     }

@@ -1,7 +1,7 @@
 //! What the plugin does. Edit this while the demo runs, then:
 //!
 //! ```sh
-//! cargo build -p hotswap-plugin
+//! cargo build
 //! ```
 
 /// Which plugin this is.

@@ -2,7 +2,7 @@
 //! on; edit this while it runs, then:
 //!
 //! ```sh
-//! cargo build -p hotswap-plugin
+//! cargo build
 //! ```
 
 use std::{

@@ -6,6 +6,7 @@ mod fixtures;
 mod history;
 mod leaving;
 mod limits;
+mod manual;
 mod process;
 mod reading;
 mod road;

@@ -153,14 +153,12 @@ fn a_first_plugin_that_cannot_be_loaded_ends_the_demo() {
     assert_eq!(code, Some(1));
     assert_eq!(
         err,
-        [
-            "refused /no/target/debug/libplugin.so: open: no such file; build it with `cargo build -p hotswap-plugin`"
-        ]
+        ["refused /no/target/debug/libplugin.so: open: no such file; build it with `cargo build`"]
     );
     let (code, err) = Demo::start(&[], "target/release/libplugin.so".as_ref()).ends();
     assert_eq!(code, Some(1));
     assert!(
-        err[0].ends_with("build it with `cargo build --release -p hotswap-plugin`"),
+        err[0].ends_with("build it with `cargo build --release`"),
         "{err:?}"
     );
 }
