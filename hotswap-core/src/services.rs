@@ -83,7 +83,7 @@ impl Services {
     /// The services, in the order in which they were started.
     pub(crate) fn list(&self) -> Vec<ServiceInfo> {
         let state = self.0.state();
-        state.instances.iter().map(|it| it.info()).collect()
+        state.instances.iter().filter_map(|it| it.info()).collect()
     }
 
     /// The values and channels, by name.

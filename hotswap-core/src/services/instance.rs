@@ -74,16 +74,19 @@ impl Instance {
         &self.name
     }
 
-    pub(super) fn info(&self) -> ServiceInfo {
+    /// None: it has ended as it was asked to, and nobody has to know of it any more.
+    pub(super) fn info(&self) -> Option<ServiceInfo> {
         let status = self.status();
-        ServiceInfo {
+        let has_ended = matches!(status.state, ServiceState::Ended(_));
+        let is_shown = !has_ended || status.asked.is_none();
+        is_shown.then(|| ServiceInfo {
             name: self.name.clone(),
             generation: self.generation,
             state: status.state.clone(),
             since: status.since,
             restarts: status.restarts,
             mentioned: status.mentioned,
-        }
+        })
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -92,7 +92,9 @@ fn what_is_prepared_takes_effect_when_it_is_published() {
 fn a_rollback_runs_the_update_of_what_it_goes_back_to() {
     // From its bytes.
     let host = Host::new("restart one 1");
+    until(|| host.begun("one") == 1);
     host.swap("restart one 2").unwrap();
+    until(|| host.begun("one") == 2);
     host.plugin().rollback().unwrap();
     until(|| host.begun("one") == 3);
     unloaded(host.plugin(), 2);
@@ -101,11 +103,13 @@ fn a_rollback_runs_the_update_of_what_it_goes_back_to() {
     let host = Host::with("restart one 1\nbefore it 1", |settings| {
         settings.probation = Some(SOON);
     });
+    until(|| host.begun("one") == 1);
     host.swap("restart one 2").unwrap();
+    until(|| host.begun("one") == 2);
     let back = host.plugin().rollback().unwrap();
     assert_eq!((back.generation, back.loaded_again), (1, None));
-    until(|| host.services() == [r#""one" on generation 1: running"#]);
-    assert_eq!(host.begun("one"), 3);
+    until(|| host.begun("one") == 3);
+    assert_eq!(host.services(), [r#""one" on generation 1: running"#]);
     unloaded(host.plugin(), 2);
 }
 
@@ -130,7 +134,9 @@ fn a_rollback_whose_update_fails_is_refused() {
 #[test]
 fn a_fault_brings_back_the_services_too_also_inside_a_call() {
     let host = Host::with("restart one 1", |settings| settings.probation = Some(SOON));
+    until(|| host.begun("one") == 1);
     host.swap("restart one 2").unwrap();
+    until(|| host.begun("one") == 2);
     let back = host.plugin().with(|it| {
         let back = host.plugin().report_fault(it.number(), "it lies");
         back.map(|it| (it.generation, it.retired))
