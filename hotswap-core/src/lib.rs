@@ -35,11 +35,36 @@
 //! All that may fail comes before *published*, and leaves no trace when it does. Nothing after it can
 //! fail the swap.
 //!
+//! # The words
+//!
+//! A **host** is the process; a **plugin** is the `cdylib`; a **candidate** is a file that somebody asks to load. What
+//! becomes of it is one of two: it is *refused*, with the stage and the reason, and nothing has changed; or it is
+//! *published*.
+//!
+//! A **generation** is one published plugin, numbered from 1, a number never used twice. To publish is one atomic store,
+//! after which new calls reach it. The generation before is *retired*: it **drains** until no call and no lease is
+//! left on it, and is **unloaded**, which is looked up and not assumed; one that the system keeps is **pinned**, with a
+//! reason. While its successor is on probation it may be kept mapped on purpose, as **standby**.
+//!
+//! A call happens inside [`with`](Hotswap::with), all of it on one generation. A **lease** is the same right for as
+//! long as one likes: across threads, swaps and `.await`s.
+//!
+//! A **trial** walks the road in a child process first; a **probe** is the host's own question to a candidate. A
+//! **service** is a thread, and a **ref** a value, that outlives generations ([`Settings::services`]).
+//!
+//! For a single function of a file, without any of this, there is the [`Loader`].
+//!
 //! # What it does not do
 //!
-//! It is not a sandbox: see [`Trust::vouch`]. It runs on Linux with glibc; that is where it is tested.
+//! It is not a sandbox: see [`Trust::vouch`]. It runs on Linux with glibc; that is where it is tested. The
+//! [manual](docs) has what is too long for this page.
 
 #![deny(unsafe_code)]
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+compile_error!(
+    "hotswap-core needs Linux with glibc: elsewhere plugins could not be unloaded (docs/stability.md)"
+);
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
@@ -148,11 +173,20 @@ pub use crate::{
     watch::{Watch, WatchSettings},
 };
 
-/// What is too long to be said at the names.
+/// The manual: what is too long to be said at the names.
+///
+/// - [`tutorial`](docs::tutorial): from an empty folder to a live swap.
+/// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
+/// - [`plugins`](docs::plugins): plugins that unload; threads, runtimes, loggers.
+/// - [`deploying`](docs::deploying): checks, links, systemd, Kubernetes, many machines.
+/// - [`troubleshooting`](docs::troubleshooting): by what is said.
+/// - [`stability`](docs::stability): what may break, platforms, features.
+/// - [`benchmarks`](docs::benchmarks): what calls and swaps cost, beside the alternatives.
+/// - [`comparison`](docs::comparison): the alternatives, and when they are the better choice.
+/// - [`design`](docs::design): why it is as it is.
 pub mod docs {
-    #[doc = include_str!("../docs/benchmarks.md")]
-    #[doc = include_str!("../docs/calls.svg")]
-    pub mod benchmarks {}
+    #[doc = include_str!("../docs/tutorial.md")]
+    pub mod tutorial {}
 
     #[doc = include_str!("../docs/evolution.md")]
     pub mod evolution {}
@@ -165,6 +199,19 @@ pub mod docs {
 
     #[doc = include_str!("../docs/troubleshooting.md")]
     pub mod troubleshooting {}
+
+    #[doc = include_str!("../docs/stability.md")]
+    pub mod stability {}
+
+    #[doc = include_str!("../docs/benchmarks.md")]
+    #[doc = include_str!("../docs/calls.svg")]
+    pub mod benchmarks {}
+
+    #[doc = include_str!("../docs/comparison.md")]
+    pub mod comparison {}
+
+    #[doc = include_str!("../docs/design.md")]
+    pub mod design {}
 }
 
 /// README's example is compiled like any other.

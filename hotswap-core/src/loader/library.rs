@@ -19,11 +19,13 @@ use crate::{
 /// When the last of those is dropped, it is unloaded: beside whoever drops it, who only runs what the library
 /// has left for the dropping thread to do (see [`detach_current_thread`](crate::detach_current_thread)).
 #[derive(Clone)]
+#[must_use = "it is unloaded when the last of these is dropped"]
 pub struct Library {
     opened: Arc<Opened>,
 }
 
 /// A value that a library exports, and the library with it.
+#[must_use = "its library is unloaded when this is dropped"]
 pub struct Symbol<T> {
     value: T,
     library: Library,

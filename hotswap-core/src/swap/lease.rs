@@ -15,6 +15,7 @@ use crate::{cell, history::Holder, owned::HostOwned};
 ///
 /// Costs a counter to take, clone and drop; calls through it cost nothing beyond the call. The
 /// generation stays mapped, and is reported as held, until its last lease is dropped.
+#[must_use = "its generation is free to leave when this is dropped"]
 pub struct Lease<M> {
     generation: cell::Lease<Generation<M>>,
     /// Its entry in the generation's register, if there is one.

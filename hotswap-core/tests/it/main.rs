@@ -1,6 +1,7 @@
 //! hotswap-core on real plugins.
 
 mod alone;
+mod api;
 mod evolution;
 mod fixtures;
 mod history;

@@ -1,0 +1,91 @@
+//! What the public types promise beside what their signatures say.
+
+use std::{fmt::Debug, panic::UnwindSafe, sync::Arc};
+
+use hotswap_core::*;
+use hotswap_fixtures::{FixtureRef, symbols::Greet};
+
+/// Any thread may have it, and several at once; it can be printed.
+fn shared<T: Send + Sync + Debug>() {}
+
+/// One thread at a time may have it: there is nothing to be done with it but to publish it.
+fn sent<T: Send + Debug>() {}
+
+/// It owns all that it is made of.
+fn value<T: Clone + Send + Sync + Debug + UnwindSafe + 'static>() {}
+
+#[test]
+fn everything_goes_to_any_thread() {
+    shared::<Hotswap<FixtureRef>>();
+    shared::<Arc<Hotswap<FixtureRef>>>();
+    shared::<Generation<FixtureRef>>();
+    shared::<Lease<FixtureRef>>();
+    shared::<Bound<FixtureRef, extern "C" fn() -> u64>>();
+    sent::<Prepared<'_, FixtureRef>>();
+    shared::<Settings<FixtureRef>>();
+    shared::<Trial<FixtureRef>>();
+    shared::<Loader>();
+    shared::<Library>();
+    shared::<Symbol<Greet>>();
+    shared::<Watch>();
+    shared::<Trust>();
+    shared::<Error>();
+}
+
+#[test]
+fn reports_are_values() {
+    value::<CheckReport>();
+    value::<Event>();
+    value::<GenerationInfo>();
+    value::<Holder>();
+    value::<LoaderSettings>();
+    value::<ParseError>();
+    value::<Phases>();
+    value::<PinReason>();
+    value::<Policy>();
+    value::<PublicKey>();
+    value::<RefInfo>();
+    value::<RefusedInfo>();
+    value::<RolledBack>();
+    value::<ServiceEnd>();
+    value::<ServiceInfo>();
+    value::<ServiceNews>();
+    value::<ServiceSettings>();
+    value::<ServiceState>();
+    value::<Sha256>();
+    value::<Stage>();
+    value::<State>();
+    value::<Swapped>();
+    value::<SymbolInfo>();
+    value::<WatchSettings>();
+}
+
+/// Every name of the crate is looked at in here, or has no values.
+#[test]
+fn no_name_is_forgotten() {
+    const WITHOUT_VALUES: &[&str] = &[
+        "AssertHostOwned",
+        "HostOwned",
+        "Probe",
+        "Result",
+        "check",
+        "detach_current_thread",
+    ];
+    let lib = include_str!("../../src/lib.rs");
+    let here = include_str!("api.rs");
+    let list = lib.split("pub use crate::{").nth(1).unwrap();
+    let list = list.split("\n};").next().unwrap();
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let names: Vec<&str> = list
+        .split(['{', '}', ',', '\n'])
+        .filter_map(|word| word.trim().rsplit("::").next())
+        .filter(|word| !word.is_empty() && word.chars().all(is_name))
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        let is_asserted = ["shared::<", "sent::<", "value::<"].iter().any(|call| {
+            here.contains(&format!("{call}{name}>")) || here.contains(&format!("{call}{name}<"))
+        });
+        assert!(is_asserted || WITHOUT_VALUES.contains(&name), "`{name}`");
+    }
+}
