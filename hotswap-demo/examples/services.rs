@@ -9,11 +9,19 @@
 //! building is enough. Lines of standard input are paths, or `:services`, which lists what runs and what is kept.
 //! Ctrl-C ends it: services are stopped, the last that was started first.
 
-use std::{env, io, path::Path, sync::Arc, thread, time::Duration};
+use std::{
+    env,
+    fmt::Display,
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{bounded, never, select};
-use hotswap_core::{Event, Hotswap, Policy, ServiceSettings, Settings, Trust, WatchSettings};
+use hotswap_core::{Hotswap, Policy, ServiceSettings, Settings, Trust, WatchSettings};
 use hotswap_types::PluginRef;
 
 fn main() -> Result<()> {
@@ -48,15 +56,14 @@ fn main() -> Result<()> {
     let watch = watch.transpose()?;
 
     let events = plugin.events();
-    let say = |event: Event| eprintln!("{event}");
     loop {
         select! {
-            recv(events) -> event => event.into_iter().for_each(say),
+            recv(events) -> event => event.iter().for_each(say),
             recv(lines) -> line => match line.as_deref() {
                 Ok("") => {}
                 Ok(":services") => {
-                    plugin.services().iter().for_each(|it| eprintln!("service {it}"));
-                    plugin.refs().iter().for_each(|it| eprintln!("value {it}"));
+                    plugin.services().iter().for_each(|it| say(format_args!("service {it}")));
+                    plugin.refs().iter().for_each(|it| say(format_args!("value {it}")));
                 }
                 // Either way there is an event that says so.
                 Ok(path) => drop(plugin.swap(path)),
@@ -71,8 +78,12 @@ fn main() -> Result<()> {
     let plugin = Arc::into_inner(plugin).context("only the watch had it, too")?;
     let mapped = plugin.shutdown(Duration::from_secs(10));
     events.try_iter().for_each(say);
-    mapped
-        .iter()
-        .for_each(|generation| eprintln!("{generation}"));
+    mapped.iter().for_each(say);
     Ok(())
+}
+
+/// A line in one write: services print, too, and not by way of this.
+fn say(what: impl Display) {
+    // Nobody can be told that nobody listens.
+    let _ = io::stderr().write_all(format!("{what}\n").as_bytes());
 }
