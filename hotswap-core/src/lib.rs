@@ -54,6 +54,14 @@
 //!
 //! For a single function of a file, without any of this, there is the [`Loader`].
 //!
+//! # What outlives a swap
+//!
+//! With [`Settings::services`], a plugin may export an *update* (`hotswap_abi::update!`), which is run before it is
+//! published: it says which *services*, named threads, should run, and makes, takes over and migrates named values.
+//! What it says is done with the publishing, or not at all. A service keeps the code that it began with mapped until
+//! it ends, and a value the code that it needs; who keeps what is listed ([`Hotswap::services`], [`Hotswap::refs`]).
+//! A value is only ever used as the type that it has: what has changed is refused, with both sides of the difference.
+//!
 //! # What it does not do
 //!
 //! It is not a sandbox: see [`Trust::vouch`]. It runs on Linux with glibc; that is where it is tested. The

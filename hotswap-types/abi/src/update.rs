@@ -136,8 +136,8 @@ impl Update<'_> {
 
     /// The value `name`; if there is none, `init` makes it.
     ///
-    /// Plain data (numbers, atomics, and arrays, structs and enums of those, without destructors) is kept in the
-    /// host's memory. Other values keep the plugin that has made them mapped for as long as they are there. They
+    /// Plain data (numbers, atomics, and arrays, structs and enums of those, without destructors; a [`Lock`](crate::Lock)
+    /// of plain data, too) is kept in the host's memory. Other values keep the plugin that has made them mapped for as long as they are there. They
     /// are made of plain data, `RString`, `RVec`, `RBox` and `RHashMap`: what may leave the value together with
     /// code of its plugin (references, `RStr`, `RArc`, function pointers, objects of traits, `RMutex`) is refused.
     ///

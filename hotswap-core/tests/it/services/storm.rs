@@ -24,6 +24,8 @@ fn a_thousand_swaps_lose_nothing_and_keep_nothing() {
         || {
             let mut host = Host::with("pair start one 0\npair restart two 0", |_| {});
             let path = host.files.with("pair start one 1\npair restart two 1");
+            // One that is replaced before it has begun never does.
+            until(|| host.begun("one") == 1 && host.begun("two") == 1);
             let mut most_mapped = 0;
             let mut before = (0, 0, 0);
             let started = Instant::now();

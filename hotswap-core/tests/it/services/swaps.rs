@@ -60,6 +60,7 @@ fn what_is_not_mentioned_any_more_runs_on_and_is_listed() {
     let host = Host::new("start one 1\nstart two 1");
     host.swap("start two 2").unwrap();
     host.goes_on("one");
+    host.goes_on("two");
     assert_eq!(
         host.services(),
         [
