@@ -1,5 +1,5 @@
-//! The wiring of the demo's plugin. What it does is in `code.rs`: edit that while the demo runs; what it keeps
-//! running is in `services.rs`.
+//! The wiring of the demo's plugin. What it does is in `code.rs`: edit that while the demo runs.
+//! What it keeps running, for hosts that want that, is in `services.rs`.
 
 mod code;
 mod services;

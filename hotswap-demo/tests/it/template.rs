@@ -224,6 +224,13 @@ fn names_are_changed_everywhere() {
     );
     assert!(read("my-app-types/src/lib.rs").contains("NAME: &'static str = \"my-app-types\";\n"));
     assert!(read("my-app-demo/src/main.rs").contains("use my_app_types::"));
+    // What only an example turns on.
+    let plugin = read("my-app-plugin/src/lib.rs");
+    assert!(
+        !plugin.contains("services") && plugin.contains("mod code;\n\nuse "),
+        "{plugin}"
+    );
+    assert!(!it.join("my-app-plugin/src/services.rs").exists());
 }
 
 fn workspace() -> PathBuf {
