@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -31,6 +32,43 @@ fn files_use_only_files_above_them() {
         }
     }
     assert!(uses > 10, "the search has found only {uses}");
+}
+
+/// README lists the scripts, and each says why it is there and what it costs.
+#[test]
+fn scripts_are_listed_and_say_what_they_cost() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let row = readme
+        .lines()
+        .find(|line| line.starts_with("| `scripts` |"));
+    let mut listed: Vec<&str> = row.unwrap().split('`').skip(3).step_by(2).collect();
+    let mut there = Vec::new();
+    for entry in fs::read_dir(root.join("scripts"))
+        .unwrap()
+        .map(Result::unwrap)
+    {
+        let is_executable = entry.metadata().unwrap().permissions().mode() & 0o111 != 0;
+        if entry.path().is_dir() || !is_executable {
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).unwrap();
+        let head = text
+            .lines()
+            .skip(1)
+            .take_while(|line| line.starts_with('#'));
+        let head: Vec<&str> = head.collect();
+        assert!(
+            head.iter()
+                .any(|line| line.contains("Costs") || line.contains("costs")),
+            "{:?} does not say what it costs",
+            entry.path()
+        );
+        there.push(entry.file_name().into_string().unwrap());
+    }
+    there.sort();
+    listed.sort_unstable();
+    assert_eq!(listed, there);
 }
 
 /// `NAME.rs`, and what is in `NAME/`.
