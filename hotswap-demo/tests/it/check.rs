@@ -8,7 +8,10 @@ use std::{
 
 use hotswap_core::Sha256;
 
-use crate::demo::{BINARY, plugin};
+use crate::{
+    demo::{BINARY, plugin},
+    examples::example,
+};
 
 fn check(path: &Path) -> (Option<i32>, String, String) {
     let Output {
@@ -77,4 +80,21 @@ fn a_bad_plugin_is_refused_as_in_a_swap() {
     assert_eq!((code, &*out), (Some(1), ""));
     let start = format!("refused {}: probe: some_fn: panicked: ", path.display());
     assert!(err.starts_with(&start), "{err}");
+}
+
+/// What a plugin says of services is for a host that has turned them on, and for the moment before it is published.
+#[test]
+fn nothing_is_updated_by_a_check() {
+    let orders = tempfile::NamedTempFile::new().unwrap();
+    fs::write(orders.path(), "update: exit 3 with a word").unwrap();
+    let path = plugin("misbehaving");
+    let run = |mut command: Command| {
+        command.arg(&path).env("MISBEHAVE", orders.path());
+        command.output().unwrap().status.code()
+    };
+    let mut checking = Command::new(BINARY);
+    checking.args(["--any-owner", "--check"]);
+    assert_eq!(run(checking), Some(0));
+    // There is something that would be seen.
+    assert_eq!(run(example("services")), Some(3));
 }

@@ -244,7 +244,11 @@ fn script(workspace: &Path) -> Command {
 
 /// With something else under the name of cargo, which bash takes for a function.
 fn with_cargo(does: &str, folder: &TempDir) -> Output {
-    let mut script = script(&workspace());
+    // What this test's own starter ignores (`nohup`), nobody that it starts could trap.
+    let mut script = Command::new("env");
+    script
+        .arg("--default-signal")
+        .arg(workspace().join("scripts/new"));
     script.args(["acme", "it"]).current_dir(folder);
     script
         .env("BASH_FUNC_cargo%%", format!("() {{ {does}; }}"))

@@ -285,7 +285,7 @@ macro_rules! update {
                 $crate::expansion::run($function, update)
             }
 
-            $crate::export_symbol!(update: $crate::UpdateFn = $crate::UpdateFn::new(exported));
+    $crate::export_symbol!(update: $crate::UpdateFn = $crate::UpdateFn::new(exported));
         };
     };
 }
