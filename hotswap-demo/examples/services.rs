@@ -9,28 +9,43 @@
 //! building is enough. Lines of standard input are paths, or `:services`, which lists what runs and what is kept.
 //! Ctrl-C ends it: services are stopped, the last that was started first.
 
+#[path = "../src/trust.rs"]
+mod trust;
+
 use std::{
-    env,
     fmt::Display,
     io::{self, Write},
-    path::Path,
+    path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::Parser;
 use crossbeam_channel::{bounded, never, select};
-use hotswap_core::{Hotswap, Policy, ServiceSettings, Settings, Trust, WatchSettings};
+use hotswap_core::{Hotswap, ServiceSettings, Settings, Trust, WatchSettings};
 use hotswap_types::PluginRef;
 
+use crate::trust::{TrustOptions, name_options};
+
+/// Runs what a plugin wants to be run, and keeps what is to outlive it
+#[derive(Parser)]
+#[command(name = "services")]
+struct Options {
+    /// The plugin to begin with
+    plugin: PathBuf,
+
+    /// Swap whenever the plugin's file changes; the end of standard input ends nothing then
+    #[arg(long)]
+    watch: bool,
+
+    #[command(flatten)]
+    trust: TrustOptions,
+}
+
 fn main() -> Result<()> {
-    let arguments: Vec<_> = env::args_os().skip(1).collect();
-    let (path, watches) = match &arguments[..] {
-        [path] => (Path::new(path), false),
-        [path, option] if option == "--watch" => (Path::new(path), true),
-        _ => bail!("usage: services PLUGIN.so [--watch]"),
-    };
+    let options = Options::parse();
     let (stop, stops) = bounded(1);
     ctrlc::set_handler(move || {
         let _ = stop.try_send(());
@@ -45,14 +60,15 @@ fn main() -> Result<()> {
         }
     });
 
-    let mut policy = Policy::default();
-    policy.any_owner = true;
     // SAFETY: whoever runs the example, and types the paths, vouches for the plugins.
-    let trust = unsafe { Trust::vouch(policy) };
+    let trust = unsafe { Trust::vouch(options.trust.policy()) };
     let mut settings = Settings::default();
     settings.services = Some(ServiceSettings::default());
-    let plugin: Arc<Hotswap<PluginRef>> = Arc::new(Hotswap::load_with(path, &trust, settings)?);
-    let watch = watches.then(|| plugin.watch(WatchSettings::default()));
+    let plugin: Arc<Hotswap<PluginRef>> =
+        Arc::new(Hotswap::load_with(&options.plugin, &trust, settings)?);
+    let watch = options
+        .watch
+        .then(|| plugin.watch(WatchSettings::default()));
     let watch = watch.transpose()?;
 
     let events = plugin.events();
@@ -67,7 +83,7 @@ fn main() -> Result<()> {
                 }
                 // Either way there is an event that says so.
                 Ok(path) => drop(plugin.swap(path)),
-                Err(_) if watches => lines = never(),
+                Err(_) if options.watch => lines = never(),
                 Err(_) => break,
             },
             recv(stops) -> _ => break,
@@ -84,6 +100,7 @@ fn main() -> Result<()> {
 
 /// A line in one write: services print, too, and not by way of this.
 fn say(what: impl Display) {
+    let line = name_options(&format!("{what}\n"));
     // Nobody can be told that nobody listens.
-    let _ = io::stderr().write_all(format!("{what}\n").as_bytes());
+    let _ = io::stderr().write_all(line.as_bytes());
 }

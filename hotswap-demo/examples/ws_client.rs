@@ -11,12 +11,12 @@
 //! once when the server has gone.
 
 use std::{
-    env,
     io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
 use rustyline::{Config, DefaultEditor, ExternalPrinter, error::ReadlineError};
 use tokio::{net::TcpStream, runtime, sync::mpsc};
@@ -30,19 +30,23 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Why nothing more comes from the server, if it was not we who ended it.
 type Gone = Option<String>;
 
+/// Sends each line to a websocket, and prints the answers
+#[derive(Parser)]
+#[command(name = "ws_client")]
+struct Options {
+    /// The websocket
+    #[arg(default_value = "ws://127.0.0.1:9160/ws")]
+    url: String,
+}
+
 fn main() -> Result<ExitCode> {
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    let url = match &arguments[..] {
-        [] => "ws://127.0.0.1:9160/ws",
-        [url] => url,
-        _ => bail!("usage: ws_client [URL]"),
-    };
+    let Options { url } = Options::parse();
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
     let (socket, _) = runtime
-        .block_on(connect_async(url))
+        .block_on(connect_async(&url))
         .with_context(|| format!("cannot connect to {url}"))?;
 
     let mut editor = DefaultEditor::with_config(Config::builder().auto_add_history(true).build())?;

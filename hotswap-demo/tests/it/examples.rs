@@ -200,7 +200,7 @@ fn services_go_on_while_their_plugin_is_replaced() {
         plugin("services_grown"),
     );
     let mut command = example("services");
-    command.arg(&shipped);
+    command.arg("--any-owner").arg(&shipped);
     let mut it = Demo::of(command);
     it.says("accepted generation 1");
     let table = it.prints();
