@@ -180,7 +180,6 @@ impl Loader {
         });
         let (image, value, phases) = opened.inspect_err(|error| history.refused(error))?;
         let (number, news) = history.opened(&image, phases);
-        reaper.hash(number, image.keep());
         news.trace();
         let opened = Opened {
             image: Some(image),
@@ -220,7 +219,8 @@ impl Loader {
     }
 
     /// The libraries, oldest first: those that are mapped, and the last of those that have left (see
-    /// [`LoaderSettings`]).
+    /// [`LoaderSettings`]). Their bytes are not hashed: that takes longer than all the rest, and who loads and drops
+    /// without pause would be ahead of it.
     pub fn libraries(&self) -> Vec<GenerationInfo> {
         self.shared.history.generations()
     }

@@ -113,7 +113,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     }
 
     /// Has the hash of a generation's bytes told to the list. Without a descriptor for them it is not.
-    pub(crate) fn hash(&self, number: u64, copy: io::Result<Kept>) {
+    pub(super) fn hash(&self, number: u64, copy: io::Result<Kept>) {
         if let Ok(copy) = copy {
             self.send(Some(number), Phase::Bytes(copy));
         }
