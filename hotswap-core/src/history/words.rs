@@ -218,7 +218,8 @@ pub struct GenerationInfo {
     pub real_path: PathBuf,
     /// The file's size.
     pub file_bytes: u64,
-    /// What its bytes are. Known some milliseconds after it was published.
+    /// What its bytes are. Known some milliseconds after it was published; never of a library of a
+    /// [`Loader`](crate::Loader).
     pub sha256: Option<Sha256>,
     /// The name of the plugin's package, if it has the kit.
     pub name: Option<String>,
