@@ -24,7 +24,7 @@ pub use self::{
 use crate::{
     digest::Sha256,
     error::Error,
-    image::{Image, PinReason},
+    image::{HeapLeft, Image, PinReason},
 };
 
 /// A generation that is live from now on.
@@ -221,17 +221,21 @@ impl History {
         self.record(|_| vec![event]).trace();
     }
 
-    pub(crate) fn unloaded(&self, generation: u64, after: Duration) {
+    pub(crate) fn unloaded(&self, generation: u64, after: Duration, heap: Option<HeapLeft>) {
         let news = self.record(|ledger| {
             ledger.set(generation, State::Unloaded);
-            vec![Event::Unloaded { generation, after }]
+            vec![Event::Unloaded {
+                generation,
+                after,
+                heap,
+            }]
         });
         news.trace();
     }
 
     pub(crate) fn pinned(&self, generation: u64, reason: PinReason) {
         let news = self.record(|ledger| {
-            ledger.set(generation, State::Pinned(reason));
+            ledger.set(generation, State::Pinned(reason.clone()));
             vec![Event::Pinned { generation, reason }]
         });
         news.trace();

@@ -17,33 +17,47 @@
 //! open ([`Staged::loader_path`]). Never by its address: glibc maps the next image at the same one nearly
 //! always.
 
+mod handlers;
+
+mod dependencies;
+
 mod account;
+mod ending;
 mod keys;
 mod leaving;
+mod opener;
 mod stdout;
 
 use std::{
     ffi::{CStr, CString, c_int, c_void},
     io,
     mem::ManuallyDrop,
-    ops::Range,
+    ops::{ControlFlow, Range},
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr::NonNull,
+    sync::Arc,
 };
 
+use hotswap_kit::PluginTable;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-pub use self::leaving::PinReason;
-use self::{account::Account, leaving::Kit};
+pub use self::leaving::{HeapLeft, PinReason};
+use self::{
+    account::Account,
+    handlers::{Handlers, Snapshot},
+    leaving::Kit,
+};
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
     leaving::{Exit, Leaving, Obstacle, Pinned},
+    opener::Opener,
 };
 use crate::{
     elf::{Export, Facts},
     error::{Error, Result, Stage},
     stage::{Kept, Origin, Staged},
+    trust::Policy,
 };
 
 /// A mapped, linked and initialised copy.
@@ -53,14 +67,29 @@ use crate::{
 pub(crate) struct Image {
     library: ManuallyDrop<Library>,
     staged: ManuallyDrop<Staged>,
+    /// An allocator of the image may need it for as long as the image is mapped.
+    opener: ManuallyDrop<Opener>,
     name: CString,
-    segments: Vec<Range<usize>>,
+    place: Place,
+    handlers: Arc<Handlers>,
     kit: Kit,
+    policy: Policy,
+}
+
+/// Where an image is mapped.
+#[derive(Default)]
+struct Place {
+    /// What is added to an address of the file (`dlpi_addr`). Not where the first segment begins, unless the file's
+    /// addresses begin at 0.
+    bias: usize,
+    segments: Vec<Range<usize>>,
 }
 
 impl Image {
-    /// Maps and links the copy, runs its initialisers, and shakes hands with its kit if it has one.
-    pub(crate) fn open(staged: Staged) -> Result<Self> {
+    /// Maps and links the copy, runs its initialisers, and shakes hands with its kit if it has one. To be called on
+    /// the thread of `opener`.
+    pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
+        let before = Snapshot::take();
         let path = staged.loader_path();
         let given = &staged.origin().given;
         // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
@@ -68,21 +97,33 @@ impl Image {
         let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| linker_error(given, &path, error))?;
         let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
-        let segments = find(&name).unwrap_or_default();
+        let place = find(&name).unwrap_or_default();
+        let handlers = Handlers::new(place.segments.clone(), before);
         let mut image = Self {
             library: ManuallyDrop::new(library),
             staged: ManuallyDrop::new(staged),
+            opener: ManuallyDrop::new(opener.clone()),
             name,
-            segments,
+            place,
+            handlers,
             kit: Kit::Missing,
+            policy: policy.clone(),
         };
         if let Some(table) = image.symbol(hotswap_kit::TABLE_SYMBOL) {
-            // SAFETY: the image itself defines the symbol, under the kit's name; its initialisers have run,
-            // and nobody else has it. The account is closed before the image is (`leaving`).
-            let account = unsafe { Account::attach(table.as_ptr().cast_const().cast()) };
+            let table = table.as_ptr().cast_const().cast::<PluginTable>();
+            let readable = |bytes| image.place.has(table.addr(), bytes);
+            // SAFETY: the image itself defines the symbol, under the kit's name, and as many bytes as are read are
+            // mapped there; its initialisers have run, and nobody else has it. The account is closed before the
+            // image is (`leaving`).
+            let account = unsafe { Account::attach(table, readable, &image.handlers) };
             image.kit = account.map_or_else(Kit::Refused, Kit::Attached);
         }
         Ok(image)
+    }
+
+    /// The thread that opened it, for what the host asks of it before it is published.
+    pub(crate) fn opener(&self) -> &Opener {
+        &self.opener
     }
 
     /// The address of a symbol that the image itself defines. (`dlsym` alone would also find one in a
@@ -91,8 +132,7 @@ impl Image {
         // SAFETY: the type is that of any address; it is not used as anything else here.
         let symbol = unsafe { self.library.get::<*mut c_void>(name) }.ok()?;
         let address = NonNull::new(symbol.as_raw_ptr())?;
-        let inside = |segment: &Range<usize>| segment.contains(&address.addr().get());
-        self.segments.iter().any(inside).then_some(address)
+        self.place.has(address.addr().get(), 1).then_some(address)
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -137,6 +177,31 @@ impl Image {
     pub(crate) fn retire(self) -> Leaving {
         Leaving::new(self)
     }
+}
+
+impl Place {
+    /// That of the object described, with those segments that have all of `flags` (`PF_R`, `PF_W`).
+    fn of(info: &libc::dl_phdr_info, flags: u32) -> Self {
+        // SAFETY: the linker says that there are so many program headers there, for as long as it lends `info`.
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        let bias = info.dlpi_addr as usize;
+        let segment = |header: &libc::Elf64_Phdr| {
+            let start = bias.wrapping_add(header.p_vaddr as usize);
+            start..start.wrapping_add(header.p_memsz as usize)
+        };
+        let wanted =
+            |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & flags == flags;
+        let segments = headers.iter().filter(wanted).map(segment).collect();
+        Self { bias, segments }
+    }
+
+    /// Whether so many bytes from `address` on lie in one segment.
+    fn has(&self, address: usize, bytes: usize) -> bool {
+        let end = address.checked_add(bytes);
+        let inside =
+            |it: &Range<usize>| it.start <= address && end.is_some_and(|end| end <= it.end);
+        self.segments.iter().any(inside)
+    }
 
     /// The addresses from the first to the last segment.
     fn range(&self) -> Range<usize> {
@@ -146,44 +211,41 @@ impl Image {
     }
 }
 
-/// The mapped segments of the image that was opened under `name`, if it is mapped.
-fn find(name: &CStr) -> Option<Vec<Range<usize>>> {
-    struct Search<'a> {
-        name: &'a CStr,
-        found: Option<Vec<Range<usize>>>,
-    }
+/// Where the image that was opened under `name` is mapped, if it is.
+fn find(name: &CStr) -> Option<Place> {
+    let mut found = None;
+    each_object(&mut |other, info| {
+        if other != name {
+            return ControlFlow::Continue(());
+        }
+        found = Some(Place::of(info, libc::PF_R));
+        ControlFlow::Break(())
+    });
+    found
+}
 
-    unsafe extern "C" fn visit(
-        info: *mut libc::dl_phdr_info,
-        _: usize,
-        data: *mut c_void,
-    ) -> c_int {
+/// Calls `visit` with the name and the description of each object that is mapped, until it has seen enough. The
+/// linker's lock is held meanwhile.
+fn each_object(visit: &mut dyn FnMut(&CStr, &libc::dl_phdr_info) -> ControlFlow<()>) {
+    type Visit<'a> = &'a mut dyn FnMut(&CStr, &libc::dl_phdr_info) -> ControlFlow<()>;
+
+    unsafe extern "C" fn each(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
         // SAFETY: the linker gives a valid description, which is ours to read during this call.
         let info = unsafe { &*info };
-        // SAFETY: `data` is the `Search` that `find` passes, and nobody else has it meanwhile.
-        let search = unsafe { &mut *data.cast::<Search<'_>>() };
-        // SAFETY: a name is null or a C string.
-        if info.dlpi_name.is_null() || unsafe { CStr::from_ptr(info.dlpi_name) } != search.name {
+        // SAFETY: `data` is the `visit` that is passed below, and nobody else has it meanwhile.
+        let visit = unsafe { &mut *data.cast::<Visit<'_>>() };
+        if info.dlpi_name.is_null() {
             return 0;
         }
-        // SAFETY: the linker says that there are so many program headers there.
-        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-        let segment = |header: &libc::Elf64_Phdr| {
-            let start = (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
-            start..start.wrapping_add(header.p_memsz as usize)
-        };
-        let loaded = headers
-            .iter()
-            .filter(|header| header.p_type == libc::PT_LOAD);
-        search.found = Some(loaded.map(segment).collect());
-        1
+        // SAFETY: a name that is not null is a C string.
+        let name = unsafe { CStr::from_ptr(info.dlpi_name) };
+        visit(name, info).is_break().into()
     }
 
-    let mut search = Search { name, found: None };
-    // SAFETY: `visit` treats its arguments as the linker documents them (man 3 dl_iterate_phdr), and
-    // `search` outlives the call.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
-    search.found
+    let mut visit: Visit<'_> = visit;
+    // SAFETY: `each` treats its arguments as the linker documents them (man 3 dl_iterate_phdr), and `visit` outlives
+    // the call.
+    unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut visit).cast()) };
 }
 
 /// The linker's own words, with the path that a user knows for the one that the linker was given.

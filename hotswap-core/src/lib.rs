@@ -165,7 +165,7 @@ pub use crate::{
         Event, GenerationInfo, Holder, Phases, RefusedInfo, ServiceEnd, ServiceInfo, ServiceNews,
         ServiceState, State,
     },
-    image::PinReason,
+    image::{HeapLeft, PinReason},
     loader::{Library, Loader, LoaderSettings, Symbol},
     owned::{AssertHostOwned, HostOwned},
     refs::RefInfo,

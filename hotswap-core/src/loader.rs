@@ -23,7 +23,7 @@ use crate::{
     history::{Event, GenerationInfo, History, Limits, Phases, RefusedInfo, State},
     image::{self, Image},
     stage::Staged,
-    swap::{Reaper, on_loader_thread, wait_for_end},
+    swap::{Reaper, on_new_opener, wait_for_end},
     symbol,
     trial::Trial,
     trust::Trust,
@@ -196,7 +196,7 @@ impl Loader {
             trial_deadline,
             ..
         } = &*self.shared;
-        on_loader_thread(path, || {
+        on_new_opener(path, |opener| {
             let (staged, took) = Staged::prepare(path, symbol::EXPORTS, trust)?;
             if let Some(name) = name {
                 symbol::check_name(path, &staged.facts().named, name)?;
@@ -206,7 +206,7 @@ impl Loader {
                 None => Duration::ZERO,
             };
             let started = Instant::now();
-            let image = Image::open(staged)?;
+            let image = Image::open(staged, opener, trust.policy())?;
             let phases = Phases {
                 copy: took.copy,
                 inspect: took.inspect,

@@ -23,7 +23,7 @@ use std::{
 use abi_stable::{StableAbi, library::RootModule};
 use crossbeam_channel::{Receiver, Sender};
 
-pub(crate) use self::{accepted::Accepted, reaper::Reaper, road::on_loader_thread};
+pub(crate) use self::{accepted::Accepted, reaper::Reaper, road::on_new_opener};
 use self::{
     accepted::LastAccepted,
     lease::{Register, Tenancy, Tenants},

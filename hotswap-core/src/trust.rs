@@ -97,6 +97,17 @@ pub struct Policy {
     ///
     /// No signature is asked for unless set.
     pub public_key: Option<PublicKey>,
+    /// Libraries of which the host knows that they call nothing of a plugin any more when its calls have returned,
+    /// beside those that hotswap knows: file names, with or without what follows `.so` (`"libpool"`). A plugin that
+    /// needs one of them can be unloaded. See [`PinReason::Library`](crate::PinReason::Library).
+    ///
+    /// None unless set.
+    pub harmless_libraries: Vec<String>,
+    /// Libraries of which the host knows that they may call a plugin as long as they are mapped, beside those that
+    /// hotswap knows. A plugin that needs one of them stays mapped.
+    ///
+    /// None unless set.
+    pub pinning_libraries: Vec<String>,
 }
 
 impl Default for Policy {
@@ -110,6 +121,8 @@ impl Default for Policy {
             any_owner: false,
             sha256: Vec::new(),
             public_key: None,
+            harmless_libraries: Vec::new(),
+            pinning_libraries: Vec::new(),
         }
     }
 }

@@ -20,7 +20,9 @@
 
 use std::{cell::Cell, ptr, sync::OnceLock};
 
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Barrier, Ordering, per_thread, process_wide};
+use crate::sync::{
+    AtomicBool, AtomicPtr, AtomicU32, Barrier, Ordering, fence, per_thread, process_wide,
+};
 
 /// What a slot holds between the announcement and the name.
 const ENTERING: *mut () = ptr::without_provenance_mut(1);
@@ -39,6 +41,8 @@ pub(super) struct Slot {
     taken: AtomicBool,
     /// Whether the owner is asked to run the [`Errand`] before it enters anything again.
     nudged: AtomicBool,
+    /// Whether the owner's thread-locals are destroyed: it gives the slot back when its call returns.
+    late: AtomicBool,
     /// The owner's number in the system, for reports.
     thread: AtomicU32,
     /// The slot made before this one. Written before the slot is published, then constant.
@@ -104,7 +108,7 @@ impl Slot {
     /// The slot for one level further in.
     pub(super) fn inner(&self) -> &Slot {
         if self.inner.get().is_null() {
-            self.inner.set(take());
+            self.inner.set(take(self.is_late()));
         }
         // SAFETY: slots are never freed.
         unsafe { &*self.inner.get() }
@@ -120,6 +124,15 @@ impl Slot {
 
     pub(super) fn thread(&self) -> u32 {
         self.thread.load(Ordering::Relaxed)
+    }
+
+    fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was taken by a thread that had given its slots back before.
+    fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     fn try_take(&self) -> bool {
@@ -147,6 +160,18 @@ pub(super) fn all<'a>() -> impl Iterator<Item = &'a Slot> {
         let slot = unsafe { next.as_ref() }?;
         next = slot.next;
         Some(slot)
+    })
+}
+
+/// Whether a thread has a slot that it will give back when it ends, before libc runs what else is left for then
+/// (destructors of pthread keys). `false`: it has not, or it may be past that.
+pub(crate) fn is_before_its_end(thread: u32) -> bool {
+    // Pairs with the fence in `GiveBack`: either the slot is seen to be given back, or its thread sees whatever the
+    // caller did before it asked.
+    fence(Ordering::SeqCst);
+    // Acquire, for the number: pairs with the Release in `take`, which comes last.
+    all().any(|slot| {
+        slot.thread.load(Ordering::Acquire) == thread && slot.is_taken() && !slot.is_late()
     })
 }
 
@@ -204,7 +229,8 @@ pub(super) fn with_head<R>(f: impl FnOnce(&Slot) -> R) -> R {
         run_errand();
         return f(head);
     }
-    let new = take();
+    let is_late = GIVE_BACK.try_with(|_| ()).is_err();
+    let new = take(is_late);
     HEAD.with(|head| head.set(new));
     // When the thread is past the destructor of its thread-local, this call gives back what it took.
     let _give_back = GIVE_BACK
@@ -229,10 +255,14 @@ impl Drop for GiveBack {
             // A slot in use here means that somebody called `exit` inside `with`: the frames below
             // stay where they are, so the slot stays taken and keeps holding its value.
             if slot.is_idle() {
+                // No thread's any more, also for this one if it takes the slot once more.
+                slot.thread.store(0, Ordering::Relaxed);
                 // Release: pairs with the Acquire in `try_take`.
                 slot.taken.store(false, Ordering::Release);
             }
         }
+        // Pairs with the fence in `is_before_its_end`.
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -251,14 +281,15 @@ process_wide! {
 }
 
 /// A slot that nobody has: one that was given back, or a new one.
-fn take() -> *const Slot {
+fn take(is_late: bool) -> *const Slot {
     let slot = all()
         .find(|slot| slot.try_take())
         .map_or_else(add, ptr::from_ref);
     // SAFETY: slots are never freed.
-    unsafe { &*slot }
-        .thread
-        .store(this_thread(), Ordering::Relaxed);
+    let taken = unsafe { &*slot };
+    taken.late.store(is_late, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `is_before_its_end`, for `late`.
+    taken.thread.store(this_thread(), Ordering::Release);
     slot
 }
 
@@ -270,6 +301,7 @@ fn add() -> *const Slot {
         barrier: REGISTRY.barrier,
         taken: AtomicBool::new(true),
         nudged: AtomicBool::new(false),
+        late: AtomicBool::new(false),
         thread: AtomicU32::new(0),
         next: ptr::null(),
     }));

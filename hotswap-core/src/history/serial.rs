@@ -18,7 +18,7 @@ use super::{
 use crate::{
     digest::Sha256,
     error::{Escaped, Stage},
-    image::PinReason,
+    image::{HeapLeft, PinReason},
 };
 
 /// Serialises a type as another one that is made of it.
@@ -74,6 +74,7 @@ enum EventForm<'a> {
     Unloaded {
         generation: u64,
         after_us: u64,
+        heap: Option<HeapForm>,
     },
     Pinned {
         generation: u64,
@@ -118,9 +119,10 @@ serialize_as!(Event, it => match it {
         generation: *generation,
         message,
     },
-    Event::Unloaded { generation, after } => EventForm::Unloaded {
+    Event::Unloaded { generation, after, heap } => EventForm::Unloaded {
         generation: *generation,
         after_us: microseconds(*after),
+        heap: heap.map(|HeapLeft { bytes, allocations }| HeapForm { bytes, allocations }),
     },
     Event::Pinned { generation, reason } => EventForm::Pinned { generation: *generation, reason },
     Event::Service { name, generation, news } => EventForm::Service {
@@ -130,6 +132,12 @@ serialize_as!(Event, it => match it {
     },
     Event::Missed { events } => EventForm::Missed { events: *events },
 });
+
+#[derive(Serialize)]
+struct HeapForm {
+    bytes: usize,
+    allocations: usize,
+}
 
 #[derive(Serialize)]
 struct PhasesForm {
@@ -249,6 +257,10 @@ enum HolderForm<'a> {
     Ref {
         name: &'a str,
     },
+    DeletedKey {
+        thread: u32,
+        name: &'a str,
+    },
     Hook,
     Uncounted,
 }
@@ -272,6 +284,7 @@ serialize_as!(Holder, it => match it {
     },
     Holder::Service { name } => HolderForm::Service { name },
     Holder::Ref { name } => HolderForm::Ref { name },
+    Holder::DeletedKey { thread, name } => HolderForm::DeletedKey { thread: *thread, name },
     Holder::Hook => HolderForm::Hook,
     Holder::Uncounted => HolderForm::Uncounted,
 });

@@ -51,8 +51,13 @@ fn trace(event: &Event) {
             generation,
             message,
         } => warn!(target: TARGET, generation, message, "hook-panicked"),
-        Event::Unloaded { generation, after } => {
-            info!(target: TARGET, generation, ?after, "unloaded");
+        Event::Unloaded {
+            generation,
+            after,
+            heap,
+        } => {
+            let heap_bytes = heap.map(|it| it.bytes);
+            info!(target: TARGET, generation, ?after, heap_bytes, "unloaded");
         }
         Event::Pinned { generation, reason } => {
             warn!(target: TARGET, generation, %reason, "pinned");

@@ -11,7 +11,7 @@ use super::services::ServiceNews;
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Stage},
-    image::{Obstacle, PinReason},
+    image::{HeapLeft, Obstacle, PinReason},
 };
 
 /// What happened at a swap point.
@@ -102,6 +102,8 @@ pub enum Event {
         generation: u64,
         /// The time since it was retired.
         after: Duration,
+        /// What it has left on the heap, if its allocator counts (`hotswap_kit::CountingAllocator`).
+        heap: Option<HeapLeft>,
     },
     /// A retired generation is not in use any more, and the system keeps it mapped nevertheless.
     #[non_exhaustive]
@@ -297,7 +299,8 @@ pub enum Holder {
     Thread {
         /// The system's number of the thread; none while it starts.
         thread: Option<u32>,
-        /// What the thread is called.
+        /// What the thread is called; empty if nobody has named it. (The system then calls it what its creator is
+        /// called, so that it would look like one of the host's.)
         name: String,
         /// For how long it has been running.
         age: Duration,
@@ -326,6 +329,15 @@ pub enum Holder {
         /// Its name.
         name: String,
     },
+    /// A thread that was alive when a pthread key of the plugin was deleted, and may be running its destructor. Only
+    /// of a plugin without the kit.
+    #[non_exhaustive]
+    DeletedKey {
+        /// The system's number of the thread.
+        thread: u32,
+        /// What the thread is called.
+        name: String,
+    },
     /// The hook that the plugin runs before it is unloaded.
     Hook,
     /// What the plugin's initialisers have started is more than its kit could take note of. This does not
@@ -347,6 +359,7 @@ impl From<Obstacle> for Holder {
                 name,
                 count,
             },
+            Obstacle::DeletedKey { thread, name } => Self::DeletedKey { thread, name },
             Obstacle::Uncounted => Self::Uncounted,
         }
     }
@@ -429,8 +442,19 @@ impl Display for Event {
                     message.escape_debug()
                 )
             }
-            Self::Unloaded { generation, after } => {
-                write!(f, "unloaded generation {generation} after {after:.1?}")
+            Self::Unloaded {
+                generation,
+                after,
+                heap,
+            } => {
+                write!(f, "unloaded generation {generation} after {after:.1?}")?;
+                heap.map_or(Ok(()), |HeapLeft { bytes, allocations }| {
+                    let plural = if allocations == 1 { "" } else { "s" };
+                    write!(
+                        f,
+                        "; {bytes} bytes in {allocations} allocation{plural} stay on the heap"
+                    )
+                })
             }
             Self::Pinned { generation, reason } => {
                 write!(f, "pinned generation {generation}: {reason}")
@@ -502,7 +526,13 @@ impl Display for Holder {
                 name,
                 age,
             } => {
-                write!(f, "{} of its own, for {age:.1?}", Thread(*thread, name))
+                let unnamed = if name.is_empty() {
+                    " (without a name)"
+                } else {
+                    ""
+                };
+                let thread = Thread(*thread, name);
+                write!(f, "{thread} of its own{unnamed}, for {age:.1?}")
             }
             Self::Destructors {
                 thread,
@@ -518,6 +548,11 @@ impl Display for Holder {
             }
             Self::Service { name } => write!(f, "the service {name:?}"),
             Self::Ref { name } => write!(f, "the value {name:?}"),
+            Self::DeletedKey { thread, name } => write!(
+                f,
+                "{}, which may be running the destructor of a deleted key",
+                Thread(*thread, name)
+            ),
             Self::Hook => f.write_str("its own hook, which is running"),
             Self::Uncounted => f.write_str("more than its kit could count"),
         }

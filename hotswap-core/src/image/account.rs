@@ -32,7 +32,10 @@ mod table;
 mod thread;
 
 use std::{
-    fmt, mem,
+    borrow::Cow,
+    fmt,
+    mem::{self, offset_of},
+    process,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -40,18 +43,23 @@ use std::{
     time::Duration,
 };
 
-use hotswap_kit::{BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, PluginTable, Text, VERSION};
+use hotswap_kit::{
+    BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, Heap, PluginTable, Text, Texts,
+    USES_ON_EXIT, USES_TIMER_THREADS, VERSION,
+};
 
+pub(super) use self::books::thread_name;
 use self::{
-    books::{State, thread_name},
+    books::State,
     table::HOST_TABLE,
     thread::{exit_key, run_destructors, run_values},
 };
+use super::{dependencies::is_named, handlers::Handlers};
 
 /// What is known of one image with the kit. Its number is never used twice in a process.
 ///
 /// The life of one: [`attach`](Self::attach), calls, [`retire`](Self::retire), [`hook`](Self::hook), waiting
-/// until it [`is_clear`](Self::is_clear) (look again now and then: the end of a thread that a constructor
+/// until it is clear (look again now and then: the end of a thread that a constructor
 /// started is nobody's report), [`flush`](Self::flush), [`close`](Self::close), `dlclose`, and
 /// [`image_left`](Self::image_left) when that was seen. An account
 /// that is dropped without the last is kept (some hundred bytes): an image that is still mapped may call it.
@@ -109,8 +117,10 @@ pub(crate) struct Outstanding {
 pub(crate) struct PluginThread {
     /// The system's number for it; `None` while it is being started.
     pub tid: Option<i32>,
-    /// What it calls itself, cut to 15 bytes by the system; empty if that cannot be read.
+    /// What it calls itself, cut to 15 bytes by the system; empty if nobody has named it, or that cannot be read.
     pub name: String,
+    /// What its creator was called, which the system gives to a thread that nobody names.
+    inherited_name: String,
     /// How long it has been running.
     pub age: Duration,
 }
@@ -127,8 +137,8 @@ pub(crate) struct Debtor {
 }
 
 impl Account {
-    /// Shakes hands with the kit of an image, on any thread, best the one that opened it: what constructors
-    /// left with that thread then is counted like the rest.
+    /// Shakes hands with the kit of an image, on the thread that opened it: what constructors left with that thread is
+    /// counted like the rest, and the thread counts as inside the image until it ends.
     ///
     /// # Errors
     /// [`NoKit`]: nothing has changed, and the plugin works as one without the kit.
@@ -138,12 +148,20 @@ impl Account {
     /// image itself, whose constructors have run; nobody has attached to it, and nobody calls it yet. A table
     /// of another version or size is refused without being read further. The image is closed only after
     /// [`close`](Self::close) on this account, and the account is not used after the image has left, apart
-    /// from [`image_left`](Self::image_left).
-    pub(super) unsafe fn attach(plugin: *const PluginTable) -> Result<Self, NoKit> {
+    /// from [`image_left`](Self::image_left). `readable` says whether so many bytes of the image are mapped there.
+    pub(super) unsafe fn attach(
+        plugin: *const PluginTable,
+        readable: impl Fn(usize) -> bool,
+        handlers: &Arc<Handlers>,
+    ) -> Result<Self, NoKit> {
         if !plugin.is_aligned() {
             return Err(NoKit::Unaligned);
         }
-        // SAFETY: the version is where it is in each version of the table; so is the size.
+        let expected = size_of::<PluginTable>() as u32;
+        if !readable(offset_of!(PluginTable, attach)) {
+            return Err(NoKit::Short { found: 0, expected });
+        }
+        // SAFETY: the version is where it is in each version of the table, and was found to be mapped.
         let found = unsafe { (*plugin).version };
         if found != VERSION {
             return Err(NoKit::Version {
@@ -151,13 +169,10 @@ impl Account {
                 expected: VERSION,
             });
         }
-        // SAFETY: see above.
+        // SAFETY: the size is where it is in each version of the table, and was found to be mapped.
         let found = unsafe { (*plugin).size };
-        if (found as usize) < size_of::<PluginTable>() {
-            return Err(NoKit::Short {
-                found,
-                expected: size_of::<PluginTable>() as u32,
-            });
+        if found < expected || !readable(size_of::<PluginTable>()) {
+            return Err(NoKit::Short { found, expected });
         }
         // SAFETY: of our version and not shorter. 'static stands for "as long as the image is mapped", which
         // is what the caller promised for all uses of the account.
@@ -170,6 +185,8 @@ impl Account {
         let state = Arc::new(State {
             // Relaxed: only the number counts, nothing is published by it.
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            process: process::id(),
+            handlers: Arc::clone(handlers),
             books: Mutex::default(),
             retired: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -186,19 +203,15 @@ impl Account {
                 _ => NoKit::Declined,
             });
         }
+        thread::stay_inside(&state);
         Ok(Self { state, plugin })
     }
 
     /// The name and the version of the plugin's package, as it says.
     pub(super) fn package(&self) -> (String, String) {
-        let text = |text: &Text| {
-            // SAFETY: the account is not used after the image has left (`attach`).
-            let bytes = unsafe { text.as_bytes() };
-            String::from_utf8_lossy(bytes).into_owned()
-        };
         (
-            text(&self.plugin.name),
-            text(&self.plugin.version_of_plugin),
+            text(&self.plugin.name).into_owned(),
+            text(&self.plugin.version_of_plugin).into_owned(),
         )
     }
 
@@ -207,7 +220,7 @@ impl Account {
     /// # Safety
     /// No call is inside the image and none will be, apart from those that end it: the hook and `flush`.
     pub(super) unsafe fn retire(&self) {
-        // Release: pairs with the Acquire in `detach_current_thread_from_retired`; all calls happened before.
+        // Release: pairs with the Acquire in `State::is_retired`; all calls happened before.
         self.state.retired.store(true, Ordering::Release);
     }
 
@@ -219,11 +232,12 @@ impl Account {
         })
     }
 
-    /// Whether there is nothing left to wait for. A system call for each thread that there is.
-    pub(super) fn is_clear(&self) -> bool {
+    /// Whether there is nothing left to wait for but what thread `opener` has to do when it ends. A system call for
+    /// each thread that there is.
+    pub(super) fn is_clear_but_for(&self, opener: i32) -> bool {
         let mut books = self.state.books();
         books.forget_the_dead();
-        books.is_clear()
+        books.is_clear_but_for(Some(opener))
     }
 
     /// What is left to wait for. Reads `/proc` for the names of threads; takes the account's lock, which
@@ -238,16 +252,49 @@ impl Account {
         outstanding
     }
 
-    /// Writes out what the plugin's std holds back of standard output, and detaches the calling thread.
-    /// Leaves a buffer of 1 KiB behind in a plugin that never printed, so it is for those that did. Blocks as
-    /// long as standard output does.
+    /// What writes out what the plugin's std holds back of standard output. Leaves a buffer of 1 KiB behind in a
+    /// plugin that never printed, so it is for those that did. Blocks as long as standard output does.
+    pub(super) fn flush(&self) -> unsafe extern "C" fn() {
+        self.plugin.flush
+    }
+
+    /// What is left on the plugin's heap, if its allocator counts.
     ///
     /// # Safety
-    /// The image is retired, and the calling thread is not inside of it.
-    pub(super) unsafe fn flush(&self) {
-        // SAFETY: the image is mapped, and was attached.
-        unsafe { (self.plugin.flush)() };
-        detach_current_thread_from_retired();
+    /// The image is mapped.
+    pub(super) unsafe fn heap(&self) -> Option<Heap> {
+        let mut heap = Heap::default();
+        // SAFETY: the caller's promise, and there is a place for the answer.
+        let counts = unsafe { (self.plugin.heap)(&raw mut heap) };
+        (counts != 0).then_some(heap)
+    }
+
+    /// The first thing that the image uses, that cannot be taken back, and that its author does not vouch for.
+    pub(super) fn uncounted(&self) -> Option<&'static str> {
+        const NAMES: [(u32, &str); 2] = [
+            (USES_ON_EXIT, "on_exit"),
+            (USES_TIMER_THREADS, "timer_create"),
+        ];
+        let uses = self.state.books().uses;
+        let used = NAMES.iter().filter(|(bit, _)| uses & bit != 0);
+        used.map(|(_, name)| *name)
+            .find(|name| !self.vouches_for(name))
+    }
+
+    /// Whether the plugin's author says that this function, or this library, calls nothing of it any more.
+    pub(super) fn vouches_for(&self, name: &str) -> bool {
+        Self::names(&self.plugin.vouched).any(|it| is_named(name, &it))
+    }
+
+    /// Whether the plugin's author says that this library may call it as long as it is mapped.
+    pub(super) fn is_pinned_by(&self, library: &str) -> bool {
+        Self::names(&self.plugin.pinned_by).any(|it| is_named(library, &it))
+    }
+
+    fn names(texts: &'static Texts) -> impl Iterator<Item = Cow<'static, str>> {
+        // SAFETY: the account is not used after the image has left (`attach`).
+        let texts = unsafe { texts.as_slice() };
+        texts.iter().map(text)
     }
 
     /// Closes the books before `dlclose`, and deletes what libc has of the image: the keys its constructors
@@ -287,6 +334,12 @@ impl Account {
     }
 }
 
+/// A text of an image that is mapped as long as its account is used.
+fn text(text: &'static Text) -> Cow<'static, str> {
+    // SAFETY: the account is not used after the image has left (`Account::attach`).
+    String::from_utf8_lossy(unsafe { text.as_bytes() })
+}
+
 /// A plugin author's hook, which stops the plugin's own threads.
 pub(super) struct Hook {
     state: Arc<State>,
@@ -319,14 +372,13 @@ impl Hook {
 ///
 /// To the images' std its thread-locals are then destroyed; no thread enters a retired image again.
 pub(crate) fn detach_current_thread_from_retired() {
-    let inside = thread::inside_of();
-    let left = |account: &Arc<State>| {
-        // Acquire: pairs with the Release in `retire`.
-        account.retired.load(Ordering::Acquire)
-            && !inside.iter().flatten().any(|it| Arc::ptr_eq(it, account))
-    };
-    run_destructors(left);
-    run_values(left);
+    let left = thread::retired_and_left();
+    if left.is_empty() {
+        return;
+    }
+    let of = |account: &Arc<State>| left.iter().any(|it| Arc::ptr_eq(it, account));
+    run_destructors(of);
+    run_values(of);
 }
 
 impl fmt::Debug for Account {
@@ -369,7 +421,10 @@ impl std::error::Error for NoKit {}
 impl Outstanding {
     fn name_threads(&mut self) {
         for thread in &mut self.threads {
-            thread.name = thread.tid.map(thread_name).unwrap_or_default();
+            let name = thread.tid.map(thread_name);
+            thread.name = name
+                .filter(|name| *name != thread.inherited_name)
+                .unwrap_or_default();
         }
         for debtor in &mut self.debtors {
             debtor.name = thread_name(debtor.tid);
@@ -379,12 +434,14 @@ impl Outstanding {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::handlers::Snapshot, *};
 
     #[test]
     fn what_cannot_be_a_table_is_not_read() {
+        let handlers = Handlers::new(Vec::new(), Snapshot::take());
         // SAFETY: refused without being read, whatever is there.
-        let attached = unsafe { Account::attach(std::ptr::without_provenance(1)) };
+        let attached =
+            unsafe { Account::attach(std::ptr::without_provenance(1), |_| true, &handlers) };
         let problem = attached.err().map(|problem| problem.to_string());
         assert_eq!(
             problem.as_deref(),

@@ -16,15 +16,18 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::Path,
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use hotswap_kit::Heap;
 use libloading::os::unix::{Library, RTLD_NOW};
 
 use super::{
     Image,
-    account::{Account, NoKit, Outstanding},
-    find, keys, stdout,
+    account::{Account, NoKit, Outstanding, thread_name},
+    dependencies::{self, Caller, Known, is_named},
+    ending::Ending,
+    find, handlers, keys, stdout,
 };
 use crate::stage::Staged;
 
@@ -44,16 +47,18 @@ pub(crate) struct Leaving {
     image: Image,
     hook: Option<JoinHandle<Result<(), String>>>,
     hook_panic: Option<String>,
-    /// See [`KEY_GRACE`].
-    not_before: Instant,
-    /// Why the image may not be closed at all.
+    /// The threads that may be running a destructor whose key was deleted. Only of a plugin without the kit.
+    ending: Option<Ending>,
+    /// Why the image may not be closed, whatever it does.
     never: Option<PinReason>,
+    /// What it has left on its heap, as far as that is counted.
+    heap: Option<HeapLeft>,
 }
 
 /// What came of an attempt to close an image.
 pub(crate) enum Exit {
-    /// It has left the address space.
-    Gone,
+    /// It has left the address space, and this on its heap if that is counted.
+    Gone(Option<HeapLeft>),
     /// The system keeps it, or it cannot be known safe to close.
     Pinned(Box<Pinned>),
     /// There is something to wait for.
@@ -76,21 +81,45 @@ pub(crate) enum Obstacle {
         name: String,
         count: usize,
     },
+    /// A thread that may be running a destructor whose key was deleted.
+    DeletedKey { thread: u32, name: String },
     /// More than the kit could take note of.
     Uncounted,
 }
 
-/// An image that is still mapped after its way out has ended.
+/// An image that nobody uses and that is still mapped.
 pub(crate) struct Pinned {
+    why: PinReason,
+    image: StillMapped,
+}
+
+enum StillMapped {
+    /// It was not closed: there is code that may call it.
+    Open(Box<Leaving>),
+    /// It was closed, and the system keeps it.
+    Closed(Closed),
+}
+
+struct Closed {
     staged: ManuallyDrop<Staged>,
     name: CString,
-    /// Some: the image was closed, and the kit's account must outlive it.
+    /// The kit's account must outlive the image.
     account: Option<Account>,
-    why: PinReason,
+    heap: Option<HeapLeft>,
+}
+
+/// What an unloaded plugin has allocated and not freed: what its statics own, and what it has leaked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeapLeft {
+    /// How many bytes it had asked for.
+    pub bytes: usize,
+    /// In how many allocations.
+    pub allocations: usize,
 }
 
 /// Why an image stays mapped although nobody uses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PinReason {
     /// It was linked to stay (`-z nodelete`). It never leaves.
@@ -107,14 +136,18 @@ pub enum PinReason {
     /// It can make pthread keys and does not have the kit, and this system does not show them. It never
     /// leaves.
     MayHaveKeys,
+    /// It uses a function by which it may be called later, and that cannot be taken back or counted. It never leaves.
+    Function(String),
+    /// It has handled this signal (`SIGUSR1`, or `signal 40`), and another may do so after it. It leaves when the
+    /// signal has the handler again that it had before the plugin was loaded.
+    SignalHandler(String),
+    /// It needs a library that stays mapped, or that may have threads, and that may call it. It never leaves.
+    Library(String),
+    /// A library that it needs has an address of it among its data. It leaves when it has not any more.
+    Callback(String),
     /// The system did not unmap it, and nothing is known that would explain that.
     Unknown,
 }
-
-/// A thread that ends may have read a key's destructor just before the key was deleted, and call it just
-/// after. Nothing in libc tells; so the image stays for this long, which is some ten thousand times what
-/// it takes between the two. Only for plugins without the kit.
-const KEY_GRACE: Duration = Duration::from_millis(100);
 
 impl Leaving {
     pub(super) fn new(image: Image) -> Self {
@@ -122,8 +155,9 @@ impl Leaving {
             image,
             hook: None,
             hook_panic: None,
-            not_before: Instant::now(),
+            ending: None,
             never: None,
+            heap: None,
         };
         match &leaving.image.kit {
             Kit::Attached(account) => {
@@ -155,9 +189,13 @@ impl Leaving {
             self.never = Some(PinReason::MayHaveThreads);
         } else if facts.makes_keys {
             // SAFETY: the image is retired: nobody is inside and nobody will be.
-            match unsafe { keys::delete_keys_into(&self.image.range()) } {
+            match unsafe { keys::delete_keys_into(&self.image.place.range()) } {
                 Some(0) => {}
-                Some(_) => self.not_before = Instant::now() + KEY_GRACE,
+                // After the keys are gone: a thread that begins later finds none.
+                Some(_) => match Ending::now() {
+                    Some(ending) => self.ending = Some(ending),
+                    None => self.never = Some(PinReason::MayHaveKeys),
+                },
                 None => self.never = Some(PinReason::MayHaveKeys),
             }
         }
@@ -173,49 +211,136 @@ impl Leaving {
     }
 
     /// Closes the image if there is nothing left to wait for.
-    pub(crate) fn try_close(self: Box<Self>) -> Exit {
-        if let Some(why) = self.never {
-            let Image { staged, name, .. } = self.image;
-            return Exit::Pinned(Box::new(Pinned {
-                staged,
-                name,
-                account: None,
-                why,
-            }));
+    pub(crate) fn try_close(mut self: Box<Self>) -> Exit {
+        if let Some(why) = self.never.clone() {
+            return self.pinned(why);
         }
-        if self.hook.is_some() || Instant::now() < self.not_before {
+        if self.hook.is_some() || self.may_run_a_destructor() || !self.is_clear_but_for_opener() {
             return Exit::NotYet(self);
         }
-        if let Kit::Attached(account) = &self.image.kit
-            && !self.settle(account)
-        {
+        let opener = &*self.image.opener;
+        if !opener.is_ending() {
+            // While the image stays, its opener does.
+            if let Some(why) = self.may_be_called() {
+                return self.pinned(why);
+            }
+            self.end_opener();
+        }
+        if !self.image.opener.has_ended() {
             return Exit::NotYet(self);
+        }
+        // Again, for its opener may have run code of it.
+        if let Some(why) = self.may_be_called() {
+            return self.pinned(why);
+        }
+        if let Kit::Attached(account) = &self.image.kit {
+            // SAFETY: the image is mapped.
+            let heap = unsafe { account.heap() };
+            self.heap = heap.map(|Heap { bytes, allocations }| HeapLeft { bytes, allocations });
+            // SAFETY: no call is inside and none will be.
+            if unsafe { account.close() }.is_err() {
+                return Exit::NotYet(self);
+            }
         }
         self.close()
     }
 
-    /// Whether the account is clear and closed now.
-    fn settle(&self, account: &Account) -> bool {
-        if !account.is_clear() {
-            return false;
+    /// Whether a thread may be running a destructor whose key was deleted.
+    fn may_run_a_destructor(&mut self) -> bool {
+        let place = &self.image.place;
+        let ending = self.ending.as_mut();
+        ending.is_some_and(|ending| !ending.look(place).is_empty())
+    }
+
+    fn is_clear_but_for_opener(&self) -> bool {
+        match &self.image.kit {
+            Kit::Attached(account) => account.is_clear_but_for(self.image.opener.tid()),
+            Kit::Missing | Kit::Refused(_) => true,
         }
-        // SAFETY: that is the copy of the image, it lies there, and nobody is inside.
-        if unsafe { stdout::printed(&self.image.staged, self.image.range().start) } == Some(true) {
-            // SAFETY: this thread is not inside the image, and will not be again.
-            unsafe { account.flush() };
+    }
+
+    /// Ends the thread that opened the image: what is left for the end of it runs now. Before that it writes out what
+    /// the plugin's std holds back.
+    fn end_opener(&self) {
+        let Image {
+            staged,
+            place,
+            opener,
+            kit,
+            ..
+        } = &self.image;
+        let flush = match kit {
+            // SAFETY: `staged` is what the image was opened from, it is mapped there, and nobody is inside.
+            Kit::Attached(account) if unsafe { stdout::printed(staged, place) } == Some(true) => {
+                Some(account.flush())
+            }
+            _ => None,
+        };
+        opener.end(move || {
+            if let Some(flush) = flush {
+                // SAFETY: a function of the image, which is not closed before this thread has ended.
+                unsafe { flush() };
+            }
+        });
+    }
+
+    /// Why there may be code that calls the image although nobody is inside of it.
+    fn may_be_called(&self) -> Option<PinReason> {
+        let Image {
+            staged,
+            place,
+            handlers,
+            kit,
+            policy,
+            ..
+        } = &self.image;
+        let account = match kit {
+            Kit::Attached(account) => Some(account),
+            Kit::Missing | Kit::Refused(_) => None,
+        };
+        if let Some(function) = account.and_then(Account::uncounted) {
+            return Some(PinReason::Function(function.to_owned()));
         }
-        // SAFETY: no call is inside and none will be.
-        unsafe { account.close() }.is_ok()
+        if let Some(signal) = handlers.outstanding() {
+            return Some(PinReason::SignalHandler(handlers::name(signal)));
+        }
+        let known = |library: &str| {
+            let is_in = |list: &[String]| list.iter().any(|entry| is_named(library, entry));
+            if account.is_some_and(|it| it.is_pinned_by(library))
+                || is_in(&policy.pinning_libraries)
+            {
+                Some(Known::Pinning)
+            } else if account.is_some_and(|it| it.vouches_for(library))
+                || is_in(&policy.harmless_libraries)
+            {
+                Some(Known::Harmless)
+            } else {
+                dependencies::known(library)
+            }
+        };
+        match dependencies::caller_of(place, &staged.facts().needed, known)? {
+            Caller::Able(library) => Some(PinReason::Library(library)),
+            Caller::Has(library) => Some(PinReason::Callback(library)),
+        }
+    }
+
+    fn pinned(self: Box<Self>, why: PinReason) -> Exit {
+        let image = StillMapped::Open(self);
+        Exit::Pinned(Box::new(Pinned { why, image }))
     }
 
     fn close(self) -> Exit {
+        let Self { image, heap, .. } = self;
         let Image {
             library,
             staged,
+            opener,
             name,
             kit,
             ..
-        } = self.image;
+        } = image;
+        // It has ended.
+        drop(ManuallyDrop::into_inner(opener));
         // The error says only what looking says better.
         let _ = ManuallyDrop::into_inner(library).close();
         let account = match kit {
@@ -223,16 +348,18 @@ impl Leaving {
             Kit::Missing | Kit::Refused(_) => None,
         };
         let why = PinReason::of(&staged, account.as_ref());
-        match Box::new(Pinned {
+        let closed = Closed {
             staged,
             name,
             account,
-            why,
-        })
-        .look()
-        {
-            Ok(()) => Exit::Gone,
-            Err(pinned) => Exit::Pinned(pinned),
+            heap,
+        };
+        match closed.look() {
+            Ok(heap) => Exit::Gone(heap),
+            Err(closed) => {
+                let image = StillMapped::Closed(closed);
+                Exit::Pinned(Box::new(Pinned { why, image }))
+            }
         }
     }
 
@@ -251,9 +378,11 @@ impl Leaving {
         } = outstanding;
         // What a thread of its own has left to run is no news beside the thread.
         let own: Vec<_> = threads.iter().filter_map(|thread| thread.tid).collect();
+        let opener = &self.image.opener;
+        let parked = (!opener.is_ending()).then(|| opener.tid());
         let debtors = debtors
             .into_iter()
-            .filter(move |debtor| !own.contains(&debtor.tid));
+            .filter(move |debtor| !own.contains(&debtor.tid) && parked != Some(debtor.tid));
         let threads = threads.into_iter().map(|it| Obstacle::Thread {
             thread: it.tid.map(i32::cast_unsigned),
             name: it.name,
@@ -265,7 +394,13 @@ impl Leaving {
             count: it.destructors,
         });
         let unknown = unknown.then_some(Obstacle::Uncounted);
+        let ending = self.ending.iter().flat_map(Ending::threads);
+        let ending = ending.map(|&thread| Obstacle::DeletedKey {
+            thread,
+            name: thread_name(thread.cast_signed()),
+        });
         hook.into_iter()
+            .chain(ending)
             .chain(threads)
             .chain(destructors)
             .chain(unknown)
@@ -274,14 +409,36 @@ impl Leaving {
 }
 
 impl Pinned {
-    /// Asks the system again, and looks.
+    /// Looks again whether it may leave, or has left.
     ///
-    /// An image that is kept by a thread does not leave when that thread ends, but with the next
+    /// An image that was closed and is kept by a thread does not leave when that thread ends, but with the next
     /// `dlclose` that unloads anything (glibc 2.36, 2026-11). Opening and closing it once more is one.
-    pub(crate) fn retry(self: Box<Self>) -> Result<(), Box<Self>> {
+    pub(crate) fn retry(self: Box<Self>) -> Result<Option<HeapLeft>, Box<Self>> {
         if self.why.is_final() {
             return Err(self);
         }
+        let Self { why, image } = *self;
+        let image = match image {
+            StillMapped::Open(leaving) => match leaving.try_close() {
+                Exit::Gone(heap) => return Ok(heap),
+                Exit::Pinned(pinned) => return Err(pinned),
+                Exit::NotYet(leaving) => StillMapped::Open(leaving),
+            },
+            StillMapped::Closed(closed) => match closed.close_again() {
+                Ok(heap) => return Ok(heap),
+                Err(closed) => StillMapped::Closed(closed),
+            },
+        };
+        Err(Box::new(Self { why, image }))
+    }
+
+    pub(crate) fn why(&self) -> &PinReason {
+        &self.why
+    }
+}
+
+impl Closed {
+    fn close_again(self) -> Result<Option<HeapLeft>, Self> {
         if find(&self.name).is_some() {
             let path = Path::new(OsStr::from_bytes(self.name.as_bytes()));
             // SAFETY: with RTLD_NOLOAD nothing is loaded and no initialiser runs.
@@ -293,11 +450,7 @@ impl Pinned {
         self.look()
     }
 
-    pub(crate) fn why(&self) -> PinReason {
-        self.why
-    }
-
-    fn look(mut self: Box<Self>) -> Result<(), Box<Self>> {
+    fn look(mut self) -> Result<Option<HeapLeft>, Self> {
         if find(&self.name).is_some() {
             return Err(self);
         }
@@ -307,17 +460,24 @@ impl Pinned {
         }
         // Only now may another copy get the same descriptor, and with it the same path.
         drop(ManuallyDrop::into_inner(self.staged));
-        Ok(())
+        Ok(self.heap)
     }
 }
 
 impl PinReason {
     /// Whether there is no use in asking again.
-    pub fn is_final(self) -> bool {
-        matches!(
-            self,
-            Self::NoDelete | Self::UniqueSymbols | Self::MayHaveThreads | Self::MayHaveKeys
-        )
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NoDelete
+            | Self::UniqueSymbols
+            | Self::MayHaveThreads
+            | Self::MayHaveKeys
+            | Self::Function(_)
+            | Self::Library(_) => true,
+            Self::ThreadLocals | Self::SignalHandler(_) | Self::Callback(_) | Self::Unknown => {
+                false
+            }
+        }
     }
 
     fn of(staged: &Staged, account: Option<&Account>) -> Self {
@@ -338,22 +498,37 @@ impl PinReason {
 
 impl Display for PinReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoDelete => "it is linked with `-z nodelete`, so that the system never unmaps it",
-            Self::UniqueSymbols => {
-                "it defines unique symbols (STB_GNU_UNIQUE), so that the system never unmaps it"
-            }
+        match self {
+            Self::NoDelete => f.write_str("it is linked with `-z nodelete`, so that the system never unmaps it"),
+            Self::UniqueSymbols => f.write_str(
+                "it defines unique symbols (STB_GNU_UNIQUE), so that the system never unmaps it",
+            ),
             Self::ThreadLocals => {
-                "a living thread has yet to run a destructor of one of its thread-locals"
+                f.write_str("a living thread has yet to run a destructor of one of its thread-locals")
             }
-            Self::MayHaveThreads => {
+            Self::MayHaveThreads => f.write_str(
                 "it can start threads and has no kit (`unloadable!`) that this host works with, so that they may \
-                 still be running"
-            }
-            Self::MayHaveKeys => {
-                "it can make pthread keys and has no kit (`unloadable!`), and this system does not show them"
-            }
-            Self::Unknown => "the system did not unmap it and does not say why",
-        })
+                 still be running",
+            ),
+            Self::MayHaveKeys => f.write_str(
+                "it can make pthread keys and has no kit (`unloadable!`), and this system does not show them",
+            ),
+            Self::Function(name) => write!(
+                f,
+                "it uses `{name}`, by which it may still be called; a plugin that knows better vouches for it \
+                 (`unloadable!(vouch(\"{name}\"))`)"
+            ),
+            Self::SignalHandler(name) => write!(
+                f,
+                "it has handled {name}, and its handler may still be called; handlers belong in the host"
+            ),
+            Self::Library(name) => write!(
+                f,
+                "it needs {name}, which stays mapped or may have threads, and may call it; a plugin that knows \
+                 better vouches for it (`unloadable!(vouch(\"{name}\"))`)"
+            ),
+            Self::Callback(name) => write!(f, "{name} keeps an address of it, and may call it"),
+            Self::Unknown => f.write_str("the system did not unmap it and does not say why"),
+        }
     }
 }

@@ -16,6 +16,7 @@ use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, read::elf::ElfFile64,
 };
 
+use super::Place;
 use crate::stage::Staged;
 
 /// `std::io::stdio::STDOUT`, as both manglings write it; a suffix may follow.
@@ -26,8 +27,8 @@ const STATIC: &[u8] = b"2io5stdio6STDOUT";
 /// Costs a walk over the symbols of the file.
 ///
 /// # Safety
-/// `staged` is what the image was opened from, `base` is where it lies, and nobody is inside.
-pub(super) unsafe fn printed(staged: &Staged, base: usize) -> Option<bool> {
+/// `staged` is what the image was opened from, which is mapped at `place`, and nobody is inside.
+pub(super) unsafe fn printed(staged: &Staged, place: &Place) -> Option<bool> {
     // Of which only what is looked at is touched: to read a debug plugin of 7 MB again took longer than all the
     // rest of its way out (2026-11).
     let copy = staged.map().ok()?;
@@ -37,15 +38,20 @@ pub(super) unsafe fn printed(staged: &Staged, base: usize) -> Option<bool> {
         .symbols()
         .filter(|symbol| symbol.kind() == SymbolKind::Data)
         .find(|symbol| symbol.name_bytes().is_ok_and(named))?;
-    let (address, size) = (symbol.address(), symbol.size());
+    // The table that the symbol is from is nothing that the linker needs, and nobody has inspected it.
+    let (address, size) = (symbol.address(), usize::try_from(symbol.size()).ok()?);
+    let first = place.bias.checked_add(usize::try_from(address).ok()?)?;
+    if size == 0 || !place.has(first, size) {
+        return None;
+    }
     let section = elf.section_by_index(symbol.section_index()?).ok()?;
     // None in a section that is not in the file and begins as zeros.
-    let begins_as = section.data_range(address, size).ok()?;
+    let begins_as = section.data_range(address, size as u64).ok()?;
 
-    let first = base.checked_add(usize::try_from(address).ok()?)?;
     let pointer = std::ptr::with_exposed_provenance::<u8>(first);
-    // SAFETY: the caller's promise: the symbol's bytes are mapped there, and nobody writes to them.
-    let is = unsafe { slice::from_raw_parts(pointer, usize::try_from(size).ok()?) };
+    // SAFETY: these bytes lie in one readable segment of the image, and nobody is inside who would write to them (the
+    // caller's promise).
+    let is = unsafe { slice::from_raw_parts(pointer, size) };
     Some(match begins_as {
         Some(bytes) => is != bytes,
         None => is.iter().any(|&byte| byte != 0),

@@ -24,7 +24,7 @@ use crate::{
     cell::{self, Holders, Retired},
     error::Result,
     history::{History, Holder},
-    image::{Exit, Leaving, Pinned},
+    image::{Exit, HeapLeft, Leaving, Pinned},
     stage::Kept,
 };
 
@@ -172,6 +172,8 @@ struct Watched<M> {
 
 impl<M: Send + Sync> Watch<M> {
     fn run(mut self, inbox: &Receiver<Job<M>>) {
+        // So that it is known not to be ending, when it looks for threads that may be.
+        cell::come_by();
         let mut pause = SHORTEST_PAUSE;
         let mut open = true;
         while open || self.all.iter().any(Watched::is_waited_for) {
@@ -277,13 +279,13 @@ impl<M: Send + Sync> Watch<M> {
                 self.history.hook_panicked(number, message);
             }
             match image.try_close() {
-                Exit::Gone => {
-                    self.has_left(&watched.job.number, watched.job.since);
+                Exit::Gone(heap) => {
+                    self.has_left(&watched.job.number, watched.job.since, heap);
                     return true;
                 }
                 Exit::Pinned(image) => {
                     if let Some(number) = watched.job.number {
-                        self.history.pinned(number, image.why());
+                        self.history.pinned(number, image.why().clone());
                     }
                     if image.why().is_final() {
                         return false;
@@ -307,9 +309,9 @@ impl<M: Send + Sync> Watch<M> {
         false
     }
 
-    fn has_left(&self, number: &Option<u64>, since: Instant) {
+    fn has_left(&self, number: &Option<u64>, since: Instant, heap: Option<HeapLeft>) {
         if let Some(number) = *number {
-            self.history.unloaded(number, since.elapsed());
+            self.history.unloaded(number, since.elapsed(), heap);
         }
     }
 
@@ -347,8 +349,8 @@ impl<M: Send + Sync> Watch<M> {
                     Err(image)
                 };
                 match retried {
-                    Ok(()) => {
-                        self.has_left(&watched.job.number, watched.job.since);
+                    Ok(heap) => {
+                        self.has_left(&watched.job.number, watched.job.since, heap);
                         continue;
                     }
                     Err(image) if now >= next => {

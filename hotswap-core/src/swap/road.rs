@@ -5,7 +5,6 @@ use std::{
     io, panic,
     panic::AssertUnwindSafe,
     path::Path,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -22,7 +21,7 @@ use crate::{
     cell::Cell,
     error::{Error, Escaped, Result, Stage, panic_text},
     history::Phases,
-    image::Image,
+    image::{Image, Opener},
     module::{self, Checked},
     services::{Services, Update},
     stage::{Kept, Staged, Took, need_memory},
@@ -80,13 +79,15 @@ impl<M: RootModule + Send + Sync> Road<M> {
         services: Option<&Services>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
-        let load = || self.load(source, live, services, reaper);
-        on_loader_thread(source.path(), load)
+        on_new_opener(source.path(), |opener| {
+            self.load(source, opener, live, services, reaper)
+        })
     }
 
     fn load(
         &self,
         source: Source<'_>,
+        opener: &Opener,
         live: Option<&Cell<Generation<M>>>,
         services: Option<&Services>,
         reaper: &Reaper<M>,
@@ -94,7 +95,8 @@ impl<M: RootModule + Send + Sync> Road<M> {
         let (staged, phases) =
             debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source))?;
         let started = Instant::now();
-        let image = debug_span!(target: "hotswap", "link").in_scope(|| Image::open(staged))?;
+        let image = debug_span!(target: "hotswap", "link")
+            .in_scope(|| Image::open(staged, opener, self.policy()))?;
         let link = started.elapsed();
 
         let started = Instant::now();
@@ -206,25 +208,16 @@ fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper
     error
 }
 
-/// Loads the file at `path` on a thread that ends with it: an initialiser that uses a thread-local with a
-/// destructor would otherwise keep its image for as long as the thread lives that has asked for it. Costs some
-/// 50 µs.
-pub(crate) fn on_loader_thread<T: Send>(
+/// Loads the file at `path` on a new thread, which the image then keeps. Costs some 50 µs.
+pub(crate) fn on_new_opener<T: Send>(
     path: &Path,
-    load: impl FnOnce() -> Result<T> + Send,
+    load: impl FnOnce(&Opener) -> Result<T> + Send,
 ) -> Result<T> {
     // Before there is a thread: one that finds no memory for its signal stack ends the process.
     need_memory(path, 0)?;
     let span = info_span!(target: "hotswap", "prepare", path = %Escaped(path));
-    thread::scope(|scope| {
-        let loader = thread::Builder::new().name("hotswap-loader".to_owned());
-        let loader = loader
-            .spawn_scoped(scope, move || span.in_scope(load))
-            .map_err(|error| no_thread(path, error))?;
-        loader
-            .join()
-            .unwrap_or_else(|panic| panic::resume_unwind(panic))
-    })
+    let opener = Opener::start().map_err(|error| no_thread(path, error))?;
+    opener.run(|| span.in_scope(|| load(&opener)))
 }
 
 /// `path` only says what the thread was for.

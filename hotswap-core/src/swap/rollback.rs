@@ -6,7 +6,7 @@ use abi_stable::library::RootModule;
 
 use super::{
     Hotswap,
-    road::{Source, on_loader_thread},
+    road::Source,
     succession::{Line, Manner},
 };
 use crate::{
@@ -123,7 +123,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 return Ok(Err(Error::new(Stage::Host, standby.path(), what)));
             }
             drop(line);
-            let asked = on_loader_thread(standby.path(), || services.ask(&standby.image));
+            let asked = standby.image.opener().run(|| services.ask(&standby.image));
             line = self.succession.lock();
             line.end_return();
             let is_there = line.standby() == Some(standby.number());

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsFd, OwnedFd},
-    panic, process, thread,
+    process, thread,
     time::{Duration, Instant},
 };
 
@@ -26,8 +26,9 @@ use crate::{
     elf::Export,
     error::{Error, Result, Stage},
     history::Holder,
-    image::{Exit, Image, Leaving},
+    image::{Exit, Image, Leaving, Opener},
     stage::Staged,
+    trust::Policy,
 };
 
 /// How long it is watched whether the candidate leaves. One that does not is no worse for it: threads of its
@@ -112,9 +113,9 @@ impl Child {
     }
 
     fn load_and_unload(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<Findings> {
-        // As in the host, on a thread that ends before the image is to leave.
-        let loaded = thread::scope(|scope| scope.spawn(|| self.load(export, ask)).join());
-        let (image, interface) = loaded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        let opener = Opener::start().map_err(host_error)?;
+        let (image, interface) = opener.run(|| self.load(&opener, export, ask))?;
+        drop(opener);
         let (package, kit_problem) = (image.package(), image.kit_problem());
         self.reached(Stage::Unload)?;
         Ok(Findings {
@@ -126,11 +127,13 @@ impl Child {
     }
 
     /// Gives the version of the plugin's interface too.
-    fn load(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<(Image, String)> {
+    fn load(&self, opener: &Opener, export: Export<'_>, ask: &Ask<'_>) -> Result<(Image, String)> {
         let copy = self.copy.try_clone().map_err(host_error)?;
         let staged = Staged::from_sealed(copy, export)?;
         self.reached(Stage::Link)?;
-        ask(Image::open(staged)?, &|stage| self.reached(stage))
+        ask(Image::open(staged, opener, &Policy::default())?, &|stage| {
+            self.reached(stage)
+        })
     }
 
     fn reached(&self, stage: Stage) -> Result<()> {
@@ -162,7 +165,7 @@ fn unload(image: Leaving) -> Option<String> {
         // An event of its own in the host, and no reason to refuse.
         drop(leaving.hook_panic());
         match leaving.try_close() {
-            Exit::Gone => return None,
+            Exit::Gone(_) => return None,
             Exit::Pinned(image) => return Some(image.why().to_string()),
             Exit::NotYet(image) => leaving = image,
         }

@@ -37,6 +37,7 @@ fn reports_are_values() {
     value::<CheckReport>();
     value::<Event>();
     value::<GenerationInfo>();
+    value::<HeapLeft>();
     value::<Holder>();
     value::<LoaderSettings>();
     value::<ParseError>();

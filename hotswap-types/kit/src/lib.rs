@@ -31,12 +31,23 @@
 //! - Both sides check `version` and `size` of the other's table before they use it. Fields are only ever
 //!   added at the end; `version` changes when one of them changes its meaning.
 //!
-//! # What it does not see
-//! Threads and destructors that another shared library makes on the plugin's behalf (a C++ `std::thread`
-//! is started inside `libstdc++.so`), raw `clone`, signal handlers, timers that start threads
-//! (`SIGEV_THREAD`), C11's `thrd_create` and `tss_create`, `on_exit`. A plugin that uses those takes them
-//! back in its `before_unload` hook.
-
+//! # What it sees, and what it does not
+//! Threads, keys and thread-local destructors are counted, whether they are made by way of POSIX, C11
+//! (`thrd_create`, `tss_create`) or C++ (`std::thread`, `std::async`). `on_exit` and timers that start threads
+//! (`SIGEV_THREAD`) are seen, but cannot be taken back: the plugin is not unmapped after that. So it is with a signal
+//! handler that the plugin does not take back itself.
+//!
+//! It does not see what another shared library does on the plugin's behalf. The host judges those by the libraries
+//! that the plugin needs, and by what it imports; see *Plugins that unload* in the manual of `hotswap-core`. An author
+//! who knows better says so, with the names that the host's reason gives:
+//!
+//! ```
+//! hotswap_kit::unloadable!(before_unload = stop, vouch("libpool"), pinned_by("libcodec"));
+//!
+//! // Joins the threads of `libpool.so`, which call this plugin. `libcodec.so` keeps callbacks for good.
+//! fn stop() {}
+//! # fn main() {}
+//! ```
 //!
 //! # What stays
 //! What a plugin's own statics own, and what its copy of std keeps for itself, is on nobody's account and is left
@@ -48,21 +59,87 @@
 //! | a `LazyLock`, or another static with heap | what it owns: about 1,050 for 1 KiB |
 //! | thread-locals, `thread::current`, threads joined, detached and scoped, channels, caught panics, keys | none |
 
-mod shadow;
 mod table;
 
+mod heap;
+mod real;
+mod shadow;
+mod threads;
+mod uses;
+
+pub use heap::CountingAllocator;
 pub use table::{
-    BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, DECLINED_VERSION, Destructor, EarlyKey,
-    Handover, HostTable, Key, PluginTable, StartRoutine, TABLE_SYMBOL, Text, Token, VERSION,
-    VIRTUAL_KEY_FIRST,
+    BeforeUnload, C11StartRoutine, DECLINED_ATTACHED, DECLINED_UNBOUND, DECLINED_VERSION,
+    Destructor, EarlyKey, Handover, Heap, HostTable, Key, PluginTable, StartRoutine, TABLE_SYMBOL,
+    Text, Texts, Token, USES_ON_EXIT, USES_TIMER_THREADS, VERSION, VIRTUAL_KEY_FIRST,
 };
 
 /// What [`unloadable!`] expands to; not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
-    pub use crate::shadow::{
-        constructed, finalised, key_create, key_delete, key_get, key_set, run_hook, thread_atexit,
-        thread_create,
+    pub use crate::{
+        shadow::{
+            finalised, key_create, key_delete, key_get, key_set, run_hook, thread_atexit,
+            thread_create,
+        },
+        threads::{cxx_thread_start, thrd_create, tss_create, tss_delete, tss_get, tss_set},
+        uses::{on_exit, sigaction, signal, timer_create},
+    };
+
+    /// The image's first constructor.
+    pub extern "C" fn constructed() {
+        crate::shadow::look_up();
+        crate::uses::look_up();
+    }
+}
+
+/// What the feature `count-allocations` adds to [`unloadable!`]; not for use by hand.
+#[cfg(feature = "count-allocations")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! count_allocations {
+    () => {
+        #[cfg(not(test))]
+        #[global_allocator]
+        static HOTSWAP_ALLOCATOR: $crate::CountingAllocator =
+            $crate::CountingAllocator::new(::std::alloc::System);
+    };
+}
+
+/// Nothing, without the feature `count-allocations`.
+#[cfg(not(feature = "count-allocations"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! count_allocations {
+    () => {};
+}
+
+/// One name that the image's calls bind to, before libc's or libstdc++'s; not for use by hand.
+///
+/// Weak, so that an image may have the function itself, as those with a static libstdc++ or with tinycthread do: that
+/// one then calls what is shadowed.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! weak_shadow {
+    ($name:literal, $target:path) => {
+        #[cfg(all(target_arch = "x86_64", not(test)))]
+        $crate::weak_shadow!(@asm $name, "jmp {target}", $target);
+        #[cfg(all(target_arch = "aarch64", not(test)))]
+        $crate::weak_shadow!(@asm $name, "b {target}", $target);
+    };
+    (@asm $name:literal, $jump:literal, $target:path) => {
+        ::core::arch::global_asm!(
+            ::core::concat!(".pushsection .text.hotswap.", $name, ",\"ax\",@progbits"),
+            ".p2align 2",
+            ::core::concat!(".weak ", $name),
+            ::core::concat!(".hidden ", $name),
+            ::core::concat!(".type ", $name, ",@function"),
+            ::core::concat!($name, ":"),
+            $jump,
+            ::core::concat!(".size ", $name, ", . - ", $name),
+            ".popsection",
+            target = sym $target,
+        );
     };
 }
 
@@ -73,25 +150,18 @@ pub mod expansion {
 /// reported by the host and is not fatal (with `panic = "abort"` it is). It may block; the host calls it on
 /// a thread of its own.
 ///
+/// `vouch("name", …)` names functions and libraries, as the host's reasons name them, of which the author promises that
+/// they call nothing of this plugin any more once the hook has returned. A library is named by its file, with or
+/// without what follows `.so` (`"libpool"`). `pinned_by("name", …)` names libraries that may call this plugin for as
+/// long as they are mapped.
+///
 /// It expands nothing under `cfg(test)`, and it is for a crate that is only a `cdylib`: a program that links
 /// the same crate as an `rlib` would get the shadows for itself (harmless, for they call libc, but useless).
 #[macro_export]
 macro_rules! unloadable {
-    () => {
-        $crate::unloadable!(@expand ::core::option::Option::None);
-    };
-    (before_unload = $hook:path) => {
-        $crate::unloadable!(@expand ::core::option::Option::Some({
-            unsafe extern "C" fn before_unload(text: *mut u8, capacity: usize, written: *mut usize) -> u32 {
-                let hook: fn() = $hook;
-                // SAFETY: the host's promise at `PluginTable::before_unload` is passed on.
-                unsafe { $crate::expansion::run_hook(hook, text, capacity, written) }
-            }
-            before_unload
-        }));
-    };
-    (@expand $hook:expr) => {
+    (@table ($hook:expr) ($($vouched:literal),*) ($($pinned_by:literal),*)) => {
         $crate::unloadable!(@shadows);
+        $crate::count_allocations!();
 
         // The one symbol that is seen from outside.
         #[cfg(not(test))]
@@ -101,6 +171,8 @@ macro_rules! unloadable {
                 $hook,
                 ::core::env!("CARGO_PKG_NAME"),
                 ::core::env!("CARGO_PKG_VERSION"),
+                &[$($crate::Text::new($vouched)),*],
+                &[$($crate::Text::new($pinned_by)),*],
             );
         };
     };
@@ -129,7 +201,7 @@ macro_rules! unloadable {
                 object: *mut c_void,
                 image: *mut c_void,
             ) -> c_int {
-                // SAFETY: the arguments of libc's function of this name, passed on; so below.
+                // SAFETY: the arguments of libc's function of this name, passed on.
                 unsafe { $crate::expansion::thread_atexit(destructor, object, image) }
             }
 
@@ -140,7 +212,7 @@ macro_rules! unloadable {
                 object: *mut c_void,
                 image: *mut c_void,
             ) -> c_int {
-                // SAFETY: see above.
+                // SAFETY: the arguments of libc's function of this name, passed on.
                 unsafe { $crate::expansion::thread_atexit(destructor, object, image) }
             }
 
@@ -149,25 +221,25 @@ macro_rules! unloadable {
                 key: *mut $crate::Key,
                 destructor: ::core::option::Option<$crate::Destructor>,
             ) -> c_int {
-                // SAFETY: see above.
+                // SAFETY: the arguments of libc's function of this name, passed on.
                 unsafe { $crate::expansion::key_create(key, destructor) }
             }
 
             #[unsafe(no_mangle)]
             unsafe extern "C" fn pthread_key_delete(key: $crate::Key) -> c_int {
-                // SAFETY: see above.
+                // SAFETY: the arguments of libc's function of this name, passed on.
                 unsafe { $crate::expansion::key_delete(key) }
             }
 
             #[unsafe(no_mangle)]
             unsafe extern "C" fn pthread_setspecific(key: $crate::Key, value: *const c_void) -> c_int {
-                // SAFETY: see above.
+                // SAFETY: the arguments of libc's function of this name, passed on.
                 unsafe { $crate::expansion::key_set(key, value) }
             }
 
             #[unsafe(no_mangle)]
             unsafe extern "C" fn pthread_getspecific(key: $crate::Key) -> *mut c_void {
-                // SAFETY: see above.
+                // SAFETY: the arguments of libc's function of this name, passed on.
                 unsafe { $crate::expansion::key_get(key) }
             }
 
@@ -178,7 +250,7 @@ macro_rules! unloadable {
                 start: $crate::StartRoutine,
                 argument: *mut c_void,
             ) -> c_int {
-                // SAFETY: see above.
+                // SAFETY: the arguments of libc's function of this name, passed on.
                 unsafe { $crate::expansion::thread_create(thread, attributes, start, argument) }
             }
 
@@ -191,5 +263,52 @@ macro_rules! unloadable {
             #[unsafe(link_section = ".fini_array")]
             static FINALISED: extern "C" fn() = $crate::expansion::finalised;
         };
+
+        $crate::weak_shadow!("thrd_create", $crate::expansion::thrd_create);
+        $crate::weak_shadow!("tss_create", $crate::expansion::tss_create);
+        $crate::weak_shadow!("tss_delete", $crate::expansion::tss_delete);
+        $crate::weak_shadow!("tss_set", $crate::expansion::tss_set);
+        $crate::weak_shadow!("tss_get", $crate::expansion::tss_get);
+        $crate::weak_shadow!(
+            "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE",
+            $crate::expansion::cxx_thread_start
+        );
+        $crate::weak_shadow!("on_exit", $crate::expansion::on_exit);
+        $crate::weak_shadow!("timer_create", $crate::expansion::timer_create);
+        $crate::weak_shadow!("sigaction", $crate::expansion::sigaction);
+        $crate::weak_shadow!("signal", $crate::expansion::signal);
+    };
+    (@hook) => {
+        ::core::option::Option::None
+    };
+    (@hook $hook:path) => {
+        ::core::option::Option::Some({
+            unsafe extern "C" fn before_unload(
+                text: *mut u8,
+                capacity: usize,
+                written: *mut usize,
+            ) -> u32 {
+                let hook: fn() = $hook;
+                // SAFETY: the host's promise at `PluginTable::before_unload` is passed on.
+                unsafe { $crate::expansion::run_hook(hook, text, capacity, written) }
+            }
+            before_unload
+        })
+    };
+    (
+        $(before_unload = $hook:path)?
+        $(, vouch($($vouched:literal),* $(,)?))?
+        $(, pinned_by($($pinned_by:literal),* $(,)?))?
+        $(,)?
+    ) => {
+        $crate::unloadable!(
+            @table ($crate::unloadable!(@hook $($hook)?)) ($($($vouched),*)?) ($($($pinned_by),*)?)
+        );
+    };
+    (vouch($($vouched:literal),* $(,)?) $(, pinned_by($($pinned_by:literal),* $(,)?))? $(,)?) => {
+        $crate::unloadable!(@table (::core::option::Option::None) ($($vouched),*) ($($($pinned_by),*)?));
+    };
+    (pinned_by($($pinned_by:literal),* $(,)?) $(,)?) => {
+        $crate::unloadable!(@table (::core::option::Option::None) () ($($pinned_by),*));
     };
 }

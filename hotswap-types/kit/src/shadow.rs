@@ -5,12 +5,12 @@
 //!   null works before the hand-over, and what he notes is in it.
 //! - Nothing here allocates, and nothing here has a thread-local.
 //! - No shadow calls `dlsym` from a thread that a constructor started, for such a thread would wait for the
-//!   loader's lock, and the constructor that joins it holds that lock: [`constructed`] looks everything up.
+//!   loader's lock, and the constructor that joins it holds that lock: [`look_up`] comes first.
 //!
 //! Deliberately not here: counts. See the crate's documentation.
 
 use core::{
-    ffi::{CStr, c_char, c_int, c_void},
+    ffi::{c_int, c_void},
     ptr,
     sync::atomic::{AtomicI32, AtomicPtr, Ordering},
 };
@@ -21,13 +21,15 @@ use std::{
     thread,
 };
 
-use crate::table::{
-    DECLINED_ATTACHED, DECLINED_UNBOUND, DECLINED_VERSION, Destructor, EarlyKey, Handover,
-    HostTable, Key, StartRoutine, Token, VERSION, VIRTUAL_KEY_FIRST,
+use crate::{
+    real::{ENOSYS, real},
+    table::{
+        C11StartRoutine, DECLINED_ATTACHED, DECLINED_UNBOUND, DECLINED_VERSION, Destructor,
+        EarlyKey, Handover, HostTable, Key, StartRoutine, Token, VERSION, VIRTUAL_KEY_FIRST,
+    },
 };
 
 unsafe extern "C" {
-    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
     fn getpid() -> c_int;
     fn gettid() -> c_int;
     fn tgkill(process: c_int, thread: c_int, signal: c_int) -> c_int;
@@ -56,23 +58,20 @@ mod bound {
     }
 }
 
-/// `RTLD_DEFAULT`: finds what the program would find, an interposed function included. This image's own
-/// shadows are hidden and not found.
-const RTLD_DEFAULT: *mut c_void = ptr::null_mut();
 const ESRCH: c_int = 3;
-const ENOSYS: c_int = 38;
 
 static HOST: AtomicPtr<HostTable> = AtomicPtr::new(ptr::null_mut());
 static TOKEN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static EARLY: Mutex<Early> = Mutex::new(Early::NONE);
 
 /// What was registered with libc while no host was attached.
-struct Early {
+pub(crate) struct Early {
     threads: [c_int; Self::THREADS_MAX],
     threads_len: usize,
     keys: [EarlyKey; Self::KEYS_MAX],
     keys_len: usize,
     destructors: usize,
+    pub(crate) uses: u32,
     incomplete: bool,
 }
 
@@ -90,6 +89,7 @@ impl Early {
         }; Self::KEYS_MAX],
         keys_len: 0,
         destructors: 0,
+        uses: 0,
         incomplete: false,
     };
 
@@ -163,7 +163,7 @@ fn thread_lives(thread: c_int) -> bool {
 }
 
 /// The host's table and the image's token, once attached.
-fn host() -> Option<(&'static HostTable, Token)> {
+pub(crate) fn host() -> Option<(&'static HostTable, Token)> {
     // Acquire: pairs with the Release in `attach`, so that the token and the table's content are seen.
     let table = HOST.load(Ordering::Acquire);
     // SAFETY: null, or the table that `attach` was given and that the host keeps while the image is mapped.
@@ -173,13 +173,13 @@ fn host() -> Option<(&'static HostTable, Token)> {
 }
 
 /// Who takes a call.
-enum Side {
+pub(crate) enum Side {
     Host(&'static HostTable, Token),
     /// Nobody has attached, and nobody does while this is held.
     Libc(MutexGuard<'static, Early>),
 }
 
-fn side() -> Side {
+pub(crate) fn side() -> Side {
     if let Some((host, token)) = host() {
         return Side::Host(host, token);
     }
@@ -189,56 +189,6 @@ fn side() -> Side {
         Some((host, token)) => Side::Host(host, token),
         None => Side::Libc(early),
     }
-}
-
-/// One function of libc, looked up once.
-struct Real {
-    name: &'static CStr,
-    address: AtomicPtr<c_void>,
-}
-
-impl Real {
-    const fn new(name: &'static CStr) -> Self {
-        Self {
-            name,
-            address: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-
-    /// Null where this libc has no such function.
-    fn address(&self) -> *mut c_void {
-        // Relaxed: the value is all there is, code is not published by us, and two threads that look up
-        // find the same.
-        let known = self.address.load(Ordering::Relaxed);
-        if !known.is_null() {
-            return known;
-        }
-        // SAFETY: a valid handle and a C string.
-        let found = unsafe { dlsym(RTLD_DEFAULT, self.name.as_ptr()) };
-        self.address.store(found, Ordering::Relaxed);
-        found
-    }
-}
-
-/// Gives a [`Real`] the type of its function.
-macro_rules! real {
-    ($static:ident, $name:literal, fn $call:ident($($arg:ident: $type:ty),*) -> $result:ty, else $missing:expr) => {
-        static $static: Real = Real::new($name);
-
-        /// # Safety
-        /// That of libc's function of this name.
-        unsafe fn $call($($arg: $type),*) -> $result {
-            type Function = unsafe extern "C" fn($($type),*) -> $result;
-            let address = $static.address();
-            if address.is_null() {
-                return $missing;
-            }
-            // SAFETY: libc's function of that name has this type.
-            let function = unsafe { core::mem::transmute::<*mut c_void, Function>(address) };
-            // SAFETY: the caller's promise.
-            unsafe { function($($arg),*) }
-        }
-    };
 }
 
 real!(THREAD_ATEXIT, c"__cxa_thread_atexit_impl",
@@ -271,8 +221,8 @@ fn shadows_are_bound() -> bool {
         .all(|(name, real)| *name != real.address().cast_const())
 }
 
-/// The image's first constructor.
-pub extern "C" fn constructed() {
+/// Looks everything up, for no shadow may do so on a thread that a constructor started.
+pub(crate) fn look_up() {
     for real in [
         &THREAD_ATEXIT,
         &KEY_CREATE,
@@ -332,6 +282,7 @@ pub(crate) unsafe extern "C" fn attach(table: *const HostTable, token: Token) ->
         keys: early.keys.as_ptr(),
         keys_len: early.keys_len,
         destructors: early.destructors,
+        uses: early.uses,
     };
     // SAFETY: the host's own function and token; the lists live until it returns.
     unsafe { (functions.hand_over)(token, &handover) };
@@ -476,9 +427,16 @@ pub unsafe fn key_get(key: Key) -> *mut c_void {
     unsafe { real_key_get(key) }
 }
 
+/// What a thread is to run.
+#[derive(Clone, Copy)]
+pub(crate) enum Start {
+    Posix(StartRoutine),
+    C11(C11StartRoutine),
+}
+
 /// Passes what an early thread needs, and waits on its creator's stack for the thread's number.
 struct EarlyStart {
-    start: StartRoutine,
+    start: Start,
     argument: *mut c_void,
     number: AtomicI32,
 }
@@ -487,16 +445,25 @@ struct EarlyStart {
 /// `raw` is an [`EarlyStart`] whose owner waits until its number is set.
 unsafe extern "C-unwind" fn early_start(raw: *mut c_void) -> *mut c_void {
     let given = raw.cast::<EarlyStart>();
-    // SAFETY: valid until the number is set, below.
+    // SAFETY: the owner waits until the number is set, below.
     let start = unsafe { (*given).start };
-    // SAFETY: as above.
+    // SAFETY: the owner waits until the number is set, below.
     let argument = unsafe { (*given).argument };
-    // SAFETY: as above.
+    // SAFETY: the owner waits until the number is set, below.
     let number = unsafe { &(*given).number };
     // Release: pairs with the Acquire in `thread_create`; the reads above come first.
     number.store(this_thread(), Ordering::Release);
-    // SAFETY: what the caller of `pthread_create` asked for.
-    unsafe { start(argument) }
+    match start {
+        // SAFETY: the routine and the argument that the caller of `pthread_create` gave for each other.
+        Start::Posix(routine) => unsafe { routine(argument) },
+        // SAFETY: the routine and the argument that the caller of `thrd_create` gave for each other.
+        Start::C11(routine) => c11_result(unsafe { routine(argument) }),
+    }
+}
+
+/// A C11 thread's result as `thrd_join` takes it from a thread of `pthread_create`: glibc cuts it to an `int`.
+pub(crate) fn c11_result(result: c_int) -> *mut c_void {
+    ptr::without_provenance_mut(result as usize)
 }
 
 /// # Safety
@@ -507,15 +474,31 @@ pub unsafe fn thread_create(
     start: StartRoutine,
     argument: *mut c_void,
 ) -> c_int {
+    match side() {
+        Side::Host(host, token) => {
+            // SAFETY: the caller's promise is that of `pthread_create`, which the host's function asks for.
+            unsafe { (host.thread_create)(token, thread, attributes, start, argument) }
+        }
+        Side::Libc(early) => {
+            // SAFETY: the caller's promise is that of `pthread_create`.
+            unsafe { early_thread_create(early, thread, attributes, Start::Posix(start), argument) }
+        }
+    }
+}
+
+/// Starts a thread by libc's hand, and notes it.
+///
+/// # Safety
+/// That of `pthread_create`.
+pub(crate) unsafe fn early_thread_create(
+    mut early: MutexGuard<'static, Early>,
+    thread: *mut c_void,
+    attributes: *const c_void,
+    start: Start,
+    argument: *mut c_void,
+) -> c_int {
     // The lock is held until the thread's number is known, so that a hand-over has every early thread. The
     // thread needs neither this lock nor the loader's to tell its number.
-    let mut early = match side() {
-        Side::Host(host, token) => {
-            // SAFETY: the caller's promise.
-            return unsafe { (host.thread_create)(token, thread, attributes, start, argument) };
-        }
-        Side::Libc(early) => early,
-    };
     let given = EarlyStart {
         start,
         argument,

@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_uint, c_void};
 
 /// The version of both tables that this source describes. A host that finds another one treats the plugin
 /// as one without the kit, and says so.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The exported symbol, a [`PluginTable`], by which a host finds the kit in an image.
 pub const TABLE_SYMBOL: &str = "hotswap_kit";
@@ -39,6 +39,15 @@ pub type BeforeUnload = unsafe extern "C" fn(*mut u8, usize, *mut usize) -> u32;
 /// What a thread runs. It may be left by forced unwinding (`pthread_exit`, cancellation).
 pub type StartRoutine = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
+/// What a C11 thread runs (`thrd_start_t`).
+pub type C11StartRoutine = unsafe extern "C-unwind" fn(*mut c_void) -> c_int;
+
+/// A bit of [`HostTable::note_uses`]: `on_exit`. glibc never gives such a function back.
+pub const USES_ON_EXIT: u32 = 1;
+
+/// A bit of [`HostTable::note_uses`]: `timer_create` with `SIGEV_THREAD`. The threads that it starts are libc's own.
+pub const USES_TIMER_THREADS: u32 = 2;
+
 /// What the host does for an image. Lives as long as the process.
 ///
 /// The functions have the arguments and results of the libc function that each stands for, after the
@@ -63,6 +72,15 @@ pub struct HostTable {
     /// `pthread_create`.
     pub thread_create:
         unsafe extern "C" fn(Token, *mut c_void, *const c_void, StartRoutine, *mut c_void) -> c_int,
+    /// `thrd_create`, with the results of `pthread_create`.
+    pub c11_thread_create:
+        unsafe extern "C" fn(Token, *mut c_void, C11StartRoutine, *mut c_void) -> c_int,
+    /// Takes note that the image uses what nobody can count, before it does (`USES_…`, one bit or several). It is not
+    /// closed after that, unless it vouches for them.
+    pub note_uses: unsafe extern "C" fn(Token, u32),
+    /// Takes note that the image has set a signal's handler: the signal, the handler that it was given before (an
+    /// address or `SIG_DFL`, `SIG_IGN`), and the new one.
+    pub note_handler: unsafe extern "C" fn(Token, c_int, usize, usize),
     /// Takes over what was registered before the host attached; called once, within `attach`.
     pub hand_over: unsafe extern "C" fn(Token, *const Handover),
 }
@@ -86,6 +104,8 @@ pub struct Handover {
     /// Thread-local destructors that libc has and does not give back. The loader keeps the image until
     /// their threads have ended.
     pub destructors: usize,
+    /// As for [`HostTable::note_uses`].
+    pub uses: u32,
 }
 
 /// A key of libc and its destructor.
@@ -121,6 +141,23 @@ pub struct PluginTable {
     pub name: Text,
     /// The version of the plugin's package.
     pub version_of_plugin: Text,
+    /// Functions and libraries of which the plugin's author says that they call nothing of it any more once its
+    /// `before_unload` hook has returned.
+    pub vouched: Texts,
+    /// Libraries of which the plugin's author says that they may call it for as long as they are mapped.
+    pub pinned_by: Texts,
+    /// Says what is left on the plugin's heap. Answers 1, or 0 when no allocator of the plugin counts.
+    pub heap: unsafe extern "C" fn(*mut Heap) -> c_int,
+}
+
+/// What has been allocated by a plugin and not been freed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heap {
+    /// How many bytes were asked for.
+    pub bytes: usize,
+    /// In how many allocations.
+    pub allocations: usize,
 }
 
 /// A constant text of the image, in UTF-8.
@@ -133,7 +170,7 @@ pub struct Text {
 
 // SAFETY: it is constant, as is what it points to.
 unsafe impl Send for Text {}
-// SAFETY: see above.
+// SAFETY: it is constant, as is what it points to.
 unsafe impl Sync for Text {}
 
 impl Text {
@@ -157,6 +194,40 @@ impl Text {
     }
 }
 
+/// A constant list of texts of the image.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Texts {
+    start: *const Text,
+    count: usize,
+}
+
+// SAFETY: it is constant, as is what it points to.
+unsafe impl Send for Texts {}
+// SAFETY: it is constant, as is what it points to.
+unsafe impl Sync for Texts {}
+
+impl Texts {
+    /// These texts.
+    #[must_use]
+    pub const fn new(texts: &'static [Text]) -> Self {
+        Self {
+            start: texts.as_ptr(),
+            count: texts.len(),
+        }
+    }
+
+    /// What the texts are.
+    ///
+    /// # Safety
+    /// The image that they are of is mapped for as long as the slice is used.
+    #[must_use]
+    pub const unsafe fn as_slice(&self) -> &[Text] {
+        // SAFETY: `new` has made it of a slice that lives as long as the image, which the caller promises.
+        unsafe { core::slice::from_raw_parts(self.start, self.count) }
+    }
+}
+
 impl PluginTable {
     /// The table of an image built with this kit.
     #[must_use]
@@ -164,6 +235,8 @@ impl PluginTable {
         before_unload: Option<BeforeUnload>,
         name: &'static str,
         version: &'static str,
+        vouched: &'static [Text],
+        pinned_by: &'static [Text],
     ) -> Self {
         Self {
             version: VERSION,
@@ -173,6 +246,9 @@ impl PluginTable {
             before_unload,
             name: Text::new(name),
             version_of_plugin: Text::new(version),
+            vouched: Texts::new(vouched),
+            pinned_by: Texts::new(pinned_by),
+            heap: crate::heap::heap,
         }
     }
 }

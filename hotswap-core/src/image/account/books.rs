@@ -10,17 +10,23 @@ use std::{
     collections::HashMap,
     ffi::c_int,
     io,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
 use hotswap_kit::{Destructor, Key, VIRTUAL_KEY_FIRST};
 
-use super::{Debtor, Outstanding, PluginThread};
+use super::{super::handlers::Handlers, Debtor, Outstanding, PluginThread};
 
 /// What stands behind a token.
 pub(super) struct State {
     pub(super) id: u64,
+    /// The process in which the image was opened. A child that was forked off has none of the threads.
+    pub(super) process: u32,
+    pub(super) handlers: Arc<Handlers>,
     pub(super) books: Mutex<Books>,
     /// Set when no call is inside the image any more, nor will be.
     pub(super) retired: AtomicBool,
@@ -41,6 +47,8 @@ pub(super) struct Books {
     /// Keys of libc that the image made before the host attached; also in `keys`.
     pub(super) early_keys: Vec<Key>,
     pub(super) early_destructors: usize,
+    /// `USES_…` of the kit.
+    pub(super) uses: u32,
     pub(super) unknown: bool,
     pub(super) closed: bool,
 }
@@ -49,6 +57,8 @@ pub(super) struct ThreadEntry {
     pub(super) ticket: u64,
     pub(super) tid: Option<c_int>,
     pub(super) since: Instant,
+    /// What its creator was called, which is what the system calls a thread that nobody names.
+    pub(super) inherited_name: String,
 }
 
 /// What one thread has to do for one image.
@@ -73,6 +83,12 @@ impl State {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether no call is inside the image any more, nor will be.
+    pub(super) fn is_retired(&self) -> bool {
+        // Acquire: pairs with the Release in `Account::retire`.
+        self.retired.load(Ordering::Acquire)
+    }
+
     /// Changes the books, under their lock.
     pub(super) fn settle<R>(&self, change: impl FnOnce(&mut Books) -> R) -> R {
         change(&mut self.books())
@@ -80,8 +96,14 @@ impl State {
 }
 
 impl Books {
+    /// Whether there is nothing left to wait for but what thread `but` has to do when it ends.
+    pub(super) fn is_clear_but_for(&self, but: Option<c_int>) -> bool {
+        let others = |debtor: &&c_int| but != Some(**debtor);
+        self.threads.is_empty() && self.debts.keys().find(others).is_none() && !self.unknown
+    }
+
     pub(super) fn is_clear(&self) -> bool {
-        self.threads.is_empty() && self.debts.is_empty() && !self.unknown
+        self.is_clear_but_for(None)
     }
 
     /// Without the names, which are read from files: not under this lock.
@@ -89,6 +111,7 @@ impl Books {
         let threads = self.threads.iter().map(|thread| PluginThread {
             tid: thread.tid,
             name: String::new(),
+            inherited_name: thread.inherited_name.clone(),
             age: thread.since.elapsed(),
         });
         let debtors = self.debts.iter().map(|(&tid, debt)| Debtor {
@@ -174,12 +197,14 @@ impl Books {
         Some(destructor)
     }
 
-    pub(super) fn thread_begins(&mut self) -> u64 {
+    /// A thread is about to be started by the calling one, whose name this is.
+    pub(super) fn thread_begins(&mut self, creator: String) -> u64 {
         self.next_ticket += 1;
         self.threads.push(ThreadEntry {
             ticket: self.next_ticket,
             tid: None,
             since: Instant::now(),
+            inherited_name: creator,
         });
         self.next_ticket
     }
@@ -190,12 +215,26 @@ impl Books {
         }
     }
 
+    /// Whether it is one that the image started.
+    pub(super) fn has_thread(&self, tid: c_int) -> bool {
+        self.threads.iter().any(|entry| entry.tid == Some(tid))
+    }
+
     pub(super) fn thread_ended(&mut self, ticket: u64) {
         self.threads.retain(|entry| entry.ticket != ticket);
     }
 }
 
-pub(super) fn thread_name(tid: c_int) -> String {
+/// What the calling thread is called. A system call.
+pub(super) fn own_name() -> String {
+    rustix::thread::name().map_or_else(
+        |_| String::new(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// What a thread is called; empty if it is gone.
+pub(in super::super) fn thread_name(tid: c_int) -> String {
     let name = std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
 }

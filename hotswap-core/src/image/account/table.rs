@@ -5,14 +5,16 @@
 
 use std::{
     ffi::{c_int, c_void},
-    mem, ptr, slice,
+    mem, process, ptr, slice,
     sync::{Arc, atomic::Ordering},
 };
 
-use hotswap_kit::{Destructor, Handover, HostTable, Key, StartRoutine, Token, VERSION};
+use hotswap_kit::{
+    C11StartRoutine, Destructor, Handover, HostTable, Key, StartRoutine, Token, VERSION,
+};
 
 use super::{
-    books::State,
+    books::{State, own_name},
     thread::{ask_for_end_of_thread, ask_for_end_of_thread_locals, this_tid, with_work},
 };
 
@@ -25,6 +27,9 @@ pub(super) static HOST_TABLE: HostTable = HostTable {
     key_set,
     key_get,
     thread_create,
+    c11_thread_create,
+    note_uses,
+    note_handler,
     hand_over,
 };
 
@@ -132,8 +137,14 @@ unsafe extern "C" fn key_get(token: Token, key: Key) -> *mut c_void {
 struct Start {
     account: Arc<State>,
     ticket: u64,
-    start: StartRoutine,
+    start: Routine,
     argument: *mut c_void,
+}
+
+#[derive(Clone, Copy)]
+enum Routine {
+    Posix(StartRoutine),
+    C11(C11StartRoutine),
 }
 
 unsafe extern "C" fn thread_create(
@@ -144,13 +155,37 @@ unsafe extern "C" fn thread_create(
     argument: *mut c_void,
 ) -> c_int {
     // SAFETY: the caller's promise.
+    unsafe { start_thread(token, thread, attributes, Routine::Posix(start), argument) }
+}
+
+unsafe extern "C" fn c11_thread_create(
+    token: Token,
+    thread: *mut c_void,
+    start: C11StartRoutine,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's promise; no attributes are the default ones.
+    unsafe { start_thread(token, thread, ptr::null(), Routine::C11(start), argument) }
+}
+
+/// # Safety
+/// As `pthread_create`, and as for [`account`].
+unsafe fn start_thread(
+    token: Token,
+    thread: *mut c_void,
+    attributes: *const c_void,
+    start: Routine,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's promise.
     let account = unsafe { account_arc(token) };
+    let creator = own_name();
     let ticket = {
         let mut books = account.books();
         if books.closed {
             return libc::EAGAIN;
         }
-        books.thread_begins()
+        books.thread_begins(creator)
     };
     let given = Box::into_raw(Box::new(Start {
         account: Arc::clone(&account),
@@ -191,8 +226,28 @@ unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
         ask_for_end_of_thread();
         (start, argument)
     };
-    // SAFETY: what the image asked to have run, and it is mapped, for this thread is counted.
-    unsafe { start(argument) }
+    match start {
+        // SAFETY: what the image asked to have run, and it is mapped, for this thread is counted.
+        Routine::Posix(routine) => unsafe { routine(argument) },
+        // glibc cuts the result of a thread to an `int` in `thrd_join`.
+        // SAFETY: what the image asked to have run, and it is mapped, for this thread is counted.
+        Routine::C11(routine) => ptr::without_provenance_mut(unsafe { routine(argument) } as usize),
+    }
+}
+
+unsafe extern "C" fn note_uses(token: Token, uses: u32) {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account(token) };
+    account.settle(|books| books.uses |= uses);
+}
+
+unsafe extern "C" fn note_handler(token: Token, signal: c_int, old: usize, new: usize) {
+    // SAFETY: the caller's promise.
+    let account = unsafe { account(token) };
+    // Between `fork` and `exec` a lock may be held by a thread that stayed behind.
+    if account.process == process::id() {
+        account.handlers.changed(signal, old, new);
+    }
 }
 
 unsafe extern "C" fn hand_over(token: Token, early: *const Handover) {
@@ -200,15 +255,18 @@ unsafe extern "C" fn hand_over(token: Token, early: *const Handover) {
     let account = unsafe { account(token) };
     // SAFETY: valid during this call.
     let early = unsafe { &*early };
-    // SAFETY: a list of that length; so the next.
+    // SAFETY: a list of that length, valid during this call.
     let threads = unsafe { slice::from_raw_parts(early.threads, early.threads_len) };
-    // SAFETY: see above.
+    // SAFETY: a list of that length, valid during this call.
     let keys = unsafe { slice::from_raw_parts(early.keys, early.keys_len) };
+    // Constructors ran on this thread.
+    let creator = own_name();
     let mut books = account.books();
     for &tid in threads {
-        let ticket = books.thread_begins();
+        let ticket = books.thread_begins(creator.clone());
         books.thread_runs(ticket, tid);
     }
+    books.uses = early.uses;
     books.early_keys.extend(keys.iter().map(|early| early.key));
     books
         .keys

@@ -36,8 +36,9 @@ pub(super) struct Work {
     pub(super) values: Vec<(Arc<State>, Key, *mut c_void)>,
     /// Set on a thread that an image started, with its ticket.
     pub(super) started_by: Option<(Arc<State>, u64)>,
-    /// Set while the thread runs an image's hook.
-    inside: Option<Arc<State>>,
+    /// The images whose code is on this thread's stack without a call of the host's, the innermost last: a hook, a
+    /// destructor, and all that runs on the thread that opened the image.
+    inside: Vec<Arc<State>>,
 }
 
 impl Work {
@@ -45,7 +46,7 @@ impl Work {
         destructors: Vec::new(),
         values: Vec::new(),
         started_by: None,
-        inside: None,
+        inside: Vec::new(),
     };
 
     pub(super) fn position(&self, state: &State, key: Key) -> Option<usize> {
@@ -60,6 +61,10 @@ impl Work {
 
     pub(super) fn take_value(&mut self, state: &State, key: Key) -> Option<*mut c_void> {
         self.position(state, key).map(|at| self.values.remove(at).2)
+    }
+
+    fn is_inside(&self, account: &Arc<State>) -> bool {
+        self.inside.iter().any(|it| Arc::ptr_eq(it, account))
     }
 
     /// Whether there was one to replace.
@@ -94,24 +99,42 @@ pub(super) fn with_work<R>(act: impl FnOnce(&mut Work) -> R) -> R {
     THIS.with(|this| act(&mut this.work.borrow_mut()))
 }
 
-/// Calls an image's function on a thread that does not come from a call.
+/// Calls a function of an image that the host has no call of its own for. Until it returns, the thread counts as
+/// inside the image. Neither a hook nor a destructor may unwind, so no guard is needed.
 pub(super) fn inside<R>(account: &Arc<State>, call: impl FnOnce() -> R) -> R {
-    with_work(|work| work.inside = Some(Arc::clone(account)));
+    with_work(|work| work.inside.push(Arc::clone(account)));
     let result = call();
-    with_work(|work| work.inside = None);
+    with_work(|work| work.inside.pop());
     result
 }
 
-/// The images whose code the thread runs without being in a call of the host's: the one that started it, and
-/// the one whose hook it runs.
-pub(super) fn inside_of() -> [Option<Arc<State>>; 2] {
-    with_work(|work| {
-        let started_by = work
-            .started_by
-            .as_ref()
-            .map(|(account, _)| Arc::clone(account));
-        [started_by, work.inside.clone()]
-    })
+/// Makes the thread that opens an image count as inside it until the thread ends. What initialisers registered with
+/// libc runs then, beside what is registered here: neither may run while the other is on the stack.
+pub(super) fn stay_inside(account: &Arc<State>) {
+    with_work(|work| work.inside.push(Arc::clone(account)));
+    ask_for_end_of_thread();
+}
+
+/// The retired images for which this thread has something to run, and that it is not inside of.
+///
+/// An image that is on the stack must keep its thread-locals: a destructor of it may have borrowed one, called the
+/// host, and the host may have entered a plugin, which is where destructors are run early.
+pub(super) fn retired_and_left() -> Vec<Arc<State>> {
+    let mut retired: Vec<Arc<State>> = with_work(|work| {
+        let destructors = work.destructors.iter().map(|(account, ..)| account);
+        let values = work.values.iter().map(|(account, ..)| account);
+        destructors
+            .chain(values)
+            .filter(|it| it.is_retired() && !work.is_inside(it))
+            .cloned()
+            .collect()
+    });
+    retired.sort_unstable_by_key(Arc::as_ptr);
+    retired.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    // A thread that the image started runs its code; one that a constructor started is only known by its number.
+    let tid = this_tid();
+    retired.retain(|account| !account.books().has_thread(tid));
+    retired
 }
 
 /// The one pthread key of all accounts: a thread with a value of it is told when it ends.
@@ -180,7 +203,10 @@ unsafe extern "C" fn end_of_thread(_: *mut c_void) {
     for (account, key, _) in with_work(|work| mem::take(&mut work.values)) {
         account.settle(|books| books.value_gone(this_tid(), key));
     }
-    with_work(|work| work.destructors = Vec::new());
+    with_work(|work| {
+        work.destructors = Vec::new();
+        work.inside = Vec::new();
+    });
     if let Some((account, ticket)) = with_work(|work| work.started_by.take()) {
         account.settle(|books| books.thread_ended(ticket));
     }
@@ -198,7 +224,7 @@ pub(super) fn run_destructors(of: impl Fn(&Arc<State>) -> bool) {
     }) {
         // SAFETY: registered for this thread, with this object, by an image that is mapped because this was
         // counted. A panic in it ends the process within the image, as std has it.
-        unsafe { destructor(object) };
+        inside(&account, || unsafe { destructor(object) });
         // Saturating for the child of a fork, where `forget_the_dead` knows nobody.
         account.settle(|books| {
             books.debt(this_tid(), |debt| {
@@ -230,7 +256,7 @@ pub(super) fn run_values(of: impl Fn(&Arc<State>) -> bool) {
             };
             // SAFETY: the key's destructor, with a value that this thread set; the image is mapped because
             // this was counted, and is still counted.
-            unsafe { destructor(value) };
+            inside(&account, || unsafe { destructor(value) });
             account.settle(|books| {
                 books.debt(this_tid(), |debt| {
                     debt.running = debt.running.saturating_sub(1)

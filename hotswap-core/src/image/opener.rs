@@ -1,0 +1,215 @@
+//! The thread that opens an image, and lives as long as it.
+//!
+//! Allocators (mimalloc) and C++ runtimes take the thread that runs their initialisers for the main thread of the
+//! process: when it ends while the image is used, the host dies. And what initialisers leave with libc for the end of
+//! their thread keeps the image mapped until that thread has ended. So each image has a thread of its own. It runs all
+//! that is done with a candidate, is parked while the image is mapped, and has ended before the image is closed.
+#![expect(
+    unsafe_code,
+    reason = "lends a borrowing closure to a thread that outlives the borrow, and joins by pthread_t"
+)]
+
+use std::{
+    ffi::c_int,
+    io, mem,
+    os::unix::thread::JoinHandleExt,
+    panic::{self, AssertUnwindSafe},
+    ptr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Sender;
+
+use crate::cell;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that has nothing to do for its image ends within some 50 µs. To wait for that here spares a turn of those
+/// who ask.
+const END_PATIENCE: Duration = Duration::from_millis(1);
+const END_PAUSE: Duration = Duration::from_micros(20);
+
+/// A handle of the thread; the last one to be dropped ends it and waits for that.
+#[derive(Clone)]
+pub(crate) struct Opener(Arc<Inner>);
+
+struct Inner {
+    tid: c_int,
+    stage: Mutex<Stage>,
+}
+
+/// How far the thread has come.
+enum Stage {
+    /// It takes jobs.
+    Open {
+        jobs: Sender<Job>,
+        thread: thread::JoinHandle<()>,
+    },
+    /// It was told to end, and is joined when it has.
+    Ending(libc::pthread_t),
+    Ended,
+}
+
+impl Opener {
+    /// Starts the thread. Costs some 50 µs.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (jobs, inbox) = crossbeam_channel::unbounded::<Job>();
+        let (said, tid) = crossbeam_channel::bounded(1);
+        let thread = thread::Builder::new()
+            .name("hotswap-loader".to_owned())
+            .spawn(move || {
+                // So that it is known not to be ending (`ending`).
+                cell::come_by();
+                // SAFETY: no conditions.
+                let _ = said.send(unsafe { libc::gettid() });
+                inbox.iter().for_each(|job| job());
+            })?;
+        let tid = tid.recv().expect("the thread says its number first");
+        let stage = Mutex::new(Stage::Open { jobs, thread });
+        Ok(Self(Arc::new(Inner { tid, stage })))
+    }
+
+    /// Calls `work` on the thread, and waits for its result. A panic goes on here.
+    ///
+    /// # Panics
+    ///
+    /// When the thread was told to end: nobody has a use for an image by then.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let (done, result) = crossbeam_channel::bounded(1);
+        let task = Task { work, done };
+        let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || task.run());
+        // SAFETY: only the lifetime is another. What `work` borrows is used by nobody when this function returns:
+        // either the task was run, and `work` was consumed before its result was sent; or the task was dropped, and
+        // `work` with it before `done` (`Task`). Both are waited for: `recv` returns when there is a result, or when
+        // `done` is gone.
+        let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
+        if let Stage::Open { jobs, .. } = &*self.0.stage() {
+            let _ = jobs.send(job);
+        } else {
+            drop(job);
+        }
+        let result = result
+            .recv()
+            .expect("the thread takes jobs as long as its image is used");
+        result.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    }
+
+    /// The system's number of the thread.
+    pub(super) fn tid(&self) -> c_int {
+        self.0.tid
+    }
+
+    /// Whether the thread was told to end.
+    pub(super) fn is_ending(&self) -> bool {
+        !matches!(*self.0.stage(), Stage::Open { .. })
+    }
+
+    /// Tells the thread to do this and to end. Waits for nothing.
+    pub(super) fn end(&self, last: impl FnOnce() + Send + 'static) {
+        let mut stage = self.0.stage();
+        *stage = match mem::replace(&mut *stage, Stage::Ended) {
+            Stage::Open { jobs, thread } => {
+                let _ = jobs.send(Box::new(last));
+                Stage::Ending(thread.into_pthread_t())
+            }
+            other => other,
+        };
+    }
+
+    /// Whether the thread has ended, with the last destructor of its thread-locals. Waits at most [`END_PATIENCE`].
+    pub(super) fn has_ended(&self) -> bool {
+        let mut stage = self.0.stage();
+        let Stage::Ending(thread) = *stage else {
+            return matches!(*stage, Stage::Ended);
+        };
+        let started = Instant::now();
+        // SAFETY: a thread of ours that nobody has joined or detached. (`JoinHandle::is_finished` does not wait for the
+        // destructors of thread-locals.)
+        while unsafe { libc::pthread_tryjoin_np(thread, ptr::null_mut()) } != 0 {
+            if started.elapsed() > END_PATIENCE {
+                return false;
+            }
+            thread::sleep(END_PAUSE);
+        }
+        *stage = Stage::Ended;
+        true
+    }
+}
+
+/// Work, and where its result goes. The fields are dropped in this order.
+struct Task<F, T> {
+    work: F,
+    done: Sender<thread::Result<T>>,
+}
+
+impl<T, F: FnOnce() -> T> Task<F, T> {
+    fn run(self) {
+        // Unwind-safe: the panic goes on in the caller, to whom what is broken belongs.
+        let result = panic::catch_unwind(AssertUnwindSafe(self.work));
+        let _ = self.done.send(result);
+    }
+}
+
+impl Inner {
+    /// Nothing panics under the lock.
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Stage::Open { jobs, thread } = mem::replace(&mut *self.stage(), Stage::Ended) {
+            drop(jobs);
+            // What it panicked with went to whoever gave it the job.
+            drop(thread.join());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::Receiver;
+
+    use super::*;
+
+    #[test]
+    fn work_may_borrow_and_its_panic_goes_on_in_the_caller() {
+        let opener = Opener::start().unwrap();
+        let text = String::from("borrowed");
+        let on = opener.run(|| (text.len(), thread::current().name().map(str::to_owned)));
+        assert_eq!(on, (8, Some("hotswap-loader".to_owned())));
+        let panicked = panic::catch_unwind(AssertUnwindSafe(|| opener.run(|| panic!("{text}"))));
+        assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&text));
+        assert_eq!(opener.run(|| 7), 7, "it goes on");
+    }
+
+    #[test]
+    fn it_has_ended_when_its_last_destructor_has_run() {
+        struct Slow(Sender<()>, Receiver<()>);
+        impl Drop for Slow {
+            fn drop(&mut self) {
+                self.0.send(()).unwrap();
+                self.1.recv().unwrap();
+            }
+        }
+        thread_local! { static SLOW: std::cell::Cell<Option<Slow>> = const { std::cell::Cell::new(None) } }
+        let (begun, wait_begun) = crossbeam_channel::bounded(1);
+        let (go_on, wait_go_on) = crossbeam_channel::bounded(1);
+        let opener = Opener::start().unwrap();
+        opener.run(|| SLOW.set(Some(Slow(begun, wait_go_on))));
+        assert!(!opener.is_ending());
+        opener.end(|| {});
+        wait_begun.recv().unwrap();
+        assert!(
+            opener.is_ending() && !opener.has_ended(),
+            "its destructor runs"
+        );
+        go_on.send(()).unwrap();
+        while !opener.has_ended() {
+            thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What a plugin leaves with libc and the kernel that will call it.
+
+use std::{
+    env,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use hotswap_core::{Event, Holder, PinReason, State};
+use hotswap_fixtures::{
+    callbacks::{FUNCTIONS, SIGNALS},
+    constructs::START_UNNAMED,
+};
+
+use crate::{
+    alone::{alone, alone_with},
+    fixtures::{Plugin, SOON, build_of, load, load_with, plugin, unloaded},
+    process::images,
+};
+
+/// Names of all callbacks, by the number that a plugin is asked for.
+fn callbacks() -> impl Iterator<Item = &'static str> {
+    SIGNALS.iter().chain(&FUNCTIONS).map(|(name, _)| *name)
+}
+
+fn ask(it: &Plugin, callback: &str) {
+    let place = callbacks().position(|name| name == callback);
+    let place = place.expect("a callback") as u64;
+    it.with(|it| it.text()(place).map(drop).unwrap());
+}
+
+/// Loads `name`, asks it for a callback, swaps, and gives what has become of it.
+fn leave(name: &str, callback: &str) -> (Plugin, State) {
+    let it = load(name);
+    ask(&it, callback);
+    it.swap(plugin("build_1")).unwrap();
+    let state = it.wait(1, SOON).unwrap();
+    (it, state)
+}
+
+fn function(name: &str) -> State {
+    State::Pinned(PinReason::Function(name.to_owned()))
+}
+
+fn signal(name: &str) -> State {
+    State::Pinned(PinReason::SignalHandler(name.to_owned()))
+}
+
+fn send(signal: &str) {
+    let process = std::process::id().to_string();
+    let kill = Command::new("kill").args([signal, &process]).status();
+    assert!(kill.unwrap().success());
+}
+
+/// Leaves each callback in a process of its own, for some of it stays with the process.
+#[track_caller]
+fn each(test: &str, name: &str, expected: &[(&str, State)]) {
+    for (callback, _) in expected {
+        alone_with(test, &[("HOTSWAP_CALLBACK", callback)], || {
+            // In the process of its own this is the first of the loop, whichever is meant.
+            let callback = env::var("HOTSWAP_CALLBACK").unwrap();
+            let (_, state) = expected.iter().find(|(it, _)| *it == callback).unwrap();
+            let (it, found) = leave(name, &callback);
+            println!("{name} {callback}: {found}");
+            assert_eq!(found, *state, "{name} {callback}");
+            assert_eq!(images().len(), 1 + usize::from(*state != State::Unloaded));
+            match callback.as_str() {
+                "sigaction" => send("-USR1"),
+                "signal_chained" if *state != State::Unloaded => send("-USR2"),
+                _ => {}
+            }
+            assert_eq!(build_of(&it), 1);
+        });
+        if env::var_os("HOTSWAP_CALLBACK").is_some() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn with_the_kit_what_is_used_decides() {
+    each(
+        "unloading::callbacks::with_the_kit_what_is_used_decides",
+        "callbacks_kit",
+        &[
+            ("on_exit", function("on_exit")),
+            ("timer_thread", function("timer_create")),
+            ("timer_none", State::Unloaded),
+            ("sigaction", signal("SIGUSR1")),
+            ("signal_restored", State::Unloaded),
+            // By the hook.
+            ("signal_chained", State::Unloaded),
+        ],
+    );
+}
+
+#[test]
+fn an_author_may_vouch_for_functions_and_not_for_handlers() {
+    each(
+        "unloading::callbacks::an_author_may_vouch_for_functions_and_not_for_handlers",
+        "callbacks_vouched",
+        &[
+            ("timer_thread", State::Unloaded),
+            ("sigaction", signal("SIGUSR1")),
+        ],
+    );
+}
+
+#[test]
+fn without_the_kit_handlers_are_found() {
+    each(
+        "unloading::callbacks::without_the_kit_handlers_are_found",
+        "callbacks_plain",
+        &[
+            ("sigaction", signal("SIGUSR1")),
+            ("signal_restored", State::Unloaded),
+            ("signal_chained", signal("SIGUSR2")),
+        ],
+    );
+}
+
+#[test]
+fn without_the_kit_what_is_imported_decides() {
+    let (_, state) = leave("functions_plain", "timer_none");
+    let State::Pinned(PinReason::Function(name)) = &state else {
+        panic!("{state}")
+    };
+    assert!(["on_exit", "timer_create"].contains(&&**name), "{name}");
+}
+
+/// A handler that the successor was given as the one before may be set again by it, after its owner has left.
+#[test]
+fn a_handler_that_another_plugin_knows_pins() {
+    alone(
+        "unloading::callbacks::a_handler_that_another_plugin_knows_pins",
+        || {
+            let it = load("callbacks_kit");
+            ask(&it, "signal_chained");
+            let lease = it.lease();
+            it.swap(plugin("callbacks_kit")).unwrap();
+            ask(&it, "signal_chained");
+            drop(lease);
+            assert_eq!(it.wait(1, SOON), Some(signal("SIGUSR2")));
+            it.swap(plugin("build_1")).unwrap();
+            // Its hook has set the first one's handler.
+            unloaded(&it, 2);
+            send("-USR2");
+            assert_eq!(build_of(&it), 1);
+        },
+    );
+}
+
+#[test]
+fn the_reason_says_what_to_do() {
+    alone("unloading::callbacks::the_reason_says_what_to_do", || {
+        let last_event = |it: &Plugin| it.events().try_iter().last().unwrap().to_string();
+        let (it, _) = leave("callbacks_kit", "sigaction");
+        assert_eq!(
+            last_event(&it),
+            "pinned generation 1: it has handled SIGUSR1, and its handler may still be called; handlers belong in the \
+             host"
+        );
+        let (it, _) = leave("callbacks_kit", "on_exit");
+        assert_eq!(
+            last_event(&it),
+            "pinned generation 1: it uses `on_exit`, by which it may still be called; a plugin that knows better \
+             vouches for it (`unloadable!(vouch(\"on_exit\"))`)"
+        );
+    });
+}
+
+/// `std::thread` of C++ is started inside of libstdc++, past `pthread_create` of the plugin.
+#[test]
+fn a_thread_of_cxx_is_counted() {
+    let it = load_with("cxx_thread", |settings| {
+        settings.drain_deadline = Duration::ZERO
+    });
+    it.with(|it| it.text()(300).map(drop).unwrap());
+    it.swap(plugin("build_1")).unwrap();
+    unloaded(&it, 1);
+    let events: Vec<_> = it.events().try_iter().collect();
+    let held = events.iter().any(|event| {
+        matches!(event, Event::Held { by, .. } if matches!(by[..], [Holder::Thread { .. }]))
+    });
+    assert!(held, "{events:?}");
+}
+
+/// The key is deleted, and its destructor runs on.
+#[test]
+fn a_destructor_that_is_running_when_its_key_is_deleted_is_waited_for() {
+    let test =
+        "unloading::callbacks::a_destructor_that_is_running_when_its_key_is_deleted_is_waited_for";
+    alone(test, || {
+        static ENDS: AtomicBool = AtomicBool::new(false);
+        let it = Arc::new(load("slow_key"));
+        let (set, wait_set) = mpsc::channel();
+        let worker = thread::spawn({
+            let it = Arc::clone(&it);
+            move || {
+                let ends = ENDS.as_ptr().expose_provenance() as u64;
+                it.with(|it| it.text()(ends).map(drop).unwrap());
+                // SAFETY: no conditions.
+                set.send(unsafe { libc::gettid() }.cast_unsigned()).unwrap();
+            }
+        });
+        let worker_tid = wait_set.recv().unwrap();
+        // Until it sleeps in the destructor: a thread that is joined has left it.
+        thread::sleep(Duration::from_millis(50));
+        it.swap(plugin("build_1")).unwrap();
+        let state = it.wait(1, Duration::from_millis(500));
+        let Some(State::Draining { held_by }) = &state else {
+            panic!("{state:?}")
+        };
+        assert!(
+            matches!(held_by[..], [Holder::DeletedKey { thread, .. }] if thread == worker_tid),
+            "{held_by:?}"
+        );
+        ENDS.store(true, Ordering::Relaxed);
+        worker.join().unwrap();
+        unloaded(&it, 1);
+    });
+}
+
+#[test]
+fn a_thread_without_a_name_does_not_pass_for_its_creator() {
+    let it = Arc::new(load_with("kit_with_hook", |settings| {
+        settings.drain_deadline = Duration::ZERO
+    }));
+    let caller = thread::Builder::new().name("host-caller".to_owned());
+    let caller = caller.spawn({
+        let it = Arc::clone(&it);
+        move || it.with(|it| it.text()(START_UNNAMED).map(drop).unwrap())
+    });
+    caller.unwrap().join().unwrap();
+    it.swap(plugin("build_1")).unwrap();
+    unloaded(&it, 1);
+    let events: Vec<_> = it
+        .events()
+        .try_iter()
+        .map(|event| event.to_string())
+        .collect();
+    let held = events
+        .iter()
+        .find(|event| event.starts_with("held generation 1: "));
+    assert!(
+        held.is_some_and(|event| event.contains(" of its own (without a name), for ")),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn what_stays_on_the_heap_is_said_if_it_is_counted() {
+    let left = |bytes: u64| {
+        let it = load("counts_allocations");
+        it.with(|it| it.text()(bytes).map(drop).unwrap());
+        it.swap(plugin("build_1")).unwrap();
+        unloaded(&it, 1);
+        let events: Vec<_> = it.events().try_iter().collect();
+        let heap = events.iter().find_map(|event| match event {
+            Event::Unloaded { heap, .. } => Some(heap.expect("it counts")),
+            _ => None,
+        });
+        (heap.expect("unloaded"), events.last().unwrap().to_string())
+    };
+    let (few, _) = left(24);
+    let (many, text) = left(1024);
+    assert_eq!(many.bytes - few.bytes, 1000);
+    assert_eq!(many.allocations, few.allocations);
+    let expected = format!(
+        "; {} bytes in {} allocations stay on the heap",
+        many.bytes, many.allocations
+    );
+    let singular = format!("; {} bytes in 1 allocation stay on the heap", many.bytes);
+    assert!(
+        text.ends_with(&expected) || text.ends_with(&singular),
+        "{text}"
+    );
+}
