@@ -11,6 +11,7 @@ mod words;
 
 use std::{
     collections::VecDeque,
+    iter,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -129,6 +130,7 @@ impl History {
                 },
                 _ => new.accepted(),
             }];
+            events.extend(new.static_tls());
             ledger.generations.push_back(new.entry);
             match new.before {
                 Some(before) if new.on_probation => {
@@ -153,9 +155,9 @@ impl History {
             ledger.published += 1;
             number = ledger.published;
             new.entry.number = number;
-            let accepted = new.accepted();
+            let events = iter::once(new.accepted()).chain(new.static_tls()).collect();
             ledger.generations.push_back(new.entry);
-            vec![accepted]
+            events
         });
         (number, news)
     }
@@ -326,6 +328,7 @@ impl Published {
             published: SystemTime::now(),
             loaded_again,
             kit_problem: image.kit_problem(),
+            static_tls_bytes: image.facts().static_tls_bytes(),
             state: State::Live,
         };
         Self {
@@ -345,6 +348,12 @@ impl Published {
             followed_link: self.followed_link,
             phases: self.phases,
         }
+    }
+
+    fn static_tls(&self) -> Option<Event> {
+        let generation = self.entry.number;
+        let bytes = self.entry.static_tls_bytes?;
+        Some(Event::StaticTls { generation, bytes })
     }
 }
 

@@ -47,6 +47,10 @@ enum EventForm<'a> {
         real_path: String,
         phases: &'a Phases,
     },
+    StaticTls {
+        generation: u64,
+        bytes: u64,
+    },
     Refused {
         path: String,
         stage: &'a Stage,
@@ -96,6 +100,10 @@ serialize_as!(Event, it => match it {
         path: text(path),
         real_path: text(real_path),
         phases,
+    },
+    Event::StaticTls { generation, bytes } => EventForm::StaticTls {
+        generation: *generation,
+        bytes: *bytes,
     },
     Event::Refused { path, stage, reason, live } => EventForm::Refused {
         path: text(path),
@@ -168,6 +176,7 @@ struct GenerationForm<'a> {
     published_ms: u64,
     loaded_again: Option<u64>,
     kit_problem: Option<&'a str>,
+    static_tls_bytes: Option<u64>,
 }
 
 serialize_as!(GenerationInfo, it => GenerationForm {
@@ -182,6 +191,7 @@ serialize_as!(GenerationInfo, it => GenerationForm {
     published_ms: milliseconds(it.published),
     loaded_again: it.loaded_again,
     kit_problem: it.kit_problem.as_deref(),
+    static_tls_bytes: it.static_tls_bytes,
 });
 
 #[derive(Serialize)]

@@ -27,6 +27,9 @@ fn trace(event: &Event) {
             let (path, took) = (Escaped(path), phases.total());
             info!(target: TARGET, generation, %path, ?took, "accepted");
         }
+        Event::StaticTls { generation, bytes } => {
+            warn!(target: TARGET, generation, bytes, "static-tls");
+        }
         Event::Refused {
             path,
             stage,

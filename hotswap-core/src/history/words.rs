@@ -11,7 +11,7 @@ use super::services::ServiceNews;
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Stage},
-    image::{Obstacle, PinReason},
+    image::{Obstacle, PinReason, STATIC_TLS_TUNABLE},
 };
 
 /// What happened at a swap point.
@@ -28,6 +28,7 @@ use crate::{
 /// unloaded generation 1 after 1.2ms
 /// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
 /// service "producer" on generation 1: started
+/// static-tls generation 4: it needs 400 bytes of static TLS, which glibc rarely gives back: …
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -45,6 +46,16 @@ pub enum Event {
         followed_link: bool,
         /// How long it took.
         phases: Phases,
+    },
+    /// The generation that was accepted just before needs static TLS. glibc has about 1.6 KB of it for all plugins
+    /// of a process, unless the tunable `glibc.rtld.optional_static_tls` says otherwise, and rarely gets any back
+    /// when a plugin is unloaded: after a few such plugins `dlopen` fails.
+    #[non_exhaustive]
+    StaticTls {
+        /// Its number.
+        generation: u64,
+        /// How much it needs, for each thread.
+        bytes: u64,
     },
     /// A candidate was not published; nothing has changed.
     #[non_exhaustive]
@@ -231,6 +242,8 @@ pub struct GenerationInfo {
     pub loaded_again: Option<u64>,
     /// Why it is treated as a plugin without the kit although it has one; then it may unload less well.
     pub kit_problem: Option<String>,
+    /// How many bytes of static TLS it needs, if it needs any ([`Event::StaticTls`]).
+    pub static_tls_bytes: Option<u64>,
     /// What has become of it.
     pub state: State,
 }
@@ -382,6 +395,11 @@ impl Display for Event {
                 }
                 Ok(())
             }
+            Self::StaticTls { generation, bytes } => write!(
+                f,
+                "static-tls generation {generation}: it needs {bytes} bytes of static TLS, which glibc rarely gives \
+                 back: after a few such plugins the next one is refused; {STATIC_TLS_TUNABLE}"
+            ),
             Self::Refused {
                 path,
                 stage: _,
@@ -462,9 +480,11 @@ impl Display for GenerationInfo {
         if let Some(number) = self.loaded_again {
             write!(f, " (generation {number} again)")?;
         }
-        self.kit_problem
-            .as_ref()
-            .map_or(Ok(()), |problem| write!(f, " ({problem})"))
+        if let Some(problem) = &self.kit_problem {
+            write!(f, " ({problem})")?;
+        }
+        self.static_tls_bytes
+            .map_or(Ok(()), |bytes| write!(f, " ({bytes} bytes of static TLS)"))
     }
 }
 

@@ -14,6 +14,7 @@ mod road;
 mod rollback;
 mod services;
 mod signed;
+mod static_tls;
 mod storm;
 mod symbols;
 mod tidy;

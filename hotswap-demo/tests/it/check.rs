@@ -49,6 +49,7 @@ fn a_good_plugin_is_described() {
     assert_eq!(value("interface"), "hotswap-types 0.1.0");
     assert!(value("needs").contains("libc.so.6"), "{out}");
     assert_eq!(value("nodelete"), "no");
+    assert_eq!(value("static TLS"), "no");
     assert_eq!(value("kit"), "version 1");
     assert_eq!(value("unloading"), "left again");
 }
@@ -57,9 +58,9 @@ fn a_good_plugin_is_described() {
 fn what_will_not_leave_is_said() {
     let (code, out, _) = check(&plugin("misbehaving_to_the_end"));
     assert_eq!(code, Some(0));
-    assert!(out.contains("\n  kit       none\n"), "{out}");
+    assert!(out.contains("\n  kit        none\n"), "{out}");
     assert!(
-        out.contains("\n  unloading it can start threads and has no kit"),
+        out.contains("\n  unloading  it can start threads and has no kit"),
         "{out}"
     );
 }
