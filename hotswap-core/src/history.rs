@@ -162,7 +162,7 @@ impl History {
         (number, news)
     }
 
-    /// The standby is live again, and the generation that was is draining.
+    /// A generation that was still mapped is live again, and the one that was is draining.
     pub(crate) fn rolled_back(&self, back: Return) -> News {
         let Return { live, left, why } = back;
         self.record(|ledger| {
@@ -206,13 +206,12 @@ impl History {
         self.ledger().set(number, State::Draining { held_by });
     }
 
-    pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) {
-        let news = self.record(|ledger| {
+    pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) -> News {
+        self.record(|ledger| {
             let held_by = by.clone();
             ledger.set(generation, State::Draining { held_by });
             vec![Event::Held { generation, by }]
-        });
-        news.trace();
+        })
     }
 
     pub(crate) fn hook_panicked(&self, generation: u64, message: String) {

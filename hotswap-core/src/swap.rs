@@ -5,6 +5,7 @@
 //! fail. What follows for the generation before (draining, unloading, looking) is the reaper's.
 
 mod accepted;
+mod draining;
 mod lease;
 mod reaper;
 mod road;
@@ -26,6 +27,7 @@ use crossbeam_channel::{Receiver, Sender};
 pub(crate) use self::{accepted::Accepted, reaper::Reaper, road::on_loader_thread};
 use self::{
     accepted::LastAccepted,
+    draining::Draining,
     lease::{Register, Tenancy, Tenants},
     road::{Candidate, Road, Source, no_thread},
     succession::{Change, Former, Manner, Succession},
@@ -339,6 +341,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.accepted.set(accepted);
         }
         let news = self.history.published(published);
+        for standby in retired.iter().filter(|it| it.number != before) {
+            self.history.draining(standby.number, Vec::new());
+        }
         // Under the lock, so that the live generation is the one that it is of.
         let replaced = update.map(|update| self.publish_update(update, number));
         drop(line);
@@ -477,7 +482,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let standby = line.close();
         let live = Former {
             number: line.live(),
-            generation: self.cell.close(),
+            generation: Draining::new(self.cell.close()),
         };
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());

@@ -272,7 +272,8 @@ pub enum State {
     Live,
     /// New calls reach its successor, which is on probation; it stays mapped to take over again.
     Standby,
-    /// New calls reach another one, and old ones may still be inside.
+    /// New calls reach another one, and old ones may still be inside. A [`rollback`](crate::Hotswap::rollback) may
+    /// make it live again until it is drained.
     Draining {
         /// Who was, at the last look.
         held_by: Vec<Holder>,

@@ -17,13 +17,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::{
     Generation,
+    draining::{Draining, NotDrained},
     road::no_thread,
     succession::{Former, Succession},
 };
 use crate::{
     cell::{self, Holders, Retired},
     error::Result,
-    history::{History, Holder},
+    history::{History, Holder, News},
     image::{Exit, Leaving, Pinned},
     stage::Kept,
 };
@@ -57,8 +58,8 @@ struct Job<M> {
 
 /// How far a retired generation has come.
 enum Phase<M> {
-    /// Calls or leases may be left on it.
-    Draining(Retired<Generation<M>>),
+    /// Calls or leases may be left on it, and a rollback may take it back.
+    Draining(Draining<M>),
     /// Threads or destructors of its own may be left.
     Leaving(Box<Leaving>),
     /// The generation is live; until then the one before it is standby.
@@ -97,7 +98,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     }
 
     /// Never fails and never waits.
-    pub(super) fn retire(&self, number: u64, generation: Retired<Generation<M>>) {
+    pub(super) fn retire(&self, number: u64, generation: Draining<M>) {
         self.send(Some(number), Phase::Draining(generation));
     }
 
@@ -226,9 +227,8 @@ impl<M: Send + Sync> Watch<M> {
                 }
                 Phase::OnProbation { succession, .. } => {
                     let number = watched.job.number.unwrap_or_default();
-                    let ended = succession.lock().end_probation(number);
                     // The copies are dropped here, when the lock is free again.
-                    if let Some((former, _copies)) = ended {
+                    if let Some((former, _copies)) = self.end_probation(&succession, number) {
                         self.retire_standby(former);
                     }
                 }
@@ -245,9 +245,20 @@ impl<M: Send + Sync> Watch<M> {
         self.all.len() != before
     }
 
+    /// The list is changed under the lock, as a rollback does it: it may make the standby live right after.
+    fn end_probation(
+        &self,
+        succession: &Succession<M>,
+        number: u64,
+    ) -> Option<(Former<M>, Vec<Kept>)> {
+        let mut line = succession.lock();
+        let ended = line.end_probation(number)?;
+        self.history.draining(ended.0.number, Vec::new());
+        Some(ended)
+    }
+
     /// A standby that is not needed any more goes the way of all.
     fn retire_standby(&mut self, former: Former<M>) {
-        self.history.draining(former.number, Vec::new());
         self.watch(Job {
             number: Some(former.number),
             since: Instant::now(),
@@ -266,11 +277,14 @@ impl<M: Send + Sync> Watch<M> {
 
     /// Takes one as far as it comes. `true`: it has left.
     fn advance(&mut self, mut watched: Watched<M>) -> bool {
-        if let Phase::Draining(generation) = watched.job.phase {
-            watched.job.phase = match generation.try_drain() {
-                Ok(generation) => Phase::Leaving(Box::new(generation.retire())),
-                Err(held) => Phase::Draining(held),
-            };
+        if let Phase::Draining(generation) = &watched.job.phase {
+            match generation.try_drain() {
+                Ok(generation) => {
+                    watched.job.phase = Phase::Leaving(Box::new(generation.retire()));
+                }
+                Err(NotDrained::InUse) => {}
+                Err(NotDrained::TakenBack) => return false,
+            }
         }
         if let Phase::Leaving(mut image) = watched.job.phase {
             if let (Some(message), Some(number)) = (image.hook_panic(), watched.job.number) {
@@ -322,18 +336,32 @@ impl<M: Send + Sync> Watch<M> {
         else {
             return;
         };
-        let by = match &watched.job.phase {
-            Phase::Draining(generation) => users(generation),
-            Phase::Leaving(image) => image.obstacles().into_iter().map(Holder::from).collect(),
+        let is_late = watched.job.since.elapsed() >= self.drain_deadline;
+        let report = is_late && !watched.reported;
+        let news = match &watched.job.phase {
+            // Not one that a rollback has just made live (`draining`).
+            Phase::Draining(generation) => generation
+                .inspect(|generation| self.tell(number, users(generation), report))
+                .flatten(),
+            Phase::Leaving(image) => {
+                let by = image.obstacles().into_iter().map(Holder::from);
+                self.tell(number, by.collect(), report)
+            }
             Phase::OnProbation { .. } | Phase::Bytes(_) | Phase::Pinned { .. } => return,
         };
-        if watched.job.since.elapsed() >= self.drain_deadline && !watched.reported {
-            self.history.held(number, by);
-            watched.reported = true;
-        } else {
-            self.history.draining(number, by);
-        }
+        watched.reported |= report;
         watched.next_note = Instant::now() + NOTE_PAUSE;
+        if let Some(news) = news {
+            news.trace();
+        }
+    }
+
+    fn tell(&self, number: u64, by: Vec<Holder>, report: bool) -> Option<News> {
+        if report {
+            return Some(self.history.held(number, by));
+        }
+        self.history.draining(number, by);
+        None
     }
 
     /// Asks again for what is due, or for all.

@@ -108,3 +108,21 @@ fn with_the_tunable_there_is_more() {
         },
     );
 }
+
+#[test]
+fn a_generation_that_is_still_in_use_is_gone_back_to_without_more_static_tls() {
+    alone(
+        "static_tls::a_generation_that_is_still_in_use_is_gone_back_to_without_more_static_tls",
+        || {
+            let it = load("static_tls");
+            use_up(&it);
+            let before = it.with(|it| it.number());
+            let lease = it.lease();
+            it.swap(plugin("build_2")).unwrap();
+            let back = it.rollback().unwrap();
+            assert_eq!((back.generation, back.loaded_again), (before, None));
+            drop(lease);
+            assert_eq!(build_of(&it), 31);
+        },
+    );
+}
