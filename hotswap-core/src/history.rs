@@ -18,6 +18,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
+pub(crate) use self::words::{Bytes, RetiredPlugins};
 pub use self::{
     services::{ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
     words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
@@ -236,6 +237,23 @@ impl History {
             vec![Event::Pinned { generation, reason }]
         });
         news.trace();
+    }
+
+    /// So much is retired and still mapped that half of a bound is reached.
+    pub(crate) fn retained(
+        &self,
+        images: usize,
+        bytes: u64,
+        images_max: usize,
+        bytes_max: u64,
+    ) -> News {
+        let event = Event::Retained {
+            images,
+            bytes,
+            images_max,
+            bytes_max,
+        };
+        self.record(|_| vec![event])
     }
 
     pub(crate) fn service(&self, name: &str, generation: u64, news: ServiceNews) -> News {

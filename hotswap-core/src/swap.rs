@@ -8,6 +8,7 @@ mod accepted;
 mod draining;
 mod lease;
 mod reaper;
+mod retained;
 mod road;
 mod rollback;
 mod settings;
@@ -24,7 +25,12 @@ use std::{
 use abi_stable::{StableAbi, library::RootModule};
 use crossbeam_channel::{Receiver, Sender};
 
-pub(crate) use self::{accepted::Accepted, reaper::Reaper, road::on_loader_thread};
+pub(crate) use self::{
+    accepted::Accepted,
+    reaper::Reaper,
+    retained::{Bounds, bytes_max_by_default, images_max_by_default},
+    road::on_loader_thread,
+};
 use self::{
     accepted::LastAccepted,
     draining::Draining,
@@ -129,7 +135,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             refused: settings.refused_candidates_max,
             events: settings.events_max,
         }));
-        let reaper = Reaper::start(path, Arc::clone(&history), settings.drain_deadline)?;
+        let deadline = settings.drain_deadline;
+        let reaper = Reaper::start(path, Arc::clone(&history), deadline, settings.bounds())?;
+        reaper.need_room(path)?;
         let road = Road::new(trust, &settings);
         let services = settings.services.as_ref();
         let services = services.map(|settings| Services::new(settings, &history));
@@ -300,6 +308,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     }
 
     fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<M>> {
+        match source {
+            Source::Path(path) => self.reaper().need_room(path)?,
+            Source::Kept(_) => self.reaper().need_room_to_go_back(source.path())?,
+        }
         let services = self.services.as_ref();
         self.road
             .prepare(source, Some(&self.cell), services, self.reaper())
@@ -484,6 +496,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             number: line.live(),
             generation: Draining::new(self.cell.close()),
         };
+        drop(line);
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());
             reaper.retire(former.number, former.generation);

@@ -83,6 +83,12 @@ enum EventForm<'a> {
         generation: u64,
         reason: &'a PinReason,
     },
+    Retained {
+        images: usize,
+        bytes: u64,
+        images_max: usize,
+        bytes_max: u64,
+    },
     Service {
         name: &'a str,
         generation: u64,
@@ -131,6 +137,12 @@ serialize_as!(Event, it => match it {
         after_us: microseconds(*after),
     },
     Event::Pinned { generation, reason } => EventForm::Pinned { generation: *generation, reason },
+    Event::Retained { images, bytes, images_max, bytes_max } => EventForm::Retained {
+        images: *images,
+        bytes: *bytes,
+        images_max: *images_max,
+        bytes_max: *bytes_max,
+    },
     Event::Service { name, generation, news } => EventForm::Service {
         name,
         generation: *generation,

@@ -60,6 +60,12 @@ fn trace(event: &Event) {
         Event::Pinned { generation, reason } => {
             warn!(target: TARGET, generation, %reason, "pinned");
         }
+        Event::Retained {
+            images,
+            bytes,
+            images_max,
+            bytes_max,
+        } => warn!(target: TARGET, images, bytes, images_max, bytes_max, "retained"),
         Event::Service {
             name,
             generation,

@@ -10,6 +10,7 @@ mod limits;
 mod manual;
 mod process;
 mod reading;
+mod retained;
 mod road;
 mod rollback;
 mod services;

@@ -66,6 +66,20 @@ fn what_will_not_leave_is_said() {
 }
 
 #[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn static_tls_is_said_with_what_helps() {
+    let (code, out, _) = check(&plugin("static_tls"));
+    assert_eq!(code, Some(0));
+    let line = out.lines().find(|line| line.contains("static TLS"));
+    let line = line.expect("a line of it").trim_start();
+    let bytes = line.strip_prefix("static TLS ").unwrap().split(' ').next();
+    assert!(bytes.unwrap().parse::<u64>().unwrap() >= 400, "{line}");
+    let end = " bytes, which glibc rarely gives back; GLIBC_TUNABLES=glibc.rtld.optional_static_tls=BYTES in the \
+               environment of the host sets how much there is";
+    assert!(line.ends_with(end), "{line}");
+}
+
+#[test]
 fn a_bad_plugin_is_refused_as_in_a_swap() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("half.so");
