@@ -89,6 +89,8 @@ pub(crate) struct Facts {
     pub(crate) starts_threads: bool,
     /// Has thread-local storage.
     pub(crate) thread_locals: bool,
+    /// How much of it each thread has.
+    pub(crate) tls_bytes: u64,
     /// Its thread-locals must lie in the static TLS block, of which a running process has little left
     /// (about 1.6 KB in glibc 2.36): loading it a few times may fail.
     pub(crate) static_tls: bool,
@@ -105,6 +107,13 @@ pub(crate) struct Facts {
     pub(crate) ifuncs: bool,
     /// Of an [`Export::Prefixed`], what follows the prefix in each name, sorted.
     pub(crate) named: Vec<String>,
+}
+
+impl Facts {
+    /// How much of the static TLS block it takes up, if its thread-locals must lie there.
+    pub(crate) fn static_tls_bytes(&self) -> Option<u64> {
+        self.static_tls.then_some(self.tls_bytes)
+    }
 }
 
 /// Why a file is refused: one line, lower case, without a full stop; offsets and addresses in hex.
@@ -171,6 +180,7 @@ fn inspect_for(bytes: &[u8], export: Export<'_>, process: Process) -> Result<Fac
         static_tls: dynamic.static_tls,
         executable_stack: memory.executable_stack,
         thread_locals: memory.tls.is_some(),
+        tls_bytes: memory.tls.as_ref().map_or(0, |tls| tls.bytes),
         build_id: notes::read(&memory, segments.all)?,
         ..Facts::default()
     };

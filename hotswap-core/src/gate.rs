@@ -12,6 +12,7 @@ use abi_stable::library::RootModule;
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Result, Stage},
+    image::STATIC_TLS_TUNABLE,
     module,
     stage::Staged,
     trial::{Findings, Trial},
@@ -44,6 +45,9 @@ pub struct CheckReport {
     pub needed: Vec<String>,
     /// Whether it is linked to stay (`-z nodelete`).
     pub nodelete: bool,
+    /// How many bytes of static TLS it needs, if it needs any
+    /// ([`Event::StaticTls`](crate::Event::StaticTls)).
+    pub static_tls_bytes: Option<u64>,
     /// Why its kit is of no use, if it has one that is not.
     pub kit_problem: Option<String>,
     /// Why it had not left again when it was loaded and unloaded once, if it had not.
@@ -88,6 +92,7 @@ pub fn check<M: RootModule>(
         interface: format!("{} {interface}", M::NAME),
         needed: facts.needed.clone(),
         nodelete: facts.nodelete,
+        static_tls_bytes: facts.static_tls_bytes(),
         kit_problem,
         stays,
     })
@@ -108,6 +113,10 @@ impl Display for CheckReport {
             None => "left again",
             Some(why) => why,
         };
+        let static_tls = self.static_tls_bytes.map_or_else(
+            || "no".to_owned(),
+            |bytes| format!("{bytes} bytes, which glibc rarely gives back; {STATIC_TLS_TUNABLE}"),
+        );
         let lines = [
             ("file", Escaped(&self.real_path).to_string()),
             ("bytes", self.file_bytes.to_string()),
@@ -123,12 +132,13 @@ impl Display for CheckReport {
                 "nodelete",
                 if self.nodelete { "yes" } else { "no" }.to_owned(),
             ),
+            ("static TLS", static_tls),
             ("kit", kit.escape_debug().to_string()),
             ("unloading", unloading.escape_debug().to_string()),
         ];
         write!(f, "would be accepted: {}", Escaped(&self.path))?;
         for (name, value) in lines {
-            write!(f, "\n  {name:<10}{value}")?;
+            write!(f, "\n  {name:<11}{value}")?;
         }
         Ok(())
     }

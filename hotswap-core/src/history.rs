@@ -11,12 +11,14 @@ mod words;
 
 use std::{
     collections::VecDeque,
+    iter,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
+pub(crate) use self::words::{Bytes, RetiredPlugins};
 pub use self::{
     services::{ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
     words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
@@ -129,6 +131,7 @@ impl History {
                 },
                 _ => new.accepted(),
             }];
+            events.extend(new.static_tls());
             ledger.generations.push_back(new.entry);
             match new.before {
                 Some(before) if new.on_probation => {
@@ -153,14 +156,14 @@ impl History {
             ledger.published += 1;
             number = ledger.published;
             new.entry.number = number;
-            let accepted = new.accepted();
+            let events = iter::once(new.accepted()).chain(new.static_tls()).collect();
             ledger.generations.push_back(new.entry);
-            vec![accepted]
+            events
         });
         (number, news)
     }
 
-    /// The standby is live again, and the generation that was is draining.
+    /// A generation that was still mapped is live again, and the one that was is draining.
     pub(crate) fn rolled_back(&self, back: Return) -> News {
         let Return { live, left, why } = back;
         self.record(|ledger| {
@@ -204,13 +207,12 @@ impl History {
         self.ledger().set(number, State::Draining { held_by });
     }
 
-    pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) {
-        let news = self.record(|ledger| {
+    pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) -> News {
+        self.record(|ledger| {
             let held_by = by.clone();
             ledger.set(generation, State::Draining { held_by });
             vec![Event::Held { generation, by }]
-        });
-        news.trace();
+        })
     }
 
     pub(crate) fn hook_panicked(&self, generation: u64, message: String) {
@@ -239,6 +241,23 @@ impl History {
             vec![Event::Pinned { generation, reason }]
         });
         news.trace();
+    }
+
+    /// So much is retired and still mapped that half of a bound is reached.
+    pub(crate) fn retained(
+        &self,
+        images: usize,
+        bytes: u64,
+        images_max: usize,
+        bytes_max: u64,
+    ) -> News {
+        let event = Event::Retained {
+            images,
+            bytes,
+            images_max,
+            bytes_max,
+        };
+        self.record(|_| vec![event])
     }
 
     pub(crate) fn service(&self, name: &str, generation: u64, news: ServiceNews) -> News {
@@ -330,6 +349,7 @@ impl Published {
             published: SystemTime::now(),
             loaded_again,
             kit_problem: image.kit_problem(),
+            static_tls_bytes: image.facts().static_tls_bytes(),
             state: State::Live,
         };
         Self {
@@ -349,6 +369,12 @@ impl Published {
             followed_link: self.followed_link,
             phases: self.phases,
         }
+    }
+
+    fn static_tls(&self) -> Option<Event> {
+        let generation = self.entry.number;
+        let bytes = self.entry.static_tls_bytes?;
+        Some(Event::StaticTls { generation, bytes })
     }
 }
 

@@ -60,6 +60,10 @@ use crate::{
     trust::Policy,
 };
 
+/// How a host gets more static TLS, for those who have used it up.
+pub(crate) const STATIC_TLS_TUNABLE: &str = "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=BYTES in the environment \
+     of the host sets how much there is";
+
 /// A mapped, linked and initialised copy.
 ///
 /// Dropping it leaves it mapped for good: only the way out, which begins with [`retire`](Self::retire), may
@@ -91,11 +95,10 @@ impl Image {
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
         let path = staged.loader_path();
-        let given = &staged.origin().given;
         // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
         // bytes are the inspected ones, and nobody can change them.
         let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
-            .map_err(|error| linker_error(given, &path, error))?;
+            .map_err(|error| linker_error(&staged, &path, error))?;
         let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
         let place = find(&name).unwrap_or_default();
         let handlers = Handlers::new(place.segments.clone(), before);
@@ -249,7 +252,7 @@ fn each_object(visit: &mut dyn FnMut(&CStr, &libc::dl_phdr_info) -> ControlFlow<
 }
 
 /// The linker's own words, with the path that a user knows for the one that the linker was given.
-fn linker_error(given: &Path, opened: &Path, error: libloading::Error) -> Error {
+fn linker_error(staged: &Staged, opened: &Path, error: libloading::Error) -> Error {
     let cause =
         std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
     let prefix = format!("{}: ", opened.display());
@@ -262,5 +265,20 @@ fn linker_error(given: &Path, opened: &Path, error: libloading::Error) -> Error 
     let message = message
         .replace(&prefix, "")
         .replace(&*opened.to_string_lossy(), "it");
-    Error::new(Stage::Link, given, message)
+    let help = static_tls_help(&message, staged.facts());
+    let message = help.map_or_else(|| message.clone(), |help| format!("{message}; {help}"));
+    Error::new(Stage::Link, &staged.origin().given, message)
+}
+
+/// What to add if `message` says that there is no static TLS left. glibc translates its messages where the host has
+/// set a locale.
+fn static_tls_help(message: &str, facts: &Facts) -> Option<String> {
+    match facts.static_tls_bytes() {
+        Some(bytes) if message.contains("TLS") => Some(format!(
+            "it needs {bytes} bytes of static TLS, which glibc rarely gives back; {STATIC_TLS_TUNABLE}"
+        )),
+        // A library that it needs is not one that was inspected.
+        None if message.contains("static TLS block") => Some(STATIC_TLS_TUNABLE.to_owned()),
+        _ => None,
+    }
 }

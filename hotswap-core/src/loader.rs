@@ -23,7 +23,9 @@ use crate::{
     history::{Event, GenerationInfo, History, Limits, Phases, RefusedInfo, State},
     image::{self, Image},
     stage::Staged,
-    swap::{Reaper, on_new_opener, wait_for_end},
+    swap::{
+        Bounds, Reaper, bytes_max_by_default, images_max_by_default, on_new_opener, wait_for_end,
+    },
     symbol,
     trial::Trial,
     trust::Trust,
@@ -71,6 +73,18 @@ pub struct LoaderSettings {
     /// After this time a library that nobody has any more, and that still cannot leave, is reported as held.
     /// Nothing is ever ended or unmapped because of it. 5 s unless set.
     pub drain_deadline: Duration,
+    /// How many libraries that nobody has any more, and refused files, may be mapped nevertheless: on their way out,
+    /// held, or pinned. What swap points and loaders that are gone have left behind counts, too. Libraries that
+    /// somebody has do not.
+    ///
+    /// With so many, [`Loader::open`] and [`Loader::load`] are refused before the file is looked at, with a text that
+    /// names the first of what is left and why it is; nobody waits. With half of it there is an event
+    /// ([`Event::Retained`]). Threads that load at the same time may each have one refused file more. The default is
+    /// that of [`Settings::retired_images_max`](crate::Settings::retired_images_max).
+    pub retired_images_max: usize,
+    /// How many bytes their copies may have. At the bound the same happens. The default is that of
+    /// [`Settings::retired_bytes_max`](crate::Settings::retired_bytes_max).
+    pub retired_bytes_max: u64,
     /// How many libraries that have left stay in the list. 64 unless set.
     pub ended_libraries_max: usize,
     /// How many refused files stay in the list. 64 unless set.
@@ -113,7 +127,13 @@ impl Loader {
         }));
         // No path is known yet.
         let nothing = Path::new("");
-        let reaper = Reaper::start(nothing, Arc::clone(&history), settings.drain_deadline)?;
+        let bounds = Bounds {
+            images_max: settings.retired_images_max,
+            bytes_max: settings.retired_bytes_max,
+            settings: "LoaderSettings",
+        };
+        let deadline = settings.drain_deadline;
+        let reaper = Reaper::start(nothing, Arc::clone(&history), deadline, bounds)?;
         let shared = Arc::new(Shared {
             trust: trust.clone(),
             trial: settings.trial,
@@ -165,7 +185,8 @@ impl Loader {
         let Shared {
             history, reaper, ..
         } = &*self.shared;
-        let opened = self.link(path, name).and_then(|(image, phases)| {
+        let linked = reaper.need_room(path).and_then(|()| self.link(path, name));
+        let opened = linked.and_then(|(image, phases)| {
             let started = Instant::now();
             match take(&image) {
                 Ok(value) => {
@@ -259,6 +280,8 @@ impl Default for LoaderSettings {
             trial: None,
             trial_deadline: Duration::from_secs(10),
             drain_deadline: Duration::from_secs(5),
+            retired_images_max: images_max_by_default(),
+            retired_bytes_max: bytes_max_by_default(),
             ended_libraries_max: 64,
             refused_max: 64,
             events_max: 1024,

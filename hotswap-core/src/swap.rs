@@ -5,8 +5,10 @@
 //! fail. What follows for the generation before (draining, unloading, looking) is the reaper's.
 
 mod accepted;
+mod draining;
 mod lease;
 mod reaper;
+mod retained;
 mod road;
 mod rollback;
 mod settings;
@@ -23,9 +25,15 @@ use std::{
 use abi_stable::{StableAbi, library::RootModule};
 use crossbeam_channel::{Receiver, Sender};
 
-pub(crate) use self::{accepted::Accepted, reaper::Reaper, road::on_new_opener};
+pub(crate) use self::{
+    accepted::Accepted,
+    reaper::Reaper,
+    retained::{Bounds, bytes_max_by_default, images_max_by_default},
+    road::on_new_opener,
+};
 use self::{
     accepted::LastAccepted,
+    draining::Draining,
     lease::{Register, Tenancy, Tenants},
     road::{Candidate, Road, Source, no_thread},
     succession::{Change, Former, Manner, Succession},
@@ -127,7 +135,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             refused: settings.refused_candidates_max,
             events: settings.events_max,
         }));
-        let reaper = Reaper::start(path, Arc::clone(&history), settings.drain_deadline)?;
+        let deadline = settings.drain_deadline;
+        let reaper = Reaper::start(path, Arc::clone(&history), deadline, settings.bounds())?;
+        reaper.need_room(path)?;
         let road = Road::new(trust, &settings);
         let services = settings.services.as_ref();
         let services = services.map(|settings| Services::new(settings, &history));
@@ -298,6 +308,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     }
 
     fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<M>> {
+        match source {
+            Source::Path(path) => self.reaper().need_room(path)?,
+            Source::Kept(_) => self.reaper().need_room_to_go_back(source.path())?,
+        }
         let services = self.services.as_ref();
         self.road
             .prepare(source, Some(&self.cell), services, self.reaper())
@@ -339,6 +353,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.accepted.set(accepted);
         }
         let news = self.history.published(published);
+        for standby in retired.iter().filter(|it| it.number != before) {
+            self.history.draining(standby.number, Vec::new());
+        }
         // Under the lock, so that the live generation is the one that it is of.
         let replaced = update.map(|update| self.publish_update(update, number));
         drop(line);
@@ -477,8 +494,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let standby = line.close();
         let live = Former {
             number: line.live(),
-            generation: self.cell.close(),
+            generation: Draining::new(self.cell.close()),
         };
+        drop(line);
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());
             reaper.retire(former.number, former.generation);

@@ -74,6 +74,7 @@ fn facts_of_the_fixture() {
         runpath: Some("/opt/plugins".into()),
         thread_exit_hook: true,
         thread_locals: true,
+        tls_bytes: 32,
         build_id: Some("deadbeef".into()),
         init_functions: 2,
         ..Facts::default()

@@ -47,6 +47,10 @@ enum EventForm<'a> {
         real_path: String,
         phases: &'a Phases,
     },
+    StaticTls {
+        generation: u64,
+        bytes: u64,
+    },
     Refused {
         path: String,
         stage: &'a Stage,
@@ -80,6 +84,12 @@ enum EventForm<'a> {
         generation: u64,
         reason: &'a PinReason,
     },
+    Retained {
+        images: usize,
+        bytes: u64,
+        images_max: usize,
+        bytes_max: u64,
+    },
     Service {
         name: &'a str,
         generation: u64,
@@ -97,6 +107,10 @@ serialize_as!(Event, it => match it {
         path: text(path),
         real_path: text(real_path),
         phases,
+    },
+    Event::StaticTls { generation, bytes } => EventForm::StaticTls {
+        generation: *generation,
+        bytes: *bytes,
     },
     Event::Refused { path, stage, reason, live } => EventForm::Refused {
         path: text(path),
@@ -125,6 +139,12 @@ serialize_as!(Event, it => match it {
         heap: heap.map(|HeapLeft { bytes, allocations }| HeapForm { bytes, allocations }),
     },
     Event::Pinned { generation, reason } => EventForm::Pinned { generation: *generation, reason },
+    Event::Retained { images, bytes, images_max, bytes_max } => EventForm::Retained {
+        images: *images,
+        bytes: *bytes,
+        images_max: *images_max,
+        bytes_max: *bytes_max,
+    },
     Event::Service { name, generation, news } => EventForm::Service {
         name,
         generation: *generation,
@@ -176,6 +196,7 @@ struct GenerationForm<'a> {
     published_ms: u64,
     loaded_again: Option<u64>,
     kit_problem: Option<&'a str>,
+    static_tls_bytes: Option<u64>,
 }
 
 serialize_as!(GenerationInfo, it => GenerationForm {
@@ -190,6 +211,7 @@ serialize_as!(GenerationInfo, it => GenerationForm {
     published_ms: milliseconds(it.published),
     loaded_again: it.loaded_again,
     kit_problem: it.kit_problem.as_deref(),
+    static_tls_bytes: it.static_tls_bytes,
 });
 
 #[derive(Serialize)]

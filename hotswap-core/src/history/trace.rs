@@ -27,6 +27,9 @@ fn trace(event: &Event) {
             let (path, took) = (Escaped(path), phases.total());
             info!(target: TARGET, generation, %path, ?took, "accepted");
         }
+        Event::StaticTls { generation, bytes } => {
+            warn!(target: TARGET, generation, bytes, "static-tls");
+        }
         Event::Refused {
             path,
             stage,
@@ -62,6 +65,12 @@ fn trace(event: &Event) {
         Event::Pinned { generation, reason } => {
             warn!(target: TARGET, generation, %reason, "pinned");
         }
+        Event::Retained {
+            images,
+            bytes,
+            images_max,
+            bytes_max,
+        } => warn!(target: TARGET, images, bytes, images_max, bytes_max, "retained"),
         Event::Service {
             name,
             generation,

@@ -11,7 +11,7 @@ use super::services::ServiceNews;
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Stage},
-    image::{HeapLeft, Obstacle, PinReason},
+    image::{HeapLeft, Obstacle, PinReason, STATIC_TLS_TUNABLE},
 };
 
 /// What happened at a swap point.
@@ -28,6 +28,8 @@ use crate::{
 /// unloaded generation 1 after 1.2ms
 /// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
 /// service "producer" on generation 1: started
+/// retained 512 retired plugins are still mapped, 3.5 GB; no more are accepted at 1024, or at 16.0 GB
+/// static-tls generation 4: it needs 400 bytes of static TLS, which glibc rarely gives back: …
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -45,6 +47,16 @@ pub enum Event {
         followed_link: bool,
         /// How long it took.
         phases: Phases,
+    },
+    /// The generation that was accepted just before needs static TLS. glibc has about 1.6 KB of it for all plugins
+    /// of a process, unless the tunable `glibc.rtld.optional_static_tls` says otherwise, and rarely gets any back
+    /// when a plugin is unloaded: after a few such plugins `dlopen` fails.
+    #[non_exhaustive]
+    StaticTls {
+        /// Its number.
+        generation: u64,
+        /// How much it needs, for each thread.
+        bytes: u64,
     },
     /// A candidate was not published; nothing has changed.
     #[non_exhaustive]
@@ -112,6 +124,23 @@ pub enum Event {
         generation: u64,
         /// As far as that is known.
         reason: PinReason,
+    },
+    /// Half of what may be retired and still mapped is ([`Settings::retired_images_max`],
+    /// [`Settings::retired_bytes_max`]). It is told again when that was less than a quarter meanwhile.
+    ///
+    /// [`Settings::retired_images_max`]: crate::Settings::retired_images_max
+    /// [`Settings::retired_bytes_max`]: crate::Settings::retired_bytes_max
+    #[non_exhaustive]
+    Retained {
+        /// How many images that is: of generations, of refused candidates, and of what swap points and loaders that
+        /// are gone have left behind.
+        images: usize,
+        /// The size of their copies.
+        bytes: u64,
+        /// With so many images, candidates are refused.
+        images_max: usize,
+        /// With copies of so many bytes, candidates are refused.
+        bytes_max: u64,
     },
     /// Something has happened to a service.
     #[non_exhaustive]
@@ -233,6 +262,8 @@ pub struct GenerationInfo {
     pub loaded_again: Option<u64>,
     /// Why it is treated as a plugin without the kit although it has one; then it may unload less well.
     pub kit_problem: Option<String>,
+    /// How many bytes of static TLS it needs, if it needs any ([`Event::StaticTls`]).
+    pub static_tls_bytes: Option<u64>,
     /// What has become of it.
     pub state: State,
 }
@@ -261,7 +292,8 @@ pub enum State {
     Live,
     /// New calls reach its successor, which is on probation; it stays mapped to take over again.
     Standby,
-    /// New calls reach another one, and old ones may still be inside.
+    /// New calls reach another one, and old ones may still be inside. A [`rollback`](crate::Hotswap::rollback) may
+    /// make it live again until it is drained.
     Draining {
         /// Who was, at the last look.
         held_by: Vec<Holder>,
@@ -395,6 +427,11 @@ impl Display for Event {
                 }
                 Ok(())
             }
+            Self::StaticTls { generation, bytes } => write!(
+                f,
+                "static-tls generation {generation}: it needs {bytes} bytes of static TLS, which glibc rarely gives \
+                 back: after a few such plugins the next one is refused; {STATIC_TLS_TUNABLE}"
+            ),
             Self::Refused {
                 path,
                 stage: _,
@@ -459,6 +496,18 @@ impl Display for Event {
             Self::Pinned { generation, reason } => {
                 write!(f, "pinned generation {generation}: {reason}")
             }
+            Self::Retained {
+                images,
+                bytes,
+                images_max,
+                bytes_max,
+            } => write!(
+                f,
+                "retained {} still mapped, {}; no more are accepted at {images_max}, or at {}",
+                RetiredPlugins(*images),
+                Bytes(*bytes),
+                Bytes(*bytes_max)
+            ),
             Self::Service {
                 name,
                 generation,
@@ -486,9 +535,11 @@ impl Display for GenerationInfo {
         if let Some(number) = self.loaded_again {
             write!(f, " (generation {number} again)")?;
         }
-        self.kit_problem
-            .as_ref()
-            .map_or(Ok(()), |problem| write!(f, " ({problem})"))
+        if let Some(problem) = &self.kit_problem {
+            write!(f, " ({problem})")?;
+        }
+        self.static_tls_bytes
+            .map_or(Ok(()), |bytes| write!(f, " ({bytes} bytes of static TLS)"))
     }
 }
 
@@ -582,5 +633,32 @@ impl Display for Holders<'_> {
             write!(f, "{separator}{holder}")?;
         }
         Ok(())
+    }
+}
+
+/// How many plugins, as the beginning of a sentence that goes on with what they are.
+pub(crate) struct RetiredPlugins(pub(crate) usize);
+
+impl Display for RetiredPlugins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 retired plugin is"),
+            count => write!(f, "{count} retired plugins are"),
+        }
+    }
+}
+
+/// A size, to be read by people.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        match self.0 {
+            0..1_000 => write!(f, "{} bytes", self.0),
+            1_000..1_000_000 => write!(f, "{:.1} kB", bytes / 1e3),
+            1_000_000..1_000_000_000 => write!(f, "{:.1} MB", bytes / 1e6),
+            _ => write!(f, "{:.1} GB", bytes / 1e9),
+        }
     }
 }

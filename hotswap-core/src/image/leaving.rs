@@ -201,6 +201,11 @@ impl Leaving {
         }
     }
 
+    /// The size of its copy.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.image.origin().bytes
+    }
+
     /// Looks whether the plugin's hook has ended, and gives what it panicked with; once.
     pub(crate) fn hook_panic(&mut self) -> Option<String> {
         if let Some(hook) = self.hook.take_if(|hook| hook.is_finished()) {

@@ -17,13 +17,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::{
     Generation,
+    draining::{Draining, NotDrained},
+    retained::{Bounds, Counted, Owner, Retained},
     road::no_thread,
     succession::{Former, Succession},
 };
 use crate::{
     cell::{self, Holders, Retired},
-    error::Result,
-    history::{History, Holder},
+    error::{Error, Result, Stage},
+    history::{History, Holder, News},
     image::{Exit, HeapLeft, Leaving, Pinned},
     stage::Kept,
 };
@@ -43,6 +45,8 @@ const NOTE_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Reaper<M> {
     jobs: Sender<Job<M>>,
     thread: JoinHandle<()>,
+    history: Arc<History>,
+    retained: Owner,
 }
 
 /// A reaper that takes no more, and ends when it has nothing left to watch.
@@ -53,12 +57,14 @@ struct Job<M> {
     number: Option<u64>,
     since: Instant,
     phase: Phase<M>,
+    /// If it is an image that is retired.
+    counted: Option<Counted>,
 }
 
 /// How far a retired generation has come.
 enum Phase<M> {
-    /// Calls or leases may be left on it.
-    Draining(Retired<Generation<M>>),
+    /// Calls or leases may be left on it, and a rollback may take it back.
+    Draining(Draining<M>),
     /// Threads or destructors of its own may be left.
     Leaving(Box<Leaving>),
     /// The generation is live; until then the one before it is standby.
@@ -82,10 +88,13 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         path: &Path,
         history: Arc<History>,
         drain_deadline: Duration,
+        bounds: Bounds,
     ) -> Result<Self> {
         let (jobs, inbox) = crossbeam_channel::unbounded();
+        let (owner, retained) = Retained::new(bounds);
         let watch = Watch {
-            history,
+            history: Arc::clone(&history),
+            retained,
             drain_deadline,
             all: Vec::new(),
         };
@@ -93,12 +102,38 @@ impl<M: Send + Sync + 'static> Reaper<M> {
             .name("hotswap-reaper".to_owned())
             .spawn(move || watch.run(&inbox))
             .map_err(|error| no_thread(path, error))?;
-        Ok(Self { jobs, thread })
+        Ok(Self {
+            jobs,
+            thread,
+            history,
+            retained: owner,
+        })
+    }
+
+    /// Refuses `path` if so much is retired and still mapped that no more is to be loaded.
+    pub(crate) fn need_room(&self, path: &Path) -> Result<()> {
+        self.need_room_of(1, path)
+    }
+
+    /// The same for what is loaded again by a rollback. That is the way out of trouble, so that it may go on for a
+    /// while where nothing else is accepted; but one that is refused each time and does not leave must end, too.
+    pub(super) fn need_room_to_go_back(&self, path: &Path) -> Result<()> {
+        self.need_room_of(2, path)
+    }
+
+    fn need_room_of(&self, times: u8, path: &Path) -> Result<()> {
+        let retained = self.retained.retained();
+        let checked = retained.check(times);
+        checked.map_err(|excess| {
+            let bounds = retained.bounds();
+            Error::new(Stage::Host, path, excess.text(bounds, &self.history))
+        })
     }
 
     /// Never fails and never waits.
-    pub(super) fn retire(&self, number: u64, generation: Retired<Generation<M>>) {
-        self.send(Some(number), Phase::Draining(generation));
+    pub(super) fn retire(&self, number: u64, generation: Draining<M>) {
+        let counted = counted(&generation);
+        self.send(Some(number), Phase::Draining(generation), counted);
     }
 
     /// Retires the standby when the probation of generation `number` has ended.
@@ -109,29 +144,31 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         until: Instant,
     ) {
         let succession = Arc::clone(succession);
-        self.send(Some(number), Phase::OnProbation { succession, until });
+        self.send(Some(number), Phase::OnProbation { succession, until }, None);
     }
 
     /// Has the hash of a generation's bytes told to the list. Without a descriptor for them it is not.
     pub(super) fn hash(&self, number: u64, copy: io::Result<Kept>) {
         if let Ok(copy) = copy {
-            self.send(Some(number), Phase::Bytes(copy));
+            self.send(Some(number), Phase::Bytes(copy), None);
         }
     }
 
     /// Drops a copy here, where nobody waits for it.
     pub(super) fn drop_copy(&self, copy: Kept) {
-        self.send(None, Phase::Bytes(copy));
+        self.send(None, Phase::Bytes(copy), None);
     }
 
     /// As [`retire`](Self::retire), for what nobody can use any more.
     pub(crate) fn leave(&self, number: u64, image: Leaving) {
-        self.send(Some(number), Phase::Leaving(Box::new(image)));
+        let counted = Counted::new(image.file_bytes(), false);
+        self.send(Some(number), Phase::Leaving(Box::new(image)), Some(counted));
     }
 
     /// As [`leave`](Self::leave), for what is left of a refused candidate.
     pub(crate) fn dispose(&self, image: Leaving) {
-        self.send(None, Phase::Leaving(Box::new(image)));
+        let counted = Counted::new(image.file_bytes(), true);
+        self.send(None, Phase::Leaving(Box::new(image)), Some(counted));
     }
 
     pub(super) fn end(self) -> Ending {
@@ -139,11 +176,13 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     }
 
     /// Should the reaper be gone after all, what is sent stays mapped for good, which is safe.
-    fn send(&self, number: Option<u64>, phase: Phase<M>) {
+    fn send(&self, number: Option<u64>, phase: Phase<M>, counted: Option<Counted>) {
+        count(self.retained.retained(), counted, &self.history);
         drop(self.jobs.send(Job {
             number,
             since: Instant::now(),
             phase,
+            counted,
         }));
     }
 }
@@ -158,6 +197,7 @@ impl Ending {
 /// What the thread has before it.
 struct Watch<M> {
     history: Arc<History>,
+    retained: Arc<Retained>,
     drain_deadline: Duration,
     all: Vec<Watched<M>>,
 }
@@ -228,9 +268,8 @@ impl<M: Send + Sync> Watch<M> {
                 }
                 Phase::OnProbation { succession, .. } => {
                     let number = watched.job.number.unwrap_or_default();
-                    let ended = succession.lock().end_probation(number);
                     // The copies are dropped here, when the lock is free again.
-                    if let Some((former, _copies)) = ended {
+                    if let Some((former, _copies)) = self.end_probation(&succession, number) {
                         self.retire_standby(former);
                     }
                 }
@@ -247,13 +286,27 @@ impl<M: Send + Sync> Watch<M> {
         self.all.len() != before
     }
 
+    /// The list is changed under the lock, as a rollback does it: it may make the standby live right after.
+    fn end_probation(
+        &self,
+        succession: &Succession<M>,
+        number: u64,
+    ) -> Option<(Former<M>, Vec<Kept>)> {
+        let mut line = succession.lock();
+        let ended = line.end_probation(number)?;
+        self.history.draining(ended.0.number, Vec::new());
+        Some(ended)
+    }
+
     /// A standby that is not needed any more goes the way of all.
     fn retire_standby(&mut self, former: Former<M>) {
-        self.history.draining(former.number, Vec::new());
+        let counted = counted(&former.generation);
+        count(&self.retained, counted, &self.history);
         self.watch(Job {
             number: Some(former.number),
             since: Instant::now(),
             phase: Phase::Draining(former.generation),
+            counted,
         });
     }
 
@@ -268,11 +321,17 @@ impl<M: Send + Sync> Watch<M> {
 
     /// Takes one as far as it comes. `true`: it has left.
     fn advance(&mut self, mut watched: Watched<M>) -> bool {
-        if let Phase::Draining(generation) = watched.job.phase {
-            watched.job.phase = match generation.try_drain() {
-                Ok(generation) => Phase::Leaving(Box::new(generation.retire())),
-                Err(held) => Phase::Draining(held),
-            };
+        if let Phase::Draining(generation) = &watched.job.phase {
+            match generation.try_drain() {
+                Ok(generation) => {
+                    watched.job.phase = Phase::Leaving(Box::new(generation.retire()));
+                }
+                Err(NotDrained::InUse) => {}
+                Err(NotDrained::TakenBack) => {
+                    self.uncount(watched.job.counted);
+                    return false;
+                }
+            }
         }
         if let Phase::Leaving(mut image) = watched.job.phase {
             if let (Some(message), Some(number)) = (image.hook_panic(), watched.job.number) {
@@ -280,7 +339,13 @@ impl<M: Send + Sync> Watch<M> {
             }
             match image.try_close() {
                 Exit::Gone(heap) => {
-                    self.has_left(&watched.job.number, watched.job.since, heap);
+                    let Job {
+                        number,
+                        since,
+                        counted,
+                        ..
+                    } = watched.job;
+                    self.has_left(number, since, counted, heap);
                     return true;
                 }
                 Exit::Pinned(image) => {
@@ -309,9 +374,23 @@ impl<M: Send + Sync> Watch<M> {
         false
     }
 
-    fn has_left(&self, number: &Option<u64>, since: Instant, heap: Option<HeapLeft>) {
-        if let Some(number) = *number {
+    /// Whoever hears of it may swap.
+    fn has_left(
+        &self,
+        number: Option<u64>,
+        since: Instant,
+        counted: Option<Counted>,
+        heap: Option<HeapLeft>,
+    ) {
+        self.uncount(counted);
+        if let Some(number) = number {
             self.history.unloaded(number, since.elapsed(), heap);
+        }
+    }
+
+    fn uncount(&self, counted: Option<Counted>) {
+        if let Some(counted) = counted {
+            self.retained.remove(counted);
         }
     }
 
@@ -324,24 +403,44 @@ impl<M: Send + Sync> Watch<M> {
         else {
             return;
         };
-        let by = match &watched.job.phase {
-            Phase::Draining(generation) => users(generation),
-            Phase::Leaving(image) => image.obstacles().into_iter().map(Holder::from).collect(),
+        let is_late = watched.job.since.elapsed() >= self.drain_deadline;
+        let report = is_late && !watched.reported;
+        let news = match &watched.job.phase {
+            // Not one that a rollback has just made live (`draining`).
+            Phase::Draining(generation) => generation
+                .inspect(|generation| self.tell(number, users(generation), report))
+                .flatten(),
+            Phase::Leaving(image) => {
+                let by = image.obstacles().into_iter().map(Holder::from);
+                self.tell(number, by.collect(), report)
+            }
             Phase::OnProbation { .. } | Phase::Bytes(_) | Phase::Pinned { .. } => return,
         };
-        if watched.job.since.elapsed() >= self.drain_deadline && !watched.reported {
-            self.history.held(number, by);
-            watched.reported = true;
-        } else {
-            self.history.draining(number, by);
-        }
+        watched.reported |= report;
         watched.next_note = Instant::now() + NOTE_PAUSE;
+        if let Some(news) = news {
+            news.trace();
+        }
+    }
+
+    fn tell(&self, number: u64, by: Vec<Holder>, report: bool) -> Option<News> {
+        if report {
+            return Some(self.history.held(number, by));
+        }
+        self.history.draining(number, by);
+        None
     }
 
     /// Asks again for what is due, or for all.
     fn retry_pinned(&mut self, all: bool) {
         let now = Instant::now();
         for mut watched in mem::take(&mut self.all) {
+            let Job {
+                number,
+                since,
+                counted,
+                ..
+            } = watched.job;
             if let Phase::Pinned { image, pause, next } = watched.job.phase {
                 let retried = if all || now >= next {
                     image.retry()
@@ -350,7 +449,7 @@ impl<M: Send + Sync> Watch<M> {
                 };
                 match retried {
                     Ok(heap) => {
-                        self.has_left(&watched.job.number, watched.job.since, heap);
+                        self.has_left(number, since, counted, heap);
                         continue;
                     }
                     Err(image) if now >= next => {
@@ -373,6 +472,25 @@ impl<M> Watched<M> {
     /// Whether the reaper stays for it when the swap point is gone.
     fn is_waited_for(&self) -> bool {
         matches!(self.job.phase, Phase::Draining(_) | Phase::Leaving(_))
+    }
+}
+
+/// What is counted of a generation, if no rollback has taken it back already.
+fn counted<M: Send + Sync>(generation: &Draining<M>) -> Option<Counted> {
+    let bytes = generation.inspect(|it| it.peek().image.origin().bytes)?;
+    Some(Counted::new(bytes, false))
+}
+
+/// Counts it, and tells if half of what may be there is reached.
+fn count(retained: &Retained, counted: Option<Counted>, history: &History) {
+    if let Some(total) = counted.and_then(|it| retained.add(it)) {
+        let Bounds {
+            images_max,
+            bytes_max,
+            ..
+        } = retained.bounds();
+        let news = history.retained(total.images, total.bytes, images_max, bytes_max);
+        news.trace();
     }
 }
 

@@ -186,7 +186,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
 }
 
 impl Source<'_> {
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         match self {
             Self::Path(path) => path,
             Self::Kept(kept) => &kept.origin().given,

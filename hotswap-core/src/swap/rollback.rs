@@ -22,20 +22,24 @@ pub struct RolledBack {
     pub generation: u64,
     /// The one that was live, and is draining now.
     pub retired: u64,
-    /// The one whose bytes were loaded again, under a new number. None: it was still mapped, and is live again
-    /// under its old one.
+    /// The one whose bytes were loaded again, under a new number. None: it was still mapped, as standby or because
+    /// it was draining, and is live again under its old one.
     pub loaded_again: Option<u64>,
 }
 
 impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Puts the generation before back.
     ///
-    /// While the live generation is on probation, its predecessor is still mapped, and is made live again by
-    /// one store. Otherwise it is loaded again, from the bytes that it was loaded from, whatever has become of
-    /// the file since; that walks the road of any candidate, but for the checks of the file and the trial,
-    /// and gives a new number. Each rollback goes one generation further back, as far as copies are kept
-    /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)); the generation that is
-    /// left is not kept.
+    /// If that is still mapped and its code is untouched, it is made live again by one store, under its old number:
+    /// while it is standby because the live one is on probation, and while it drains because calls or leases keep it.
+    /// That needs neither memory nor static TLS. Once it has drained it begins to leave, its hook
+    /// (`before_unload`) runs, and it can only be loaded again: from the bytes that it was loaded from, whatever has
+    /// become of the file since, under a new number. That walks the road of any candidate, but for the checks of the
+    /// file and the trial.
+    ///
+    /// Each rollback goes one generation further back, as far as copies are kept
+    /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)); the generation that is left is not
+    /// kept.
     ///
     /// With [services](crate::Settings::services), the update of the generation that is gone back to is run first,
     /// also if that is still mapped.
@@ -48,16 +52,16 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// generation serves on.
     pub fn rollback(&self) -> Result<RolledBack> {
         let turn = self.turn();
-        let mut line = match self.restore_standby(self.succession.lock(), None) {
+        let mut line = match self.restore_mapped(self.succession.lock(), None) {
             Ok(back) => {
                 drop(turn);
                 return back.inspect_err(|error| self.history.refused(error));
             }
             Err(line) => line,
         };
-        let copy = line.take_copy();
+        let earlier = line.take_earlier();
         drop(line);
-        let Some((number, copy)) = copy else {
+        let Some(earlier) = earlier else {
             drop(turn);
             let path = self.cell.with(|live| live.path().to_owned());
             let what = "there is no earlier generation to go back to";
@@ -65,10 +69,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.history.refused(&error);
             return Err(error);
         };
-        let prepared = self.prepare_from(Source::Kept(&copy));
+        let number = earlier.number;
+        let prepared = self.prepare_from(Source::Kept(&earlier.copy));
         drop(turn);
         let candidate = prepared.inspect_err(|error| {
-            self.succession.lock().put_back((number, copy));
+            self.succession.lock().put_back(earlier);
             self.history.refused(error);
         })?;
         let (swapped, news) = self.publish(candidate, Manner::Rollback, Some(number));
@@ -100,39 +105,45 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let faults = line.faults();
         let plural = if faults == 1 { "" } else { "s" };
         let why = format!("{faults} fault{plural} on probation, the last: {what}");
-        let back = self.restore_standby(line, Some(why)).ok()?;
+        let back = self.restore_mapped(line, Some(why)).ok()?;
         back.inspect_err(|error| self.history.refused(error)).ok()
     }
 
-    /// Gives the line back if there is no standby.
-    fn restore_standby<'a>(
+    /// Makes the generation before live again if it is still mapped, as standby or because it drains. Gives the line
+    /// back if it is not.
+    fn restore_mapped<'a>(
         &'a self,
         mut line: MutexGuard<'a, Line<M>>,
         why: Option<String>,
     ) -> std::result::Result<Result<RolledBack>, MutexGuard<'a, Line<M>>> {
-        // Its update is gone before the standby is free to leave. Both may run code of plugins when they are
+        // The update is gone before its generation is free to leave. Both may run code of plugins when they are
         // dropped, and that is for when no lock is held.
         let mut update_of = None;
         if let Some(services) = &self.services {
-            let Some(standby) = line.lease_standby() else {
+            let Some(previous) = line.lease_previous() else {
                 return Err(line);
             };
             if !line.begin_return() {
                 drop(line);
                 let what = "a rollback is under way already";
-                return Ok(Err(Error::new(Stage::Host, standby.path(), what)));
+                return Ok(Err(Error::new(Stage::Host, previous.path(), what)));
             }
+            let live = line.live();
             drop(line);
-            let asked = standby.image.opener().run(|| services.ask(&standby.image));
+            let asked = previous
+                .image
+                .opener()
+                .run(|| services.ask(&previous.image));
             line = self.succession.lock();
             line.end_return();
-            let is_there = line.standby() == Some(standby.number());
+            // A standby may only drain by now. It is there nevertheless, for it is leased.
+            let is_previous = line.live() == live && line.previous() == Some(previous.number());
             match asked {
-                Ok(update) if is_there => update_of = Some((update, standby)),
+                Ok(update) if is_previous => update_of = Some((update, previous)),
                 Ok(update) => {
                     drop(line);
                     drop(update);
-                    drop(standby);
+                    drop(previous);
                     return Err(self.succession.lock());
                 }
                 Err(error) => {
@@ -141,7 +152,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 }
             }
         }
-        let Some(former) = line.restore(&self.cell) else {
+        let Some((former, _copy)) = line.restore(&self.cell) else {
             return Err(line);
         };
         let back = RolledBack {
@@ -155,7 +166,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             why,
         });
         let replaced = update_of
-            .map(|(update, standby)| (self.publish_update(update, back.generation), standby));
+            .map(|(update, previous)| (self.publish_update(update, back.generation), previous));
         drop(line);
         self.reaper().retire(former.number, former.generation);
         news.trace();

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::Generation;
+use super::{
+    Generation,
+    retained::{Bounds, bytes_max_by_default, images_max_by_default},
+};
 use crate::{services::ServiceSettings, trial::Trial};
 
 /// What a host asks of a candidate before it is published: its root module, and the generation that is live
@@ -41,6 +44,27 @@ pub struct Settings<M> {
     /// After this time a retired generation that is still in use is reported as held. Nothing is ever
     /// ended or unmapped because of it. 5 s unless set.
     pub drain_deadline: Duration,
+    /// How many images may be retired and still mapped, for whatever reason: generations that are held, that are on
+    /// their way out, or that are pinned, and refused candidates that have not left. What swap points and loaders that
+    /// are gone have left behind counts, too. The live generation, a standby, and candidates that are prepared and not
+    /// yet published do not.
+    ///
+    /// Each of them keeps a descriptor and the memory of its copy. With so many, [`swap`](crate::Hotswap::swap),
+    /// [`prepare`](crate::Hotswap::prepare) and [`load_with`](crate::Hotswap::load_with) are refused before the file is
+    /// looked at, with a text that names the first of what is left and why it is; nobody waits. Calls go on. A swap is
+    /// accepted again as soon as one of them has left. With half of it there is an event
+    /// ([`Event::Retained`](crate::Event::Retained)). A [`rollback`](crate::Hotswap::rollback) is not refused, unless
+    /// rollbacks that have failed have made it twice as many.
+    ///
+    /// Unless set, it is a quarter of the soft limit on open descriptors (`RLIMIT_NOFILE`) that holds when the settings
+    /// are made; at most what would take up a quarter of the memory mappings of a process (`vm.max_map_count`), some
+    /// 2,000.
+    pub retired_images_max: usize,
+    /// How many bytes their copies may have, which are the sizes of the files; what else an image takes up, such as
+    /// memory that it has written to, is not known. At the bound the same happens as with
+    /// [`retired_images_max`](Self::retired_images_max). A quarter of the memory of the machine, or of the container
+    /// (cgroup v2), unless set.
+    pub retired_bytes_max: u64,
     /// Whether to record for each lease where in the code it was taken, and when, so that a generation
     /// that is held by leases says by which. Makes leases dearer: a lock and an entry for each. Off unless
     /// set.
@@ -51,6 +75,16 @@ pub struct Settings<M> {
     pub refused_candidates_max: usize,
     /// How many events are kept for a listener that does not come. 1,024 unless set.
     pub events_max: usize,
+}
+
+impl<M> Settings<M> {
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            images_max: self.retired_images_max,
+            bytes_max: self.retired_bytes_max,
+            settings: "Settings",
+        }
+    }
 }
 
 impl<M> Default for Settings<M> {
@@ -64,6 +98,8 @@ impl<M> Default for Settings<M> {
             probation_faults_max: 0,
             rollback_copies_max: 1,
             drain_deadline: Duration::from_secs(5),
+            retired_images_max: images_max_by_default(),
+            retired_bytes_max: bytes_max_by_default(),
             record_leases: false,
             ended_generations_max: 64,
             refused_candidates_max: 64,
@@ -83,6 +119,8 @@ impl<M> fmt::Debug for Settings<M> {
             .field("probation_faults_max", &self.probation_faults_max)
             .field("rollback_copies_max", &self.rollback_copies_max)
             .field("drain_deadline", &self.drain_deadline)
+            .field("retired_images_max", &self.retired_images_max)
+            .field("retired_bytes_max", &self.retired_bytes_max)
             .field("record_leases", &self.record_leases)
             .field("ended_generations_max", &self.ended_generations_max)
             .field("refused_candidates_max", &self.refused_candidates_max)

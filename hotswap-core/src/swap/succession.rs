@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Generation;
+use super::{Generation, draining::Draining};
 use crate::{
-    cell::{self, Cell, Retired},
+    cell::{self, Cell},
     stage::Kept,
 };
 
@@ -32,10 +32,10 @@ pub(super) struct Line<M> {
     live: u64,
     /// While the live generation is on probation.
     probation: Option<Probation<M>>,
-    /// Copies of those that were live before, the newest last.
-    kept: VecDeque<(u64, Kept)>,
+    /// Those that were live before, the newest last.
+    kept: VecDeque<Earlier<M>>,
     copies_max: usize,
-    /// Whether the standby is being asked whether it can take over again.
+    /// Whether an earlier generation is being asked whether it can take over again.
     returning: bool,
 }
 
@@ -49,7 +49,15 @@ struct Probation<M> {
 /// A generation that was live.
 pub(super) struct Former<M> {
     pub(super) number: u64,
-    pub(super) generation: Retired<Generation<M>>,
+    pub(super) generation: Draining<M>,
+}
+
+/// One that a rollback can go back to.
+pub(super) struct Earlier<M> {
+    pub(super) number: u64,
+    pub(super) copy: Kept,
+    /// While it drains it is itself what is gone back to.
+    generation: Draining<M>,
 }
 
 /// Why a generation is published.
@@ -108,7 +116,7 @@ impl<M: Send + Sync> Succession<M> {
         line.live = number;
         let former = Former {
             number: before,
-            generation,
+            generation: Draining::new(generation),
         };
         let ended = line.probation.take().map(|probation| probation.standby);
         let mut retired: Vec<_> = ended.into_iter().collect();
@@ -162,17 +170,24 @@ impl<M: Send + Sync> Line<M> {
         self.probation.as_ref().map_or(0, |it| it.faults)
     }
 
-    /// The number of the standby.
-    pub(super) fn standby(&self) -> Option<u64> {
-        Some(self.probation.as_ref()?.standby.number)
+    /// Keeps the generation that a rollback goes back to, whatever becomes of it. None: there is none, or it is on
+    /// its way out.
+    pub(super) fn lease_previous(&self) -> Option<cell::Lease<Generation<M>>> {
+        match &self.probation {
+            Some(probation) => probation.standby.generation.lease(),
+            None => self.kept.back()?.generation.lease(),
+        }
     }
 
-    /// Keeps the standby, whatever becomes of it.
-    pub(super) fn lease_standby(&self) -> Option<cell::Lease<Generation<M>>> {
-        Some(self.probation.as_ref()?.standby.generation.lease())
+    /// Its number, whether or not it is on its way out.
+    pub(super) fn previous(&self) -> Option<u64> {
+        match &self.probation {
+            Some(probation) => Some(probation.standby.number),
+            None => self.kept.back().map(|it| it.number),
+        }
     }
 
-    /// The standby is about to be asked whether it can take over again. `false`: it is being asked already.
+    /// It is about to be asked whether it can take over again. `false`: it is being asked already.
     pub(super) fn begin_return(&mut self) -> bool {
         !mem::replace(&mut self.returning, true)
     }
@@ -186,38 +201,55 @@ impl<M: Send + Sync> Line<M> {
         self.returning
     }
 
-    /// Makes the standby live again, and gives the generation that was live. None: there is no standby.
-    pub(super) fn restore(&mut self, cell: &Cell<Generation<M>>) -> Option<Former<M>> {
-        let standby = self.probation.take()?.standby;
+    /// Makes the standby live again, or without one the newest of the earlier generations. None: there is none, or
+    /// it is on its way out. Gives the generation that was live, and a copy that is needed no more.
+    pub(super) fn restore(
+        &mut self,
+        cell: &Cell<Generation<M>>,
+    ) -> Option<(Former<M>, Option<Kept>)> {
+        let (number, generation, copy) = match self.probation.take() {
+            Some(Probation { standby, .. }) => (standby.number, standby.generation.take()?, None),
+            None => {
+                let generation = self.kept.back()?.generation.take()?;
+                let Earlier { number, copy, .. } = self.kept.pop_back()?;
+                (number, generation, Some(copy))
+            }
+        };
         let former = Former {
             number: self.live,
-            generation: cell.restore(standby.generation),
+            generation: Draining::new(cell.restore(generation)),
         };
-        self.live = standby.number;
-        Some(former)
+        self.live = number;
+        Some((former, copy))
     }
 
-    /// Keeps the bytes of a generation that is on its way out. (A standby needs no copy: it is there itself.)
+    /// Keeps what a rollback needs of a generation that begins to drain. (A standby needs nothing: it is not given
+    /// away.)
     fn keep(&mut self, former: &Former<M>) {
-        if let Ok(copy) = former.generation.peek().image.keep() {
-            self.kept.push_back((former.number, copy));
+        let copy = former.generation.inspect(|it| it.peek().image.keep());
+        if let Some(Ok(copy)) = copy {
+            self.kept.push_back(Earlier {
+                number: former.number,
+                copy,
+                generation: former.generation.clone(),
+            });
         }
     }
 
     /// More copies than are to be kept, the oldest.
     fn take_excess(&mut self) -> Vec<Kept> {
         let excess = self.kept.len().saturating_sub(self.copies_max);
-        self.kept.drain(..excess).map(|(_, copy)| copy).collect()
+        self.kept.drain(..excess).map(|it| it.copy).collect()
     }
 
-    /// Takes the newest copy, with the number of the generation that it is of.
-    pub(super) fn take_copy(&mut self) -> Option<(u64, Kept)> {
+    /// Takes the newest of the earlier generations, to load it again.
+    pub(super) fn take_earlier(&mut self) -> Option<Earlier<M>> {
         self.kept.pop_back()
     }
 
-    /// Gives a copy back that could not be used.
-    pub(super) fn put_back(&mut self, copy: (u64, Kept)) {
-        self.kept.push_back(copy);
+    /// Gives one back that could not be loaded.
+    pub(super) fn put_back(&mut self, earlier: Earlier<M>) {
+        self.kept.push_back(earlier);
     }
 
     /// Ends the probation of `number` if it is due, and gives the standby, and copies that are needed no more.

@@ -1,11 +1,22 @@
 //! Ways back to a generation that was live before.
 
-use std::{fs, sync::Barrier, thread, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
-use hotswap_core::{Generation, Hotswap, State};
+use hotswap_core::{Generation, Holder, Hotswap, State};
 use hotswap_fixtures::FixtureRef;
 
-use crate::fixtures::{Plugin, SOON, build_of, load, load_with, plugin, trust, unloaded};
+use crate::{
+    alone::alone,
+    fixtures::{Plugin, SOON, StopAtEnd, build_of, load, load_with, plugin, trust, unloaded},
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -70,25 +81,167 @@ fn a_file_that_is_gone_is_loaded_again_from_its_bytes() {
     assert_eq!(build_of(&it), 1);
 }
 
-/// The old image is still mapped, and the linker must not take the copy for it.
 #[test]
-fn a_generation_that_is_still_in_use_can_be_loaded_again() {
-    let it = load("build_1");
+fn a_generation_that_is_still_in_use_is_put_back_as_it_is() {
+    // It is noted as held at once, and not again when it is live.
+    let it = load_with("build_1", |settings| {
+        settings.drain_deadline = Duration::ZERO
+    });
+    let before = it.with(address);
     let lease = it.lease();
+    for number in 2..5 {
+        assert_eq!(it.swap(plugin("build_2")).unwrap().generation, number);
+        assert_eq!(build_of(&it), 2);
+        if number == 3 {
+            thread::sleep(Duration::from_millis(250));
+        }
+        let back = it.rollback().unwrap();
+        assert_eq!(
+            (back.generation, back.retired, back.loaded_again),
+            (1, number, None)
+        );
+        assert_eq!((it.with(Generation::number), it.with(address)), (1, before));
+        unloaded(&it, number);
+        assert_eq!(states(&it)[0], (1, State::Live));
+    }
+    thread::sleep(Duration::from_millis(250));
+    assert_eq!(states(&it)[0], (1, State::Live));
+    let line = "rolled-back generation 2: generation 1 is live again";
+    assert_eq!(said(&it, &["rolled-back"])[0], line);
+
+    // It leaves as it would have without all that.
     it.swap(plugin("build_2")).unwrap();
-    assert_eq!(it.rollback().unwrap().generation, 3);
-    assert_ne!(it.with(address), lease.with(address), "an image of its own");
-    assert_eq!(lease.with(|it| it.build_a()()), 1);
     drop(lease);
     unloaded(&it, 1);
+    assert_eq!(it.rollback().unwrap().loaded_again, Some(1));
     assert_eq!(build_of(&it), 1);
+}
+
+#[test]
+fn a_rollback_inside_a_call_is_back_on_its_generation() {
+    let it = load("build_1");
+    it.with(|inside| {
+        it.swap(plugin("build_2")).unwrap();
+        let back = it.rollback().unwrap();
+        assert_eq!((back.generation, inside.number()), (1, 1));
+        assert_eq!(inside.build_a()(), 1);
+    });
+    unloaded(&it, 2);
+    assert_eq!(states(&it)[0], (1, State::Live));
+}
+
+/// The old image is still mapped, and the linker must not take the copy for it.
+#[test]
+fn a_generation_that_is_on_its_way_out_is_loaded_again() {
+    let it = load("constructs_kit");
+    let place = hotswap_fixtures::constructs::CONSTRUCTS
+        .iter()
+        .position(|(name, _)| *name == "thread_local_drop");
+    let (touched, end) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            it.with(|it| it.text()(place.unwrap() as u64).map(drop).unwrap());
+            touched.wait();
+            end.wait();
+        });
+        touched.wait();
+        let before = it.with(address);
+        it.swap(plugin("build_2")).unwrap();
+        let has_destructors = |state: &State| {
+            let State::Draining { held_by } = state else {
+                return false;
+            };
+            matches!(held_by[..], [Holder::Destructors { .. }])
+        };
+        while !has_destructors(&states(&it)[0].1) {
+            thread::yield_now();
+        }
+        assert_eq!(it.rollback().unwrap().loaded_again, Some(1));
+        assert_ne!(it.with(address), before, "an image of its own");
+        end.wait();
+    });
+    unloaded(&it, 1);
+    assert_eq!(build_of(&it), 12);
+}
+
+#[test]
+fn a_storm_of_swaps_rollbacks_and_leases() {
+    // Threads that take leases without pause are seen by those who look for holders in other tests.
+    alone("rollback::a_storm_of_swaps_rollbacks_and_leases", storm);
+}
+
+/// One generation is live at any time, and all others leave.
+fn storm() {
+    const TIME: Duration = Duration::from_secs(2);
+    let it = load_with("build_1", |settings| {
+        settings.rollback_copies_max = 3;
+        settings.drain_deadline = Duration::ZERO;
+        settings.ended_generations_max = usize::MAX;
+    });
+    let stop = AtomicBool::new(false);
+    let (put_back, loaded) = (AtomicU32::new(0), AtomicU32::new(0));
+    let go_on = || !stop.load(Relaxed);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for name in ["build_2", "suffix_field", "build_1"].iter().cycle() {
+                if !go_on() {
+                    return;
+                }
+                it.swap(plugin(name)).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while go_on() {
+                match it.rollback() {
+                    Ok(back) if back.loaded_again.is_none() => put_back.fetch_add(1, Relaxed),
+                    Ok(_) => loaded.fetch_add(1, Relaxed),
+                    Err(error) => {
+                        let expected = "host: there is no earlier generation to go back to";
+                        assert_eq!(error.reason(), expected);
+                        thread::sleep(Duration::from_millis(1));
+                        0
+                    }
+                };
+            }
+        });
+        for pause in [0, 1, 3] {
+            let it = &it;
+            scope.spawn(move || {
+                while go_on() {
+                    let lease = it.lease();
+                    thread::sleep(Duration::from_millis(pause));
+                    let builds = lease.with(|it| (it.build_a()(), it.build_b()()));
+                    assert_eq!(builds.0, builds.1);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while go_on() {
+                let states = states(&it);
+                let live = states.iter().filter(|(_, state)| *state == State::Live);
+                assert_eq!(live.count(), 1, "{states:?}");
+            }
+        });
+        let _stop = StopAtEnd(&stop);
+        thread::sleep(TIME);
+    });
+    let live = it.with(Generation::number);
+    for (number, _) in states(&it) {
+        if number != live {
+            unloaded(&it, number);
+        }
+    }
+    let (put_back, loaded) = (put_back.into_inner(), loaded.into_inner());
+    println!("{put_back} put back, {loaded} loaded again");
+    assert!(put_back > 0);
+    assert!(it.shutdown(SOON).is_empty(), "nothing is still mapped");
 }
 
 #[test]
 fn each_rollback_goes_one_further_back_as_far_as_there_are_copies() {
     let it = load_with("build_1", |settings| settings.rollback_copies_max = 2);
     for name in ["build_2", "suffix_field", "build_1"] {
-        it.swap(plugin(name)).unwrap();
+        unloaded(&it, it.swap(plugin(name)).unwrap().retired);
     }
     assert_eq!(it.rollback().unwrap().loaded_again, Some(3));
     assert_eq!(build_of(&it), 3);

@@ -7,7 +7,7 @@ use std::{
 
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 
-use crate::fixtures::{load, plugin, refused, unloaded};
+use crate::fixtures::{load_with, plugin, refused, unloaded};
 
 /// Everything that was written.
 #[derive(Clone, Default)]
@@ -52,7 +52,10 @@ fn spans_and_events_have_fields() {
             .without_time()
             .with_writer(lines.clone())
             .init();
-        let it = load("build_1");
+        let it = load_with("build_1", |settings| {
+            settings.retired_images_max = 2;
+            settings.retired_bytes_max = 1 << 40;
+        });
         it.swap(plugin("build_2")).unwrap();
         unloaded(&it, 1);
         refused(&it, "/no/such.so");
@@ -81,6 +84,15 @@ fn spans_and_events_have_fields() {
         while lines.ending(": unloaded generation=1 after=").is_empty() {
             std::thread::yield_now();
         }
+        let [retained] = &lines.ending(": retained")[..] else {
+            panic!("half was reached once")
+        };
+        let start = "WARN hotswap: retained images=1 bytes=";
+        let end = " images_max=2 bytes_max=1099511627776";
+        assert!(
+            retained.starts_with(start) && retained.ends_with(end),
+            "{retained}"
+        );
         let span = format!("INFO prepare{{path={}}}: hotswap: close", path.display());
         assert!(
             lines.ending(&span).len() == 1,

@@ -49,6 +49,7 @@ fn a_good_plugin_is_described() {
     assert_eq!(value("interface"), "hotswap-types 0.1.0");
     assert!(value("needs").contains("libc.so.6"), "{out}");
     assert_eq!(value("nodelete"), "no");
+    assert_eq!(value("static TLS"), "no");
     assert_eq!(value("kit"), "version 1");
     assert_eq!(value("unloading"), "left again");
 }
@@ -57,11 +58,25 @@ fn a_good_plugin_is_described() {
 fn what_will_not_leave_is_said() {
     let (code, out, _) = check(&plugin("misbehaving_to_the_end"));
     assert_eq!(code, Some(0));
-    assert!(out.contains("\n  kit       none\n"), "{out}");
+    assert!(out.contains("\n  kit        none\n"), "{out}");
     assert!(
-        out.contains("\n  unloading it can start threads and has no kit"),
+        out.contains("\n  unloading  it can start threads and has no kit"),
         "{out}"
     );
+}
+
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn static_tls_is_said_with_what_helps() {
+    let (code, out, _) = check(&plugin("static_tls"));
+    assert_eq!(code, Some(0));
+    let line = out.lines().find(|line| line.contains("static TLS"));
+    let line = line.expect("a line of it").trim_start();
+    let bytes = line.strip_prefix("static TLS ").unwrap().split(' ').next();
+    assert!(bytes.unwrap().parse::<u64>().unwrap() >= 400, "{line}");
+    let end = " bytes, which glibc rarely gives back; GLIBC_TUNABLES=glibc.rtld.optional_static_tls=BYTES in the \
+               environment of the host sets how much there is";
+    assert!(line.ends_with(end), "{line}");
 }
 
 #[test]

@@ -86,6 +86,53 @@ fn every_line_is_an_object() {
 }
 
 #[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn static_tls_has_a_form_for_programs() {
+    let mut demo = Demo::start(&["--events", "json"], &plugin("shipped"));
+    demo.type_line(plugin("static_tls"));
+    let mut event = next(&demo, "static-tls");
+    let bytes = event["bytes"].take();
+    assert!(bytes.as_u64() >= Some(400), "{bytes}");
+    assert_eq!(
+        event,
+        json!({"event": "static-tls", "generation": 2, "bytes": null})
+    );
+    demo.type_line(":versions");
+    let versions = next(&demo, "versions");
+    let of_each = versions["generations"].as_array().unwrap().iter();
+    let of_each: Vec<_> = of_each.map(|it| &it["static_tls_bytes"]).collect();
+    assert_eq!(of_each, [&Value::Null, &bytes]);
+    demo.end_input();
+    assert_eq!(demo.ends().0, Some(0));
+}
+
+#[test]
+fn what_stays_mapped_has_a_form_for_programs() {
+    let mut policy = Policy::default();
+    policy.any_owner = true;
+    // SAFETY: it is a plugin of ours.
+    let trust = unsafe { Trust::vouch(policy) };
+    let mut settings = Settings::default();
+    settings.retired_images_max = 2;
+    settings.retired_bytes_max = 1 << 40;
+    let path = plugin("shipped");
+    let plugin: Hotswap<PluginRef> = Hotswap::load_with(&path, &trust, settings).unwrap();
+    let lease = plugin.lease();
+    plugin.swap(&path).unwrap();
+    let events = plugin.events();
+    let mut events = events
+        .try_iter()
+        .map(|it| serde_json::to_value(it).unwrap());
+    let retained = events.find(|it| it["event"] == "retained");
+    let bytes = plugin.generations()[0].file_bytes;
+    let expected = json!({
+        "event": "retained", "images": 1, "bytes": bytes, "images_max": 2, "bytes_max": 1_u64 << 40,
+    });
+    assert_eq!(retained, Some(expected));
+    drop(lease);
+}
+
+#[test]
 fn services_and_values_have_a_form_for_programs() {
     let mut policy = Policy::default();
     policy.any_owner = true;

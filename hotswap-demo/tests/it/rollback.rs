@@ -15,6 +15,7 @@ fn rollback_puts_the_plugin_before_back_whatever_has_become_of_its_file() {
     demo.type_line(":reload");
     demo.says("accepted generation 2: ");
     demo.prints_soon("Adding to 20: 27");
+    demo.says("unloaded generation 1 after ");
     fs::remove_file(&path).unwrap();
     demo.type_line(":rollback");
     assert_eq!(

@@ -99,7 +99,21 @@ fn a_rollback_runs_the_update_of_what_it_goes_back_to() {
     until(|| host.begun("one") == 3);
     unloaded(host.plugin(), 2);
 
-    // To one that is still mapped.
+    // To one that drains.
+    let host = Host::new("restart one 1\nbefore it 1");
+    until(|| host.begun("one") == 1);
+    let lease = host.plugin().lease();
+    host.swap("restart one 2").unwrap();
+    until(|| host.begun("one") == 2);
+    let back = host.plugin().rollback().unwrap();
+    assert_eq!((back.generation, back.loaded_again), (1, None));
+    until(|| host.begun("one") == 3);
+    assert_eq!(host.services(), [r#""one" on generation 1: running"#]);
+    unloaded(host.plugin(), 2);
+    drop(lease);
+    host.goes_on("one");
+
+    // To a standby.
     let host = Host::with("restart one 1\nbefore it 1", |settings| {
         settings.probation = Some(SOON);
     });

@@ -1,0 +1,277 @@
+//! What is retired and still mapped: how much that is, and when it is too much.
+//!
+//! An image counts from the moment in which it is given to the reaper until it was seen to have left. There is no
+//! other way out of the count: what is never seen to leave (an image that is pinned for good, or whose reaper has
+//! ended) counts for as long as the process runs, as it keeps its memory and its descriptor for so long.
+//!
+//! Each swap point and each loader has a count of its own. What they leave behind when they go counts for all others
+//! from then on: otherwise a host that makes a new one after each failure would have no bound at all.
+
+use std::{
+    fs,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::{
+    process::{self, Resource},
+    system,
+};
+
+use crate::history::{Bytes, History, RetiredPlugins, State};
+
+/// How much may be retained, and whose settings say so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) images_max: usize,
+    pub(crate) bytes_max: u64,
+    pub(crate) settings: &'static str,
+}
+
+/// So many images, with copies of so many bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) images: usize,
+    pub(crate) bytes: u64,
+}
+
+/// The count of one swap point or loader.
+pub(super) struct Retained {
+    bounds: Bounds,
+    count: Mutex<Count>,
+}
+
+/// The swap point's end of it. When this is dropped, what is there counts for all others.
+pub(super) struct Owner(Arc<Retained>);
+
+/// One image that counts.
+#[derive(Clone, Copy)]
+pub(super) struct Counted {
+    bytes: u64,
+    /// Whether it is of no generation.
+    is_refused: bool,
+}
+
+/// What there is when it is too much.
+pub(super) struct Excess {
+    total: Amount,
+    refused: usize,
+    left_behind: usize,
+    /// Whether it is the images, and not the bytes.
+    of_images: bool,
+}
+
+#[derive(Default)]
+struct Count {
+    own: Amount,
+    /// How many of the images are of refused candidates.
+    refused: usize,
+    /// Whether it was reported that half is reached.
+    reported: bool,
+    has_no_owner: bool,
+}
+
+/// Of swap points and loaders that are gone. Locked after a [`Count`].
+static LEFT_BEHIND: Mutex<Amount> = Mutex::new(Amount {
+    images: 0,
+    bytes: 0,
+});
+
+/// A quarter of the descriptors that this process may have, for a retired image keeps one open; and no more images
+/// than a quarter of what the kernel maps for a process, which is the lower bound where descriptors are plenty (in
+/// many containers there may be a million).
+pub(crate) fn images_max_by_default() -> usize {
+    /// A plugin has 4 to 6 segments.
+    const MAPPINGS_PER_IMAGE: usize = 8;
+    /// `DEFAULT_MAX_MAP_COUNT` of the kernel.
+    const MAPPINGS_MAX: usize = 65_530;
+    let descriptors = process::getrlimit(Resource::Nofile).current;
+    let descriptors = descriptors.and_then(|it| usize::try_from(it).ok());
+    let mappings = number_in("/proc/sys/vm/max_map_count").and_then(|it| usize::try_from(it).ok());
+    let mappings = mappings.unwrap_or(MAPPINGS_MAX) / MAPPINGS_PER_IMAGE;
+    (descriptors.unwrap_or(usize::MAX).min(mappings) / 4).max(1)
+}
+
+/// A quarter of the memory of the machine, or of the container.
+pub(crate) fn bytes_max_by_default() -> u64 {
+    let info = system::sysinfo();
+    let machine = info.totalram.saturating_mul(info.mem_unit.into());
+    let container = number_in("/sys/fs/cgroup/memory.max").unwrap_or(u64::MAX);
+    machine.min(container) / 4
+}
+
+/// What a file of the kernel says, if it is a number.
+fn number_in(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+impl Counted {
+    pub(super) fn new(bytes: u64, is_refused: bool) -> Self {
+        Self { bytes, is_refused }
+    }
+}
+
+impl Retained {
+    pub(super) fn new(bounds: Bounds) -> (Owner, Arc<Self>) {
+        let retained = Arc::new(Self {
+            bounds,
+            count: Mutex::default(),
+        });
+        (Owner(Arc::clone(&retained)), retained)
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Counts one more. Gives the total if that is half of what may be there, and was not reported yet.
+    pub(super) fn add(&self, image: Counted) -> Option<Amount> {
+        let mut count = self.count();
+        count.own.add(image.bytes);
+        count.refused += usize::from(image.is_refused);
+        if count.has_no_owner {
+            left_behind().add(image.bytes);
+        }
+        let total = count.total();
+        let report = !count.reported && self.bounds.reached_by(total.times(2));
+        count.reported |= report;
+        report.then_some(total)
+    }
+
+    /// It has left, or was taken back.
+    pub(super) fn remove(&self, image: Counted) {
+        let mut count = self.count();
+        count.own.remove(image.bytes);
+        count.refused -= usize::from(image.is_refused);
+        if count.has_no_owner {
+            left_behind().remove(image.bytes);
+        }
+        count.reported &= self.bounds.reached_by(count.total().times(4));
+    }
+
+    /// Whether there is room for one more, if there may be so many times as much as the settings say.
+    pub(super) fn check(&self, times: u8) -> Result<(), Excess> {
+        let count = self.count();
+        let (total, bounds) = (count.total(), self.bounds.times(times));
+        if !bounds.reached_by(total) {
+            return Ok(());
+        }
+        Err(Excess {
+            total,
+            refused: count.refused,
+            left_behind: total.images - count.own.images,
+            of_images: total.images >= bounds.images_max,
+        })
+    }
+
+    /// Nothing in here panics under the lock but our own mistakes in counting.
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Excess {
+    /// What is there, by which setting it is too much, and who keeps some of it.
+    pub(super) fn text(&self, bounds: Bounds, history: &History) -> String {
+        let setting = if self.of_images {
+            format!("retired_images_max is {}", bounds.images_max)
+        } else {
+            format!("retired_bytes_max is {}", Bytes(bounds.bytes_max))
+        };
+        format!(
+            "{} still mapped, {}, and no more are accepted ({}::{setting}): {}",
+            RetiredPlugins(self.total.images),
+            Bytes(self.total.bytes),
+            bounds.settings,
+            self.list(history).join("; ")
+        )
+    }
+
+    fn list(&self, history: &History) -> Vec<String> {
+        const NAMED_MAX: usize = 3;
+        let generations = history.generations().into_iter();
+        let retired = generations
+            .filter(|it| matches!(it.state, State::Draining { .. } | State::Pinned(_)))
+            .map(|it| format!("generation {} {}", it.number, it.state));
+        let mut list: Vec<_> = retired.take(NAMED_MAX).collect();
+        let others = self.refused + self.left_behind;
+        // The list and the count are not of the same moment.
+        let more = self.total.images.saturating_sub(list.len() + others);
+        if more > 0 {
+            list.push(format!("{more} more"));
+        }
+        if self.refused > 0 {
+            let plural = if self.refused == 1 { "" } else { "s" };
+            list.push(format!("{} refused candidate{plural}", self.refused));
+        }
+        if self.left_behind > 0 {
+            let count = self.left_behind;
+            list.push(format!("{count} of swap points and loaders that are gone"));
+        }
+        list
+    }
+}
+
+impl Count {
+    /// With what others have left behind.
+    fn total(&self) -> Amount {
+        let mut total = *left_behind();
+        if !self.has_no_owner {
+            total.images += self.own.images;
+            total.bytes = total.bytes.saturating_add(self.own.bytes);
+        }
+        total
+    }
+}
+
+impl Owner {
+    pub(super) fn retained(&self) -> &Arc<Retained> {
+        &self.0
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mut count = self.0.count();
+        count.has_no_owner = true;
+        let mut left_behind = left_behind();
+        left_behind.images += count.own.images;
+        left_behind.bytes = left_behind.bytes.saturating_add(count.own.bytes);
+    }
+}
+
+impl Bounds {
+    fn reached_by(self, amount: Amount) -> bool {
+        amount.images >= self.images_max || amount.bytes >= self.bytes_max
+    }
+
+    fn times(self, times: u8) -> Self {
+        Self {
+            images_max: self.images_max.saturating_mul(times.into()),
+            bytes_max: self.bytes_max.saturating_mul(times.into()),
+            ..self
+        }
+    }
+}
+
+impl Amount {
+    fn add(&mut self, bytes: u64) {
+        self.images += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn remove(&mut self, bytes: u64) {
+        self.images -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn times(self, times: u8) -> Self {
+        Self {
+            images: self.images.saturating_mul(times.into()),
+            bytes: self.bytes.saturating_mul(times.into()),
+        }
+    }
+}
+
+fn left_behind() -> MutexGuard<'static, Amount> {
+    LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
+}
