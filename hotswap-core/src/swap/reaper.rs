@@ -177,13 +177,17 @@ impl<M: Send + Sync + 'static> Reaper<M> {
 
     /// Should the reaper be gone after all, what is sent stays mapped for good, which is safe.
     fn send(&self, number: Option<u64>, phase: Phase<M>, counted: Option<Counted>) {
-        count(self.retained.retained(), counted, &self.history);
+        // Before the reaper has it, who may find at once that it has left.
+        let news = count(self.retained.retained(), counted, &self.history);
         drop(self.jobs.send(Job {
             number,
             since: Instant::now(),
             phase,
             counted,
         }));
+        if let Some(news) = news {
+            news.trace();
+        }
     }
 }
 
@@ -301,13 +305,16 @@ impl<M: Send + Sync> Watch<M> {
     /// A standby that is not needed any more goes the way of all.
     fn retire_standby(&mut self, former: Former<M>) {
         let counted = counted(&former.generation);
-        count(&self.retained, counted, &self.history);
+        let news = count(&self.retained, counted, &self.history);
         self.watch(Job {
             number: Some(former.number),
             since: Instant::now(),
             phase: Phase::Draining(former.generation),
             counted,
         });
+        if let Some(news) = news {
+            news.trace();
+        }
     }
 
     fn watch(&mut self, job: Job<M>) {
@@ -482,16 +489,14 @@ fn counted<M: Send + Sync>(generation: &Draining<M>) -> Option<Counted> {
 }
 
 /// Counts it, and tells if half of what may be there is reached.
-fn count(retained: &Retained, counted: Option<Counted>, history: &History) {
-    if let Some(total) = counted.and_then(|it| retained.add(it)) {
-        let Bounds {
-            images_max,
-            bytes_max,
-            ..
-        } = retained.bounds();
-        let news = history.retained(total.images, total.bytes, images_max, bytes_max);
-        news.trace();
-    }
+fn count(retained: &Retained, counted: Option<Counted>, history: &History) -> Option<News> {
+    let total = retained.add(counted?)?;
+    let Bounds {
+        images_max,
+        bytes_max,
+        ..
+    } = retained.bounds();
+    Some(history.retained(total.images, total.bytes, images_max, bytes_max))
 }
 
 /// Calls and leases, with what is known of them.
