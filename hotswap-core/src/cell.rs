@@ -40,7 +40,9 @@ mod slots;
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
 use self::slots::Slot;
-pub(crate) use self::slots::{come_by, is_before_its_end, nudge_all as nudge, set_errand};
+pub(crate) use self::slots::{
+    come_by, forget_other_threads, is_before_its_end, nudge_all as nudge, set_errand,
+};
 use crate::sync::{Arc, AtomicPtr, Ordering};
 
 /// A value that can be replaced while it is read.

@@ -23,6 +23,7 @@ mod dependencies;
 
 mod account;
 mod ending;
+mod fork;
 mod keys;
 mod leaving;
 mod opener;
@@ -50,6 +51,7 @@ use self::{
 };
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
+    fork::prepare_for_forks,
     leaving::{Exit, Leaving, Obstacle, Pinned},
     opener::Opener,
 };

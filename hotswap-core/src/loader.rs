@@ -8,6 +8,7 @@ mod library;
 use std::{
     fmt,
     path::Path,
+    process,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +20,7 @@ use self::library::Opened;
 pub use self::library::{Library, Symbol};
 use crate::{
     cell,
-    error::Result,
+    error::{Error, Result, Stage},
     history::{Event, GenerationInfo, History, Limits, Phases, RefusedInfo, State},
     image::{self, Image},
     stage::Staged,
@@ -100,6 +101,8 @@ struct Shared {
     history: Arc<History>,
     /// It has no generations to drain: it is given images that nobody uses any more.
     reaper: Reaper<()>,
+    /// The process that it was made in. A child that was forked off has none of its threads.
+    process: u32,
 }
 
 impl Loader {
@@ -120,6 +123,7 @@ impl Loader {
     /// As [`new`](Self::new).
     pub fn with_settings(trust: &Trust, settings: LoaderSettings) -> Result<Self> {
         cell::set_errand(image::detach_current_thread_from_retired);
+        image::prepare_for_forks();
         let history = Arc::new(History::new(Limits {
             ended: settings.ended_libraries_max,
             refused: settings.refused_max,
@@ -140,6 +144,7 @@ impl Loader {
             trial_deadline: settings.trial_deadline,
             history,
             reaper,
+            process: process::id(),
         });
         Ok(Self { shared })
     }
@@ -185,6 +190,11 @@ impl Loader {
         let Shared {
             history, reaper, ..
         } = &*self.shared;
+        if self.shared.process != process::id() {
+            let what = "this process was forked off the one that made the loader, and has none of its threads; make one \
+                        here";
+            return Err(Error::new(Stage::Host, path, what));
+        }
         let linked = reaper.need_room(path).and_then(|()| self.link(path, name));
         let opened = linked.and_then(|(image, phases)| {
             let started = Instant::now();

@@ -15,9 +15,10 @@ mod settings;
 mod succession;
 
 use std::{
-    fmt,
+    fmt, mem,
     ops::Deref,
     path::{Path, PathBuf},
+    process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -45,7 +46,7 @@ pub use self::{
 };
 use crate::{
     cell::{self, Cell},
-    error::{Error, Result},
+    error::{Error, Result, Stage},
     history::{
         Event, GenerationInfo, History, Holder, Limits, News, Phases, Published, RefusedInfo,
         ServiceInfo, State,
@@ -58,6 +59,10 @@ use crate::{
 };
 
 /// A swap point: a plugin that is called by any number of threads, and replaced while it is.
+///
+/// In a child that was forked off and goes on without `exec`, calls work, and all else is refused: it has none of the
+/// threads that a swap needs. Load the plugin anew there. (Do not fork while a swap is under way, or while a plugin
+/// leaves: a lock that another thread holds at that moment stays locked in the child.)
 ///
 /// Share it by reference or in an [`Arc`]. Dropping it retires the live generation and waits for nobody:
 /// leases that are still out keep their generations mapped until they are dropped, and services until they end;
@@ -76,6 +81,8 @@ pub struct Hotswap<M: RootModule + Send + Sync> {
     swapping: Mutex<()>,
     /// There until the swap point is shut down or dropped.
     reaper: Option<Reaper<M>>,
+    /// The process that it was made in. A child that was forked off has none of its threads.
+    process: u32,
 }
 
 /// One published plugin. It dereferences to its root module.
@@ -129,6 +136,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// As [`load`](Self::load).
     pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<M>) -> Result<Self> {
         cell::set_errand(image::detach_current_thread_from_retired);
+        image::prepare_for_forks();
         let path = path.as_ref();
         let history = Arc::new(History::new(Limits {
             ended: settings.ended_generations_max,
@@ -167,6 +175,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             services,
             swapping: Mutex::new(()),
             reaper: Some(reaper),
+            process: process::id(),
         })
     }
 
@@ -231,6 +240,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// The candidate was refused. The live generation serves on, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
+        self.check_process(path.as_ref())?;
         self.swap_in_turn(path.as_ref(), self.turn(), |_| {})
     }
 
@@ -297,6 +307,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// }
     /// ```
     pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
+        self.check_process(path.as_ref())?;
         let turn = self.turn();
         let prepared = self.prepare_from(Source::Path(path.as_ref()));
         drop(turn);
@@ -315,6 +326,21 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let services = self.services.as_ref();
         self.road
             .prepare(source, Some(&self.cell), services, self.reaper())
+    }
+
+    /// Refuses what needs threads that are not there, before any lock is taken: one of them may have held it.
+    fn check_process(&self, path: &Path) -> Result<()> {
+        if self.is_inherited() {
+            let what = "this process was forked off the one that loaded the plugin, and has none of its threads; load it \
+                        anew here";
+            return Err(Error::new(Stage::Host, path, what));
+        }
+        Ok(())
+    }
+
+    /// Whether this is the copy of a swap point of the parent process.
+    fn is_inherited(&self) -> bool {
+        self.process != process::id()
     }
 
     /// A panic under the lock is a bug of ours, or no memory; the lock itself guards no data.
@@ -467,6 +493,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// Generations that are still held go on draining, and are unloaded when their leases are dropped.
     pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {
+        if self.is_inherited() {
+            return Vec::new();
+        }
         let started = Instant::now();
         if let Some(services) = &self.services {
             services.close(Some(started + timeout));
@@ -512,6 +541,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
 impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
     fn drop(&mut self) {
+        if self.is_inherited() {
+            // Nobody is there to be told; what is mapped stays mapped.
+            mem::forget((self.reaper.take(), self.services.take()));
+            return;
+        }
         self.retire_live();
     }
 }

@@ -14,6 +14,7 @@ mod notices;
 
 use std::{
     convert::Infallible,
+    mem, process,
     sync::{Arc, Weak},
     thread::{self, JoinHandle},
     time::Duration,
@@ -39,6 +40,8 @@ pub struct Watch {
     /// Dropped first: that ends the thread.
     stop: Option<Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
+    /// The process that the thread is in.
+    process: u32,
 }
 
 /// How a file is watched.
@@ -128,6 +131,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Ok(Watch {
             stop: Some(stop),
             thread: Some(thread),
+            process: process::id(),
         })
     }
 }
@@ -143,6 +147,11 @@ impl Default for WatchSettings {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        if self.process != process::id() {
+            // A child that was forked off does not have the thread, and nobody to be told.
+            mem::forget((self.stop.take(), self.thread.take()));
+            return;
+        }
         drop(self.stop.take());
         // What it panicked with was printed when it did.
         drop(self.thread.take().map(JoinHandle::join));

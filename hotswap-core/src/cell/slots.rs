@@ -175,6 +175,35 @@ pub(crate) fn is_before_its_end(thread: u32) -> bool {
     })
 }
 
+/// For a child that the calling thread has forked: no other thread is there, whatever its slot says, and this one has
+/// another number. Calls nothing but the system.
+pub(crate) fn forget_other_threads() {
+    for slot in all() {
+        // Relaxed: there is no other thread.
+        if is_mine(slot) {
+            slot.thread.store(this_thread(), Ordering::Relaxed);
+        } else if slot.is_taken() {
+            slot.holds.store(ptr::null_mut(), Ordering::Relaxed);
+            slot.inner.set(ptr::null());
+            slot.thread.store(0, Ordering::Relaxed);
+            slot.taken.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether it is in the calling thread's chain.
+fn is_mine(slot: &Slot) -> bool {
+    let mut mine = head();
+    while let Some(own) = mine {
+        if ptr::eq(own, slot) {
+            return true;
+        }
+        // SAFETY: slots are never freed.
+        mine = unsafe { own.inner.get().as_ref() };
+    }
+    false
+}
+
 /// What every thread does once, soon after a [`nudge_all`]: before its next outermost entry, or when it
 /// drops a lease.
 pub(crate) type Errand = fn();

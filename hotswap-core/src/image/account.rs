@@ -48,12 +48,12 @@ use hotswap_kit::{
     USES_ON_EXIT, USES_TIMER_THREADS, VERSION,
 };
 
-pub(super) use self::books::thread_name;
 use self::{
     books::State,
     table::HOST_TABLE,
     thread::{exit_key, run_destructors, run_values},
 };
+pub(super) use self::{books::thread_name, thread::forget_this_thread_s_number};
 use super::{dependencies::is_named, handlers::Handlers};
 
 /// What is known of one image with the kit. Its number is never used twice in a process.

@@ -37,11 +37,11 @@ pub(crate) struct Opener(Arc<Inner>);
 
 struct Inner {
     tid: c_int,
-    stage: Mutex<Stage>,
+    progress: Mutex<Progress>,
 }
 
 /// How far the thread has come.
-enum Stage {
+enum Progress {
     /// It takes jobs.
     Open {
         jobs: Sender<Job>,
@@ -67,8 +67,8 @@ impl Opener {
                 inbox.iter().for_each(|job| job());
             })?;
         let tid = tid.recv().expect("the thread says its number first");
-        let stage = Mutex::new(Stage::Open { jobs, thread });
-        Ok(Self(Arc::new(Inner { tid, stage })))
+        let progress = Mutex::new(Progress::Open { jobs, thread });
+        Ok(Self(Arc::new(Inner { tid, progress })))
     }
 
     /// Calls `work` on the thread, and waits for its result. A panic goes on here.
@@ -85,7 +85,7 @@ impl Opener {
         // `work` with it before `done` (`Task`). Both are waited for: `recv` returns when there is a result, or when
         // `done` is gone.
         let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
-        if let Stage::Open { jobs, .. } = &*self.0.stage() {
+        if let Progress::Open { jobs, .. } = &*self.0.progress() {
             let _ = jobs.send(job);
         } else {
             drop(job);
@@ -103,16 +103,16 @@ impl Opener {
 
     /// Whether the thread was told to end.
     pub(super) fn is_ending(&self) -> bool {
-        !matches!(*self.0.stage(), Stage::Open { .. })
+        !matches!(*self.0.progress(), Progress::Open { .. })
     }
 
     /// Tells the thread to do this and to end. Waits for nothing.
     pub(super) fn end(&self, last: impl FnOnce() + Send + 'static) {
-        let mut stage = self.0.stage();
-        *stage = match mem::replace(&mut *stage, Stage::Ended) {
-            Stage::Open { jobs, thread } => {
+        let mut progress = self.0.progress();
+        *progress = match mem::replace(&mut *progress, Progress::Ended) {
+            Progress::Open { jobs, thread } => {
                 let _ = jobs.send(Box::new(last));
-                Stage::Ending(thread.into_pthread_t())
+                Progress::Ending(thread.into_pthread_t())
             }
             other => other,
         };
@@ -120,9 +120,9 @@ impl Opener {
 
     /// Whether the thread has ended, with the last destructor of its thread-locals. Waits at most [`END_PATIENCE`].
     pub(super) fn has_ended(&self) -> bool {
-        let mut stage = self.0.stage();
-        let Stage::Ending(thread) = *stage else {
-            return matches!(*stage, Stage::Ended);
+        let mut progress = self.0.progress();
+        let Progress::Ending(thread) = *progress else {
+            return matches!(*progress, Progress::Ended);
         };
         let started = Instant::now();
         // SAFETY: a thread of ours that nobody has joined or detached. (`JoinHandle::is_finished` does not wait for the
@@ -133,7 +133,7 @@ impl Opener {
             }
             thread::sleep(END_PAUSE);
         }
-        *stage = Stage::Ended;
+        *progress = Progress::Ended;
         true
     }
 }
@@ -154,14 +154,16 @@ impl<T, F: FnOnce() -> T> Task<F, T> {
 
 impl Inner {
     /// Nothing panics under the lock.
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Stage::Open { jobs, thread } = mem::replace(&mut *self.stage(), Stage::Ended) {
+        if let Progress::Open { jobs, thread } =
+            mem::replace(&mut *self.progress(), Progress::Ended)
+        {
             drop(jobs);
             // What it panicked with went to whoever gave it the job.
             drop(thread.join());

@@ -1,6 +1,6 @@
 //! What a loader gives: libraries, and symbols of them, which keep their library.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, process, sync::Arc};
 
 use abi_stable::StableAbi;
 
@@ -210,6 +210,10 @@ impl Drop for Opened {
         let (Some(image), Some(home)) = (self.image.take(), &self.home) else {
             return;
         };
+        if home.process != process::id() {
+            // A child that was forked off has nobody who would unload it.
+            return;
+        }
         home.history.draining(self.number, Vec::new());
         let leaving = image.retire();
         image::detach_current_thread_from_retired();

@@ -51,6 +51,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// There is no earlier generation, or it could not be loaded again, or its update has failed. The live
     /// generation serves on.
     pub fn rollback(&self) -> Result<RolledBack> {
+        if self.is_inherited() {
+            let path = self.cell.with(|live| live.path().to_owned());
+            self.check_process(&path)?;
+        }
         let turn = self.turn();
         let mut line = match self.restore_mapped(self.succession.lock(), None) {
             Ok(back) => {
@@ -98,6 +102,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// May be called inside [`with`](Self::with). Waits for no swap that is under way, for no call and for no
     /// lease. Costs a lock.
     pub fn report_fault(&self, generation: u64, what: &str) -> Option<RolledBack> {
+        if self.is_inherited() {
+            return None;
+        }
         let mut line = self.succession.lock();
         if !self.succession.count_fault(&mut line, generation) || line.is_returning() {
             return None;

@@ -4,6 +4,7 @@ mod alone;
 mod api;
 mod evolution;
 mod fixtures;
+mod forked;
 mod history;
 mod leaving;
 mod limits;

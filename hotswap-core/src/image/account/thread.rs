@@ -95,6 +95,11 @@ pub(super) fn this_tid() -> c_int {
     })
 }
 
+/// For a child that this thread has forked, in which it has another number.
+pub(in super::super) fn forget_this_thread_s_number() {
+    THIS.with(|this| this.tid.set(0));
+}
+
 pub(super) fn with_work<R>(act: impl FnOnce(&mut Work) -> R) -> R {
     THIS.with(|this| act(&mut this.work.borrow_mut()))
 }
