@@ -141,11 +141,24 @@ impl Trust {
     ///   the values that it exports.
     /// - **It does not unload others**, nor keeps pointers into host memory for longer than it may.
     ///
-    /// And for the closures that you give to [`with`](crate::Hotswap::with): nothing that points into a
-    /// plugin outlives the call through a **captured** variable. Return values are checked by the
-    /// compiler ([`HostOwned`](crate::HostOwned)); what you store elsewhere from inside the closure is
-    /// not. An abi_stable value such as an `RString`, a function pointer or a copy of the root module is
-    /// `'static` for the compiler, but its code and its statics leave with the plugin.
+    /// And you promise, for all code of the host that is given something of a plugin with a raw root module, that
+    /// **nothing of it is used after the call, or without the lease, that lent it**. That code is the closures that
+    /// you give to [`Hotswap::with`](crate::Hotswap::with), [`Lease::with`](crate::Lease::with),
+    /// [`Lease::bind`](crate::Lease::bind), [`Symbol::with`](crate::Symbol::with) and
+    /// [`Library::c_function`](crate::Library::c_function), and the host's [`Probe`](crate::Probe). An abi_stable value
+    /// such as an `RString`, a function pointer or a copy of the root module is `'static` for the compiler, but its
+    /// code and its statics leave with the plugin. What is returned is checked ([`HostOwned`](crate::HostOwned)). These
+    /// ways out are not, and a value that has taken one of them is called or dropped after its code has left:
+    ///
+    /// - a **captured variable**, for example a `Vec` of the host's into which the closure pushes;
+    /// - a **panic's payload** (`panic_any`), which `catch_unwind` gives to the host;
+    /// - a **thread** that the closure starts, or a scoped one that is there already;
+    /// - a **channel**;
+    /// - a **static** or a thread-local of the host's;
+    /// - an **error's source**, or anything else behind a `Box<dyn Any>` or `Box<dyn Error>` that is stored by one of
+    ///   the ways above;
+    /// - **another generation's value**, if both have interior mutability and meet in one closure;
+    /// - for a **probe**, all of these: a candidate that it refuses leaves at once.
     ///
     /// `policy` helps you to keep the promise: by default, nobody can have put the file there who could not
     /// replace this program as well. It cannot make it for you. Apart from ownership and a signature, which

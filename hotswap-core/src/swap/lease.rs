@@ -76,7 +76,7 @@ impl<M> Lease<M> {
     /// let plugin: Hotswap<FixtureRef> = Hotswap::load("./libplugin.so", &trust)?;
     /// let function = plugin.lease().bind(|it| it.build_a());
     /// plugin.swap("./libplugin.so")?;
-    /// let still_the_old_build = function.with(|call| call());
+    /// let still_the_old_build = function.with((), |call, ()| call());
     /// # Ok::<(), hotswap_core::Error>(())
     /// ```
     pub fn bind<T>(self, f: impl FnOnce(&Generation<M>) -> T) -> Bound<M, T> {
@@ -108,10 +108,36 @@ impl<M> Drop for Lease<M> {
 }
 
 impl<M, T> Bound<M, T> {
-    /// Calls `f` with the value.
+    /// Calls `f` with the value, and with `argument`, which is all that it can have of its surroundings.
+    ///
+    /// `f` captures nothing. A closure that did could bring two of these together, and values with interior mutability
+    /// (a `Mutex` of a function, for example) would exchange what is in them: each would then outlive its code.
+    ///
+    /// ```no_run
+    /// # use hotswap_core::{Hotswap, Policy, Trust};
+    /// # use hotswap_fixtures::FixtureRef;
+    /// # let trust = unsafe { Trust::vouch(Policy::default()) };
+    /// # let plugin: Hotswap<FixtureRef> = Hotswap::load("./libplugin.so", &trust)?;
+    /// let text = plugin.lease().bind(|it| it.text());
+    /// let answer = text.with(7, |text, number| text(number).into_result().map(String::from).ok());
+    /// # Ok::<(), hotswap_core::Error>(())
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// # use std::{mem, sync::Mutex};
+    /// # use hotswap_core::{Hotswap, Policy, Trust};
+    /// # use hotswap_fixtures::FixtureRef;
+    /// # let trust = unsafe { Trust::vouch(Policy::default()) };
+    /// # let plugin: Hotswap<FixtureRef> = Hotswap::load("./libplugin.so", &trust)?;
+    /// let old = plugin.lease().bind(|it| Mutex::new(it.build_a()));
+    /// plugin.swap("./libplugin.so")?;
+    /// let new = plugin.lease().bind(|it| Mutex::new(it.build_a()));
+    /// old.with((), |a, ()| new.with((), |b, ()| mem::swap(&mut *a.lock().unwrap(), &mut *b.lock().unwrap())));
+    /// # Ok::<(), hotswap_core::Error>(())
+    /// ```
     #[inline]
-    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&T) -> R) -> R {
-        f(&self.value)
+    pub fn with<A: HostOwned, R: HostOwned>(&self, argument: A, f: fn(&T, A) -> R) -> R {
+        f(&self.value, argument)
     }
 
     /// The lease that keeps the value's code mapped.

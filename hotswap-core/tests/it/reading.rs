@@ -242,7 +242,7 @@ fn a_value_of_the_plugin_can_leave_with_its_lease() {
     let it = load("build_1");
     let text: Bound<FixtureRef, _> = it.lease().bind(|it| it.text()(7).unwrap());
     it.swap(plugin("build_2")).unwrap();
-    assert_eq!(text.with(|text| text.to_string()), "build 1 says 7");
+    assert_eq!(text.with((), |text, ()| text.to_string()), "build 1 says 7");
     assert_eq!(text.lease().number(), 1);
     assert!(matches!(
         it.wait(1, Duration::from_millis(50)),
