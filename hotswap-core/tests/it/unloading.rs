@@ -1,6 +1,7 @@
 //! What plugins leave behind, and how they are unloaded nevertheless.
 
 mod callbacks;
+mod libraries;
 mod nested;
 
 use std::{
