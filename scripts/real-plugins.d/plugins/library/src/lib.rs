@@ -1,0 +1,40 @@
+//! A plugin with a library of its own, whose thread calls the plugin back for as long as it runs.
+
+use std::{
+    ffi::c_void,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+#[cfg(feature = "kit")]
+hotswap_types::unloadable!();
+support::plugin!(work);
+
+static HELPER: OnceLock<Helper> = OnceLock::new();
+static CALLBACKS: AtomicU64 = AtomicU64::new(0);
+
+/// What `helper_start` has given.
+struct Helper(*mut c_void);
+
+// SAFETY: the library has locks of its own.
+unsafe impl Send for Helper {}
+// SAFETY: as above; nothing is read through the pointer here.
+unsafe impl Sync for Helper {}
+
+fn work(text: &str) -> Result<String, String> {
+    // SAFETY: the callback may be called on any thread, at any time while this image is mapped.
+    let helper = HELPER.get_or_init(|| Helper(unsafe { helper_sys::helper_start(callback) }));
+    if helper.0.is_null() {
+        return Err("the library has no thread".to_owned());
+    }
+    Ok(format!(
+        "{} callbacks before {text}",
+        CALLBACKS.load(Ordering::Relaxed)
+    ))
+}
+
+extern "C" fn callback() {
+    CALLBACKS.fetch_add(1, Ordering::Relaxed);
+}
