@@ -91,6 +91,7 @@ pub(crate) const CASES: &[Case] = &[
     case("C: sigaction, no kit", "native", "sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
     case("C: signal, taken back", "native", "kit signal", Unloaded),
     case("a library with a thread", "library", "kit", Pinned(&["libhelper"])),
+    case("a library, joined and vouched for", "library", "kit vouched", Unloaded),
 ];
 
 const fn case(

@@ -1,4 +1,5 @@
-//! A plugin with a library of its own, whose thread calls the plugin back for as long as it runs.
+//! A plugin with a library of its own, whose thread calls the plugin back for as long as it runs: until the process ends,
+//! or, with the feature `vouched`, until the plugin is retired. No host can see which it is.
 
 use std::{
     ffi::c_void,
@@ -8,8 +9,10 @@ use std::{
     },
 };
 
-#[cfg(feature = "kit")]
+#[cfg(all(feature = "kit", not(feature = "vouched")))]
 hotswap_types::unloadable!();
+#[cfg(all(feature = "kit", feature = "vouched"))]
+hotswap_types::unloadable!(before_unload = stop, vouch("libhelper"));
 support::plugin!(work);
 
 static HELPER: OnceLock<Helper> = OnceLock::new();
@@ -33,6 +36,14 @@ fn work(text: &str) -> Result<String, String> {
         "{} callbacks before {text}",
         CALLBACKS.load(Ordering::Relaxed)
     ))
+}
+
+#[cfg(all(feature = "kit", feature = "vouched"))]
+fn stop() {
+    if let Some(helper) = HELPER.get().filter(|helper| !helper.0.is_null()) {
+        // SAFETY: it was started, and is stopped once: the host calls this once, when it calls nothing else any more.
+        unsafe { helper_sys::helper_stop(helper.0) };
+    }
 }
 
 extern "C" fn callback() {
