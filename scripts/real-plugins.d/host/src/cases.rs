@@ -1,0 +1,154 @@
+//! The plugins, and what is expected of each.
+
+use std::fmt;
+
+use libc::c_int;
+
+/// One plugin.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// `plugins/` has it.
+    pub(crate) package: &'static str,
+    /// Separated by spaces. `kit`: with `unloadable!`.
+    pub(crate) features: &'static str,
+    pub(crate) expected: Expected,
+    /// Sent to the process when nobody calls the plugin any more.
+    pub(crate) signal: Option<Signal>,
+}
+
+/// What becomes of its generations. In each case the host survives, and no call fails.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    Unloaded,
+    /// The reason contains one of these.
+    Pinned(&'static [&'static str]),
+    /// It is still draining, held by what contains one of these.
+    Draining(&'static [&'static str]),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signal {
+    pub(crate) name: &'static str,
+    pub(crate) number: c_int,
+}
+
+use Expected::{Draining, Pinned, Unloaded};
+
+const SIGINT: Signal = Signal {
+    name: "SIGINT",
+    number: libc::SIGINT,
+};
+const SIGUSR1: Signal = Signal {
+    name: "SIGUSR1",
+    number: libc::SIGUSR1,
+};
+const SIGUSR2: Signal = Signal {
+    name: "SIGUSR2",
+    number: libc::SIGUSR2,
+};
+
+/// What says which signal it is.
+const NAMES_SIGUSR1: &[&str] = &["SIGUSR1", "signal 10"];
+const NAMES_SIGUSR2: &[&str] = &["SIGUSR2", "signal 12"];
+const THREAD: &[&str] = &["thread"];
+/// Without the kit, nobody knows which threads are the plugin's, or whether they have ended.
+const MAY_START_THREADS: &[&str] = &["start threads"];
+
+// One case a line.
+#[rustfmt::skip]
+pub(crate) const CASES: &[Case] = &[
+    case("thread::current, no kit", "thread-current", "", Unloaded),
+    case("openssl", "openssl", "kit", Pinned(&["libcrypto", "libssl"])),
+    case("openssl, no kit", "openssl", "", Pinned(&["libcrypto", "libssl"])),
+    case("mimalloc", "allocator", "kit mimalloc", Unloaded),
+    case("jemalloc", "allocator", "kit jemalloc", Unloaded),
+    case("rusqlite, the system's SQLite", "sqlite", "kit", Unloaded),
+    case("rusqlite, bundled", "sqlite", "kit bundled", Unloaded),
+    case("tokio", "tokio", "kit", Unloaded),
+    case("tokio, no kit", "tokio", "", Pinned(MAY_START_THREADS)),
+    case("rayon, own pool", "rayon", "kit own-pool", Unloaded),
+    case("rayon, global pool", "rayon", "kit", Draining(THREAD)),
+    case("rayon, global pool, no kit", "rayon", "", Pinned(MAY_START_THREADS)),
+    case("ureq with rustls", "ureq", "kit", Unloaded),
+    case("signal-hook", "signal-hook", "kit", Pinned(NAMES_SIGUSR1)).then(SIGUSR1),
+    case("signal-hook, no kit", "signal-hook", "", Pinned(NAMES_SIGUSR1)).then(SIGUSR1),
+    // Its thread is seen before its handler: an image that is still draining is not asked about signals.
+    case("ctrlc", "ctrlc", "kit", Draining(THREAD)).then(SIGINT),
+    case("ctrlc, no kit", "ctrlc", "", Pinned(&["start threads", "SIGINT"])).then(SIGINT),
+    case("C++: no threads", "native", "kit plain", Unloaded),
+    case("C++: a unique symbol", "native", "kit unique", Unloaded),
+    case("C++: std::thread, joined", "native", "kit joined", Unloaded),
+    case("C++: std::thread, detached", "native", "kit detached", Unloaded),
+    case("C++: std::async", "native", "kit async", Unloaded),
+    case("C: thrd_create, detached", "native", "kit thrd", Unloaded),
+    case("C: tss_create", "native", "kit tss", Unloaded),
+    case("C: on_exit", "native", "kit on-exit", Pinned(&["on_exit"])),
+    case("C: on_exit, no kit", "native", "on-exit", Pinned(&["on_exit"])),
+    case("C: timer_create, SIGEV_THREAD", "native", "kit timer-thread", Pinned(&["timer_create"])),
+    case("C: timer_create, SIGEV_NONE", "native", "kit timer-none", Unloaded),
+    case("C: sigaction", "native", "kit sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
+    case("C: sigaction, no kit", "native", "sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
+    case("C: signal, taken back", "native", "kit signal", Unloaded),
+    case("a library with a thread", "library", "kit", Pinned(&["libhelper"])),
+    case("a library, joined and vouched for", "library", "kit vouched", Unloaded),
+];
+
+const fn case(
+    name: &'static str,
+    package: &'static str,
+    features: &'static str,
+    expected: Expected,
+) -> Case {
+    Case {
+        name,
+        package,
+        features,
+        expected,
+        signal: None,
+    }
+}
+
+impl Case {
+    const fn then(self, signal: Signal) -> Self {
+        Self {
+            signal: Some(signal),
+            ..self
+        }
+    }
+
+    /// Its name, in what may be in a file's name.
+    pub(crate) fn file_name(&self) -> String {
+        let words: Vec<&str> = self
+            .name
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .collect();
+        words.join("-")
+    }
+}
+
+impl Expected {
+    pub(crate) fn is_unloaded(&self) -> bool {
+        matches!(self, Self::Unloaded)
+    }
+
+    /// How many swaps it takes to see it. Every generation that stays costs its memory.
+    pub(crate) fn swaps(&self, swaps: u32) -> u32 {
+        match self {
+            Self::Unloaded => swaps,
+            Self::Pinned(_) => swaps.min(10),
+            Self::Draining(_) => swaps.min(4),
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unloaded => f.write_str("unloaded"),
+            Self::Pinned(names) => write!(f, "pinned ({})", names.join(" or ")),
+            Self::Draining(names) => write!(f, "draining ({})", names.join(" or ")),
+        }
+    }
+}
