@@ -6,7 +6,7 @@
 //! handlers were ever seen. An image is not closed for signal `n` when
 //!
 //! - the handler of `n` lies in it now, or
-//! - another image with the kit was given its handler as the one before, when it set its own, or
+//! - another image with the kit that is still mapped was given its handler as the one before, when it set its own, or
 //! - its handler was set at some time, is not now, and what is there instead is not what was there before the image was
 //!   opened: somebody has replaced it, and may know it.
 //!
@@ -23,7 +23,7 @@ use std::{
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -40,8 +40,10 @@ pub(super) struct Handlers {
     before: Snapshot,
     /// Signals for which a handler of the image was seen, and not seen to be taken back by it. A bit each.
     seen: AtomicU64,
-    /// Signals whose handler others may know, and set again.
-    known_to_others: AtomicU64,
+    /// Signals whose handler other images know, and may set again as long as they are mapped.
+    known_to: Mutex<Vec<(c_int, Arc<Handlers>)>>,
+    /// Set when the image has left.
+    left: AtomicBool,
 }
 
 /// The images that may have handlers.
@@ -71,7 +73,8 @@ impl Handlers {
             segments,
             before,
             seen: AtomicU64::new(0),
-            known_to_others: AtomicU64::new(0),
+            known_to: Mutex::default(),
+            left: AtomicBool::new(false),
         });
         let mut images = images();
         images.retain(|image| image.strong_count() > 0);
@@ -80,7 +83,7 @@ impl Handlers {
     }
 
     /// This image has set the handler of a signal, and knows the one that was there before.
-    pub(super) fn changed(&self, signal: c_int, old: usize, new: usize) {
+    pub(super) fn changed(self: &Arc<Self>, signal: c_int, old: usize, new: usize) {
         if !(1..=SIGNALS).contains(&signal) {
             return;
         }
@@ -92,10 +95,8 @@ impl Handlers {
         }
         self.seen.fetch_or(bit(signal), Ordering::Relaxed);
         for image in images().iter().filter_map(Weak::upgrade) {
-            if image.has(old) && !ptr::eq(&*image, self) {
-                image
-                    .known_to_others
-                    .fetch_or(bit(signal), Ordering::Relaxed);
+            if image.has(old) && !Arc::ptr_eq(&image, self) {
+                image.known_to().push((signal, Arc::clone(self)));
             }
         }
     }
@@ -104,11 +105,22 @@ impl Handlers {
     pub(super) fn outstanding(&self) -> Option<c_int> {
         let now = Snapshot::take();
         let seen = self.seen.load(Ordering::Relaxed);
-        let known_to_others = self.known_to_others.load(Ordering::Relaxed);
+        let mut known_to = self.known_to();
+        known_to.retain(|(_, image)| !image.left.load(Ordering::Relaxed));
         (1..=SIGNALS).find(|&signal| {
             let replaced = seen & bit(signal) != 0 && now.of(signal) != self.before.of(signal);
-            self.has(now.of(signal)) || known_to_others & bit(signal) != 0 || replaced
+            let is_known = known_to.iter().any(|(of, _)| *of == signal);
+            self.has(now.of(signal)) || is_known || replaced
         })
+    }
+
+    /// The image was seen to have left, and with it all that it knew.
+    pub(super) fn image_left(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    fn known_to(&self) -> MutexGuard<'_, Vec<(c_int, Arc<Self>)>> {
+        self.known_to.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has(&self, address: usize) -> bool {

@@ -15,6 +15,7 @@ use std::{
     mem::ManuallyDrop,
     os::unix::ffi::OsStrExt,
     path::Path,
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -27,7 +28,9 @@ use super::{
     account::{Account, NoKit, Outstanding, thread_name},
     dependencies::{self, Caller, Known, is_named},
     ending::Ending,
-    find, handlers, keys, stdout,
+    find,
+    handlers::{self, Handlers},
+    keys, stdout,
 };
 use crate::stage::Staged;
 
@@ -105,6 +108,7 @@ struct Closed {
     name: CString,
     /// The kit's account must outlive the image.
     account: Option<Account>,
+    handlers: Arc<Handlers>,
     heap: Option<HeapLeft>,
 }
 
@@ -341,6 +345,7 @@ impl Leaving {
             staged,
             opener,
             name,
+            handlers,
             kit,
             ..
         } = image;
@@ -357,6 +362,7 @@ impl Leaving {
             staged,
             name,
             account,
+            handlers,
             heap,
         };
         match closed.look() {
@@ -463,6 +469,7 @@ impl Closed {
             // SAFETY: seen in the line above.
             unsafe { account.image_left() };
         }
+        self.handlers.image_left();
         // Only now may another copy get the same descriptor, and with it the same path.
         drop(ManuallyDrop::into_inner(self.staged));
         Ok(self.heap)

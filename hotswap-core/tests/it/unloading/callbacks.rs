@@ -152,6 +152,12 @@ fn a_handler_that_another_plugin_knows_pins() {
             unloaded(&it, 2);
             send("-USR2");
             assert_eq!(build_of(&it), 1);
+            assert_eq!(it.generations()[0].state, signal("SIGUSR2"));
+            // SAFETY: no handler.
+            unsafe { libc::signal(libc::SIGUSR2, libc::SIG_DFL) };
+            while it.generations()[0].state != State::Unloaded {
+                thread::sleep(Duration::from_millis(5));
+            }
         },
     );
 }
