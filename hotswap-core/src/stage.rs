@@ -20,6 +20,7 @@ mod proof;
 mod read;
 #[expect(unsafe_code, reason = "maps a copy that nobody can change")]
 mod sealed;
+mod shared;
 mod walk;
 mod way;
 
@@ -140,8 +141,7 @@ impl Staged {
     ) -> Result<(Self, Took)> {
         let path = &*origin.given;
         let started = Instant::now();
-        let facts = elf::inspect(bytes, export)
-            .map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
+        let facts = inspected(bytes, export, path)?;
         let inspect = started.elapsed();
 
         let started = Instant::now();
@@ -172,8 +172,7 @@ impl Staged {
             followed_link: false,
             bytes: bytes.len() as u64,
         };
-        let facts = elf::inspect(&bytes, export)
-            .map_err(|refusal| Error::new(Stage::Inspect, nowhere, refusal))?;
+        let facts = inspected(&bytes, export, nowhere)?;
         Ok(Self {
             copy,
             origin,
@@ -243,6 +242,15 @@ impl Refusal {
         let message = message.to_string();
         Self { stage, message }
     }
+}
+
+/// What the linker survives is not yet what can be loaded: see [`shared`].
+fn inspected(bytes: &[u8], export: Export<'_>, path: &Path) -> Result<Facts> {
+    let facts =
+        elf::inspect(bytes, export).map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
+    let checked = shared::check(&facts);
+    checked.map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
+    Ok(facts)
 }
 
 /// Refuses `path` when there is not enough memory left for it, with so many bytes as are known by now.

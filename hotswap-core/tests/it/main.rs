@@ -13,6 +13,7 @@ mod reading;
 mod road;
 mod rollback;
 mod services;
+mod shared_std;
 mod signed;
 mod storm;
 mod symbols;
