@@ -13,8 +13,8 @@
 //! and functions that the system calls when a thread ends. [`leaving`] waits for those.
 //!
 //! `dlclose` returns 0 whether or not it unmapped anything. What it did is therefore looked up: an image is
-//! identified by the path it was opened under, which no other image has while the descriptor of its copy is
-//! open ([`Staged::loader_path`]). Never by its address: glibc maps the next image at the same one nearly
+//! identified by the path it was opened under, which no other image has or had
+//! ([`Staged::loader_path`]). Never by its address: glibc maps the next image at the same one nearly
 //! always.
 
 mod account;
@@ -23,13 +23,13 @@ mod leaving;
 mod stdout;
 
 use std::{
-    ffi::{CStr, CString, c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     io,
     mem::ManuallyDrop,
     ops::Range,
     os::unix::ffi::OsStrExt,
     path::Path,
-    ptr::NonNull,
+    ptr::{self, NonNull},
 };
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -61,13 +61,22 @@ pub(crate) struct Image {
 impl Image {
     /// Maps and links the copy, runs its initialisers, and shakes hands with its kit if it has one.
     pub(crate) fn open(staged: Staged) -> Result<Self> {
-        let path = staged.loader_path();
+        let path = staged.loader_path()?;
         let given = &staged.origin().given;
         // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
         // bytes are the inspected ones, and nobody can change them.
         let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| linker_error(given, &path, error))?;
         let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
+        let (library, is_ours) = is_called(library, &name);
+        if let Err(error) = staged.check_descriptor().and_then(|()| match is_ours {
+            true => Ok(()),
+            false => Err(Error::new(Stage::Link, given, "it is mapped already")),
+        }) {
+            // The error of closing says nothing that a user could do something about.
+            let _ = library.close();
+            return Err(error);
+        }
         let segments = find(&name).unwrap_or_default();
         let mut image = Self {
             library: ManuallyDrop::new(library),
@@ -146,6 +155,30 @@ impl Image {
     }
 }
 
+/// Whether the linker calls an image `name`. It does if it has opened that path for it, and not if it has found that
+/// the file is mapped already.
+fn is_called(library: Library, name: &CStr) -> (Library, bool) {
+    /// How glibc's `struct link_map` begins, for debuggers and so for good (`link.h`).
+    #[repr(C)]
+    struct LinkMap {
+        address: usize,
+        name: *const c_char,
+    }
+
+    let handle = library.into_raw();
+    let mut map: *const LinkMap = ptr::null();
+    // SAFETY: the handle is open, and this request writes the address of the image's `link_map` (man 3 dlinfo).
+    let result = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
+    let is_called = result == 0 && !map.is_null() && {
+        // SAFETY: the linker's description of an image lives as long as a handle of it is open.
+        let found = unsafe { (*map).name };
+        // SAFETY: a name is null or a C string, which lives as long as the description.
+        !found.is_null() && unsafe { CStr::from_ptr(found) } == name
+    };
+    // SAFETY: it is the handle from above, and nobody else has it.
+    (unsafe { Library::from_raw(handle) }, is_called)
+}
+
 /// The mapped segments of the image that was opened under `name`, if it is mapped.
 fn find(name: &CStr) -> Option<Vec<Range<usize>>> {
     struct Search<'a> {
@@ -201,4 +234,49 @@ fn linker_error(given: &Path, opened: &Path, error: libloading::Error) -> Error 
         .replace(&prefix, "")
         .replace(&*opened.to_string_lossy(), "it");
     Error::new(Stage::Link, given, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::trust::{Policy, Trust};
+
+    const ANY: Export<'_> = Export::Prefixed {
+        prefix: "hotswap_symbol_",
+        size_min: 64,
+    };
+
+    /// A library that this process runs on anyway; its copies are images of their own.
+    fn maths() -> PathBuf {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut all = maps
+            .lines()
+            .filter_map(|line| Some(&line[line.find('/')?..]));
+        let maths = all.find(|path| path.contains("/libm.so"));
+        PathBuf::from(maths.expect("this test has it"))
+    }
+
+    #[test]
+    fn an_image_that_was_mapped_before_is_not_taken_for_a_new_one() {
+        assert!(std::hint::black_box(2f64).cos() < 0.0, "so it is linked");
+        let policy = Policy {
+            any_owner: true,
+            ..Policy::default()
+        };
+        // SAFETY: the system's library.
+        let trust = unsafe { Trust::vouch(policy) };
+        let (staged, _) = Staged::prepare(&maths(), ANY, &trust).unwrap();
+        let same = || Staged::from_sealed(staged.copy().unwrap(), ANY).unwrap();
+        let (second, third) = (same(), same());
+        let image = Image::open(staged).unwrap();
+        let error = Image::open(second).map(drop).unwrap_err();
+        assert_eq!(error.reason(), "link: it is mapped already");
+        // Nor was the one that is mapped closed with it.
+        assert!(find(&image.name).is_some());
+        assert!(matches!(Box::new(image.retire()).try_close(), Exit::Gone));
+        let image = Image::open(third).unwrap();
+        assert!(matches!(Box::new(image.retire()).try_close(), Exit::Gone));
+    }
 }

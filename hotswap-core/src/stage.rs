@@ -6,9 +6,9 @@
 //! inspected, and the same bytes go into a sealed memory file (`memfd_create(2)`) that nobody can change
 //! and that is gone with the process, also after SIGKILL.
 //!
-//! A memory file is also the answer to the linker's memory: `dlopen` of a path that is already loaded
-//! gives the *old* image, whatever the file says by now. Every copy has a path of its own for as long as
-//! its descriptor is open, which is why whoever has the image keeps it open.
+//! A memory file is also the answer to the linker's memory: `dlopen` of a path, or of a file, that is already
+//! loaded gives the *old* image. Every copy is a file of its own, and is loaded under a path that was never used
+//! before ([`name`]). Whoever has the image keeps the descriptor open, for debuggers, and to load it again.
 //!
 //! This file knows nothing of the dynamic linker.
 
@@ -16,6 +16,7 @@ mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
 mod memory;
+mod name;
 mod proof;
 mod read;
 #[expect(unsafe_code, reason = "maps a copy that nobody can change")]
@@ -33,7 +34,6 @@ use std::{
 };
 
 use memmap2::Mmap;
-use rustix::process;
 
 pub(crate) use self::way::{Reached, Way};
 use self::{
@@ -116,7 +116,9 @@ impl Staged {
             followed_link,
             bytes: bytes.len() as u64,
         };
-        let (staged, took) = Self::of(&bytes, origin, export, read)?;
+        let (staged, took) = Self::of(&bytes, origin, export, read, || {
+            Sealed::new(&bytes, Vec::new())
+        })?;
         let inspect = proof + took.inspect;
         Ok((staged, Took { inspect, ..took }))
     }
@@ -129,15 +131,19 @@ impl Staged {
         let started = Instant::now();
         need_memory(path, kept.origin.bytes)?;
         let bytes = kept.copy.map().map_err(fail)?;
-        Self::of(&bytes, kept.origin.clone(), export, started.elapsed())
+        let origin = kept.origin.clone();
+        Self::of(&bytes, origin, export, started.elapsed(), || {
+            kept.copy.again()
+        })
     }
 
-    /// Inspects the bytes, and keeps a sealed copy.
+    /// Inspects the bytes, and keeps the copy that `seal` makes of them.
     fn of(
         bytes: &[u8],
         origin: Origin,
         export: Export<'_>,
         read: Duration,
+        seal: impl FnOnce() -> io::Result<Sealed>,
     ) -> Result<(Self, Took)> {
         let path = &*origin.given;
         let started = Instant::now();
@@ -145,7 +151,7 @@ impl Staged {
         let inspect = started.elapsed();
 
         let started = Instant::now();
-        let copy = Sealed::new(bytes).map_err(|error| Error::new(Stage::Copy, path, error))?;
+        let copy = seal().map_err(|error| Error::new(Stage::Copy, path, error))?;
         let took = Took {
             copy: read + started.elapsed(),
             inspect,
@@ -185,12 +191,23 @@ impl Staged {
         self.copy.another()
     }
 
-    /// The path under which the dynamic linker finds this copy, and no other file while this exists.
+    /// A path under which the dynamic linker finds this copy, and that no other image of this process has or had.
     ///
-    /// With the process's number and not `self`: gdb hangs on `/proc/self/fd` (2026-11, gdb 13.1).
-    pub(crate) fn loader_path(&self) -> PathBuf {
-        let process = process::getpid().as_raw_nonzero();
-        PathBuf::from(format!("/proc/{process}/fd/{}", self.copy.number()))
+    /// # Errors
+    /// There is no `/proc`, or other code has closed the copy's descriptor.
+    pub(crate) fn loader_path(&self) -> Result<PathBuf> {
+        let path = self.copy.path();
+        path.map_err(|error| Error::new(Stage::Link, &self.origin.given, error))
+    }
+
+    /// Whether the descriptor still leads to the copy. After the dynamic linker has opened
+    /// [`loader_path`](Self::loader_path), this says that it has opened the copy.
+    ///
+    /// # Errors
+    /// Other code has closed the descriptor.
+    pub(crate) fn check_descriptor(&self) -> Result<()> {
+        let check = self.copy.check();
+        check.map_err(|error| Error::new(Stage::Link, &self.origin.given, error))
     }
 
     /// The bytes of the copy.
@@ -198,7 +215,7 @@ impl Staged {
         self.copy.map()
     }
 
-    /// Costs what it costs to read the bytes ([`Sha256::of`]).
+    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
         self.copy.sha256()
     }
@@ -231,7 +248,7 @@ impl Kept {
         &self.origin
     }
 
-    /// Costs what it costs to read the bytes ([`Sha256::of`]).
+    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
         self.copy.sha256()
     }

@@ -96,14 +96,14 @@ impl Child {
         let lost = "it closes or replaces descriptors that are not its own";
         let kept = "each time it is loaded, it leaves descriptors open";
         let before = open_now()?;
-        let findings = self.load_and_unload(export, ask)?;
+        let findings = self.load_and_unload(export, ask, Self::given)?;
         let after = open_now()?;
         match before.change(&after) {
             None => return Ok(findings),
             Some(Change::Lost(which)) => return Err(refusal(lost, &which)),
             Some(Change::Gained(_)) => {}
         }
-        self.load_and_unload(export, ask)?;
+        self.load_and_unload(export, ask, Self::another)?;
         match after.change(&open_now()?) {
             None => Ok(findings),
             Some(Change::Lost(which)) => Err(refusal(lost, &which)),
@@ -111,9 +111,19 @@ impl Child {
         }
     }
 
-    fn load_and_unload(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<Findings> {
+    fn load_and_unload(
+        &self,
+        export: Export<'_>,
+        ask: &Ask<'_>,
+        copy: fn(&Self, Export<'_>) -> Result<Staged>,
+    ) -> Result<Findings> {
+        let load = || {
+            let staged = copy(self, export)?;
+            self.reached(Stage::Link)?;
+            ask(Image::open(staged)?, &|stage| self.reached(stage))
+        };
         // As in the host, on a thread that ends before the image is to leave.
-        let loaded = thread::scope(|scope| scope.spawn(|| self.load(export, ask)).join());
+        let loaded = thread::scope(|scope| scope.spawn(load).join());
         let (image, interface) = loaded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
         let (package, kit_problem) = (image.package(), image.kit_problem());
         self.reached(Stage::Unload)?;
@@ -125,12 +135,16 @@ impl Child {
         })
     }
 
-    /// Gives the version of the plugin's interface too.
-    fn load(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<(Image, String)> {
+    /// The copy that the host has made.
+    fn given(&self, export: Export<'_>) -> Result<Staged> {
         let copy = self.copy.try_clone().map_err(host_error)?;
-        let staged = Staged::from_sealed(copy, export)?;
-        self.reached(Stage::Link)?;
-        ask(Image::open(staged)?, &|stage| self.reached(stage))
+        Staged::from_sealed(copy, export)
+    }
+
+    /// A copy of that: the dynamic linker would give the image of the first one if that has not left.
+    fn another(&self, export: Export<'_>) -> Result<Staged> {
+        let kept = self.given(export)?.keep().map_err(host_error)?;
+        Ok(Staged::again(&kept, export)?.0)
     }
 
     fn reached(&self, stage: Stage) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod alone;
 mod api;
+mod descriptors;
 mod evolution;
 mod fixtures;
 mod history;
