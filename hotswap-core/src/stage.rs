@@ -10,11 +10,15 @@
 //! loaded gives the *old* image. Every copy is a file of its own, and is loaded under a path that was never used
 //! before ([`name`]). Whoever has the image keeps the descriptor open, for debuggers, and to load it again.
 //!
+//! In the copy of a plugin with the kit, what would keep it mapped for good is taken away ([`marks`]). Whoever is
+//! told of the bytes (pins, signatures, hashes) is told of those of the file.
+//!
 //! This file knows nothing of the dynamic linker.
 
 mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
+mod marks;
 mod memory;
 mod name;
 mod proof;
@@ -35,11 +39,14 @@ use std::{
 
 use memmap2::Mmap;
 
-pub(crate) use self::way::{Reached, Way};
 use self::{
     judge::Judge,
     read::{Content, read_settled},
     sealed::Sealed,
+};
+pub(crate) use self::{
+    marks::Cleared,
+    way::{Reached, Way},
 };
 use crate::{
     digest::Sha256,
@@ -53,7 +60,9 @@ use crate::{
 pub(crate) struct Staged {
     copy: Sealed,
     origin: Origin,
+    /// What is true of the copy.
     facts: Facts,
+    cleared: Cleared,
 }
 
 /// The bytes of a copy that was loaded once.
@@ -61,6 +70,7 @@ pub(crate) struct Staged {
 pub(crate) struct Kept {
     copy: Sealed,
     origin: Origin,
+    cleared: Cleared,
 }
 
 /// Where a copy came from.
@@ -116,8 +126,13 @@ impl Staged {
             followed_link,
             bytes: bytes.len() as u64,
         };
-        let (staged, took) = Self::of(&bytes, origin, export, read, || {
-            Sealed::new(&bytes, Vec::new())
+        let (staged, took) = Self::of(&bytes, origin, export, read, |facts| {
+            let (changes, cleared) = if policy.clear_nodelete {
+                marks::clear(facts)
+            } else {
+                Default::default()
+            };
+            Ok((Sealed::new(&bytes, changes)?, cleared))
         })?;
         let inspect = proof + took.inspect;
         Ok((staged, Took { inspect, ..took }))
@@ -132,8 +147,8 @@ impl Staged {
         need_memory(path, kept.origin.bytes)?;
         let bytes = kept.copy.map().map_err(fail)?;
         let origin = kept.origin.clone();
-        Self::of(&bytes, origin, export, started.elapsed(), || {
-            kept.copy.again()
+        Self::of(&bytes, origin, export, started.elapsed(), |_| {
+            Ok((kept.copy.again()?, kept.cleared))
         })
     }
 
@@ -143,15 +158,16 @@ impl Staged {
         origin: Origin,
         export: Export<'_>,
         read: Duration,
-        seal: impl FnOnce() -> io::Result<Sealed>,
+        seal: impl FnOnce(&mut Facts) -> io::Result<(Sealed, Cleared)>,
     ) -> Result<(Self, Took)> {
         let path = &*origin.given;
         let started = Instant::now();
-        let facts = inspected(bytes, export, path)?;
+        let mut facts = inspected(bytes, export, path)?;
         let inspect = started.elapsed();
 
         let started = Instant::now();
-        let copy = seal().map_err(|error| Error::new(Stage::Copy, path, error))?;
+        let (copy, cleared) =
+            seal(&mut facts).map_err(|error| Error::new(Stage::Copy, path, error))?;
         let took = Took {
             copy: read + started.elapsed(),
             inspect,
@@ -161,6 +177,7 @@ impl Staged {
                 copy,
                 origin,
                 facts,
+                cleared,
             },
             took,
         ))
@@ -183,6 +200,7 @@ impl Staged {
             copy,
             origin,
             facts,
+            cleared: Cleared::default(),
         })
     }
 
@@ -225,7 +243,13 @@ impl Staged {
         Ok(Kept {
             copy: self.copy.try_clone()?,
             origin: self.origin.clone(),
+            cleared: self.cleared,
         })
+    }
+
+    /// Which marks the file had that the copy does not have.
+    pub(crate) fn cleared(&self) -> Cleared {
+        self.cleared
     }
 
     pub(crate) fn origin(&self) -> &Origin {

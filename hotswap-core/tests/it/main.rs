@@ -9,6 +9,7 @@ mod history;
 mod leaving;
 mod limits;
 mod manual;
+mod marks;
 mod process;
 mod reading;
 mod road;
