@@ -18,12 +18,13 @@
 //!
 //! One noun a file, each using only those before it: [`kind`] what a file is when it is not ours,
 //! [`header`] the file header, [`memory`] where the loader will put what, [`dynamic`] the dynamic
-//! table, [`notes`], [`versions`], [`index`] the hash table, [`symbols`], [`tables`] where all those lie,
-//! [`calls`] the functions that the loader itself will call, and [`relocations`].
+//! table, [`notes`], [`versions`], [`index`] the hash table, [`imports`] what names tell, [`symbols`], [`tables`]
+//! where all those lie, [`calls`] the functions that the loader itself will call, and [`relocations`].
 
 mod calls;
 mod dynamic;
 mod header;
+mod imports;
 mod index;
 mod kind;
 mod memory;
@@ -77,8 +78,16 @@ pub(crate) struct Facts {
     pub(crate) runpath: Option<String>,
     /// Linked with `-z nodelete`: never unmapped, whatever we do.
     pub(crate) nodelete: bool,
+    /// What to change in the file so that it is not.
+    pub(crate) without_nodelete: Vec<Change>,
     /// Defines `STB_GNU_UNIQUE` symbols: once one is bound, glibc never unmaps the image.
     pub(crate) unique_symbols: bool,
+    /// One of them is a static of a class in namespace `std`, such as libstdc++ has some of too.
+    pub(crate) unique_in_std: bool,
+    /// What to change in the file so that they are weak symbols.
+    pub(crate) without_unique: Vec<Change>,
+    /// Defines the table of the plugin kit (`unloadable!`).
+    pub(crate) unloadable: bool,
     /// Can register thread-exit destructors with the C library: an image whose thread-locals have
     /// `Drop` stays mapped as long as the thread that touched them lives.
     pub(crate) thread_exit_hook: bool,
@@ -87,6 +96,11 @@ pub(crate) struct Facts {
     pub(crate) makes_keys: bool,
     /// Can start threads, of which nobody can tell whether they have ended.
     pub(crate) starts_threads: bool,
+    /// The imported functions, as a programmer calls them and sorted, that keep something of the image which
+    /// `dlclose` does not take back and the kit does not count.
+    pub(crate) leaves: Vec<&'static str>,
+    /// A symbol that is taken from a Rust library: std, or another crate, is shared with others.
+    pub(crate) imports_rust: Option<String>,
     /// Has thread-local storage.
     pub(crate) thread_locals: bool,
     /// How much of it each thread has.
@@ -114,6 +128,16 @@ impl Facts {
     pub(crate) fn static_tls_bytes(&self) -> Option<u64> {
         self.static_tls.then_some(self.tls_bytes)
     }
+}
+
+/// Another byte in the place of one of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Where it is in the file.
+    pub(crate) offset: u64,
+    /// What the file has there.
+    pub(crate) from: u8,
+    pub(crate) to: u8,
 }
 
 /// Why a file is refused: one line, lower case, without a full stop; offsets and addresses in hex.
@@ -177,6 +201,7 @@ fn inspect_for(bytes: &[u8], export: Export<'_>, process: Process) -> Result<Fac
     let mut facts = Facts {
         text_relocations: dynamic.text_relocations,
         nodelete: dynamic.nodelete,
+        without_nodelete: dynamic.without_nodelete.clone(),
         static_tls: dynamic.static_tls,
         executable_stack: memory.executable_stack,
         thread_locals: memory.tls.is_some(),
@@ -188,6 +213,7 @@ fn inspect_for(bytes: &[u8], export: Export<'_>, process: Process) -> Result<Fac
     let versions = versions::Versions::read(&memory, &dynamic)?;
     let symbols = symbols::Symbols::read(&memory, &dynamic, &versions, process)?;
     symbols.check(&memory, &mut facts)?;
+    facts.unloadable = symbols.has_static(hotswap_kit::TABLE_SYMBOL);
     let tables = tables::Tables::new(&memory, &dynamic, &versions, &symbols)?;
     let mut calls = calls::Calls::read(&memory, &dynamic)?;
     relocations::check(

@@ -45,9 +45,17 @@ pub struct CheckReport {
     pub needed: Vec<String>,
     /// Whether it is linked to stay (`-z nodelete`).
     pub nodelete: bool,
+    /// Whether that is not so of the copy that is loaded: see [`Policy::clear_nodelete`](crate::Policy::clear_nodelete).
+    pub nodelete_cleared: bool,
+    /// Whether it defines unique symbols (`STB_GNU_UNIQUE`), by which the system keeps it.
+    pub unique_symbols: bool,
+    /// Whether that is not so of the copy that is loaded.
+    pub unique_symbols_cleared: bool,
     /// How many bytes of static TLS it needs, if it needs any
     /// ([`Event::StaticTls`](crate::Event::StaticTls)).
     pub static_tls_bytes: Option<u64>,
+    /// The functions it imports that keep something of it which nobody takes back when it leaves.
+    pub leaves: Vec<String>,
     /// Why its kit is of no use, if it has one that is not.
     pub kit_problem: Option<String>,
     /// Why it had not left again when it was loaded and unloaded once, if it had not.
@@ -79,7 +87,7 @@ pub fn check<M: RootModule>(
     } = trial.run(&staged, deadline)?.findings;
     let sha256 = staged.sha256();
     let sha256 = sha256.map_err(|error| Error::new(Stage::Copy, path, error))?;
-    let (origin, facts) = (staged.origin(), staged.facts());
+    let (origin, facts, cleared) = (staged.origin(), staged.facts(), staged.cleared());
     let (name, version) = package.unzip();
     Ok(CheckReport {
         path: path.to_owned(),
@@ -91,8 +99,12 @@ pub fn check<M: RootModule>(
         version,
         interface: format!("{} {interface}", M::NAME),
         needed: facts.needed.clone(),
-        nodelete: facts.nodelete,
+        nodelete: facts.nodelete || cleared.nodelete,
+        nodelete_cleared: cleared.nodelete,
+        unique_symbols: facts.unique_symbols || cleared.unique_symbols,
+        unique_symbols_cleared: cleared.unique_symbols,
         static_tls_bytes: facts.static_tls_bytes(),
+        leaves: facts.leaves.iter().map(ToString::to_string).collect(),
         kit_problem,
         stays,
     })
@@ -117,6 +129,15 @@ impl Display for CheckReport {
             || "no".to_owned(),
             |bytes| format!("{bytes} bytes, which glibc rarely gives back; {STATIC_TLS_TUNABLE}"),
         );
+        let mark = |is_set, is_cleared| match (is_set, is_cleared) {
+            (false, _) => "no",
+            (true, false) => "yes",
+            (true, true) => "yes, cleared in the copy",
+        };
+        let leaves = match &*self.leaves {
+            [] => "nothing".to_owned(),
+            all => all.join(", "),
+        };
         let lines = [
             ("file", Escaped(&self.real_path).to_string()),
             ("bytes", self.file_bytes.to_string()),
@@ -130,9 +151,14 @@ impl Display for CheckReport {
             ("needs", self.needed.join(", ").escape_debug().to_string()),
             (
                 "nodelete",
-                if self.nodelete { "yes" } else { "no" }.to_owned(),
+                mark(self.nodelete, self.nodelete_cleared).to_owned(),
+            ),
+            (
+                "unique",
+                mark(self.unique_symbols, self.unique_symbols_cleared).to_owned(),
             ),
             ("static TLS", static_tls),
+            ("leaves", leaves),
             ("kit", kit.escape_debug().to_string()),
             ("unloading", unloading.escape_debug().to_string()),
         ];

@@ -13,8 +13,8 @@
 //! and functions that the system calls when a thread ends. [`leaving`] waits for those.
 //!
 //! `dlclose` returns 0 whether or not it unmapped anything. What it did is therefore looked up: an image is
-//! identified by the path it was opened under, which no other image has while the descriptor of its copy is
-//! open ([`Staged::loader_path`]). Never by its address: glibc maps the next image at the same one nearly
+//! identified by the path it was opened under, which no other image has or had
+//! ([`Staged::loader_path`]). Never by its address: glibc maps the next image at the same one nearly
 //! always.
 
 mod handlers;
@@ -30,13 +30,13 @@ mod opener;
 mod stdout;
 
 use std::{
-    ffi::{CStr, CString, c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     io,
     mem::ManuallyDrop,
     ops::{ControlFlow, Range},
     os::unix::ffi::OsStrExt,
     path::Path,
-    ptr::NonNull,
+    ptr::{self, NonNull},
     sync::Arc,
 };
 
@@ -96,12 +96,25 @@ impl Image {
     /// the thread of `opener`.
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
-        let path = staged.loader_path();
+        let path = staged.loader_path()?;
         // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
         // bytes are the inspected ones, and nobody can change them.
         let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| linker_error(&staged, &path, error))?;
         let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
+        let (library, is_ours) = is_called(library, &name);
+        if let Err(error) = staged.check_descriptor().and_then(|()| match is_ours {
+            true => Ok(()),
+            false => Err(Error::new(
+                Stage::Link,
+                &staged.origin().given,
+                "it is mapped already",
+            )),
+        }) {
+            // The error of closing says nothing that a user could do something about.
+            let _ = library.close();
+            return Err(error);
+        }
         let place = find(&name).unwrap_or_default();
         let handlers = Handlers::new(place.segments.clone(), before);
         let mut image = Self {
@@ -216,6 +229,30 @@ impl Place {
     }
 }
 
+/// Whether the linker calls an image `name`. It does if it has opened that path for it, and not if it has found that
+/// the file is mapped already.
+fn is_called(library: Library, name: &CStr) -> (Library, bool) {
+    /// How glibc's `struct link_map` begins, for debuggers and so for good (`link.h`).
+    #[repr(C)]
+    struct LinkMap {
+        address: usize,
+        name: *const c_char,
+    }
+
+    let handle = library.into_raw();
+    let mut map: *const LinkMap = ptr::null();
+    // SAFETY: the handle is open, and this request writes the address of the image's `link_map` (man 3 dlinfo).
+    let result = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
+    let is_called = result == 0 && !map.is_null() && {
+        // SAFETY: the linker's description of an image lives as long as a handle of it is open.
+        let found = unsafe { (*map).name };
+        // SAFETY: a name is null or a C string, which lives as long as the description.
+        !found.is_null() && unsafe { CStr::from_ptr(found) } == name
+    };
+    // SAFETY: it is the handle from above, and nobody else has it.
+    (unsafe { Library::from_raw(handle) }, is_called)
+}
+
 /// Where the image that was opened under `name` is mapped, if it is.
 fn find(name: &CStr) -> Option<Place> {
     let mut found = None;
@@ -282,5 +319,66 @@ fn static_tls_help(message: &str, facts: &Facts) -> Option<String> {
         // A library that it needs is not one that was inspected.
         None if message.contains("static TLS block") => Some(STATIC_TLS_TUNABLE.to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::trust::{Policy, Trust};
+
+    const ANY: Export<'_> = Export::Prefixed {
+        prefix: "hotswap_symbol_",
+        size_min: 64,
+    };
+
+    /// Closes it, and waits for that.
+    fn gone(image: Image) {
+        let mut leaving = Box::new(image.retire());
+        loop {
+            leaving = match leaving.try_close() {
+                Exit::Gone(_) => return,
+                Exit::NotYet(leaving) => leaving,
+                Exit::Pinned(pinned) => panic!("{}", pinned.why()),
+            };
+        }
+    }
+
+    /// A library that this process runs on anyway; its copies are images of their own.
+    fn maths() -> PathBuf {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut all = maps
+            .lines()
+            .filter_map(|line| Some(&line[line.find('/')?..]));
+        let maths = all.find(|path| path.contains("/libm.so"));
+        PathBuf::from(maths.expect("this test has it"))
+    }
+
+    #[test]
+    fn an_image_that_was_mapped_before_is_not_taken_for_a_new_one() {
+        assert!(std::hint::black_box(2f64).cos() < 0.0, "so it is linked");
+        let policy = Policy {
+            any_owner: true,
+            ..Policy::default()
+        };
+        // SAFETY: the system's library.
+        let trust = unsafe { Trust::vouch(policy) };
+        let (staged, _) = Staged::prepare(&maths(), ANY, &trust).unwrap();
+        let same = || Staged::from_sealed(staged.copy().unwrap(), ANY).unwrap();
+        let (second, third) = (same(), same());
+        let policy = trust.policy();
+        let opener = Opener::start().unwrap();
+        let image = opener.run(|| Image::open(staged, &opener, policy)).unwrap();
+        let error = opener.run(|| Image::open(second, &opener, policy).map(drop));
+        let error = error.unwrap_err();
+        assert_eq!(error.reason(), "link: it is mapped already");
+        // Nor was the one that is mapped closed with it.
+        assert!(find(&image.name).is_some());
+        gone(image);
+        let opener = Opener::start().unwrap();
+        let image = opener.run(|| Image::open(third, &opener, policy)).unwrap();
+        gone(image);
     }
 }

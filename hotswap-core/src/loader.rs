@@ -25,7 +25,7 @@ use crate::{
     image::{self, Image},
     stage::Staged,
     swap::{
-        Bounds, Reaper, bytes_max_by_default, images_max_by_default, on_new_opener, wait_for_end,
+        Bounds, Reaper, bytes_max_by_default, images_max_by_default, stage_and_load, wait_for_end,
     },
     symbol,
     trial::Trial,
@@ -227,7 +227,7 @@ impl Loader {
             trial_deadline,
             ..
         } = &*self.shared;
-        on_new_opener(path, |opener| {
+        let stage = || {
             let (staged, took) = Staged::prepare(path, symbol::EXPORTS, trust)?;
             if let Some(name) = name {
                 symbol::check_name(path, &staged.facts().named, name)?;
@@ -236,16 +236,19 @@ impl Loader {
                 Some(trial) => trial.run(&staged, *trial_deadline)?.took,
                 None => Duration::ZERO,
             };
-            let started = Instant::now();
-            let image = Image::open(staged, opener, trust.policy())?;
             let phases = Phases {
                 copy: took.copy,
                 inspect: took.inspect,
                 trial: tried,
-                link: started.elapsed(),
                 ..Phases::default()
             };
-            Ok((image, phases))
+            Ok((staged, phases))
+        };
+        stage_and_load(path, stage, |(staged, phases), opener| {
+            let started = Instant::now();
+            let image = Image::open(staged, opener, trust.policy())?;
+            let link = started.elapsed();
+            Ok((image, Phases { link, ..phases }))
         })
     }
 

@@ -6,20 +6,26 @@
 //! inspected, and the same bytes go into a sealed memory file (`memfd_create(2)`) that nobody can change
 //! and that is gone with the process, also after SIGKILL.
 //!
-//! A memory file is also the answer to the linker's memory: `dlopen` of a path that is already loaded
-//! gives the *old* image, whatever the file says by now. Every copy has a path of its own for as long as
-//! its descriptor is open, which is why whoever has the image keeps it open.
+//! A memory file is also the answer to the linker's memory: `dlopen` of a path, or of a file, that is already
+//! loaded gives the *old* image. Every copy is a file of its own, and is loaded under a path that was never used
+//! before ([`name`]). Whoever has the image keeps the descriptor open, for debuggers, and to load it again.
+//!
+//! In the copy of a plugin with the kit, what would keep it mapped for good is taken away ([`marks`]). Whoever is
+//! told of the bytes (pins, signatures, hashes) is told of those of the file.
 //!
 //! This file knows nothing of the dynamic linker.
 
 mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
+mod marks;
 mod memory;
+mod name;
 mod proof;
 mod read;
 #[expect(unsafe_code, reason = "maps a copy that nobody can change")]
 mod sealed;
+mod shared;
 mod walk;
 mod way;
 
@@ -32,13 +38,15 @@ use std::{
 };
 
 use memmap2::Mmap;
-use rustix::process;
 
-pub(crate) use self::way::{Reached, Way};
 use self::{
     judge::Judge,
     read::{Content, read_settled},
     sealed::Sealed,
+};
+pub(crate) use self::{
+    marks::Cleared,
+    way::{Reached, Way},
 };
 use crate::{
     digest::Sha256,
@@ -52,7 +60,9 @@ use crate::{
 pub(crate) struct Staged {
     copy: Sealed,
     origin: Origin,
+    /// What is true of the copy.
     facts: Facts,
+    cleared: Cleared,
 }
 
 /// The bytes of a copy that was loaded once.
@@ -60,6 +70,7 @@ pub(crate) struct Staged {
 pub(crate) struct Kept {
     copy: Sealed,
     origin: Origin,
+    cleared: Cleared,
 }
 
 /// Where a copy came from.
@@ -115,7 +126,14 @@ impl Staged {
             followed_link,
             bytes: bytes.len() as u64,
         };
-        let (staged, took) = Self::of(&bytes, origin, export, read)?;
+        let (staged, took) = Self::of(&bytes, origin, export, read, |facts| {
+            let (changes, cleared) = if policy.clear_nodelete {
+                marks::clear(facts)
+            } else {
+                Default::default()
+            };
+            Ok((Sealed::new(&bytes, changes)?, cleared))
+        })?;
         let inspect = proof + took.inspect;
         Ok((staged, Took { inspect, ..took }))
     }
@@ -128,24 +146,28 @@ impl Staged {
         let started = Instant::now();
         need_memory(path, kept.origin.bytes)?;
         let bytes = kept.copy.map().map_err(fail)?;
-        Self::of(&bytes, kept.origin.clone(), export, started.elapsed())
+        let origin = kept.origin.clone();
+        Self::of(&bytes, origin, export, started.elapsed(), |_| {
+            Ok((kept.copy.again()?, kept.cleared))
+        })
     }
 
-    /// Inspects the bytes, and keeps a sealed copy.
+    /// Inspects the bytes, and keeps the copy that `seal` makes of them.
     fn of(
         bytes: &[u8],
         origin: Origin,
         export: Export<'_>,
         read: Duration,
+        seal: impl FnOnce(&mut Facts) -> io::Result<(Sealed, Cleared)>,
     ) -> Result<(Self, Took)> {
         let path = &*origin.given;
         let started = Instant::now();
-        let facts = elf::inspect(bytes, export)
-            .map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
+        let mut facts = inspected(bytes, export, path)?;
         let inspect = started.elapsed();
 
         let started = Instant::now();
-        let copy = Sealed::new(bytes).map_err(|error| Error::new(Stage::Copy, path, error))?;
+        let (copy, cleared) =
+            seal(&mut facts).map_err(|error| Error::new(Stage::Copy, path, error))?;
         let took = Took {
             copy: read + started.elapsed(),
             inspect,
@@ -155,6 +177,7 @@ impl Staged {
                 copy,
                 origin,
                 facts,
+                cleared,
             },
             took,
         ))
@@ -172,12 +195,12 @@ impl Staged {
             followed_link: false,
             bytes: bytes.len() as u64,
         };
-        let facts = elf::inspect(&bytes, export)
-            .map_err(|refusal| Error::new(Stage::Inspect, nowhere, refusal))?;
+        let facts = inspected(&bytes, export, nowhere)?;
         Ok(Self {
             copy,
             origin,
             facts,
+            cleared: Cleared::default(),
         })
     }
 
@@ -186,12 +209,23 @@ impl Staged {
         self.copy.another()
     }
 
-    /// The path under which the dynamic linker finds this copy, and no other file while this exists.
+    /// A path under which the dynamic linker finds this copy, and that no other image of this process has or had.
     ///
-    /// With the process's number and not `self`: gdb hangs on `/proc/self/fd` (2026-11, gdb 13.1).
-    pub(crate) fn loader_path(&self) -> PathBuf {
-        let process = process::getpid().as_raw_nonzero();
-        PathBuf::from(format!("/proc/{process}/fd/{}", self.copy.number()))
+    /// # Errors
+    /// There is no `/proc`, or other code has closed the copy's descriptor.
+    pub(crate) fn loader_path(&self) -> Result<PathBuf> {
+        let path = self.copy.path();
+        path.map_err(|error| Error::new(Stage::Link, &self.origin.given, error))
+    }
+
+    /// Whether the descriptor still leads to the copy. After the dynamic linker has opened
+    /// [`loader_path`](Self::loader_path), this says that it has opened the copy.
+    ///
+    /// # Errors
+    /// Other code has closed the descriptor.
+    pub(crate) fn check_descriptor(&self) -> Result<()> {
+        let check = self.copy.check();
+        check.map_err(|error| Error::new(Stage::Link, &self.origin.given, error))
     }
 
     /// The bytes of the copy.
@@ -199,7 +233,7 @@ impl Staged {
         self.copy.map()
     }
 
-    /// Costs what it costs to read the bytes ([`Sha256::of`]).
+    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
         self.copy.sha256()
     }
@@ -209,7 +243,13 @@ impl Staged {
         Ok(Kept {
             copy: self.copy.try_clone()?,
             origin: self.origin.clone(),
+            cleared: self.cleared,
         })
+    }
+
+    /// Which marks the file had that the copy does not have.
+    pub(crate) fn cleared(&self) -> Cleared {
+        self.cleared
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -232,7 +272,7 @@ impl Kept {
         &self.origin
     }
 
-    /// Costs what it costs to read the bytes ([`Sha256::of`]).
+    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
         self.copy.sha256()
     }
@@ -243,6 +283,15 @@ impl Refusal {
         let message = message.to_string();
         Self { stage, message }
     }
+}
+
+/// What the linker survives is not yet what can be loaded: see [`shared`].
+fn inspected(bytes: &[u8], export: Export<'_>, path: &Path) -> Result<Facts> {
+    let facts =
+        elf::inspect(bytes, export).map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
+    let checked = shared::check(&facts);
+    checked.map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
+    Ok(facts)
 }
 
 /// Refuses `path` when there is not enough memory left for it, with so many bytes as are known by now.

@@ -30,7 +30,7 @@ pub(crate) use self::{
     accepted::Accepted,
     reaper::Reaper,
     retained::{Bounds, bytes_max_by_default, images_max_by_default},
-    road::on_new_opener,
+    road::stage_and_load,
 };
 use self::{
     accepted::LastAccepted,

@@ -5,6 +5,7 @@
 //! address makes sense is judged by the file that reads it.
 
 use std::collections::HashSet;
+use std::mem;
 use std::ops::Range;
 
 use object::NativeEndian as E;
@@ -14,11 +15,11 @@ use object::elf::{
     DT_INIT, DT_INIT_ARRAY, DT_INIT_ARRAYSZ, DT_JMPREL, DT_NEEDED, DT_PLTREL, DT_PLTRELSZ,
     DT_PREINIT_ARRAYSZ, DT_REL, DT_RELA, DT_RELACOUNT, DT_RELAENT, DT_RELASZ, DT_RELR, DT_RELRENT,
     DT_RELRSZ, DT_RELSZ, DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_SYMENT,
-    DT_SYMTAB, DT_TEXTREL, DT_VERDEF, DT_VERNEED, DT_VERSYM, DynamicTag,
+    DT_SYMTAB, DT_TEXTREL, DT_VERDEF, DT_VERNEED, DT_VERSYM, Dyn64, DynamicTag,
 };
 
 use super::memory::Memory;
-use super::{Facts, Refusal, printable, refuse};
+use super::{Change, Facts, Refusal, printable, refuse};
 
 /// The loader copies names and search paths onto its stack.
 pub(super) const NAME_BYTES_MAX: usize = 4096;
@@ -46,6 +47,8 @@ pub(super) struct Dynamic<'a> {
     pub(super) text_relocations: bool,
     pub(super) static_tls: bool,
     pub(super) nodelete: bool,
+    /// What to change so that `nodelete` is not true.
+    pub(super) without_nodelete: Vec<Change>,
     pub(super) strings_range: Range<u64>,
     needed: Vec<u64>,
     filters: Vec<u64>,
@@ -94,6 +97,7 @@ impl<'a> Dynamic<'a> {
             text_relocations: entries.last(DT_TEXTREL).is_some() || flags & DF_TEXTREL.0 != 0,
             static_tls: flags & DF_STATIC_TLS.0 != 0,
             nodelete: flags_1 & DF_1_NODELETE.0 != 0,
+            without_nodelete: entries.without_nodelete(),
             needed: entries.all(DT_NEEDED),
             filters: [entries.all(DT_AUXILIARY), entries.all(DT_FILTER)].concat(),
             soname: entries.last(DT_SONAME),
@@ -303,6 +307,31 @@ impl Entries<'_, '_> {
             .iter()
             .rfind(|entry| entry.d_tag.get(E) == tag)?;
         Some(entry.d_val.get(E))
+    }
+
+    /// The byte with `DF_1_NODELETE`, wherever there is one: of several entries the last counts today.
+    fn without_nodelete(&self) -> Vec<Change> {
+        const FLAG: u8 = DF_1_NODELETE.0 as u8;
+        // The flag is in the lowest byte of the value.
+        const LOWEST: usize = if cfg!(target_endian = "little") { 0 } else { 7 };
+        let table = self.0.offset_at(self.0.dynamic_range.start).unwrap_or(0);
+        let entries = self.0.dynamic.iter().enumerate();
+        let marked = entries.filter(|(_, entry)| {
+            entry.d_tag.get(E) == DT_FLAGS_1 && entry.d_val.get(E) & u64::from(FLAG) != 0
+        });
+        let change = |(number, entry): (usize, &Dyn64<E>)| {
+            let field = mem::offset_of!(Dyn64<E>, d_val) + LOWEST;
+            let within = number
+                .saturating_mul(size_of::<Dyn64<E>>())
+                .saturating_add(field);
+            let from = entry.d_val.get(E).to_le_bytes()[0];
+            Change {
+                offset: table.saturating_add(u64::try_from(within).unwrap_or(u64::MAX)),
+                from,
+                to: from & !FLAG,
+            }
+        };
+        marked.map(change).collect()
     }
 
     fn required(&self, name: &str, tag: DynamicTag) -> Result<u64, Refusal> {

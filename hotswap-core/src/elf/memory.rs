@@ -178,7 +178,8 @@ impl<'a> Memory<'a> {
         })
     }
 
-    fn offset_at(&self, address: u64) -> Option<u64> {
+    /// Which byte of the file is mapped at `address`.
+    pub(super) fn offset_at(&self, address: u64) -> Option<u64> {
         self.load(address, 1)?.offset_of(address)
     }
 

@@ -2,20 +2,21 @@
 //!
 //! The file nowhere says how many symbols it has: the count follows from the hash table.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{collections::BTreeSet, mem, ops::Range};
 
 use object::NativeEndian as E;
 use object::elf::{
     SHN_ABS, SHN_UNDEF, STB_GLOBAL, STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, STT_COMMON, STT_FUNC,
-    STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, STT_TLS, STV_HIDDEN, STV_INTERNAL, Sym64, SymbolType,
-    Versym,
+    STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, STT_TLS, STV_HIDDEN, STV_INTERNAL, Sym64, SymbolInfo,
+    SymbolType, Versym,
 };
 
 use super::dynamic::{Dynamic, Strings, Table, check_aligned, not_readable};
+use super::imports::{self, Imports};
 use super::index::Index;
 use super::memory::Memory;
 use super::versions::Versions;
-use super::{Facts, Process, Refusal, printable, refuse};
+use super::{Change, Facts, Process, Refusal, printable, refuse};
 
 pub(super) type Symbol = Sym64<E>;
 
@@ -24,22 +25,18 @@ const SYMBOL_BYTES: u64 = size_of::<Symbol>() as u64;
 /// be as long as the file.
 const NAMED_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 256;
-/// Functions by which code asks to be called when a thread ends.
-const THREAD_EXIT_HOOKS: &[&[u8]] = &[b"__cxa_thread_atexit_impl", b"__cxa_thread_atexit"];
-/// Functions that make keys whose destructors are called when a thread ends.
-const KEY_MAKERS: &[&[u8]] = &[b"pthread_key_create", b"tss_create"];
-/// Functions that start threads. `_ZNSt6thread15_M_start_thread…` is C++'s `std::thread`.
-const THREAD_STARTERS: &[&[u8]] = &[
-    b"pthread_create",
-    b"thrd_create",
-    b"clone",
-    b"_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE",
+/// What the names of the statics in C++'s own namespace begin with, and of the guards of their initialisation: those of
+/// classes (`std::locale::id`), not those of functions.
+const CPP_STATICS: &[&[u8]] = &[
+    b"_ZNSt", b"_ZNSs", b"_ZNSb", b"_ZGVNSt", b"_ZGVNSs", b"_ZGVNSb",
 ];
 
 /// The symbol table and its index.
 pub(super) struct Symbols<'a> {
     strings: Strings<'a>,
     entries: &'a [Symbol],
+    /// Where they begin in the file.
+    offset: u64,
     /// The count is exact, and every entry a symbol. It is not when nothing is exported, for then the
     /// hash table is empty: the entries then go on to where another table begins.
     exact: bool,
@@ -80,6 +77,7 @@ impl<'a> Symbols<'a> {
         Ok(Self {
             strings: dynamic.strings,
             entries,
+            offset: memory.offset_at(address).unwrap_or(0),
             exact: exact.is_some(),
             versym: versym(memory, dynamic, count)?,
             highest_version: versions.highest,
@@ -109,22 +107,56 @@ impl<'a> Symbols<'a> {
 
     /// Checks every symbol, and notes what is worth knowing of them.
     pub(super) fn check(&self, memory: &Memory<'_>, facts: &mut Facts) -> Result<(), Refusal> {
+        let mut imports = Imports::default();
         for (number, symbol) in self.entries.iter().enumerate().skip(1) {
             // Beyond the last symbol may lie anything. Those that are used are checked when they are.
             if self.exact {
                 self.check_one(memory, number, symbol)?;
             }
-            let undefined = symbol.st_shndx.get(E) == SHN_UNDEF;
-            let name = symbol.st_name.get(E);
-            let imports =
-                |names: &[&[u8]]| undefined && names.iter().any(|it| self.strings.is(name, it));
-            facts.thread_exit_hook |= imports(THREAD_EXIT_HOOKS);
-            facts.makes_keys |= imports(KEY_MAKERS);
-            facts.starts_threads |= imports(THREAD_STARTERS);
-            facts.unique_symbols |= !undefined && symbol.st_bind() == STB_GNU_UNIQUE;
-            facts.ifuncs |= !undefined && symbol.st_type() == STT_GNU_IFUNC;
+            if symbol.st_shndx.get(E) == SHN_UNDEF {
+                let name = symbol.st_name.get(E).into();
+                let name = self.strings.get(name, imports::NAME_BYTES_MAX);
+                imports.note(name.unwrap_or_default());
+                continue;
+            }
+            facts.ifuncs |= symbol.st_type() == STT_GNU_IFUNC;
+            if symbol.st_bind() == STB_GNU_UNIQUE {
+                facts.unique_symbols = true;
+                facts.unique_in_std |= self.is_cpp_static(symbol);
+                facts.without_unique.push(self.weakened(number, symbol));
+            }
         }
+        imports.tell(facts);
         Ok(())
+    }
+
+    /// Whether `dlsym` finds a static of that name.
+    pub(super) fn has_static(&self, name: &str) -> bool {
+        let found = self.look_up(name.as_bytes());
+        found.is_some_and(|symbol| symbol.st_type() == STT_OBJECT)
+    }
+
+    fn is_cpp_static(&self, symbol: &Symbol) -> bool {
+        let longest = "_ZGVNSt".len();
+        let name = self.strings.get(symbol.st_name.get(E).into(), longest);
+        CPP_STATICS
+            .iter()
+            .any(|prefix| name.unwrap_or_default().starts_with(prefix))
+    }
+
+    /// The byte of a symbol that says how it is bound, and the one that says the same of a weak symbol.
+    fn weakened(&self, number: usize, symbol: &Symbol) -> Change {
+        let before = u64::try_from(number).unwrap_or(u64::MAX);
+        let table_bytes = before.saturating_mul(SYMBOL_BYTES);
+        let field = mem::offset_of!(Symbol, st_info) as u64;
+        Change {
+            offset: self
+                .offset
+                .saturating_add(table_bytes)
+                .saturating_add(field),
+            from: symbol.st_info.0,
+            to: SymbolInfo::new(STB_WEAK, symbol.st_type()).0,
+        }
     }
 
     /// The symbol that a relocation refers to.

@@ -7,6 +7,7 @@ mod random;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use object::elf::Machine;
@@ -111,10 +112,48 @@ fn facts_that_flags_tell() {
     let facts = facts(&library);
     assert!(facts.static_tls && facts.nodelete && facts.text_relocations && facts.executable_stack);
     assert!(facts.unique_symbols && facts.ifuncs);
+    assert!(!facts.unique_in_std && !facts.unloadable);
     // No word on the stack means executable.
     let mut library = Library::new(&X86_64);
     library.set32("PT_GNU_STACK", 0, 0);
     assert!(self::facts(&library).executable_stack);
+}
+
+/// The changes name bytes of the file, and with them it is what it would be without the marks.
+#[test]
+fn marks_by_which_the_system_keeps_an_image_can_be_taken_away() {
+    let mut marked = Library::new(&X86_64);
+    marked
+        .value("flags_1", 0x1 | 0x8)
+        .tag("spare", 0x6fff_fffb, 0x9);
+    marked
+        .set("root", 4, [0x21])
+        .set("call", 4, [0xa2])
+        .set("local", 4, [0xa6]);
+    let found = facts(&marked);
+    assert!(found.nodelete && found.unique_symbols);
+    assert_eq!(
+        (found.without_nodelete.len(), found.without_unique.len()),
+        (2, 2)
+    );
+    let mut changed = marked.clone();
+    for change in found.without_nodelete.iter().chain(&found.without_unique) {
+        let place = usize::try_from(change.offset).unwrap();
+        assert_eq!(changed.bytes[place], change.from);
+        changed.bytes[place] = change.to;
+    }
+    let mut expected = marked;
+    expected.value("flags_1", 1).tag("spare", 0x6fff_fffb, 1);
+    expected.set("call", 4, [0x22]).set("local", 4, [0x26]);
+    assert!(changed.bytes == expected.bytes);
+    let without = Facts {
+        nodelete: false,
+        without_nodelete: Vec::new(),
+        unique_symbols: false,
+        without_unique: Vec::new(),
+        ..found
+    };
+    assert_eq!(facts(&changed), without);
 }
 
 #[test]
@@ -1078,6 +1117,59 @@ fn libraries_below(folder: &Path, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+}
+
+/// The plugins of the tests, and the one of the demo: built here, since these tests run before those that build them.
+fn own_plugins() -> Vec<PathBuf> {
+    let target = std::env::current_exe().unwrap();
+    let target = target.ancestors().nth(3).expect("target/debug/deps/NAME");
+    let cargo = |options: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--quiet", "--target-dir"])
+            .arg(target)
+            .args(options)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env_remove("CARGO_BUILD_TARGET");
+        assert!(cargo.status().unwrap().success(), "{options:?}");
+    };
+    cargo(&["--package", "hotswap-fixtures", "--examples"]);
+    cargo(&["--package", "hotswap-plugin"]);
+    let mut paths = Vec::new();
+    libraries_below(&target.join("debug/examples"), &mut paths);
+    // Under names with a hash there are also those of earlier builds.
+    paths.retain(|path| !path.file_name().unwrap().to_string_lossy().contains('-'));
+    paths.push(target.join("debug/libplugin.so"));
+    paths
+}
+
+/// What std itself imports is nothing to report of a plugin.
+#[test]
+fn a_plugin_in_plain_rust_leaves_nothing_and_shares_nothing() {
+    /// They are there to leave something.
+    const LEAVE: [&str; 3] = [
+        "libfunctions_plain.so",
+        "libconstructs_plain.so",
+        "libkit_unbound.so",
+    ];
+    let (mut plugins, mut with_kit) = (0, 0);
+    for path in own_plugins() {
+        let found = inspect(&fs::read(&path).unwrap(), ANY).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        let leaves = LEAVE.iter().any(|it| name == *it);
+        assert_eq!(
+            !found.leaves.is_empty(),
+            leaves,
+            "{name}: {:?}",
+            found.leaves
+        );
+        assert_eq!(found.imports_rust, None, "{}", path.display());
+        assert!(!found.nodelete && !found.unique_symbols);
+        plugins += 1;
+        with_kit += usize::from(found.unloadable);
+    }
+    assert!(plugins > 20, "only {plugins} were found");
+    assert!((5..plugins).contains(&with_kit), "{with_kit} have the kit");
 }
 
 /// No good library is refused. Files of the usual folders that are none are refused for that reason,

@@ -269,16 +269,17 @@ impl Account {
         (counts != 0).then_some(heap)
     }
 
-    /// The first thing that the image uses, that cannot be taken back, and that its author does not vouch for.
-    pub(super) fn uncounted(&self) -> Option<&'static str> {
+    /// The functions that the image has called, whose effects cannot be taken back or counted.
+    pub(super) fn uses(&self) -> impl Iterator<Item = &'static str> {
         const NAMES: [(u32, &str); 2] = [
             (USES_ON_EXIT, "on_exit"),
             (USES_TIMER_THREADS, "timer_create"),
         ];
         let uses = self.state.books().uses;
-        let used = NAMES.iter().filter(|(bit, _)| uses & bit != 0);
-        used.map(|(_, name)| *name)
-            .find(|name| !self.vouches_for(name))
+        NAMES
+            .into_iter()
+            .filter(move |(bit, _)| uses & bit != 0)
+            .map(|(_, name)| name)
     }
 
     /// Whether the plugin's author says that this function, or this library, calls nothing of it any more.

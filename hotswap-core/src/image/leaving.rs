@@ -307,7 +307,10 @@ impl Leaving {
             Kit::Attached(account) => Some(account),
             Kit::Missing | Kit::Refused(_) => None,
         };
-        if let Some(function) = account.and_then(Account::uncounted) {
+        let is_vouched = |name: &str| account.is_some_and(|account| account.vouches_for(name));
+        let imported = staged.facts().leaves.iter().copied();
+        let mut used = account.into_iter().flat_map(Account::uses).chain(imported);
+        if let Some(function) = used.find(|name| !is_vouched(name)) {
             return Some(PinReason::Function(function.to_owned()));
         }
         if let Some(signal) = handlers.outstanding() {
@@ -319,9 +322,7 @@ impl Leaving {
                 || is_in(&policy.pinning_libraries)
             {
                 Some(Known::Pinning)
-            } else if account.is_some_and(|it| it.vouches_for(library))
-                || is_in(&policy.harmless_libraries)
-            {
+            } else if is_vouched(library) || is_in(&policy.harmless_libraries) {
                 Some(Known::Harmless)
             } else {
                 dependencies::known(library)

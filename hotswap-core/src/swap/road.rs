@@ -79,21 +79,21 @@ impl<M: RootModule + Send + Sync> Road<M> {
         services: Option<&Services>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
-        on_new_opener(source.path(), |opener| {
-            self.load(source, opener, live, services, reaper)
+        let stage = || debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source));
+        stage_and_load(source.path(), stage, |staged, opener| {
+            self.load(source, staged, opener, live, services, reaper)
         })
     }
 
     fn load(
         &self,
         source: Source<'_>,
+        (staged, phases): (Staged, Phases),
         opener: &Opener,
         live: Option<&Cell<Generation<M>>>,
         services: Option<&Services>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
-        let (staged, phases) =
-            debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source))?;
         let started = Instant::now();
         let image = debug_span!(target: "hotswap", "link")
             .in_scope(|| Image::open(staged, opener, self.policy()))?;
@@ -208,16 +208,19 @@ fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper
     error
 }
 
-/// Loads the file at `path` on a new thread, which the image then keeps. Costs some 50 µs.
-pub(crate) fn on_new_opener<T: Send>(
+/// Stages the file at `path` here, and loads it on a new thread, which the image then keeps. Starting one costs some
+/// 50 µs.
+pub(crate) fn stage_and_load<S: Send, T: Send>(
     path: &Path,
-    load: impl FnOnce(&Opener) -> Result<T> + Send,
+    stage: impl FnOnce() -> Result<S>,
+    load: impl FnOnce(S, &Opener) -> Result<T> + Send,
 ) -> Result<T> {
     // Before there is a thread: one that finds no memory for its signal stack ends the process.
     need_memory(path, 0)?;
     let span = info_span!(target: "hotswap", "prepare", path = %Escaped(path));
+    let staged = span.in_scope(stage)?;
     let opener = Opener::start().map_err(|error| no_thread(path, error))?;
-    opener.run(|| span.in_scope(|| load(&opener)))
+    opener.run(|| span.in_scope(|| load(staged, &opener)))
 }
 
 /// `path` only says what the thread was for.

@@ -97,14 +97,14 @@ impl Child {
         let lost = "it closes or replaces descriptors that are not its own";
         let kept = "each time it is loaded, it leaves descriptors open";
         let before = open_now()?;
-        let findings = self.load_and_unload(export, ask)?;
+        let findings = self.load_and_unload(export, ask, Self::given)?;
         let after = open_now()?;
         match before.change(&after) {
             None => return Ok(findings),
             Some(Change::Lost(which)) => return Err(refusal(lost, &which)),
             Some(Change::Gained(_)) => {}
         }
-        self.load_and_unload(export, ask)?;
+        self.load_and_unload(export, ask, Self::another)?;
         match after.change(&open_now()?) {
             None => Ok(findings),
             Some(Change::Lost(which)) => Err(refusal(lost, &which)),
@@ -112,9 +112,20 @@ impl Child {
         }
     }
 
-    fn load_and_unload(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<Findings> {
+    fn load_and_unload(
+        &self,
+        export: Export<'_>,
+        ask: &Ask<'_>,
+        copy: fn(&Self, Export<'_>) -> Result<Staged>,
+    ) -> Result<Findings> {
         let opener = Opener::start().map_err(host_error)?;
-        let (image, interface) = opener.run(|| self.load(&opener, export, ask))?;
+        let load = || {
+            let staged = copy(self, export)?;
+            self.reached(Stage::Link)?;
+            let image = Image::open(staged, &opener, &Policy::default())?;
+            ask(image, &|stage| self.reached(stage))
+        };
+        let (image, interface) = opener.run(load)?;
         drop(opener);
         let (package, kit_problem) = (image.package(), image.kit_problem());
         self.reached(Stage::Unload)?;
@@ -126,14 +137,16 @@ impl Child {
         })
     }
 
-    /// Gives the version of the plugin's interface too.
-    fn load(&self, opener: &Opener, export: Export<'_>, ask: &Ask<'_>) -> Result<(Image, String)> {
+    /// The copy that the host has made.
+    fn given(&self, export: Export<'_>) -> Result<Staged> {
         let copy = self.copy.try_clone().map_err(host_error)?;
-        let staged = Staged::from_sealed(copy, export)?;
-        self.reached(Stage::Link)?;
-        ask(Image::open(staged, opener, &Policy::default())?, &|stage| {
-            self.reached(stage)
-        })
+        Staged::from_sealed(copy, export)
+    }
+
+    /// A copy of that: the dynamic linker would give the image of the first one if that has not left.
+    fn another(&self, export: Export<'_>) -> Result<Staged> {
+        let kept = self.given(export)?.keep().map_err(host_error)?;
+        Ok(Staged::again(&kept, export)?.0)
     }
 
     fn reached(&self, stage: Stage) -> Result<()> {

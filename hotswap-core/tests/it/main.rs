@@ -2,6 +2,7 @@
 
 mod alone;
 mod api;
+mod descriptors;
 mod evolution;
 mod fixtures;
 mod forked;
@@ -9,12 +10,14 @@ mod history;
 mod leaving;
 mod limits;
 mod manual;
+mod marks;
 mod process;
 mod reading;
 mod retained;
 mod road;
 mod rollback;
 mod services;
+mod shared_std;
 mod signed;
 mod static_tls;
 mod storm;

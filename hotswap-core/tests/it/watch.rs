@@ -18,7 +18,10 @@ use std::{
 use minisign::KeyPair;
 
 use self::watched::{LONG, NEVER, Reads, Watched, put, settings};
-use crate::fixtures::{build_of, plugin, trust, trust_with};
+use crate::{
+    fixtures::{build_of, plugin, trust, trust_with},
+    marks::nodelete,
+};
 
 /// Like [`Watched::new`], for changes that do not come as a whole.
 fn patient() -> Watched {
@@ -234,6 +237,22 @@ fn a_refused_change_is_reported_once_and_watching_goes_on() {
     reads.after(|| it.put("plugin.so", "build_1"));
     bad("");
     assert_eq!(it.refuses(), empty);
+    it.put("plugin.so", "build_2");
+    it.accepts(2);
+}
+
+/// What is known of the one that is live are the bytes of its file, and not those of its copy.
+#[test]
+fn a_file_whose_copy_is_changed_is_no_change_of_itself() {
+    let marked = nodelete("constructs_kit");
+    let put = |folder: &std::path::Path| {
+        fs::copy(&marked, folder.join("plugin.new")).unwrap();
+        fs::rename(folder.join("plugin.new"), folder.join("plugin.so")).unwrap();
+    };
+    let mut it = Watched::of_any_build("plugin.so", &trust(), |_| {}, put);
+    it.watch(settings(Duration::from_millis(20), NEVER));
+    let reads = Reads::of(it.folder.path(), "plugin.so");
+    reads.after(|| put(it.folder.path()));
     it.put("plugin.so", "build_2");
     it.accepts(2);
 }

@@ -49,9 +49,38 @@ fn a_good_plugin_is_described() {
     assert_eq!(value("interface"), "hotswap-types 0.1.0");
     assert!(value("needs").contains("libc.so.6"), "{out}");
     assert_eq!(value("nodelete"), "no");
+    assert_eq!(value("unique"), "no");
     assert_eq!(value("static TLS"), "no");
-    assert_eq!(value("kit"), "version 1");
+    assert_eq!(value("leaves"), "nothing");
+    assert_eq!(value("kit"), "version 2");
     assert_eq!(value("unloading"), "left again");
+}
+
+/// Marks by which the system would keep it, as the file has them, and what becomes of them.
+#[test]
+fn a_mark_that_is_cleared_in_the_copy_is_said() {
+    const DT_FLAGS_1: u64 = 0x6fff_fffb;
+    const DF_1_NODELETE: u8 = 0x08;
+    let mut bytes = fs::read(plugin("shipped")).unwrap();
+    let entry = DT_FLAGS_1.to_le_bytes();
+    let mut places = (0..bytes.len() - 16).step_by(8);
+    let place = places.find(|&at| bytes[at..at + 8] == entry).unwrap();
+    bytes[place + 8] |= DF_1_NODELETE;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodelete.so");
+    fs::write(&path, &bytes).unwrap();
+    let (code, out, err) = check(&path);
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    for line in [
+        "nodelete  yes, cleared in the copy".to_owned(),
+        format!("sha256    {}", Sha256::of(&bytes)),
+        "unloading left again".to_owned(),
+    ] {
+        assert!(
+            out.lines().any(|it| it.trim_start() == line),
+            "{line}: {out}"
+        );
+    }
 }
 
 #[test]

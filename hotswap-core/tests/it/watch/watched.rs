@@ -63,6 +63,18 @@ impl Watched {
         change: impl FnOnce(&mut Settings<FixtureRef>),
         arrange: impl FnOnce(&Path),
     ) -> Self {
+        let watched = Self::of_any_build(path, trust, change, arrange);
+        assert_eq!(build_of(&watched.it), 1);
+        watched
+    }
+
+    /// As [`unwatched`](Self::unwatched), whatever build it begins with.
+    pub(super) fn of_any_build(
+        path: &str,
+        trust: &Trust,
+        change: impl FnOnce(&mut Settings<FixtureRef>),
+        arrange: impl FnOnce(&Path),
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         arrange(folder.path());
         let mut settings = Settings::default();
@@ -74,7 +86,7 @@ impl Watched {
             watch: None,
             generation: Cell::new(0),
         };
-        watched.accepts(1);
+        watched.accepts_any();
         watched
     }
 

@@ -1,0 +1,134 @@
+//! The marks in a file by which the system keeps an image mapped for good, taken away in the copy.
+//!
+//! Only of a plugin with the kit (`unloadable!`): its author has said that it may be unmapped, and its host knows
+//! when. A file without the kit is copied as it is.
+
+use crate::elf::{Change, Facts};
+
+/// Which marks the file had that its copy does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cleared {
+    /// `DF_1_NODELETE`.
+    pub(crate) nodelete: bool,
+    /// `STB_GNU_UNIQUE` symbols, which are weak ones in the copy.
+    pub(crate) unique_symbols: bool,
+}
+
+/// The libraries that may be needed beside unique symbols: what their names are without a version.
+const RUNTIME: [&str; 8] = [
+    "libc.so",
+    "libm.so",
+    "libdl.so",
+    "librt.so",
+    "libpthread.so",
+    "libgcc_s.so",
+    CPP_LIBRARY,
+    // `ld-linux-x86-64.so.2`, `ld-linux-aarch64.so.1`.
+    "ld-linux",
+];
+const CPP_LIBRARY: &str = "libstdc++.so";
+
+/// Finds what is to be changed, and has `facts` be true of the changed file.
+pub(super) fn clear(facts: &mut Facts) -> (Vec<Change>, Cleared) {
+    let (mut changes, mut cleared) = (Vec::new(), Cleared::default());
+    if !facts.unloadable {
+        return (changes, cleared);
+    }
+    if facts.nodelete {
+        changes.append(&mut facts.without_nodelete);
+        facts.nodelete = false;
+        cleared.nodelete = true;
+    }
+    if facts.unique_symbols && may_be_weak(facts) {
+        changes.append(&mut facts.without_unique);
+        facts.unique_symbols = false;
+        cleared.unique_symbols = true;
+    }
+    (changes, cleared)
+}
+
+/// Whether nobody misses it when the unique symbols of the file are weak ones.
+///
+/// g++ makes the inline statics of C++ unique: static members of templates, `inline` variables, and the statics in
+/// inline functions. clang never does: it makes the same things weak, and the programs that it builds work. Of a
+/// unique symbol the dynamic linker keeps one in the process, whoever asks for it, also across libraries that were
+/// opened with RTLD_LOCAL; because it cannot know who has asked, it never unmaps the image that defines it. Of a weak
+/// symbol each image that was opened by itself uses its own, as it does with every static of Rust; and two
+/// generations of a plugin should.
+///
+/// It would be wrong where another library has the same static and counts on there being one: the library that an
+/// earlier generation has brought in keeps using that generation's, and the new generation uses its own. So the
+/// plugin may need no library but those of the C and C++ runtime. Of these libstdc++ has unique symbols itself, all of
+/// them statics of classes in namespace `std` (`std::ctype<char>::id`; GCC 12, 2026-11): a plugin that defines such
+/// a one as well keeps it unique. Libraries that the plugin does not need, and so cannot count on, are not looked at.
+fn may_be_weak(facts: &Facts) -> bool {
+    let is_runtime = |name: &String| RUNTIME.iter().any(|it| name.starts_with(it));
+    let needs_cpp = facts
+        .needed
+        .iter()
+        .any(|name| name.starts_with(CPP_LIBRARY));
+    facts.needed.iter().all(is_runtime) && !(needs_cpp && facts.unique_in_std)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANGE: Change = Change {
+        offset: 1,
+        from: 0x09,
+        to: 0x01,
+    };
+
+    fn facts(unloadable: bool, needed: &[&str], unique_in_std: bool) -> Facts {
+        Facts {
+            unloadable,
+            needed: needed.iter().map(ToString::to_string).collect(),
+            nodelete: true,
+            without_nodelete: vec![CHANGE],
+            unique_symbols: true,
+            unique_in_std,
+            without_unique: vec![CHANGE, CHANGE],
+            ..Facts::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(mut facts: Facts, nodelete: bool, unique_symbols: bool) {
+        let (changes, cleared) = clear(&mut facts);
+        let expected = Cleared {
+            nodelete,
+            unique_symbols,
+        };
+        assert_eq!(cleared, expected);
+        let count = usize::from(nodelete) + 2 * usize::from(unique_symbols);
+        assert_eq!(changes, vec![CHANGE; count]);
+        assert_eq!(
+            (facts.nodelete, facts.unique_symbols),
+            (!nodelete, !unique_symbols)
+        );
+    }
+
+    #[test]
+    fn only_with_the_kit_and_unique_symbols_only_beside_the_runtime() {
+        let runtime = [
+            "libstdc++.so.6",
+            "libgcc_s.so.1",
+            "libc.so.6",
+            "libm.so.6",
+            "ld-linux-x86-64.so.2",
+        ];
+        check(facts(true, &runtime, false), true, true);
+        check(facts(false, &runtime, false), false, false);
+        check(
+            facts(true, &["libc.so.6", "libshared.so"], false),
+            true,
+            false,
+        );
+        check(facts(true, &["libc++.so.1"], false), true, false);
+        check(facts(true, &runtime, true), true, false);
+        // libstdc++ linked in: nobody shares with it.
+        check(facts(true, &runtime[1..], true), true, true);
+        check(facts(true, &[], false), true, true);
+    }
+}

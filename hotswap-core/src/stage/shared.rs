@@ -1,0 +1,87 @@
+//! Whether a file shares its standard library, or another crate, with others.
+//!
+//! Then it cannot be unloaded with any certainty: what a shared std registers for it (thread-locals, threads,
+//! hooks) the kit does not see and the system does not take back, and a crate that outlives the file keeps what it
+//! was given of its code. A thread that ended after the file had left crashed the host (2026-11).
+
+use super::Refusal;
+use crate::{elf::Facts, error::Stage};
+
+/// Refuses a file that takes code from a Rust library.
+pub(super) fn check(facts: &Facts) -> Result<(), Refusal> {
+    let Some(symbol) = &facts.imports_rust else {
+        return Ok(());
+    };
+    let library = match library(&facts.needed, symbol) {
+        Some(name) => format!("{name}, "),
+        None => String::new(),
+    };
+    let message = format!(
+        "takes Rust code from another library ({library}symbol {symbol}): build it without `-C prefer-dynamic`, \
+         and without dependencies of crate-type `dylib`"
+    );
+    Err(Refusal::new(Stage::Inspect, message))
+}
+
+/// The library of which the symbol probably is: std, one whose name ends with a hash as Cargo appends it, one with
+/// the name of a crate that the symbol mentions, or the only one without a version in its name.
+fn library<'a>(needed: &'a [String], symbol: &str) -> Option<&'a str> {
+    let crates = || {
+        needed.iter().filter_map(|name| {
+            let name_of_crate = name.strip_prefix("lib")?.strip_suffix(".so")?;
+            Some((name.as_str(), name_of_crate))
+        })
+    };
+    let hashed = |name: &str| name.rsplit_once('-').is_some_and(|(_, hash)| is_hash(hash));
+    let mentioned = |name: &str| symbol.contains(&format!("{}{name}", name.len()));
+    let std = crates().find(|(_, name)| name.starts_with("std-") && hashed(name));
+    let std = std.or_else(|| crates().find(|(_, name)| hashed(name)));
+    let found = std.or_else(|| crates().find(|(_, name)| mentioned(name)));
+    let only = || crates().next().filter(|_| crates().count() == 1);
+    found.or_else(only).map(|(library, _)| library)
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(needed: &[&str], symbol: &str) -> String {
+        let facts = Facts {
+            needed: needed.iter().map(ToString::to_string).collect(),
+            imports_rust: Some(symbol.to_owned()),
+            ..Facts::default()
+        };
+        let refusal = check(&facts).unwrap_err();
+        assert_eq!(refusal.stage, Stage::Inspect);
+        refusal.message
+    }
+
+    #[test]
+    fn the_library_is_named_where_it_is_known() {
+        let rest =
+            "build it without `-C prefer-dynamic`, and without dependencies of crate-type `dylib`";
+        let std = [
+            "libc.so.6",
+            "libdep-00000000000000aa.so",
+            "libstd-0123456789abcdef.so",
+        ];
+        assert_eq!(
+            refused(&std, "_RNvC3std"),
+            format!(
+                "takes Rust code from another library (libstd-0123456789abcdef.so, symbol _RNvC3std): {rest}"
+            )
+        );
+        assert!(refused(&std[..2], "_RNvC3dep").contains("(libdep-00000000000000aa.so, symbol "));
+        let plain = ["libz.so", "libdep.so"];
+        assert!(refused(&plain, "_RNvCs12_3dep3run").contains("(libdep.so, symbol "));
+        assert!(refused(&plain, "_RNvCs12_3std3run").contains("(symbol _RNvCs12_3std3run)"));
+        let only = ["libc.so.6", "libdep.so"];
+        assert!(refused(&only, "_RNvCs12_3std3run").contains("(libdep.so, symbol "));
+        assert!(check(&Facts::default()).is_ok());
+    }
+}
