@@ -131,8 +131,10 @@ impl Subject {
             size_min: 1,
         };
         for export in [ROOT, Export::Function { name: "malloc" }, all] {
-            // The result does not matter; that there is one does.
-            let _ = inspect_for(bytes, export, self.process);
+            // The result does not matter; that there is one does, and that its changes are of bytes in the file.
+            let facts = inspect_for(bytes, export, self.process).unwrap_or_default();
+            let mut changes = facts.without_nodelete.iter().chain(&facts.without_unique);
+            assert!(changes.all(|it| bytes.get(it.offset as usize) == Some(&it.from)));
         }
     }
 }
