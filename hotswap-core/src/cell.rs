@@ -8,11 +8,11 @@
 //! Every thread that reads owns a [`Slot`], which anybody may look at. To enter, a thread
 //!
 //! 1. announces itself: the slot holds *entering*,
-//! 2. passes the light half of a [`Barrier`](crate::sync::Barrier),
+//! 2. passes the light half of a [`Barrier`],
 //! 3. loads the cell's current value,
 //! 4. names it: the slot holds the value,
 //!
-//! and on its way out it clears the slot. Readers share nothing that is written, and nothing is retried:
+//! and when the call ends it clears the slot. Readers share nothing that is written, and nothing is retried:
 //! a reader never waits and never loops. (With hazard pointers, step 3 is repeated until it agrees with
 //! step 4, which a storm of swaps can make go on for ever.)
 //!
@@ -28,37 +28,76 @@
 //! are `Release` writes, so that whoever sees one knows that everything the reader did with the value
 //! before it has happened.
 //!
+//! # Several calls of one thread
+//!
+//! A thread may be inside of several calls at once: because a call makes a call, or because it runs several
+//! coroutines that have a stack each. The first kind ends last in, first out, and the second kind in any order.
+//! Nothing tells the two kinds apart, so all calls of one thread on one cell that overlap use the value of the
+//! first, and rely on one slot: the call that has entered through it, and others that are counted in the slot as
+//! nested. While there are nested calls, the slot's `after_exit`, which is what the end of the call that entered
+//! writes, is the value with a mark. There are two cases:
+//!
+//! - If the call that entered ends first, the slot holds the value with the mark, which still names it. The last
+//!   nested call to end finds the mark, and clears the slot.
+//! - If the last nested call ends first, it finds no mark: it leaves the slot as it is and puts back `after_exit`.
+//!   The end of the call that entered clears the slot.
+//!
+//! Either way the slot names the value without a gap from the beginning of the first call to the end of the last.
+//! All of them run on the thread that clears the slot, so whoever sees it cleared knows that all have ended. That
+//! a call ends on the thread on which it began is relied on; only unsafe code can move a suspended call to another
+//! thread.
+//!
+//! Calls on another cell rely on another slot of the thread's chain. Slots do not depend on each other, but for one
+//! thing: an inline call looks at the first slot of the chain only, so that one says whether others are in use.
+//!
+//! A call may never end, because its coroutine is leaked. Its slot then names its value for ever, and the value is
+//! never freed; other values, and calls of other threads, are not concerned. The cell itself may be moved or dropped
+//! meanwhile, and another cell may take its place, so a nested call knows its cell by a number and not by its
+//! address.
+//!
 //! # Invariants
 //!
-//! - `Cell::current` is a pointer from `Arc::into_raw`, and that one count is the cell's.
-//! - A slot names a value only between an entry and its exit.
-//! - A [`Retired`] value is in no cell, so that its holders only become fewer, but for leases that its owner takes.
-//!   To put it back takes it.
+//! - `Cell::current` is null or a pointer from `Arc::into_raw`, and that one count is the cell's. The value has the
+//!   number of the cell.
+//! - A slot names a value from when a call enters through it until the last call that relies on it has ended.
+//! - What a slot names is not freed. The last count of a value is the cell's or that of a [`Retired`], and both look
+//!   at the slots before they let go of it.
+//! - A [`Retired`] value is in no cell, so that its holders only become fewer, but for leases that its owner takes,
+//!   and for nested calls, which begin only while another call on the value has not ended. To put it back takes it.
 
 mod slots;
 
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
-use self::slots::Slot;
+use self::slots::{CellId, Slot};
 pub(crate) use self::slots::{
     come_by, forget_other_threads, is_before_its_end, nudge_all as nudge, set_errand,
 };
-use crate::sync::{Arc, AtomicPtr, Ordering};
+use crate::sync::{Arc, AtomicPtr, Barrier, Ordering};
 
 /// A value that can be replaced while it is read.
 pub(crate) struct Cell<T> {
-    current: AtomicPtr<T>,
+    current: AtomicPtr<Numbered<T>>,
+    id: CellId,
     owns: PhantomData<Arc<T>>,
 }
 
+/// A value and the number of its cell, by which a nested call recognises it. The number comes first, so that it can
+/// be read without knowing the type of the value.
+#[repr(C)]
+struct Numbered<T> {
+    cell: CellId,
+    value: T,
+}
+
 /// The right to use one value for as long as one likes, on any thread. Costs a counter.
-pub(crate) struct Lease<T>(Arc<T>);
+pub(crate) struct Lease<T>(Arc<Numbered<T>>);
 
 /// A value that new readers cannot reach any more, and old ones may still use.
 ///
 /// Dropping it leaks the value: it can then never be known to be unused.
 pub(crate) struct Retired<T> {
-    value: ManuallyDrop<Arc<T>>,
+    value: ManuallyDrop<Arc<Numbered<T>>>,
     /// Whether a heavy barrier has passed since the value left its cell.
     fenced: bool,
 }
@@ -73,40 +112,55 @@ pub(crate) struct Holders {
 
 impl<T: Send + Sync> Cell<T> {
     pub(crate) fn new(value: T) -> Self {
+        let id = CellId::new();
         Self {
-            current: AtomicPtr::new(Arc::into_raw(Arc::new(value)).cast_mut()),
+            current: AtomicPtr::new(id.number(value)),
+            id,
             owns: PhantomData,
         }
     }
 
-    /// Calls `f` with the current value; inside another `with` on the same cell and thread, with the
-    /// value of that one. Waits for nobody.
+    /// Calls `f` with the current value or, if this thread is inside of a call on this cell already, with the value
+    /// of that call. Waits for nobody.
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match slots::head() {
-            Some(slot) if slot.is_ready() => f(&self.enter(slot)),
-            _ => self.with_nested_or_first(f),
+            Some(slot) if slot.is_ready() => f(&self.begin_at_head(slot, Barrier::INLINE)),
+            _ => self.with_outlined(f),
+        }
+    }
+
+    /// The calls that are not made inline: all in a process without [`Barrier::INLINE`], and otherwise a call inside
+    /// of a call, the first call of a thread, one while a thread ends, and one that has an errand to run.
+    #[cold]
+    fn with_outlined<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        match slots::head() {
+            Some(slot) if slot.is_ready_with_its_barrier() => {
+                f(&self.begin_at_head(slot, slot.barrier()))
+            }
+            _ => f(&self.begin()),
         }
     }
 
     /// Leases the current value, also inside a `with` that is on an older one.
     pub(crate) fn lease(&self) -> Lease<T> {
-        slots::with_head(|mut slot| {
-            while !slot.is_idle() {
-                slot = slot.inner();
+        match slots::head() {
+            Some(slot) if slot.is_ready() => {
+                let call = self.begin_at_head(slot, Barrier::INLINE);
+                // SAFETY: the call has not ended.
+                unsafe { lease_during_call(call.value) }
             }
-            let entered = self.enter(slot);
-            // SAFETY: the pointer is from `Arc::into_raw` (invariant of `current`), and the value is not
-            // drained while it is entered.
-            unsafe { Arc::increment_strong_count(entered.value) };
-            // SAFETY: the pointer is from `Arc::into_raw`, and the count is the one just added.
-            Lease(unsafe { Arc::from_raw(entered.value) })
-        })
+            _ => {
+                let call = self.begin_apart();
+                // SAFETY: the call has not ended.
+                unsafe { lease_during_call(call.value) }
+            }
+        }
     }
 
     /// Replaces the value. New readers reach the new one from here on; nobody is waited for.
     pub(crate) fn publish(&self, value: T) -> Retired<T> {
-        self.replace(Arc::into_raw(Arc::new(value)).cast_mut())
+        self.replace(self.id.number(value))
     }
 
     /// Puts a value back that was replaced, whether or not it is still in use from then, and takes out the one
@@ -115,17 +169,18 @@ impl<T: Send + Sync> Cell<T> {
     /// Nothing of the retirement carries over: when the value is retired again, that begins with a heavy
     /// barrier of its own. Readers from before are readers like any other.
     pub(crate) fn restore(&self, retired: Retired<T>) -> Retired<T> {
+        assert_eq!(retired.value.cell, self.id, "a value is for one cell");
         let value = ManuallyDrop::into_inner(retired.value);
         self.replace(Arc::into_raw(value).cast_mut())
     }
 
     /// Takes the value out for good; the cell must not be read any more. The exclusive borrow says that
-    /// no `with` is under way, so that only leases can hold the value.
+    /// no `with` is under way, so that only leases, and calls that were forgotten, can hold the value.
     pub(crate) fn close(&mut self) -> Retired<T> {
         self.replace(ptr::null_mut())
     }
 
-    fn replace(&self, new: *mut T) -> Retired<T> {
+    fn replace(&self, new: *mut Numbered<T>) -> Retired<T> {
         // Release: pairs with the Acquire in `enter`, for what `new` points to. Acquire: pairs with the
         // Release of the `replace` that put the old value here; it is about to be ours.
         let old = self.current.swap(new, Ordering::AcqRel);
@@ -138,48 +193,81 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// Enters through an idle slot of this thread.
+    /// A call through the head of this thread's chain, which [is ready](Slot::is_ready) for that barrier.
     #[inline]
-    fn enter<'a>(&'a self, slot: &'a Slot) -> Entered<'a, T> {
-        slot.announce(self.address());
-        // Acquire: pairs with the Release in `replace`.
-        let value = self.current.load(Ordering::Acquire).cast_const();
-        slot.name(value.cast());
-        Entered {
-            value,
-            slot,
+    fn begin_at_head<'a>(&'a self, head: &'a Slot, barrier: Barrier) -> HeadCall<'a, T> {
+        HeadCall {
+            value: self.enter(head, barrier),
+            slot: head,
             cell: PhantomData,
         }
     }
 
-    /// The rarer ways in: a call inside a call, the first call of a thread, a call while a thread ends.
-    #[cold]
-    fn with_nested_or_first<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        slots::with_head(|mut slot| {
-            while !slot.is_idle() {
-                if let Some(outer) = slot.named_by(self.address()) {
-                    // SAFETY: this thread named `outer` for this very cell, in a `with` further up its
-                    // stack, so the value stays alive until after `f`. It is a `T`: no other cell can
-                    // have this one's address while that `with` borrows it.
-                    return f(unsafe { &*outer.cast::<T>() });
-                }
-                slot = slot.inner();
-            }
-            f(&self.enter(slot))
-        })
+    /// A call on the value of a call on this cell that this thread is inside of, or on the current value if there is
+    /// none.
+    #[inline]
+    fn begin(&self) -> Call<'_, T> {
+        let (slot, named) = slots::begin(self.id);
+        Call {
+            value: match named {
+                // It has this cell's number, so it is from this cell's `current`, and points to a `Numbered<T>`.
+                Some(value) => value.as_ptr().cast(),
+                None => self.enter(slot, slot.barrier()),
+            },
+            slot,
+            is_nested: named.is_some(),
+            cell: PhantomData,
+        }
     }
 
-    fn address(&self) -> *const () {
-        ptr::from_ref(self).cast()
+    /// A call on the current value, whatever this thread is inside of.
+    fn begin_apart(&self) -> Call<'_, T> {
+        let slot = slots::begin_apart();
+        Call {
+            value: self.enter(slot, slot.barrier()),
+            slot,
+            is_nested: false,
+            cell: PhantomData,
+        }
+    }
+
+    /// Names the current value in an idle slot of this thread.
+    #[inline]
+    fn enter(&self, slot: &Slot, barrier: Barrier) -> *const Numbered<T> {
+        slot.announce(barrier);
+        // Acquire: pairs with the Release in `replace`.
+        let value = self.current.load(Ordering::Acquire).cast_const();
+        slot.name(value.cast());
+        value
+    }
+}
+
+/// # Safety
+///
+/// A call on `value`, which is from [`Cell::current`], has not ended.
+unsafe fn lease_during_call<T>(value: *const Numbered<T>) -> Lease<T> {
+    // SAFETY: the pointer is from `Arc::into_raw` (invariant of `current`), and the value is not drained while the
+    // call lasts.
+    unsafe { Arc::increment_strong_count(value) };
+    // SAFETY: the pointer is from `Arc::into_raw`, and the count is the one just added.
+    Lease(unsafe { Arc::from_raw(value) })
+}
+
+impl CellId {
+    /// A value for the cell with this number, which owns it from here on.
+    fn number<T>(self, value: T) -> *mut Numbered<T> {
+        Arc::into_raw(Arc::new(Numbered { cell: self, value })).cast_mut()
     }
 }
 
 impl<T> Drop for Cell<T> {
     fn drop(&mut self) {
         let current = self.current.swap(ptr::null_mut(), Ordering::AcqRel);
-        if !current.is_null() {
-            // SAFETY: the pointer is from `Arc::into_raw` and the count is the cell's. No `with` can be
-            // under way, for it would borrow the cell.
+        // A call that is under way borrows the cell, but one that was forgotten does not, and what a slot names is not
+        // freed. The slot has named it since before the cell became ours alone, so this look at the slots sees it.
+        let is_named = || slots::all().any(|slot| slot.names(current.cast_const().cast()));
+        if !current.is_null() && !is_named() {
+            // SAFETY: the pointer is from `Arc::into_raw` and the count is the cell's, which is gone after this.
             drop(unsafe { Arc::from_raw(current) });
         }
     }
@@ -195,7 +283,7 @@ impl<T> Deref for Lease<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        &self.0.value
     }
 }
 
@@ -217,15 +305,18 @@ impl<T> Retired<T> {
         // so that whoever saw the slot idle sees the lease. `try_unwrap` takes the last count with an
         // Acquire that pairs with the Release of every lease's drop.
         let Self { value, fenced } = self;
-        Arc::try_unwrap(ManuallyDrop::into_inner(value)).map_err(|value| Self {
-            value: ManuallyDrop::new(value),
-            fenced,
-        })
+        match Arc::try_unwrap(ManuallyDrop::into_inner(value)) {
+            Ok(numbered) => Ok(numbered.value),
+            Err(value) => Err(Self {
+                value: ManuallyDrop::new(value),
+                fenced,
+            }),
+        }
     }
 
     /// The value, which others may be using too.
     pub(crate) fn peek(&self) -> &T {
-        &self.value
+        &self.value.value
     }
 
     /// Leases it, while it is not decided whether it will be put back.
@@ -248,31 +339,63 @@ impl<T> Retired<T> {
     }
 
     fn address(&self) -> *const () {
-        ptr::from_ref::<T>(&self.value).cast()
+        ptr::from_ref::<Numbered<T>>(&self.value).cast()
     }
 }
 
-/// A reader inside a value; it leaves when this is dropped, also by a panic.
-struct Entered<'a, T> {
-    value: *const T,
+/// A call that entered through the head of its thread's chain, when nothing of the chain was in use. It ends when this
+/// is dropped, also by a panic. Its end is one write, whatever has begun since. Not `Send`, because of the pointer.
+struct HeadCall<'a, T> {
+    value: *const Numbered<T>,
     slot: &'a Slot,
     cell: PhantomData<&'a Cell<T>>,
 }
 
-impl<T> Deref for Entered<'_, T> {
+impl<T> Deref for HeadCall<'_, T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot names the value until this is dropped, so that it is not drained before.
-        unsafe { &*self.value }
+        // SAFETY: the slot has named the value since this was made, and nothing but dropping this makes it cease to,
+        // so the value is not freed before.
+        let numbered = unsafe { &*self.value };
+        &numbered.value
     }
 }
 
-impl<T> Drop for Entered<'_, T> {
+impl<T> Drop for HeadCall<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.slot.clear();
+        self.slot.leave();
+    }
+}
+
+/// Any other call. It ends when this is dropped, also by a panic. Not `Send`, because of the pointer.
+struct Call<'a, T> {
+    value: *const Numbered<T>,
+    slot: &'static Slot,
+    /// Whether it relies on a slot that another call has entered through.
+    is_nested: bool,
+    cell: PhantomData<&'a Cell<T>>,
+}
+
+impl<T> Deref for Call<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the slot names the value at least until this is dropped, so the value is not freed before: if this
+        // call has entered, only its own end can clear the slot, and otherwise it is counted in `nested`, which keeps
+        // the slot from being cleared.
+        let numbered = unsafe { &*self.value };
+        &numbered.value
+    }
+}
+
+impl<T> Drop for Call<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        slots::end(self.slot, self.is_nested);
     }
 }
 

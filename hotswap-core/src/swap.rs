@@ -184,6 +184,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// All that `f` does with it is done on one generation. A `with` inside a `with` on the same swap
     /// point and thread reaches the outer one's generation, also when a swap came in between.
     ///
+    /// Calls of several coroutines (with stacks of their own) of one thread may end in any order. While they overlap
+    /// they share the generation of the first, which is held until the last of them has ended; a coroutine must not
+    /// move to another thread while it is inside of a call, and one that is leaked there holds its generation for
+    /// ever.
+    ///
     /// Costs little more than an indirect call. Waits for nobody, and no swap waits for it; the
     /// generation is not unmapped before `f` has returned. Works in destructors of thread-locals too; the
     /// first call of a thread costs some allocations and a look at what other threads left. Not for

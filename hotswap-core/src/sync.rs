@@ -12,13 +12,13 @@
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence},
+    atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering, fence},
 };
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence},
+    atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering, fence},
 };
 
 /// Thread-locals. Those without a destructor can be read at any time in a thread's life.
@@ -71,6 +71,13 @@ pub(crate) enum Barrier {
 }
 
 impl Barrier {
+    /// The kind that the inline path of a call is compiled for, because most processes have it. With the other
+    /// kind, calls take the way that is not inline.
+    #[cfg(all(target_os = "linux", not(loom)))]
+    pub(crate) const INLINE: Self = Self::Asymmetric;
+    #[cfg(not(all(target_os = "linux", not(loom))))]
+    pub(crate) const INLINE: Self = Self::Full;
+
     /// The cheapest pair that this system has.
     ///
     /// Registering is once per process and costs about a millisecond when other threads already run

@@ -1,11 +1,15 @@
 //! What the model checker looks at: every interleaving of publish, read, nest, lease, retire and drain
 //! for two threads, and for three within a bound on preemptions (see `scripts/loom`).
 //!
+//! Calls of one thread that end in any order, as those of coroutines do, are guards here, which the reader drops
+//! in the order in question while another thread publishes and drains.
+//!
 //! The value under test is a loom `UnsafeCell`: reading it is a read for loom, and draining it a write.
 //! A read that is not ordered before the drain fails the model, whether or not the schedule happens to
 //! run them at the same time.
 
 use std::{
+    mem::{self, ManuallyDrop},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +19,7 @@ use std::{
 
 use loom::{cell::UnsafeCell, thread};
 
-use super::{Cell, Retired};
+use super::{Barrier, Cell, HeadCall, Retired, slots};
 
 /// A stand-in for a plugin: used while mapped, and then unmapped.
 struct Plugin {
@@ -104,6 +108,18 @@ fn look_again(held: Option<Retired<Plugin>>) {
     }
 }
 
+/// A call as `with` makes it inline; this thread has called before.
+fn begin_inline(cell: &Cell<Plugin>) -> HeadCall<'_, Plugin> {
+    let head = slots::head().expect("it has called before");
+    assert!(head.is_ready());
+    cell.begin_at_head(head, Barrier::INLINE)
+}
+
+/// Frees what is held for ever, because the model checker insists that nothing is leaked.
+fn free(held: Retired<Plugin>) {
+    drop(ManuallyDrop::into_inner(held.value));
+}
+
 #[test]
 fn a_call_races_with_a_swap() {
     exhaustively(|| {
@@ -153,6 +169,158 @@ fn calls_nest_across_swap_points() {
         let held = look(cells.0.publish(Plugin::new(2)));
         assert!([12, 14].contains(&reader.join().unwrap()));
         look_again(held);
+    });
+}
+
+/// The first call, through which the slot was entered, ends before one that relies on its slot.
+#[test]
+fn the_first_of_two_calls_ends_first() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            let first = cell.begin();
+            let number = first.call();
+            let second = cell.begin();
+            drop(first);
+            assert_eq!(second.call(), number);
+            // A call that begins now shares the generation of the one that has not ended.
+            assert_eq!(cell.with(Plugin::call), number);
+            assert_eq!(second.call(), number);
+            drop(second);
+            (number, cell.with(Plugin::call))
+        });
+        let held = look(cell.publish(Plugin::new(2)));
+        let (first, last) = reader.join().unwrap();
+        assert!(first <= last);
+        look_again(held);
+    });
+}
+
+/// The same when the first one is an inline call, whose end tests nothing.
+#[test]
+fn the_first_of_two_calls_is_inline_and_ends_first() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            cell.with(|_| ());
+            let first = begin_inline(cell);
+            let number = first.call();
+            let second = cell.begin();
+            drop(first);
+            assert_eq!(second.call(), number);
+            number
+        });
+        let held = look(cell.publish(Plugin::new(2)));
+        assert!([1, 2].contains(&reader.join().unwrap()));
+        look_again(held);
+    });
+}
+
+#[test]
+fn the_first_of_two_calls_ends_last() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            let first = cell.begin();
+            let second = cell.begin();
+            assert_eq!(first.call(), second.call());
+            drop(second);
+            first.call()
+        });
+        assert_eq!(drain(cell.publish(Plugin::new(2))), 1);
+        assert!([1, 2].contains(&reader.join().unwrap()));
+    });
+}
+
+/// The call on the outer swap point ends first, so that the head of the reader's chain is idle while another slot
+/// is in use. A nested call must find that one.
+#[test]
+fn calls_of_two_swap_points_end_crosswise() {
+    exhaustively(|| {
+        let cells = Arc::new((Cell::new(Plugin::new(1)), Cell::new(Plugin::new(10))));
+        let reader = spawn(&cells, |(a, b)| {
+            let in_a = a.begin();
+            let in_b = b.begin();
+            in_a.call();
+            drop(in_a);
+            let number = in_b.call();
+            assert_eq!(b.with(Plugin::call), number);
+            // Through the idle head, and back to what it was.
+            assert_eq!(a.with(Plugin::call), 1);
+            assert_eq!(b.with(Plugin::call), number);
+            drop(in_b);
+            assert!(slots::head().unwrap().is_ready());
+            number
+        });
+        let held = look(cells.1.publish(Plugin::new(20)));
+        assert!([10, 20].contains(&reader.join().unwrap()));
+        look_again(held);
+    });
+}
+
+/// Two calls on each of two swap points, begun in turn; those that entered end first.
+#[test]
+fn nested_calls_of_two_swap_points_end_crosswise() {
+    exhaustively(|| {
+        let cells = Arc::new((Cell::new(Plugin::new(1)), Cell::new(Plugin::new(10))));
+        let reader = spawn(&cells, |(a, b)| {
+            let (first_a, first_b) = (a.begin(), b.begin());
+            let (second_a, second_b) = (a.begin(), b.begin());
+            let numbers = (first_a.call(), first_b.call());
+            drop((first_a, first_b));
+            assert_eq!((second_a.call(), second_b.call()), numbers);
+            drop(second_a);
+            assert_eq!(second_b.call(), numbers.1);
+            drop(second_b);
+            assert!(slots::head().unwrap().is_ready());
+        });
+        let held = look(cells.1.publish(Plugin::new(20)));
+        reader.join().unwrap();
+        look_again(held);
+    });
+}
+
+#[test]
+fn a_call_that_never_ends_holds_its_own_generation_only() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            let forgotten = cell.begin();
+            let number = forgotten.call();
+            mem::forget(forgotten);
+            assert_eq!(cell.with(Plugin::call), number);
+            number
+        });
+        let first = look(cell.publish(Plugin::new(2)));
+        let second = look(cell.publish(Plugin::new(3)));
+        let forgotten = reader.join().unwrap();
+        assert_eq!(cell.with(Plugin::call), 3);
+        let third = look(cell.publish(Plugin::new(4)));
+        for (number, held) in [(1, first), (2, second), (3, third)] {
+            if number == forgotten {
+                let held = look(held.expect("held for ever"));
+                free(held.expect("held for ever"));
+            } else {
+                look_again(held);
+            }
+        }
+    });
+}
+
+/// A swap point may go while a forgotten call on it holds a value. Its place may then be another's, which must not
+/// be taken for it.
+#[test]
+fn a_call_that_never_ends_holds_a_generation_of_a_swap_point_that_has_gone() {
+    exhaustively(|| {
+        let reader = thread::spawn(|| {
+            let mut cell = Cell::new(Plugin::new(1));
+            mem::forget(cell.begin());
+            let held = look(mem::replace(&mut cell, Cell::new(Plugin::new(2))).close());
+            assert_eq!(cell.with(Plugin::call), 2);
+            drop(cell);
+            held.expect("held for ever")
+        });
+        free(reader.join().unwrap());
     });
 }
 

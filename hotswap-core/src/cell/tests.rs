@@ -1,6 +1,8 @@
 //! What needs real threads, and many of them. Interleavings are the model checker's (`model`).
 
 use std::{
+    cell::RefCell,
+    mem,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cell, Lease, Retired, slots};
+use super::{Call, Cell, Lease, Retired, slots};
 
 /// Counts how often it is dropped, and notices when it is used afterwards.
 struct Counted {
@@ -176,6 +178,20 @@ fn a_storm_drops_each_value_once_and_none_too_early() {
             })
         };
         scope.spawn(move || until_stopped(&|| assert!(nested() <= PUBLISHED)));
+        // Calls of one thread that end in another order than that of a stack.
+        scope.spawn(move || {
+            until_stopped(&|| {
+                let (first, in_other) = (cell.begin(), other.begin());
+                let number = first.check();
+                let second = cell.begin();
+                drop(first);
+                assert_eq!(second.check(), number);
+                assert_eq!(cell.with(Page::check), number);
+                drop(second);
+                cell.with(Page::check);
+                in_other.check();
+            });
+        });
         // Leases that end on another thread, each some calls later.
         scope.spawn(move || {
             until_stopped(&|| {
@@ -236,6 +252,64 @@ fn slots_of_threads_that_have_ended_are_used_again() {
         added < 100,
         "{added} slots for 1,000 threads of which one lives at a time"
     );
+}
+
+thread_local! {
+    /// A call that is under way when its thread ends.
+    static LAST: RefCell<Option<Call<'static, u32>>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn slots_in_use_when_their_thread_ends_are_used_again() {
+    let cell: &'static Cell<u32> = Box::leak(Box::new(Cell::new(1)));
+    // Whichever thread-local is made first, and so destroyed last.
+    let short_lived = |is_destroyed_after_slots: bool| {
+        let thread = thread::spawn(move || {
+            if is_destroyed_after_slots {
+                LAST.with(|_| ());
+            }
+            let first = cell.begin();
+            LAST.set(Some(cell.begin()));
+            drop(first);
+        });
+        thread.join().unwrap();
+    };
+    for is_destroyed_after_slots in [true, false] {
+        short_lived(is_destroyed_after_slots);
+        let before = slots::all().count();
+        for _ in 0..1_000 {
+            short_lived(is_destroyed_after_slots);
+        }
+        let added = slots::all().count() - before;
+        assert!(added < 100, "{added} slots for 1,000 threads");
+    }
+    assert_eq!(drain(cell.publish(2)), 1);
+}
+
+#[test]
+fn what_a_forgotten_call_holds_is_never_dropped_and_all_else_is() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let cell = Arc::new(Cell::new(Counted::new(0, &drops)));
+    let forgetful = thread::spawn({
+        let cell = Arc::clone(&cell);
+        move || {
+            let forgotten = cell.begin();
+            mem::forget(cell.begin());
+            drop(forgotten);
+            assert_eq!(cell.with(Counted::check), 0);
+        }
+    });
+    forgetful.join().unwrap();
+    let held = cell.publish(Counted::new(1, &drops)).try_drain().err();
+    drop(drain(cell.publish(Counted::new(2, &drops))));
+    assert_eq!(drops.load(Ordering::Relaxed), 1);
+    let held = held.expect("held").try_drain().err().expect("held");
+    assert_eq!(held.peek().check(), 0);
+
+    // Back in the cell, and dropped with it.
+    drop(drain(cell.restore(held)));
+    drop(Arc::into_inner(cell));
+    assert_eq!(drops.load(Ordering::Relaxed), 2);
 }
 
 #[test]

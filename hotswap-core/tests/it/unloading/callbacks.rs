@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -52,10 +51,10 @@ fn signal(name: &str) -> State {
     State::Pinned(PinReason::SignalHandler(name.to_owned()))
 }
 
-fn send(signal: &str) {
-    let process = std::process::id().to_string();
-    let kill = Command::new("kill").args([signal, &process]).status();
-    assert!(kill.unwrap().success());
+/// Has the calling thread receive a signal, before this returns.
+fn receive(signal: i32) {
+    // SAFETY: a signal, for which there is a handler.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
 }
 
 /// Leaves each callback in a process of its own, for some of it stays with the process.
@@ -71,8 +70,8 @@ fn each(test: &str, name: &str, expected: &[(&str, State)]) {
             assert_eq!(found, *state, "{name} {callback}");
             assert_eq!(images().len(), 1 + usize::from(*state != State::Unloaded));
             match callback.as_str() {
-                "sigaction" => send("-USR1"),
-                "signal_chained" if *state != State::Unloaded => send("-USR2"),
+                "sigaction" => receive(libc::SIGUSR1),
+                "signal_chained" if *state != State::Unloaded => receive(libc::SIGUSR2),
                 _ => {}
             }
             assert_eq!(build_of(&it), 1);
@@ -150,7 +149,7 @@ fn a_handler_that_another_plugin_knows_pins() {
             it.swap(plugin("build_1")).unwrap();
             // Its hook has set the first one's handler.
             unloaded(&it, 2);
-            send("-USR2");
+            receive(libc::SIGUSR2);
             assert_eq!(build_of(&it), 1);
             assert_eq!(it.generations()[0].state, signal("SIGUSR2"));
             // SAFETY: no handler.
