@@ -22,12 +22,17 @@ mod handlers;
 mod dependencies;
 
 mod account;
+
 mod ending;
 mod fork;
 mod keys;
-mod leaving;
 mod opener;
+mod pin_reason;
 mod stdout;
+
+mod closed;
+
+mod leaving;
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
@@ -43,7 +48,7 @@ use std::{
 use hotswap_kit::PluginTable;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-pub use self::leaving::{HeapLeft, PinReason};
+pub use self::pin_reason::{HeapLeft, PinReason};
 use self::{
     account::Account,
     handlers::{Handlers, Snapshot},

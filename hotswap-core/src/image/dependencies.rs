@@ -17,7 +17,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        LazyLock, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -197,6 +197,9 @@ fn has_address_of(place: &Place, data: &Range<usize>) -> bool {
         })
 }
 
+/// A file as it is at one moment: its path, device, inode and time of change.
+type FileKey = (PathBuf, u64, u64, i64);
+
 /// What a library can do, by its file.
 #[derive(Clone, Debug)]
 struct Abilities {
@@ -208,9 +211,8 @@ struct Abilities {
 impl Abilities {
     /// `None`: the file cannot be read, or is no library any more.
     fn of(path: &Path) -> Option<Self> {
-        /// By path, device, inode and time of change. As many as there are libraries.
-        static KNOWN: Mutex<Option<HashMap<(PathBuf, u64, u64, i64), Abilities>>> =
-            Mutex::new(None);
+        /// As many as there are libraries.
+        static KNOWN: LazyLock<Mutex<HashMap<FileKey, Abilities>>> = LazyLock::new(Mutex::default);
         /// No symbol has this in its name.
         const NOTHING: Export<'static> = Export::Prefixed {
             prefix: "\0",
@@ -219,7 +221,6 @@ impl Abilities {
         let file = fs::metadata(path).ok()?;
         let key = (path.to_owned(), file.dev(), file.ino(), file.mtime());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get_or_insert_default();
         if let Some(it) = known.get(&key) {
             return Some(it.clone());
         }

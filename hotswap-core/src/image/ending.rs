@@ -138,9 +138,10 @@ mod tests {
     #[test]
     fn an_address_on_the_stack_of_a_blocked_thread_is_seen() {
         let address = 0x1234_5678_9abc;
+        let segment = address..address + 1;
         let place = Place {
             bias: 0,
-            segments: vec![address..address + 1],
+            segments: vec![segment],
         };
         for (mark, is_inside) in [(address, true), (address + 1, false)] {
             let (said, number) = mpsc::channel();

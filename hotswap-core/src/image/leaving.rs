@@ -1,38 +1,39 @@
 //! The way out of an image that nobody calls any more.
 //!
-//! A plugin with the kit keeps an [`Account`] with us of its threads, its thread-local destructors and its
-//! pthread keys; it is closed when that is clear. For a plugin without the kit, what can be known is acted
-//! on: glibc itself keeps an image that has thread-local destructors outstanding; pthread keys whose destructor
-//! lies in the image are found in glibc's table and deleted; and an image that can start threads is not
-//! closed, because nothing tells whether they have ended. Nor is one whose kit we cannot work with, for that
-//! hides what the image uses.
+//! In this order:
 //!
-//! The image's own destructors, its hook, and what flushing does run on the threads that call in here.
+//! 1. The plugin's hook runs, on a thread of its own.
+//! 2. What the [`Account`] of a plugin with the kit counts is waited for: its threads, its thread-local destructors,
+//!    the values of its keys. Of a plugin without the kit, pthread keys whose destructor lies in the image are deleted,
+//!    and threads that may be running one are waited for ([`ending`](super::ending)).
+//! 3. Is there anything that may call it and cannot be waited for? Then it stays open, and is pinned: functions that it
+//!    uses, signal handlers, libraries. One that can start threads is pinned if it has no kit, or one that we cannot
+//!    work with, for that hides what the image uses.
+//! 4. The thread that opened it writes out what the plugin's std holds back, and ends. What initialisers have left with
+//!    libc for its end runs now.
+//! 5. It is closed, and looked for ([`Closed`]).
+//!
+//! A step that has to wait for something is left for the next time. The image's finalisers run on the thread that calls
+//! in here.
 
 use std::{
-    ffi::{CString, OsStr},
-    fmt::{self, Display},
     mem::ManuallyDrop,
-    os::unix::ffi::OsStrExt,
-    path::Path,
-    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use hotswap_kit::Heap;
-use libloading::os::unix::{Library, RTLD_NOW};
 
 use super::{
     Image,
     account::{Account, NoKit, Outstanding, thread_name},
+    closed::Closed,
     dependencies::{self, Caller, Known, is_named},
     ending::Ending,
-    find,
-    handlers::{self, Handlers},
-    keys, stdout,
+    handlers, keys,
+    pin_reason::{HeapLeft, PinReason},
+    stdout,
 };
-use crate::stage::Staged;
 
 /// What an image has of the plugin kit.
 #[derive(Debug)]
@@ -100,57 +101,7 @@ enum StillMapped {
     /// It was not closed: there is code that may call it.
     Open(Box<Leaving>),
     /// It was closed, and the system keeps it.
-    Closed(Closed),
-}
-
-struct Closed {
-    staged: ManuallyDrop<Staged>,
-    name: CString,
-    /// The kit's account must outlive the image.
-    account: Option<Account>,
-    handlers: Arc<Handlers>,
-    heap: Option<HeapLeft>,
-}
-
-/// What an unloaded plugin has allocated and not freed: what its statics own, and what it has leaked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HeapLeft {
-    /// How many bytes it had asked for.
-    pub bytes: usize,
-    /// In how many allocations.
-    pub allocations: usize,
-}
-
-/// Why an image stays mapped although nobody uses it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum PinReason {
-    /// It was linked to stay (`-z nodelete`). It never leaves.
-    NoDelete,
-    /// It defines symbols of which a process may have only one (`STB_GNU_UNIQUE`, from C++). It never
-    /// leaves.
-    UniqueSymbols,
-    /// A thread that is still running has used a thread-local of it that has a destructor. The image
-    /// leaves some time after that thread has ended.
-    ThreadLocals,
-    /// It can start threads and does not have the kit, or not one that this host works with, so that nobody
-    /// knows whether they have ended. It never leaves.
-    MayHaveThreads,
-    /// It can make pthread keys and does not have the kit, and this system does not show them. It never
-    /// leaves.
-    MayHaveKeys,
-    /// It uses a function by which it may be called later, and that cannot be taken back or counted. It never leaves.
-    Function(String),
-    /// It has handled this signal (`SIGUSR1`, or `signal 40`), and another may do so after it. It leaves when the
-    /// signal has the handler again that it had before the plugin was loaded.
-    SignalHandler(String),
-    /// It needs a library that stays mapped, or that may have threads, and that may call it. It never leaves.
-    Library(String),
-    /// A library that it needs has an address of it among its data. It leaves when it has not any more.
-    Callback(String),
-    /// The system did not unmap it, and nothing is known that would explain that.
-    Unknown,
+    Closed(Box<Closed>),
 }
 
 impl Leaving {
@@ -352,13 +303,10 @@ impl Leaving {
         } = image;
         // It has ended.
         drop(ManuallyDrop::into_inner(opener));
-        // The error says only what looking says better.
-        let _ = ManuallyDrop::into_inner(library).close();
         let account = match kit {
             Kit::Attached(account) => Some(account),
             Kit::Missing | Kit::Refused(_) => None,
         };
-        let why = PinReason::of(&staged, account.as_ref());
         let closed = Closed {
             staged,
             name,
@@ -366,9 +314,10 @@ impl Leaving {
             handlers,
             heap,
         };
-        match closed.look() {
+        match closed.close(ManuallyDrop::into_inner(library)) {
             Ok(heap) => Exit::Gone(heap),
             Err(closed) => {
+                let why = closed.why();
                 let image = StillMapped::Closed(closed);
                 Exit::Pinned(Box::new(Pinned { why, image }))
             }
@@ -446,102 +395,5 @@ impl Pinned {
 
     pub(crate) fn why(&self) -> &PinReason {
         &self.why
-    }
-}
-
-impl Closed {
-    fn close_again(self) -> Result<Option<HeapLeft>, Self> {
-        if find(&self.name).is_some() {
-            let path = Path::new(OsStr::from_bytes(self.name.as_bytes()));
-            // SAFETY: with RTLD_NOLOAD nothing is loaded and no initialiser runs.
-            if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | libc::RTLD_NOLOAD) }
-            {
-                let _ = library.close();
-            }
-        }
-        self.look()
-    }
-
-    fn look(mut self) -> Result<Option<HeapLeft>, Self> {
-        if find(&self.name).is_some() {
-            return Err(self);
-        }
-        if let Some(account) = self.account.take() {
-            // SAFETY: seen in the line above.
-            unsafe { account.image_left() };
-        }
-        self.handlers.image_left();
-        // Only now may another copy get the same descriptor, and with it the same path.
-        drop(ManuallyDrop::into_inner(self.staged));
-        Ok(self.heap)
-    }
-}
-
-impl PinReason {
-    /// Whether there is no use in asking again.
-    pub fn is_final(&self) -> bool {
-        match self {
-            Self::NoDelete
-            | Self::UniqueSymbols
-            | Self::MayHaveThreads
-            | Self::MayHaveKeys
-            | Self::Function(_)
-            | Self::Library(_) => true,
-            Self::ThreadLocals | Self::SignalHandler(_) | Self::Callback(_) | Self::Unknown => {
-                false
-            }
-        }
-    }
-
-    fn of(staged: &Staged, account: Option<&Account>) -> Self {
-        let facts = staged.facts();
-        let early = account.is_some_and(|account| account.outstanding().early_destructors > 0);
-        if facts.nodelete {
-            Self::NoDelete
-        } else if facts.unique_symbols {
-            Self::UniqueSymbols
-        } else if facts.thread_exit_hook || early {
-            // By elimination: nothing else keeps an image that no other image depends on.
-            Self::ThreadLocals
-        } else {
-            Self::Unknown
-        }
-    }
-}
-
-impl Display for PinReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoDelete => f.write_str("it is linked with `-z nodelete`, so that the system never unmaps it"),
-            Self::UniqueSymbols => f.write_str(
-                "it defines unique symbols (STB_GNU_UNIQUE), so that the system never unmaps it",
-            ),
-            Self::ThreadLocals => {
-                f.write_str("a living thread has yet to run a destructor of one of its thread-locals")
-            }
-            Self::MayHaveThreads => f.write_str(
-                "it can start threads and has no kit (`unloadable!`) that this host works with, so that they may \
-                 still be running",
-            ),
-            Self::MayHaveKeys => f.write_str(
-                "it can make pthread keys and has no kit (`unloadable!`), and this system does not show them",
-            ),
-            Self::Function(name) => write!(
-                f,
-                "it uses `{name}`, by which it may still be called; a plugin that knows better vouches for it \
-                 (`unloadable!(vouch(\"{name}\"))`)"
-            ),
-            Self::SignalHandler(name) => write!(
-                f,
-                "it has handled {name}, and its handler may still be called; handlers belong in the host"
-            ),
-            Self::Library(name) => write!(
-                f,
-                "it needs {name}, which stays mapped or may have threads, and may call it; a plugin that knows \
-                 better vouches for it (`unloadable!(vouch(\"{name}\"))`)"
-            ),
-            Self::Callback(name) => write!(f, "{name} keeps an address of it, and may call it"),
-            Self::Unknown => f.write_str("the system did not unmap it and does not say why"),
-        }
     }
 }

@@ -34,7 +34,8 @@ fn in_child(body: impl FnOnce()) {
     }
     let mut status = 0;
     // SAFETY: a child of ours, and a place for its status.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    let result = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(result, child);
     assert_eq!(status, 0, "the child");
 }
 

@@ -131,7 +131,9 @@ pub unsafe extern "C-unwind" fn cxx_thread_start(
 unsafe extern "C-unwind" fn cxx_run(raw: *mut c_void) -> *mut c_void {
     let state = raw.cast::<CxxState>();
     // SAFETY: an object begins with the address of its table of virtual functions.
-    let functions = unsafe { &*(*state).functions };
+    let functions = unsafe { (*state).functions };
+    // SAFETY: the table is a constant of the image that defines the object's type, which is mapped.
+    let functions = unsafe { &*functions };
     // SAFETY: the object is there until it is freed, below.
     unsafe { (functions.run)(state) };
     // SAFETY: it is ours, and was made by `new`.

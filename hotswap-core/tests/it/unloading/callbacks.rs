@@ -54,7 +54,8 @@ fn signal(name: &str) -> State {
 /// Has the calling thread receive a signal, before this returns.
 fn receive(signal: i32) {
     // SAFETY: a signal, for which there is a handler.
-    assert_eq!(unsafe { libc::raise(signal) }, 0);
+    let result = unsafe { libc::raise(signal) };
+    assert_eq!(result, 0);
 }
 
 /// Leaves each callback in a process of its own, for some of it stays with the process.

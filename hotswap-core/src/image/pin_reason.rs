@@ -1,0 +1,98 @@
+//! Why an image stays mapped, and what one that has left leaves on the heap: what is reported of the way out.
+
+use std::fmt::{self, Display};
+
+/// Why an image stays mapped although nobody uses it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PinReason {
+    /// It was linked to stay (`-z nodelete`). It never leaves.
+    NoDelete,
+    /// It defines symbols of which a process may have only one (`STB_GNU_UNIQUE`, from C++). It never
+    /// leaves.
+    UniqueSymbols,
+    /// A thread that is still running has used a thread-local of it that has a destructor. The image
+    /// leaves some time after that thread has ended.
+    ThreadLocals,
+    /// It can start threads and does not have the kit, or not one that this host works with, so that nobody
+    /// knows whether they have ended. It never leaves.
+    MayHaveThreads,
+    /// It can make pthread keys and does not have the kit, and this system does not show them. It never
+    /// leaves.
+    MayHaveKeys,
+    /// It uses a function by which it may be called later, and that cannot be taken back or counted. It never leaves.
+    Function(String),
+    /// It has handled this signal (`SIGUSR1`, or `signal 40`), and another may do so after it. It leaves when the
+    /// signal has the handler again that it had before the plugin was loaded.
+    SignalHandler(String),
+    /// It needs a library that stays mapped, or that may have threads, and that may call it. It never leaves.
+    Library(String),
+    /// A library that it needs has an address of it among its data. It leaves when it has not any more.
+    Callback(String),
+    /// The system did not unmap it, and nothing is known that would explain that.
+    Unknown,
+}
+
+/// What an unloaded plugin has allocated and not freed: what its statics own, and what it has leaked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeapLeft {
+    /// How many bytes it had asked for.
+    pub bytes: usize,
+    /// In how many allocations.
+    pub allocations: usize,
+}
+
+impl PinReason {
+    /// Whether there is no use in asking again.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NoDelete
+            | Self::UniqueSymbols
+            | Self::MayHaveThreads
+            | Self::MayHaveKeys
+            | Self::Function(_)
+            | Self::Library(_) => true,
+            Self::ThreadLocals | Self::SignalHandler(_) | Self::Callback(_) | Self::Unknown => {
+                false
+            }
+        }
+    }
+}
+
+impl Display for PinReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDelete => f.write_str("it is linked with `-z nodelete`, so that the system never unmaps it"),
+            Self::UniqueSymbols => f.write_str(
+                "it defines unique symbols (STB_GNU_UNIQUE), so that the system never unmaps it",
+            ),
+            Self::ThreadLocals => {
+                f.write_str("a living thread has yet to run a destructor of one of its thread-locals")
+            }
+            Self::MayHaveThreads => f.write_str(
+                "it can start threads and has no kit (`unloadable!`) that this host works with, so that they may \
+                 still be running",
+            ),
+            Self::MayHaveKeys => f.write_str(
+                "it can make pthread keys and has no kit (`unloadable!`), and this system does not show them",
+            ),
+            Self::Function(name) => write!(
+                f,
+                "it uses `{name}`, by which it may still be called; a plugin that knows better vouches for it \
+                 (`unloadable!(vouch(\"{name}\"))`)"
+            ),
+            Self::SignalHandler(name) => write!(
+                f,
+                "it has handled {name}, and its handler may still be called; handlers belong in the host"
+            ),
+            Self::Library(name) => write!(
+                f,
+                "it needs {name}, which stays mapped or may have threads, and may call it; a plugin that knows \
+                 better vouches for it (`unloadable!(vouch(\"{name}\"))`)"
+            ),
+            Self::Callback(name) => write!(f, "{name} keeps an address of it, and may call it"),
+            Self::Unknown => f.write_str("the system did not unmap it and does not say why"),
+        }
+    }
+}
