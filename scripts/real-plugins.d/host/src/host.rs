@@ -81,6 +81,8 @@ pub(crate) fn run(case: &Case, swaps: u32, a: &Path, b: &Path) -> Result<(), Box
     thread::sleep(Duration::from_millis(100));
 
     Line::Step("shutting down").say();
+    // So that the last generation has done what all have.
+    let _ = call(&plugin);
     let last = plugin.with(|it| it.number());
     let left = plugin.shutdown(wait_max(case));
     let last = left.iter().find(|it| it.number == last);
@@ -131,12 +133,17 @@ fn swap_in_turn(
         }
     }
     if let (Some(before), true) = (before, case.expected.is_unloaded()) {
-        compare(&before, &Belongings::settled(plugin, calling));
+        compare(case, &before, &Belongings::settled(plugin, calling));
     }
 }
 
-fn compare(before: &Belongings, after: &Belongings) {
-    if before != after {
+fn compare(case: &Case, before: &Belongings, after: &Belongings) {
+    // SQLite does not close a descriptor of a file on which the process has locks, and uses it again (`setPendingFd` in
+    // its os_unix.c): whether one is waiting for that is chance.
+    let spare = usize::from(case.package == "sqlite");
+    let as_many = |after: usize, before: usize| after.abs_diff(before) <= spare;
+    let rest = |it: &Belongings| (it.threads, it.images, it.keys);
+    if !as_many(after.descriptors, before.descriptors) || rest(before) != rest(after) {
         Line::Fault(&format!("left behind: {before:?} became {after:?}")).say();
     }
 }
@@ -162,9 +169,13 @@ fn call(plugin: &Hotswap<PluginRef>) -> Result<String, ()> {
     answer.map_err(|fault| Line::Fault(&format!("a call has failed: {fault}")).say())
 }
 
-/// Numbers differ from one generation to the next, and mean nothing here.
+/// Numbers of threads and times differ from one generation to the next, and mean nothing here.
 fn say_state(state: &State) {
     let text = state.to_string();
+    if !matches!(state, State::Draining { .. }) {
+        Line::State(&text).say();
+        return;
+    }
     let mut words = String::new();
     for c in text.chars() {
         match c.is_ascii_digit() {
@@ -178,7 +189,7 @@ fn say_state(state: &State) {
 
 fn wait_max(case: &Case) -> Duration {
     match case.expected {
-        Expected::Unloaded => Duration::from_secs(10),
+        Expected::Unloaded | Expected::UnloadedOrPinned(_) => Duration::from_secs(10),
         Expected::Pinned(_) | Expected::Draining(_) => Duration::from_secs(2),
     }
 }

@@ -40,6 +40,9 @@ use crate::{
 /// A process that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(240);
 
+/// Enough static TLS for some hundred generations that need some hundred bytes of it.
+const STATIC_TLS: &str = "glibc.rtld.optional_static_tls=262144";
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     if let [mode, name, swaps, a, b] = &arguments[..]
@@ -104,7 +107,11 @@ fn run(
     fs::create_dir_all(&logs)?;
     fs::create_dir_all(&temporary)?;
     let file = |end: &str| logs.join(format!("{}.{end}", case.file_name()));
-    let mut child = Command::new(env::current_exe()?)
+    let mut host = Command::new(env::current_exe()?);
+    if case.static_tls {
+        host.env("GLIBC_TUNABLES", STATIC_TLS);
+    }
+    let mut child = host
         .args(["--host", case.name, &case.expected.swaps(swaps).to_string()])
         .args([a, b])
         .env("TMPDIR", &temporary)

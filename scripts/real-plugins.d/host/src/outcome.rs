@@ -86,6 +86,9 @@ impl Outcome {
         let fits = |text: &str| match expected {
             Expected::Unloaded => text == "unloaded",
             Expected::Pinned(names) => text.starts_with("pinned") && is_one_of(text, names),
+            Expected::UnloadedOrPinned(names) => {
+                text == "unloaded" || text.starts_with("pinned") && is_one_of(text, names)
+            }
             Expected::Draining(names) => text.starts_with("draining") && is_one_of(text, names),
         };
         let survived = status.is_some_and(|status| status.success());
