@@ -72,9 +72,9 @@ fn a_mark_that_is_cleared_in_the_copy_is_said() {
     let (code, out, err) = check(&path);
     assert_eq!((code, &*err), (Some(0), ""), "{out}");
     for line in [
-        "nodelete  yes, cleared in the copy".to_owned(),
-        format!("sha256    {}", Sha256::of(&bytes)),
-        "unloading left again".to_owned(),
+        "nodelete   yes, cleared in the copy".to_owned(),
+        format!("sha256     {}", Sha256::of(&bytes)),
+        "unloading  left again".to_owned(),
     ] {
         assert!(
             out.lines().any(|it| it.trim_start() == line),
