@@ -339,6 +339,26 @@ mod tests {
         size_min: 64,
     };
 
+    /// As a file has it whose addresses do not begin at 0 (`-Wl,--image-base=0x10000000`).
+    #[test]
+    fn what_is_added_to_addresses_is_not_where_the_first_segment_begins() {
+        // SAFETY: zeros are a valid header, and a valid description.
+        let mut header: libc::Elf64_Phdr = unsafe { std::mem::zeroed() };
+        header.p_type = libc::PT_LOAD;
+        header.p_flags = libc::PF_R;
+        header.p_vaddr = 0x1000_0000;
+        header.p_memsz = 0x1000;
+        // SAFETY: zeros are a valid description, of nothing.
+        let mut info: libc::dl_phdr_info = unsafe { std::mem::zeroed() };
+        info.dlpi_addr = 0x7f00_0000_0000;
+        info.dlpi_phdr = &raw const header;
+        info.dlpi_phnum = 1;
+        let place = Place::of(&info, libc::PF_R);
+        assert_eq!(place.bias, 0x7f00_0000_0000);
+        assert!(place.has(0x7f00_1000_0000, 0x1000) && !place.has(0x7f00_1000_0000, 0x1001));
+        assert!(!place.has(0x7f00_0000_0000, 1) && !place.has(usize::MAX, 2));
+    }
+
     /// Closes it, and waits for that.
     fn gone(image: Image) {
         let mut leaving = Box::new(image.retire());

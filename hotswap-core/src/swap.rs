@@ -239,7 +239,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// other swaps of the same swap point, for no call and for no lease; it may be called inside
     /// [`with`](Self::with).
     ///
-    /// Costs reading and copying the file and one `dlopen`; [`Swapped::phases`] has the times.
+    /// Costs reading and copying the file, one `dlopen`, and a thread that is parked until the plugin is unloaded: some
+    /// allocators take the thread that loads them for the process's main one. [`Swapped::phases`] has the times.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 mod callbacks;
 mod libraries;
 mod nested;
+mod symbol_table;
 
 use std::{
     fs,
