@@ -278,7 +278,11 @@ impl<M: Send + Sync> Watch<M> {
                     }
                 }
                 Phase::Bytes(copy) => {
-                    if let (Some(number), Ok(sha256)) = (watched.job.number, copy.sha256()) {
+                    let number = watched.job.number;
+                    let hashed = number.and_then(|number| Some((number, copy.sha256().ok()?)));
+                    // Before the hash is told: nothing of this swap is left then.
+                    drop(copy);
+                    if let Some((number, sha256)) = hashed {
                         self.history.hashed(number, sha256);
                     }
                 }
