@@ -3,11 +3,16 @@
 //! A plugin with the kit keeps an [`Account`] with us of its threads, its thread-local destructors and its
 //! pthread keys; it is closed when that is clear. For a plugin without the kit, what can be known is acted
 //! on: glibc itself keeps an image that has thread-local destructors outstanding; pthread keys whose destructor
-//! lies in the image are found in glibc's table and deleted; and an image that can start threads is not
-//! closed, because nothing tells whether they have ended. Nor is one whose kit we cannot work with, for that
-//! hides what the image uses.
+//! lies in the image are found in glibc's table and deleted ([`keys`], [`ending`](super::ending)); and an image that
+//! can start threads is not closed, because nothing tells whether they have ended. Nor is one whose kit we cannot work
+//! with, for that hides what the image uses.
 //!
-//! The image's own destructors, its hook, and what flushing does run on the threads that call in here.
+//! With or without the kit, an image is not closed while a function that it uses ([`PinReason::Function`]), a signal
+//! ([`handlers`]) or a library that it needs ([`dependencies`]) may still call it.
+//!
+//! The hook runs on a thread of its own. Flushing, and the destructors of what the image's initialisers have left on
+//! the thread that opened it, run on that thread ([`opener`](super::opener)). The image's finalisers run on the thread
+//! that calls [`Leaving::try_close`].
 
 use std::{
     ffi::{CString, OsStr},
