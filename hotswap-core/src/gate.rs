@@ -54,7 +54,8 @@ pub struct CheckReport {
     /// How many bytes of static TLS it needs, if it needs any
     /// ([`Event::StaticTls`](crate::Event::StaticTls)).
     pub static_tls_bytes: Option<u64>,
-    /// The functions it imports that keep something of it which nobody takes back when it leaves.
+    /// The imported functions that keep something of the plugin, such as a callback, that is not taken back when it
+    /// leaves. Any of them pins it, unless its author vouches for it.
     pub leaves: Vec<String>,
     /// Why its kit is of no use, if it has one that is not.
     pub kit_problem: Option<String>,

@@ -152,8 +152,8 @@ impl Loader {
     /// Loads the symbol that the file at `path` exports as `name` with the type `T`.
     ///
     /// The type is compared down to the last field, by the layouts that host and library carry. Costs reading and
-    /// copying the file, one `dlopen`, and a thread for the time that takes; waits for nobody. The library is
-    /// loaded anew each time: for several symbols of one, [`open`](Self::open) it.
+    /// copying the file, one `dlopen`, and a thread, which is parked for as long as the library is mapped; waits for
+    /// nobody. The library is loaded anew each time: for several symbols of one, [`open`](Self::open) it.
     ///
     /// # Errors
     ///

@@ -60,9 +60,10 @@ use crate::{
 
 /// A swap point: a plugin that is called by any number of threads, and replaced while it is.
 ///
-/// In a child that was forked off and goes on without `exec`, calls work, and all else is refused: it has none of the
-/// threads that a swap needs. Load the plugin anew there. (Do not fork while a swap is under way, or while a plugin
-/// leaves: a lock that another thread holds at that moment stays locked in the child.)
+/// In a child that was forked off and goes on without `exec`, calls and leases work, and swaps and rollbacks are
+/// refused: it has none of the threads that they need. Nothing is unloaded there, so [`wait`](Self::wait) times out.
+/// Load the plugin anew in the child to swap it. (Do not fork while a swap is under way, or while a plugin leaves: a
+/// lock that another thread holds at that moment stays locked in the child.)
 ///
 /// Share it by reference or in an [`Arc`]. Dropping it retires the live generation and waits for nobody:
 /// leases that are still out keep their generations mapped until they are dropped, and services until they end;
@@ -120,7 +121,8 @@ pub struct Prepared<'a, M: RootModule + Send + Sync> {
 impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Loads the plugin at `path` as generation 1, with the default [`Settings`].
     ///
-    /// Costs what [`swap`](Self::swap) costs, and a thread that lives as long as the swap point.
+    /// Costs what [`swap`](Self::swap) costs, and a thread that lives as long as the swap point (and longer, if
+    /// generations are still draining then).
     ///
     /// # Errors
     ///
@@ -239,8 +241,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// other swaps of the same swap point, for no call and for no lease; it may be called inside
     /// [`with`](Self::with).
     ///
-    /// Costs reading and copying the file, one `dlopen`, and a thread that is parked until the plugin is unloaded: some
-    /// allocators take the thread that loads them for the process's main one. [`Swapped::phases`] has the times.
+    /// Costs reading and copying the file, one `dlopen`, and a thread, which is parked for as long as the generation
+    /// is mapped: some allocators take the thread that loads them for the process's main one. [`Swapped::phases`] has
+    /// the times.
     ///
     /// # Errors
     ///

@@ -437,8 +437,9 @@ fn run_errand_of(slot: &Slot) {
     }
 }
 
-/// Runs the errand like one who enters something, and sees to it that this thread will be asked again. For those
-/// who read what cannot be retired meanwhile, and so enter nothing.
+/// Makes sure that this thread has a slot, and runs the errand if the thread is asked to and is inside of nothing.
+/// For threads that use a plugin without entering a cell, and for those that must be known not to be ending
+/// ([`is_before_its_end`]).
 #[inline]
 pub(crate) fn come_by() {
     match head() {

@@ -117,7 +117,8 @@ pub enum Event {
         /// What it has left on the heap, if its allocator counts (`hotswap_kit::CountingAllocator`).
         heap: Option<HeapLeft>,
     },
-    /// A retired generation is not in use any more, and the system keeps it mapped nevertheless.
+    /// A retired generation is not in use any more, and stays mapped nevertheless: the system keeps it, or it was not
+    /// closed because something may still call it.
     #[non_exhaustive]
     Pinned {
         /// Its number.

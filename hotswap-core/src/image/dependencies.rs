@@ -6,7 +6,7 @@
 //! it needs, can start threads, or is linked to stay mapped. Of the rest, which is called by nobody but its users, the
 //! writable data are searched for an address of the image.
 //!
-//! It does not know what a library keeps on the heap, nor libraries that an image opens by `dlopen`.
+//! It does not know what a library keeps on the heap or in thread-locals, nor libraries that an image opens by `dlopen`.
 #![expect(unsafe_code, reason = "reads the data of other libraries")]
 
 use std::{

@@ -11,9 +11,14 @@
 //!   opened: somebody has replaced it, and may know it.
 //!
 //! # What it does not know
-//! A handler of an image without the kit that was set and replaced between two looks (one before each `dlopen`, one
-//! before each `dlclose`), a handler that the host itself has been given and that was set back by its image, and a
-//! handler that is running on another thread while its image takes it back. For these, handlers belong in the host.
+//! - A handler of an image without the kit that was set and replaced between two looks (one before each `dlopen`, one
+//!   before each `dlclose`).
+//! - A handler that the host itself has been given and that was set back by its image.
+//! - A handler that another image has been given when it set `SIG_DFL` or `SIG_IGN`, if that is what was set before
+//!   the image was opened.
+//! - A handler that is running on another thread while its image takes it back.
+//!
+//! Because of these, handlers belong in the host.
 #![expect(unsafe_code, reason = "asks the system for handlers")]
 
 use std::{

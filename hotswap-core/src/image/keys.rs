@@ -9,8 +9,9 @@
 //!
 //! What it does not know: values. A deleted key's values are never destroyed, which leaks what they own (for
 //! std, one thread handle per thread and image). And a thread that is ending at this moment may have
-//! read a destructor's address already; nothing in libc tells. So keys are deleted early, when the image is
-//! retired and drained, and the image is closed later, when a thread that was ending has ended.
+//! read a destructor's address already; nothing in libc tells. So keys are deleted when the image is retired and
+//! drained, and the image is closed only after each thread that was alive then was seen elsewhere
+//! ([`ending`](super::ending)).
 #![expect(unsafe_code, reason = "reads a table of libc's")]
 
 use std::{

@@ -49,7 +49,7 @@ pub struct Settings<M> {
     /// are gone have left behind counts, too. The live generation, a standby, and candidates that are prepared and not
     /// yet published do not.
     ///
-    /// Each of them keeps a descriptor and the memory of its copy. With so many, [`swap`](crate::Hotswap::swap),
+    /// Each of them keeps a descriptor and the memory of its copy, and most of them a parked thread. With so many, [`swap`](crate::Hotswap::swap),
     /// [`prepare`](crate::Hotswap::prepare) and [`load_with`](crate::Hotswap::load_with) are refused before the file is
     /// looked at, with a text that names the first of what is left and why it is; nobody waits. Calls go on. A swap is
     /// accepted again as soon as one of them has left. With half of it there is an event

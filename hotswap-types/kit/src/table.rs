@@ -17,7 +17,7 @@ pub const VIRTUAL_KEY_FIRST: Key = 0x4000_0000;
 /// Answer of `attach`: the plugin does not know the host's version.
 pub const DECLINED_VERSION: c_int = 1;
 
-/// Answer of `attach`: a host has attached already, or this one has, to an image that it took for another.
+/// Answer of `attach`: a host has attached to this image already.
 pub const DECLINED_ATTACHED: c_int = 2;
 
 /// Answer of `attach`: the shadows were not bound when the image was linked, and see nothing.
@@ -127,8 +127,8 @@ pub struct PluginTable {
     /// `size_of::<PluginTable>()` in the plugin: a later one may be longer.
     pub size: u32,
     /// Makes the host's table the one the shadows call. Once per image, after its constructors, before any
-    /// other call. Answers 0, or [`DECLINED_VERSION`], [`DECLINED_ATTACHED`] or
-    /// [`DECLINED_UNBOUND`]: then nothing has changed. The table and the token must stay valid as long as the image is mapped.
+    /// other call. Answers 0, or [`DECLINED_VERSION`], [`DECLINED_ATTACHED`] or [`DECLINED_UNBOUND`]: then nothing
+    /// has changed. The table and the token must stay valid as long as the image is mapped.
     pub attach: unsafe extern "C" fn(*const HostTable, Token) -> c_int,
     /// Writes out what the plugin's own copy of std holds back of its standard output. Creates the buffer
     /// (1 KiB, never freed) where there was none: call it only for a plugin that printed. May block as
