@@ -19,6 +19,8 @@
 
 mod handlers;
 
+mod memory;
+
 mod dependencies;
 
 mod account;
@@ -37,7 +39,7 @@ mod leaving;
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
     io,
-    mem::ManuallyDrop,
+    mem::{self, ManuallyDrop},
     ops::{ControlFlow, Range},
     os::unix::ffi::OsStrExt,
     path::Path,
@@ -49,16 +51,16 @@ use hotswap_kit::PluginTable;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub use self::pin_reason::{HeapLeft, PinReason};
-use self::{
-    account::Account,
-    handlers::{Handlers, Snapshot},
-    leaving::Kit,
-};
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
     fork::prepare_for_forks,
     leaving::{Exit, Leaving, Obstacle, Pinned},
     opener::Opener,
+};
+use self::{
+    account::{Account, NoKit},
+    handlers::{Handlers, Snapshot},
+    leaving::Kit,
 };
 use crate::{
     elf::{Export, Facts},
@@ -108,19 +110,24 @@ impl Image {
             .map_err(|error| linker_error(&staged, &path, error))?;
         let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
         let (library, is_ours) = is_called(library, &name);
-        if let Err(error) = staged.check_descriptor().and_then(|()| match is_ours {
-            true => Ok(()),
-            false => Err(Error::new(
-                Stage::Link,
-                &staged.origin().given,
-                "it is mapped already",
-            )),
-        }) {
+        let given = &staged.origin().given;
+        if !is_ours {
             // The error of closing says nothing that a user could do something about.
             let _ = library.close();
-            return Err(error);
+            return Err(Error::new(Stage::Link, given, "it is mapped already"));
         }
-        let place = find(&name).unwrap_or_default();
+        let missing = || Error::new(Stage::Link, given, "the system does not list it");
+        let place = staged
+            .check_descriptor()
+            .and_then(|()| find(&name).ok_or_else(missing));
+        let place = match place {
+            Ok(place) => place,
+            Err(error) => {
+                // Its initialisers have run, and may have started threads: it stays, and its thread with it.
+                mem::forget((library, opener.clone()));
+                return Err(error);
+            }
+        };
         let handlers = Handlers::new(place.segments.clone(), before);
         let mut image = Self {
             library: ManuallyDrop::new(library),
@@ -140,13 +147,10 @@ impl Image {
             // image is (`leaving`).
             let account = unsafe { Account::attach(table, readable, &image.handlers) };
             image.kit = account.map_or_else(Kit::Refused, Kit::Attached);
+        } else if image.facts().unloadable {
+            image.kit = Kit::Refused(NoKit::NotFound);
         }
         Ok(image)
-    }
-
-    /// The thread that opened it, for what the host asks of it before it is published.
-    pub(crate) fn opener(&self) -> &Opener {
-        &self.opener
     }
 
     /// The address of a symbol that the image itself defines. (`dlsym` alone would also find one in a

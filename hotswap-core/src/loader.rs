@@ -25,7 +25,8 @@ use crate::{
     image::{self, Image},
     stage::Staged,
     swap::{
-        Bounds, Reaper, bytes_max_by_default, images_max_by_default, stage_and_load, wait_for_end,
+        Bounds, Reaper, bytes_max_by_default, images_max_by_default, prepare_span, stage_and_load,
+        wait_for_end,
     },
     symbol,
     trial::Trial,
@@ -244,12 +245,17 @@ impl Loader {
             };
             Ok((staged, phases))
         };
-        stage_and_load(path, stage, |(staged, phases), opener| {
-            let started = Instant::now();
-            let image = Image::open(staged, opener, trust.policy())?;
-            let link = started.elapsed();
-            Ok((image, Phases { link, ..phases }))
-        })
+        stage_and_load(
+            &prepare_span(path),
+            path,
+            stage,
+            |(staged, phases), opener| {
+                let started = Instant::now();
+                let image = Image::open(staged, opener, trust.policy())?;
+                let link = started.elapsed();
+                Ok((image, Phases { link, ..phases }))
+            },
+        )
     }
 
     /// The libraries, oldest first: those that are mapped, and the last of those that have left (see

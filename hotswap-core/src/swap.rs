@@ -30,7 +30,7 @@ pub(crate) use self::{
     accepted::Accepted,
     reaper::Reaper,
     retained::{Bounds, bytes_max_by_default, images_max_by_default},
-    road::stage_and_load,
+    road::{prepare_span, stage_and_load},
 };
 use self::{
     accepted::LastAccepted,
@@ -561,7 +561,16 @@ impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
 
 impl<M: RootModule + Send + Sync> Prepared<'_, M> {
     /// Makes it the live generation, whichever that is by now. Returns as soon as new calls reach it.
+    ///
+    /// # Panics
+    ///
+    /// In a child that was forked off since it was prepared ([`Hotswap`]).
     pub fn publish(mut self) -> Swapped {
+        let is_inherited = self.hotswap.is_inherited();
+        assert!(
+            !is_inherited,
+            "a plugin of the parent process is not published in a child"
+        );
         let candidate = self.candidate.take().expect("published once");
         let (swapped, news) = self.hotswap.publish(candidate, Manner::Swap, None);
         news.trace();
@@ -571,7 +580,10 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
 
 impl<M: RootModule + Send + Sync> Drop for Prepared<'_, M> {
     fn drop(&mut self) {
-        if let Some(mut candidate) = self.candidate.take() {
+        if self.hotswap.is_inherited() {
+            // Nobody is there to unload it.
+            mem::forget(self.candidate.take());
+        } else if let Some(mut candidate) = self.candidate.take() {
             drop(candidate.update.take());
             self.hotswap.reaper().dispose(candidate.image.retire());
         }

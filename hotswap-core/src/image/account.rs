@@ -53,7 +53,10 @@ use self::{
     table::HOST_TABLE,
     thread::{exit_key, run_destructors, run_values},
 };
-pub(super) use self::{books::thread_name, thread::forget_this_thread_s_number};
+pub(super) use self::{
+    books::{thread_lives, thread_name},
+    thread::forget_this_thread_s_number,
+};
 use super::{dependencies::is_named, handlers::Handlers};
 
 /// What is known of one image with the kit. Its number is never used twice in a process.
@@ -72,6 +75,8 @@ pub(super) struct Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum NoKit {
+    /// The file defines it, and the linker does not find it in the image.
+    NotFound,
     /// What the kit's symbol leads to is no table.
     Unaligned,
     /// The plugin was built with another version of the kit.
@@ -394,6 +399,7 @@ impl fmt::Display for NoKit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("treated as a plugin without the kit: ")?;
         match self {
+            Self::NotFound => f.write_str("its kit is not found in it"),
             Self::Unaligned => f.write_str("its kit's table is at an odd address"),
             Self::Version { found, expected } => {
                 write!(f, "its kit has version {found}, expected {expected}")

@@ -9,7 +9,6 @@ use std::{
     mem::ManuallyDrop,
     os::unix::ffi::OsStrExt,
     path::Path,
-    sync::Arc,
 };
 
 use libloading::os::unix::{Library, RTLD_NOW};
@@ -17,7 +16,6 @@ use libloading::os::unix::{Library, RTLD_NOW};
 use super::{
     account::Account,
     find,
-    handlers::Handlers,
     pin_reason::{HeapLeft, PinReason},
 };
 use crate::stage::Staged;
@@ -28,7 +26,6 @@ pub(super) struct Closed {
     pub(super) name: CString,
     /// The kit's account must outlive the image.
     pub(super) account: Option<Account>,
-    pub(super) handlers: Arc<Handlers>,
     pub(super) heap: Option<HeapLeft>,
 }
 
@@ -64,7 +61,6 @@ impl Closed {
             // SAFETY: seen in the line above.
             unsafe { account.image_left() };
         }
-        self.handlers.image_left();
         drop(ManuallyDrop::into_inner(self.staged));
         Ok(self.heap)
     }

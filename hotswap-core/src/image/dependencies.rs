@@ -7,7 +7,6 @@
 //! writable data are searched for an address of the image.
 //!
 //! It does not know what a library keeps on the heap or in thread-locals, nor libraries that an image opens by `dlopen`.
-#![expect(unsafe_code, reason = "reads the data of other libraries")]
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -16,13 +15,10 @@ use std::{
     ops::{ControlFlow, Range},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
-    sync::{
-        LazyLock, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
-use super::{Place, each_object};
+use super::{Place, each_object, memory::words};
 use crate::elf::{self, Export};
 
 /// Libraries that call nothing of an image when its own calls have returned, and do not mind that it goes. Those that
@@ -89,6 +85,12 @@ const PINNING: [&str; 22] = [
     "libvulkan",
 ];
 
+/// No library has more writable data than this; one that has is taken for one that has an address.
+const DATA_BYTES_MAX: usize = 256 << 20;
+
+/// How many files are remembered. A process that opens more libraries under ever new names reads them again.
+const KNOWN_MAX: usize = 1024;
+
 /// What is known of a library by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
@@ -154,47 +156,42 @@ pub(super) fn caller_of(
             Some(Known::Pinning) => return Some(Caller::Able(library)),
             None => {}
         }
+        let mapped = mapped(&library);
         // One that is not found has another name than it is asked for by; then nothing is known of it.
-        let Some((path, writable)) = mapped(&library) else {
+        if mapped.is_empty() {
             return Some(Caller::Able(library));
-        };
-        match Abilities::of(&path) {
-            Some(it) if !it.stays && !it.starts_threads => open.extend(it.needed),
-            _ => return Some(Caller::Able(library)),
         }
-        if writable.iter().any(|data| has_address_of(place, data)) {
-            return Some(Caller::Has(library));
+        for (path, writable) in mapped {
+            match Abilities::of(&path) {
+                Some(it) if !it.stays && !it.starts_threads => open.extend(it.needed),
+                _ => return Some(Caller::Able(library)),
+            }
+            if writable.iter().any(|data| has_address_of(place, data)) {
+                return Some(Caller::Has(library));
+            }
         }
     }
     None
 }
 
-/// The path and the writable segments of the library with this file name.
-fn mapped(library: &str) -> Option<(PathBuf, Vec<Range<usize>>)> {
-    let mut found = None;
+/// The paths and the writable segments of the libraries with this file name: there may be two, in different folders.
+fn mapped(library: &str) -> Vec<(PathBuf, Vec<Range<usize>>)> {
+    let mut found = Vec::new();
     each_object(&mut |name, info| {
         let path = Path::new(OsStr::from_bytes(name.to_bytes()));
-        if path.file_name() != Some(OsStr::new(library)) {
-            return ControlFlow::Continue(());
+        if path.file_name() == Some(OsStr::new(library)) {
+            found.push((path.to_owned(), Place::of(info, libc::PF_W).segments));
         }
-        found = Some((path.to_owned(), Place::of(info, libc::PF_W).segments));
-        ControlFlow::Break(())
+        ControlFlow::Continue(())
     });
     found
 }
 
-/// Whether there is an address of the image among the words of `data`, a segment of a library that the image needs.
+/// Whether there may be an address of the image among the words of `data`, a segment of a library.
 fn has_address_of(place: &Place, data: &Range<usize>) -> bool {
     const WORD: usize = size_of::<usize>();
-    (data.start.next_multiple_of(WORD)..data.end.saturating_sub(WORD - 1))
-        .step_by(WORD)
-        .any(|address| {
-            let word = std::ptr::with_exposed_provenance_mut::<usize>(address);
-            // SAFETY: an aligned word of a writable segment, which stays mapped while the image needs the library. The
-            // library may write to it meanwhile, by whatever instruction: an atomic read sees one value or another.
-            let value = unsafe { AtomicUsize::from_ptr(word) }.load(Ordering::Relaxed);
-            place.has(value, 1)
-        })
+    let aligned = data.start.next_multiple_of(WORD)..data.end;
+    words(aligned, DATA_BYTES_MAX).is_none_or(|mut words| words.any(|word| place.has(word, 1)))
 }
 
 /// A file as it is at one moment: its path, device, inode and time of change.
@@ -211,7 +208,6 @@ struct Abilities {
 impl Abilities {
     /// `None`: the file cannot be read, or is no library any more.
     fn of(path: &Path) -> Option<Self> {
-        /// As many as there are libraries.
         static KNOWN: LazyLock<Mutex<HashMap<FileKey, Abilities>>> = LazyLock::new(Mutex::default);
         /// No symbol has this in its name.
         const NOTHING: Export<'static> = Export::Prefixed {
@@ -230,6 +226,9 @@ impl Abilities {
             starts_threads: facts.starts_threads,
             needed: facts.needed,
         };
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
         known.insert(key, it.clone());
         Some(it)
     }

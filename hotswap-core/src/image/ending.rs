@@ -7,21 +7,17 @@
 //! - when it has ended;
 //! - when it still has its slot for calls (`cell`): that is given back by a thread-local's destructor, and libc runs
 //!   those before the keys' (glibc's `start_thread`: `__call_tls_dtors`, then `__nptl_deallocate_tsd`);
-//! - when it is blocked in a system call, and no address of the image is on its stack: between reading a destructor's
-//!   address and calling it there is no system call, and in the destructor its return addresses are on the stack.
+//! - when it is blocked in a system call that is not made by the image itself, and no address of the image is on its
+//!   stack: between reading a destructor's address and calling it there is no system call, and whatever the destructor
+//!   calls has its return address on the stack.
 //!
 //! # What it does not know
 //! A thread that has no slot, never ends and never blocks keeps the image, and is named. So does one on whose stack an
 //! address of the image was left by an earlier call, until that is overwritten.
 
-use std::{
-    fs::{self, File},
-    io,
-    ops::Range,
-    os::unix::fs::FileExt,
-};
+use std::{fs, ops::Range};
 
-use super::Place;
+use super::{Place, account::thread_lives, memory::words};
 use crate::cell;
 
 /// More than a thread's stack has. (A coroutine's may lie anywhere.)
@@ -38,10 +34,12 @@ impl Ending {
             .get()
             .cast_unsigned();
         let tasks = fs::read_dir("/proc/self/task").ok()?;
-        let numbers = tasks
-            .map_while(Result::ok)
-            .filter_map(|it| it.file_name().to_str()?.parse().ok());
-        Some(Self(numbers.filter(|&thread| thread != this).collect()))
+        let mut threads = Vec::new();
+        for task in tasks {
+            threads.push(task.ok()?.file_name().to_str()?.parse().ok()?);
+        }
+        threads.retain(|&thread| thread != this);
+        Some(Self(threads))
     }
 
     /// Those that are left after the last look.
@@ -63,34 +61,47 @@ impl Ending {
     }
 }
 
-/// Whether the thread has ended, or is blocked with no address of the image on its stack.
+/// Whether the thread has ended, or is blocked with no address of the image on its stack or before it.
 fn is_elsewhere(thread: u32, place: &Place, mappings: &[Range<usize>]) -> bool {
-    let blocked = match fs::read_to_string(format!("/proc/self/task/{thread}/syscall")) {
-        Ok(blocked) => blocked,
-        Err(error) => {
-            return error.kind() == io::ErrorKind::NotFound
-                || error.raw_os_error() == Some(libc::ESRCH);
-        }
+    let Ok(state) = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")) else {
+        // It has ended, or this system does not tell.
+        return !thread_lives(thread.cast_signed());
     };
-    let Some(top) = stack_pointer(&blocked) else {
+    let Some(Blocked { stack, next }) = Blocked::of(&state) else {
         return false;
     };
-    let Some(stack) = mappings.iter().find(|it| it.contains(&top)) else {
+    let Some(mapping) = mappings.iter().find(|it| it.contains(&stack)) else {
         return false;
     };
-    words(top..stack.end).is_some_and(|mut words| !words.any(|word| place.has(word, 1)))
+    !place.has(next, 1)
+        && words(stack..mapping.end, STACK_BYTES_MAX)
+            .is_some_and(|mut words| !words.any(|word| place.has(word, 1)))
 }
 
-/// Of a thread that is blocked in a system call: `number arguments… stack-pointer program-counter`
-/// (man 5 proc_pid_syscall). `None`: it is running, or blocked outside of a system call (`-1 …`).
-fn stack_pointer(blocked: &str) -> Option<usize> {
-    let words: Vec<&str> = blocked.split_whitespace().collect();
-    let [number, .., pointer, _] = words[..] else {
-        return None;
-    };
-    let is_call = number.parse::<u32>().is_ok();
-    let pointer = usize::from_str_radix(pointer.strip_prefix("0x")?, 16).ok()?;
-    is_call.then_some(pointer)
+/// A thread that is blocked in a system call.
+#[derive(Debug, PartialEq, Eq)]
+struct Blocked {
+    /// Its stack pointer.
+    stack: usize,
+    /// The address of the instruction that comes next.
+    next: usize,
+}
+
+impl Blocked {
+    /// From `number arguments… stack-pointer program-counter` (man 5 proc_pid_syscall). `None`: it is running, or blocked
+    /// outside of a system call (`-1 …`).
+    fn of(state: &str) -> Option<Self> {
+        let words: Vec<&str> = state.split_whitespace().collect();
+        let [number, .., stack, next] = words[..] else {
+            return None;
+        };
+        number.parse::<u32>().ok()?;
+        let address = |text: &str| usize::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+        Some(Self {
+            stack: address(stack)?,
+            next: address(next)?,
+        })
+    }
 }
 
 /// What is mapped, and readable.
@@ -106,19 +117,6 @@ fn mappings() -> Vec<Range<usize>> {
     maps.lines().filter_map(range).collect()
 }
 
-/// The words of a part of memory that may be unmapped at any moment, for its thread may end: the kernel reads them.
-fn words(range: Range<usize>) -> Option<impl Iterator<Item = usize>> {
-    const WORD: usize = size_of::<usize>();
-    let mut copy = vec![0; Some(range.len()).filter(|&bytes| bytes <= STACK_BYTES_MAX)?];
-    let memory = File::open("/proc/self/mem").ok()?;
-    memory.read_exact_at(&mut copy, range.start as u64).ok()?;
-    let word = |at: usize| usize::from_ne_bytes(copy[at..at + WORD].try_into().expect("a word"));
-    let words: Vec<usize> = (0..copy.len() / WORD)
-        .map(|index| word(index * WORD))
-        .collect();
-    Some(words.into_iter())
-}
-
 #[cfg(test)]
 mod tests {
     use std::{hint, sync::mpsc, thread};
@@ -126,12 +124,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stack_pointer_is_had_of_a_thread_in_a_system_call_only() {
+    fn addresses_are_had_of_a_thread_in_a_system_call_only() {
         let call = "202 0x7f 0x80 0x1 0x0 0x0 0xffffffff 0x7ffd5a0 0x7f1234\n";
-        assert_eq!(stack_pointer(call), Some(0x7ffd5a0));
-        assert_eq!(stack_pointer("running\n"), None);
-        assert_eq!(stack_pointer("-1 0x7ffd5a0 0x7f1234\n"), None);
-        assert_eq!(stack_pointer(""), None);
+        let expected = Blocked {
+            stack: 0x7ffd5a0,
+            next: 0x7f1234,
+        };
+        assert_eq!(Blocked::of(call), Some(expected));
+        assert_eq!(Blocked::of("running\n"), None);
+        assert_eq!(Blocked::of("-1 0x7ffd5a0 0x7f1234\n"), None);
+        assert_eq!(Blocked::of(""), None);
     }
 
     /// A thread that waits in a function with `mark` on its stack.
@@ -161,7 +163,7 @@ mod tests {
             let number = number.recv().unwrap();
             let is_blocked = || {
                 fs::read_to_string(format!("/proc/self/task/{number}/syscall"))
-                    .is_ok_and(|it| stack_pointer(&it).is_some())
+                    .is_ok_and(|it| Blocked::of(&it).is_some())
             };
             while !is_blocked() {
                 thread::yield_now();

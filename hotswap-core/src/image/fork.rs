@@ -18,6 +18,8 @@ use crate::cell;
 pub(crate) fn prepare_for_forks() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
+        // Makes the register of threads, which a child could not finish if a thread that stays behind had begun to.
+        cell::come_by();
         // SAFETY: a function of the executable, which calls nothing that may not be called between `fork` and `exec`.
         // (That there is no memory to register it leaves all as it was.)
         unsafe { pthread_atfork(None, None, Some(in_child)) };

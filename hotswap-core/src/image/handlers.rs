@@ -6,7 +6,7 @@
 //! handlers were ever seen. An image is not closed for signal `n` when
 //!
 //! - the handler of `n` lies in it now, or
-//! - another image with the kit that is still mapped was given its handler as the one before, when it set its own, or
+//! - another image with the kit that still runs was given its handler as the one before, when it set its own, or
 //! - its handler was set at some time, is not now, and what is there instead is not what was there before the image was
 //!   opened: somebody has replaced it, and may know it.
 //!
@@ -14,8 +14,7 @@
 //! - A handler of an image without the kit that was set and replaced between two looks (one before each `dlopen`, one
 //!   before each `dlclose`).
 //! - A handler that the host itself has been given and that was set back by its image.
-//! - A handler that another image has been given when it set `SIG_DFL` or `SIG_IGN`, if that is what was set before
-//!   the image was opened.
+//! - A handler that the finalisers of another image set again.
 //! - A handler that is running on another thread while its image takes it back.
 //!
 //! Because of these, handlers belong in the host.
@@ -45,10 +44,10 @@ pub(super) struct Handlers {
     before: Snapshot,
     /// Signals for which a handler of the image was seen, and not seen to be taken back by it. A bit each.
     seen: AtomicU64,
-    /// Signals whose handler other images know, and may set again as long as they are mapped.
+    /// Signals whose handler other images know, and may set again as long as code of theirs runs.
     known_to: Mutex<Vec<(c_int, Arc<Handlers>)>>,
-    /// Set when the image has left.
-    left: AtomicBool,
+    /// Set when nothing of the image runs any more.
+    retired: AtomicBool,
 }
 
 /// The images that may have handlers.
@@ -79,7 +78,7 @@ impl Handlers {
             before,
             seen: AtomicU64::new(0),
             known_to: Mutex::default(),
-            left: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
         });
         let mut images = images();
         images.retain(|image| image.strong_count() > 0);
@@ -87,23 +86,42 @@ impl Handlers {
         handlers
     }
 
-    /// This image has set the handler of a signal, and knows the one that was there before.
+    /// This image has set the handler of a signal, and was given the one that was there before. Takes no lock if that
+    /// was its own, or none: a handler may set itself again.
     pub(super) fn changed(self: &Arc<Self>, signal: c_int, old: usize, new: usize) {
         if !(1..=SIGNALS).contains(&signal) {
             return;
         }
-        // Relaxed, all of them: they are read when the image is drained, and what orders that orders these.
-        if !self.has(new) {
-            // It takes its own back, and has no use for what was there.
+        // Relaxed: read when the image is drained, and what orders that orders this.
+        if self.has(new) {
+            self.seen.fetch_or(bit(signal), Ordering::Relaxed);
+        } else {
             self.seen.fetch_and(!bit(signal), Ordering::Relaxed);
+        }
+        if old <= libc::SIG_IGN || self.has(old) {
             return;
         }
-        self.seen.fetch_or(bit(signal), Ordering::Relaxed);
         for image in images().iter().filter_map(Weak::upgrade) {
-            if image.has(old) && !Arc::ptr_eq(&image, self) {
-                image.known_to().push((signal, Arc::clone(self)));
+            if image.has(old) {
+                image.is_known_to(signal, self);
             }
         }
+    }
+
+    fn is_known_to(&self, signal: c_int, other: &Arc<Self>) {
+        let mut known_to = self.known_to();
+        if !known_to
+            .iter()
+            .any(|(of, image)| *of == signal && Arc::ptr_eq(image, other))
+        {
+            known_to.push((signal, Arc::clone(other)));
+        }
+    }
+
+    /// Nothing of the image runs any more that could set a handler.
+    pub(super) fn retire(&self) {
+        // Relaxed: who reads it asks for nothing else.
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// The first signal that may still be delivered to the image.
@@ -111,17 +129,13 @@ impl Handlers {
         let now = Snapshot::take();
         let seen = self.seen.load(Ordering::Relaxed);
         let mut known_to = self.known_to();
-        known_to.retain(|(_, image)| !image.left.load(Ordering::Relaxed));
+        // Relaxed: nothing is read because of it.
+        known_to.retain(|(_, image)| !image.retired.load(Ordering::Relaxed));
         (1..=SIGNALS).find(|&signal| {
             let replaced = seen & bit(signal) != 0 && now.of(signal) != self.before.of(signal);
             let is_known = known_to.iter().any(|(of, _)| *of == signal);
             self.has(now.of(signal)) || is_known || replaced
         })
-    }
-
-    /// The image was seen to have left, and with it all that it knew.
-    pub(super) fn image_left(&self) {
-        self.left.store(true, Ordering::Relaxed);
     }
 
     fn known_to(&self) -> MutexGuard<'_, Vec<(c_int, Arc<Self>)>> {

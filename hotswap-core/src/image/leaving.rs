@@ -178,6 +178,7 @@ impl Leaving {
         if self.hook.is_some() || self.may_run_a_destructor() || !self.is_clear_but_for_opener() {
             return Exit::NotYet(self);
         }
+        self.image.handlers.retire();
         let opener = &*self.image.opener;
         if !opener.is_ending() {
             // While the image stays, its opener does.
@@ -297,7 +298,6 @@ impl Leaving {
             staged,
             opener,
             name,
-            handlers,
             kit,
             ..
         } = image;
@@ -311,7 +311,6 @@ impl Leaving {
             staged,
             name,
             account,
-            handlers,
             heap,
         };
         match closed.close(ManuallyDrop::into_inner(library)) {
@@ -360,7 +359,13 @@ impl Leaving {
             thread,
             name: thread_name(thread.cast_signed()),
         });
+        let opener = opener.ending_for().map(|age| Obstacle::Thread {
+            thread: Some(opener.tid().cast_unsigned()),
+            name: thread_name(opener.tid()),
+            age,
+        });
         hook.into_iter()
+            .chain(opener)
             .chain(ending)
             .chain(threads)
             .chain(destructors)

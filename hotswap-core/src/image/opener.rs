@@ -47,8 +47,8 @@ enum Progress {
         jobs: Sender<Job>,
         thread: thread::JoinHandle<()>,
     },
-    /// It was told to end, and is joined when it has.
-    Ending(libc::pthread_t),
+    /// It was told to end, at that time, and is joined when it has.
+    Ending(libc::pthread_t, Instant),
     Ended,
 }
 
@@ -106,13 +106,21 @@ impl Opener {
         !matches!(*self.0.progress(), Progress::Open { .. })
     }
 
+    /// For how long it has been ending.
+    pub(super) fn ending_for(&self) -> Option<Duration> {
+        match *self.0.progress() {
+            Progress::Ending(_, since) => Some(since.elapsed()),
+            Progress::Open { .. } | Progress::Ended => None,
+        }
+    }
+
     /// Tells the thread to do this and to end. Waits for nothing.
     pub(super) fn end(&self, last: impl FnOnce() + Send + 'static) {
         let mut progress = self.0.progress();
         *progress = match mem::replace(&mut *progress, Progress::Ended) {
             Progress::Open { jobs, thread } => {
                 let _ = jobs.send(Box::new(last));
-                Progress::Ending(thread.into_pthread_t())
+                Progress::Ending(thread.into_pthread_t(), Instant::now())
             }
             other => other,
         };
@@ -121,7 +129,7 @@ impl Opener {
     /// Whether the thread has ended, with the last destructor of its thread-locals. Waits at most [`END_PATIENCE`].
     pub(super) fn has_ended(&self) -> bool {
         let mut progress = self.0.progress();
-        let Progress::Ending(thread) = *progress else {
+        let Progress::Ending(thread, _) = *progress else {
             return matches!(*progress, Progress::Ended);
         };
         let started = Instant::now();

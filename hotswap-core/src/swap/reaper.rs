@@ -453,16 +453,24 @@ impl<M: Send + Sync> Watch<M> {
                 ..
             } = watched.job;
             if let Phase::Pinned { image, pause, next } = watched.job.phase {
+                let before = image.why().clone();
                 let retried = if all || now >= next {
                     image.retry()
                 } else {
                     Err(image)
                 };
+                if let (Err(image), Some(number)) = (&retried, number)
+                    && *image.why() != before
+                {
+                    self.history.pinned(number, image.why().clone());
+                }
                 match retried {
                     Ok(heap) => {
                         self.has_left(number, since, counted, heap);
                         continue;
                     }
+                    // What is pinned for good is asked no more.
+                    Err(image) if image.why().is_final() => continue,
                     Err(image) if now >= next => {
                         let pause = LAST_RETRY.min(pause * 2);
                         watched.job.phase = Phase::Pinned {

@@ -77,18 +77,23 @@ static LEFT_BEHIND: Mutex<Amount> = Mutex::new(Amount {
 });
 
 /// A quarter of the descriptors that this process may have, for a retired image keeps one open; and no more images
-/// than a quarter of what the kernel maps for a process, which is the lower bound where descriptors are plenty (in
-/// many containers there may be a million).
+/// than a quarter of what the kernel maps for a process, and of the threads that the user or the container may have,
+/// for one that is not closed keeps a thread. These are the lower bounds where descriptors are plenty (in many
+/// containers there may be a million).
 pub(crate) fn images_max_by_default() -> usize {
-    /// A plugin has 4 to 6 segments.
-    const MAPPINGS_PER_IMAGE: usize = 8;
+    /// A plugin has 4 to 6 segments, and its thread a stack and a signal stack, each with a guard.
+    const MAPPINGS_PER_IMAGE: usize = 12;
     /// `DEFAULT_MAX_MAP_COUNT` of the kernel.
     const MAPPINGS_MAX: usize = 65_530;
     let descriptors = process::getrlimit(Resource::Nofile).current;
     let descriptors = descriptors.and_then(|it| usize::try_from(it).ok());
     let mappings = number_in("/proc/sys/vm/max_map_count").and_then(|it| usize::try_from(it).ok());
     let mappings = mappings.unwrap_or(MAPPINGS_MAX) / MAPPINGS_PER_IMAGE;
-    (descriptors.unwrap_or(usize::MAX).min(mappings) / 4).max(1)
+    let threads = process::getrlimit(Resource::Nproc).current;
+    let container = number_in("/sys/fs/cgroup/pids.max");
+    let bounds = [threads, container].map(|it| it.and_then(|it| usize::try_from(it).ok()));
+    let bounds = bounds.into_iter().chain([descriptors, Some(mappings)]);
+    (bounds.flatten().min().unwrap_or(usize::MAX) / 4).max(1)
 }
 
 /// A quarter of the memory of the machine, or of the container.

@@ -5,11 +5,12 @@ use std::{
     io, panic,
     panic::AssertUnwindSafe,
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
 use abi_stable::library::RootModule;
-use tracing::{debug_span, info_span};
+use tracing::{Span, debug_span, info_span};
 
 use super::{
     Generation, Probe,
@@ -79,19 +80,24 @@ impl<M: RootModule + Send + Sync> Road<M> {
         services: Option<&Services>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
+        let path = source.path();
+        let span = prepare_span(path);
         let stage = || debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source));
-        stage_and_load(source.path(), stage, |staged, opener| {
-            self.load(source, staged, opener, live, services, reaper)
-        })
+        let opened = stage_and_load(&span, path, stage, |staged, opener| {
+            self.open(staged, opener, reaper)
+        })?;
+        if self.probe.is_none() && services.is_none() {
+            return Ok(opened);
+        }
+        let ask = || span.in_scope(|| self.ask(path, opened, live, services, reaper));
+        on_short_thread(path, ask)?
     }
 
-    fn load(
+    /// What runs code of the candidate alone. On the thread of `opener`.
+    fn open(
         &self,
-        source: Source<'_>,
         (staged, phases): (Staged, Phases),
         opener: &Opener,
-        live: Option<&Cell<Generation<M>>>,
-        services: Option<&Services>,
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
         let started = Instant::now();
@@ -107,11 +113,37 @@ impl<M: RootModule + Send + Sync> Road<M> {
             Err(error) => return Err(dispose(image, error, reaper)),
         };
         let check = started.elapsed();
+        Ok(Candidate {
+            module,
+            image,
+            update: None,
+            phases: Phases {
+                link,
+                check,
+                ..phases
+            },
+        })
+    }
 
+    /// The host's probe, and the candidate's own update. Both may call other plugins.
+    fn ask(
+        &self,
+        path: &Path,
+        candidate: Candidate<M>,
+        live: Option<&Cell<Generation<M>>>,
+        services: Option<&Services>,
+        reaper: &Reaper<M>,
+    ) -> Result<Candidate<M>> {
+        let Candidate {
+            module,
+            image,
+            phases,
+            ..
+        } = candidate;
         let started = Instant::now();
-        let answer = debug_span!(target: "hotswap", "probe").in_scope(|| self.ask(&module, live));
+        let answer = debug_span!(target: "hotswap", "probe").in_scope(|| self.probe(&module, live));
         if let Err(message) = answer {
-            let error = Error::new(Stage::Probe, source.path(), message);
+            let error = Error::new(Stage::Probe, path, message);
             return Err(dispose(image, error, reaper));
         }
         let probe = started.elapsed();
@@ -123,18 +155,16 @@ impl<M: RootModule + Send + Sync> Road<M> {
             Ok(update) => update,
             Err(error) => return Err(dispose(image, error, reaper)),
         };
-        let phases = Phases {
-            link,
-            check,
-            probe,
-            update: started.elapsed(),
-            ..phases
-        };
+        let update_took = started.elapsed();
         Ok(Candidate {
             module,
             image,
             update,
-            phases,
+            phases: Phases {
+                probe,
+                update: update_took,
+                ..phases
+            },
         })
     }
 
@@ -158,7 +188,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
     }
 
     /// The host's own check.
-    fn ask(
+    fn probe(
         &self,
         module: &M,
         live: Option<&Cell<Generation<M>>>,
@@ -208,19 +238,38 @@ fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper
     error
 }
 
+/// The span of all that is done with a candidate before it can be published.
+pub(crate) fn prepare_span(path: &Path) -> Span {
+    info_span!(target: "hotswap", "prepare", path = %Escaped(path))
+}
+
 /// Stages the file at `path` here, and loads it on a new thread, which the image then keeps. Starting one costs some
 /// 50 µs.
 pub(crate) fn stage_and_load<S: Send, T: Send>(
+    span: &Span,
     path: &Path,
     stage: impl FnOnce() -> Result<S>,
     load: impl FnOnce(S, &Opener) -> Result<T> + Send,
 ) -> Result<T> {
     // Before there is a thread: one that finds no memory for its signal stack ends the process.
     need_memory(path, 0)?;
-    let span = info_span!(target: "hotswap", "prepare", path = %Escaped(path));
     let staged = span.in_scope(stage)?;
     let opener = Opener::start().map_err(|error| no_thread(path, error))?;
     opener.run(|| span.in_scope(|| load(staged, &opener)))
+}
+
+/// Does work that may call several plugins on a thread that ends with it: what their thread-locals leave there is run
+/// then. On an image's own thread it would keep the others for as long as that image is mapped. Costs some 50 µs.
+pub(super) fn on_short_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
+    need_memory(path, 0)?;
+    thread::scope(|scope| {
+        let asking = thread::Builder::new().name("hotswap-asking".to_owned());
+        let asking = asking.spawn_scoped(scope, work);
+        let asking = asking.map_err(|error| no_thread(path, error))?;
+        Ok(asking
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic)))
+    })
 }
 
 /// `path` only says what the thread was for.

@@ -1,12 +1,15 @@
 //! Going back: on request, or by itself when a generation on probation does not prove itself.
 
-use std::sync::MutexGuard;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::MutexGuard,
+};
 
 use abi_stable::library::RootModule;
 
 use super::{
     Hotswap,
-    road::Source,
+    road::{Source, on_short_thread},
     succession::{Line, Manner},
 };
 use crate::{
@@ -137,12 +140,20 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             }
             let live = line.live();
             drop(line);
-            let asked = previous
-                .image
-                .opener()
-                .run(|| services.ask(&previous.image));
+            let ask = || services.ask(&previous.image);
+            // Unwind-safe: the panic goes on when what it must not leave behind is undone.
+            let asked = panic::catch_unwind(AssertUnwindSafe(|| {
+                on_short_thread(previous.path(), ask).flatten()
+            }));
             line = self.succession.lock();
             line.end_return();
+            let asked = match asked {
+                Ok(asked) => asked,
+                Err(panicked) => {
+                    drop(line);
+                    panic::resume_unwind(panicked);
+                }
+            };
             // A standby may only drain by now. It is there nevertheless, for it is leased.
             let is_previous = line.live() == live && line.previous() == Some(previous.number());
             match asked {

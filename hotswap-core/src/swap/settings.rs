@@ -58,7 +58,7 @@ pub struct Settings<M> {
     ///
     /// Unless set, it is a quarter of the soft limit on open descriptors (`RLIMIT_NOFILE`) that holds when the settings
     /// are made; at most what would take up a quarter of the memory mappings of a process (`vm.max_map_count`), some
-    /// 2,000.
+    /// 1,300, or of the threads of the user (`RLIMIT_NPROC`) or the container (`pids.max`). At least 1.
     pub retired_images_max: usize,
     /// How many bytes their copies may have, which are the sizes of the files; what else an image takes up, such as
     /// memory that it has written to, is not known. At the bound the same happens as with

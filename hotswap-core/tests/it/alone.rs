@@ -1,6 +1,17 @@
 //! Tests that need a process to themselves.
 
-use std::{env, process::Command};
+use std::{
+    env,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Some take a minute; on a machine with much else to do, several.
+const HANGS_AFTER: Duration = Duration::from_secs(900);
 
 /// Runs `body` in a process of its own, in which no other test runs beside it. `test` is the full name
 /// of the calling test.
@@ -16,12 +27,25 @@ pub(crate) fn alone_with(test: &str, environment: &[(&str, &str)], body: impl Fn
     if env::var_os(ALONE).is_some_and(|name| name == test) {
         return body();
     }
-    let output = Command::new(env::current_exe().expect("this test"))
+    let child = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(ALONE, test)
         .envs(environment.iter().copied())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("this test runs again");
+    let process = Pid::from_child(&child);
+    let (ended, wait_ended) = mpsc::channel::<()>();
+    // One that hangs fails, and says what it has said until then.
+    let watchdog = thread::spawn(move || {
+        if wait_ended.recv_timeout(HANGS_AFTER).is_err() {
+            let _ = kill_process(process, Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output().expect("a child of ours");
+    let _ = ended.send(());
+    watchdog.join().expect("it does not panic");
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

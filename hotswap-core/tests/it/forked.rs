@@ -52,6 +52,8 @@ fn a_swap_point_of_the_parent_is_called_in_the_child_and_not_swapped() {
             let library = loader.open(plugin("symbols_1")).unwrap();
             let watch = it.watch(WatchSettings::default()).unwrap();
             let lease = it.lease();
+            let prepared = it.prepare(plugin("kit_with_hook")).unwrap();
+            in_child(|| drop(prepared));
             in_child(|| {
                 assert_eq!(build_of(&it), 12);
                 let expected = "host: this process was forked off the one that loaded the plugin, and has none of its \

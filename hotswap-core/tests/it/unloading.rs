@@ -395,6 +395,24 @@ fn initialiser_leaves(test: &str, construct: u64) {
     );
 }
 
+/// What a probe leaves on the thread that runs it keeps no generation.
+#[test]
+fn a_probe_that_calls_the_live_generation_keeps_none() {
+    let it = load_with("constructs_kit", |settings| {
+        let construct = place("thread_local_drop");
+        settings.probe = Some(Arc::new(move |_, live| {
+            if let Some(live) = live {
+                live.text()(construct).map(drop).unwrap();
+            }
+            Ok(())
+        }));
+    });
+    for _ in 0..3 {
+        let swapped = it.swap(plugin("constructs_kit")).unwrap();
+        unloaded(&it, swapped.retired);
+    }
+}
+
 /// `-z nodelete`, as the linker writes it into the file.
 fn no_delete() -> (tempfile::TempDir, PathBuf) {
     const DT_FLAGS_1: u64 = 0x6fff_fffb;

@@ -89,6 +89,7 @@ pub mod expansion {
     /// The image's first constructor.
     pub extern "C" fn constructed() {
         crate::shadow::look_up();
+        crate::threads::look_up();
         crate::uses::look_up();
     }
 }

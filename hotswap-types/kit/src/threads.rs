@@ -28,6 +28,13 @@ const THRD_NOMEM: c_int = 3;
 const ENOMEM: c_int = 12;
 const EBUSY: c_int = 16;
 
+static THROW: Real = Real::new(c"_ZSt20__throw_system_errori");
+
+/// Looks everything up, for no shadow may do so on a thread that a constructor started.
+pub(crate) fn look_up() {
+    THROW.address();
+}
+
 /// As glibc translates them (`thrd_err_map`).
 fn thrd_code(error: c_int) -> c_int {
     match error {
@@ -147,7 +154,6 @@ unsafe extern "C-unwind" fn cxx_run(raw: *mut c_void) -> *mut c_void {
 /// The frames up to the C++ code that catches it may be unwound.
 unsafe fn throw_system_error(error: c_int) {
     type Throw = unsafe extern "C-unwind" fn(c_int);
-    static THROW: Real = Real::new(c"_ZSt20__throw_system_errori");
     let address = THROW.address();
     if address.is_null() {
         // Code that uses `std::thread` has libstdc++, and that has the function.

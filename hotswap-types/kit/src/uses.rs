@@ -43,11 +43,11 @@ real!(SIGACTION, c"sigaction",
     fn real_sigaction(signal: c_int, new: *const SigAction, old: *mut SigAction) -> c_int, else -1);
 real!(SIGNAL, c"signal", fn real_signal(signal: c_int, handler: usize) -> usize, else SIG_ERR);
 
-/// Looks up what may be called between `fork` and `exec`, where a lock of the loader may be held by a thread that
-/// stayed behind.
+/// Looks everything up, for no shadow may do so on a thread that a constructor started, or between `fork` and `exec`.
 pub(crate) fn look_up() {
-    SIGACTION.address();
-    SIGNAL.address();
+    for real in [&ON_EXIT, &TIMER_CREATE, &SIGACTION, &SIGNAL] {
+        real.address();
+    }
 }
 
 fn note(uses: u32) {

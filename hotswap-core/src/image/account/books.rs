@@ -239,7 +239,8 @@ pub(in super::super) fn thread_name(tid: c_int) -> String {
     name.trim_end().to_owned()
 }
 
-pub(super) fn thread_lives(tid: c_int) -> bool {
+/// Whether a thread of this process has not ended yet.
+pub(in super::super) fn thread_lives(tid: c_int) -> bool {
     let process = std::process::id();
     // SAFETY: signal 0 is not sent, it only asks whether it could be.
     let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, tid, 0) } == 0;

@@ -4,7 +4,7 @@ use std::{
     env,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
         mpsc,
     },
     thread,
@@ -181,6 +181,17 @@ fn the_reason_says_what_to_do() {
     });
 }
 
+/// No shadow looks a function up on a thread that a constructor waits for.
+#[test]
+fn a_constructor_may_wait_for_a_thread_that_makes_a_timer() {
+    let test = "unloading::callbacks::a_constructor_may_wait_for_a_thread_that_makes_a_timer";
+    alone(test, || {
+        let it = load("timer_in_a_constructor");
+        it.swap(plugin("build_1")).unwrap();
+        unloaded(&it, 1);
+    });
+}
+
 /// `std::thread` of C++ is started inside of libstdc++, past `pthread_create` of the plugin.
 #[test]
 fn a_thread_of_cxx_is_counted() {
@@ -203,31 +214,37 @@ fn a_destructor_that_is_running_when_its_key_is_deleted_is_waited_for() {
     let test =
         "unloading::callbacks::a_destructor_that_is_running_when_its_key_is_deleted_is_waited_for";
     alone(test, || {
-        static ENDS: AtomicBool = AtomicBool::new(false);
+        /// As the fixture has them.
+        const RUNS: u8 = 1;
+        const ENDS: u8 = 2;
+        static STATE: AtomicU8 = AtomicU8::new(0);
         let it = Arc::new(load("slow_key"));
         let (set, wait_set) = mpsc::channel();
         let worker = thread::spawn({
             let it = Arc::clone(&it);
             move || {
-                let ends = ENDS.as_ptr().expose_provenance() as u64;
-                it.with(|it| it.text()(ends).map(drop).unwrap());
+                let state = STATE.as_ptr().expose_provenance() as u64;
+                it.with(|it| it.text()(state).map(drop).unwrap());
                 // SAFETY: no conditions.
                 set.send(unsafe { libc::gettid() }.cast_unsigned()).unwrap();
             }
         });
         let worker_tid = wait_set.recv().unwrap();
-        // Until it sleeps in the destructor: a thread that is joined has left it.
-        thread::sleep(Duration::from_millis(50));
+        while STATE.load(Ordering::Acquire) != RUNS {
+            thread::yield_now();
+        }
         it.swap(plugin("build_1")).unwrap();
-        let state = it.wait(1, Duration::from_millis(500));
-        let Some(State::Draining { held_by }) = &state else {
-            panic!("{state:?}")
+        // Until all other threads were seen to be elsewhere: then only that one is left, and stays.
+        let is_held = || {
+            matches!(it.wait(1, Duration::from_millis(5)), Some(State::Draining { held_by })
+                if matches!(held_by[..], [Holder::DeletedKey { thread, .. }] if thread == worker_tid))
         };
-        assert!(
-            matches!(held_by[..], [Holder::DeletedKey { thread, .. }] if thread == worker_tid),
-            "{held_by:?}"
-        );
-        ENDS.store(true, Ordering::Relaxed);
+        while !is_held() {
+            assert!(!it.generations()[0].state.has_ended());
+        }
+        thread::sleep(Duration::from_millis(300));
+        assert!(is_held());
+        STATE.store(ENDS, Ordering::Release);
         worker.join().unwrap();
         unloaded(&it, 1);
     });
