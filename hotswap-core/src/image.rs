@@ -128,6 +128,7 @@ impl Image {
                 return Err(error);
             }
         };
+        dependencies::note(&staged.facts().needed);
         let handlers = Handlers::new(place.segments.clone(), before);
         let mut image = Self {
             library: ManuallyDrop::new(library),

@@ -60,6 +60,11 @@ const IMPORTS: &[(&str, &[Effect])] = &[
         "_ZNSt8ios_base17register_callbackEPFvNS_5eventERS_iEi",
         &[Leaves("std::ios_base::register_callback")],
     ),
+    // The setter: `std::cout` keeps the buffer that it is given.
+    (
+        "_ZNSt9basic_iosIcSt11char_traitsIcEE5rdbufEPSt15basic_streambufIcS1_E",
+        &[Leaves("std::ios::rdbuf")],
+    ),
     ("_ZSt13set_terminatePFvvE", &[Leaves("std::set_terminate")]),
     (
         "_ZSt14set_unexpectedPFvvE",
@@ -131,6 +136,13 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ("register_printf_type", &[Leaves("register_printf_type")]),
     ("setstate", &[Leaves("setstate")]),
     ("sprofil", &[Leaves("sprofil")]),
+    // Of SQLite, for all connections of the process.
+    (
+        "sqlite3_auto_extension",
+        &[Leaves("sqlite3_auto_extension")],
+    ),
+    ("sqlite3_config", &[Leaves("sqlite3_config")]),
+    ("sqlite3_vfs_register", &[Leaves("sqlite3_vfs_register")]),
     ("thrd_create", &[Thread, Leaves("thrd_create")]),
     ("timer_create", &[Leaves("timer_create")]),
     ("tss_create", &[Key]),

@@ -12,8 +12,9 @@
 //! - *Nothing new once clear.* A registration is made by code of the image, and that runs only within a call
 //!   (the caller of [`Account::close`] has seen to it that there is none), within a counted thread, or
 //!   within a counted destructor, whose own count falls after the new one has risen. The image's finalisers,
-//!   which run within `dlclose`, are the exception: they find the account closed and are refused, for what
-//!   they would leave would be called after the image is gone. They leak what they wanted to have destroyed.
+//!   which run within `dlclose`, are the exception: the thread that runs them finds the account closed, for what
+//!   it would leave would be called after the image is gone. It leaks what it wanted to have destroyed. A thread that a
+//!   finaliser starts must be waited for by it.
 //! - A thread's own list is touched by that thread alone and never borrowed across a call out of this file,
 //!   so that destructors may register, set keys and start threads.
 //! - Lock order: an account's books, then nothing.
@@ -51,7 +52,7 @@ use hotswap_kit::{
 use self::{
     books::State,
     table::HOST_TABLE,
-    thread::{exit_key, run_destructors, run_values},
+    thread::{exit_key, run_newest_destructor, run_values},
 };
 pub(super) use self::{
     books::{thread_lives, thread_name},
@@ -223,7 +224,8 @@ impl Account {
     /// Lets every thread leave the image that is not inside of it ([`detach_current_thread_from_retired`]).
     ///
     /// # Safety
-    /// No call is inside the image and none will be, apart from those that end it: the hook and `flush`.
+    /// Nothing calls the image any more, but for its own threads and destructors, and `flush`: what is known to be able
+    /// to call it later was looked for, and its hook, which stops what is not known, has ended.
     pub(super) unsafe fn retire(&self) {
         // Release: pairs with the Acquire in `State::is_retired`; all calls happened before.
         self.state.retired.store(true, Ordering::Release);
@@ -235,6 +237,18 @@ impl Account {
             state: Arc::clone(&self.state),
             function: self.plugin.before_unload?,
         })
+    }
+
+    /// Whether it is a key of libc that the image made before the host attached.
+    pub(super) fn is_early_key(&self, key: libc::pthread_key_t) -> bool {
+        self.state.books().early_keys.contains(&key)
+    }
+
+    /// Whether threads that the image has started have ended. A system call for each thread that there is.
+    pub(super) fn has_no_threads(&self) -> bool {
+        let mut books = self.state.books();
+        books.forget_the_dead();
+        books.threads.is_empty() && !books.unknown
     }
 
     /// Whether there is nothing left to wait for but what thread `opener` has to do when it ends. A system call for
@@ -378,13 +392,14 @@ impl Hook {
 ///
 /// To the images' std its thread-locals are then destroyed; no thread enters a retired image again.
 pub(crate) fn detach_current_thread_from_retired() {
-    let left = thread::retired_and_left();
-    if left.is_empty() {
-        return;
+    // Before each one anew: a destructor may be suspended on this stack (a coroutine), and another be resumed.
+    loop {
+        let left = thread::retired_and_left();
+        let of = |account: &Arc<State>| left.iter().any(|it| Arc::ptr_eq(it, account));
+        if left.is_empty() || !run_newest_destructor(of) {
+            return run_values(of);
+        }
     }
-    let of = |account: &Arc<State>| left.iter().any(|it| Arc::ptr_eq(it, account));
-    run_destructors(of);
-    run_values(of);
 }
 
 impl fmt::Debug for Account {

@@ -13,34 +13,43 @@ use std::{
     ffi::OsStr,
     fs,
     ops::{ControlFlow, Range},
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{Place, each_object, memory::words};
 use crate::elf::{self, Export};
 
-/// Libraries that call nothing of an image when its own calls have returned, and do not mind that it goes. Those that
-/// can start threads are here for the reason given.
-const HARMLESS: [&str; 24] = [
+/// Libraries that call nothing of an image when its own calls have returned, and do not mind that it goes, although
+/// they can start threads.
+const HARMLESS: [&str; 11] = [
     // glibc and the dynamic linker. What they keep for an image is looked for one by one (`keys`, `handlers`).
     "libc",
     "libm",
     "libdl",
     "libpthread",
     "librt",
+    "ld-linux-x86-64",
+    "ld-linux-aarch64",
+    // The threads of libstdc++ are those of `std::thread`, which the kit counts.
+    "libstdc++",
+    // Their threads compress, and end with the context that they belong to.
+    "libzstd",
+    "liblzma",
+    // Its threads sort, and end before the statement that needs them does. What is registered with it for the whole
+    // process is seen in what an image imports (`elf::imports`).
+    "libsqlite3",
+];
+
+/// The same for those that start none. A library of this name that can is another one.
+const HARMLESS_WITHOUT_THREADS: [&str; 13] = [
     "libutil",
     "libresolv",
     "libcrypt",
-    "ld-linux-x86-64",
-    "ld-linux-aarch64",
-    // Compilers' own. The threads of libstdc++ are those of `std::thread`, which the kit counts.
     "libgcc_s",
-    "libstdc++",
     "libatomic",
     "libunwind",
-    // Calculate, and keep nothing.
     "libz",
     "libbz2",
     "liblz4",
@@ -48,11 +57,6 @@ const HARMLESS: [&str; 24] = [
     "libbrotlidec",
     "libbrotlienc",
     "libexpat",
-    // Their threads compress, and end with the context that they belong to.
-    "libzstd",
-    "liblzma",
-    // Its threads sort, and end before the statement that needs them does.
-    "libsqlite3",
 ];
 
 /// Libraries that keep callbacks, types or handlers for as long as they are mapped.
@@ -85,17 +89,19 @@ const PINNING: [&str; 22] = [
     "libvulkan",
 ];
 
-/// No library has more writable data than this; one that has is taken for one that has an address.
-const DATA_BYTES_MAX: usize = 256 << 20;
+/// So much of a segment is searched. A larger one is rather a table than a place for callbacks.
+const DATA_BYTES_MAX: usize = 64 << 20;
 
-/// How many files are remembered. A process that opens more libraries under ever new names reads them again.
-const KNOWN_MAX: usize = 1024;
+/// How many libraries are remembered. Of those that are forgotten the file is read again.
+const NOTED_MAX: usize = 1024;
 
 /// What is known of a library by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     /// It calls nothing of the image any more.
     Harmless,
+    /// The same if it can start no threads.
+    HarmlessWithoutThreads,
     /// It may call the image as long as it is mapped.
     Pinning,
 }
@@ -128,59 +134,114 @@ pub(super) fn is_named(name: &str, entry: &str) -> bool {
 /// What the lists of this file say of a library.
 pub(super) fn known(library: &str) -> Option<Known> {
     let is_in = |list: &[&str]| list.iter().any(|entry| is_named(library, entry));
-    match (is_in(&PINNING), is_in(&HARMLESS)) {
-        (true, _) => Some(Known::Pinning),
-        (_, true) => Some(Known::Harmless),
-        _ => None,
+    if is_in(&PINNING) {
+        Some(Known::Pinning)
+    } else if is_in(&HARMLESS) {
+        Some(Known::Harmless)
+    } else {
+        is_in(&HARMLESS_WITHOUT_THREADS).then_some(Known::HarmlessWithoutThreads)
     }
 }
 
 /// The first library that may call the image at `place`, of those that it needs directly or by way of others.
 ///
-/// Costs next to nothing when all are known; otherwise each file is read once per process, and the writable data of
-/// those that are mapped are read each time.
+/// Costs next to nothing when all are known; otherwise the writable data of those that are mapped are read each time.
 pub(super) fn caller_of(
     place: &Place,
     needed: &[String],
     known: impl Fn(&str) -> Option<Known>,
 ) -> Option<Caller> {
+    let mut caller = None;
+    walk(needed, |library| {
+        let known = known(library);
+        match known {
+            Some(Known::Harmless) => return ControlFlow::Continue(Vec::new()),
+            Some(Known::Pinning) => {
+                caller = Some(Caller::Able(library.to_owned()));
+                return ControlFlow::Break(());
+            }
+            Some(Known::HarmlessWithoutThreads) | None => {}
+        }
+        let mapped = mapped(library);
+        let abilities: Option<Vec<Abilities>> = mapped.iter().map(Abilities::of).collect();
+        // One that is not found has another name than it is asked for by; then nothing is known of it.
+        let abilities = abilities.filter(|all| !all.is_empty());
+        let is_plain = known == Some(Known::HarmlessWithoutThreads);
+        let may_call = |it: &Abilities| it.starts_threads || it.stays && !is_plain;
+        match abilities {
+            Some(abilities) if !abilities.iter().any(may_call) => {
+                if is_plain {
+                    return ControlFlow::Continue(Vec::new());
+                }
+                if mapped
+                    .iter()
+                    .flat_map(|it| &it.writable)
+                    .any(|data| has_address_of(place, data))
+                {
+                    caller = Some(Caller::Has(library.to_owned()));
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(abilities.into_iter().flat_map(|it| it.needed).collect())
+            }
+            _ => {
+                caller = Some(Caller::Able(library.to_owned()));
+                ControlFlow::Break(())
+            }
+        }
+    });
+    caller
+}
+
+/// Notes what the libraries can do that an image needs, from their files, when it has just been opened: later a deploy
+/// may have removed or replaced them.
+pub(super) fn note(needed: &[String]) {
+    walk(needed, |library| {
+        if matches!(known(library), Some(Known::Harmless | Known::Pinning)) {
+            return ControlFlow::Continue(Vec::new());
+        }
+        let abilities = mapped(library)
+            .iter()
+            .filter_map(Abilities::noted)
+            .collect::<Vec<_>>();
+        ControlFlow::Continue(abilities.into_iter().flat_map(|it| it.needed).collect())
+    });
+}
+
+/// Calls `visit` once with the file name of each library, which gives the names of those that it needs in its turn.
+fn walk(needed: &[String], mut visit: impl FnMut(&str) -> ControlFlow<(), Vec<String>>) {
     let mut open: VecDeque<String> = needed.iter().cloned().collect();
     let mut seen = HashSet::new();
     while let Some(name) = open.pop_front() {
-        let library = name.rsplit('/').next().unwrap_or_default().to_owned();
-        if !seen.insert(library.clone()) {
+        let library = name.rsplit('/').next().unwrap_or_default();
+        if !seen.insert(library.to_owned()) {
             continue;
         }
-        match known(&library) {
-            Some(Known::Harmless) => continue,
-            Some(Known::Pinning) => return Some(Caller::Able(library)),
-            None => {}
-        }
-        let mapped = mapped(&library);
-        // One that is not found has another name than it is asked for by; then nothing is known of it.
-        if mapped.is_empty() {
-            return Some(Caller::Able(library));
-        }
-        for (path, writable) in mapped {
-            match Abilities::of(&path) {
-                Some(it) if !it.stays && !it.starts_threads => open.extend(it.needed),
-                _ => return Some(Caller::Able(library)),
-            }
-            if writable.iter().any(|data| has_address_of(place, data)) {
-                return Some(Caller::Has(library));
-            }
+        match visit(library) {
+            ControlFlow::Continue(needed) => open.extend(needed),
+            ControlFlow::Break(()) => return,
         }
     }
-    None
 }
 
-/// The paths and the writable segments of the libraries with this file name: there may be two, in different folders.
-fn mapped(library: &str) -> Vec<(PathBuf, Vec<Range<usize>>)> {
+/// A library that is mapped.
+struct Mapped {
+    path: PathBuf,
+    bias: usize,
+    writable: Vec<Range<usize>>,
+}
+
+/// The libraries with this file name: there may be two, in different folders.
+fn mapped(library: &str) -> Vec<Mapped> {
     let mut found = Vec::new();
     each_object(&mut |name, info| {
         let path = Path::new(OsStr::from_bytes(name.to_bytes()));
         if path.file_name() == Some(OsStr::new(library)) {
-            found.push((path.to_owned(), Place::of(info, libc::PF_W).segments));
+            let Place { bias, segments } = Place::of(info, libc::PF_W);
+            found.push(Mapped {
+                path: path.to_owned(),
+                bias,
+                writable: segments,
+            });
         }
         ControlFlow::Continue(())
     });
@@ -190,48 +251,63 @@ fn mapped(library: &str) -> Vec<(PathBuf, Vec<Range<usize>>)> {
 /// Whether there may be an address of the image among the words of `data`, a segment of a library.
 fn has_address_of(place: &Place, data: &Range<usize>) -> bool {
     const WORD: usize = size_of::<usize>();
-    let aligned = data.start.next_multiple_of(WORD)..data.end;
-    words(aligned, DATA_BYTES_MAX).is_none_or(|mut words| words.any(|word| place.has(word, 1)))
+    let start = data.start.next_multiple_of(WORD);
+    let end = data.end.min(start.saturating_add(DATA_BYTES_MAX));
+    let words = words(start..end, DATA_BYTES_MAX);
+    words.is_none_or(|mut words| words.any(|word| place.has(word, 1)))
 }
 
-/// A file as it is at one moment: its path, device, inode and time of change.
-type FileKey = (PathBuf, u64, u64, i64);
-
 /// What a library can do, by its file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Abilities {
     stays: bool,
     starts_threads: bool,
     needed: Vec<String>,
 }
 
+/// What is known of libraries by the path and the place that they were mapped from and at.
+static NOTED: LazyLock<Mutex<HashMap<(PathBuf, usize), Abilities>>> = LazyLock::new(Mutex::default);
+
 impl Abilities {
-    /// `None`: the file cannot be read, or is no library any more.
-    fn of(path: &Path) -> Option<Self> {
-        static KNOWN: LazyLock<Mutex<HashMap<FileKey, Abilities>>> = LazyLock::new(Mutex::default);
+    /// Those that were noted when the library was first needed, or of its file as it is now. `None`: that cannot be
+    /// read, or is no library.
+    fn of(library: &Mapped) -> Option<Self> {
+        let noted = noted_abilities().get(&library.key()).cloned();
+        noted.or_else(|| Self::noted(library))
+    }
+
+    /// Notes those of its file as it is now. If others are noted, which may be of the file that is mapped, it has both.
+    fn noted(library: &Mapped) -> Option<Self> {
         /// No symbol has this in its name.
         const NOTHING: Export<'static> = Export::Prefixed {
             prefix: "\0",
             size_min: 0,
         };
-        let file = fs::metadata(path).ok()?;
-        let key = (path.to_owned(), file.dev(), file.ino(), file.mtime());
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(it) = known.get(&key) {
-            return Some(it.clone());
+        let facts = elf::inspect(&fs::read(&library.path).ok()?, NOTHING).ok()?;
+        let mut noted = noted_abilities();
+        if noted.len() >= NOTED_MAX {
+            noted.clear();
         }
-        let facts = elf::inspect(&fs::read(path).ok()?, NOTHING).ok()?;
-        let it = Self {
-            stays: facts.nodelete,
-            starts_threads: facts.starts_threads,
-            needed: facts.needed,
-        };
-        if known.len() >= KNOWN_MAX {
-            known.clear();
+        let it = noted.entry(library.key()).or_default();
+        it.stays |= facts.nodelete;
+        it.starts_threads |= facts.starts_threads;
+        for name in facts.needed {
+            if !it.needed.contains(&name) {
+                it.needed.push(name);
+            }
         }
-        known.insert(key, it.clone());
-        Some(it)
+        Some(it.clone())
     }
+}
+
+impl Mapped {
+    fn key(&self) -> (PathBuf, usize) {
+        (self.path.clone(), self.bias)
+    }
+}
+
+fn noted_abilities() -> MutexGuard<'static, HashMap<(PathBuf, usize), Abilities>> {
+    NOTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -266,11 +342,12 @@ mod tests {
     #[test]
     fn no_library_is_in_both_lists() {
         for name in HARMLESS {
-            assert_eq!(
-                known(&format!("{name}.so.1")),
-                Some(Known::Harmless),
-                "{name}"
-            );
+            let known = known(&format!("{name}.so.1"));
+            assert_eq!(known, Some(Known::Harmless), "{name}");
+        }
+        for name in HARMLESS_WITHOUT_THREADS {
+            let known = known(&format!("{name}.so.1"));
+            assert_eq!(known, Some(Known::HarmlessWithoutThreads), "{name}");
         }
         for name in PINNING {
             assert_eq!(
@@ -281,30 +358,35 @@ mod tests {
         }
     }
 
-    /// Of the harmless ones on this machine, those that can start threads are those that the list gives a reason for.
+    /// Those on this machine that are said to start no threads cannot.
     #[test]
-    fn harmless_libraries_start_no_threads_but_those_that_are_known_to() {
-        const WITH_THREADS: [&str; 5] = ["libc", "libstdc++", "libzstd", "liblzma", "libsqlite3"];
+    fn harmless_libraries_start_threads_only_if_that_is_said() {
         let mut checked = 0;
-        for folder in [
+        let folders = [
             "/lib/x86_64-linux-gnu",
             "/lib/aarch64-linux-gnu",
             "/lib64",
+            "/usr/lib64",
             "/usr/lib",
-        ] {
+        ];
+        for folder in folders {
             for file in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = file.file_name().to_string_lossy().into_owned();
-                if !name.contains(".so") || known(&name) != Some(Known::Harmless) {
+                if !name.contains(".so") || known(&name) != Some(Known::HarmlessWithoutThreads) {
                     continue;
                 }
-                if let Some(it) = Abilities::of(&file.path()) {
-                    let allowed = WITH_THREADS.iter().any(|entry| is_named(&name, entry));
-                    assert!(!it.starts_threads || allowed, "{name}");
+                let library = Mapped {
+                    path: file.path(),
+                    bias: 0,
+                    writable: Vec::new(),
+                };
+                if let Some(it) = Abilities::noted(&library) {
+                    assert!(!it.starts_threads, "{name}");
                     checked += 1;
                 }
             }
         }
-        assert!(checked > 5, "{checked} harmless libraries on this machine");
+        assert!(checked > 0, "libgcc_s is on every machine with Rust");
     }
 
     #[test]

@@ -80,9 +80,18 @@ impl Handlers {
             known_to: Mutex::default(),
             retired: AtomicBool::new(false),
         });
-        let mut images = images();
-        images.retain(|image| image.strong_count() > 0);
-        images.push(Arc::downgrade(&handlers));
+        {
+            let mut images = images();
+            images.retain(|image| image.strong_count() > 0);
+            images.push(Arc::downgrade(&handlers));
+        }
+        // Initialisers have run before anybody was told.
+        for signal in 1..=SIGNALS {
+            let (old, new) = (handlers.before.of(signal), current(signal));
+            if handlers.has(new) {
+                handlers.changed(signal, old, new);
+            }
+        }
         handlers
     }
 
@@ -118,7 +127,8 @@ impl Handlers {
         }
     }
 
-    /// Nothing of the image runs any more that could set a handler.
+    /// Nothing of the image runs any more that could set a handler: its hook and its threads have ended. (One of its
+    /// handlers may, if it is pinned for that; it is not expected to set those of others.)
     pub(super) fn retire(&self) {
         // Relaxed: who reads it asks for nothing else.
         self.retired.store(true, Ordering::Relaxed);

@@ -3,12 +3,12 @@
 //! In this order:
 //!
 //! 1. The plugin's hook runs, on a thread of its own.
-//! 2. What the [`Account`] of a plugin with the kit counts is waited for: its threads, its thread-local destructors,
+//! 2. Is there anything that may call it and cannot be waited for: functions that it uses, signal handlers, libraries?
+//!    Then it stays open when its threads have ended, and is pinned; its thread-locals stay, too. One that can start
+//!    threads is pinned if it has no kit, or one that we cannot work with, for that hides what the image uses.
+//! 3. What the [`Account`] of a plugin with the kit counts is waited for: its threads, its thread-local destructors,
 //!    the values of its keys. Of a plugin without the kit, pthread keys whose destructor lies in the image are deleted,
 //!    and threads that may be running one are waited for ([`ending`](super::ending)).
-//! 3. Is there anything that may call it and cannot be waited for? Then it stays open, and is pinned: functions that it
-//!    uses, signal handlers, libraries. One that can start threads is pinned if it has no kit, or one that we cannot
-//!    work with, for that hides what the image uses.
 //! 4. The thread that opened it writes out what the plugin's std holds back, and ends. What initialisers have left with
 //!    libc for its end runs now.
 //! 5. It is closed, and looked for ([`Closed`]).
@@ -19,7 +19,7 @@
 use std::{
     mem::ManuallyDrop,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hotswap_kit::Heap;
@@ -53,6 +53,10 @@ pub(crate) struct Leaving {
     hook_panic: Option<String>,
     /// The threads that may be running a destructor whose key was deleted. Only of a plugin without the kit.
     ending: Option<Ending>,
+    /// Whether it was found that nothing can call it but its own threads and destructors.
+    is_free: bool,
+    /// When that is looked at next.
+    next_look: Instant,
     /// Why the image may not be closed, whatever it does.
     never: Option<PinReason>,
     /// What it has left on its heap, as far as that is counted.
@@ -104,6 +108,9 @@ enum StillMapped {
     Closed(Box<Closed>),
 }
 
+/// How often it is looked whether an image can still be called that has threads of its own.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 impl Leaving {
     pub(super) fn new(image: Image) -> Self {
         let mut leaving = Self {
@@ -111,13 +118,13 @@ impl Leaving {
             hook: None,
             hook_panic: None,
             ending: None,
+            is_free: false,
+            next_look: Instant::now(),
             never: None,
             heap: None,
         };
         match &leaving.image.kit {
             Kit::Attached(account) => {
-                // SAFETY: owning the image means that no call is inside, and none will be (`Image::retire`).
-                unsafe { account.retire() };
                 // The hook may take its time, so it has a thread of its own; if none is to be had, this one.
                 let thread = thread::Builder::new().name("hotswap-unload".to_owned());
                 if let Some(hook) = account.hook() {
@@ -132,6 +139,10 @@ impl Leaving {
             // What such a plugin uses of libc it gets through its kit, out of sight of the inspection.
             Kit::Refused(_) => leaving.never = Some(PinReason::MayHaveThreads),
             Kit::Missing => leaving.forget_keys(),
+        }
+        // At once if there is no hook, so that whoever is here can do what is left for its thread.
+        if leaving.hook.is_none() && leaving.never.is_none() && leaving.may_be_called().is_none() {
+            leaving.free();
         }
         leaving
     }
@@ -175,22 +186,36 @@ impl Leaving {
         if let Some(why) = self.never.clone() {
             return self.pinned(why);
         }
-        if self.hook.is_some() || self.may_run_a_destructor() || !self.is_clear_but_for_opener() {
+        if self.hook.is_some() || self.may_run_a_destructor() {
             return Exit::NotYet(self);
         }
-        self.image.handlers.retire();
-        let opener = &*self.image.opener;
-        if !opener.is_ending() {
-            // While the image stays, its opener does.
-            if let Some(why) = self.may_be_called() {
-                return self.pinned(why);
+        if !self.is_free {
+            if Instant::now() < self.next_look {
+                return Exit::NotYet(self);
             }
+            if self.has_no_threads() {
+                self.image.handlers.retire();
+            }
+            match self.may_be_called() {
+                None => self.free(),
+                // What is left for threads to do stays with them: they may be called, and need their thread-locals.
+                Some(why) if self.has_no_threads() => return self.pinned(why),
+                Some(_) => {
+                    self.next_look = Instant::now() + LOOK_PAUSE;
+                    return Exit::NotYet(self);
+                }
+            }
+        }
+        if !self.is_clear_but_for_opener() {
+            return Exit::NotYet(self);
+        }
+        if !self.image.opener.is_ending() {
             self.end_opener();
         }
         if !self.image.opener.has_ended() {
             return Exit::NotYet(self);
         }
-        // Again, for its opener may have run code of it.
+        // Again, for threads and destructors of it have run meanwhile.
         if let Some(why) = self.may_be_called() {
             return self.pinned(why);
         }
@@ -204,6 +229,24 @@ impl Leaving {
             }
         }
         self.close()
+    }
+
+    /// From here on threads run what they have left to do for it.
+    fn free(&mut self) {
+        self.is_free = true;
+        if let Kit::Attached(account) = &self.image.kit {
+            // SAFETY: owning the image means that no call is inside, and none will be (`Image::retire`); its hook has
+            // ended, and what could call it was looked for.
+            unsafe { account.retire() };
+        }
+    }
+
+    /// Whether threads that the image has started have ended.
+    fn has_no_threads(&self) -> bool {
+        match &self.image.kit {
+            Kit::Attached(account) => account.has_no_threads(),
+            Kit::Missing | Kit::Refused(_) => true,
+        }
     }
 
     /// Whether a thread may be running a destructor whose key was deleted.
@@ -280,10 +323,19 @@ impl Leaving {
                 dependencies::known(library)
             }
         };
-        match dependencies::caller_of(place, &staged.facts().needed, known)? {
-            Caller::Able(library) => Some(PinReason::Library(library)),
-            Caller::Has(library) => Some(PinReason::Callback(library)),
+        match dependencies::caller_of(place, &staged.facts().needed, known) {
+            Some(Caller::Able(library)) => return Some(PinReason::Library(library)),
+            Some(Caller::Has(library)) => return Some(PinReason::Callback(library)),
+            None => {}
         }
+        // Keys that a library has made with a destructor of the image. Those of the image itself are the host's, or were
+        // made before it attached; without the kit they were deleted.
+        let mut keys = keys::keys_into(&place.range())
+            .unwrap_or_default()
+            .into_iter();
+        let is_own = |key| account.is_some_and(|account| account.is_early_key(key));
+        keys.any(|key| !is_own(key))
+            .then(|| PinReason::Callback("a pthread key of another library".to_owned()))
     }
 
     fn pinned(self: Box<Self>, why: PinReason) -> Exit {

@@ -83,7 +83,7 @@ pub mod expansion {
             thread_create,
         },
         threads::{cxx_thread_start, thrd_create, tss_create, tss_delete, tss_get, tss_set},
-        uses::{on_exit, sigaction, signal, timer_create},
+        uses::{on_exit, sigaction, signal, sigset, sysv_signal, timer_create},
     };
 
     /// The image's first constructor.
@@ -278,6 +278,11 @@ macro_rules! unloadable {
         $crate::weak_shadow!("timer_create", $crate::expansion::timer_create);
         $crate::weak_shadow!("sigaction", $crate::expansion::sigaction);
         $crate::weak_shadow!("signal", $crate::expansion::signal);
+        $crate::weak_shadow!("bsd_signal", $crate::expansion::signal);
+        $crate::weak_shadow!("ssignal", $crate::expansion::signal);
+        $crate::weak_shadow!("__sysv_signal", $crate::expansion::sysv_signal);
+        $crate::weak_shadow!("sysv_signal", $crate::expansion::sysv_signal);
+        $crate::weak_shadow!("sigset", $crate::expansion::sigset);
     };
     (@hook) => {
         ::core::option::Option::None

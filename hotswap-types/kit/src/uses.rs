@@ -42,10 +42,20 @@ real!(TIMER_CREATE, c"timer_create",
 real!(SIGACTION, c"sigaction",
     fn real_sigaction(signal: c_int, new: *const SigAction, old: *mut SigAction) -> c_int, else -1);
 real!(SIGNAL, c"signal", fn real_signal(signal: c_int, handler: usize) -> usize, else SIG_ERR);
+real!(SYSV_SIGNAL, c"__sysv_signal",
+    fn real_sysv_signal(signal: c_int, handler: usize) -> usize, else SIG_ERR);
+real!(SIGSET, c"sigset", fn real_sigset(signal: c_int, handler: usize) -> usize, else SIG_ERR);
 
 /// Looks everything up, for no shadow may do so on a thread that a constructor started, or between `fork` and `exec`.
 pub(crate) fn look_up() {
-    for real in [&ON_EXIT, &TIMER_CREATE, &SIGACTION, &SIGNAL] {
+    for real in [
+        &ON_EXIT,
+        &TIMER_CREATE,
+        &SIGACTION,
+        &SIGNAL,
+        &SYSV_SIGNAL,
+        &SIGSET,
+    ] {
         real.address();
     }
 }
@@ -120,7 +130,29 @@ pub unsafe extern "C" fn sigaction(
 /// That of `signal`.
 pub unsafe extern "C" fn signal(signal: c_int, handler: usize) -> usize {
     // SAFETY: the caller's promise is that of the function.
-    let old = unsafe { real_signal(signal, handler) };
+    noted(signal, handler, unsafe { real_signal(signal, handler) })
+}
+
+/// What `signal` is when a program asks for no BSD extensions (`-std=c11`).
+///
+/// # Safety
+/// That of `signal`.
+pub unsafe extern "C" fn sysv_signal(signal: c_int, handler: usize) -> usize {
+    // SAFETY: the caller's promise is that of the function.
+    noted(signal, handler, unsafe {
+        real_sysv_signal(signal, handler)
+    })
+}
+
+/// # Safety
+/// That of `sigset`.
+pub unsafe extern "C" fn sigset(signal: c_int, handler: usize) -> usize {
+    // SAFETY: the caller's promise is that of the function.
+    noted(signal, handler, unsafe { real_sigset(signal, handler) })
+}
+
+/// Notes a change unless it failed, and gives its result.
+fn noted(signal: c_int, handler: usize, old: usize) -> usize {
     if old != SIG_ERR {
         note_handler(signal, old, handler);
     }

@@ -171,7 +171,7 @@ impl Books {
 
     /// A thread has a value where it had none.
     pub(super) fn value_set(&mut self, tid: c_int, key: Key) -> Result<(), c_int> {
-        if self.closed {
+        if self.is_closed_for(tid) {
             return Err(libc::ENOMEM);
         }
         match self.keys.get(&key) {
@@ -213,6 +213,12 @@ impl Books {
         if let Some(entry) = self.threads.iter_mut().find(|entry| entry.ticket == ticket) {
             entry.tid = Some(tid);
         }
+    }
+
+    /// Whether what a thread leaves would be run when the image is gone: that which closes it. Threads that a finaliser
+    /// starts and waits for are not that one.
+    pub(super) fn is_closed_for(&self, tid: c_int) -> bool {
+        self.closed && !self.has_thread(tid)
     }
 
     /// Whether it is one that the image started.

@@ -15,7 +15,9 @@ use hotswap_kit::{
 
 use super::{
     books::{State, own_name},
-    thread::{ask_for_end_of_thread, ask_for_end_of_thread_locals, this_tid, with_work},
+    thread::{
+        ask_for_end_of_thread, ask_for_end_of_thread_locals, this_tid, try_with_work, with_work,
+    },
 };
 
 pub(super) static HOST_TABLE: HostTable = HostTable {
@@ -65,7 +67,7 @@ unsafe extern "C" fn thread_atexit(
     let account = unsafe { account_arc(token) };
     {
         let mut books = account.books();
-        if books.closed {
+        if books.is_closed_for(this_tid()) {
             return libc::EPERM;
         }
         books.debt(this_tid(), |debt| debt.destructors += 1);
@@ -130,7 +132,10 @@ unsafe extern "C" fn key_set(token: Token, key: Key, value: *const c_void) -> c_
 unsafe extern "C" fn key_get(token: Token, key: Key) -> *mut c_void {
     // SAFETY: the caller's promise.
     let account = unsafe { account(token) };
-    with_work(|work| work.value(account, key)).unwrap_or(ptr::null_mut())
+    // A signal handler may ask while its thread is setting a value: then it has none yet.
+    try_with_work(|work| work.value(account, key))
+        .flatten()
+        .unwrap_or(ptr::null_mut())
 }
 
 /// What a new thread is given.
@@ -180,13 +185,8 @@ unsafe fn start_thread(
     // SAFETY: the caller's promise.
     let account = unsafe { account_arc(token) };
     let creator = own_name();
-    let ticket = {
-        let mut books = account.books();
-        if books.closed {
-            return libc::EAGAIN;
-        }
-        books.thread_begins(creator)
-    };
+    // Also by a finaliser, which had better wait for it.
+    let ticket = account.books().thread_begins(creator);
     let given = Box::into_raw(Box::new(Start {
         account: Arc::clone(&account),
         ticket,

@@ -104,12 +104,21 @@ pub(super) fn with_work<R>(act: impl FnOnce(&mut Work) -> R) -> R {
     THIS.with(|this| act(&mut this.work.borrow_mut()))
 }
 
+/// As [`with_work`], to look only. `None`: the thread was interrupted while it changed something.
+pub(super) fn try_with_work<R>(look: impl FnOnce(&Work) -> R) -> Option<R> {
+    THIS.with(|this| this.work.try_borrow().ok().map(|work| look(&work)))
+}
+
 /// Calls a function of an image that the host has no call of its own for. Until it returns, the thread counts as
-/// inside the image. Neither a hook nor a destructor may unwind, so no guard is needed.
+/// inside the image, also if several such calls end in another order than they began (coroutines). Neither a hook nor
+/// a destructor may unwind, so no guard is needed.
 pub(super) fn inside<R>(account: &Arc<State>, call: impl FnOnce() -> R) -> R {
     with_work(|work| work.inside.push(Arc::clone(account)));
     let result = call();
-    with_work(|work| work.inside.pop());
+    with_work(|work| {
+        let own = work.inside.iter().rposition(|it| Arc::ptr_eq(it, account));
+        own.map(|own| work.inside.remove(own))
+    });
     result
 }
 
@@ -220,23 +229,31 @@ unsafe extern "C" fn end_of_thread(_: *mut c_void) {
 /// Runs this thread's thread-local destructors of the given accounts, newest first, those included that
 /// they register.
 pub(super) fn run_destructors(of: impl Fn(&Arc<State>) -> bool) {
-    while let Some((account, destructor, object)) = with_work(|work| {
+    while run_newest_destructor(&of) {}
+}
+
+/// Runs the newest of them. `false`: there is none.
+pub(super) fn run_newest_destructor(of: impl Fn(&Arc<State>) -> bool) -> bool {
+    let newest = with_work(|work| {
         let newest = work
             .destructors
             .iter()
             .rposition(|(account, ..)| of(account))?;
         Some(work.destructors.remove(newest))
-    }) {
-        // SAFETY: registered for this thread, with this object, by an image that is mapped because this was
-        // counted. A panic in it ends the process within the image, as std has it.
-        inside(&account, || unsafe { destructor(object) });
-        // Saturating for the child of a fork, where `forget_the_dead` knows nobody.
-        account.settle(|books| {
-            books.debt(this_tid(), |debt| {
-                debt.destructors = debt.destructors.saturating_sub(1)
-            })
-        });
-    }
+    });
+    let Some((account, destructor, object)) = newest else {
+        return false;
+    };
+    // SAFETY: registered for this thread, with this object, by an image that is mapped because this was
+    // counted. A panic in it ends the process within the image, as std has it.
+    inside(&account, || unsafe { destructor(object) });
+    // Saturating for the child of a fork, where `forget_the_dead` knows nobody.
+    account.settle(|books| {
+        books.debt(this_tid(), |debt| {
+            debt.destructors = debt.destructors.saturating_sub(1)
+        })
+    });
+    true
 }
 
 /// Runs the destructors of this thread's key values of the given accounts, in as many rounds as libc
