@@ -177,6 +177,9 @@ pub(super) fn ask_for_end_of_thread() {
 /// touches a hundred thousand generations would keep a hundred thousand. So the images' destructors run
 /// together, newest first, at the place of the first among the host's own. (The key alone would do, but then
 /// they would run after all of the host's, and not at all on the main thread at the end of the process.)
+///
+/// On a thread that an image has started the key does: libc takes the linker's lock for a registration, and whoever
+/// waits for the thread may hold that, a constructor or a finaliser.
 pub(super) fn ask_for_end_of_thread_locals() {
     unsafe extern "C" {
         fn __cxa_thread_atexit_impl(
@@ -185,7 +188,8 @@ pub(super) fn ask_for_end_of_thread_locals() {
             image: *const c_void,
         ) -> c_int;
     }
-    if !THIS.with(|this| this.asked.replace(true)) {
+    let is_image_s = with_work(|work| work.started_by.is_some());
+    if !is_image_s && !THIS.with(|this| this.asked.replace(true)) {
         // SAFETY: a function of the executable (or of whatever image this crate is in, which the loader then
         // keeps until the thread has ended, for that is what the address in it is for).
         unsafe {

@@ -192,6 +192,20 @@ fn a_constructor_may_wait_for_a_thread_that_makes_a_timer() {
     });
 }
 
+/// It is joined while `dlclose` holds the linker's lock.
+#[test]
+fn a_finaliser_may_wait_for_a_thread() {
+    let test = "unloading::callbacks::a_finaliser_may_wait_for_a_thread";
+    alone(test, || {
+        let it = load("thread_in_a_finaliser");
+        for _ in 0..10 {
+            let swapped = it.swap(plugin("thread_in_a_finaliser")).unwrap();
+            unloaded(&it, swapped.retired);
+        }
+        assert_eq!(images().len(), 1);
+    });
+}
+
 /// `std::thread` of C++ is started inside of libstdc++, past `pthread_create` of the plugin.
 #[test]
 fn a_thread_of_cxx_is_counted() {
