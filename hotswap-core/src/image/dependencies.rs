@@ -13,7 +13,7 @@ use std::{
     ffi::OsStr,
     fs,
     ops::{ControlFlow, Range},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
@@ -23,7 +23,7 @@ use crate::elf::{self, Export};
 
 /// Libraries that call nothing of an image when its own calls have returned, and do not mind that it goes, although
 /// they can start threads.
-const HARMLESS: [&str; 11] = [
+const HARMLESS: [&str; 12] = [
     // glibc and the dynamic linker. What they keep for an image is looked for one by one (`keys`, `handlers`).
     "libc",
     "libm",
@@ -32,7 +32,8 @@ const HARMLESS: [&str; 11] = [
     "librt",
     "ld-linux-x86-64",
     "ld-linux-aarch64",
-    // The threads of libstdc++ are those of `std::thread`, which the kit counts.
+    // Compilers' own, which every plugin needs. The threads of libstdc++ are those of `std::thread`, which the kit counts.
+    "libgcc_s",
     "libstdc++",
     // Their threads compress, and end with the context that they belong to.
     "libzstd",
@@ -43,11 +44,10 @@ const HARMLESS: [&str; 11] = [
 ];
 
 /// The same for those that start none. A library of this name that can is another one.
-const HARMLESS_WITHOUT_THREADS: [&str; 13] = [
+const HARMLESS_WITHOUT_THREADS: [&str; 12] = [
     "libutil",
     "libresolv",
     "libcrypt",
-    "libgcc_s",
     "libatomic",
     "libunwind",
     "libz",
@@ -266,13 +266,22 @@ struct Abilities {
 }
 
 /// What is known of libraries by the path and the place that they were mapped from and at.
-static NOTED: LazyLock<Mutex<HashMap<(PathBuf, usize), Abilities>>> = LazyLock::new(Mutex::default);
+static NOTED: LazyLock<Mutex<HashMap<(PathBuf, usize), Noted>>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Noted {
+    /// Device, inode and time of change of the file that was read last.
+    file: (u64, u64, i64, i64),
+    abilities: Abilities,
+}
 
 impl Abilities {
     /// Those that were noted when the library was first needed, or of its file as it is now. `None`: that cannot be
     /// read, or is no library.
     fn of(library: &Mapped) -> Option<Self> {
-        let noted = noted_abilities().get(&library.key()).cloned();
+        let noted = all_noted()
+            .get(&library.key())
+            .map(|it| it.abilities.clone());
         noted.or_else(|| Self::noted(library))
     }
 
@@ -283,20 +292,29 @@ impl Abilities {
             prefix: "\0",
             size_min: 0,
         };
-        let facts = elf::inspect(&fs::read(&library.path).ok()?, NOTHING).ok()?;
-        let mut noted = noted_abilities();
-        if noted.len() >= NOTED_MAX {
-            noted.clear();
+        let file = fs::metadata(&library.path).ok()?;
+        let file = (file.dev(), file.ino(), file.mtime(), file.mtime_nsec());
+        if let Some(it) = all_noted().get(&library.key()).filter(|it| it.file == file) {
+            return Some(it.abilities.clone());
         }
-        let it = noted.entry(library.key()).or_default();
-        it.stays |= facts.nodelete;
-        it.starts_threads |= facts.starts_threads;
+        let facts = elf::inspect(&fs::read(&library.path).ok()?, NOTHING).ok()?;
+        let mut all = all_noted();
+        if all.len() >= NOTED_MAX {
+            all.clear();
+        }
+        let Noted {
+            file: noted_file,
+            abilities,
+        } = all.entry(library.key()).or_default();
+        *noted_file = file;
+        abilities.stays |= facts.nodelete;
+        abilities.starts_threads |= facts.starts_threads;
         for name in facts.needed {
-            if !it.needed.contains(&name) {
-                it.needed.push(name);
+            if !abilities.needed.contains(&name) {
+                abilities.needed.push(name);
             }
         }
-        Some(it.clone())
+        Some(abilities.clone())
     }
 }
 
@@ -306,7 +324,7 @@ impl Mapped {
     }
 }
 
-fn noted_abilities() -> MutexGuard<'static, HashMap<(PathBuf, usize), Abilities>> {
+fn all_noted() -> MutexGuard<'static, HashMap<(PathBuf, usize), Noted>> {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -386,7 +404,7 @@ mod tests {
                 }
             }
         }
-        assert!(checked > 0, "libgcc_s is on every machine with Rust");
+        assert!(checked > 0, "glibc has libresolv and libutil");
     }
 
     #[test]

@@ -86,11 +86,9 @@ impl Handlers {
             images.push(Arc::downgrade(&handlers));
         }
         // Initialisers have run before anybody was told.
-        for signal in 1..=SIGNALS {
-            let (old, new) = (handlers.before.of(signal), current(signal));
-            if handlers.has(new) {
-                handlers.changed(signal, old, new);
-            }
+        let now = Snapshot(array::from_fn(|signal| current(signal as c_int)));
+        for signal in (1..=SIGNALS).filter(|&signal| handlers.has(now.of(signal))) {
+            handlers.changed(signal, handlers.before.of(signal), now.of(signal));
         }
         handlers
     }

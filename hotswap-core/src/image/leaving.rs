@@ -140,8 +140,12 @@ impl Leaving {
             Kit::Refused(_) => leaving.never = Some(PinReason::MayHaveThreads),
             Kit::Missing => leaving.forget_keys(),
         }
-        // At once if there is no hook, so that whoever is here can do what is left for its thread.
-        if leaving.hook.is_none() && leaving.never.is_none() && leaving.may_be_called().is_none() {
+        // At once if there is no hook, so that whoever is here can do what is left for its thread. Where nothing is left
+        // for any thread, one look is enough, before it is closed.
+        if leaving.hook.is_none()
+            && leaving.never.is_none()
+            && (leaving.is_clear_but_for_opener() || leaving.may_be_called().is_none())
+        {
             leaving.free();
         }
         leaving

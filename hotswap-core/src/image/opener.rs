@@ -15,9 +15,12 @@ use std::{
     os::unix::thread::JoinHandleExt,
     panic::{self, AssertUnwindSafe},
     ptr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::Sender;
@@ -29,14 +32,14 @@ type Job = Box<dyn FnOnce() + Send>;
 /// A thread that has nothing to do for its image ends within some 50 µs. To wait for that here spares a turn of those
 /// who ask.
 const END_PATIENCE: Duration = Duration::from_millis(1);
-const END_PAUSE: Duration = Duration::from_micros(20);
 
 /// A handle of the thread; the last one to be dropped ends it and waits for that.
 #[derive(Clone)]
 pub(crate) struct Opener(Arc<Inner>);
 
 struct Inner {
-    tid: c_int,
+    /// 0 until the thread says it, before its first job.
+    tid: AtomicI32,
     progress: Mutex<Progress>,
 }
 
@@ -56,19 +59,27 @@ impl Opener {
     /// Starts the thread. Costs some 50 µs.
     pub(crate) fn start() -> io::Result<Self> {
         let (jobs, inbox) = crossbeam_channel::unbounded::<Job>();
-        let (said, tid) = crossbeam_channel::bounded(1);
+        let inner = Arc::new(Inner {
+            tid: AtomicI32::new(0),
+            progress: Mutex::new(Progress::Ended),
+        });
+        let said = Arc::downgrade(&inner);
         let thread = thread::Builder::new()
             .name("hotswap-loader".to_owned())
             .spawn(move || {
                 // So that it is known not to be ending (`ending`).
                 cell::come_by();
-                // SAFETY: no conditions.
-                let _ = said.send(unsafe { libc::gettid() });
+                if let Some(inner) = said.upgrade() {
+                    // SAFETY: no conditions. Relaxed: whoever asks has seen a job done, which comes later.
+                    inner
+                        .tid
+                        .store(unsafe { libc::gettid() }, Ordering::Relaxed);
+                }
+                drop(said);
                 inbox.iter().for_each(|job| job());
             })?;
-        let tid = tid.recv().expect("the thread says its number first");
-        let progress = Mutex::new(Progress::Open { jobs, thread });
-        Ok(Self(Arc::new(Inner { tid, progress })))
+        *inner.progress() = Progress::Open { jobs, thread };
+        Ok(Self(inner))
     }
 
     /// Calls `work` on the thread, and waits for its result. A panic goes on here.
@@ -96,9 +107,9 @@ impl Opener {
         result.unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
 
-    /// The system's number of the thread.
+    /// The system's number of the thread, once it has done something.
     pub(super) fn tid(&self) -> c_int {
-        self.0.tid
+        self.0.tid.load(Ordering::Relaxed)
     }
 
     /// Whether the thread was told to end.
@@ -132,17 +143,23 @@ impl Opener {
         let Progress::Ending(thread, _) = *progress else {
             return matches!(*progress, Progress::Ended);
         };
-        let started = Instant::now();
+        let deadline = SystemTime::now() + END_PATIENCE;
+        let deadline = deadline
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let deadline = libc::timespec {
+            tv_sec: deadline.as_secs().cast_signed(),
+            tv_nsec: deadline.subsec_nanos().into(),
+        };
+        // By the clock that may be set, for want of another before glibc 2.31: at worst this waits for the thread.
         // SAFETY: a thread of ours that nobody has joined or detached. (`JoinHandle::is_finished` does not wait for the
         // destructors of thread-locals.)
-        while unsafe { libc::pthread_tryjoin_np(thread, ptr::null_mut()) } != 0 {
-            if started.elapsed() > END_PATIENCE {
-                return false;
-            }
-            thread::sleep(END_PAUSE);
+        let joined =
+            unsafe { libc::pthread_timedjoin_np(thread, ptr::null_mut(), &raw const deadline) };
+        if joined == 0 {
+            *progress = Progress::Ended;
         }
-        *progress = Progress::Ended;
-        true
+        joined == 0
     }
 }
 
