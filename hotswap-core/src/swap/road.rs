@@ -243,8 +243,7 @@ pub(crate) fn prepare_span(path: &Path) -> Span {
     info_span!(target: "hotswap", "prepare", path = %Escaped(path))
 }
 
-/// Stages the file at `path` here, and loads it on a new thread, which the image then keeps. Starting one costs some
-/// 50 µs.
+/// Stages the file at `path` here, and loads it on a new thread, which the image then keeps.
 pub(crate) fn stage_and_load<S: Send, T: Send>(
     span: &Span,
     path: &Path,
@@ -253,8 +252,9 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
 ) -> Result<T> {
     // Before there is a thread: one that finds no memory for its signal stack ends the process.
     need_memory(path, 0)?;
-    let staged = span.in_scope(stage)?;
+    // It begins while the file is read.
     let opener = Opener::start().map_err(|error| no_thread(path, error))?;
+    let staged = span.in_scope(stage)?;
     opener.run(|| span.in_scope(|| load(staged, &opener)))
 }
 
