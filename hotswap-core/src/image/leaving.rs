@@ -140,12 +140,8 @@ impl Leaving {
             Kit::Refused(_) => leaving.never = Some(PinReason::MayHaveThreads),
             Kit::Missing => leaving.forget_keys(),
         }
-        // At once if there is no hook, so that whoever is here can do what is left for its thread. Where nothing is left
-        // for any thread, one look is enough, before it is closed.
-        if leaving.hook.is_none()
-            && leaving.never.is_none()
-            && (leaving.is_clear_but_for_opener() || leaving.may_be_called().is_none())
-        {
+        // At once if there is no hook, so that whoever is here can do what is left for its thread.
+        if leaving.hook.is_none() && leaving.never.is_none() && leaving.may_be_called().is_none() {
             leaving.free();
         }
         leaving
@@ -214,12 +210,16 @@ impl Leaving {
             return Exit::NotYet(self);
         }
         if !self.image.opener.is_ending() {
+            // Threads and destructors of it have run meanwhile. While it stays, its opener does.
+            if let Some(why) = self.may_be_called() {
+                return self.pinned(why);
+            }
             self.end_opener();
         }
         if !self.image.opener.has_ended() {
             return Exit::NotYet(self);
         }
-        // Again, for threads and destructors of it have run meanwhile.
+        // Again, for its opener has run what was left for its end.
         if let Some(why) = self.may_be_called() {
             return self.pinned(why);
         }
