@@ -55,6 +55,8 @@ pub(crate) struct Leaving {
     ending: Option<Ending>,
     /// Whether it was found that nothing can call it but its own threads and destructors.
     is_free: bool,
+    /// Whether no thread but its opener had anything left to run for it then. If so, none of its code has run since.
+    was_quiet: bool,
     /// When that is looked at next.
     next_look: Instant,
     /// Why the image may not be closed, whatever it does.
@@ -119,6 +121,7 @@ impl Leaving {
             hook_panic: None,
             ending: None,
             is_free: false,
+            was_quiet: false,
             next_look: Instant::now(),
             never: None,
             heap: None,
@@ -141,8 +144,8 @@ impl Leaving {
             Kit::Missing => leaving.forget_keys(),
         }
         // At once if there is no hook, so that whoever is here can do what is left for its thread.
-        if leaving.hook.is_none() && leaving.never.is_none() && leaving.may_be_called().is_none() {
-            leaving.free();
+        if leaving.hook.is_none() && leaving.never.is_none() {
+            leaving.free_unless_called();
         }
         leaving
     }
@@ -196,8 +199,8 @@ impl Leaving {
             if self.has_no_threads() {
                 self.image.handlers.retire();
             }
-            match self.may_be_called() {
-                None => self.free(),
+            match self.free_unless_called() {
+                None => {}
                 // What is left for threads to do stays with them: they may be called, and need their thread-locals.
                 Some(why) if self.has_no_threads() => return self.pinned(why),
                 Some(_) => {
@@ -210,8 +213,10 @@ impl Leaving {
             return Exit::NotYet(self);
         }
         if !self.image.opener.is_ending() {
-            // Threads and destructors of it have run meanwhile. While it stays, its opener does.
-            if let Some(why) = self.may_be_called() {
+            // While it stays, its opener does.
+            if !self.was_quiet
+                && let Some(why) = self.may_be_called()
+            {
                 return self.pinned(why);
             }
             self.end_opener();
@@ -235,14 +240,21 @@ impl Leaving {
         self.close()
     }
 
-    /// From here on threads run what they have left to do for it.
-    fn free(&mut self) {
+    /// Unless there is code that may call it, threads run from here on what they have left to do for it.
+    fn free_unless_called(&mut self) -> Option<PinReason> {
+        // Before the look: what it registers while it is looked at comes from a thread that this sees.
+        let is_quiet = self.is_clear_but_for_opener() && self.ending.is_none();
+        if let Some(why) = self.may_be_called() {
+            return Some(why);
+        }
         self.is_free = true;
+        self.was_quiet = is_quiet;
         if let Kit::Attached(account) = &self.image.kit {
             // SAFETY: owning the image means that no call is inside, and none will be (`Image::retire`); its hook has
             // ended, and what could call it was looked for.
             unsafe { account.retire() };
         }
+        None
     }
 
     /// Whether threads that the image has started have ended.
