@@ -83,8 +83,9 @@ pub(crate) struct Cell<T> {
 }
 
 /// A value and the number of its cell, by which a nested call recognises it. The number comes first, so that it can
-/// be read without knowing the type of the value.
-#[repr(C)]
+/// be read without knowing the type of the value. The alignment keeps the count of an [`Arc`], which every lease
+/// changes, off the cache lines that calls read: two of them, for processors fetch lines in pairs.
+#[repr(C, align(128))]
 struct Numbered<T> {
     cell: CellId,
     value: T,
@@ -124,33 +125,28 @@ impl<T: Send + Sync> Cell<T> {
     /// of that call. Waits for nobody.
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        match slots::head() {
-            Some(slot) if slot.is_ready() => f(&self.begin_at_head(slot, Barrier::INLINE)),
-            _ => self.with_outlined(f),
+        match slots::ready_head() {
+            Some((head, barrier)) => f(&self.begin_at_head(head, barrier)),
+            None => self.with_outlined(f),
         }
     }
 
-    /// The calls that are not made inline: all in a process without [`Barrier::INLINE`], and otherwise a call inside
-    /// of a call, the first call of a thread, one while a thread ends, and one that has an errand to run.
-    #[cold]
+    /// The calls that are not made inline: a call inside of a call, the first call of a thread, one while a thread
+    /// ends, and one that has an errand to run.
+    #[inline(never)]
     fn with_outlined<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        match slots::head() {
-            Some(slot) if slot.is_ready_with_its_barrier() => {
-                f(&self.begin_at_head(slot, slot.barrier()))
-            }
-            _ => f(&self.begin()),
-        }
+        f(&self.begin())
     }
 
     /// Leases the current value, also inside a `with` that is on an older one.
     pub(crate) fn lease(&self) -> Lease<T> {
-        match slots::head() {
-            Some(slot) if slot.is_ready() => {
-                let call = self.begin_at_head(slot, Barrier::INLINE);
+        match slots::ready_head() {
+            Some((head, barrier)) => {
+                let call = self.begin_at_head(head, barrier);
                 // SAFETY: the call has not ended.
                 unsafe { lease_during_call(call.value) }
             }
-            _ => {
+            None => {
                 let call = self.begin_apart();
                 // SAFETY: the call has not ended.
                 unsafe { lease_during_call(call.value) }
@@ -193,7 +189,7 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// A call through the head of this thread's chain, which [is ready](Slot::is_ready) for that barrier.
+    /// A call through the head of this thread's chain, which is [ready](slots::ready_head) for that barrier.
     #[inline]
     fn begin_at_head<'a>(&'a self, head: &'a Slot, barrier: Barrier) -> HeadCall<'a, T> {
         HeadCall {

@@ -110,9 +110,9 @@ fn look_again(held: Option<Retired<Plugin>>) {
 
 /// A call as `with` makes it inline; this thread has called before.
 fn begin_inline(cell: &Cell<Plugin>) -> HeadCall<'_, Plugin> {
-    let head = slots::head().expect("it has called before");
-    assert!(head.is_ready());
-    cell.begin_at_head(head, Barrier::INLINE)
+    let (head, barrier) =
+        slots::ready_head().expect("it has called before, and is inside of nothing");
+    cell.begin_at_head(head, barrier)
 }
 
 /// Frees what is held for ever, because the model checker insists that nothing is leaked.
@@ -249,7 +249,7 @@ fn calls_of_two_swap_points_end_crosswise() {
             assert_eq!(a.with(Plugin::call), 1);
             assert_eq!(b.with(Plugin::call), number);
             drop(in_b);
-            assert!(slots::head().unwrap().is_ready());
+            assert!(slots::ready_head().is_some());
             number
         });
         let held = look(cells.1.publish(Plugin::new(20)));
@@ -272,7 +272,7 @@ fn nested_calls_of_two_swap_points_end_crosswise() {
             drop(second_a);
             assert_eq!(second_b.call(), numbers.1);
             drop(second_b);
-            assert!(slots::head().unwrap().is_ready());
+            assert!(slots::ready_head().is_some());
         });
         let held = look(cells.1.publish(Plugin::new(20)));
         reader.join().unwrap();

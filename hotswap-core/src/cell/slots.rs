@@ -2,9 +2,8 @@
 //!
 //! The words behind the verbs, and who may use which:
 //!
-//! - the thread that has a slot: [`is_ready`](Slot::is_ready), [`announce`](Slot::announce),
-//!   [`name`](Slot::name), [`leave`](Slot::leave), and [`begin`], [`begin_apart`] and [`end`], which know its
-//!   chain;
+//! - the thread that has a slot: [`announce`](Slot::announce), [`name`](Slot::name), [`leave`](Slot::leave), and
+//!   [`ready_head`], [`begin`], [`begin_apart`] and [`end`], which know its chain;
 //! - anybody: [`all`], [`may_hold`](Slot::may_hold), [`names`](Slot::names), [`thread`](Slot::thread),
 //!   [`is_before_its_end`], [`nudge_all`].
 //!
@@ -127,18 +126,19 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    /// For the head of a chain: whether its owner may take the inline path, with [`Barrier::INLINE`].
+    /// For the head of a chain: the barrier with which its owner may enter inline, if it may.
     #[inline]
-    pub(super) fn is_ready(&self) -> bool {
+    fn ready_for(&self) -> Option<Barrier> {
+        if !self.is_null() {
+            return None;
+        }
         // Relaxed: who runs the errand asks `take_nudge`.
-        self.is_null() && self.flags.load(Ordering::Relaxed) == 0
-    }
-
-    /// The same for a call that is not inline, with the process's own barrier.
-    #[inline]
-    pub(super) fn is_ready_with_its_barrier(&self) -> bool {
-        // Relaxed: as in `is_ready`.
-        self.is_null() && self.flags.load(Ordering::Relaxed) & !OTHER_BARRIER == 0
+        match self.flags.load(Ordering::Relaxed) {
+            0 => Some(Barrier::INLINE),
+            // Of two kinds, so it is the one that is never `INLINE` where there are both.
+            OTHER_BARRIER => Some(Barrier::Full),
+            _ => None,
+        }
     }
 
     /// Whether it holds null. If it is the head of a chain, then nothing of the chain is in use.
@@ -450,9 +450,17 @@ pub(crate) fn come_by() {
 
 /// The head of this thread's chain, if it has one already.
 #[inline]
-pub(super) fn head() -> Option<&'static Slot> {
+fn head() -> Option<&'static Slot> {
     // SAFETY: slots are never freed.
     unsafe { HEAD.with(Cell::get).as_ref() }
+}
+
+/// The head of this thread's chain and the barrier with which an inline call may enter through it, if it may: the
+/// thread is inside of nothing, has no errand to run, and is not ending.
+#[inline]
+pub(super) fn ready_head() -> Option<(&'static Slot, Barrier)> {
+    let head = head()?;
+    Some((head, head.ready_for()?))
 }
 
 /// Begins a call of this thread that is not inline: gives the slot that it is to rely on until [`end`], and what
