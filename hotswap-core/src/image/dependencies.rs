@@ -246,7 +246,7 @@ fn mapped(library: &str) -> Vec<Mapped> {
     each_object(&mut |name, info| {
         let path = Path::new(OsStr::from_bytes(name.to_bytes()));
         if path.file_name() == Some(OsStr::new(library)) {
-            let Place { bias, segments } = Place::of(info, libc::PF_W);
+            let Place { bias, segments, .. } = Place::of(info, libc::PF_W);
             found.push(Mapped {
                 path: path.to_owned(),
                 bias,
@@ -423,8 +423,8 @@ mod tests {
         let start = words.as_ptr().expose_provenance();
         let data = start..start + size_of_val(&words);
         let place = |segment| Place {
-            bias: 0,
             segments: vec![segment],
+            ..Place::default()
         };
         assert!(has_address_of(&place(0x4000..0x5001), &data));
         assert!(!has_address_of(&place(0x4000..0x5000), &data));

@@ -3,6 +3,7 @@
 mod alone;
 mod api;
 mod coroutines;
+mod descriptions;
 mod descriptors;
 mod evolution;
 mod fixtures;
