@@ -435,6 +435,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.accepted.tell(follower);
     }
 
+    /// Whether what was refused may be tried again without anybody asking for it.
+    pub(crate) fn has_room_to_retry(&self) -> bool {
+        self.reaper().has_room_to_retry()
+    }
+
     pub(crate) fn policy(&self) -> &Policy {
         self.road.policy()
     }
