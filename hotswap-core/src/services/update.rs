@@ -77,8 +77,9 @@ impl Services {
     /// Runs the candidate's code on the calling thread; nobody is kept by any lock meanwhile.
     pub(crate) fn ask(&self, image: &Image) -> Result<Update> {
         let path = &image.origin().given;
-        let function = symbol::find_optional::<UpdateFn>(image, SYMBOL)?;
+        // First: what the inspection could not map for want of it would be taken for a fault of the bytes.
         need_memory(path, 0)?;
+        let function = find_update(image)?;
         let update = Update::open(&self.0, function.is_some());
         let mut update = update.map_err(|busy| Error::new(Stage::Host, path, busy))?;
         if let (Some(function), Some(asked)) = (function, &mut update.asked) {
@@ -87,6 +88,11 @@ impl Services {
         }
         Ok(update)
     }
+}
+
+/// What the candidate exports with `hotswap_abi::update!`, if it does. Runs nothing of it.
+pub(crate) fn find_update(image: &Image) -> Result<Option<UpdateFn>> {
+    symbol::find_optional(image, SYMBOL)
 }
 
 impl Update {
