@@ -27,6 +27,7 @@ use abi_stable::{
 
 pub(crate) use self::{
     description::{Damaged, check_header},
+    difference::{both, place},
     functions::check_functions,
 };
 use crate::{

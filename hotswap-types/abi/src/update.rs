@@ -141,9 +141,18 @@ impl Update<'_> {
     /// are made of plain data, `RString`, `RVec`, `RBox` and `RHashMap`: what may leave the value together with
     /// code of its plugin (references, `RStr`, `RArc`, function pointers, objects of traits, `RMutex`) is refused.
     ///
+    /// Two types are the same if they have the same name, package, parts and representation, the same constant
+    /// parameters (by their values, as `Debug` writes them) and marker types (those of `PhantomData`, too), and the same
+    /// `#[sabi(tag)]` and `#[sabi(extra_checks)]`. Of extra checks what their `Debug` writes is compared; the checks
+    /// are not run, for the code of those of the value may have left.
+    ///
+    /// What is done to the value through the share, others see at once, also if this plugin is refused afterwards
+    /// ([`Update`]).
+    ///
     /// # Errors
     ///
-    /// There is a value of this name and another type; nothing of it is read. Or the type is one of those that are
+    /// There is a value of this name and another type; nothing of it is read. The text names the type that is *expected*,
+    /// which is `T`, and the one that was *found*, which is that of the value. Or the type is one of those that are
     /// refused.
     pub fn create_ref<T>(&mut self, name: &str, init: impl FnOnce() -> T) -> Result<Ref<T>, String>
     where
