@@ -378,6 +378,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             probation,
             retired,
             dropped,
+            values,
         } = self.succession.publish(&mut line, &self.cell, new, manner);
         published.phases.publish = started.elapsed();
         published.before = Some(before);
@@ -393,6 +394,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         // Under the lock, so that the live generation is the one that it is of.
         let replaced = update.map(|update| self.publish_update(update, number));
+        let replaced = replaced.and_then(|replaced| line.keep_values(replaced));
         drop(line);
 
         if let Some(until) = probation {
@@ -406,7 +408,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.reaper().drop_copy(copy);
         }
         self.reaper().hash(number, copy);
-        drop(replaced);
+        drop((replaced, values));
         let swapped = Swapped {
             generation: number,
             retired: before,
@@ -534,12 +536,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             services.close(None);
         }
         let mut line = self.succession.lock();
-        let standby = line.close();
+        let ended = line.close();
         let live = Former {
             number: line.live(),
             generation: Draining::new(self.cell.close()),
         };
         drop(line);
+        let (standby, values) = ended.map(|it| (it.standby, it.values)).unzip();
+        drop(values);
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());
             reaper.retire(former.number, former.generation);

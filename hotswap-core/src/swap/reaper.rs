@@ -20,13 +20,14 @@ use super::{
     draining::{Draining, NotDrained},
     retained::{Bounds, Counted, Owner, Retained},
     road::no_thread,
-    succession::{Former, Succession},
+    succession::{Ended, Former, Succession},
 };
 use crate::{
     cell::{self, Holders, Retired},
     error::{Error, Result, Stage},
     history::{History, Holder, News},
     image::{Exit, HeapLeft, Leaving, Pinned},
+    refs,
     stage::Kept,
 };
 
@@ -278,9 +279,16 @@ impl<M: Send + Sync> Watch<M> {
                 }
                 Phase::OnProbation { succession, .. } => {
                     let number = watched.job.number.unwrap_or_default();
-                    // The copies are dropped here, when the lock is free again.
-                    if let Some((former, _copies)) = self.end_probation(&succession, number) {
-                        self.retire_standby(former);
+                    if let Some(ended) = self.end_probation(&succession, number) {
+                        let Ended {
+                            standby,
+                            values,
+                            copies,
+                        } = ended;
+                        self.retire_standby(standby);
+                        values.into_iter().for_each(refs::Former::drop_elsewhere);
+                        // Here, when the lock is free again.
+                        drop(copies);
                     }
                 }
                 Phase::Bytes(copy) => {
@@ -301,14 +309,10 @@ impl<M: Send + Sync> Watch<M> {
     }
 
     /// The list is changed under the lock, as a rollback does it: it may make the standby live right after.
-    fn end_probation(
-        &self,
-        succession: &Succession<M>,
-        number: u64,
-    ) -> Option<(Former<M>, Vec<Kept>)> {
+    fn end_probation(&self, succession: &Succession<M>, number: u64) -> Option<Ended<M>> {
         let mut line = succession.lock();
         let ended = line.end_probation(number)?;
-        self.history.draining(ended.0.number, Vec::new());
+        self.history.draining(ended.standby.number, Vec::new());
         Some(ended)
     }
 

@@ -193,6 +193,10 @@ impl Update<'_> {
     /// A type is recognised by its own name and all that it is made of; so an old one is kept under its name in a
     /// module of its own.
     ///
+    /// While the plugin is on probation, the host keeps the old value, and a rollback gives its name back to it: what was
+    /// written to the new value is lost then. Without a probation, or after it, there is no way back to a plugin that
+    /// does not know the new type: its own update is refused.
+    ///
     /// # Errors
     ///
     /// The value is of neither type, or `migrate` gives an error. The old value stays.
