@@ -23,6 +23,25 @@ use crate::{
 /// What was said is visible at once to whoever asks further; services begin when the plugin is published. What is
 /// not mentioned stays as it is: services keep running on the code that they began with, values keep their names.
 ///
+/// A change *inside* a value that is shared, through an atomic or a [`Lock`](crate::Lock), is no part of that. Others see
+/// it at once, and it stays if the plugin is refused afterwards. So an update changes no shared value in place. It gives
+/// the name to a new value ([`write_ref`](Self::write_ref), [`migrate_ref`](Self::migrate_ref)), or leaves the change to
+/// a service, which does not run before the plugin is published:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use hotswap_abi::{Stop, Update};
+///
+/// fn update(update: &mut Update<'_>) -> Result<(), String> {
+///     // Not `limit.store(200, …)` on a value that others have.
+///     update.write_ref("limit", AtomicU64::new(200))?;
+///
+///     let visits = update.create_ref("visits", || AtomicU64::new(0))?;
+///     update.restart("visits from 0", move |_: &Stop| visits.store(0, Ordering::Relaxed))
+/// }
+/// # hotswap_abi::update!(update);
+/// ```
+///
 /// Every method gives a text when it cannot do what is asked; hand that on with `?`, and the plugin is refused
 /// with it.
 #[repr(C)]
