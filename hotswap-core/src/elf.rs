@@ -19,7 +19,8 @@
 //! One noun a file, each using only those before it: [`kind`] what a file is when it is not ours,
 //! [`header`] the file header, [`memory`] where the loader will put what, [`dynamic`] the dynamic
 //! table, [`notes`], [`versions`], [`index`] the hash table, [`imports`] what names tell, [`symbols`], [`tables`]
-//! where all those lie, [`calls`] the functions that the loader itself will call, and [`relocations`].
+//! where all those lie, [`calls`] the functions that the loader itself will call, [`targets`] the places that relocations
+//! write to, and [`relocations`].
 
 mod calls;
 mod dynamic;
@@ -32,6 +33,7 @@ mod notes;
 mod relocations;
 mod symbols;
 mod tables;
+mod targets;
 mod versions;
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ mod fixture;
 mod random;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use object::elf::Machine;
 
@@ -780,6 +780,54 @@ fn damaged_symbols() {
 }
 
 #[test]
+fn what_relocations_leave() {
+    let leaves =
+        |address: u64| format!("leaves the address {address:#x}, which is outside of the image");
+    check(
+        |lib| _ = lib.set64("rela_data", 16, DATA | 1 << 40),
+        &format!("relocation at 0x4008 {}", leaves(DATA | 1 << 40)),
+    );
+    check(
+        |lib| _ = lib.set64("rela_address", 16, 1 << 63),
+        &format!("relocation at 0x4000 {}", leaves(DATA | 1 << 63)),
+    );
+    // Packed: what stands in the file is the address.
+    check(
+        |lib| _ = lib.set64("init_slot", 0x1008, 1 << 20),
+        &format!("relocation at 0x4018 {}", leaves(1 << 20)),
+    );
+    check(
+        |lib| _ = lib.set64("rela_data", 0, DATA + 9),
+        "relocation at 0x4009 would write 8 bytes at an unaligned address",
+    );
+    check(
+        |lib| _ = lib.set64("rela_data", 0, DATA),
+        "two relocations write at 0x4000",
+    );
+    check(
+        |lib| _ = lib.set64("rela_data", 0, DATA + 0x18),
+        "two relocations write at 0x4018",
+    );
+    check(
+        |lib| _ = lib.set64("rela_data", 0, DATA + 0x100),
+        "relocation at 0x4100 would write where the image has only zeros",
+    );
+    for good in [RELRO + 0x1200, DATA - 16, 0, RELRO + 0x1ff0] {
+        let mut lib = Library::new(&X86_64);
+        lib.set64("rela_data", 16, good);
+        inspect_for(&lib.bytes, ROOT, X86).unwrap();
+    }
+}
+
+/// Some linkers count them twice.
+#[test]
+fn the_second_table_may_be_the_end_of_the_first() {
+    let mut lib = Library::new(&X86_64);
+    lib.value("jmprel", 0x538).set32("rela_address", 8, 7);
+    inspect_for(&lib.bytes, ROOT, X86).unwrap();
+}
+
+#[test]
 fn damaged_relocations() {
     check(
         |lib| _ = lib.set32("rela_got", 8, 3),
@@ -1195,6 +1243,9 @@ fn every_library_of_this_machine_passes() {
     for folder in ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"] {
         libraries_below(Path::new(folder), &mut paths);
     }
+    if let Some(folder) = env::var_os("HOTSWAP_LIBRARIES") {
+        libraries_below(Path::new(&folder), &mut paths);
+    }
     let mut passed = 0;
     let mut refused = Vec::new();
     for path in paths {
@@ -1215,4 +1266,5 @@ fn every_library_of_this_machine_passes() {
         refused.join("\n")
     );
     assert!(passed > 0);
+    println!("{passed} libraries passed");
 }
