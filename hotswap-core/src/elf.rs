@@ -236,21 +236,3 @@ fn inspect_for(bytes: &[u8], export: Export<'_>, process: Process) -> Result<Fac
 fn refuse<T>(text: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(text))
 }
-
-/// Bytes of the file as part of a line: no control characters, not endless.
-fn printable(bytes: &[u8]) -> String {
-    const SHOWN_BYTES_MAX: usize = 120;
-    let shown = bytes.get(..SHOWN_BYTES_MAX).unwrap_or(bytes);
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(shown).chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    if shown.len() < bytes.len() {
-        text.push('…');
-    }
-    text
-}

@@ -12,6 +12,7 @@ use abi_stable::library::RootModule;
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Result, Stage},
+    escape::one_line,
     image::STATIC_TLS_TUNABLE,
     module,
     stage::Staged,
@@ -189,9 +190,9 @@ impl Display for CheckReport {
                 "build id",
                 self.build_id.as_deref().unwrap_or("none").to_owned(),
             ),
-            ("package", package.escape_debug().to_string()),
-            ("interface", self.interface.escape_debug().to_string()),
-            ("needs", self.needed.join(", ").escape_debug().to_string()),
+            ("package", one_line(&package)),
+            ("interface", one_line(&self.interface)),
+            ("needs", one_line(&self.needed.join(", "))),
             (
                 "nodelete",
                 mark(self.nodelete, self.nodelete_cleared).to_owned(),
@@ -202,9 +203,9 @@ impl Display for CheckReport {
             ),
             ("static TLS", static_tls),
             ("leaves", leaves),
-            ("kit", kit.escape_debug().to_string()),
-            ("update", update.escape_debug().to_string()),
-            ("unloading", unloading.escape_debug().to_string()),
+            ("kit", one_line(&kit)),
+            ("update", one_line(&update)),
+            ("unloading", one_line(unloading)),
             ("left out", self.left_out.join("; ")),
         ];
         write!(f, "would be accepted: {}", Escaped(&self.path))?;

@@ -6,6 +6,8 @@
 #[cfg(feature = "serde")]
 mod serial;
 mod services;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod words;
 

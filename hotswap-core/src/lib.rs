@@ -77,6 +77,9 @@ compile_error!(
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
+// Text from outside, as a terminal or a log can show it.
+mod escape;
+
 // Why a candidate was refused.
 mod error;
 
@@ -181,6 +184,8 @@ pub use crate::{
     trust::{Policy, Trust},
     watch::{Watch, WatchSettings},
 };
+
+pub use hotswap_abi::printable;
 
 /// The manual: what is too long to be said at the names.
 ///

@@ -47,6 +47,7 @@ pub use self::{
 use crate::{
     cell::{self, Cell},
     error::{Error, Result, Stage},
+    escape::join_lines,
     history::{
         Event, GenerationInfo, History, Holder, Limits, News, Phases, Published, RefusedInfo,
         ServiceInfo, State,
@@ -482,8 +483,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         R: HostOwned,
     {
         let found = self.services.as_ref().map(|services| services.get(name));
-        let found = found.transpose()?.flatten();
-        Ok(found.map(|value| f(&value)))
+        let found = found
+            .transpose()
+            .map_err(|difference| join_lines(&difference))?;
+        Ok(found.flatten().map(|value| f(&value)))
     }
 
     /// What happens from the first generation on. All receivers share one queue: each event goes to one

@@ -22,7 +22,9 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
-use hotswap_core::{Event, Hotswap, Settings, Stage, State, Trial, Trust, Watch, WatchSettings};
+use hotswap_core::{
+    Event, Hotswap, Settings, Stage, State, Trial, Trust, Watch, WatchSettings, printable,
+};
 use hotswap_types::PluginRef;
 
 use crate::{
@@ -216,7 +218,7 @@ impl Demo {
         self.console.make_way();
         let mut text = format!("some_data = {some_data:?}\n");
         match some_fn {
-            Ok(line) => text.push_str(&format!("{line}\n")),
+            Ok(line) => text.push_str(&format!("{}\n", printable(&line))),
             Err(message) => {
                 let message = format!("some_fn: {message}");
                 let fault = Fault {

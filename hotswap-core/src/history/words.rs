@@ -11,6 +11,7 @@ use super::services::ServiceNews;
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Stage},
+    escape::one_line,
     image::{HeapLeft, Obstacle, PinReason, STATIC_TLS_TUNABLE},
 };
 
@@ -465,7 +466,7 @@ impl Display for Event {
                     }
                 }
                 why.as_ref()
-                    .map_or(Ok(()), |why| write!(f, "; {}", why.escape_debug()))
+                    .map_or(Ok(()), |why| write!(f, "; {}", one_line(why)))
             }
             Self::Held { generation, by } => {
                 write!(f, "held generation {generation}: {}", Holders(by))
@@ -477,7 +478,7 @@ impl Display for Event {
                 write!(
                     f,
                     "fault generation {generation}: before_unload: {}",
-                    message.escape_debug()
+                    one_line(message)
                 )
             }
             Self::Unloaded {
@@ -514,7 +515,8 @@ impl Display for Event {
                 generation,
                 news,
             } => {
-                write!(f, "service {name:?} on generation {generation}: {news}")
+                let name = Escaped(name);
+                write!(f, "service \"{name}\" on generation {generation}: {news}")
             }
             Self::Missed { events } => write!(
                 f,
@@ -598,8 +600,8 @@ impl Display for Holder {
                     Thread(*thread, name)
                 )
             }
-            Self::Service { name } => write!(f, "the service {name:?}"),
-            Self::Ref { name } => write!(f, "the value {name:?}"),
+            Self::Service { name } => write!(f, "the service \"{}\"", Escaped(name)),
+            Self::Ref { name } => write!(f, "the value \"{}\"", Escaped(name)),
             Self::DeletedKey { thread, name } => write!(
                 f,
                 "{}, which may be running the destructor of a deleted key",
@@ -620,7 +622,7 @@ impl Display for Thread<'_> {
         if self.1.is_empty() {
             Ok(())
         } else {
-            write!(f, " ({})", self.1.escape_debug())
+            write!(f, " ({})", Escaped(self.1))
         }
     }
 }

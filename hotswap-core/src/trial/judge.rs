@@ -293,7 +293,7 @@ impl Watch {
                 Err(if details.is_empty() {
                     error
                 } else {
-                    error.because(details)
+                    error.because(&details)
                 })
             }
             (Verdict::Deaf(error), _) => {
