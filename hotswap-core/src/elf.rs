@@ -13,8 +13,8 @@
 //! - `object` lends the layout of the structures, nothing else. All judgement is here.
 //!
 //! It does not know what code does: constructors, IFUNC resolvers and the libraries a file depends on
-//! may still kill the process. Only a trial in another process tells. It reads no section headers, no
-//! debug information and no instructions, and no 32-bit files, which are refused.
+//! may still kill the process. Only a trial in another process tells. It reads no debug information, no
+//! instructions, no 32-bit files, which are refused, and section headers only to name what it refuses.
 //!
 //! One noun a file, each using only those before it: [`kind`] what a file is when it is not ours,
 //! [`header`] the file header, [`memory`] where the loader will put what, [`dynamic`] the dynamic
@@ -169,8 +169,17 @@ impl std::error::Error for Refusal {}
 /// A [`Refusal`] when the file is something else, is for another machine, is damaged in a way that the
 /// loader would not survive, or does not define `export` such that `dlsym` finds it.
 pub(crate) fn inspect(bytes: &[u8], export: Export<'_>) -> Result<Facts, Refusal> {
-    inspect_for(bytes, export, Process::this())
+    inspect_for(bytes, export, Process::this()).map_err(|refusal| {
+        if header::is_debug_information(bytes) {
+            return Refusal::new(DEBUG_INFORMATION);
+        }
+        refusal
+    })
 }
+
+/// What is really the matter with a file that has lost its code, whatever of it is missed first.
+const DEBUG_INFORMATION: &str = "debug information alone, without the library that it was split from \
+     (objcopy --only-keep-debug): give that";
 
 /// The process that would load the file.
 #[derive(Clone, Copy, Debug)]

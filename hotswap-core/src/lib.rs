@@ -83,6 +83,9 @@ mod escape;
 // Why a candidate was refused.
 mod error;
 
+// What the system allows this process.
+mod limits;
+
 // What a file's bytes are.
 mod digest;
 

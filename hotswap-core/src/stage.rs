@@ -21,6 +21,7 @@ mod lease;
 mod marks;
 mod memory;
 mod name;
+mod proc;
 mod proof;
 mod read;
 #[expect(unsafe_code, reason = "maps a copy that nobody can change")]
@@ -108,6 +109,7 @@ impl Staged {
         let policy = trust.policy();
         let started = Instant::now();
         check_spelling(path).map_err(refused)?;
+        proc::check().map_err(refused)?;
         let judge = Judge::new(policy).map_err(refused)?;
         let content = read_settled(path, policy.file_bytes_max, |place| judge.look(place));
         let Content {

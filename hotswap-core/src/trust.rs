@@ -74,9 +74,13 @@ pub struct Policy {
     pub follow_links: bool,
     /// Users who are trusted beside root, this process's own and the owner of its executable.
     ///
+    /// In a user namespace that does not know every user, uid 65534 stands for all the others. It is not trusted there,
+    /// whether it is named here or is the process's own.
+    ///
     /// None unless set.
     pub trusted_uids: Vec<u32>,
-    /// Groups of which every member is trusted to write, beside root's and a trusted user's very own.
+    /// Groups of which every member is trusted to write, beside root's and a trusted user's very own. The same is true of
+    /// gid 65534.
     ///
     /// None unless set.
     pub trusted_gids: Vec<u32>,

@@ -43,7 +43,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, value_parser};
 use hotswap_core::{Event, Hotswap, Settings, Trial, Trust};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
 
 use crate::{
@@ -169,18 +169,16 @@ fn allow_files_for(connections: u32) -> Result<()> {
     /// The plugins', the runtime's, and the standard ones.
     const OTHERS: u64 = 128;
     let needed = u64::from(connections) + HTTP_ONLY_MAX as u64 + OTHERS;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < needed) {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    let (current, maximum) = limits.context("the limit on open files is not known")?;
+    // No limit is the largest number.
+    if current < needed {
         ensure!(
-            maximum.is_none_or(|maximum| needed <= maximum),
-            "{connections} connections need {needed} open files, and {} are allowed",
-            maximum.unwrap_or_default()
+            needed <= maximum,
+            "{connections} connections need {needed} open files, and {maximum} are allowed"
         );
-        let raised = Rlimit {
-            current: Some(needed),
-            maximum,
-        };
-        setrlimit(Resource::Nofile, raised).context("no more open files are allowed")?;
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, needed, maximum);
+        raised.context("no more open files are allowed")?;
     }
     Ok(())
 }

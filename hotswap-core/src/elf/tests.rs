@@ -1125,6 +1125,54 @@ fn no_file_takes_long() {
     );
 }
 
+/// As `objcopy`, `llvm-objcopy` and `eu-strip -f` make them: the code is gone, and the headers that describe it are not.
+#[test]
+fn debug_information_without_its_library_is_named() {
+    let expected = "debug information alone, without the library that it was split from (objcopy --only-keep-debug): \
+                    give that";
+    let folder = tempfile::tempdir().unwrap();
+    for library in own_libraries() {
+        for tool in ["objcopy", "llvm-objcopy"] {
+            let split = folder.path().join("split.debug");
+            let mut command = Command::new(tool);
+            command.arg("--only-keep-debug").arg(&library).arg(&split);
+            if !command.output().is_ok_and(|output| output.status.success()) {
+                println!("not tested: no {tool}");
+                continue;
+            }
+            let refused = inspect(&fs::read(&split).unwrap(), ANY).unwrap_err();
+            assert_eq!(refused.to_string(), expected, "{library:?}");
+        }
+        let bytes = without_code(fs::read(&library).unwrap());
+        let refused = inspect(&bytes, ANY).unwrap_err();
+        assert_eq!(refused.to_string(), expected, "{library:?}");
+        // Whatever else is wrong with it.
+        let refused = inspect(&bytes[..bytes.len() - 1], ANY).unwrap_err();
+        assert!(refused.to_string().starts_with("truncated: "), "{refused}");
+    }
+}
+
+/// What each section and segment that is loaded has in the file, said to be nothing.
+fn without_code(mut bytes: Vec<u8>) -> Vec<u8> {
+    use object::elf::{PT_DYNAMIC, PT_LOAD, SHT_NOBITS, SHT_NOTE};
+    let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let half = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]).into();
+    let kind = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (segments, sections) = (word(&bytes, 32) as usize, word(&bytes, 40) as usize);
+    for at in (0..half(&bytes, 56)).map(|index: usize| segments + 56 * index) {
+        if [PT_LOAD.0, PT_DYNAMIC.0].contains(&kind(&bytes, at)) {
+            bytes[at + 32..at + 40].fill(0);
+        }
+    }
+    for at in (0..half(&bytes, 60)).map(|index: usize| sections + 64 * index) {
+        let is_loaded = word(&bytes, at + 8) & 2 != 0;
+        if is_loaded && kind(&bytes, at + 4) != SHT_NOTE.0 {
+            bytes[at + 4..at + 8].copy_from_slice(&SHT_NOBITS.0.to_le_bytes());
+        }
+    }
+    bytes
+}
+
 #[test]
 fn bytes_may_lie_at_any_address() {
     let library = Library::new(&X86_64);

@@ -220,3 +220,96 @@ fn ids_are_numbers() {
         );
     }
 }
+
+/// A command that runs what follows in new namespaces; none where that is not allowed.
+fn in_namespaces(options: &[&str]) -> Option<Command> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(options);
+    let mut attempt = Command::new("unshare");
+    let attempt = attempt.args(options).arg("true").output();
+    if !attempt.is_ok_and(|output| output.status.success()) {
+        println!("not tested: no namespaces here");
+        return None;
+    }
+    Some(unshare)
+}
+
+/// As root, who can give files away.
+#[test]
+fn an_owner_whom_the_namespace_does_not_know_is_not_trusted_by_number() {
+    let (_folder, place) = place();
+    let path = place.join("plugin.so");
+    if let Err(error) = chown(&path, Some(STRANGER), Some(STRANGER)) {
+        return println!("not tested: {error}");
+    }
+    let says = |options: &[&str], mode: u32, reason: &str| {
+        let Some(mut command) = in_namespaces(&["--user", "--map-root-user"]) else {
+            return;
+        };
+        chmod(&path, mode);
+        command.arg(env!("CARGO_BIN_EXE_hotswap-demo"));
+        let (code, err) = Demo::run(command, options, &path).ends();
+        let line = format!(
+            "refused {}: trust: {} {reason}",
+            path.display(),
+            path.display()
+        );
+        assert_eq!(err, [line]);
+        assert_eq!(code, Some(1));
+    };
+    let owner = "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not \
+                 trusted even if it is named (--trust-uid); map the owner into the namespace, or `chown` it";
+    says(&[], 0o644, owner);
+    says(&["--trust-uid", "65534"], 0o644, owner);
+
+    chown(&path, Some(0), Some(STRANGER)).unwrap();
+    let group = "is writable by group 65534, which stands for every group that this user namespace does not know, and is \
+                 not trusted even if it is named (--trust-gid); map the group into the namespace, or `chmod g-w` it";
+    says(&[], 0o664, group);
+    says(&["--trust-gid", "65534"], 0o664, group);
+
+    // Where all users are known, it is a user like any other.
+    chown(&path, Some(65_534), Some(65_534)).unwrap();
+    chmod(&path, 0o644);
+    accepted(&["--trust-uid", "65534"], &path);
+}
+
+/// Whatever else would be said of the file, by what is missing first.
+#[test]
+fn without_proc_the_refusal_says_so() {
+    let (_folder, place) = place();
+    let path = place.join("plugin.so");
+    let script = r#"mount -t tmpfs none /proc && exec "$@""#;
+    for (options, mode) in [
+        (&[][..], 0o644),
+        (&["--any-owner"], 0o644),
+        (&[], 0o664),
+        (&["--trial"], 0o644),
+        (&["--check"], 0o644),
+    ] {
+        let namespaces = [
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--propagation",
+            "private",
+        ];
+        let Some(mut command) = in_namespaces(&namespaces) else {
+            return;
+        };
+        chmod(&path, mode);
+        command.args(["sh", "-c", script, "sh", env!("CARGO_BIN_EXE_hotswap-demo")]);
+        let (code, err) = Demo::run(command, options, &path).ends();
+        let [line] = &err[..] else { panic!("{err:?}") };
+        let start = format!(
+            "refused {}: open: files are opened by way of /proc, which cannot be used: /proc/self/fd/",
+            path.display()
+        );
+        assert!(line.starts_with(&start), "{line}");
+        assert!(
+            line.ends_with(": No such file or directory (os error 2)"),
+            "{line}"
+        );
+        assert_eq!(code, Some(1));
+    }
+}
