@@ -30,6 +30,7 @@ use hotswap_types::PluginRef;
 use crate::{
     console::{Console, Format},
     lines::Request,
+    probe::Said,
     reports::{Fault, Versions},
     signals::Signals,
     trust::TrustOptions,
@@ -211,16 +212,14 @@ impl Demo {
     /// Everything that a tick says comes from one generation. A reader that has gone away ends the demo.
     fn tick(&self) -> Result<Next> {
         let (generation, some_data, some_fn) = self.plugin.with(|plugin| {
-            let answer = plugin.some_fn()(7).into_result();
-            let answer = answer.map(String::from).map_err(|fault| fault.to_string());
-            (plugin.number(), plugin.some_data().to_string(), answer)
+            let Said { some_data, some_fn } = probe::ask(plugin);
+            (plugin.number(), some_data, some_fn)
         });
         self.console.make_way();
         let mut text = format!("some_data = {some_data:?}\n");
         match some_fn {
             Ok(line) => text.push_str(&format!("{}\n", printable(&line))),
             Err(message) => {
-                let message = format!("some_fn: {message}");
                 let fault = Fault {
                     generation,
                     message,

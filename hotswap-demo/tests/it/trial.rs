@@ -177,6 +177,50 @@ fn a_wrong_answer_is_refused() {
     assert!(said.contains(reason), "{said}");
 }
 
+/// A text that the host prints, with a length that leads out of the file, and with bytes that are no text.
+#[test]
+fn the_probe_reads_what_the_host_will_read() {
+    const BYTES: usize = 54_321;
+    let file = fs::read(plugin("wordy")).unwrap();
+    let mut it = Trials::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.so");
+    let mut refuses = |bytes: &[u8], reason: &str| {
+        fs::write(&path, bytes).unwrap();
+        it.demo.type_line(&path);
+        let said = it.demo.says("refused");
+        let line = format!("refused {}: {reason}", path.display());
+        assert!(said.starts_with(&line), "{said}");
+        it.demo.prints_soon("Adding to 10: 17");
+    };
+
+    let mut long = file.clone();
+    let mut lengths = 0;
+    for word in long.chunks_exact_mut(8) {
+        if *word == BYTES.to_le_bytes() {
+            word.copy_from_slice(&(1_usize << 30).to_le_bytes());
+            lengths += 1;
+        }
+    }
+    assert!(lengths > 0);
+    // By SIGSEGV, or by SIGABRT where the text leads to the end of a stack.
+    refuses(&long, "probe: killed by SIG");
+
+    let mut no_text = file.clone();
+    let words = no_text
+        .windows(BYTES)
+        .position(|it| it.iter().all(|byte| *byte == b'x'));
+    no_text[words.unwrap() + 7] = 0xff;
+    refuses(
+        &no_text,
+        "probe: some_data: invalid utf-8 sequence of 1 bytes from index 7",
+    );
+
+    // The file as it is.
+    it.demo.type_line(plugin("wordy"));
+    it.demo.says("accepted generation 2: ");
+}
+
 #[test]
 fn descriptors_that_are_left_open_or_closed_for_others_are_refused() {
     let mut it = Trials::start();
