@@ -15,6 +15,7 @@
 //!
 //! This file knows nothing of the dynamic linker.
 
+mod floor;
 mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
@@ -53,7 +54,8 @@ use crate::{
     digest::Sha256,
     elf::{self, Export, Facts},
     error::{Error, Result, Stage},
-    trust::Trust,
+    signature::Claims,
+    trust::{Policy, Trust},
 };
 
 /// A private copy whose bytes passed the inspection, and can no longer change.
@@ -85,6 +87,8 @@ pub(crate) struct Origin {
     pub(crate) followed_link: bool,
     /// How much was copied.
     pub(crate) bytes: u64,
+    /// What its signature says, if one is asked for.
+    pub(crate) claims: Claims,
 }
 
 /// How long the steps of staging took.
@@ -119,7 +123,7 @@ impl Staged {
         } = content.map_err(refused)?;
         let read = started.elapsed();
         let started = Instant::now();
-        proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
+        let claims = proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
         let proof = started.elapsed();
 
         let origin = Origin {
@@ -127,6 +131,7 @@ impl Staged {
             real,
             followed_link,
             bytes: bytes.len() as u64,
+            claims,
         };
         let (staged, took) = Self::of(&bytes, origin, export, read, |facts| {
             let (changes, cleared) = if policy.clear_nodelete {
@@ -196,6 +201,7 @@ impl Staged {
             real: PathBuf::new(),
             followed_link: false,
             bytes: bytes.len() as u64,
+            claims: Claims::default(),
         };
         let facts = inspected(&bytes, export, nowhere)?;
         Ok(Self {
@@ -277,6 +283,21 @@ impl Kept {
     /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
         self.copy.sha256()
+    }
+}
+
+impl Origin {
+    /// Keeps the serial number as the highest that was accepted, if `policy` asks for that. For a candidate that is
+    /// published next.
+    ///
+    /// # Errors
+    /// It cannot be kept, or a higher one was accepted since the candidate was staged.
+    pub(crate) fn keep_serial(&self, policy: &Policy) -> Result<()> {
+        let Some(serial) = self.claims.serial else {
+            return Ok(());
+        };
+        let raised = floor::raise(serial, policy);
+        raised.map_err(|refusal| Error::new(refusal.stage, &self.given, refusal.message))
     }
 }
 

@@ -311,10 +311,11 @@ fn with_hint(mut event: Event) -> Event {
             }
         }
         Event::Refused {
-            stage: Stage::Trust,
+            stage: Stage::Trust | Stage::Host,
             reason,
             ..
-        } => *reason = trust::name_options(reason),
+        }
+        | Event::SerialNotKept { reason, .. } => *reason = trust::name_options(reason),
         _ => {}
     }
     event

@@ -93,6 +93,10 @@ enum EventForm<'a> {
         images_max: usize,
         bytes_max: u64,
     },
+    SerialNotKept {
+        generation: u64,
+        reason: &'a str,
+    },
     Service {
         #[serde(serialize_with = "escape::serialize")]
         name: &'a str,
@@ -149,6 +153,10 @@ serialize_as!(Event, it => match it {
         images_max: *images_max,
         bytes_max: *bytes_max,
     },
+    Event::SerialNotKept { generation, reason } => EventForm::SerialNotKept {
+        generation: *generation,
+        reason,
+    },
     Event::Service { name, generation, news } => EventForm::Service {
         name,
         generation: *generation,
@@ -201,6 +209,8 @@ struct GenerationForm<'a> {
     loaded_again: Option<u64>,
     kit_problem: Option<String>,
     static_tls_bytes: Option<u64>,
+    serial: Option<u64>,
+    expires_ms: Option<u64>,
 }
 
 serialize_as!(GenerationInfo, it => GenerationForm {
@@ -216,6 +226,8 @@ serialize_as!(GenerationInfo, it => GenerationForm {
     loaded_again: it.loaded_again,
     kit_problem: it.kit_problem.as_deref().map(printable),
     static_tls_bytes: it.static_tls_bytes,
+    serial: it.serial,
+    expires_ms: it.expires.map(milliseconds),
 });
 
 #[derive(Serialize)]

@@ -77,6 +77,9 @@ fn trace(event: &Event) {
             images_max,
             bytes_max,
         } => warn!(target: TARGET, images, bytes, images_max, bytes_max, "retained"),
+        Event::SerialNotKept { generation, reason } => {
+            warn!(target: TARGET, generation, reason, "serial-not-kept");
+        }
         Event::Service {
             name,
             generation,

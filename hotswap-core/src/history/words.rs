@@ -30,6 +30,7 @@ use crate::{
 /// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
 /// service "producer" on generation 1: started
 /// retained 512 retired plugins are still mapped, 3.5 GB; no more are accepted at 1024, or at 16.0 GB
+/// serial-not-kept generation 5: host: the serial number 42 cannot be kept in serial (Policy::serial_file): …
 /// static-tls generation 4: it needs 400 bytes of static TLS, which glibc rarely gives back: …
 /// ```
 #[derive(Clone, Debug)]
@@ -143,6 +144,15 @@ pub enum Event {
         images_max: usize,
         /// With copies of so many bytes, candidates are refused.
         bytes_max: u64,
+    },
+    /// The serial number of a generation that was prepared is not in the file of
+    /// [`Policy::serial_file`](crate::Policy::serial_file) now that it is published: an older plugin may be accepted later.
+    #[non_exhaustive]
+    SerialNotKept {
+        /// Its number.
+        generation: u64,
+        /// Why it could not be kept, in one line.
+        reason: String,
     },
     /// Something has happened to a service.
     #[non_exhaustive]
@@ -266,6 +276,11 @@ pub struct GenerationInfo {
     pub kit_problem: Option<String>,
     /// How many bytes of static TLS it needs, if it needs any ([`Event::StaticTls`]).
     pub static_tls_bytes: Option<u64>,
+    /// The serial number in its signature, if one is asked for and has a number
+    /// ([`Policy::serial_min`](crate::Policy::serial_min)).
+    pub serial: Option<u64>,
+    /// From when on its file is not accepted any more, if its signature says so. A generation that is published stays.
+    pub expires: Option<SystemTime>,
     /// What has become of it.
     pub state: State,
 }
@@ -510,6 +525,9 @@ impl Display for Event {
                 Bytes(*bytes),
                 Bytes(*bytes_max)
             ),
+            Self::SerialNotKept { generation, reason } => {
+                write!(f, "serial-not-kept generation {generation}: {reason}")
+            }
             Self::Service {
                 name,
                 generation,
@@ -537,6 +555,9 @@ impl Display for GenerationInfo {
         )?;
         if let Some(number) = self.loaded_again {
             write!(f, " (generation {number} again)")?;
+        }
+        if let Some(serial) = self.serial {
+            write!(f, " (serial {serial})")?;
         }
         if let Some(problem) = &self.kit_problem {
             write!(f, " ({problem})")?;

@@ -76,9 +76,15 @@ impl<'a> Judge<'a> {
                 ));
             }
         }
+        self.look_at_rights(place)
+    }
+
+    /// Whether nobody but those who are trusted can have put it there, or can change it.
+    pub(super) fn look_at_rights(&self, place: &Place<'_>) -> Result<(), Refusal> {
         if self.policy.any_owner {
             return Ok(());
         }
+        let kind = FileType::from_raw_mode(place.stat.st_mode);
         let rights = Rights {
             kind,
             uid: place.stat.st_uid,
@@ -87,7 +93,10 @@ impl<'a> Judge<'a> {
         };
         match self.objection(rights, || has_acl(place), is_private_group) {
             None => Ok(()),
-            Some(objection) => refuse(format!("{path} {}", objection.text())),
+            Some(objection) => {
+                let message = format!("{} {}", Escaped(place.real), objection.text());
+                Err(Refusal::new(Stage::Trust, message))
+            }
         }
     }
 

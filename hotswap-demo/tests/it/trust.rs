@@ -175,6 +175,94 @@ fn plugins_can_be_signed() {
     }
 }
 
+#[test]
+fn a_signed_plugin_is_not_replaced_by_an_older_one() {
+    let (_folder, place) = place();
+    let pair = KeyPair::generate_unencrypted_keypair().unwrap();
+    let key = pair.pk.to_base64();
+    let serial_file = place.join("serial");
+    fs::write(&serial_file, "0").unwrap();
+    let signed = |name: &str, comment: &str| {
+        let path = place.join(name);
+        fs::copy(place.join("plugin.so"), &path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let signature = minisign::sign(None, &pair.sk, &bytes[..], Some(comment), None).unwrap();
+        let beside = place.join(format!("{name}.minisig"));
+        fs::write(beside, signature.into_string()).unwrap();
+        path
+    };
+    let new = signed("42.so", "serial=42 expires=2999-01-31T00:00:00Z");
+    let old = signed("41.so", "serial=41");
+    let options = [
+        "--public-key",
+        &key,
+        "--serial-file",
+        serial_file.to_str().unwrap(),
+    ];
+
+    // Asking keeps nothing.
+    let mut check = Command::new(env!("CARGO_BIN_EXE_hotswap-demo"));
+    let output = check
+        .args(options)
+        .arg("--check")
+        .arg(&new)
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("\n  serial     42\n"), "{out}");
+    assert!(
+        out.contains("\n  expires    2999-01-31T00:00:00Z\n"),
+        "{out}"
+    );
+    assert_eq!(fs::read(&serial_file).unwrap(), b"0");
+
+    let mut demo = Demo::start_strictly(&options, &new);
+    demo.says("accepted generation 1: ");
+    assert_eq!(fs::read(&serial_file).unwrap(), b"42\n");
+    demo.type_line(&old);
+    let reason = "trust: its serial number: expected at least 42 (--serial-file), found 41";
+    let line = format!(
+        "refused {}: {reason}; generation 1 stays live",
+        old.display()
+    );
+    assert_eq!(demo.says("refused"), line);
+    demo.type_line(":versions");
+    demo.says("loaded ");
+    let line = demo.says("20");
+    assert!(
+        line.ends_with(&format!("generation 1 live: {} (serial 42)", new.display())),
+        "{line}"
+    );
+    drop(demo);
+
+    refused(&options, &old, &reason["trust: ".len()..]);
+    let options = ["--public-key", &key, "--serial-min", "43"];
+    let reason = "its serial number: expected at least 43 (--serial-min), found 42";
+    refused(&options, &new, reason);
+    accepted(&["--public-key", &key, "--serial-min", "42"], &new);
+
+    fs::remove_file(&serial_file).unwrap();
+    let options = [
+        "--public-key",
+        &key,
+        "--serial-file",
+        serial_file.to_str().unwrap(),
+    ];
+    let its = format!(
+        "the highest serial number, in {} (--serial-file)",
+        serial_file.display()
+    );
+    refused(
+        &options,
+        &new,
+        &format!("{its}: no such file; one with `0` in it is a beginning"),
+    );
+    wrong_usage(
+        &["--serial-min", "1"],
+        "error: the following required arguments were not provided:",
+    );
+}
+
 /// As root. Others cannot give files away; there the tests of hotswap-core's `stage::judge` have to do.
 #[test]
 fn other_owners_and_groups_can_be_trusted() {
