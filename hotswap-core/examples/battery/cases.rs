@@ -8,7 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use crate::{bytes, code, headers, paths, plugin::Plugin, subjects::Outcome, tables};
+use crate::{
+    bytes, code, crash, descriptions, headers, paths, plugin::Plugin, subjects::Outcome, tables,
+};
 
 /// A candidate, and what is demanded of those that it is given to.
 pub(crate) struct Case {
@@ -31,6 +33,8 @@ pub(crate) enum Demand {
     Refuse,
     /// Either: the damage cannot be seen, or does not matter. The host lives, and answers right.
     Survive,
+    /// The same, or a crash in code of the candidate, or in what that has called.
+    Blame,
     /// Code that is damaged, or means harm, is run by who accepts it, and then everything may happen.
     Anything,
 }
@@ -104,6 +108,7 @@ pub(crate) fn all(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
         cases.extend(bytes::cases(base));
         cases.extend(headers::cases(base));
         cases.extend(tables::cases(base));
+        cases.extend(descriptions::cases(base));
         cases.extend(code::damaged(base));
     }
     cases.extend(code::harmful(fixtures)?);
@@ -130,7 +135,7 @@ impl Case {
             host: demand,
             // A trial is there to survive just this.
             tried: match demand {
-                Demand::Anything => Demand::Survive,
+                Demand::Anything | Demand::Blame => Demand::Survive,
                 other => other,
             },
         }
@@ -172,6 +177,13 @@ impl Demand {
                 outcome,
                 Outcome::Accepted | Outcome::Stays | Outcome::Refused(_)
             ),
+            Self::Blame => {
+                let in_candidate = |how: &String| {
+                    how.ends_with(crash::IN_PLUGIN) || how.ends_with(crash::BELOW_PLUGIN)
+                };
+                Self::Survive.is_met_by(outcome)
+                    || matches!(outcome, Outcome::Died(how) if in_candidate(how))
+            }
             Self::Anything => true,
         }
     }

@@ -17,6 +17,8 @@ use hotswap_core::{Hotswap, Policy, Settings, State, Trial, Trust};
 use hotswap_fixtures::FixtureRef;
 use libloading::os::unix::{Library, RTLD_NOW};
 
+use crate::crash;
+
 /// How long a generation may take to leave. It is waited for so that what its unloading does is seen in the
 /// case that it belongs to.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -70,6 +72,7 @@ pub(crate) fn host(good: &Path, trial: Option<Trial<FixtureRef>>) -> Result<(), 
     settings.trial = trial;
     settings.trial_deadline = Duration::from_secs(2);
     let it: Hotswap<FixtureRef> = Hotswap::load_with(good, &trust, settings)?;
+    crash::tell();
     println!("ready");
     for line in io::stdin().lock().lines() {
         let (then, path) = decode(&line?)?;

@@ -14,6 +14,8 @@
 mod bytes;
 mod cases;
 mod code;
+mod crash;
+mod descriptions;
 mod headers;
 mod host;
 mod limits;

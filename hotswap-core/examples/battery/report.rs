@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     cases::{Case, Demand},
+    crash,
     subjects::{Outcome, SUBJECTS, Subject, hosts},
 };
 
@@ -157,6 +158,10 @@ impl Report {
             subject.title(),
             lines.len()
         );
+        for place in [crash::IN_PLUGIN, crash::BELOW_PLUGIN, crash::IN_HOST] {
+            let count = lines.iter().filter(|line| line.ends_with(place)).count();
+            println!("  of these {count} crashed {place}");
+        }
         for line in lines {
             println!("{line}");
         }

@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     cases::{Case, Demand, Fixtures},
+    crash,
     host::{Then, encode},
     report::Row,
 };
@@ -53,7 +54,7 @@ pub(crate) enum Outcome {
     Stays,
     /// With the reason.
     Refused(String),
-    /// How.
+    /// How, and where if that was told.
     Died(String),
     Hung,
     /// It lives, and answers what it should not.
@@ -118,7 +119,9 @@ impl<'a> Worker<'a> {
         let outcome = serving.ask(Then::GoBack, path, &[case.build]);
         match outcome {
             // What ran damaged code may die of it later, and then another case must not be blamed.
-            Outcome::Accepted | Outcome::Stays if case.host == Demand::Anything => {
+            Outcome::Accepted | Outcome::Stays
+                if matches!(case.host, Demand::Anything | Demand::Blame) =>
+            {
                 serving.end().err().unwrap_or(outcome)
             }
             Outcome::Accepted | Outcome::Stays | Outcome::Refused(_) => {
@@ -267,7 +270,13 @@ impl Process {
     /// Its next line, or how it ended.
     fn answer(&mut self) -> Result<String, Outcome> {
         match self.answers.recv_timeout(self.deadline) {
-            Ok(answer) => Ok(answer),
+            Ok(answer) => match answer.strip_prefix(crash::MARK) {
+                Some(place) => Err(match self.end() {
+                    Outcome::Died(how) => Outcome::Died(format!("{how} {place}")),
+                    other => other,
+                }),
+                None => Ok(answer),
+            },
             Err(RecvTimeoutError::Timeout) => Err(Outcome::Hung),
             Err(RecvTimeoutError::Disconnected) => Err(self.end()),
         }

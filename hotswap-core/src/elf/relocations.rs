@@ -12,7 +12,8 @@ use object::elf::{
     R_AARCH64_TLSDESC, R_X86_64_32, R_X86_64_64, R_X86_64_COPY, R_X86_64_DTPMOD64,
     R_X86_64_DTPOFF64, R_X86_64_GLOB_DAT, R_X86_64_IRELATIVE, R_X86_64_JUMP_SLOT, R_X86_64_NONE,
     R_X86_64_PC32, R_X86_64_RELATIVE, R_X86_64_RELATIVE64, R_X86_64_SIZE32, R_X86_64_SIZE64,
-    R_X86_64_TLSDESC, R_X86_64_TPOFF64, Rela64, RelocationType, SHN_UNDEF, STB_LOCAL, STT_TLS,
+    R_X86_64_TLSDESC, R_X86_64_TPOFF64, Rela64, RelocationType, SHN_UNDEF, STB_LOCAL, STB_WEAK,
+    STT_TLS,
 };
 use object::{NativeEndian as E, U64};
 
@@ -40,8 +41,8 @@ enum Action {
     Slot,
     /// Writes four bytes.
     Word,
-    /// Writes a number.
-    Number,
+    /// Writes the size of a symbol, as four or as eight bytes.
+    Size(u64),
     /// Writes something about a thread-local.
     ThreadLocal,
     /// The same, and it must be in the static TLS block.
@@ -60,6 +61,7 @@ impl Action {
         match self {
             Self::Nothing => 0,
             Self::Word | Self::Unknown => 4,
+            Self::Size(bytes) => bytes,
             Self::ThreadLocalPair => 16,
             _ => 8,
         }
@@ -202,7 +204,16 @@ impl Work<'_, '_> {
                     "relocation at {target:#x} copies a symbol, as only executables do"
                 ));
             }
-            Action::Nothing | Action::Word | Action::Number | Action::Unknown => Written::Number,
+            // The loader takes it for granted that there is such a symbol.
+            Action::Size(_)
+                if symbol.st_bind() == STB_WEAK && symbol.st_shndx.get(E) == SHN_UNDEF =>
+            {
+                return refuse(format!(
+                    "relocation at {target:#x} is for the size of {}, which need not be there",
+                    self.symbols.name(symbol)
+                ));
+            }
+            Action::Nothing | Action::Word | Action::Size(_) | Action::Unknown => Written::Number,
         };
         self.check_target(target, action.bytes())?;
         if let Written::Here(address) = written {
@@ -347,8 +358,9 @@ fn x86_64(kind: RelocationType) -> Option<Action> {
         R_X86_64_IRELATIVE => Action::Indirect,
         R_X86_64_64 => Action::Address,
         R_X86_64_GLOB_DAT | R_X86_64_JUMP_SLOT => Action::Slot,
-        R_X86_64_32 | R_X86_64_PC32 | R_X86_64_SIZE32 => Action::Word,
-        R_X86_64_SIZE64 => Action::Number,
+        R_X86_64_32 | R_X86_64_PC32 => Action::Word,
+        R_X86_64_SIZE32 => Action::Size(4),
+        R_X86_64_SIZE64 => Action::Size(8),
         R_X86_64_DTPMOD64 | R_X86_64_DTPOFF64 => Action::ThreadLocal,
         R_X86_64_TPOFF64 => Action::StaticThreadLocal,
         R_X86_64_TLSDESC => Action::ThreadLocalPair,

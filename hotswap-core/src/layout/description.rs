@@ -13,7 +13,7 @@
 //! Two things are not seen here. The code of a function that gives a description may be damaged, and is called. And the
 //! values that a plugin's own checks of types (`#[sabi(extra_checks)]`) look at are known to that plugin alone.
 //!
-//! The structures are private to abi_stable; [`format`] repeats them.
+//! The structures are private to abi_stable; [`mod@format`] repeats them.
 
 mod format;
 #[expect(unsafe_code, reason = "calls the functions that give descriptions")]

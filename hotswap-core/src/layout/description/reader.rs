@@ -117,8 +117,7 @@ impl<M: Memory> Reader<'_, M> {
     /// A table of structures.
     pub(super) fn items<T: FromBytes>(&self, first: usize, count: u16) -> Result<Vec<T>, Damaged> {
         let count = usize::from(count);
-        // Where there are none, the address means nothing.
-        require(count == 0 || first.is_multiple_of(align_of::<T>()))?;
+        require(first.is_multiple_of(align_of::<T>()))?;
         let bytes = self.bytes(first, count * size_of::<T>())?;
         let all = bytes.chunks_exact(size_of::<T>()).map(T::read_from_bytes);
         all.collect::<Result<_, _>>().map_err(|_| Damaged)
@@ -126,6 +125,8 @@ impl<M: Memory> Reader<'_, M> {
 
     pub(super) fn bytes(&self, first: usize, count: usize) -> Result<Vec<u8>, Damaged> {
         let mut bytes = Vec::new();
+        // Also where there are none: a slice is never at null.
+        require(first != 0)?;
         if count != 0 {
             // One byte tells that there is something to be had before there is room for all.
             let end = first.checked_add(count - 1).ok_or(Damaged)?;

@@ -1,0 +1,56 @@
+//! Damage to what abi_stable says of a plugin's types, and to everything else that is constant and full of addresses.
+
+use std::{collections::HashMap, sync::Arc};
+
+use object::elf;
+
+use crate::{
+    cases::{Case, Demand, Edit},
+    plugin::{Plugin, RELOCATION_BYTES},
+};
+
+/// How many words are damaged, from every part of the constants that have addresses in them.
+const SAMPLES: usize = 1200;
+
+/// The bits that are flipped: in the length or the alignment, in the place within the image, and out of it.
+const BITS: [u32; 5] = [0, 2, 9, 17, 41];
+
+pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
+    let all = base.items(elf::DT_RELA, elf::DT_RELASZ, RELOCATION_BYTES);
+    let addends: HashMap<u64, usize> = all
+        .iter()
+        .map(|at| (base.number(*at, 8), at + 16))
+        .collect();
+    let segments = base.segments();
+    let Some(constants) = segments.iter().find(|it| it.kind == elf::PT_GNU_RELRO.0) else {
+        return Vec::new();
+    };
+    let words = (constants.address..constants.address + constants.file_bytes).step_by(8);
+    let words: Vec<u64> = words
+        .filter(|address| base.offset(*address).is_some())
+        .collect();
+    let mut cases = Vec::new();
+    for (turn, address) in words
+        .iter()
+        .step_by(words.len().div_ceil(SAMPLES))
+        .enumerate()
+    {
+        // Where an address is written, what is written is damaged.
+        let (what, at) = match addends.get(address) {
+            Some(at) => ("the address", *at),
+            None => ("the number", base.offset(*address).expect("filtered above")),
+        };
+        let bit = BITS[turn % BITS.len()];
+        let damaged = base.number(at, 8) ^ 1 << bit;
+        let name = format!("bit {bit} of {what} at {address:#x}");
+        let edits = vec![Edit::number(at, 8, damaged)];
+        cases.push(Case::edited(
+            "runs code: constants",
+            &name,
+            base,
+            edits,
+            Demand::Blame,
+        ));
+    }
+    cases
+}
