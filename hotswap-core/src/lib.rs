@@ -79,6 +79,9 @@ compile_error!(
 // Why a candidate was refused.
 mod error;
 
+// When a timeout ends.
+mod deadline;
+
 // What a file's bytes are.
 mod digest;
 

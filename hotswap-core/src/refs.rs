@@ -168,6 +168,9 @@ impl Changes {
     }
 }
 
+/// The room of a channel is made at once.
+const CAPACITY_MAX: usize = 1 << 20;
+
 // SAFETY: shapes are compared, and queues are for plain shapes only.
 unsafe impl Values for Changes {
     fn find(&mut self, name: &str, asked: &TypeInfo) -> Result<Option<RawRef>, String> {
@@ -215,6 +218,9 @@ unsafe impl Values for Changes {
             ));
         }
         match self.names.0.get(name) {
+            None if capacity > CAPACITY_MAX => Err(format!(
+                "ref {name:?}: expected a channel of at most {CAPACITY_MAX} values, found {capacity}"
+            )),
             None => {
                 let queue = Arc::new(Queue::new(element, capacity));
                 let handle = ChannelHandle::new(Arc::clone(&queue));

@@ -46,6 +46,7 @@ pub use self::{
 };
 use crate::{
     cell::{self, Cell},
+    deadline::deadline,
     error::{Error, Result, Stage},
     history::{
         Event, GenerationInfo, History, Holder, Limits, News, Phases, Published, RefusedInfo,
@@ -507,7 +508,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         let started = Instant::now();
         if let Some(services) = &self.services {
-            services.close(Some(started + timeout));
+            services.close(Some(deadline(started, timeout)));
         }
         let reaper = self.retire_live();
         let timeout = timeout.saturating_sub(started.elapsed());

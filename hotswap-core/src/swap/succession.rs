@@ -17,6 +17,7 @@ use std::{
 use super::{Generation, draining::Draining};
 use crate::{
     cell::{self, Cell},
+    deadline::deadline,
     stage::Kept,
 };
 
@@ -112,6 +113,9 @@ impl<M: Send + Sync> Succession<M> {
         manner: Manner,
     ) -> Change<M> {
         let (number, before) = (new.number, line.live);
+        // Before the new one is live: nothing may fail after that.
+        let probation = self.probation.filter(|_| manner == Manner::Swap);
+        let until = probation.map(|time| deadline(Instant::now(), time));
         let generation = cell.publish(new);
         line.live = number;
         let former = Former {
@@ -121,26 +125,20 @@ impl<M: Send + Sync> Succession<M> {
         let ended = line.probation.take().map(|probation| probation.standby);
         let mut retired: Vec<_> = ended.into_iter().collect();
         retired.iter().for_each(|standby| line.keep(standby));
-        let until = match (manner, self.probation) {
-            (Manner::Swap, Some(time)) => {
-                let until = Instant::now() + time;
+        match (manner, until) {
+            (Manner::Swap, Some(until)) => {
                 line.probation = Some(Probation {
                     until,
                     faults: 0,
                     standby: former,
                 });
-                Some(until)
             }
             (Manner::Swap, None) => {
                 line.keep(&former);
                 retired.push(former);
-                None
             }
-            (Manner::Rollback, _) => {
-                retired.push(former);
-                None
-            }
-        };
+            (Manner::Rollback, _) => retired.push(former),
+        }
         let dropped = line.take_excess();
         Change {
             before,

@@ -24,6 +24,7 @@ mod static_tls;
 mod storm;
 mod symbols;
 mod tidy;
+mod timeouts;
 mod tracing;
 mod trust;
 mod unloading;
