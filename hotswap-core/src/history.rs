@@ -197,6 +197,11 @@ impl History {
         self.ledger().refused.iter().cloned().collect()
     }
 
+    /// What the bytes of a generation are, if that was asked for.
+    pub(crate) fn sha256(&self, number: u64) -> Option<Sha256> {
+        self.ledger().find(number)?.sha256
+    }
+
     /// What the bytes of a generation are.
     pub(crate) fn hashed(&self, number: u64, sha256: Sha256) {
         if let Some(entry) = self.ledger().find(number) {
@@ -344,7 +349,8 @@ impl Published {
             path: origin.given.clone(),
             real_path: origin.real.clone(),
             file_bytes: origin.bytes,
-            sha256: None,
+            build_id: image.facts().build_id.clone(),
+            sha256: origin.sha256,
             name,
             version,
             published: SystemTime::now(),

@@ -84,6 +84,8 @@ pub(crate) struct Origin {
     pub(crate) followed_link: bool,
     /// How much was copied.
     pub(crate) bytes: u64,
+    /// What the bytes of the file are, if that was asked for.
+    pub(crate) sha256: Option<Sha256>,
 }
 
 /// How long the steps of staging took.
@@ -117,7 +119,7 @@ impl Staged {
         } = content.map_err(refused)?;
         let read = started.elapsed();
         let started = Instant::now();
-        proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
+        let sha256 = proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
         let proof = started.elapsed();
 
         let origin = Origin {
@@ -125,6 +127,7 @@ impl Staged {
             real,
             followed_link,
             bytes: bytes.len() as u64,
+            sha256,
         };
         let (staged, took) = Self::of(&bytes, origin, export, read, |facts| {
             let (changes, cleared) = if policy.clear_nodelete {
@@ -194,6 +197,7 @@ impl Staged {
             real: PathBuf::new(),
             followed_link: false,
             bytes: bytes.len() as u64,
+            sha256: None,
         };
         let facts = inspected(&bytes, export, nowhere)?;
         Ok(Self {
@@ -233,9 +237,17 @@ impl Staged {
         self.copy.map()
     }
 
-    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
+    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]), unless it is known.
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
-        self.copy.sha256()
+        self.origin.sha256.map_or_else(|| self.copy.sha256(), Ok)
+    }
+
+    /// Has [`Origin::sha256`] known.
+    pub(crate) fn hash(&mut self) -> Result<()> {
+        let sha256 = self.sha256();
+        let sha256 = sha256.map_err(|error| Error::new(Stage::Copy, &self.origin.given, error))?;
+        self.origin.sha256 = Some(sha256);
+        Ok(())
     }
 
     /// What is needed to load it again, whatever becomes of this.
@@ -268,13 +280,22 @@ impl Staged {
 }
 
 impl Kept {
+    /// The same bytes, by a descriptor of its own.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            copy: self.copy.try_clone()?,
+            origin: self.origin.clone(),
+            cleared: self.cleared,
+        })
+    }
+
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
+    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]), unless it is known.
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
-        self.copy.sha256()
+        self.origin.sha256.map_or_else(|| self.copy.sha256(), Ok)
     }
 }
 

@@ -190,6 +190,7 @@ struct GenerationForm<'a> {
     path: String,
     real_path: String,
     file_bytes: u64,
+    build_id: Option<&'a str>,
     sha256: Option<Sha256>,
     name: Option<&'a str>,
     version: Option<&'a str>,
@@ -205,6 +206,7 @@ serialize_as!(GenerationInfo, it => GenerationForm {
     path: text(&it.path),
     real_path: text(&it.real_path),
     file_bytes: it.file_bytes,
+    build_id: it.build_id.as_deref(),
     sha256: it.sha256,
     name: it.name.as_deref(),
     version: it.version.as_deref(),
@@ -285,6 +287,9 @@ enum HolderForm<'a> {
     },
     Hook,
     Uncounted,
+    More {
+        count: usize,
+    },
 }
 
 serialize_as!(Holder, it => match it {
@@ -309,6 +314,7 @@ serialize_as!(Holder, it => match it {
     Holder::DeletedKey { thread, name } => HolderForm::DeletedKey { thread: *thread, name },
     Holder::Hook => HolderForm::Hook,
     Holder::Uncounted => HolderForm::Uncounted,
+    Holder::More(count) => HolderForm::More { count: *count },
 });
 
 #[derive(Serialize)]

@@ -31,6 +31,7 @@ use super::{
     dependencies::{self, Caller, Known, is_named},
     ending::Ending,
     handlers, keys,
+    opener::Opener,
     pin_reason::{HeapLeft, PinReason},
     stdout,
 };
@@ -112,6 +113,10 @@ enum StillMapped {
 
 /// How often it is looked whether an image can still be called that has threads of its own.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// An opener that takes longer to end runs a destructor that waits for something. (On a busy machine it may only not
+/// have had a turn.)
+const OPENER_PATIENCE: Duration = Duration::from_millis(100);
 
 impl Leaving {
     pub(super) fn new(image: Image) -> Self {
@@ -389,6 +394,20 @@ impl Leaving {
                 Exit::Pinned(Box::new(Pinned { why, image }))
             }
         }
+    }
+
+    /// Whether it waits for somebody else: its hook, threads that it has started, what other threads have left to run
+    /// for it. Its opener ends by itself, unless something keeps it for long.
+    pub(crate) fn is_held_up(&self) -> bool {
+        let is_kept = |opener: &Opener| opener.ending_for().is_some_and(|it| it > OPENER_PATIENCE);
+        self.hook.is_some()
+            || self
+                .ending
+                .as_ref()
+                .is_some_and(|it| !it.threads().is_empty())
+            || !self.is_free
+            || !self.is_clear_but_for_opener()
+            || is_kept(&self.image.opener)
     }
 
     /// What is waited for at this moment.

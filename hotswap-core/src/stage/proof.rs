@@ -18,18 +18,19 @@ use crate::{
 /// A signature and its comments take some 300 bytes.
 const SIGNATURE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Holds the bytes of the file at `real` against the pins and the key of `policy`.
+/// Holds the bytes of the file at `real` against the pins and the key of `policy`. Gives their hash if that had to be
+/// known.
 pub(super) fn check(
     bytes: &[u8],
     real: &Path,
     policy: &Policy,
     judge: &Judge<'_>,
-) -> Result<(), Refusal> {
-    check_pins(bytes, &policy.sha256)?;
-    match &policy.public_key {
-        Some(key) => check_signature(bytes, real, key, judge),
-        None => Ok(()),
+) -> Result<Option<Sha256>, Refusal> {
+    let sha256 = check_pins(bytes, &policy.sha256)?;
+    if let Some(key) = &policy.public_key {
+        check_signature(bytes, real, key, judge)?;
     }
+    Ok(sha256)
 }
 
 /// Where the signature of the file at `real` is looked for.
@@ -39,13 +40,13 @@ pub(super) fn signature_path(real: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<(), Refusal> {
+fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<Option<Sha256>, Refusal> {
     if pins.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let found = Sha256::of(bytes);
     if pins.contains(&found) {
-        return Ok(());
+        return Ok(Some(found));
     }
     let pins: Vec<_> = pins.iter().map(Sha256::to_string).collect();
     let message = format!("SHA-256: expected {}, found {found}", pins.join(" or "));

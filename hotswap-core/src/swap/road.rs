@@ -25,7 +25,7 @@ use crate::{
     image::{Image, Opener},
     module::{self, Checked},
     services::{Services, Update},
-    stage::{Kept, Staged, Took, need_memory},
+    stage::{Kept, Staged, need_memory},
     trial::Trial,
     trust::{Policy, Trust},
 };
@@ -37,6 +37,7 @@ pub(super) struct Road<M> {
     trial_deadline: Duration,
     probe: Option<Probe<M>>,
     record_leases: bool,
+    record_sha256: bool,
 }
 
 /// Where a candidate comes from.
@@ -65,6 +66,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
             trial_deadline: settings.trial_deadline,
             probe: settings.probe.clone(),
             record_leases: settings.record_leases,
+            record_sha256: settings.record_sha256,
         }
     }
 
@@ -170,21 +172,32 @@ impl<M: RootModule + Send + Sync> Road<M> {
 
     /// Up to where code of the candidate runs in this process.
     fn stage(&self, source: Source<'_>) -> Result<(Staged, Phases)> {
-        let (staged, took) = match source {
+        let (mut staged, mut took) = match source {
             Source::Path(path) => Staged::prepare(path, module::EXPORT, &self.trust)?,
-            // It has run here, which no trial can show better.
-            Source::Kept(kept) => return Ok(phases(Staged::again(kept, module::EXPORT)?)),
+            Source::Kept(kept) => Staged::again(kept, module::EXPORT)?,
         };
-        let trial = match self.trial {
-            Some(trial) => {
+        if self.record_sha256 {
+            let started = Instant::now();
+            staged.hash()?;
+            took.inspect += started.elapsed();
+        }
+        let trial = match (source, self.trial) {
+            // It has run here, which no trial can show better.
+            (Source::Kept(_), _) => Duration::ZERO,
+            (Source::Path(_), Some(trial)) => {
                 debug_span!(target: "hotswap", "trial")
                     .in_scope(|| trial.run(&staged, self.trial_deadline))?
                     .took
             }
-            None => Duration::ZERO,
+            (Source::Path(_), None) => Duration::ZERO,
         };
-        let (staged, phases) = phases((staged, took));
-        Ok((staged, Phases { trial, ..phases }))
+        let phases = Phases {
+            copy: took.copy,
+            inspect: took.inspect,
+            trial,
+            ..Phases::default()
+        };
+        Ok((staged, phases))
     }
 
     /// The host's own check.
@@ -222,15 +235,6 @@ impl Source<'_> {
             Self::Kept(kept) => &kept.origin().given,
         }
     }
-}
-
-fn phases((staged, took): (Staged, Took)) -> (Staged, Phases) {
-    let phases = Phases {
-        copy: took.copy,
-        inspect: took.inspect,
-        ..Phases::default()
-    };
-    (staged, phases)
 }
 
 fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper<M>) -> Error {

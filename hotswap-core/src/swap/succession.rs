@@ -185,6 +185,17 @@ impl<M: Send + Sync> Line<M> {
         }
     }
 
+    /// The bytes of a generation that was live, if they are kept.
+    pub(super) fn copy_of(&self, number: u64) -> Option<Kept> {
+        let standby = self.probation.as_ref().map(|it| &it.standby);
+        if let Some(standby) = standby.filter(|it| it.number == number) {
+            let copy = standby.generation.inspect(|it| it.peek().image.keep());
+            return copy?.ok();
+        }
+        let earlier = self.kept.iter().find(|it| it.number == number)?;
+        earlier.copy.try_clone().ok()
+    }
+
     /// It is about to be asked whether it can take over again. `false`: it is being asked already.
     pub(super) fn begin_return(&mut self) -> bool {
         !mem::replace(&mut self.returning, true)

@@ -2,6 +2,7 @@
 
 mod alone;
 mod api;
+mod backlog;
 mod coroutines;
 mod descriptors;
 mod evolution;
