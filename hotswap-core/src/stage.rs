@@ -19,6 +19,7 @@ mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
 mod marks;
+#[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
 mod memory;
 mod name;
 mod proof;
@@ -147,7 +148,8 @@ impl Staged {
         let path = &*kept.origin.given;
         let fail = |error: io::Error| Error::new(Stage::Copy, path, error);
         let started = Instant::now();
-        need_memory(path, kept.origin.bytes)?;
+        memory::need(kept.origin.bytes)
+            .map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
         let bytes = kept.copy.map().map_err(fail)?;
         let origin = kept.origin.clone();
         Self::of(&bytes, origin, export, started.elapsed(), |_| {
@@ -311,13 +313,18 @@ fn inspected(bytes: &[u8], export: Export<'_>, path: &Path) -> Result<Facts> {
     let facts =
         elf::inspect(bytes, export).map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
     let checked = shared::check(&facts);
+    let checked = checked.and_then(|()| memory::need_thread_locals(facts.tls_bytes));
     checked.map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
     Ok(facts)
 }
 
-/// Refuses `path` when there is not enough memory left for it, with so many bytes as are known by now.
-pub(crate) fn need_memory(path: &Path, file_bytes: u64) -> Result<()> {
-    memory::need(file_bytes).map_err(|refusal| Error::new(refusal.stage, path, refusal.message))
+/// Whether a thread can be started: to be asked before each, for std ends the process where there is no memory for all
+/// that a thread needs.
+///
+/// # Errors
+/// What there is not enough of.
+pub(crate) fn check_thread() -> io::Result<()> {
+    memory::check_thread()
 }
 
 /// What is asked of a path before the system is: the dynamic linker would look for a bare name elsewhere.

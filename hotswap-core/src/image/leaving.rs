@@ -35,6 +35,7 @@ use super::{
     pin_reason::{HeapLeft, PinReason},
     stdout,
 };
+use crate::stage::check_thread;
 
 /// What an image has of the plugin kit.
 #[derive(Debug)]
@@ -136,7 +137,8 @@ impl Leaving {
                 // The hook may take its time, so it has a thread of its own; if none is to be had, this one.
                 let thread = thread::Builder::new().name("hotswap-unload".to_owned());
                 if let Some(hook) = account.hook() {
-                    match thread.spawn(move || hook.run()) {
+                    let thread = check_thread().and_then(|()| thread.spawn(move || hook.run()));
+                    match thread {
                         Ok(running) => leaving.hook = Some(running),
                         Err(_) => {
                             leaving.hook_panic = account.hook().and_then(|hook| hook.run().err())

@@ -11,7 +11,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::instance::Instance;
-use crate::{deadline::deadline, history::History};
+use crate::{deadline::deadline, history::History, stage::check_thread};
 
 /// The other end of the thread. When this is dropped, the thread ends as soon as those that it knows of have ended
 /// or were reported.
@@ -23,6 +23,7 @@ type Asked = (Arc<Instance>, Instant);
 impl Keeper {
     pub(super) fn start(history: Arc<History>, stop_deadline: Duration) -> io::Result<Self> {
         let (sender, asked) = unbounded();
+        check_thread()?;
         let keeper = thread::Builder::new().name("hotswap-keeper".to_owned());
         keeper.spawn(move || run(&asked, &history, stop_deadline))?;
         Ok(Self(sender))

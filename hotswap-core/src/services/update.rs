@@ -21,7 +21,7 @@ use crate::{
     history::Holder,
     image::Image,
     refs::{Changes, Former, Hold},
-    stage::need_memory,
+    stage::check_thread,
     symbol,
 };
 
@@ -78,7 +78,6 @@ impl Services {
     pub(crate) fn ask(&self, image: &Image) -> Result<Update> {
         let path = &image.origin().given;
         let function = symbol::find_optional::<UpdateFn>(image, SYMBOL)?;
-        need_memory(path, 0)?;
         let update = Update::open(&self.0, function.is_some());
         let mut update = update.map_err(|busy| Error::new(Stage::Host, path, busy))?;
         if let (Some(function), Some(asked)) = (function, &mut update.asked) {
@@ -246,7 +245,8 @@ impl Waiting {
         let (gate, opened) = bounded::<Run>(1);
         // A thread's name cannot have one in it.
         let thread = thread::Builder::new().name(name.replace('\0', ""));
-        let thread = thread.spawn(move || opened.into_iter().for_each(Run::run));
+        let run = move || opened.into_iter().for_each(Run::run);
+        let thread = check_thread().and_then(|()| thread.spawn(run));
         let thread = thread
             .map_err(|error| format!("service {name:?}: no thread can be started: {error}"))?;
         Ok(Self {

@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Result, Stage},
     history::{History, News},
     image::{Leaving, Pinned},
-    stage::Kept,
+    stage::{Kept, check_thread},
 };
 
 /// The swap point's end of the reaper.
@@ -93,10 +93,9 @@ impl<M: Send + Sync + 'static> Reaper<M> {
             Arc::clone(&backlog),
             drain_deadline,
         );
-        let thread = thread::Builder::new()
-            .name("hotswap-reaper".to_owned())
-            .spawn(move || watch.run(&inbox))
-            .map_err(|error| no_thread(path, error))?;
+        let thread = thread::Builder::new().name("hotswap-reaper".to_owned());
+        let thread = check_thread().and_then(|()| thread.spawn(move || watch.run(&inbox)));
+        let thread = thread.map_err(|error| no_thread(path, error))?;
         Ok(Self {
             jobs,
             thread,

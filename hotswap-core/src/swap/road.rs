@@ -25,7 +25,7 @@ use crate::{
     image::{Image, Opener},
     module::{self, Checked},
     services::{Services, Update},
-    stage::{Kept, Staged, need_memory},
+    stage::{Kept, Staged, check_thread},
     trial::Trial,
     trust::{Policy, Trust},
 };
@@ -254,8 +254,6 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
     stage: impl FnOnce() -> Result<S>,
     load: impl FnOnce(S, &Opener) -> Result<T> + Send,
 ) -> Result<T> {
-    // Before there is a thread: one that finds no memory for its signal stack ends the process.
-    need_memory(path, 0)?;
     // It begins while the file is read.
     let opener = Opener::start().map_err(|error| no_thread(path, error))?;
     let staged = span.in_scope(stage)?;
@@ -265,7 +263,7 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
 /// Does work that may call several plugins on a thread that ends with it: what their thread-locals leave there is run
 /// then. On an image's own thread it would keep the others for as long as that image is mapped. Costs some 50 µs.
 pub(super) fn on_short_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
-    need_memory(path, 0)?;
+    check_thread().map_err(|error| no_thread(path, error))?;
     thread::scope(|scope| {
         let asking = thread::Builder::new().name("hotswap-asking".to_owned());
         let asking = asking.spawn_scoped(scope, work);
