@@ -99,8 +99,10 @@ impl<M: Send + Sync> Watch<M> {
                 }
             };
             if mem::take(&mut self.nudge) {
-                // Threads that have something to do for an image come by, if they ever call anything again.
+                // Threads that have something to do for an image come by, if they ever call anything again. This one is
+                // among them if a hook found no thread of its own, and was run here.
                 cell::nudge();
+                cell::come_by();
             }
             if has_changed {
                 looks.hurry();
