@@ -117,7 +117,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// An opener that takes longer to end runs a destructor that waits for something. (On a busy machine it may only not
 /// have had a turn.)
-const OPENER_PATIENCE: Duration = Duration::from_millis(100);
+const OPENER_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Leaving {
     pub(super) fn new(image: Image) -> Self {
