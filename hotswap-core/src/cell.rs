@@ -8,7 +8,7 @@
 //! Every thread that reads owns a [`Slot`], which anybody may look at. To enter, a thread
 //!
 //! 1. announces itself: the slot holds *entering*,
-//! 2. passes the light half of a [`Barrier`],
+//! 2. passes the light half of a [`Barrier`](crate::sync::Barrier),
 //! 3. loads the cell's current value,
 //! 4. names it: the slot holds the value,
 //!
@@ -77,7 +77,7 @@ pub(crate) use self::slots::{
     come_by, forget_other_threads, is_before_its_end, is_inside_call, nudge_all as nudge,
     set_errand,
 };
-use crate::sync::{Arc, AtomicPtr, Barrier, Ordering};
+use crate::sync::{Arc, AtomicPtr, Ordering};
 
 /// A value that can be replaced while it is read.
 pub(crate) struct Cell<T> {
@@ -122,14 +122,14 @@ impl<T: Send + Sync> Cell<T> {
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match slots::ready_head() {
-            Some((head, barrier)) => f(&self.begin_at_head(head, barrier)),
+            Some(head) => f(&self.begin_at_head(head)),
             None => self.with_outlined(f),
         }
     }
 
     /// The calls that are not made inline: a call inside of a call, the first call of a thread, one while a thread
     /// ends, and one that has an errand to run.
-    #[inline(never)]
+    #[cold]
     fn with_outlined<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         f(&self.begin())
     }
@@ -137,8 +137,8 @@ impl<T: Send + Sync> Cell<T> {
     /// Leases the current value, also inside a `with` that is on an older one.
     pub(crate) fn lease(&self) -> Lease<T> {
         match slots::ready_head() {
-            Some((head, barrier)) => {
-                let call = self.begin_at_head(head, barrier);
+            Some(head) => {
+                let call = self.begin_at_head(head);
                 // SAFETY: the call has not ended.
                 unsafe { lease_during_call(call.value) }
             }
@@ -185,11 +185,11 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// A call through the head of this thread's chain, which is [ready](slots::ready_head) for that barrier.
+    /// A call through the head of this thread's chain, which is [ready](slots::ready_head).
     #[inline]
-    fn begin_at_head<'a>(&'a self, head: &'a Slot, barrier: Barrier) -> HeadCall<'a, T> {
+    fn begin_at_head<'a>(&'a self, head: &'a Slot) -> HeadCall<'a, T> {
         HeadCall {
-            value: self.enter(head, barrier),
+            value: self.enter(head),
             slot: head,
             cell: PhantomData,
         }
@@ -204,7 +204,7 @@ impl<T: Send + Sync> Cell<T> {
             value: match named {
                 // It has this cell's number, so it is from this cell's `current`, and points to a `Numbered<T>`.
                 Some(value) => value.as_ptr().cast(),
-                None => self.enter(slot, slot.barrier()),
+                None => self.enter(slot),
             },
             slot,
             is_nested: named.is_some(),
@@ -216,7 +216,7 @@ impl<T: Send + Sync> Cell<T> {
     fn begin_apart(&self) -> Call<'_, T> {
         let slot = slots::begin_apart();
         Call {
-            value: self.enter(slot, slot.barrier()),
+            value: self.enter(slot),
             slot,
             is_nested: false,
             cell: PhantomData,
@@ -225,8 +225,8 @@ impl<T: Send + Sync> Cell<T> {
 
     /// Names the current value in an idle slot of this thread.
     #[inline]
-    fn enter(&self, slot: &Slot, barrier: Barrier) -> *const Numbered<T> {
-        slot.announce(barrier);
+    fn enter(&self, slot: &Slot) -> *const Numbered<T> {
+        slot.announce();
         // Acquire: pairs with the Release in `replace`.
         let value = self.current.load(Ordering::Acquire).cast_const();
         slot.name(value.cast());

@@ -26,6 +26,7 @@ struct Inner {
     path: PathBuf,
     message: String,
     source: Option<Box<dyn error::Error + Send + Sync>>,
+    is_transient: bool,
 }
 
 /// A result of this crate.
@@ -79,7 +80,14 @@ impl Error {
             path: path.to_owned(),
             message: one_line(&message.to_string()),
             source: None,
+            is_transient: stage.is_transient(),
         }))
+    }
+
+    /// Marks it as transient, whatever its stage.
+    pub(crate) fn transient(mut self) -> Self {
+        self.0.is_transient = true;
+        self
     }
 
     pub(crate) fn because(
@@ -100,6 +108,12 @@ impl Error {
         &self.0.path
     }
 
+    /// Whether the same bytes may be accepted later: the reason lies outside of them, or in what their code met when it
+    /// ran.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.0.is_transient
+    }
+
     /// What was wrong, without stage and path.
     pub(crate) fn message(&self) -> &str {
         &self.0.message
@@ -111,13 +125,32 @@ impl Error {
     }
 }
 
+impl Stage {
+    /// Whether what fails at this stage may pass later with the same bytes: not where only the bytes are looked at.
+    fn is_transient(self) -> bool {
+        match self {
+            Self::Inspect | Self::Header | Self::Symbol | Self::Version | Self::Layout => false,
+            Self::Open
+            | Self::Trust
+            | Self::Copy
+            | Self::Trial
+            | Self::Link
+            | Self::Root
+            | Self::Probe
+            | Self::Update
+            | Self::Unload
+            | Self::Host => true,
+        }
+    }
+}
+
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner {
             stage,
             path,
             message,
-            source: _,
+            ..
         } = &*self.0;
         write!(f, "cannot load {path:?}: {stage}: {message}")
     }
@@ -219,6 +252,35 @@ mod tests {
         assert_eq!(error.reason(), r"root module: first second\u{1b}[31m");
         let error = Error::new(Stage::Trust, Path::new("x"), "/a  b\tc is\r\n\n odd");
         assert_eq!(error.reason(), r"trust: /a  b\tc is odd");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_bytes_stays_wrong() {
+        let at = |stage| Error::new(stage, Path::new("x"), "no");
+        for stage in [
+            Stage::Inspect,
+            Stage::Header,
+            Stage::Symbol,
+            Stage::Version,
+            Stage::Layout,
+        ] {
+            assert!(!at(stage).is_transient(), "{stage}");
+            assert!(at(stage).transient().is_transient(), "{stage}");
+        }
+        for stage in [
+            Stage::Open,
+            Stage::Trust,
+            Stage::Copy,
+            Stage::Trial,
+            Stage::Link,
+            Stage::Root,
+            Stage::Probe,
+            Stage::Update,
+            Stage::Unload,
+            Stage::Host,
+        ] {
+            assert!(at(stage).is_transient(), "{stage}");
+        }
     }
 
     #[test]

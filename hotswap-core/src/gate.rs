@@ -1,5 +1,5 @@
-//! Would this file be accepted? The whole road of a candidate, in a child process, and no further: nothing of it
-//! runs in this process, and nothing is published.
+//! Would this file be accepted? The road of a candidate in a child process: nothing of it runs in this process, and
+//! nothing is published. What only a host can find out is left out, and the report says so.
 
 use std::{
     fmt::{self, Display},
@@ -15,7 +15,7 @@ use crate::{
     image::STATIC_TLS_TUNABLE,
     module,
     stage::Staged,
-    trial::{Findings, Trial},
+    trial::{Findings, FoundUpdate, Trial},
     trust::Trust,
 };
 
@@ -59,19 +59,38 @@ pub struct CheckReport {
     pub leaves: Vec<String>,
     /// Why its kit is of no use, if it has one that is not.
     pub kit_problem: Option<String>,
-    /// Why it had not left again when it was loaded and unloaded once, if it had not.
+    /// Whether it has an update (`hotswap_abi::update!`), which a host with [services](crate::Settings::services) runs
+    /// before it publishes it.
+    pub has_update: bool,
+    /// Why such a host refuses it although it passes here, if it does: the update is none that a host can run.
+    pub update_problem: Option<String>,
+    /// Why it had not left again when it was loaded and unloaded once, if it had not. The lists of libraries in the
+    /// [`Policy`](crate::Policy) do not count here.
     pub stays: Option<String>,
+    /// What a swap does and this check does not, each in a few words.
+    pub left_out: Vec<String>,
 }
 
-/// Walks the whole road with the file at `path`, without serving: for deploy scripts, before a file is given to
-/// a host.
+/// Checks the file at `path` as a swap does, in a child process, and publishes nothing: for deploy scripts, before a
+/// file is given to a host.
 ///
-/// Costs reading the file, and a [`Trial`]. What is found out here can change by the time of the swap, which
-/// walks the road anew.
+/// It runs what a swap with this trust and this trial runs: the checks of the file and its owner, the inspection, the
+/// loading, the comparison of versions and types, the constructor of the root module, and the trial's probe. Then it
+/// unloads the file, which a swap does not.
+///
+/// It leaves out what needs the state of a host, and says so in [`CheckReport::left_out`]:
+///
+/// - the plugin's update, which a host with [services](crate::Settings::services) runs with its own values;
+/// - the host's own probe ([`Settings::probe`](crate::Settings::probe)), which may ask the live generation, too;
+/// - whether the host has room: its retired plugins ([`Settings::retired_images_max`](crate::Settings)), its memory, and
+///   its static TLS.
+///
+/// Costs reading the file, and a [`Trial`]. What is found out here can change by the time of the swap, which does all
+/// of it anew.
 ///
 /// # Errors
 ///
-/// What a swap in a host with this trust and this trial would give.
+/// What a swap in a host with this trust and this trial would give, but for what is left out.
 pub fn check<M: RootModule>(
     path: impl AsRef<Path>,
     trust: &Trust,
@@ -84,6 +103,7 @@ pub fn check<M: RootModule>(
         interface,
         package,
         kit_problem,
+        update,
         stays,
     } = trial.run(&staged, deadline)?.findings;
     let sha256 = staged.sha256();
@@ -107,8 +127,25 @@ pub fn check<M: RootModule>(
         static_tls_bytes: facts.static_tls_bytes(),
         leaves: facts.leaves.iter().map(ToString::to_string).collect(),
         kit_problem,
+        left_out: left_out(&update),
+        has_update: update != FoundUpdate::None,
+        update_problem: match update {
+            FoundUpdate::Bad(reason) => Some(reason),
+            FoundUpdate::None | FoundUpdate::Good => None,
+        },
         stays,
     })
+}
+
+fn left_out(update: &FoundUpdate) -> Vec<String> {
+    let update = (*update == FoundUpdate::Good)
+        .then_some("its update, which a host with services runs (Settings::services)");
+    let of_a_host = [
+        "the probe of a host (Settings::probe)",
+        "whether a host has room (Settings::retired_images_max, memory, static TLS)",
+    ];
+    let all = update.into_iter().chain(of_a_host);
+    all.map(str::to_owned).collect()
 }
 
 impl Display for CheckReport {
@@ -139,6 +176,11 @@ impl Display for CheckReport {
             [] => "nothing".to_owned(),
             all => all.join(", "),
         };
+        let update = match (self.has_update, &self.update_problem) {
+            (_, Some(problem)) => format!("a host with services refuses it: {problem}"),
+            (true, None) => "not run here".to_owned(),
+            (false, None) => "none".to_owned(),
+        };
         let lines = [
             ("file", Escaped(&self.real_path).to_string()),
             ("bytes", self.file_bytes.to_string()),
@@ -161,7 +203,9 @@ impl Display for CheckReport {
             ("static TLS", static_tls),
             ("leaves", leaves),
             ("kit", kit.escape_debug().to_string()),
+            ("update", update.escape_debug().to_string()),
             ("unloading", unloading.escape_debug().to_string()),
+            ("left out", self.left_out.join("; ")),
         ];
         write!(f, "would be accepted: {}", Escaped(&self.path))?;
         for (name, value) in lines {

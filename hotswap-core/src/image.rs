@@ -96,6 +96,8 @@ struct Place {
     /// addresses begin at 0.
     bias: usize,
     segments: Vec<Range<usize>>,
+    /// The segments that may be executed.
+    code: Vec<Range<usize>>,
 }
 
 impl Image {
@@ -163,6 +165,43 @@ impl Image {
         self.place.has(address.addr().get(), 1).then_some(address)
     }
 
+    /// Copies what is mapped from `address` on. `false`: it is not all inside of one segment that can be read.
+    pub(crate) fn read(&self, address: usize, into: &mut [u8]) -> bool {
+        let is_readable = self.place.has(address, into.len());
+        if is_readable {
+            let from: *const u8 = ptr::with_exposed_provenance(address);
+            // SAFETY: so many bytes are mapped there and can be read for as long as the image is borrowed, and `into` is
+            // memory of the host's. They are constants of the image's, or, if the address is damaged, any bytes of it.
+            unsafe { ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+        }
+        is_readable
+    }
+
+    /// Whether a function may begin at `address`, one of this image or of a library.
+    pub(crate) fn leads_to_code(&self, address: usize) -> bool {
+        let mut is_code = self.is_code(address);
+        if !is_code {
+            each_object(&mut |_, info| {
+                let code = Place::of(info, libc::PF_R).code;
+                is_code = code.iter().any(|segment| segment.contains(&address));
+                if is_code {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+        }
+        is_code
+    }
+
+    /// Whether a function of this image may begin at `address`.
+    pub(crate) fn is_code(&self, address: usize) -> bool {
+        self.place
+            .code
+            .iter()
+            .any(|segment| segment.contains(&address))
+    }
+
     pub(crate) fn origin(&self) -> &Origin {
         self.staged.origin()
     }
@@ -208,7 +247,7 @@ impl Image {
 }
 
 impl Place {
-    /// That of the object described, with those segments that have all of `flags` (`PF_R`, `PF_W`).
+    /// That of the object described; `segments` are those that have all of `flags` (`PF_R`, `PF_W`).
     fn of(info: &libc::dl_phdr_info, flags: u32) -> Self {
         // SAFETY: the linker says that there are so many program headers there, for as long as it lends `info`.
         let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
@@ -217,10 +256,16 @@ impl Place {
             let start = bias.wrapping_add(header.p_vaddr as usize);
             start..start.wrapping_add(header.p_memsz as usize)
         };
-        let wanted =
-            |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & flags == flags;
-        let segments = headers.iter().filter(wanted).map(segment).collect();
-        Self { bias, segments }
+        let with = |flags: u32| {
+            let loads = headers.iter().filter(|it| it.p_type == libc::PT_LOAD);
+            let wanted = loads.filter(move |it| it.p_flags & flags == flags);
+            wanted.map(segment).collect()
+        };
+        Self {
+            bias,
+            segments: with(flags),
+            code: with(libc::PF_X),
+        }
     }
 
     /// Whether so many bytes from `address` on lie in one segment.

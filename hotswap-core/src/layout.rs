@@ -2,24 +2,38 @@
 //!
 //! abi_stable describes every type of an interface by a layout that the plugin carries with it. Here two of them
 //! are compared, with tables that live as long as the comparison: abi_stable's own are process-wide, and would keep
-//! pointers into the plugin (see [`module`](crate::module)).
+//! pointers into the plugin (see [`module`](crate::module)). That a description out of an image can be followed at all
+//! is checked first ([`description`]).
 //!
 //! All text is made while the image is still mapped, for it is made of the plugin's strings.
 
+mod description;
 mod difference;
 mod evolution;
+#[expect(unsafe_code, reason = "looks at the fields of a root module")]
+mod functions;
 
 use std::{
     panic::{self, AssertUnwindSafe},
     path::Path,
+    ptr,
 };
 
 use abi_stable::{
+    StableAbi,
     abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
     type_layout::TypeLayout,
 };
 
-use crate::error::{Error, Stage};
+pub(crate) use self::{
+    description::{Damaged, check_header},
+    difference::{both, place},
+    functions::check_functions,
+};
+use crate::{
+    error::{Error, Stage},
+    image::Image,
+};
 
 /// How two types differ.
 #[derive(Debug)]
@@ -30,14 +44,35 @@ pub(crate) struct Mismatch {
     report: Option<String>,
 }
 
+/// What abi_stable says of a type, where that can be followed without harm.
+#[derive(Clone, Copy)]
+pub(crate) struct Description(&'static TypeLayout);
+
+impl Description {
+    /// The one that the compiler has made for this program.
+    pub(crate) fn of<T: StableAbi>() -> Self {
+        Self(T::LAYOUT)
+    }
+
+    /// One that lies in an image. It may be used for as long as the image is borrowed.
+    pub(crate) fn in_image(image: &Image, layout: &'static TypeLayout) -> Result<Self, Damaged> {
+        description::check(image, ptr::from_ref(layout).addr())?;
+        Ok(Self(layout))
+    }
+
+    /// The type in one line: its name, and what it is made of.
+    pub(crate) fn summary(self) -> String {
+        let described = panic::catch_unwind(AssertUnwindSafe(|| difference::describe(self.0)));
+        described.unwrap_or_else(|_| format!("a type: {Damaged}"))
+    }
+}
+
 /// Checks that a value of the type that `found` describes can be used as one that `expected` describes, which may be
 /// an older or a newer version of the same type.
-pub(crate) fn check(
-    expected: &'static TypeLayout,
-    found: &'static TypeLayout,
-) -> Result<(), Mismatch> {
+pub(crate) fn check(expected: Description, found: Description) -> Result<(), Mismatch> {
+    let (expected, found) = (expected.0, found.0);
     let tables = CheckingGlobals::new();
-    // It takes what a description says for true, and panics where one is damaged.
+    // It panics where what is described makes no sense.
     let checked = panic::catch_unwind(AssertUnwindSafe(|| {
         let Err(errors) = check_layout_compatibility_with_globals(expected, found, &tables) else {
             return Ok(());
@@ -54,18 +89,16 @@ pub(crate) fn check(
         let report = Some(errors.to_string());
         Err(Mismatch { summary, report })
     }));
-    checked.unwrap_or_else(|_| {
-        Err(Mismatch {
-            summary: "its description of its types is damaged".to_owned(),
-            report: None,
-        })
-    })
+    checked.unwrap_or_else(|_| Err(Damaged.into()))
 }
 
-/// The type in one line: its name, and what it is made of.
-pub(crate) fn describe(layout: &'static TypeLayout) -> String {
-    let described = panic::catch_unwind(AssertUnwindSafe(|| difference::describe(layout)));
-    described.unwrap_or_else(|_| "a type whose description is damaged".to_owned())
+impl From<Damaged> for Mismatch {
+    fn from(damaged: Damaged) -> Self {
+        Self {
+            summary: damaged.to_string(),
+            report: None,
+        }
+    }
 }
 
 impl Mismatch {

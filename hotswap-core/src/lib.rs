@@ -58,8 +58,9 @@
 //!
 //! With [`Settings::services`], a plugin may export an *update* (`hotswap_abi::update!`), which is run before it is
 //! published: it says which *services*, named threads, should run, and makes, takes over and migrates named values.
-//! What it says is done with the publishing, or not at all. A service keeps the code that it began with mapped until
-//! it ends, and a value the code that it needs; who keeps what is listed ([`Hotswap::services`], [`Hotswap::refs`]).
+//! What it says is done with the publishing, or not at all; only a change inside a shared value cannot be taken back
+//! (*Updates* in [`docs::plugins`]). A service keeps the code that it began with mapped until it ends, and a value the
+//! code that it needs; who keeps what is listed ([`Hotswap::services`], [`Hotswap::refs`]).
 //! A value is only ever used as the type that it has: what has changed is refused, with both sides of the difference.
 //!
 //! # What it does not do
@@ -188,7 +189,7 @@ pub use crate::{
 ///
 /// - [`tutorial`](docs::tutorial): from an empty folder to a live swap.
 /// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
-/// - [`plugins`](docs::plugins): plugins that unload; threads, runtimes, loggers.
+/// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, loggers.
 /// - [`deploying`](docs::deploying): checks, links, systemd, Kubernetes, many machines.
 /// - [`troubleshooting`](docs::troubleshooting): by what is said.
 /// - [`stability`](docs::stability): what may break, platforms, features.

@@ -21,7 +21,7 @@ use crate::{
     elf::Export,
     error::{Error, Result, Stage},
     image::Image,
-    layout,
+    layout::{self, Description, Mismatch},
 };
 
 /// What a file must define to hold a root module. Of the header only its first field is sure to be there:
@@ -43,7 +43,7 @@ pub(crate) fn check<M: RootModule>(image: &Image) -> Result<Checked<'_, M>> {
     let path = &*image.origin().given;
     let header = header(image, path)?;
     check_version::<M>(header, path)?;
-    check_layout::<M>(header, path)?;
+    check_layout::<M>(image, header, path)?;
     Ok(Checked {
         header,
         image,
@@ -66,8 +66,11 @@ impl<M: RootModule> Checked<'_, M> {
         // SAFETY: the layout of the module is that of `M`, or one that `M` is a prefix of: `check` has seen
         // to that, and nobody else makes a `Checked`.
         let module = unsafe { self.header.unchecked_layout::<M>() };
-        let path = &*self.image.origin().given;
-        module.map_err(|error| Error::new(Stage::Root, path, describe_root_error(error)))
+        let refuse = |message| Error::new(Stage::Root, &self.image.origin().given, message);
+        let module = module.map_err(|error| refuse(describe_root_error(error)))?;
+        let checked = layout::check_functions(self.image, module);
+        checked.map_err(|name| refuse(format!("its function `{name}` is not code")))?;
+        Ok(module)
     }
 }
 
@@ -77,9 +80,12 @@ fn header(image: &Image, path: &Path) -> Result<&'static LibHeader> {
         .symbol(ROOT_MODULE_LOADER_NAME)
         .ok_or_else(|| refuse("it exports no abi_stable root module".to_owned()))?;
     // SAFETY: the export under this name is abi_stable's header (`Trust::vouch`), and an `AbiHeaderRef`
-    // is a transparent pointer to one. What can be recognised as something else is, by `upgrade`.
+    // is a transparent pointer to one. What can be recognised as something else is, below and by `upgrade`.
     let header =
         unsafe { mem::transmute::<*const (), AbiHeaderRef>(address.as_ptr().cast_const().cast()) };
+    if header.is_valid() && layout::check_header(image, address.addr().get()).is_err() {
+        return Err(refuse("its root module's header is damaged".to_owned()));
+    }
     header.upgrade().map_err(|error| {
         refuse(match error {
             LibraryError::InvalidAbiHeader(found)
@@ -116,14 +122,16 @@ fn check_version<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
     )))
 }
 
-fn check_layout<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
+fn check_layout<M: RootModule>(image: &Image, header: &LibHeader, path: &Path) -> Result<()> {
     let refuse = |message: &str| Error::new(Stage::Layout, path, message);
     let Some(found) = header.layout() else {
         return Err(refuse(
             "it carries no description of its types, so that they cannot be checked",
         ));
     };
-    layout::check(M::LAYOUT, found).map_err(|mismatch| mismatch.refuse(path))
+    let found = Description::in_image(image, found).map_err(Mismatch::from);
+    let checked = found.and_then(|found| layout::check(Description::of::<M>(), found));
+    checked.map_err(|mismatch| mismatch.refuse(path))
 }
 
 fn describe_root_error(error: RootModuleError) -> String {

@@ -7,6 +7,7 @@
 //! - A value that is not plain data has a hold on its generation from the moment on at which that is published, until
 //!   it is dropped; before that only the candidate itself has shares of it.
 //! - A type is compared in words of the host's own ([`shape`]), never by what lies in an image that may have left.
+//! - What has lost its name by an update is kept while the generation of the update is on probation ([`Former`]).
 //!
 //! It knows neither swaps nor services, but for the token by which a service that waits for a queue is woken.
 
@@ -20,6 +21,7 @@ use std::{
     fmt::{self, Display},
     mem,
     sync::{Arc, OnceLock},
+    thread,
 };
 
 use abi_stable::StableAbi;
@@ -30,7 +32,7 @@ use hotswap_abi::{
 
 pub(crate) use self::token::Token;
 use self::{queue::Queue, shape::Shape};
-use crate::history::Holder;
+use crate::{history::Holder, stage::check_thread};
 
 /// Keeps a generation mapped.
 pub(crate) type Hold = Box<dyn Any + Send + Sync>;
@@ -84,7 +86,8 @@ pub(crate) struct Changes {
 /// What an update has replaced. To drop it may run destructors of plugins, which is for when no lock is held.
 #[must_use = "it is to be dropped when no lock is held"]
 pub(crate) struct Former {
-    _names: Names,
+    /// What has lost its name.
+    names: Names,
     /// The update may have given a name to another value again.
     _fresh: Vec<Arc<Value>>,
 }
@@ -142,7 +145,9 @@ impl Names {
 }
 
 impl Changes {
-    pub(crate) fn new(names: Names) -> Self {
+    /// To `names`, in which those of `replaced` have their names again.
+    pub(crate) fn new(mut names: Names, replaced: Names) -> Self {
+        names.0.extend(replaced.0);
         Self {
             names,
             unheld: Vec::new(),
@@ -161,9 +166,45 @@ impl Changes {
             let held = (generation, hold(Holder::Ref { name }));
             assert!(value.hold.set(held).is_ok(), "published once");
         }
+        let mut names = mem::replace(current, self.names);
+        names
+            .0
+            .retain(|name, entry| !current.0.get(name).is_some_and(|it| it.is(entry)));
         Former {
-            _names: mem::replace(current, self.names),
+            names,
             _fresh: self.unheld,
+        }
+    }
+}
+
+impl Former {
+    /// What has lost its name by the update.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Whether nothing has.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.0.is_empty()
+    }
+
+    /// Drops it on a thread that ends with that: the thread-locals of plugins that destructors use would otherwise stay on
+    /// the calling thread, and keep those plugins. Waits for nothing, unless there can be no thread.
+    pub(crate) fn drop_elsewhere(self) {
+        if check_thread().is_ok() {
+            let dropping = thread::Builder::new().name("hotswap-values".to_owned());
+            // Without a thread it is dropped here, with the closure.
+            drop(dropping.spawn(move || drop(self)));
+        }
+    }
+}
+
+impl Entry {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Value(value), Self::Value(other)) => Arc::ptr_eq(value, other),
+            (Self::Channel(queue), Self::Channel(other)) => Arc::ptr_eq(queue, other),
+            (Self::Value(_), Self::Channel(_)) | (Self::Channel(_), Self::Value(_)) => false,
         }
     }
 }

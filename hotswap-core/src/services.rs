@@ -26,7 +26,7 @@ use std::{
 use abi_stable::StableAbi;
 use hotswap_abi::Ref;
 
-pub(crate) use self::update::Update;
+pub(crate) use self::update::{Update, find_update};
 use self::{instance::Instance, keeper::Keeper};
 use crate::{
     deadline::deadline,

@@ -254,7 +254,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// The candidate was refused. The live generation serves on, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
         self.check_process(path.as_ref())?;
-        let turn = self.turn_with_room(path.as_ref())?;
+        let turn = self.turn_with_room(path.as_ref());
+        let turn = turn.inspect_err(|error| self.history.refused(error))?;
         self.swap_in_turn(path.as_ref(), turn, |_| {})
     }
 
@@ -268,7 +269,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ) -> Option<Result<Swapped>> {
         let turn = match self.turn_with_room(path) {
             Ok(turn) => turn,
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                note(&error);
+                self.history.refused(&error);
+                return Some(Err(error));
+            }
         };
         if self.accepted().generation != accepted {
             return None;
@@ -326,7 +331,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// ```
     pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
         self.check_process(path.as_ref())?;
-        let turn = self.turn_with_room(path.as_ref())?;
+        let turn = self.turn_with_room(path.as_ref());
+        let turn = turn.inspect_err(|error| self.history.refused(error))?;
         let prepared = self.prepare_from(Source::Path(path.as_ref()));
         drop(turn);
         let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
@@ -371,8 +377,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 return Ok(turn);
             }
             drop(turn);
-            let waited = self.reaper().wait_for_room(path, started);
-            waited.inspect_err(|error| self.history.refused(error))?;
+            self.reaper().wait_for_room(path, started)?;
         }
     }
 
@@ -401,6 +406,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             probation,
             retired,
             mut dropped,
+            values,
         } = self.succession.publish(&mut line, &self.cell, new, manner);
         published.phases.publish = started.elapsed();
         published.before = Some(before);
@@ -416,6 +422,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         // Under the lock, so that the live generation is the one that it is of.
         let replaced = update.map(|update| self.publish_update(update, number));
+        let replaced = replaced.and_then(|replaced| line.keep_values(replaced));
         drop(line);
 
         if let Some(until) = probation {
@@ -427,7 +434,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.reaper()
                 .retire(former.number, former.generation, copies);
         }
-        drop(replaced);
+        drop((replaced, values));
         let swapped = Swapped {
             generation: number,
             retired: before,
@@ -454,6 +461,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Sends to `follower` after each candidate that is accepted, and when the swap point has gone.
     pub(crate) fn tell_of_accepted(&self, follower: Sender<()>) {
         self.accepted.tell(follower);
+    }
+
+    /// Whether what was refused may be tried again without anybody asking for it.
+    pub(crate) fn has_room_to_retry(&self) -> bool {
+        self.reaper().has_room_to_retry()
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -573,12 +585,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             services.close(None);
         }
         let mut line = self.succession.lock();
-        let standby = line.close();
+        let ended = line.close();
         let live = Former {
             number: line.live(),
             generation: Draining::new(self.cell.close()),
         };
         drop(line);
+        let (standby, values) = ended.map(|it| (it.standby, it.values)).unzip();
+        drop(values);
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());
             reaper.retire(former.number, former.generation, Vec::new());

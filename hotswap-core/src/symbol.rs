@@ -11,7 +11,7 @@ use crate::{
     elf::Export,
     error::{Error, Result, Stage},
     image::Image,
-    layout,
+    layout::{self, Description},
 };
 
 /// What stands before the value, of whatever type that is.
@@ -76,9 +76,10 @@ pub(crate) fn find_optional<T: StableAbi + Copy>(image: &Image, name: &str) -> R
 
 fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
     let path = &*image.origin().given;
-    let head = head(image, name)?;
-    layout::check(T::LAYOUT, head.layout).map_err(|mut mismatch| {
-        let (expected, found) = (layout::describe(T::LAYOUT), layout::describe(head.layout));
+    let (head, found) = head(image, name)?;
+    let expected = Description::of::<T>();
+    layout::check(expected, found).map_err(|mut mismatch| {
+        let (expected, found) = (expected.summary(), found.summary());
         mismatch.summary = if expected == found {
             format!("`{name}`: {}", mismatch.summary)
         } else {
@@ -142,14 +143,15 @@ pub(crate) fn list(image: &Image) -> Vec<SymbolInfo> {
     let info = |name: &String| SymbolInfo {
         name: name.clone(),
         type_name: match head(image, name) {
-            Ok(head) => layout::describe(head.layout),
+            Ok((_, of)) => of.summary(),
             Err(error) => error.message().to_owned(),
         },
     };
     image.facts().named.iter().map(info).collect()
 }
 
-fn head<'a>(image: &'a Image, name: &str) -> Result<&'a Head> {
+/// What stands before the value, and the type of the value.
+fn head<'a>(image: &'a Image, name: &str) -> Result<(&'a Head, Description)> {
     let refuse = |message: String| Error::new(Stage::Symbol, &image.origin().given, message);
     let address = image.symbol(&format!("{SYMBOL_PREFIX}{name}"));
     let address = address.ok_or_else(|| refuse(format!("the system does not find `{name}`")))?;
@@ -177,7 +179,10 @@ fn head<'a>(image: &'a Image, name: &str) -> Result<&'a Head> {
     }
     // SAFETY: a symbol whose name begins like this, with this mark, is what the macro has made
     // (`Trust::vouch`), in an image that is mapped and initialised for as long as it is borrowed.
-    Ok(unsafe { head.as_ref() })
+    let head = unsafe { head.as_ref() };
+    let of = Description::in_image(image, head.layout);
+    let of = of.map_err(|damaged| refuse(format!("`{name}`: {damaged}")))?;
+    Ok((head, of))
 }
 
 fn at_an_odd_address(name: &str) -> String {

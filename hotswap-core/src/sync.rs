@@ -71,13 +71,6 @@ pub(crate) enum Barrier {
 }
 
 impl Barrier {
-    /// The kind that the inline path of a call is compiled for, because most processes have it. With the other
-    /// kind, calls take the way that is not inline.
-    #[cfg(all(target_os = "linux", not(loom)))]
-    pub(crate) const INLINE: Self = Self::Asymmetric;
-    #[cfg(not(all(target_os = "linux", not(loom))))]
-    pub(crate) const INLINE: Self = Self::Full;
-
     /// The cheapest pair that this system has.
     ///
     /// Registering is once per process and costs about a millisecond when other threads already run
@@ -101,7 +94,10 @@ impl Barrier {
             Self::Asymmetric => std::sync::atomic::compiler_fence(Ordering::SeqCst),
             #[cfg(loom)]
             Self::Asymmetric => unreachable!("never detected under loom"),
-            Self::Full => fence(Ordering::SeqCst),
+            Self::Full => {
+                std::hint::cold_path();
+                fence(Ordering::SeqCst);
+            }
         }
     }
 

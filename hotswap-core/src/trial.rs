@@ -38,7 +38,7 @@ use std::{
 
 use abi_stable::library::RootModule;
 
-pub(crate) use self::report::Findings;
+pub(crate) use self::report::{Findings, FoundUpdate};
 use crate::{
     elf::Export,
     error::{Error, Result, Stage, panic_text},

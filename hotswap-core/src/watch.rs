@@ -5,12 +5,14 @@
 //! finds something else than the one before is followed by another one after the settle time, until two agree
 //! and nothing was heard in between. Then the file's bytes are compared with those that were accepted and those
 //! that were refused, and only other ones are swapped in, by [`Hotswap::swap`]'s own road, checks and events.
+//! Bytes that were refused for a reason that may pass ([`Error::is_transient`]) are tried again ([`retry`]).
 //!
 //! What happens meanwhile is looked at afterwards: a look is begun by what was heard before it, and what is
 //! heard during it, or during the swap that it leads to, begins another.
 
 mod known;
 mod notices;
+mod retry;
 
 use std::{
     convert::Infallible,
@@ -23,7 +25,7 @@ use std::{
 use abi_stable::library::RootModule;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
-use self::{known::Known, notices::Notices};
+use self::{known::Known, notices::Notices, retry::Retry};
 use crate::{
     error::{Error, Result, Stage},
     stage::{Reached, Way, check_thread},
@@ -60,6 +62,13 @@ pub struct WatchSettings {
     /// system cannot tell at all, because its limits are exhausted (`fs.inotify.max_user_instances`,
     /// `max_user_watches`) or a folder on the way may not be listed.
     pub look_every: Duration,
+    /// After which pause a file that was refused for a reason that may pass is tried again; each further pause is twice
+    /// as long. 2 s unless set, and at least 1 ms. With [`Duration::MAX`] it is tried again only when something has
+    /// changed.
+    pub retry_after: Duration,
+    /// The longest pause before such a file is tried again. 1 min unless set, and at least
+    /// [`retry_after`](Self::retry_after).
+    pub retry_after_max: Duration,
 }
 
 impl<M: RootModule + Send + Sync> Hotswap<M> {
@@ -69,11 +78,19 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// - It is the path that is watched, not the file that it leads to at first: replacing the file by another,
     ///   or any link or folder on the way (`current -> v7`), is a change like writing to the file. While there
     ///   is no file, it is waited for.
-    /// - Each settled change is one swap. Bytes that are the last accepted ones are not swapped in again, nor
-    ///   are bytes that were refused before anything else was there. What was refused for other reasons than
-    ///   its bytes (an owner, a signature that was not there yet) is tried again when anything on the way
-    ///   changes.
-    /// - A refused change is an [`Event::Refused`](crate::Event::Refused), and watching goes on.
+    /// - Each settled change is one swap. Bytes that are the last accepted ones are not swapped in again.
+    /// - Each attempt that is refused is an [`Event::Refused`](crate::Event::Refused), and watching goes on.
+    /// - Bytes that were refused for what they are ([`Stage::Inspect`], [`Header`](Stage::Header),
+    ///   [`Symbol`](Stage::Symbol), [`Version`](Stage::Version) or [`Layout`](Stage::Layout)) are not tried again before
+    ///   other bytes were there.
+    /// - Anything else may pass: a library that is missing, a constructor, an update or a probe that fails, too little
+    ///   memory, a trial that takes too long, an owner, a signature that is not there yet, too many retired plugins. Such
+    ///   a file is tried again after [`retry_after`](WatchSettings::retry_after), and then after pauses that double, up
+    ///   to [`retry_after_max`](WatchSettings::retry_after_max). It is tried again at once when it is touched or moved in
+    ///   again, also with the same bytes, or when anything else on the way changes. Refused candidates may stay mapped.
+    ///   While they make up half of what may be retired and mapped
+    ///   ([`Settings::retired_images_max`](crate::Settings::retired_images_max)), no attempt follows a pause, so that
+    ///   attempts do not use up what the next good candidate needs.
     /// - When another path is accepted, because somebody swaps it in, that one is watched from then on. A
     ///   rollback changes neither the path nor what counts as accepted, so that it is not undone before the
     ///   file changes again.
@@ -112,6 +129,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         // Room for one: it says that there is something to look at, and not what.
         let (wake, wakes) = bounded(1);
         self.tell_of_accepted(wake.clone());
+        let first = settings.retry_after.max(SHORTEST_PAUSE);
+        let retry = Retry::new(first, settings.retry_after_max);
         let watcher = Watcher {
             plugin: Arc::downgrade(self),
             settings,
@@ -119,6 +138,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             wakes,
             notices: Notices::new(wake),
             known: Known::new(&accepted),
+            retry,
         };
         let thread = thread::Builder::new().name("hotswap-watch".to_owned());
         let thread = check_thread().and_then(|()| thread.spawn(move || watcher.run()));
@@ -139,6 +159,8 @@ impl Default for WatchSettings {
         Self {
             settle: Duration::from_millis(150),
             look_every: Duration::from_secs(2),
+            retry_after: Duration::from_secs(2),
+            retry_after_max: Duration::from_secs(60),
         }
     }
 }
@@ -169,6 +191,7 @@ struct Watcher<M: RootModule + Send + Sync> {
     wakes: Receiver<()>,
     notices: Notices,
     known: Known,
+    retry: Retry,
 }
 
 /// Why there is something to do.
@@ -202,20 +225,36 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
     /// one must agree.
     fn look(&mut self, plugin: &Hotswap<M>, rung: bool, unsettled: Option<Way>) -> Option<Way> {
         let is_followed = self.known.follow(&plugin.accepted());
+        if is_followed {
+            self.retry.reset();
+        }
         let (way, file) = Way::look(self.known.path());
         let is_unheard = self.notices.follow(&way);
         if rung || is_followed || is_unheard {
             return Some(way);
         }
         match unsettled {
-            None if self.known.is_way(&way) => None,
+            None if self.known.is_way(&way) => self.try_again(plugin, &way, file),
             Some(before) if before == way => {
+                self.retry.reset();
                 let again = file.and_then(|file| self.settled(plugin, &way, &file));
                 self.known.set_way(way);
                 again
             }
             _ => Some(way),
         }
+    }
+
+    /// Swaps in what was refused, if that is due. Gives what [`settled`](Self::settled) does.
+    fn try_again(&mut self, plugin: &Hotswap<M>, way: &Way, file: Option<Reached>) -> Option<Way> {
+        if !self.retry.take_due() {
+            return None;
+        }
+        if !plugin.has_room_to_retry() {
+            self.retry.put_off();
+            return None;
+        }
+        self.settled(plugin, way, &file?)
     }
 
     /// Swaps the file in if its bytes are news. Gives how the path leads on if that has changed meanwhile.
@@ -233,14 +272,17 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         if let Some(other) = self.changed(way) {
             return Some(other);
         }
-        let mut is_refused = false;
+        let mut refusal = None;
         plugin.swap_after(self.known.generation(), self.known.path(), |error| {
             // If the way is still the same, these bytes were refused. It is looked at before anybody hears of the
             // refusal, because what they then do changes it.
-            is_refused = is_about_bytes(error.stage()) && self.changed(way).is_none();
+            refusal = Some((self.changed(way), error.is_transient()));
         });
-        if is_refused {
-            self.known.refused(found);
+        match refusal {
+            Some((Some(other), _)) => return Some(other),
+            Some((None, true)) => self.retry.put_off(),
+            Some((None, false)) => self.known.refused(found),
+            None => {}
         }
         self.changed(way)
     }
@@ -268,28 +310,11 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         } else {
             pause.min(LOOK_UNTOLD)
         };
+        let pause = self.retry.due_in().map_or(pause, |due| due.min(pause));
         select! {
             recv(self.stopped) -> _ => Woken::Stopped,
             recv(self.wakes) -> _ => Woken::Rung,
             default(pause) => Woken::TimeUp,
         }
-    }
-}
-
-/// Whether a candidate that came so far was refused for what it is. What it failed for before that may be
-/// mended without it: who could have put it there, its signature, a lack of memory.
-fn is_about_bytes(stage: Stage) -> bool {
-    match stage {
-        Stage::Open | Stage::Trust | Stage::Copy | Stage::Trial | Stage::Host => false,
-        Stage::Inspect
-        | Stage::Link
-        | Stage::Header
-        | Stage::Version
-        | Stage::Layout
-        | Stage::Root
-        | Stage::Probe
-        | Stage::Update
-        | Stage::Unload
-        | Stage::Symbol => true,
     }
 }

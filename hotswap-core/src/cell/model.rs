@@ -19,7 +19,7 @@ use std::{
 
 use loom::{cell::UnsafeCell, thread};
 
-use super::{Barrier, Cell, HeadCall, Retired, slots};
+use super::{Cell, HeadCall, Retired, slots};
 
 /// A stand-in for a plugin: used while mapped, and then unmapped.
 struct Plugin {
@@ -110,9 +110,8 @@ fn look_again(held: Option<Retired<Plugin>>) {
 
 /// A call as `with` makes it inline; this thread has called before.
 fn begin_inline(cell: &Cell<Plugin>) -> HeadCall<'_, Plugin> {
-    let (head, barrier) =
-        slots::ready_head().expect("it has called before, and is inside of nothing");
-    cell.begin_at_head(head, barrier)
+    let head = slots::ready_head().expect("it has called before, and is inside of nothing");
+    cell.begin_at_head(head)
 }
 
 /// Frees what is held for ever, because the model checker insists that nothing is leaked.

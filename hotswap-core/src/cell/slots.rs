@@ -67,8 +67,7 @@ const _: () = assert!(
 
 /// Bits of [`Slot::flags`].
 const NUDGED: u8 = 1;
-const OTHER_BARRIER: u8 = 2;
-const LATE: u8 = 4;
+const LATE: u8 = 2;
 
 /// Above all numbers of threads (`PID_MAX_LIMIT` of Linux is 2²²).
 const PAST_ITS_END: u32 = 1 << 31;
@@ -99,7 +98,6 @@ pub(super) struct Slot {
     /// test.
     ///
     /// - [`NUDGED`]: the owner is asked to run the [`Errand`] before it enters anything again.
-    /// - [`OTHER_BARRIER`]: inline calls have another kind of barrier than this process.
     /// - [`LATE`]: the thread has run the destructor that gives its chain back, so the last call in the chain does
     ///   that.
     flags: AtomicU8,
@@ -134,19 +132,11 @@ pub(super) enum Inside {
 }
 
 impl Slot {
-    /// For the head of a chain: the barrier with which its owner may enter inline, if it may.
+    /// For the head of a chain: whether its owner may enter inline.
     #[inline]
-    fn ready_for(&self) -> Option<Barrier> {
-        if !self.is_null() {
-            return None;
-        }
+    fn is_ready(&self) -> bool {
         // Relaxed: who runs the errand asks `take_nudge`.
-        match self.flags.load(Ordering::Relaxed) {
-            0 => Some(Barrier::INLINE),
-            // Of two kinds, so it is the one that is never `INLINE` where there are both.
-            OTHER_BARRIER => Some(Barrier::Full),
-            _ => None,
-        }
+        self.is_null() && self.flags.load(Ordering::Relaxed) == 0
     }
 
     /// Whether it holds null. If it is the head of a chain, then nothing of the chain is in use.
@@ -189,17 +179,12 @@ impl Slot {
         self.flags.fetch_or(LATE, Ordering::Relaxed);
     }
 
-    #[inline]
-    pub(super) fn barrier(&self) -> Barrier {
-        self.barrier
-    }
-
     /// Says that the owner, whose slot is idle, is about to load a value. The light barrier is included.
     #[inline]
-    pub(super) fn announce(&self, barrier: Barrier) {
+    pub(super) fn announce(&self) {
         // Relaxed: whoever sees this concludes nothing, but asks again.
         self.holds.store(ENTERING, Ordering::Relaxed);
-        barrier.light();
+        self.barrier.light();
     }
 
     /// `value` begins with the [`CellId`] that it has in `current`, and is alive until the slot has ceased to
@@ -406,7 +391,7 @@ pub(crate) fn forget_other_threads() {
         }
         slot.holds.store(ptr::null_mut(), Ordering::Relaxed);
         slot.after_exit.set(ptr::null_mut());
-        slot.flags.fetch_and(OTHER_BARRIER, Ordering::Relaxed);
+        slot.flags.store(0, Ordering::Relaxed);
         slot.nested.set(0);
         slot.inner_in_use.set(0);
         slot.inner.set(ptr::null());
@@ -478,12 +463,11 @@ pub(crate) fn is_inside_call() -> bool {
     head().is_some_and(|head| !head.is_null())
 }
 
-/// The head of this thread's chain and the barrier with which an inline call may enter through it, if it may: the
-/// thread is inside of nothing, has no errand to run, and is not ending.
+/// The head of this thread's chain, if an inline call may enter through it: the thread is inside of nothing, has no
+/// errand to run, and is not ending.
 #[inline]
-pub(super) fn ready_head() -> Option<(&'static Slot, Barrier)> {
-    let head = head()?;
-    Some((head, head.ready_for()?))
+pub(super) fn ready_head() -> Option<&'static Slot> {
+    head().filter(|head| head.is_ready())
 }
 
 /// Begins a call of this thread that is not inline: gives the slot that it is to rely on until [`end`], and what
@@ -690,16 +674,11 @@ fn take(is_late: bool) -> &'static Slot {
 }
 
 fn add() -> &'static Slot {
-    let barrier = REGISTRY.barrier;
     let slot = Box::into_raw(Box::new(Slot {
         holds: AtomicPtr::new(ptr::null_mut()),
         after_exit: Cell::new(ptr::null_mut()),
-        flags: AtomicU8::new(if barrier == Barrier::INLINE {
-            0
-        } else {
-            OTHER_BARRIER
-        }),
-        barrier,
+        flags: AtomicU8::new(0),
+        barrier: REGISTRY.barrier,
         taken: AtomicBool::new(true),
         thread: AtomicU32::new(0),
         nested: Cell::new(0),

@@ -259,6 +259,17 @@ impl Account {
         books.is_clear_but_for(Some(opener))
     }
 
+    /// Whether there is nothing left to wait for.
+    pub(super) fn is_clear(&self) -> bool {
+        self.state.books().is_clear()
+    }
+
+    /// Whether no destructor and no key is older than the account. What becomes of those is not counted.
+    pub(super) fn never_had_early_ones(&self) -> bool {
+        let books = self.state.books();
+        books.early_destructors == 0 && books.early_keys.is_empty()
+    }
+
     /// What is left to wait for. Reads `/proc` for the names of threads; takes the account's lock, which
     /// nobody holds for long.
     pub(super) fn outstanding(&self) -> Outstanding {

@@ -21,10 +21,9 @@ use std::{
 use super::{Place, each_object, memory::words};
 use crate::elf::{self, Export};
 
-/// Libraries that call nothing of an image when its own calls have returned, and do not mind that it goes, although
-/// they can start threads.
-const HARMLESS: [&str; 12] = [
-    // glibc and the dynamic linker. What they keep for an image is looked for one by one (`keys`, `handlers`).
+/// glibc, the dynamic linker, and what every plugin needs of its compiler. What they keep for an image is looked for one
+/// by one (`keys`, `handlers`).
+const OF_C: [&str; 8] = [
     "libc",
     "libm",
     "libdl",
@@ -32,8 +31,13 @@ const HARMLESS: [&str; 12] = [
     "librt",
     "ld-linux-x86-64",
     "ld-linux-aarch64",
-    // Compilers' own, which every plugin needs. The threads of libstdc++ are those of `std::thread`, which the kit counts.
     "libgcc_s",
+];
+
+/// More libraries that call nothing of an image when its own calls have returned, and do not mind that it goes, although
+/// they can start threads.
+const HARMLESS: [&str; 4] = [
+    // Its threads are those of `std::thread`, which the kit counts.
     "libstdc++",
     // Their threads compress, and end with the context that they belong to.
     "libzstd",
@@ -115,6 +119,12 @@ pub(super) enum Caller {
     Has(String),
 }
 
+/// Whether nothing but C's own libraries is needed.
+pub(super) fn are_of_c(needed: &[String]) -> bool {
+    let is_of_c = |name: &String| OF_C.iter().any(|entry| is_named(name, entry));
+    needed.iter().all(is_of_c)
+}
+
 /// Whether `name`, a function or the file of a library, is meant by `entry`: the name itself, or of a library what
 /// comes before `.so` and before a version (`libcrypto` means `libcrypto.so.3` and `libcrypto-1.1.so`).
 pub(super) fn is_named(name: &str, entry: &str) -> bool {
@@ -136,7 +146,7 @@ pub(super) fn known(library: &str) -> Option<Known> {
     let is_in = |list: &[&str]| list.iter().any(|entry| is_named(library, entry));
     if is_in(&PINNING) {
         Some(Known::Pinning)
-    } else if is_in(&HARMLESS) {
+    } else if is_in(&OF_C) || is_in(&HARMLESS) {
         Some(Known::Harmless)
     } else {
         is_in(&HARMLESS_WITHOUT_THREADS).then_some(Known::HarmlessWithoutThreads)
@@ -236,7 +246,7 @@ fn mapped(library: &str) -> Vec<Mapped> {
     each_object(&mut |name, info| {
         let path = Path::new(OsStr::from_bytes(name.to_bytes()));
         if path.file_name() == Some(OsStr::new(library)) {
-            let Place { bias, segments } = Place::of(info, libc::PF_W);
+            let Place { bias, segments, .. } = Place::of(info, libc::PF_W);
             found.push(Mapped {
                 path: path.to_owned(),
                 bias,
@@ -359,7 +369,7 @@ mod tests {
 
     #[test]
     fn no_library_is_in_both_lists() {
-        for name in HARMLESS {
+        for name in OF_C.into_iter().chain(HARMLESS) {
             let known = known(&format!("{name}.so.1"));
             assert_eq!(known, Some(Known::Harmless), "{name}");
         }
@@ -413,8 +423,8 @@ mod tests {
         let start = words.as_ptr().expose_provenance();
         let data = start..start + size_of_val(&words);
         let place = |segment| Place {
-            bias: 0,
             segments: vec![segment],
+            ..Place::default()
         };
         assert!(has_address_of(&place(0x4000..0x5001), &data));
         assert!(!has_address_of(&place(0x4000..0x5000), &data));

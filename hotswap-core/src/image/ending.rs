@@ -142,8 +142,8 @@ mod tests {
         let address = 0x1234_5678_9abc;
         let segment = address..address + 1;
         let place = Place {
-            bias: 0,
             segments: vec![segment],
+            ..Place::default()
         };
         for (mark, is_inside) in [(address, true), (address + 1, false)] {
             let (said, number) = mpsc::channel();

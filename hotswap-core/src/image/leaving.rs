@@ -10,7 +10,8 @@
 //!    the values of its keys. Of a plugin without the kit, pthread keys whose destructor lies in the image are deleted,
 //!    and threads that may be running one are waited for ([`ending`](super::ending)).
 //! 4. The thread that opened it writes out what the plugin's std holds back, and ends. What initialisers have left with
-//!    libc for its end runs now.
+//!    libc for its end runs now. A thread that has nothing to do for the image ends after step 5, and nobody waits for
+//!    that.
 //! 5. It is closed, and looked for ([`Closed`]).
 //!
 //! A step that has to wait for something is left for the next time. The image's finalisers run on the thread that calls
@@ -226,7 +227,11 @@ impl Leaving {
             {
                 return self.pinned(why);
             }
-            self.end_opener();
+            let flush = self.flush();
+            if flush.is_none() && self.has_nothing_for_opener() {
+                return self.close();
+            }
+            self.end_opener(flush);
         }
         if !self.image.opener.has_ended() {
             return Exit::NotYet(self);
@@ -234,15 +239,6 @@ impl Leaving {
         // Again, for its opener has run what was left for its end.
         if let Some(why) = self.may_be_called() {
             return self.pinned(why);
-        }
-        if let Kit::Attached(account) = &self.image.kit {
-            // SAFETY: the image is mapped.
-            let heap = unsafe { account.heap() };
-            self.heap = heap.map(|Heap { bytes, allocations }| HeapLeft { bytes, allocations });
-            // SAFETY: no call is inside and none will be.
-            if unsafe { account.close() }.is_err() {
-                return Exit::NotYet(self);
-            }
         }
         self.close()
     }
@@ -286,24 +282,40 @@ impl Leaving {
         }
     }
 
-    /// Ends the thread that opened the image: what is left for the end of it runs now. Before that it writes out what
-    /// the plugin's std holds back.
-    fn end_opener(&self) {
+    /// What writes out what the plugin's std holds back, if it has printed.
+    fn flush(&self) -> Option<unsafe extern "C" fn()> {
         let Image {
-            staged,
-            place,
-            opener,
-            kit,
-            ..
+            staged, place, kit, ..
         } = &self.image;
-        let flush = match kit {
+        match kit {
             // SAFETY: `staged` is what the image was opened from, it is mapped there, and nobody is inside.
             Kit::Attached(account) if unsafe { stdout::printed(staged, place) } == Some(true) => {
                 Some(account.flush())
             }
             _ => None,
-        };
-        opener.end(move || {
+        }
+    }
+
+    /// Whether the end of the thread that opened the image runs nothing of it. Then nobody has to wait for that, which
+    /// takes two changes of threads.
+    ///
+    /// What C++ code leaves with its runtime for a thread's end the kit does not see, nor what was left before it was
+    /// attached.
+    fn has_nothing_for_opener(&self) -> bool {
+        let needed = &self.image.staged.facts().needed;
+        match &self.image.kit {
+            Kit::Attached(account) => {
+                account.never_had_early_ones()
+                    && account.is_clear()
+                    && dependencies::are_of_c(needed)
+            }
+            Kit::Missing | Kit::Refused(_) => false,
+        }
+    }
+
+    /// Ends the thread that opened the image: what is left for the end of it runs now. Before that it calls `flush`.
+    fn end_opener(&self, flush: Option<unsafe extern "C" fn()>) {
+        self.image.opener.end(move || {
             if let Some(flush) = flush {
                 // SAFETY: a function of the image, which is not closed before this thread has ended.
                 unsafe { flush() };
@@ -366,8 +378,18 @@ impl Leaving {
         Exit::Pinned(Box::new(Pinned { why, image }))
     }
 
-    fn close(self) -> Exit {
-        let Self { image, heap, .. } = self;
+    /// To be called when no code of the image runs any more, and none will.
+    fn close(mut self: Box<Self>) -> Exit {
+        if let Kit::Attached(account) = &self.image.kit {
+            // SAFETY: the image is mapped.
+            let heap = unsafe { account.heap() };
+            self.heap = heap.map(|Heap { bytes, allocations }| HeapLeft { bytes, allocations });
+            // SAFETY: no call is inside and none will be.
+            if unsafe { account.close() }.is_err() {
+                return Exit::NotYet(self);
+            }
+        }
+        let Self { image, heap, .. } = *self;
         let Image {
             library,
             staged,
@@ -376,8 +398,6 @@ impl Leaving {
             kit,
             ..
         } = image;
-        // It has ended.
-        drop(ManuallyDrop::into_inner(opener));
         let account = match kit {
             Kit::Attached(account) => Some(account),
             Kit::Missing | Kit::Refused(_) => None,
@@ -388,7 +408,11 @@ impl Leaving {
             account,
             heap,
         };
-        match closed.close(ManuallyDrop::into_inner(library)) {
+        let closed = closed.close(ManuallyDrop::into_inner(library));
+        // If it has not ended by now, it has nothing to do but that.
+        opener.end(|| {});
+        drop(ManuallyDrop::into_inner(opener));
+        match closed {
             Ok(heap) => Exit::Gone(heap),
             Err(closed) => {
                 let why = closed.why();

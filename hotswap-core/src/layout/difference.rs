@@ -25,7 +25,8 @@ pub(super) fn summary(
         places.retain(|error| !is_size(error));
     }
     let first = places.first()?;
-    let text = format!("{}{}", place(first), difference(errors, first));
+    let names = first.stack_trace.iter().map_while(field_name);
+    let text = format!("{}{}", place(names), difference(errors, first));
     Some(match places.len() - 1 {
         0 => text,
         1 => format!("{text} (and 1 more place)"),
@@ -39,12 +40,9 @@ fn is_size(error: &AbiInstabilityError) -> bool {
     error.errs.iter().all(of_size)
 }
 
-/// The field, named from the root module down: `` field `a.b`:  ``, or nothing for the root module.
-fn place(error: &AbiInstabilityError) -> String {
-    let names: Vec<&str> = error
-        .stack_trace
-        .iter()
-        .map_while(field_name)
+/// The field, named from the outermost type down: `` field `a.b`:  ``, or nothing for that type itself.
+pub(crate) fn place<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names
         .filter(|name| *name != "0")
         .map(|name| name.strip_prefix("field_").unwrap_or(name))
         .collect();
@@ -188,7 +186,8 @@ fn of_kind(error: &AbiInstability) -> String {
     }
 }
 
-fn both(expected: impl std::fmt::Display, found: impl std::fmt::Display) -> String {
+/// *Expected* is what the asking code declares, *found* is what is there.
+pub(crate) fn both(expected: impl std::fmt::Display, found: impl std::fmt::Display) -> String {
     format!("expected {expected}, found {found}")
 }
 

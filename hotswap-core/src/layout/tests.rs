@@ -2,7 +2,7 @@
 
 use abi_stable::{StableAbi, std_types::RVec};
 
-use super::check;
+use super::{Description, check};
 
 /// A host's and a plugin's view of `Outer`, in modules of those names.
 macro_rules! views {
@@ -15,7 +15,7 @@ macro_rules! views {
 
             #[test]
             fn check_both() {
-                let found = check(host::Outer::LAYOUT, plugin::Outer::LAYOUT);
+                let found = check(Description::of::<host::Outer>(), Description::of::<plugin::Outer>());
                 let found = found.map_err(|mismatch| mismatch.summary);
                 let expected: Result<(), &str> = $expected;
                 assert_eq!(found, expected.map_err(str::to_owned));

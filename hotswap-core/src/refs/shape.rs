@@ -4,13 +4,26 @@
 //! stay for longer; so what its type was is written down here, once, and compared with what others ask for.
 //!
 //! By the way it is found out what of an image a value of the type can lead to. See [`Shape::of`].
+//!
+//! Two types of the same parts may still mean something else by them: a number of hundredths is no number of
+//! ten-thousandths. What abi_stable lets a type say of that (const parameters, marker types, tags, extra checks) counts
+//! like a part.
 
 mod comparison;
+mod tag;
+#[cfg(test)]
+#[expect(
+    unsafe_code,
+    unreachable_pub,
+    reason = "what abi_stable derives, and types that are only described"
+)]
+mod tests;
 mod walk;
 
 use abi_stable::type_layout::TypeLayout;
 
 use self::{comparison::Comparison, walk::Walk};
+use crate::layout;
 
 /// All that a type is made of.
 #[derive(Debug)]
@@ -30,12 +43,19 @@ struct Type {
     align: usize,
     /// Of two enums that differ in nothing else, fields may lie at different places.
     repr: String,
+    /// What it says of itself with `#[sabi(tag = …)]`.
+    tag: Option<String>,
+    /// What it says of itself with `#[sabi(extra_checks = …)]`. The checks themselves are code, which leaves with the
+    /// image; this is how they describe themselves.
+    extra_checks: Option<String>,
     kind: Kind,
+    /// Types of which no part is in a value, and that tell it from others, such as that of a `PhantomData`.
+    markers: Vec<Field>,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// A number.
+    /// A number; of a marker type, also what says no more of itself.
     Primitive,
     Array(usize),
     /// One that is defined by its name: a container of abi_stable, with its parameters.
@@ -79,7 +99,8 @@ impl Shape {
         self.types[0].size
     }
 
-    /// The first difference to what was found, if there is one.
+    /// The first difference to what was found, if there is one. As in the refusal of a layout, *expected* is the type that
+    /// the asking code declares, whoever's that is, and *found* is the type of what is there.
     pub(super) fn difference(&self, found: &Self) -> Option<String> {
         Comparison::of(self, found)
     }
@@ -87,9 +108,5 @@ impl Shape {
 
 /// The field, named from the value down; nothing for the value itself.
 fn place(path: &[String]) -> String {
-    if path.is_empty() {
-        String::new()
-    } else {
-        format!("field `{}`: ", path.join("."))
-    }
+    layout::place(path.iter().map(String::as_str))
 }

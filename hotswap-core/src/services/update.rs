@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result, Stage},
     history::Holder,
     image::Image,
-    refs::{Changes, Former, Hold},
+    refs::{Changes, Former, Hold, Names},
     stage::check_thread,
     symbol,
 };
@@ -72,13 +72,16 @@ struct Waiting {
 }
 
 impl Services {
-    /// Runs the candidate's update, if it has one. The image is to be dropped or retired after the answer.
+    /// Runs the candidate's update, if it has one. The image is to be dropped or retired after the answer. What is in
+    /// `replaced` has its name again.
     ///
     /// Runs the candidate's code on the calling thread; nobody is kept by any lock meanwhile.
-    pub(crate) fn ask(&self, image: &Image) -> Result<Update> {
+    pub(crate) fn ask(&self, image: &Image, replaced: Names) -> Result<Update> {
         let path = &image.origin().given;
-        let function = symbol::find_optional::<UpdateFn>(image, SYMBOL)?;
-        let update = Update::open(&self.0, function.is_some());
+        // First: what the inspection could not map for want of it would be taken for a fault of the bytes.
+        check_thread().map_err(|error| Error::new(Stage::Host, path, error))?;
+        let function = find_update(image)?;
+        let update = Update::open(&self.0, function.is_some(), replaced);
         let mut update = update.map_err(|busy| Error::new(Stage::Host, path, busy))?;
         if let (Some(function), Some(asked)) = (function, &mut update.asked) {
             let answer = function.run(asked);
@@ -88,8 +91,17 @@ impl Services {
     }
 }
 
+/// What the candidate exports with `hotswap_abi::update!`, if it does. Runs nothing of it.
+pub(crate) fn find_update(image: &Image) -> Result<Option<UpdateFn>> {
+    symbol::find_optional(image, SYMBOL)
+}
+
 impl Update {
-    fn open(services: &Arc<Inner>, has_update: bool) -> Result<Self, &'static str> {
+    fn open(
+        services: &Arc<Inner>,
+        has_update: bool,
+        replaced: Names,
+    ) -> Result<Self, &'static str> {
         let mut state = services.state();
         if state.updating {
             return Err("the update of another candidate is under way, or waits to be published");
@@ -101,7 +113,7 @@ impl Update {
                 has_update,
                 services: Arc::clone(services),
                 steps: Steps::default(),
-                changes: Changes::new(state.names.clone()),
+                changes: Changes::new(state.names.clone(), replaced),
             }),
         })
     }

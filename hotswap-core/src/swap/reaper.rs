@@ -140,6 +140,12 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         self.need_room_of(2, path)
     }
 
+    /// Whether a candidate that was refused may be tried again without anybody asking for it: one that is refused each
+    /// time and does not leave must not take all the room.
+    pub(super) fn has_room_to_retry(&self) -> bool {
+        self.retained.retained().has_room_to_retry()
+    }
+
     fn need_room_of(&self, times: u8, path: &Path) -> Result<()> {
         let retained = self.retained.retained();
         let checked = retained.check(times);

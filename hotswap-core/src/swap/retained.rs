@@ -66,8 +66,8 @@ pub(super) struct Excess {
 #[derive(Default)]
 struct Count {
     own: Amount,
-    /// How many of the images are of refused candidates.
-    refused: usize,
+    /// What of it is of refused candidates.
+    refused: Amount,
     /// Whether it was reported that half is reached.
     reported: bool,
     has_no_owner: bool,
@@ -135,7 +135,9 @@ impl Retained {
     pub(super) fn add(&self, image: Counted) -> Option<Amount> {
         let mut count = self.count();
         count.own.add(image.bytes);
-        count.refused += usize::from(image.is_refused);
+        if image.is_refused {
+            count.refused.add(image.bytes);
+        }
         if count.has_no_owner {
             left_behind().add(image.bytes);
         }
@@ -149,7 +151,9 @@ impl Retained {
     pub(super) fn remove(&self, image: Counted) {
         let mut count = self.count();
         count.own.remove(image.bytes);
-        count.refused -= usize::from(image.is_refused);
+        if image.is_refused {
+            count.refused.remove(image.bytes);
+        }
         if count.has_no_owner {
             left_behind().remove(image.bytes);
         }
@@ -165,10 +169,15 @@ impl Retained {
         }
         Err(Excess {
             total,
-            refused: count.refused,
+            refused: count.refused.images,
             left_behind: total.images - count.own.images,
             of_images: total.images >= bounds.images_max,
         })
+    }
+
+    /// Whether what is left of refused candidates is less than half of what may be there.
+    pub(super) fn has_room_to_retry(&self) -> bool {
+        !self.bounds.reached_by(self.count().refused.times(2))
     }
 
     /// Nothing in here panics under the lock but our own mistakes in counting.

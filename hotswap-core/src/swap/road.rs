@@ -24,6 +24,7 @@ use crate::{
     history::Phases,
     image::{Image, Opener},
     module::{self, Checked},
+    refs::Names,
     services::{Services, Update},
     stage::{Kept, Staged, check_thread},
     trial::Trial,
@@ -151,8 +152,11 @@ impl<M: RootModule + Send + Sync> Road<M> {
         let probe = started.elapsed();
 
         let started = Instant::now();
-        let update = debug_span!(target: "hotswap", "update")
-            .in_scope(|| services.map(|it| it.ask(&image)).transpose());
+        let update = debug_span!(target: "hotswap", "update").in_scope(|| {
+            services
+                .map(|it| it.ask(&image, Names::default()))
+                .transpose()
+        });
         let update = match update {
             Ok(update) => update,
             Err(error) => return Err(dispose(image, error, reaper)),

@@ -10,7 +10,7 @@ use abi_stable::library::RootModule;
 use super::{
     Hotswap,
     road::{Source, on_short_thread},
-    succession::{Line, Manner},
+    succession::{Line, Manner, Restored},
 };
 use crate::{
     error::{Error, Result, Stage},
@@ -45,7 +45,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// kept.
     ///
     /// With [services](crate::Settings::services), the update of the generation that is gone back to is run first,
-    /// also if that is still mapped.
+    /// also if that is still mapped. While the live generation is on probation, that update finds the values that the
+    /// one of the live generation has migrated, written anew or deleted, as they were left; what was written to the new
+    /// ones since is lost. Without a probation, or after it, it finds the new ones: there is then no way back to a
+    /// generation that does not know the type of a migrated value. What was changed inside of a value that both share
+    /// stays.
     ///
     /// Waits for a swap that is under way, for no call and for no lease.
     ///
@@ -138,9 +142,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 let what = "a rollback is under way already";
                 return Ok(Err(Error::new(Stage::Host, previous.path(), what)));
             }
-            let live = line.live();
+            let (live, values) = (line.live(), line.values_before());
             drop(line);
-            let ask = || services.ask(&previous.image);
+            let image = &previous.image;
+            let ask = move || services.ask(image, values);
             // Unwind-safe: the panic goes on when what it must not leave behind is undone.
             let asked = panic::catch_unwind(AssertUnwindSafe(|| {
                 on_short_thread(previous.path(), ask).flatten()
@@ -170,9 +175,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 }
             }
         }
-        let Some((former, _copy)) = line.restore(&self.cell) else {
+        let Some(restored) = line.restore(&self.cell) else {
             return Err(line);
         };
+        let Restored {
+            former,
+            copy,
+            values,
+        } = restored;
         let back = RolledBack {
             generation: line.live(),
             retired: former.number,
@@ -189,7 +199,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.reaper()
             .retire(former.number, former.generation, Vec::new());
         news.trace();
-        drop(replaced);
+        drop((replaced, copy, values));
         Ok(Ok(back))
     }
 }

@@ -36,7 +36,8 @@ pub struct Settings<M> {
     pub services: Option<ServiceSettings>,
     /// How long a new generation is on probation after a swap. For that time the one before stays mapped, as
     /// standby, and faults that are reported ([`report_fault`](crate::Hotswap::report_fault)) may bring it
-    /// back. None unless set.
+    /// back. With [`services`](Self::services), the values that its update has migrated, written anew or deleted stay in
+    /// memory for that time, too, and a rollback gives their names back to them. None unless set.
     pub probation: Option<Duration>,
     /// How many faults of a generation on probation are put up with. The next one brings the generation before
     /// back. None (0) unless set.

@@ -18,6 +18,7 @@ use super::{Generation, draining::Draining};
 use crate::{
     cell::{self, Cell},
     deadline::deadline,
+    refs,
     stage::Kept,
 };
 
@@ -45,6 +46,8 @@ struct Probation<M> {
     faults: u32,
     /// The generation before, mapped.
     standby: Former<M>,
+    /// The values that have lost their names by the update of the live one.
+    values: Option<refs::Former>,
 }
 
 /// A generation that was live.
@@ -80,6 +83,23 @@ pub(super) struct Change<M> {
     pub(super) retired: Vec<Former<M>>,
     /// Copies that are needed no more. To drop one may give back all its memory, which takes a while.
     pub(super) dropped: Vec<Kept>,
+    /// Values that are needed no more.
+    pub(super) values: Option<refs::Former>,
+}
+
+/// What is needed no more when an earlier generation is live again.
+pub(super) struct Restored<M> {
+    /// What was live.
+    pub(super) former: Former<M>,
+    pub(super) copy: Option<Kept>,
+    pub(super) values: Option<refs::Former>,
+}
+
+/// What is needed no more when a probation has ended.
+pub(super) struct Ended<M> {
+    pub(super) standby: Former<M>,
+    pub(super) values: Option<refs::Former>,
+    pub(super) copies: Vec<Kept>,
 }
 
 impl<M: Send + Sync> Succession<M> {
@@ -122,8 +142,9 @@ impl<M: Send + Sync> Succession<M> {
             number: before,
             generation: Draining::new(generation),
         };
-        let ended = line.probation.take().map(|probation| probation.standby);
-        let mut retired: Vec<_> = ended.into_iter().collect();
+        let ended = line.probation.take();
+        let (standby, values) = ended.map(|it| (it.standby, it.values)).unzip();
+        let mut retired: Vec<_> = standby.into_iter().collect();
         retired.iter().for_each(|standby| line.keep(standby));
         match (manner, until) {
             (Manner::Swap, Some(until)) => {
@@ -131,6 +152,7 @@ impl<M: Send + Sync> Succession<M> {
                     until,
                     faults: 0,
                     standby: former,
+                    values: None,
                 });
             }
             (Manner::Swap, None) => {
@@ -145,6 +167,7 @@ impl<M: Send + Sync> Succession<M> {
             probation: until,
             retired,
             dropped,
+            values: values.flatten(),
         }
     }
 
@@ -196,6 +219,20 @@ impl<M: Send + Sync> Line<M> {
         earlier.copy.try_clone().ok()
     }
 
+    /// Keeps what the update of the live generation has replaced, while that is on probation. Gives what is not kept.
+    pub(super) fn keep_values(&mut self, values: refs::Former) -> Option<refs::Former> {
+        match &mut self.probation {
+            Some(probation) if !values.is_empty() => probation.values.replace(values),
+            _ => Some(values),
+        }
+    }
+
+    /// The values that the generation before finds again under their names.
+    pub(super) fn values_before(&self) -> refs::Names {
+        let values = self.probation.as_ref().and_then(|it| it.values.as_ref());
+        values.map(|it| it.names().clone()).unwrap_or_default()
+    }
+
     /// It is about to be asked whether it can take over again. `false`: it is being asked already.
     pub(super) fn begin_return(&mut self) -> bool {
         !mem::replace(&mut self.returning, true)
@@ -211,17 +248,17 @@ impl<M: Send + Sync> Line<M> {
     }
 
     /// Makes the standby live again, or without one the newest of the earlier generations. None: there is none, or
-    /// it is on its way out. Gives the generation that was live, and a copy that is needed no more.
-    pub(super) fn restore(
-        &mut self,
-        cell: &Cell<Generation<M>>,
-    ) -> Option<(Former<M>, Option<Kept>)> {
-        let (number, generation, copy) = match self.probation.take() {
-            Some(Probation { standby, .. }) => (standby.number, standby.generation.take()?, None),
+    /// it is on its way out. Gives what is needed no more.
+    pub(super) fn restore(&mut self, cell: &Cell<Generation<M>>) -> Option<Restored<M>> {
+        let (number, generation, copy, values) = match self.probation.take() {
+            // A standby is not given away.
+            Some(Probation {
+                standby, values, ..
+            }) => (standby.number, standby.generation.take()?, None, values),
             None => {
                 let generation = self.kept.back()?.generation.take()?;
                 let Earlier { number, copy, .. } = self.kept.pop_back()?;
-                (number, generation, Some(copy))
+                (number, generation, Some(copy), None)
             }
         };
         let former = Former {
@@ -229,7 +266,11 @@ impl<M: Send + Sync> Line<M> {
             generation: Draining::new(cell.restore(generation)),
         };
         self.live = number;
-        Some((former, copy))
+        Some(Restored {
+            former,
+            copy,
+            values,
+        })
     }
 
     /// Keeps what a rollback needs of a generation that begins to drain. (A standby needs nothing: it is not given
@@ -261,21 +302,30 @@ impl<M: Send + Sync> Line<M> {
         self.kept.push_back(earlier);
     }
 
-    /// Ends the probation of `number` if it is due, and gives the standby, and copies that are needed no more.
-    pub(super) fn end_probation(&mut self, number: u64) -> Option<(Former<M>, Vec<Kept>)> {
+    /// Ends the probation of `number` if it is due.
+    pub(super) fn end_probation(&mut self, number: u64) -> Option<Ended<M>> {
         let is_live = self.live == number;
-        let ended = self.probation.take_if(|it| is_live && !it.is_on())?;
-        self.keep(&ended.standby);
-        Some((ended.standby, self.take_excess()))
+        let probation = self.probation.take_if(|it| is_live && !it.is_on())?;
+        self.keep(&probation.standby);
+        Some(probation.ended(self.take_excess()))
     }
 
-    /// Gives the standby, whatever the time.
-    pub(super) fn close(&mut self) -> Option<Former<M>> {
-        self.probation.take().map(|probation| probation.standby)
+    /// Ends the probation, whatever the time.
+    pub(super) fn close(&mut self) -> Option<Ended<M>> {
+        let probation = self.probation.take()?;
+        Some(probation.ended(Vec::new()))
     }
 }
 
 impl<M> Probation<M> {
+    fn ended(self, copies: Vec<Kept>) -> Ended<M> {
+        Ended {
+            standby: self.standby,
+            values: self.values,
+            copies,
+        }
+    }
+
     fn is_on(&self) -> bool {
         Instant::now() < self.until
     }

@@ -20,13 +20,14 @@ use rustix::{
 use super::{
     Ask, NAME, candidate,
     descriptors::{Change, Open, close_all_but},
-    report::{Findings, Report, Token},
+    report::{Findings, FoundUpdate, Report, Token},
 };
 use crate::{
     elf::Export,
     error::{Error, Result, Stage},
     history::Holder,
     image::{Exit, Image, Leaving, Opener},
+    services,
     stage::Staged,
     trust::Policy,
 };
@@ -128,11 +129,18 @@ impl Child {
         let (image, interface) = opener.run(load)?;
         drop(opener);
         let (package, kit_problem) = (image.package(), image.kit_problem());
+        self.reached(Stage::Symbol)?;
+        let update = match services::find_update(&image) {
+            Ok(None) => FoundUpdate::None,
+            Ok(Some(_)) => FoundUpdate::Good,
+            Err(error) => FoundUpdate::Bad(error.reason()),
+        };
         self.reached(Stage::Unload)?;
         Ok(Findings {
             interface,
             package,
             kit_problem,
+            update,
             stays: unload(image.retire()),
         })
     }

@@ -272,8 +272,12 @@ impl Watch {
         ending: Ending,
         deadline: Duration,
     ) -> Result<()> {
-        let refuse = |stage, message: String| Err(Error::new(stage, path, message));
         let reached = self.reached.unwrap_or(Stage::Trial);
+        let is_fault = ending.is_fault();
+        let died = |message: String| {
+            let error = Error::new(reached, path, message);
+            Err(if is_fault { error } else { error.transient() })
+        };
         match (verdict, ending) {
             (Verdict::Passed, Ending::Unknown) => Ok(()),
             (Verdict::Passed, Ending::Status(status)) if status.success() => Ok(()),
@@ -293,11 +297,10 @@ impl Watch {
                 })
             }
             (Verdict::Deaf(error), _) => {
-                refuse(Stage::Trial, format!("it cannot be listened to: {error}"))
+                let message = format!("it cannot be listened to: {error}");
+                Err(Error::new(Stage::Trial, path, message))
             }
-            (_, Ending::Killed) => {
-                refuse(reached, format!("no end after {deadline:?}, in a trial"))
-            }
+            (_, Ending::Killed) => died(format!("no end after {deadline:?}, in a trial")),
             (verdict, ending) => {
                 self.hear_the_rest();
                 let mut message = describe(&ending);
@@ -311,7 +314,7 @@ impl Watch {
                 if let Some(line) = self.last_line() {
                     message.push_str(&format!("; it said: {line}"));
                 }
-                refuse(reached, message)
+                died(message)
             }
         }
     }
@@ -338,6 +341,22 @@ struct News {
     said: bool,
 }
 
+impl Ending {
+    /// Whether it has ended by a fault of its code or its data. Any other end may have come from outside: a deadline
+    /// that was too short, a lack of memory, somebody's signal.
+    fn is_fault(&self) -> bool {
+        let signal = match self {
+            Self::Status(status) => status.signal(),
+            Self::Unknown | Self::Killed => None,
+        };
+        let signal = signal.and_then(|signal| Signal::try_from(signal).ok());
+        matches!(
+            signal,
+            Some(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE)
+        )
+    }
+}
+
 fn describe(ending: &Ending) -> String {
     match ending {
         Ending::Status(status) => match (status.code(), status.signal()) {
@@ -352,5 +371,22 @@ fn describe(ending: &Ending) -> String {
             "the process ended (how is not known: this host does not wait for its children)"
                 .to_owned()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_fault_is_about_the_bytes() {
+        let by = |signal: Signal| Ending::Status(ExitStatus::from_raw(signal as i32));
+        assert!(by(Signal::SIGSEGV).is_fault());
+        assert!(by(Signal::SIGILL).is_fault());
+        assert!(!by(Signal::SIGKILL).is_fault(), "no memory was left");
+        assert!(!by(Signal::SIGABRT).is_fault(), "an allocation failed");
+        assert!(!Ending::Status(ExitStatus::from_raw(1 << 8)).is_fault());
+        assert!(!Ending::Killed.is_fault(), "the deadline has passed");
+        assert!(!Ending::Unknown.is_fault());
     }
 }

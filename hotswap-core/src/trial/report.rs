@@ -38,8 +38,21 @@ pub(crate) struct Findings {
     pub(crate) package: Option<(String, String)>,
     /// Why its kit is of no use, if it is not.
     pub(crate) kit_problem: Option<String>,
+    pub(crate) update: FoundUpdate,
     /// Why it has not left again, if it has not.
     pub(crate) stays: Option<String>,
+}
+
+/// What a candidate has to say to a host with services. A trial does not run it: that would be done with other values
+/// than the host's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FoundUpdate {
+    #[default]
+    None,
+    /// One that can be run.
+    Good,
+    /// Why a host with services refuses it.
+    Bad(String),
 }
 
 const REACHED: u8 = 1;
@@ -102,12 +115,21 @@ impl Report {
     }
 }
 
-/// Five texts, each behind a NUL; an empty one stands for none.
+/// What stands for an update that can be run; there is no reason of one character.
+const GOOD: &str = "+";
+
+/// Six texts, each behind a NUL; an empty one stands for none.
 impl Findings {
     fn encode(&self) -> Vec<u8> {
         let (name, version) = self.package.clone().unzip();
         let interface = Some(self.interface.clone());
-        let texts = [&interface, &name, &version, &self.kit_problem, &self.stays];
+        let update = match &self.update {
+            FoundUpdate::None => None,
+            FoundUpdate::Good => Some(GOOD.to_owned()),
+            FoundUpdate::Bad(reason) => Some(reason.clone()),
+        };
+        let (kit_problem, stays) = (&self.kit_problem, &self.stays);
+        let texts = [&interface, &name, &version, kit_problem, &update, stays];
         let mut bytes = vec![FINISHED];
         for text in texts {
             bytes.push(0);
@@ -123,11 +145,16 @@ impl Findings {
         let texts: Vec<_> = texts
             .map(|it| Some(text(it)).filter(|it| !it.is_empty()))
             .collect();
-        let [interface, name, version, kit_problem, stays] = texts.try_into().ok()?;
+        let [interface, name, version, kit_problem, update, stays] = texts.try_into().ok()?;
         Some(Self {
             interface: interface.unwrap_or_default(),
             package: name.zip(version),
             kit_problem,
+            update: match update {
+                None => FoundUpdate::None,
+                Some(text) if text == GOOD => FoundUpdate::Good,
+                Some(reason) => FoundUpdate::Bad(reason),
+            },
             stays,
         })
     }
@@ -181,7 +208,12 @@ mod tests {
             interface: "0.1.0".to_owned(),
             package: Some(("plugin".to_owned(), "1.2".to_owned())),
             kit_problem: Some("no".to_owned()),
+            update: FoundUpdate::Bad("another type".to_owned()),
             stays: Some("a\nb".to_owned()),
+        }));
+        check(Report::Finished(Findings {
+            update: FoundUpdate::Good,
+            ..Findings::default()
         }));
         check(Report::Token([7; 32]));
     }
@@ -223,9 +255,9 @@ mod tests {
             &[REFUSED],
             &[REFUSED, 200],
             &[FINISHED],
-            &[FINISHED, 0, 0, 0, 0],
-            &[FINISHED, 0, 0, 0, 0, 0, 0],
-            &[FINISHED, 1, 0, 0, 0, 0],
+            &[FINISHED, 0, 0, 0, 0, 0],
+            &[FINISHED, 0, 0, 0, 0, 0, 0, 0],
+            &[FINISHED, 1, 0, 0, 0, 0, 0],
             &[TOKEN, 1, 2, 3],
             &[TOKEN; 34],
             b"Hello",

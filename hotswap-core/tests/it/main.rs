@@ -4,6 +4,7 @@ mod alone;
 mod api;
 mod backlog;
 mod coroutines;
+mod descriptions;
 mod descriptors;
 mod evolution;
 mod fixtures;

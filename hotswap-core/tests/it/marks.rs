@@ -51,7 +51,8 @@ fn unique(name: &str, symbol: &str) -> TempPath {
     })
 }
 
-fn changed(name: &str, change: impl FnOnce(&[u8]) -> (usize, Vec<u8>)) -> TempPath {
+/// The fixture with some of its bytes changed: where, and what stands there then.
+pub(crate) fn changed(name: &str, change: impl FnOnce(&[u8]) -> (usize, Vec<u8>)) -> TempPath {
     let mut bytes = fs::read(plugin(name)).unwrap();
     let (offset, new) = change(&bytes);
     bytes[offset..offset + new.len()].copy_from_slice(&new);

@@ -36,13 +36,13 @@ struct Host {
     files: Files,
 }
 
-struct Files {
+pub(crate) struct Files {
     folder: TempDir,
     made: Cell<u32>,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             made: Cell::new(0),
@@ -50,7 +50,7 @@ impl Files {
     }
 
     /// A plugin with this script.
-    fn with(&self, script: &str) -> PathBuf {
+    pub(crate) fn with(&self, script: &str) -> PathBuf {
         static BYTES_AND_PLACE: LazyLock<(Vec<u8>, usize)> = LazyLock::new(|| {
             let bytes = fs::read(plugin("services")).expect("a plugin");
             let mut room = MARK.to_vec();

@@ -5,6 +5,7 @@
 
 mod following;
 mod limits;
+mod retrying;
 mod watched;
 
 use std::{

@@ -53,7 +53,36 @@ fn a_good_plugin_is_described() {
     assert_eq!(value("static TLS"), "no");
     assert_eq!(value("leaves"), "nothing");
     assert_eq!(value("kit"), "version 2");
+    assert_eq!(value("update"), "not run here");
     assert_eq!(value("unloading"), "left again");
+    assert_eq!(
+        value("left out"),
+        format!("its update, which a host with services runs (Settings::services); {LEFT_OUT}")
+    );
+}
+
+/// Of every plugin.
+const LEFT_OUT: &str = "the probe of a host (Settings::probe); whether a host has room (Settings::retired_images_max, \
+                        memory, static TLS)";
+
+#[test]
+fn what_a_check_leaves_out_is_said() {
+    let (code, out, _) = check(&plugin("other"));
+    assert_eq!(code, Some(0));
+    assert!(out.contains("\n  update     none\n"), "{out}");
+    let end = format!("\n  left out   {LEFT_OUT}\n");
+    assert!(out.ends_with(&end), "{out}");
+}
+
+/// A host without services does not look at it.
+#[test]
+fn an_update_that_no_host_can_run_is_said() {
+    let (code, out, _) = check(&plugin("update_of_another_type"));
+    assert_eq!(code, Some(0));
+    let begin =
+        "\n  update     a host with services refuses it: layout: `update`: expected UpdateFn(";
+    assert!(out.contains(begin), "{out}");
+    assert!(!out.contains("its update, which"), "{out}");
 }
 
 /// Marks by which the system would keep it, as the file has them, and what becomes of them.

@@ -1,8 +1,9 @@
 //! What differs between two types, in one line.
 
-use std::{collections::HashSet, fmt::Display};
+use std::collections::HashSet;
 
 use super::{Field, Kind, Shape, place};
+use crate::layout::both;
 
 /// Two types, being compared.
 pub(super) struct Comparison<'a> {
@@ -83,6 +84,10 @@ impl<'a> Comparison<'a> {
             }
             _ => return Err(self.says(format!("`{}` is of another kind", expected.name))),
         }
+        self.said("tag", &expected.name, &expected.tag, &found.tag)?;
+        let (checks, other) = (&expected.extra_checks, &found.extra_checks);
+        self.said("extra checks", &expected.name, checks, other)?;
+        self.fields(&expected.name, &expected.markers, &found.markers)?;
         if expected.repr != found.repr {
             return Err(self.says(format!(
                 "`{}` is represented in another way: {}",
@@ -105,6 +110,22 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
+    /// What a type says of itself.
+    fn said(
+        &self,
+        what: &str,
+        of: &str,
+        expected: &Option<String>,
+        found: &Option<String>,
+    ) -> Result<(), String> {
+        if expected == found {
+            return Ok(());
+        }
+        let text = |it: &Option<String>| it.clone().unwrap_or_else(|| "none".to_owned());
+        let texts = both(text(expected), text(found));
+        Err(self.says(format!("the {what} of `{of}`: {texts}")))
+    }
+
     fn fields(&mut self, of: &str, expected: &[Field], found: &[Field]) -> Result<(), String> {
         let names = |fields: &[Field]| list(fields.iter().map(|field| &field.name));
         if names(expected) != names(found) {
@@ -122,10 +143,6 @@ impl<'a> Comparison<'a> {
     fn says(&self, what: String) -> String {
         format!("{}{what}", place(&self.path))
     }
-}
-
-fn both(expected: impl Display, found: impl Display) -> String {
-    format!("expected {expected}, found {found}")
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -1,13 +1,10 @@
 //! From abi_stable's description of a type to ours.
 
-use std::{collections::HashMap, fmt::Display};
+use std::{collections::HashMap, fmt::Display, ptr};
 
-use abi_stable::{
-    std_types::UTypeId,
-    type_layout::{TLData, TLEnum, TLField, TLPrimitive, TypeLayout},
-};
+use abi_stable::type_layout::{TLData, TLEnum, TLField, TLPrimitive, TypeLayout};
 
-use super::{Field, Kind, Shape, Type, place};
+use super::{Field, Kind, Shape, Type, place, tag};
 
 /// More types, or types within types, than any that somebody has written.
 const TYPES_MAX: usize = 10_000;
@@ -16,9 +13,13 @@ const DEPTH_MAX: usize = 200;
 #[derive(Default)]
 pub(super) struct Walk {
     types: Vec<Type>,
-    known: HashMap<UTypeId, usize>,
+    /// By the address of the description, and whether it is of a marker. (Not by abi_stable's id of the type: two that
+    /// differ in an unconstrained parameter have the same.)
+    known: HashMap<(*const TypeLayout, bool), usize>,
     has_containers: bool,
     path: Vec<String>,
+    /// Whether this is about a marker: no part of that is in a value, so that it may be of any kind.
+    is_marker: bool,
 }
 
 impl Walk {
@@ -32,30 +33,51 @@ impl Walk {
     }
 
     fn visit(&mut self, layout: &'static TypeLayout) -> Result<usize, String> {
-        let id = layout.get_utypeid();
-        if let Some(index) = self.known.get(&id) {
+        let key = (ptr::from_ref(layout), self.is_marker);
+        if let Some(index) = self.known.get(&key) {
             return Ok(*index);
         }
         let index = self.types.len();
         if index >= TYPES_MAX || self.path.len() >= DEPTH_MAX {
             return Err("its type is made of too many others".to_owned());
         }
-        self.known.insert(id, index);
+        self.known.insert(key, index);
         self.types.push(Type {
             name: name(layout),
             package: layout.package().to_string(),
             size: layout.size(),
             align: layout.alignment(),
             repr: format!("{:?}", layout.repr_attr()),
+            tag: tag::describe(layout.tag()),
+            extra_checks: layout.extra_checks().map(|it| format!("{it:?}")),
             kind: Kind::Primitive,
+            markers: Vec::new(),
         });
-        self.types[index].kind = self.kind(layout)?;
+        let depth = self.path.len();
+        match self.kind(layout) {
+            Ok(kind) => self.types[index].kind = kind,
+            Err(_) if self.is_marker => self.path.truncate(depth),
+            Err(why) => return Err(why),
+        }
+        self.types[index].markers = self.markers(layout)?;
         Ok(index)
+    }
+
+    /// The types that its description leads to and its values do not.
+    fn markers(&mut self, layout: &'static TypeLayout) -> Result<Vec<Field>, String> {
+        // Those of a container are parts of its values, and those of other types of abi_stable are its own business.
+        if is_of_abi_stable(layout) {
+            return Ok(Vec::new());
+        }
+        let was_marker = std::mem::replace(&mut self.is_marker, true);
+        let markers = self.fields(layout.phantom_fields().iter());
+        self.is_marker = was_marker;
+        markers
     }
 
     fn kind(&mut self, layout: &'static TypeLayout) -> Result<Kind, String> {
         if let Some(parameters) = container(layout) {
-            self.has_containers = true;
+            self.has_containers |= !self.is_marker;
             let parameters = parameters.ok_or_else(|| self.refuse(layout))?;
             let parameters = parameters.iter().map(|parameter| self.visit(parameter));
             return Ok(Kind::Container(parameters.collect::<Result<_, _>>()?));
@@ -200,15 +222,20 @@ fn parameters(layout: &'static TypeLayout) -> Vec<&'static TypeLayout> {
     parameters.map(|parameter| parameter()).collect()
 }
 
-/// With the parameters, as far as they are told.
+/// With the parameters, as far as they are told: a derived description tells those that are constants, and of those only
+/// the values.
 fn name(layout: &'static TypeLayout) -> String {
-    let parameters = container(layout)
+    let types = container(layout)
         .flatten()
         .unwrap_or_else(|| parameters(layout));
-    let parameters: Vec<String> = parameters.into_iter().map(name).collect();
-    if parameters.is_empty() {
-        layout.name().to_owned()
-    } else {
-        format!("{}<{}>", layout.name(), parameters.join(", "))
+    let constants = layout.generics().const_params().iter();
+    let constants = constants.map(|constant| format!("{constant:?}"));
+    let parameters: Vec<String> = types.into_iter().map(name).chain(constants).collect();
+    match (layout.data(), &parameters[..]) {
+        (TLData::Primitive(TLPrimitive::Array), [element, length]) => {
+            format!("[{element}; {length}]")
+        }
+        (_, []) => layout.name().to_owned(),
+        (_, parameters) => format!("{}<{}>", layout.name(), parameters.join(", ")),
     }
 }

@@ -19,7 +19,7 @@ use super::super::{
     draining::{Draining, NotDrained},
     holders::{self, LISTED_MAX},
     retained::{Counted, Retained},
-    succession::{Former, Succession},
+    succession::{Ended, Former, Succession},
 };
 use super::{
     Job, Phase, count, counted,
@@ -29,6 +29,7 @@ use crate::{
     cell::{self, Calls},
     history::{History, Holder, News},
     image::{Exit, HeapLeft},
+    refs,
     stage::Kept,
 };
 
@@ -160,8 +161,14 @@ impl<M: Send + Sync> Watch<M> {
                 }
                 Phase::OnProbation { succession, .. } => {
                     let number = watched.job.number.unwrap_or_default();
-                    if let Some((former, copies)) = self.end_probation(&succession, number) {
-                        self.retire_standby(former, copies);
+                    if let Some(ended) = self.end_probation(&succession, number) {
+                        let Ended {
+                            standby,
+                            values,
+                            copies,
+                        } = ended;
+                        self.retire_standby(standby, copies);
+                        values.into_iter().for_each(refs::Former::drop_elsewhere);
                     }
                 }
                 Phase::Pinned { .. } => self.all.push(watched),
@@ -172,14 +179,10 @@ impl<M: Send + Sync> Watch<M> {
     }
 
     /// The list is changed under the lock, as a rollback does it: it may make the standby live right after.
-    fn end_probation(
-        &self,
-        succession: &Succession<M>,
-        number: u64,
-    ) -> Option<(Former<M>, Vec<Kept>)> {
+    fn end_probation(&self, succession: &Succession<M>, number: u64) -> Option<Ended<M>> {
         let mut line = succession.lock();
         let ended = line.end_probation(number)?;
-        self.history.draining(ended.0.number, Vec::new());
+        self.history.draining(ended.standby.number, Vec::new());
         Some(ended)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use hotswap_core::State;
-use hotswap_fixtures::services::{Config, before};
+use hotswap_fixtures::services::{Config, Decimal, before};
 
 use super::{Host, until};
 use crate::fixtures::{SOON, unloaded};
@@ -193,6 +193,23 @@ fn what_is_in_a_container_counts() {
     );
     host.swap("vec-u64 list\nmap map\nvec-before configs")
         .unwrap();
+}
+
+#[test]
+fn what_a_number_counts_counts() {
+    let host = Host::new("hundredths price 1999");
+    let expected = "ref \"price\": another type: expected Decimal<10000>, found Decimal<100>";
+    assert_eq!(
+        host.refused("ten-thousandths price"),
+        format!("update: {expected}")
+    );
+    let raw = |it: &Decimal<10_000>| it.raw;
+    let found = host.plugin().with_ref("price", raw);
+    assert_eq!(found, Err(expected.to_owned()));
+    host.swap("to-ten-thousandths price\nten-thousandths price")
+        .unwrap();
+    assert_eq!(host.plugin().with_ref("price", raw), Ok(Some(199_900)));
+    assert_eq!(host.refs(), [r#""price": Decimal<10000>, 8 bytes"#]);
 }
 
 #[test]

@@ -1,6 +1,12 @@
 //! Updates as transactions.
 
+use std::{
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::Duration,
+};
+
 use hotswap_core::{Hotswap, ServiceSettings, Settings, Stage};
+use hotswap_fixtures::services::{Config, before};
 
 use super::{Files, Host, until};
 use crate::fixtures::{SOON, trust, unloaded};
@@ -129,12 +135,16 @@ fn a_rollback_runs_the_update_of_what_it_goes_back_to() {
 
 #[test]
 fn a_rollback_whose_update_fails_is_refused() {
-    for probation in [None, Some(SOON)] {
-        let host = Host::with("before it 1", |settings| settings.probation = probation);
+    let migrated = "update: ref \"it\": another type: the fields of `Config` differ: expected `limit`, \
+                    found `limit`, `burst`";
+    for (first, probation, expected) in [
+        ("once", None, "update: it has run already"),
+        ("once", Some(SOON), "update: it has run already"),
+        ("before it 1", None, migrated),
+    ] {
+        let host = Host::with(first, |settings| settings.probation = probation);
         host.swap("migrate it\nrestart one 2").unwrap();
         let error = host.plugin().rollback().unwrap_err();
-        let expected = "update: ref \"it\": another type: the fields of `Config` differ: expected `limit`, \
-                        found `limit`, `burst`";
         assert_eq!(error.reason(), expected);
         let said = host.plugin().refused().pop().unwrap();
         assert_eq!((said.reason.as_str(), said.live), (expected, Some(2)));
@@ -143,6 +153,98 @@ fn a_rollback_whose_update_fails_is_refused() {
         // What has become of it is no obstacle to what comes next.
         host.swap("restart one 3").unwrap();
     }
+}
+
+/// The update of the generation before finds what that of the live one has replaced.
+#[test]
+fn on_probation_a_rollback_goes_back_over_what_was_migrated_written_and_deleted() {
+    let first = "before it 7\ntext word first\nexpect word first\ntext gone here\nexpect gone here\nadd number";
+    for by_fault in [false, true] {
+        let mut host = Host::with(first, |settings| settings.probation = Some(SOON));
+        host.swap("migrate it\nwrite word second\ndelete gone\ntext more x\nadd number")
+            .unwrap();
+        let burst = host.plugin().with_ref("it", |it: &Config| it.burst);
+        assert_eq!(burst, Ok(Some(14)));
+        if by_fault {
+            let back = host.plugin().report_fault(2, "it lies");
+            assert_eq!(back.map(|it| it.generation), Some(1));
+        } else {
+            assert_eq!(host.plugin().rollback().unwrap().generation, 1);
+        }
+        let limit = host.plugin().with_ref("it", |it: &before::Config| it.limit);
+        assert_eq!(limit, Ok(Some(7)));
+        let names: Vec<_> = host.plugin().refs().into_iter().map(|it| it.name).collect();
+        let expected = [
+            "gone",
+            "it",
+            "more",
+            "number",
+            "seen",
+            "updates.tally",
+            "word",
+        ];
+        assert_eq!(names, expected);
+        // A value that is shared is one and the same for all.
+        let number = host
+            .plugin()
+            .with_ref("number", |it: &AtomicU64| it.load(SeqCst));
+        assert_eq!(number, Ok(Some(3)));
+        // There is another way on from here.
+        host.swap("migrate it\ndelete more\nexpect word first")
+            .unwrap();
+        let mapped = host.plugin.take().unwrap().shutdown(SOON);
+        assert!(mapped.is_empty(), "{mapped:?}");
+    }
+}
+
+#[test]
+fn what_an_update_has_replaced_is_dropped_when_its_probation_ends() {
+    let dropped = |host: &Host| host.beats("left");
+    let host = Host::with("counted it", |settings| {
+        settings.probation = Some(Duration::from_millis(1));
+    });
+    host.swap("count-again it").unwrap();
+    until(|| dropped(&host) == 1);
+    unloaded(host.plugin(), 1);
+
+    // By another swap.
+    let mut host = Host::with("counted it", |settings| settings.probation = Some(SOON));
+    host.swap("count-again it").unwrap();
+    assert_eq!(dropped(&host), 0);
+    host.swap("delete it").unwrap();
+    assert_eq!(dropped(&host), 1);
+    unloaded(host.plugin(), 1);
+    // Not if a rollback gives it its name again.
+    host.swap("counted it").unwrap();
+    assert_eq!(dropped(&host), 2);
+    host.swap("delete it").unwrap();
+    host.plugin().rollback().unwrap();
+    assert_eq!(dropped(&host), 2);
+    unloaded(host.plugin(), 5);
+    // With the swap point.
+    host.swap("delete it").unwrap();
+    let mapped = host.plugin.take().unwrap().shutdown(SOON);
+    assert!(mapped.is_empty(), "{mapped:?}");
+}
+
+/// An update that is refused has no effect, but for what it has done to a value that others share.
+#[test]
+fn what_a_refused_update_has_changed_in_place_stays_changed() {
+    let host = Host::new("add number");
+    let number = || {
+        host.plugin()
+            .with_ref("number", |it: &AtomicU64| it.load(SeqCst))
+    };
+    host.refused("add number\nfail too late");
+    assert_eq!(number(), Ok(Some(2)));
+    let path = host.files.with("add number");
+    drop(host.plugin().prepare(&path).unwrap());
+    assert_eq!(number(), Ok(Some(3)));
+    // With a new value, all of it or nothing.
+    host.refused("add-one-to number\nfail in time");
+    assert_eq!(number(), Ok(Some(3)));
+    host.swap("add-one-to number").unwrap();
+    assert_eq!(number(), Ok(Some(4)));
 }
 
 #[test]

@@ -35,10 +35,12 @@ pub(super) struct Watched {
     generation: Cell<u64>,
 }
 
+/// What is refused is tried again only when it has changed.
 pub(super) fn settings(settle: Duration, look_every: Duration) -> WatchSettings {
     let mut settings = WatchSettings::default();
     settings.settle = settle;
     settings.look_every = look_every;
+    settings.retry_after = Duration::MAX;
     settings
 }
 
@@ -119,12 +121,27 @@ impl Watched {
     /// The next candidate is accepted, is the next generation, and may have been replaced since.
     #[track_caller]
     pub(super) fn accepts_any(&self) {
-        let event = self.next();
+        self.is_accepted(&self.next());
+    }
+
+    /// A candidate is accepted as the next generation, and has this build; others may be refused before.
+    #[track_caller]
+    pub(super) fn accepts_in_the_end(&self, build: u64) {
+        let mut event = self.next();
+        while let Event::Refused { .. } = event {
+            event = self.next();
+        }
+        self.is_accepted(&event);
+        assert_eq!(build_of(&self.it), build);
+    }
+
+    #[track_caller]
+    fn is_accepted(&self, event: &Event) {
         let Event::Accepted { generation, .. } = event else {
             panic!("not accepted: {event}")
         };
-        assert_eq!(generation, self.generation.get() + 1);
-        self.generation.set(generation);
+        assert_eq!(*generation, self.generation.get() + 1);
+        self.generation.set(*generation);
     }
 
     /// The next candidate is refused; gives the reason.

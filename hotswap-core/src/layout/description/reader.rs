@@ -1,0 +1,150 @@
+//! Reading what a description says, where that is safe.
+
+use std::mem;
+
+use zerocopy::FromBytes;
+
+use super::{
+    Damaged,
+    format::{Object, Text},
+};
+use crate::image::Image;
+
+/// An image as a description sees it.
+pub(super) trait Memory {
+    /// Copies what is mapped from `address` on. `false`: it is not all inside of one readable segment.
+    fn read(&self, address: usize, into: &mut [u8]) -> bool;
+
+    /// Whether a function may begin there.
+    fn is_code(&self, address: usize) -> bool;
+
+    /// What the function at that address gives: the address of a description.
+    fn call(&self, function: usize) -> usize;
+}
+
+impl Memory for Image {
+    fn read(&self, address: usize, into: &mut [u8]) -> bool {
+        Image::read(self, address, into)
+    }
+
+    fn is_code(&self, address: usize) -> bool {
+        Image::is_code(self, address)
+    }
+
+    fn call(&self, function: usize) -> usize {
+        // SAFETY: it lies in code of the image (`Reader::describing`), and stands where the image has a function of this
+        // type unless it is damaged (`Trust::vouch`). The image is mapped and initialised.
+        let function = unsafe { mem::transmute::<usize, extern "C" fn() -> usize>(function) };
+        function()
+    }
+}
+
+/// The largest structure that is read.
+const ITEM_BYTES_MAX: usize = 256;
+/// How long a text may be that has no length.
+const TERMINATED_BYTES_MAX: usize = 1 << 16;
+/// Below this nothing is mapped. References to values without a size lie there.
+const FIRST_PAGE: usize = 4096;
+
+/// What a description needs of a [`Memory`].
+pub(super) struct Reader<'a, M>(pub(super) &'a M);
+
+impl<M: Memory> Reader<'_, M> {
+    /// A value that others look at. One without a size need not lie anywhere.
+    pub(super) fn value(&self, address: usize, bytes: usize) -> Result<(), Damaged> {
+        if address != 0 && (bytes == 0 || address < FIRST_PAGE) {
+            return Ok(());
+        }
+        self.bytes(address, bytes).map(drop)
+    }
+
+    /// The fields of a vtable, of which all must be there.
+    pub(super) fn vtable<T: FromBytes>(&self, address: usize) -> Result<T, Damaged> {
+        let object: Object = self.item(address)?;
+        let fields = size_of::<T>() / size_of::<usize>();
+        let all = u64::MAX >> (64 - fields);
+        require(object.accessible & all == all)?;
+        // abi_stable reads it when a field is missing, which is none.
+        require(self.0.read(object.names, &mut []))?;
+        self.item(offset(address, 1, size_of::<Object>())?)
+    }
+
+    /// What a function gives that gives a description.
+    pub(super) fn describing(&self, function: usize) -> Result<usize, Damaged> {
+        self.code(function)?;
+        Ok(self.0.call(function))
+    }
+
+    /// A function that is called.
+    pub(super) fn code(&self, address: usize) -> Result<(), Damaged> {
+        require(self.0.is_code(address))
+    }
+
+    pub(super) fn text(&self, text: Text) -> Result<String, Damaged> {
+        String::from_utf8(self.bytes(text.first, text.len)?).map_err(|_| Damaged)
+    }
+
+    /// A text up to a zero.
+    pub(super) fn terminated(&self, address: usize) -> Result<(), Damaged> {
+        let mut text = Vec::new();
+        let mut part = [0; 32];
+        while text.len() < TERMINATED_BYTES_MAX {
+            let at = offset(address, text.len(), 1)?;
+            // Near the end of a segment there may be no more than the zero.
+            let length = if self.0.read(at, &mut part) {
+                part.len()
+            } else {
+                1
+            };
+            require(length > 1 || self.0.read(at, &mut part[..1]))?;
+            let end = part[..length].iter().position(|byte| *byte == 0);
+            text.extend_from_slice(&part[..end.unwrap_or(length)]);
+            if end.is_some() {
+                return std::str::from_utf8(&text).map(drop).map_err(|_| Damaged);
+            }
+        }
+        Err(Damaged)
+    }
+
+    /// One structure.
+    pub(super) fn item<T: FromBytes>(&self, address: usize) -> Result<T, Damaged> {
+        let mut bytes = [0; ITEM_BYTES_MAX];
+        let bytes = &mut bytes[..size_of::<T>()];
+        require(address.is_multiple_of(align_of::<T>()) && self.0.read(address, bytes))?;
+        T::read_from_bytes(bytes).map_err(|_| Damaged)
+    }
+
+    /// A table of structures.
+    pub(super) fn items<T: FromBytes>(&self, first: usize, count: u16) -> Result<Vec<T>, Damaged> {
+        let count = usize::from(count);
+        // Where there are none, the address means nothing.
+        require(count == 0 || first.is_multiple_of(align_of::<T>()))?;
+        let bytes = self.bytes(first, count * size_of::<T>())?;
+        let all = bytes.chunks_exact(size_of::<T>()).map(T::read_from_bytes);
+        all.collect::<Result<_, _>>().map_err(|_| Damaged)
+    }
+
+    pub(super) fn bytes(&self, first: usize, count: usize) -> Result<Vec<u8>, Damaged> {
+        let mut bytes = Vec::new();
+        if count != 0 {
+            // One byte tells that there is something to be had before there is room for all.
+            let end = first.checked_add(count - 1).ok_or(Damaged)?;
+            require(self.0.read(end, &mut [0]))?;
+            bytes.try_reserve_exact(count).map_err(|_| Damaged)?;
+            bytes.resize(count, 0);
+            require(self.0.read(first, &mut bytes))?;
+        }
+        Ok(bytes)
+    }
+}
+
+pub(super) fn require(condition: bool) -> Result<(), Damaged> {
+    condition.then_some(()).ok_or(Damaged)
+}
+
+pub(super) fn offset(first: usize, index: usize, each: usize) -> Result<usize, Damaged> {
+    let bytes = index.checked_mul(each);
+    bytes
+        .and_then(|bytes| first.checked_add(bytes))
+        .ok_or(Damaged)
+}

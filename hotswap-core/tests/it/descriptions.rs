@@ -1,0 +1,188 @@
+//! Plugins whose descriptions of their types, or headers of their root modules, are damaged.
+
+use std::collections::BTreeMap;
+
+use abi_stable::library::ROOT_MODULE_LOADER_NAME;
+use hotswap_core::Loader;
+use hotswap_fixtures::symbols::Greet;
+use object::{
+    NativeEndian as E, Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,
+    read::elf::ElfFile64,
+};
+
+use crate::{
+    fixtures::{build_of, load, plugin, refused, trust_with},
+    marks::changed,
+};
+
+/// Where the parts of abi_stable's structures are (0.11.3).
+const DESCRIPTION_IN_HEADER: u64 = 96;
+const INITIALISER_IN_HEADER: u64 = 112;
+const SHARED: u64 = 0;
+const MONO: u64 = 8;
+const TYPE_ID: u64 = 80;
+const TEXTS_IN_MONO: u64 = 0;
+const NAME_IN_MONO: u64 = 24;
+const TYPES_IN_SHARED: u64 = 8;
+
+/// The relocations of a plugin's file that write addresses of its own.
+struct Pointers {
+    /// By target: what is written, and where in the file that stands.
+    all: BTreeMap<u64, (u64, usize)>,
+    header: u64,
+    /// Where the image ends.
+    end: u64,
+}
+
+impl Pointers {
+    fn of(bytes: &[u8], header: &str) -> Self {
+        const RELATIVE: u64 = object::elf::R_X86_64_RELATIVE.0 as u64;
+        let file = ElfFile64::<E>::parse(bytes).unwrap();
+        let (start, _) = file
+            .section_by_name(".rela.dyn")
+            .unwrap()
+            .file_range()
+            .unwrap();
+        let entries = file
+            .section_by_name(".rela.dyn")
+            .unwrap()
+            .data()
+            .unwrap()
+            .chunks_exact(24);
+        let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap());
+        let relative = entries
+            .enumerate()
+            .filter(|(_, it)| word(&it[8..16]) == RELATIVE);
+        let at = |number: usize| start as usize + number * 24 + 16;
+        let all = relative.map(|(number, it)| (word(&it[..8]), (word(&it[16..]), at(number))));
+        let symbol = file
+            .dynamic_symbols()
+            .find(|symbol| symbol.name() == Ok(header));
+        Self {
+            all: all.collect(),
+            header: symbol.unwrap().address(),
+            end: file
+                .segments()
+                .map(|it| it.address() + it.size())
+                .max()
+                .unwrap(),
+        }
+    }
+
+    fn follow(&self, path: &[u64]) -> u64 {
+        path.iter()
+            .fold(self.header, |at, offset| self.all[&(at + offset)].0)
+    }
+
+    /// The pointer at the end of the path leads elsewhere.
+    fn damaged(&self, path: &[u64], damage: Damage) -> (usize, Vec<u8>) {
+        let (last, path) = path.split_last().unwrap();
+        let (was, at) = self.all[&(self.follow(path) + last)];
+        let to = match damage {
+            Damage::End => self.end,
+            Damage::Unaligned => was ^ 4,
+            Damage::NoCode => 8,
+        };
+        (at, to.to_ne_bytes().to_vec())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    /// Behind the last byte of the image.
+    End,
+    /// To the middle of a structure.
+    Unaligned,
+    /// To the file's own header.
+    NoCode,
+}
+
+#[test]
+fn a_damaged_pointer_is_a_refusal() {
+    let plugin = load("build_1");
+    let description = "layout: its description of its types is damaged";
+    let header = "header: its root module's header is damaged";
+    let of = DESCRIPTION_IN_HEADER;
+    for (path, damages, expected) in [
+        (
+            &[of][..],
+            &[Damage::End, Damage::Unaligned][..],
+            description,
+        ),
+        (
+            &[INITIALISER_IN_HEADER],
+            &[Damage::End, Damage::NoCode],
+            header,
+        ),
+        (
+            &[of, SHARED],
+            &[Damage::End, Damage::Unaligned],
+            description,
+        ),
+        (&[of, MONO], &[Damage::End, Damage::Unaligned], description),
+        (&[of, TYPE_ID], &[Damage::End, Damage::NoCode], description),
+        (&[of, MONO, TEXTS_IN_MONO], &[Damage::End], description),
+        (&[of, MONO, NAME_IN_MONO], &[Damage::End], description),
+        (
+            &[of, SHARED, TYPES_IN_SHARED],
+            &[Damage::End, Damage::Unaligned],
+            description,
+        ),
+        (
+            &[of, SHARED, TYPES_IN_SHARED, 0],
+            &[Damage::End, Damage::NoCode],
+            description,
+        ),
+    ] {
+        for damage in damages {
+            let file = changed("build_2", |bytes| {
+                Pointers::of(bytes, ROOT_MODULE_LOADER_NAME).damaged(path, *damage)
+            });
+            let (_, why) = refused(&plugin, &file);
+            assert_eq!(why, expected, "{path:?}: {damage:?}");
+        }
+    }
+    assert_eq!(build_of(&plugin), 1);
+}
+
+/// The functions of a root module are called by the host.
+#[test]
+fn a_function_of_a_root_module_that_is_not_code_is_a_refusal() {
+    let plugin = load("build_1");
+    let address = |name: &str, bytes: &[u8]| {
+        let file = ElfFile64::<E>::parse(bytes).unwrap();
+        let named = |it: &object::read::elf::ElfSymbol64<'_, '_, E>| {
+            it.name().is_ok_and(|it| it.contains(name))
+        };
+        file.symbols().find(named).unwrap().address()
+    };
+    let file = changed("build_2", |bytes| {
+        let function = address("build_27build_a", bytes);
+        let pointers = Pointers::of(bytes, ROOT_MODULE_LOADER_NAME);
+        let (_, at) = pointers
+            .all
+            .values()
+            .find(|(to, _)| *to == function)
+            .unwrap();
+        (*at, 8_u64.to_ne_bytes().to_vec())
+    });
+    assert_eq!(
+        refused(&plugin, &file).1,
+        "root module: its function `build_a` is not code"
+    );
+}
+
+#[test]
+fn so_it_is_at_a_typed_symbol() {
+    let loader = Loader::new(&trust_with(|policy| policy.any_owner = true)).unwrap();
+    let file = changed("symbols_1", |bytes| {
+        // A mark of 48 bytes, then the description.
+        Pointers::of(bytes, "hotswap_symbol_greet").damaged(&[48, MONO], Damage::Unaligned)
+    });
+    let error = loader.load::<Greet>(&file, "greet").unwrap_err();
+    assert_eq!(
+        error.reason(),
+        "symbol: `greet`: its description of its types is damaged"
+    );
+    assert!(loader.load::<Greet>(plugin("symbols_1"), "greet").is_ok());
+}
