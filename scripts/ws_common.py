@@ -85,7 +85,7 @@ class Server:
 
     def __init__(self, binary, plugin, *options):
         # The folder may be anybody's: this is about something else.
-        command = [binary, "--any-owner", "--listen=127.0.0.1:0", *options, plugin]
+        command = [binary, "--any-owner", "--listen=127.0.0.1:0", "--connections-per-address=4096", *options, plugin]
         self.log = open(FOLDER / "server.log", "w+")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
         first = self.process.stdout.readline()

@@ -13,13 +13,14 @@
 //! - `object` lends the layout of the structures, nothing else. All judgement is here.
 //!
 //! It does not know what code does: constructors, IFUNC resolvers and the libraries a file depends on
-//! may still kill the process. Only a trial in another process tells. It reads no section headers, no
-//! debug information and no instructions, and no 32-bit files, which are refused.
+//! may still kill the process. Only a trial in another process tells. It reads no debug information, no
+//! instructions, no 32-bit files, which are refused, and section headers only to name what it refuses.
 //!
 //! One noun a file, each using only those before it: [`kind`] what a file is when it is not ours,
 //! [`header`] the file header, [`memory`] where the loader will put what, [`dynamic`] the dynamic
 //! table, [`notes`], [`versions`], [`index`] the hash table, [`imports`] what names tell, [`symbols`], [`tables`]
-//! where all those lie, [`calls`] the functions that the loader itself will call, and [`relocations`].
+//! where all those lie, [`calls`] the functions that the loader itself will call, [`targets`] the places that relocations
+//! write to, and [`relocations`].
 
 mod calls;
 mod dynamic;
@@ -32,6 +33,7 @@ mod notes;
 mod relocations;
 mod symbols;
 mod tables;
+mod targets;
 mod versions;
 
 #[cfg(test)]
@@ -167,8 +169,17 @@ impl std::error::Error for Refusal {}
 /// A [`Refusal`] when the file is something else, is for another machine, is damaged in a way that the
 /// loader would not survive, or does not define `export` such that `dlsym` finds it.
 pub(crate) fn inspect(bytes: &[u8], export: Export<'_>) -> Result<Facts, Refusal> {
-    inspect_for(bytes, export, Process::this())
+    inspect_for(bytes, export, Process::this()).map_err(|refusal| {
+        if header::is_debug_information(bytes) {
+            return Refusal::new(DEBUG_INFORMATION);
+        }
+        refusal
+    })
 }
+
+/// What is really the matter with a file that has lost its code, whatever of it is missed first.
+const DEBUG_INFORMATION: &str = "debug information alone, without the library that it was split from \
+     (objcopy --only-keep-debug): give that";
 
 /// The process that would load the file.
 #[derive(Clone, Copy, Debug)]
@@ -233,22 +244,4 @@ fn inspect_for(bytes: &[u8], export: Export<'_>, process: Process) -> Result<Fac
 /// Shorthand for the one way out.
 fn refuse<T>(text: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(text))
-}
-
-/// Bytes of the file as part of a line: no control characters, not endless.
-fn printable(bytes: &[u8]) -> String {
-    const SHOWN_BYTES_MAX: usize = 120;
-    let shown = bytes.get(..SHOWN_BYTES_MAX).unwrap_or(bytes);
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(shown).chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    if shown.len() < bytes.len() {
-        text.push('…');
-    }
-    text
 }

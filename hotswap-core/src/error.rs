@@ -7,9 +7,11 @@ use std::{
     any::Any,
     error,
     fmt::{self, Display},
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
+
+pub(crate) use crate::escape::Escaped;
+use crate::escape::{join_lines, printable};
 
 /// Why a candidate was refused: at which [`Stage`], which path, and what was wrong.
 ///
@@ -78,7 +80,7 @@ impl Error {
         Self(Box::new(Inner {
             stage,
             path: path.to_owned(),
-            message: one_line(&message.to_string()),
+            message: join_lines(&message.to_string()),
             source: None,
             is_transient: stage.is_transient(),
         }))
@@ -90,11 +92,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn because(
-        mut self,
-        source: impl Into<Box<dyn error::Error + Send + Sync>>,
-    ) -> Self {
-        self.0.source = Some(source.into());
+    /// With all that there is to say, on lines of its own.
+    pub(crate) fn because(mut self, report: &str) -> Self {
+        self.0.source = Some(printable(report).into());
         self
     }
 
@@ -152,7 +152,8 @@ impl Display for Error {
             message,
             ..
         } = &*self.0;
-        write!(f, "cannot load {path:?}: {stage}: {message}")
+        let path = Escaped(path);
+        write!(f, "cannot load \"{path}\": {stage}: {message}")
     }
 }
 
@@ -198,41 +199,6 @@ impl Display for ParseError {
 }
 
 impl error::Error for ParseError {}
-
-/// A path as a person knows it, on one line: escaped like `escape_debug`, bytes that are no text as `\xFF`.
-pub(crate) struct Escaped<'a>(pub(crate) &'a Path);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.as_os_str().as_bytes().utf8_chunks() {
-            write!(
-                f,
-                "{}{}",
-                chunk.valid().escape_debug(),
-                chunk.invalid().escape_ascii()
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// Text from elsewhere (the dynamic linker, abi_stable, the plugin) as one line that a terminal shows
-/// as it is. Blanks inside of a line stay: they may be part of a path.
-fn one_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let lines: Vec<&str> = lines.collect();
-    lines
-        .join(" ")
-        .chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
-}
 
 #[cfg(test)]
 mod tests {
@@ -281,6 +247,18 @@ mod tests {
         ] {
             assert!(at(stage).is_transient(), "{stage}");
         }
+    }
+
+    #[test]
+    fn what_a_terminal_would_not_show_is_escaped_everywhere() {
+        let hidden = "a\u{202e}b\u{9b}\u{2028}c";
+        let error = Error::new(Stage::Link, Path::new(hidden), hidden).because("one\u{2066}\ntwo");
+        assert_eq!(
+            error.to_string(),
+            r#"cannot load "a\u{202e}b\u{9b}\u{2028}c": link: a\u{202e}b\u{9b}\u{2028}c"#
+        );
+        let source = error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "one\\u{2066}\ntwo");
     }
 
     #[test]

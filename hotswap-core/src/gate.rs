@@ -4,14 +4,16 @@
 use std::{
     fmt::{self, Display},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use abi_stable::library::RootModule;
+use humantime::format_rfc3339_seconds;
 
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Result, Stage},
+    escape::one_line,
     image::STATIC_TLS_TUNABLE,
     module,
     stage::Staged,
@@ -33,6 +35,11 @@ pub struct CheckReport {
     pub file_bytes: u64,
     /// What its bytes are.
     pub sha256: Sha256,
+    /// The serial number in its signature, if one is asked for and has a number
+    /// ([`Policy::serial_min`](crate::Policy::serial_min)).
+    pub serial: Option<u64>,
+    /// From when on the file is not accepted any more, if its signature says so.
+    pub expires: Option<SystemTime>,
     /// The linker's build id in hexadecimal, if there is one.
     pub build_id: Option<String>,
     /// The name of the plugin's package, if it has the kit.
@@ -115,6 +122,8 @@ pub fn check<M: RootModule>(
         real_path: origin.real.clone(),
         file_bytes: origin.bytes,
         sha256,
+        serial: origin.claims.serial,
+        expires: origin.claims.expires,
         build_id: facts.build_id.clone(),
         name,
         version,
@@ -186,12 +195,22 @@ impl Display for CheckReport {
             ("bytes", self.file_bytes.to_string()),
             ("sha256", self.sha256.to_string()),
             (
+                "serial",
+                self.serial.map_or("none".to_owned(), |it| it.to_string()),
+            ),
+            (
+                "expires",
+                self.expires.map_or("never".to_owned(), |it| {
+                    format_rfc3339_seconds(it).to_string()
+                }),
+            ),
+            (
                 "build id",
                 self.build_id.as_deref().unwrap_or("none").to_owned(),
             ),
-            ("package", package.escape_debug().to_string()),
-            ("interface", self.interface.escape_debug().to_string()),
-            ("needs", self.needed.join(", ").escape_debug().to_string()),
+            ("package", one_line(&package)),
+            ("interface", one_line(&self.interface)),
+            ("needs", one_line(&self.needed.join(", "))),
             (
                 "nodelete",
                 mark(self.nodelete, self.nodelete_cleared).to_owned(),
@@ -202,9 +221,9 @@ impl Display for CheckReport {
             ),
             ("static TLS", static_tls),
             ("leaves", leaves),
-            ("kit", kit.escape_debug().to_string()),
-            ("update", update.escape_debug().to_string()),
-            ("unloading", unloading.escape_debug().to_string()),
+            ("kit", one_line(&kit)),
+            ("update", one_line(&update)),
+            ("unloading", one_line(unloading)),
             ("left out", self.left_out.join("; ")),
         ];
         write!(f, "would be accepted: {}", Escaped(&self.path))?;

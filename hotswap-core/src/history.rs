@@ -6,6 +6,8 @@
 #[cfg(feature = "serde")]
 mod serial;
 mod services;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod words;
 
@@ -266,6 +268,12 @@ impl History {
         self.record(|_| vec![event])
     }
 
+    pub(crate) fn serial_not_kept(&self, generation: u64, error: &Error) {
+        let reason = error.reason();
+        let event = Event::SerialNotKept { generation, reason };
+        self.record(|_| vec![event]).trace();
+    }
+
     pub(crate) fn service(&self, name: &str, generation: u64, news: ServiceNews) -> News {
         let name = name.to_owned();
         let event = Event::Service {
@@ -357,6 +365,8 @@ impl Published {
             loaded_again,
             kit_problem: image.kit_problem(),
             static_tls_bytes: image.facts().static_tls_bytes(),
+            serial: origin.claims.serial,
+            expires: origin.claims.expires,
             state: State::Live,
         };
         Self {

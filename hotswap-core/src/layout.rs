@@ -106,7 +106,7 @@ impl Mismatch {
     pub(crate) fn refuse(self, path: &Path) -> Error {
         let error = Error::new(Stage::Layout, path, self.summary);
         match self.report {
-            Some(report) => error.because(report),
+            Some(report) => error.because(&report),
             None => error,
         }
     }

@@ -77,11 +77,17 @@ compile_error!(
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
+// Text from outside, as a terminal or a log can show it.
+mod escape;
+
 // Why a candidate was refused.
 mod error;
 
 // When a timeout ends.
 mod deadline;
+
+// What the system allows this process.
+mod limits;
 
 // What a file's bytes are.
 mod digest;
@@ -184,6 +190,8 @@ pub use crate::{
     trust::{Policy, Trust},
     watch::{Watch, WatchSettings},
 };
+
+pub use hotswap_abi::printable;
 
 /// The manual: what is too long to be said at the names.
 ///

@@ -206,7 +206,11 @@ impl Loader {
         let linked = room.and_then(|()| self.link(path, name));
         let opened = linked.and_then(|(image, phases)| {
             let started = Instant::now();
-            match take(&image) {
+            let kept = |value| {
+                let policy = self.shared.trust.policy();
+                image.origin().keep_serial(policy).map(|()| value)
+            };
+            match take(&image).and_then(kept) {
                 Ok(value) => {
                     let check = started.elapsed();
                     Ok((image, value, Phases { check, ..phases }))

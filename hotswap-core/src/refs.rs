@@ -32,7 +32,11 @@ use hotswap_abi::{
 
 pub(crate) use self::token::Token;
 use self::{queue::Queue, shape::Shape};
-use crate::{history::Holder, stage::check_thread};
+use crate::{
+    escape::{Escaped, one_line},
+    history::Holder,
+    stage::check_thread,
+};
 
 /// Keeps a generation mapped.
 pub(crate) type Hold = Box<dyn Any + Send + Sync>;
@@ -45,8 +49,10 @@ pub(crate) type Hold = Box<dyn Any + Send + Sync>;
 #[non_exhaustive]
 pub struct RefInfo {
     /// Its name.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::escape::serialize"))]
     pub name: String,
     /// The name of its type; of what goes through it, if it is a channel.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::escape::serialize"))]
     pub type_name: String,
     /// The generation that it keeps mapped; none if it is plain data, in the host's memory.
     pub generation: Option<u64>,
@@ -298,15 +304,16 @@ impl Display for RefInfo {
             bytes,
             waiting,
         } = self;
+        let (name, type_name) = (Escaped(name), one_line(type_name));
         match (waiting, generation) {
             (Some(waiting), _) => {
-                write!(f, "{name:?}: a channel of {type_name}, {waiting} in it")
+                write!(f, "\"{name}\": a channel of {type_name}, {waiting} in it")
             }
             (None, Some(generation)) => write!(
                 f,
-                "{name:?}: {type_name}, {bytes} bytes and more, of generation {generation}"
+                "\"{name}\": {type_name}, {bytes} bytes and more, of generation {generation}"
             ),
-            (None, None) => write!(f, "{name:?}: {type_name}, {bytes} bytes"),
+            (None, None) => write!(f, "\"{name}\": {type_name}, {bytes} bytes"),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Here is what a signature says of some bytes. It does not know where signatures lie, or whether one is
 //! asked for.
 
+mod claims;
+
 use std::{
     fmt::{self, Debug, Display},
     str::FromStr,
@@ -10,6 +12,7 @@ use std::{
 
 use minisign_verify::{Error, Signature};
 
+pub(crate) use self::claims::{Claims, serial};
 use crate::error::ParseError;
 
 /// A public key of minisign's.
@@ -31,16 +34,16 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Whether the text of a signature file is one by this key over these bytes; if not, why.
+    /// What the text of a signature file says, if it is one by this key over these bytes; if not, why.
     ///
     /// Not the kind that minisign made by default before 0.9 (2020) and that is over the bytes themselves:
     /// all of today's are over their hash.
-    pub(crate) fn verify(&self, bytes: &[u8], signature: &[u8]) -> Result<(), String> {
+    pub(crate) fn verify(&self, bytes: &[u8], signature: &[u8]) -> Result<Claims, String> {
         let text = str::from_utf8(signature).ok();
         let parsed = text.and_then(|text| Some((text, Signature::decode(text).ok()?)));
         let (text, signature) = parsed.ok_or("not a minisign signature")?;
         match self.key.verify(bytes, &signature, false) {
-            Ok(()) => Ok(()),
+            Ok(()) => Claims::read(signature.trusted_comment()),
             Err(Error::UnexpectedKeyId) => Err(format!(
                 "made with another key: expected {}, found {}",
                 KeyId(&self.base64),
@@ -166,7 +169,10 @@ mod tests {
     fn a_signature_is_over_these_bytes_by_this_key() {
         let ((pair, key), (other, another)) = (pair(), pair());
         let signature = sign(&pair, b"plugin");
-        assert_eq!(key.verify(b"plugin", signature.as_bytes()), Ok(()));
+        assert_eq!(
+            key.verify(b"plugin", signature.as_bytes()),
+            Ok(Claims::default())
+        );
         assert_eq!(
             key.verify(b"Plugin", signature.as_bytes()),
             Err("it does not match the file".to_owned())
@@ -185,6 +191,24 @@ mod tests {
             key.verify(b"plugin", comment.as_bytes()),
             Err("it does not match the file".to_owned())
         );
+    }
+
+    #[test]
+    fn claims_are_part_of_what_is_signed() {
+        let (pair, key) = pair();
+        let comment = Some("serial=42");
+        let signature = minisign::sign(Some(&pair.pk), &pair.sk, &b"plugin"[..], comment, None);
+        let signature = signature.unwrap().into_string();
+        let claims = key.verify(b"plugin", signature.as_bytes()).unwrap();
+        assert_eq!(claims.serial, Some(42));
+        for comment in ["serial=43", "serial=042", "serial=42 ", ""] {
+            let forged = signature.replace("serial=42", comment);
+            assert_eq!(
+                key.verify(b"plugin", forged.as_bytes()),
+                Err("it does not match the file".to_owned()),
+                "{comment:?}"
+            );
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //!
 //! This file knows nothing of the dynamic linker.
 
+mod floor;
 mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
@@ -22,6 +23,7 @@ mod marks;
 #[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
 mod memory;
 mod name;
+mod proc;
 mod proof;
 mod read;
 #[expect(unsafe_code, reason = "maps a copy that nobody can change")]
@@ -53,7 +55,8 @@ use crate::{
     digest::Sha256,
     elf::{self, Export, Facts},
     error::{Error, Result, Stage},
-    trust::Trust,
+    signature::Claims,
+    trust::{Policy, Trust},
 };
 
 /// A private copy whose bytes passed the inspection, and can no longer change.
@@ -87,6 +90,8 @@ pub(crate) struct Origin {
     pub(crate) bytes: u64,
     /// What the bytes of the file are, if that was asked for.
     pub(crate) sha256: Option<Sha256>,
+    /// What its signature says, if one is asked for.
+    pub(crate) claims: Claims,
 }
 
 /// How long the steps of staging took.
@@ -111,6 +116,7 @@ impl Staged {
         let policy = trust.policy();
         let started = Instant::now();
         check_spelling(path).map_err(refused)?;
+        proc::check().map_err(refused)?;
         let judge = Judge::new(policy).map_err(refused)?;
         let content = read_settled(path, policy.file_bytes_max, |place| judge.look(place));
         let Content {
@@ -120,7 +126,7 @@ impl Staged {
         } = content.map_err(refused)?;
         let read = started.elapsed();
         let started = Instant::now();
-        let sha256 = proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
+        let (sha256, claims) = proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
         let proof = started.elapsed();
 
         let origin = Origin {
@@ -129,6 +135,7 @@ impl Staged {
             followed_link,
             bytes: bytes.len() as u64,
             sha256,
+            claims,
         };
         let (staged, took) = Self::of(&bytes, origin, export, read, |facts| {
             let (changes, cleared) = if policy.clear_nodelete {
@@ -200,6 +207,7 @@ impl Staged {
             followed_link: false,
             bytes: bytes.len() as u64,
             sha256: None,
+            claims: Claims::default(),
         };
         let facts = inspected(&bytes, export, nowhere)?;
         Ok(Self {
@@ -298,6 +306,21 @@ impl Kept {
     /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]), unless it is known.
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
         self.origin.sha256.map_or_else(|| self.copy.sha256(), Ok)
+    }
+}
+
+impl Origin {
+    /// Keeps the serial number as the highest that was accepted, if `policy` asks for that. For a candidate that is
+    /// published next.
+    ///
+    /// # Errors
+    /// It cannot be kept, or a higher one was accepted since the candidate was staged.
+    pub(crate) fn keep_serial(&self, policy: &Policy) -> Result<()> {
+        let Some(serial) = self.claims.serial else {
+            return Ok(());
+        };
+        let raised = floor::raise(serial, policy);
+        raised.map_err(|refusal| Error::new(refusal.stage, &self.given, refusal.message))
     }
 }
 

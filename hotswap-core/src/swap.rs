@@ -52,6 +52,7 @@ use crate::{
     deadline::deadline,
     digest::Sha256,
     error::{Error, Result, Stage},
+    escape::join_lines,
     history::{
         Event, GenerationInfo, History, Holder, Limits, News, Phases, Published, RefusedInfo,
         ServiceInfo, State,
@@ -159,7 +160,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let services = services
             .transpose()
             .map_err(|error| no_thread(path, error))?;
-        let mut candidate = road.prepare(Source::Path(path), None, services.as_ref(), &reaper)?;
+        let candidate = road.prepare(Source::Path(path), None, services.as_ref(), &reaper)?;
+        let mut candidate = road.keep_serial(candidate, &reaper)?;
 
         let number = history.next_number();
         let published = Published::of(number, &candidate.image, candidate.phases, None);
@@ -289,6 +291,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         note: impl FnOnce(&Error),
     ) -> Result<Swapped> {
         let prepared = self.prepare_from(Source::Path(path));
+        let prepared =
+            prepared.and_then(|candidate| self.road.keep_serial(candidate, self.reaper()));
         let published = prepared.map(|candidate| self.publish(candidate, Manner::Swap, None));
         drop(turn);
         let (swapped, news) = published.inspect_err(|error| {
@@ -531,8 +535,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         R: HostOwned,
     {
         let found = self.services.as_ref().map(|services| services.get(name));
-        let found = found.transpose()?.flatten();
-        Ok(found.map(|value| f(&value)))
+        let found = found
+            .transpose()
+            .map_err(|difference| join_lines(&difference))?;
+        Ok(found.flatten().map(|value| f(&value)))
     }
 
     /// What happens from the first generation on. All receivers share one queue: each event goes to one
@@ -620,6 +626,9 @@ impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
 impl<M: RootModule + Send + Sync> Prepared<'_, M> {
     /// Makes it the live generation, whichever that is by now. Returns as soon as new calls reach it.
     ///
+    /// With [`Policy::serial_file`], its serial number is kept before that. If it cannot be, it is published all the same,
+    /// and there is an event ([`Event::SerialNotKept`]).
+    ///
     /// # Panics
     ///
     /// In a child that was forked off since it was prepared ([`Hotswap`]).
@@ -630,8 +639,14 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
             "a plugin of the parent process is not published in a child"
         );
         let candidate = self.candidate.take().expect("published once");
+        let kept = candidate.image.origin().keep_serial(self.hotswap.policy());
         let (swapped, news) = self.hotswap.publish(candidate, Manner::Swap, None);
         news.trace();
+        if let Err(error) = kept {
+            self.hotswap
+                .history
+                .serial_not_kept(swapped.generation, &error);
+        }
         swapped
     }
 }

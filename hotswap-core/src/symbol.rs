@@ -10,6 +10,7 @@ use hotswap_abi::{SYMBOL_PREFIX, SymbolMark, TypedSymbol};
 use crate::{
     elf::Export,
     error::{Error, Result, Stage},
+    escape::{Escaped, one_line},
     image::Image,
     layout::{self, Description},
 };
@@ -191,6 +192,6 @@ fn at_an_odd_address(name: &str) -> String {
 
 impl fmt::Display for SymbolInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.type_name)
+        write!(f, "{}: {}", Escaped(&self.name), one_line(&self.type_name))
     }
 }

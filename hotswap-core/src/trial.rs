@@ -94,7 +94,8 @@ impl<M: RootModule> Trial<M> {
     /// The child has the environment, the working directory and the limits ([`setrlimit(2)`]) of the host. It
     /// has none of its arguments and descriptors, nothing to read on standard input, a standard output that
     /// leads nowhere, and a standard error of which the last line becomes part of the refusal. It writes no
-    /// core dump. It is killed, with the processes that it has started, when the trial's deadline has passed,
+    /// core dump. Where a sandbox denies it a call that it needs for that, the candidate is refused, and the refusal names
+    /// the call. It is killed, with the processes that it has started, when the trial's deadline has passed,
     /// and by itself when the host dies. It does not run in a program that has privileges of its own (setuid,
     /// or capabilities of its file).
     ///

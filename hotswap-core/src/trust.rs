@@ -74,9 +74,13 @@ pub struct Policy {
     pub follow_links: bool,
     /// Users who are trusted beside root, this process's own and the owner of its executable.
     ///
+    /// In a user namespace that does not know every user, uid 65534 stands for all the others. It is not trusted there,
+    /// whether it is named here or is the process's own.
+    ///
     /// None unless set.
     pub trusted_uids: Vec<u32>,
-    /// Groups of which every member is trusted to write, beside root's and a trusted user's very own.
+    /// Groups of which every member is trusted to write, beside root's and a trusted user's very own. The same is true of
+    /// gid 65534.
     ///
     /// None unless set.
     pub trusted_gids: Vec<u32>,
@@ -97,6 +101,32 @@ pub struct Policy {
     ///
     /// No signature is asked for unless set.
     pub public_key: Option<PublicKey>,
+    /// The lowest serial number that the file may have. Its signer puts it into the signature's *trusted comment*, which is
+    /// signed too: `minisign -Sm FILE -t 'serial=42'`, or beside what else the comment says. It needs `public_key`.
+    ///
+    /// So nobody can put an older file in the place of a newer one, although both are signed. A
+    /// [`rollback`](crate::Hotswap::rollback) is allowed: it goes back to what was accepted here.
+    ///
+    /// A comment may also say until when the file is accepted, `expires=2027-01-31T00:00:00Z`: that holds whatever the
+    /// policy says. A `serial` or an `expires` that is not understood, or that comes twice, is a refusal.
+    ///
+    /// No serial number is asked for unless set.
+    pub serial_min: Option<u64>,
+    /// A file with the highest serial number that was accepted, which is the lowest that the next file may have. When a
+    /// candidate is accepted, just before it is published, its number is kept there if it is higher; a trial,
+    /// [`check`](crate::check) and a rollback write nothing. Several hosts may have one file. It needs `public_key`.
+    ///
+    /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can write
+    /// to it, as a plugin is, but not for its place. One that is missing, unreadable or damaged is a refusal. It is replaced
+    /// as a whole, so the host must be able to write to its folder, where `FILE.new` appears meanwhile. Give an absolute path.
+    ///
+    /// A swap waits for the disk when the number rises, and for other hosts that write to the file.
+    ///
+    /// It protects as far as the file and the clock can be trusted: a host that was restored from a backup has its old
+    /// number again, and one whose clock was set back takes what has expired.
+    ///
+    /// None unless set.
+    pub serial_file: Option<PathBuf>,
     /// Libraries of which the host knows that they call nothing of a plugin any more when its calls have returned,
     /// beside those that hotswap knows: file names, with or without what follows `.so` (`"libpool"`). A plugin that
     /// needs one of them can be unloaded. See [`PinReason::Library`](crate::PinReason::Library).
@@ -135,6 +165,8 @@ impl Default for Policy {
             any_owner: false,
             sha256: Vec::new(),
             public_key: None,
+            serial_min: None,
+            serial_file: None,
             harmless_libraries: Vec::new(),
             pinning_libraries: Vec::new(),
             clear_nodelete: true,

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use hotswap_core::{Library, Loader, LoaderSettings, Policy, Trial, Trust};
+use hotswap_core::{Library, Loader, LoaderSettings, Policy, Trial, Trust, printable};
 use hotswap_types::Greet;
 
 /// Loads a function from a file again and again, and calls it
@@ -59,11 +59,11 @@ fn main() -> Result<()> {
     };
     let mut lines = io::stdin().lock().lines();
     loop {
-        println!("Loading: {}", options.path.display());
+        println!("Loading: {}", printable(&options.path.to_string_lossy()));
         match loader.load::<Greet>(&options.path, &name) {
             Ok(greet) => match greet.with(|greet| call(greet, "Rust")) {
-                Ok(text) => println!("{text}"),
-                Err(fault) => println!("{name}: {fault}"),
+                Ok(text) => println!("{}", printable(&text)),
+                Err(fault) => println!("{name}: {}", printable(&fault)),
             },
             Err(error) => println!("{error}"),
         }

@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
+use hotswap_core::printable;
 use rustyline::{Config, DefaultEditor, ExternalPrinter, error::ReadlineError};
 use tokio::{net::TcpStream, runtime, sync::mpsc};
 use tokio_tungstenite::{
@@ -59,7 +60,9 @@ fn main() -> Result<ExitCode> {
     let (answer, mut answers) = mpsc::channel(1);
     let talk = runtime.spawn(async move {
         let gone = talk(socket, to_send, answer).await;
-        let Some(gone) = &gone else { return false };
+        let Some(gone) = gone.as_deref().map(printable) else {
+            return false;
+        };
         // Above the prompt, if there is one.
         match &mut printer {
             Some(printer) => drop(printer.print(format!("{gone}\n"))),
@@ -80,7 +83,7 @@ fn main() -> Result<ExitCode> {
             break;
         };
         // Whoever does not read the answers wants no more of them.
-        if writeln!(io::stdout(), "{answer}").is_err() {
+        if writeln!(io::stdout(), "{}", printable(&answer)).is_err() {
             break;
         }
     }

@@ -13,11 +13,13 @@
 //! sent: whatever happens in between, the generation that the answer names is still there.
 //!
 //! Safe by default: it listens on loopback only, other sites' pages are refused, and what one client can take is
-//! bounded. The modules say how: `http` who may come in, `connection` what one may do, `service` what there is for
-//! all.
+//! bounded. The modules say how: `http` who may come in, `site` from which sites, `address` how much one address may
+//! have, `connection` what one may do, `service` what there is for all.
 //!
 //! stdout carries the address; stderr carries what the host says, one event a line.
 
+#[path = "ws_server/address.rs"]
+mod address;
 #[path = "ws_server/connection.rs"]
 mod connection;
 #[path = "ws_server/http.rs"]
@@ -28,6 +30,8 @@ mod probe;
 mod service;
 #[path = "ws_server/signals.rs"]
 mod signals;
+#[path = "ws_server/site.rs"]
+mod site;
 #[path = "../src/trust.rs"]
 mod trust;
 
@@ -43,7 +47,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, value_parser};
 use hotswap_core::{Event, Hotswap, Settings, Trial, Trust};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
 
 use crate::{
@@ -78,6 +82,11 @@ struct Options {
     /// How many websockets may be open at a time
     #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
+
+    /// How many of them one address may have; an IPv6 network of 64 bits counts as one address. Half of them unless
+    /// given. Behind a proxy, from which all come, give as many as there may be
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    connections_per_address: Option<u32>,
 
     /// How long a client may take to read an answer, or to show that it is there, before it is disconnected
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = patience)]
@@ -141,9 +150,11 @@ async fn serve(options: Options, service: Arc<Service>) -> Result<()> {
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", options.listen))?;
     let stop = signals::handle().context("signals cannot be handled")?;
+    let per_address = options.connections_per_address;
     let door = Arc::new(Door::new(
         options.host,
         options.connections,
+        per_address.unwrap_or(options.connections.div_ceil(2)),
         options.patience,
         stop,
     ));
@@ -171,18 +182,16 @@ fn allow_files_for(connections: u32) -> Result<()> {
     /// The plugins', the runtime's, and the standard ones.
     const OTHERS: u64 = 128;
     let needed = u64::from(connections) + HTTP_ONLY_MAX as u64 + OTHERS;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < needed) {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    let (current, maximum) = limits.context("the limit on open files is not known")?;
+    // No limit is the largest number.
+    if current < needed {
         ensure!(
-            maximum.is_none_or(|maximum| needed <= maximum),
-            "{connections} connections need {needed} open files, and {} are allowed",
-            maximum.unwrap_or_default()
+            needed <= maximum,
+            "{connections} connections need {needed} open files, and {maximum} are allowed"
         );
-        let raised = Rlimit {
-            current: Some(needed),
-            maximum,
-        };
-        setrlimit(Resource::Nofile, raised).context("no more open files are allowed")?;
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, needed, maximum);
+        raised.context("no more open files are allowed")?;
     }
     Ok(())
 }

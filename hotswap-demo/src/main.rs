@@ -22,12 +22,15 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
-use hotswap_core::{Event, Hotswap, Settings, Stage, State, Trial, Trust, Watch, WatchSettings};
+use hotswap_core::{
+    Event, Hotswap, Settings, Stage, State, Trial, Trust, Watch, WatchSettings, printable,
+};
 use hotswap_types::PluginRef;
 
 use crate::{
     console::{Console, Format},
     lines::Request,
+    probe::Said,
     reports::{Fault, Versions},
     signals::Signals,
     trust::TrustOptions,
@@ -211,16 +214,14 @@ impl Demo {
     /// Everything that a tick says comes from one generation. A reader that has gone away ends the demo.
     fn tick(&self) -> Result<Next> {
         let (generation, some_data, some_fn) = self.plugin.with(|plugin| {
-            let answer = plugin.some_fn()(7).into_result();
-            let answer = answer.map(String::from).map_err(|fault| fault.to_string());
-            (plugin.number(), plugin.some_data().to_string(), answer)
+            let Said { some_data, some_fn } = probe::ask(plugin);
+            (plugin.number(), some_data, some_fn)
         });
         self.console.make_way();
         let mut text = format!("some_data = {some_data:?}\n");
         match some_fn {
-            Ok(line) => text.push_str(&format!("{line}\n")),
+            Ok(line) => text.push_str(&format!("{}\n", printable(&line))),
             Err(message) => {
-                let message = format!("some_fn: {message}");
                 let fault = Fault {
                     generation,
                     message,
@@ -312,10 +313,11 @@ fn with_hint(mut event: Event) -> Event {
             }
         }
         Event::Refused {
-            stage: Stage::Trust,
+            stage: Stage::Trust | Stage::Host,
             reason,
             ..
-        } => *reason = trust::name_options(reason),
+        }
+        | Event::SerialNotKept { reason, .. } => *reason = trust::name_options(reason),
         _ => {}
     }
     event

@@ -20,6 +20,14 @@ pub(crate) struct TrustOptions {
     #[arg(long, value_name = "KEY_OR_FILE", value_parser = public_key)]
     public_key: Option<PublicKey>,
 
+    /// Only take plugins whose signature has a serial number of at least this (`serial=42` in the trusted comment)
+    #[arg(long, value_name = "NUMBER", requires = "public_key")]
+    serial_min: Option<u64>,
+
+    /// Only take plugins whose serial number is at least the one in this file, and keep the highest there (`0` to begin)
+    #[arg(long, value_name = "FILE", requires = "public_key")]
+    serial_file: Option<PathBuf>,
+
     /// Trust files of this user, too (may be given several times)
     #[arg(long, value_name = "UID")]
     trust_uid: Vec<u32>,
@@ -43,6 +51,8 @@ impl TrustOptions {
         policy.root.clone_from(&self.root);
         policy.sha256.clone_from(&self.sha256);
         policy.public_key.clone_from(&self.public_key);
+        policy.serial_min = self.serial_min;
+        policy.serial_file.clone_from(&self.serial_file);
         policy.trusted_uids.clone_from(&self.trust_uid);
         policy.trusted_gids.clone_from(&self.trust_gid);
         policy.any_owner = self.any_owner;
@@ -57,6 +67,8 @@ pub(crate) fn name_options(reason: &str) -> String {
         ("Policy::trusted_uids", "--trust-uid"),
         ("Policy::trusted_gids", "--trust-gid"),
         ("Policy::root", "--root"),
+        ("Policy::serial_min", "--serial-min"),
+        ("Policy::serial_file", "--serial-file"),
         ("Policy::follow_links", "--no-links"),
     ]
     .iter()

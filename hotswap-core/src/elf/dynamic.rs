@@ -19,7 +19,8 @@ use object::elf::{
 };
 
 use super::memory::Memory;
-use super::{Change, Facts, Refusal, printable, refuse};
+use super::{Change, Facts, Refusal, refuse};
+use crate::escape::excerpt;
 
 /// The loader copies names and search paths onto its stack.
 pub(super) const NAME_BYTES_MAX: usize = 4096;
@@ -179,7 +180,7 @@ impl<'a> Dynamic<'a> {
             {
                 return refuse(format!(
                     "DT_RUNPATH has a directory of more than {NAME_BYTES_MAX} bytes: {}",
-                    printable(long)
+                    excerpt(long)
                 ));
             }
         }
@@ -194,7 +195,7 @@ impl<'a> Dynamic<'a> {
             )),
             Some(name) if name.len() > bytes_max => refuse(format!(
                 "{tag} is a name of more than {bytes_max} bytes: {}",
-                printable(name)
+                excerpt(name)
             )),
             Some(name) => Ok(name),
         }

@@ -8,7 +8,7 @@ use object::elf::{
     ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB, ELFMAG, ELFOSABI_GNU, ELFOSABI_NONE, EM_386,
     EM_AARCH64, EM_ARM, EM_LOONGARCH, EM_MIPS, EM_NONE, EM_PPC, EM_PPC64, EM_RISCV, EM_S390,
     EM_SPARCV9, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, EV_CURRENT, FileHeader64, FileType,
-    Machine, PT_LOAD, ProgramHeader64,
+    Machine, PT_LOAD, ProgramHeader64, SHF_ALLOC, SHT_NOBITS, SHT_NOTE, SectionHeader64,
 };
 use object::pod;
 
@@ -16,13 +16,14 @@ use super::{Process, Refusal, kind, refuse};
 
 pub(super) type FileHeader = FileHeader64<E>;
 pub(super) type Segment = ProgramHeader64<E>;
+type Section = SectionHeader64<E>;
 
 /// glibc copies the program headers onto its stack, twice. Linkers write about a dozen.
 const SEGMENTS_MAX: u16 = 256;
 
 const HEADER_BYTES: u64 = size_of::<FileHeader>() as u64;
 const SEGMENT_BYTES: u64 = size_of::<Segment>() as u64;
-const SECTION_BYTES: u64 = 64;
+const SECTION_BYTES: u64 = size_of::<Section>() as u64;
 
 /// The machine this code is compiled for.
 pub(super) fn this_machine() -> Machine {
@@ -86,6 +87,28 @@ pub(super) fn segments(bytes: &[u8], process: Process) -> Result<Segments<'_>, R
         offset: start,
         all: segments,
     })
+}
+
+/// Whether the bytes are what `objcopy --only-keep-debug` makes of a library: debug information, and headers that
+/// describe code and data which are not there. Notes are.
+pub(super) fn is_debug_information(bytes: &[u8]) -> bool {
+    let sections = |header: &FileHeader| {
+        let start = usize::try_from(header.e_shoff.get(E)).ok()?;
+        let count = usize::from(header.e_shnum.get(E));
+        let rest = bytes.get(start..)?;
+        let (sections, _) = pod::slice_from_bytes::<Section>(rest, count).ok()?;
+        (u64::from(header.e_shentsize.get(E)) == SECTION_BYTES).then_some(sections)
+    };
+    let sections = read(bytes).ok().and_then(sections).unwrap_or_default();
+    let loaded = sections
+        .iter()
+        .filter(|it| it.sh_flags.get(E).contains(SHF_ALLOC));
+    let mut kinds = loaded.map(|it| it.sh_type.get(E));
+    let mut has_code_or_data = false;
+    kinds.all(|kind| {
+        has_code_or_data |= kind == SHT_NOBITS;
+        kind == SHT_NOBITS || kind == SHT_NOTE
+    }) && has_code_or_data
 }
 
 fn read(bytes: &[u8]) -> Result<&FileHeader, Refusal> {

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Facts, printable};
+use super::Facts;
+use crate::escape::excerpt;
 
 /// Of a name, so much is looked at. The longest in the table has some 90 bytes; a file that takes code from a Rust
 /// library takes something with a shorter name as well.
@@ -194,8 +195,8 @@ impl Imports {
     /// Notes one more.
     pub(super) fn note(&mut self, name: &[u8]) {
         match kind_of(name) {
-            Some(Rust::Mangled) if self.mangled.is_none() => self.mangled = Some(printable(name)),
-            Some(Rust::Plain) if self.plain.is_none() => self.plain = Some(printable(name)),
+            Some(Rust::Mangled) if self.mangled.is_none() => self.mangled = Some(excerpt(name)),
+            Some(Rust::Plain) if self.plain.is_none() => self.plain = Some(excerpt(name)),
             _ => {}
         }
         let slot = slot(name);

@@ -2,7 +2,7 @@
 //!
 //! Knows beginnings of files only; judges nothing that begins as ELF does.
 
-use super::printable;
+use crate::escape::excerpt;
 
 /// What begins in a way of its own. The longer beginnings of two that agree come first.
 const BEGINNINGS: &[(&[u8], &str)] = &[
@@ -84,7 +84,7 @@ fn java_or_universal(bytes: &[u8]) -> String {
 
 fn script(rest: &[u8]) -> String {
     let line = rest.split(|byte| *byte == b'\n').next().unwrap_or(rest);
-    format!("a script for {}", printable(line.trim_ascii()))
+    format!("a script for {}", excerpt(line.trim_ascii()))
 }
 
 fn text(bytes: &[u8]) -> Option<String> {

@@ -23,6 +23,8 @@ const ALIGN_MAX: u64 = 1 << 30;
 /// A thread's first use of a thread-local that cannot be allocated aborts the process (glibc 2.36).
 const TLS_BYTES_MAX: u64 = 256 << 20;
 const TLS_ALIGN_MAX: u64 = 1 << 20;
+/// How far from what it stands for an address may be: `&table[-1]`, or `&table[i - 'A']`.
+const BIAS_BYTES_MAX: u64 = 4096;
 
 /// The laid-out image.
 pub(super) struct Memory<'a> {
@@ -166,6 +168,16 @@ impl<'a> Memory<'a> {
         })
     }
 
+    /// Whether an address belongs to the image: it is in a segment or in what its page has besides, right behind one
+    /// (ends are addresses, too), or so little in front of or behind one that a compiler may have put a constant into it.
+    pub(super) fn is_near(&self, address: u64) -> bool {
+        self.loads.iter().any(|load| {
+            let end = self.page_end(load.end).unwrap_or(load.end);
+            let start = self.page_start(load.start).saturating_sub(BIAS_BYTES_MAX);
+            (start..=end.saturating_add(BIAS_BYTES_MAX)).contains(&address)
+        })
+    }
+
     /// Where the file's first bytes are mapped, if they are.
     pub(super) fn file_header_range(&self) -> Range<u64> {
         const HEADER_BYTES: u64 = 64;
@@ -176,6 +188,18 @@ impl<'a> Memory<'a> {
         first.map_or(0..0, |load| {
             load.start..load.start.saturating_add(HEADER_BYTES)
         })
+    }
+
+    /// How long the file is.
+    pub(super) fn file_bytes(&self) -> u64 {
+        u64::try_from(self.bytes.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Where in the file the bytes are that are mapped at `address`, if they come from there.
+    pub(super) fn offset_in_file(&self, address: u64, length: u64) -> Option<u64> {
+        let load = self.load(address, length)?;
+        let is_from_file = address.checked_add(length)? <= load.file_end;
+        is_from_file.then(|| load.offset_of(address)).flatten()
     }
 
     /// Which byte of the file is mapped at `address`.

@@ -1,8 +1,9 @@
 //! Relocations: every write that the loader does into the image before it runs any of its code.
 //!
-//! The loader checks a type, and nothing else: not where it writes, not which symbol it reads. The
-//! types are those that glibc's loader handles (2.36 to 2.42); on machines without a table here only
-//! targets and symbol numbers are checked.
+//! The loader checks a type, and nothing else: not where it writes, not which symbol it reads, not what it leaves. An
+//! address that is left may lie a little outside of the segments (`Memory::is_near`), because compilers put constants
+//! into addresses. A wrong address inside of the image cannot be told from a right one. The types are those that glibc's
+//! loader handles (2.36 to 2.42); on machines without a table here only targets and symbol numbers are checked.
 
 use object::elf::{
     EM_AARCH64, EM_X86_64, Machine, R_AARCH64_ABS32, R_AARCH64_ABS64, R_AARCH64_COPY,
@@ -20,6 +21,7 @@ use super::dynamic::{Dynamic, Table, not_readable};
 use super::memory::Memory;
 use super::symbols::{Symbol, Symbols};
 use super::tables::Tables;
+use super::targets::Targets;
 use super::{Facts, Process, Refusal, refuse};
 
 type Relocation = Rela64<E>;
@@ -95,6 +97,7 @@ pub(super) fn check(
         calls,
         facts,
         process,
+        targets: Targets::new(memory),
     };
     work.check_relr(dynamic.relr)?;
     work.check_rela("DT_RELA", dynamic.rela, dynamic.relative_count)?;
@@ -109,6 +112,7 @@ struct Work<'w, 'a> {
     calls: &'w mut Calls,
     facts: &'w mut Facts,
     process: Process,
+    targets: Targets,
 }
 
 impl Work<'_, '_> {
@@ -130,8 +134,17 @@ impl Work<'_, '_> {
                 entries.len()
             ));
         }
-        for (number, entry) in entries.iter().enumerate() {
+        // The second table may be the end of the first.
+        let shared = match name {
+            "DT_RELA" => self.dynamic.plt.range(),
+            _ => 0..0,
+        };
+        let addresses = (table.address..).step_by(size_of::<Relocation>());
+        for (number, (entry, address)) in entries.iter().zip(addresses).enumerate() {
             let action = self.check_one(entry)?;
+            if !shared.contains(&address) {
+                self.take_target(entry.r_offset.get(E), action)?;
+            }
             if name == "DT_JMPREL" && !action.may_be_lazy() {
                 return refuse(format!(
                     "DT_JMPREL has a relocation of type {}",
@@ -192,6 +205,9 @@ impl Work<'_, '_> {
             Action::Nothing | Action::Word | Action::Number | Action::Unknown => Written::Number,
         };
         self.check_target(target, action.bytes())?;
+        if let Written::Here(address) = written {
+            self.check_address(target, address)?;
+        }
         if action != Action::Unknown {
             self.calls.write(target, action.bytes(), written)?;
         }
@@ -265,7 +281,27 @@ impl Work<'_, '_> {
 
     fn check_in_place(&mut self, target: u64) -> Result<(), Refusal> {
         self.check_target(target, 8)?;
+        self.take_target(target, Action::Relative)?;
+        // It has a place in the file, so that this is there.
+        let address = self.memory.item::<U64<E>>(target).map_or(0, |it| it.get(E));
+        self.check_address(target, address)?;
         self.calls.write(target, 8, Written::InPlace)
+    }
+
+    fn take_target(&mut self, target: u64, action: Action) -> Result<(), Refusal> {
+        match action {
+            Action::Nothing | Action::Unknown => Ok(()),
+            _ => self.targets.write(self.memory, target, action.bytes()),
+        }
+    }
+
+    fn check_address(&self, target: u64, address: u64) -> Result<(), Refusal> {
+        if self.memory.is_near(address) {
+            return Ok(());
+        }
+        refuse(format!(
+            "relocation at {target:#x} leaves the address {address:#x}, which is outside of the image"
+        ))
     }
 
     fn check_target(&self, target: u64, bytes: u64) -> Result<(), Refusal> {

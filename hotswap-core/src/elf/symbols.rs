@@ -16,7 +16,8 @@ use super::imports::{self, Imports};
 use super::index::Index;
 use super::memory::Memory;
 use super::versions::Versions;
-use super::{Change, Facts, Process, Refusal, printable, refuse};
+use super::{Change, Facts, Process, Refusal, refuse};
+use crate::escape::excerpt;
 
 pub(super) type Symbol = Sym64<E>;
 
@@ -184,7 +185,7 @@ impl<'a> Symbols<'a> {
     /// The name of a symbol, for a message.
     pub(super) fn name(&self, symbol: &Symbol) -> String {
         let name = self.strings.get(u64::from(symbol.st_name.get(E)), 128);
-        printable(name.unwrap_or_default())
+        excerpt(name.unwrap_or_default())
     }
 
     /// Checks that `dlsym` will find `name`, in this file, and as what it is expected to be: a static of so many
@@ -195,7 +196,7 @@ impl<'a> Symbols<'a> {
         name: &str,
         size: Option<u64>,
     ) -> Result<(), Refusal> {
-        let shown = printable(name.as_bytes());
+        let shown = excerpt(name.as_bytes());
         let Some(symbol) = self.look_up(name.as_bytes()) else {
             return refuse(format!(
                 "does not export {shown}: {}",
@@ -256,7 +257,7 @@ impl<'a> Symbols<'a> {
                 _ => {
                     return refuse(format!(
                         "exports {prefix}{}, expected a name of at most {NAME_BYTES_MAX} bytes of text",
-                        printable(rest)
+                        excerpt(rest)
                     ));
                 }
             }

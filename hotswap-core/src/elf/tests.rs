@@ -5,10 +5,10 @@ mod fixture;
 mod random;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use object::elf::Machine;
 
@@ -780,6 +780,54 @@ fn damaged_symbols() {
 }
 
 #[test]
+fn what_relocations_leave() {
+    let leaves =
+        |address: u64| format!("leaves the address {address:#x}, which is outside of the image");
+    check(
+        |lib| _ = lib.set64("rela_data", 16, DATA | 1 << 40),
+        &format!("relocation at 0x4008 {}", leaves(DATA | 1 << 40)),
+    );
+    check(
+        |lib| _ = lib.set64("rela_address", 16, 1 << 63),
+        &format!("relocation at 0x4000 {}", leaves(DATA | 1 << 63)),
+    );
+    // Packed: what stands in the file is the address.
+    check(
+        |lib| _ = lib.set64("init_slot", 0x1008, 1 << 20),
+        &format!("relocation at 0x4018 {}", leaves(1 << 20)),
+    );
+    check(
+        |lib| _ = lib.set64("rela_data", 0, DATA + 9),
+        "relocation at 0x4009 would write 8 bytes at an unaligned address",
+    );
+    check(
+        |lib| _ = lib.set64("rela_data", 0, DATA),
+        "two relocations write at 0x4000",
+    );
+    check(
+        |lib| _ = lib.set64("rela_data", 0, DATA + 0x18),
+        "two relocations write at 0x4018",
+    );
+    check(
+        |lib| _ = lib.set64("rela_data", 0, DATA + 0x100),
+        "relocation at 0x4100 would write where the image has only zeros",
+    );
+    for good in [RELRO + 0x1200, DATA - 16, 0, RELRO + 0x1ff0] {
+        let mut lib = Library::new(&X86_64);
+        lib.set64("rela_data", 16, good);
+        inspect_for(&lib.bytes, ROOT, X86).unwrap();
+    }
+}
+
+/// Some linkers count them twice.
+#[test]
+fn the_second_table_may_be_the_end_of_the_first() {
+    let mut lib = Library::new(&X86_64);
+    lib.value("jmprel", 0x538).set32("rela_address", 8, 7);
+    inspect_for(&lib.bytes, ROOT, X86).unwrap();
+}
+
+#[test]
 fn damaged_relocations() {
     check(
         |lib| _ = lib.set32("rela_got", 8, 3),
@@ -1077,6 +1125,54 @@ fn no_file_takes_long() {
     );
 }
 
+/// As `objcopy`, `llvm-objcopy` and `eu-strip -f` make them: the code is gone, and the headers that describe it are not.
+#[test]
+fn debug_information_without_its_library_is_named() {
+    let expected = "debug information alone, without the library that it was split from (objcopy --only-keep-debug): \
+                    give that";
+    let folder = tempfile::tempdir().unwrap();
+    for library in own_libraries() {
+        for tool in ["objcopy", "llvm-objcopy"] {
+            let split = folder.path().join("split.debug");
+            let mut command = Command::new(tool);
+            command.arg("--only-keep-debug").arg(&library).arg(&split);
+            if !command.output().is_ok_and(|output| output.status.success()) {
+                println!("not tested: no {tool}");
+                continue;
+            }
+            let refused = inspect(&fs::read(&split).unwrap(), ANY).unwrap_err();
+            assert_eq!(refused.to_string(), expected, "{library:?}");
+        }
+        let bytes = without_code(fs::read(&library).unwrap());
+        let refused = inspect(&bytes, ANY).unwrap_err();
+        assert_eq!(refused.to_string(), expected, "{library:?}");
+        // Whatever else is wrong with it.
+        let refused = inspect(&bytes[..bytes.len() - 1], ANY).unwrap_err();
+        assert!(refused.to_string().starts_with("truncated: "), "{refused}");
+    }
+}
+
+/// What each section and segment that is loaded has in the file, said to be nothing.
+fn without_code(mut bytes: Vec<u8>) -> Vec<u8> {
+    use object::elf::{PT_DYNAMIC, PT_LOAD, SHT_NOBITS, SHT_NOTE};
+    let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let half = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]).into();
+    let kind = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (segments, sections) = (word(&bytes, 32) as usize, word(&bytes, 40) as usize);
+    for at in (0..half(&bytes, 56)).map(|index: usize| segments + 56 * index) {
+        if [PT_LOAD.0, PT_DYNAMIC.0].contains(&kind(&bytes, at)) {
+            bytes[at + 32..at + 40].fill(0);
+        }
+    }
+    for at in (0..half(&bytes, 60)).map(|index: usize| sections + 64 * index) {
+        let is_loaded = word(&bytes, at + 8) & 2 != 0;
+        if is_loaded && kind(&bytes, at + 4) != SHT_NOTE.0 {
+            bytes[at + 4..at + 8].copy_from_slice(&SHT_NOBITS.0.to_le_bytes());
+        }
+    }
+    bytes
+}
+
 #[test]
 fn bytes_may_lie_at_any_address() {
     let library = Library::new(&X86_64);
@@ -1195,6 +1291,9 @@ fn every_library_of_this_machine_passes() {
     for folder in ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"] {
         libraries_below(Path::new(folder), &mut paths);
     }
+    if let Some(folder) = env::var_os("HOTSWAP_LIBRARIES") {
+        libraries_below(Path::new(&folder), &mut paths);
+    }
     let mut passed = 0;
     let mut refused = Vec::new();
     for path in paths {
@@ -1215,4 +1314,5 @@ fn every_library_of_this_machine_passes() {
         refused.join("\n")
     );
     assert!(passed > 0);
+    println!("{passed} libraries passed");
 }

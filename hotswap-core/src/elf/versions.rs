@@ -12,7 +12,8 @@ use object::elf::{Verdaux, Verdef, Vernaux, Verneed};
 
 use super::dynamic::{Dynamic, NAME_BYTES_MAX};
 use super::memory::Memory;
-use super::{Refusal, printable, refuse};
+use super::{Refusal, refuse};
+use crate::escape::excerpt;
 
 /// Version numbers have fifteen bits.
 const STEPS_MAX: u32 = 1 << 16;
@@ -90,7 +91,7 @@ impl<'a> Walk<'_, 'a> {
             if !self.needed.contains(library) {
                 return refuse(format!(
                     "needs versions of {}, which is not among the needed libraries",
-                    printable(library)
+                    excerpt(library)
                 ));
             }
             self.walk_needed_of_one(ahead(address, entry.vn_aux.get(E))?)?;

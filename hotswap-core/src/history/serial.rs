@@ -1,6 +1,7 @@
 //! The form that all this has for programs (feature `serde`), for example as JSON.
 //!
-//! Names are those of the types' fields. Paths are text, escaped where they are none, as in the events' lines.
+//! Names are those of the types' fields. Paths are text, escaped where they are none, as in the events' lines. In all
+//! other text what a terminal does not show is escaped, except line ends.
 //! Durations are whole microseconds, in fields that end in `_us`; points in time are milliseconds since
 //! 1970-01-01 UTC, in fields that end in `_ms`. Nothing is read back: these are reports.
 
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     digest::Sha256,
     error::{Escaped, Stage},
+    escape::{self, printable},
     image::{HeapLeft, PinReason},
 };
 
@@ -65,7 +67,7 @@ enum EventForm<'a> {
         generation: u64,
         live: u64,
         loaded_again: Option<u64>,
-        why: Option<&'a str>,
+        why: Option<String>,
     },
     Held {
         generation: u64,
@@ -73,6 +75,7 @@ enum EventForm<'a> {
     },
     HookPanicked {
         generation: u64,
+        #[serde(serialize_with = "escape::serialize")]
         message: &'a str,
     },
     Unloaded {
@@ -90,7 +93,12 @@ enum EventForm<'a> {
         images_max: usize,
         bytes_max: u64,
     },
+    SerialNotKept {
+        generation: u64,
+        reason: &'a str,
+    },
     Service {
+        #[serde(serialize_with = "escape::serialize")]
         name: &'a str,
         generation: u64,
         #[serde(flatten)]
@@ -126,7 +134,7 @@ serialize_as!(Event, it => match it {
         generation: *generation,
         live: *live,
         loaded_again: *loaded_again,
-        why: why.as_deref(),
+        why: why.as_deref().map(printable),
     },
     Event::Held { generation, by } => EventForm::Held { generation: *generation, by },
     Event::HookPanicked { generation, message } => EventForm::HookPanicked {
@@ -144,6 +152,10 @@ serialize_as!(Event, it => match it {
         bytes: *bytes,
         images_max: *images_max,
         bytes_max: *bytes_max,
+    },
+    Event::SerialNotKept { generation, reason } => EventForm::SerialNotKept {
+        generation: *generation,
+        reason,
     },
     Event::Service { name, generation, news } => EventForm::Service {
         name,
@@ -192,12 +204,14 @@ struct GenerationForm<'a> {
     file_bytes: u64,
     build_id: Option<&'a str>,
     sha256: Option<Sha256>,
-    name: Option<&'a str>,
-    version: Option<&'a str>,
+    name: Option<String>,
+    version: Option<String>,
     published_ms: u64,
     loaded_again: Option<u64>,
-    kit_problem: Option<&'a str>,
+    kit_problem: Option<String>,
     static_tls_bytes: Option<u64>,
+    serial: Option<u64>,
+    expires_ms: Option<u64>,
 }
 
 serialize_as!(GenerationInfo, it => GenerationForm {
@@ -208,12 +222,14 @@ serialize_as!(GenerationInfo, it => GenerationForm {
     file_bytes: it.file_bytes,
     build_id: it.build_id.as_deref(),
     sha256: it.sha256,
-    name: it.name.as_deref(),
-    version: it.version.as_deref(),
+    name: it.name.as_deref().map(printable),
+    version: it.version.as_deref().map(printable),
     published_ms: milliseconds(it.published),
     loaded_again: it.loaded_again,
-    kit_problem: it.kit_problem.as_deref(),
+    kit_problem: it.kit_problem.as_deref().map(printable),
     static_tls_bytes: it.static_tls_bytes,
+    serial: it.serial,
+    expires_ms: it.expires.map(milliseconds),
 });
 
 #[derive(Serialize)]
@@ -256,6 +272,7 @@ serialize_as!(State, it => match it {
 enum HolderForm<'a> {
     Call {
         thread: u32,
+        #[serde(serialize_with = "escape::serialize")]
         name: &'a str,
     },
     Leases {
@@ -267,22 +284,27 @@ enum HolderForm<'a> {
     },
     Thread {
         thread: Option<u32>,
+        #[serde(serialize_with = "escape::serialize")]
         name: &'a str,
         age_us: u64,
     },
     Destructors {
         thread: u32,
+        #[serde(serialize_with = "escape::serialize")]
         name: &'a str,
         count: usize,
     },
     Service {
+        #[serde(serialize_with = "escape::serialize")]
         name: &'a str,
     },
     Ref {
+        #[serde(serialize_with = "escape::serialize")]
         name: &'a str,
     },
     DeletedKey {
         thread: u32,
+        #[serde(serialize_with = "escape::serialize")]
         name: &'a str,
     },
     Hook,
@@ -350,8 +372,14 @@ serialize_as!(ServiceNews, it => match it {
 #[serde(tag = "how", rename_all = "kebab-case")]
 enum ServiceEndForm<'a> {
     Returned,
-    Failed { message: &'a str },
-    Panicked { message: &'a str },
+    Failed {
+        #[serde(serialize_with = "escape::serialize")]
+        message: &'a str,
+    },
+    Panicked {
+        #[serde(serialize_with = "escape::serialize")]
+        message: &'a str,
+    },
 }
 
 serialize_as!(ServiceEnd, it => match it {
@@ -362,6 +390,7 @@ serialize_as!(ServiceEnd, it => match it {
 
 #[derive(Serialize)]
 struct ServiceInfoForm<'a> {
+    #[serde(serialize_with = "escape::serialize")]
     name: &'a str,
     generation: u64,
     #[serde(flatten)]

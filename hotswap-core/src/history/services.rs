@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::escape::{Escaped, one_line};
+
 /// One of the services: named threads that outlive the generation that has started them.
 ///
 /// Its [`Display`] is one line.
@@ -97,7 +99,8 @@ impl Display for ServiceInfo {
             restarts,
             mentioned,
         } = self;
-        write!(f, "{name:?} on generation {generation}: {state}")?;
+        let name = Escaped(name);
+        write!(f, "\"{name}\" on generation {generation}: {state}")?;
         if *restarts > 0 {
             write!(f, ", started again {restarts} times")?;
         }
@@ -125,8 +128,8 @@ impl Display for ServiceEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Returned => f.write_str("returned"),
-            Self::Failed(message) => write!(f, "failed: {}", message.escape_debug()),
-            Self::Panicked(message) => write!(f, "panicked: {}", message.escape_debug()),
+            Self::Failed(message) => write!(f, "failed: {}", one_line(message)),
+            Self::Panicked(message) => write!(f, "panicked: {}", one_line(message)),
         }
     }
 }

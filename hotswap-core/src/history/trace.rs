@@ -5,7 +5,7 @@
 use tracing::{info, warn};
 
 use super::{Event, News, ServiceNews};
-use crate::error::Escaped;
+use crate::escape::{Escaped, one_line, printable};
 
 const TARGET: &str = "hotswap";
 
@@ -48,12 +48,18 @@ fn trace(event: &Event) {
             live,
             loaded_again,
             why,
-        } => warn!(target: TARGET, generation, live, loaded_again, why, "rolled-back"),
+        } => {
+            let why = why.as_deref().map(one_line);
+            warn!(target: TARGET, generation, live, loaded_again, why, "rolled-back");
+        }
         Event::Held { generation, by } => warn!(target: TARGET, generation, ?by, "held"),
         Event::HookPanicked {
             generation,
             message,
-        } => warn!(target: TARGET, generation, message, "hook-panicked"),
+        } => {
+            let message = one_line(message);
+            warn!(target: TARGET, generation, message, "hook-panicked");
+        }
         Event::Unloaded {
             generation,
             after,
@@ -71,18 +77,24 @@ fn trace(event: &Event) {
             images_max,
             bytes_max,
         } => warn!(target: TARGET, images, bytes, images_max, bytes_max, "retained"),
+        Event::SerialNotKept { generation, reason } => {
+            warn!(target: TARGET, generation, reason, "serial-not-kept");
+        }
         Event::Service {
             name,
             generation,
             news,
-        } => match news {
-            ServiceNews::Started | ServiceNews::Stopped { .. } | ServiceNews::NeverBegan => {
-                info!(target: TARGET, name, generation, %news, "service");
+        } => {
+            let name = printable(name);
+            match news {
+                ServiceNews::Started | ServiceNews::Stopped { .. } | ServiceNews::NeverBegan => {
+                    info!(target: TARGET, name, generation, %news, "service");
+                }
+                ServiceNews::Ended { .. } | ServiceNews::Stuck { .. } => {
+                    warn!(target: TARGET, name, generation, %news, "service");
+                }
             }
-            ServiceNews::Ended { .. } | ServiceNews::Stuck { .. } => {
-                warn!(target: TARGET, name, generation, %news, "service");
-            }
-        },
+        }
         Event::Missed { events } => warn!(target: TARGET, events, "missed"),
     }
 }

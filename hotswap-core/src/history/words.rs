@@ -11,6 +11,7 @@ use super::services::ServiceNews;
 use crate::{
     digest::Sha256,
     error::{Error, Escaped, Stage},
+    escape::one_line,
     image::{HeapLeft, Obstacle, PinReason, STATIC_TLS_TUNABLE},
 };
 
@@ -29,6 +30,7 @@ use crate::{
 /// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
 /// service "producer" on generation 1: started
 /// retained 512 retired plugins are still mapped, 3.5 GB; no more are accepted at 1024, or at 16.0 GB
+/// serial-not-kept generation 5: host: the serial number 42 cannot be kept in serial (Policy::serial_file): …
 /// static-tls generation 4: it needs 400 bytes of static TLS, which glibc rarely gives back: …
 /// ```
 #[derive(Clone, Debug)]
@@ -142,6 +144,15 @@ pub enum Event {
         images_max: usize,
         /// With copies of so many bytes, candidates are refused.
         bytes_max: u64,
+    },
+    /// The serial number of a generation that was prepared is not in the file of
+    /// [`Policy::serial_file`](crate::Policy::serial_file) now that it is published: an older plugin may be accepted later.
+    #[non_exhaustive]
+    SerialNotKept {
+        /// Its number.
+        generation: u64,
+        /// Why it could not be kept, in one line.
+        reason: String,
     },
     /// Something has happened to a service.
     #[non_exhaustive]
@@ -267,6 +278,11 @@ pub struct GenerationInfo {
     pub kit_problem: Option<String>,
     /// How many bytes of static TLS it needs, if it needs any ([`Event::StaticTls`]).
     pub static_tls_bytes: Option<u64>,
+    /// The serial number in its signature, if one is asked for and has a number
+    /// ([`Policy::serial_min`](crate::Policy::serial_min)).
+    pub serial: Option<u64>,
+    /// From when on its file is not accepted any more, if its signature says so. A generation that is published stays.
+    pub expires: Option<SystemTime>,
     /// What has become of it.
     pub state: State,
 }
@@ -469,7 +485,7 @@ impl Display for Event {
                     }
                 }
                 why.as_ref()
-                    .map_or(Ok(()), |why| write!(f, "; {}", why.escape_debug()))
+                    .map_or(Ok(()), |why| write!(f, "; {}", one_line(why)))
             }
             Self::Held { generation, by } => {
                 write!(f, "held generation {generation}: {}", Holders(by))
@@ -481,7 +497,7 @@ impl Display for Event {
                 write!(
                     f,
                     "fault generation {generation}: before_unload: {}",
-                    message.escape_debug()
+                    one_line(message)
                 )
             }
             Self::Unloaded {
@@ -513,12 +529,16 @@ impl Display for Event {
                 Bytes(*bytes),
                 Bytes(*bytes_max)
             ),
+            Self::SerialNotKept { generation, reason } => {
+                write!(f, "serial-not-kept generation {generation}: {reason}")
+            }
             Self::Service {
                 name,
                 generation,
                 news,
             } => {
-                write!(f, "service {name:?} on generation {generation}: {news}")
+                let name = Escaped(name);
+                write!(f, "service \"{name}\" on generation {generation}: {news}")
             }
             Self::Missed { events } => write!(
                 f,
@@ -539,6 +559,9 @@ impl Display for GenerationInfo {
         )?;
         if let Some(number) = self.loaded_again {
             write!(f, " (generation {number} again)")?;
+        }
+        if let Some(serial) = self.serial {
+            write!(f, " (serial {serial})")?;
         }
         if let Some(problem) = &self.kit_problem {
             write!(f, " ({problem})")?;
@@ -602,8 +625,8 @@ impl Display for Holder {
                     Thread(*thread, name)
                 )
             }
-            Self::Service { name } => write!(f, "the service {name:?}"),
-            Self::Ref { name } => write!(f, "the value {name:?}"),
+            Self::Service { name } => write!(f, "the service \"{}\"", Escaped(name)),
+            Self::Ref { name } => write!(f, "the value \"{}\"", Escaped(name)),
             Self::DeletedKey { thread, name } => write!(
                 f,
                 "{}, which may be running the destructor of a deleted key",
@@ -625,7 +648,7 @@ impl Display for Thread<'_> {
         if self.1.is_empty() {
             Ok(())
         } else {
-            write!(f, " ({})", self.1.escape_debug())
+            write!(f, " ({})", Escaped(self.1))
         }
     }
 }

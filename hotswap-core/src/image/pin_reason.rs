@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display};
 
+use crate::escape::Escaped;
+
 /// Why an image stays mapped although nobody uses it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -80,18 +82,23 @@ impl Display for PinReason {
             Self::Function(name) => write!(
                 f,
                 "it uses `{name}`, by which it may still be called; a plugin that knows better vouches for it \
-                 (`unloadable!(vouch(\"{name}\"))`)"
+                 (`unloadable!(vouch(\"{name}\"))`)",
+                name = Escaped(name)
             ),
             Self::SignalHandler(name) => write!(
                 f,
-                "it has handled {name}, and its handler may still be called; handlers belong in the host"
+                "it has handled {}, and its handler may still be called; handlers belong in the host",
+                Escaped(name)
             ),
             Self::Library(name) => write!(
                 f,
                 "it needs {name}, which stays mapped or may have threads, and may call it; a plugin that knows \
-                 better vouches for it (`unloadable!(vouch(\"{name}\"))`)"
+                 better vouches for it (`unloadable!(vouch(\"{name}\"))`)",
+                name = Escaped(name)
             ),
-            Self::Callback(name) => write!(f, "{name} keeps an address of it, and may call it"),
+            Self::Callback(name) => {
+                write!(f, "{} keeps an address of it, and may call it", Escaped(name))
+            }
             Self::Unknown => f.write_str("the system did not unmap it and does not say why"),
         }
     }

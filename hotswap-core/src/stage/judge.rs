@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{io, os::fd::AsRawFd, path::PathBuf};
+use std::{fs::read_to_string, io, path::PathBuf};
 
 use nix::unistd::{Group, User};
 use rustix::{
@@ -12,7 +12,7 @@ use rustix::{
     process,
 };
 
-use super::{Refusal, walk::Place};
+use super::{Refusal, proc, walk::Place};
 use crate::{
     error::{Escaped, Stage},
     trust::Policy,
@@ -21,6 +21,9 @@ use crate::{
 /// Stands for every user that a user namespace does not know (`/proc/sys/kernel/overflowuid`, which nobody
 /// changes): that two files have it says nothing of their owners.
 const UNMAPPED_UID: u32 = 65_534;
+
+/// The same for groups.
+const UNMAPPED_GID: u32 = 65_534;
 
 /// A policy, as it is for one file.
 pub(super) struct Judge<'a> {
@@ -73,9 +76,15 @@ impl<'a> Judge<'a> {
                 ));
             }
         }
+        self.look_at_rights(place)
+    }
+
+    /// Whether nobody but those who are trusted can have put it there, or can change it.
+    pub(super) fn look_at_rights(&self, place: &Place<'_>) -> Result<(), Refusal> {
         if self.policy.any_owner {
             return Ok(());
         }
+        let kind = FileType::from_raw_mode(place.stat.st_mode);
         let rights = Rights {
             kind,
             uid: place.stat.st_uid,
@@ -84,7 +93,10 @@ impl<'a> Judge<'a> {
         };
         match self.objection(rights, || has_acl(place), is_private_group) {
             None => Ok(()),
-            Some(objection) => refuse(format!("{path} {}", objection.text())),
+            Some(objection) => {
+                let message = format!("{} {}", Escaped(place.real), objection.text());
+                Err(Refusal::new(Stage::Trust, message))
+            }
         }
     }
 
@@ -101,6 +113,10 @@ impl<'a> Judge<'a> {
             gid,
             mode,
         } = rights;
+        // Also if it is one of those that are trusted: it may be anybody.
+        if uid == UNMAPPED_UID && has_unmapped("/proc/self/uid_map") {
+            return Some(Objection::UnmappedOwner);
+        }
         if !self.trusted_uids.contains(&uid) {
             return Some(Objection::Owner(uid));
         }
@@ -119,6 +135,9 @@ impl<'a> Judge<'a> {
         if has_acl() {
             return Some(Objection::Acl);
         }
+        if gid == UNMAPPED_GID && has_unmapped("/proc/self/gid_map") {
+            return Some(Objection::UnmappedGroup);
+        }
         let is_trusted = gid == 0 || self.policy.trusted_gids.contains(&gid);
         (!is_trusted && !is_private_group(uid, gid)).then_some(Objection::Group(gid))
     }
@@ -136,8 +155,10 @@ struct Rights {
 #[derive(Debug, PartialEq, Eq)]
 enum Objection {
     Owner(u32),
+    UnmappedOwner,
     Everybody,
     Group(u32),
+    UnmappedGroup,
     Acl,
 }
 
@@ -147,6 +168,15 @@ impl Objection {
         match self {
             Self::Owner(uid) => format!(
                 "is owned by uid {uid}, who is not trusted; `chown` it, or trust the owner (Policy::trusted_uids)"
+            ),
+            Self::UnmappedOwner => format!(
+                "is owned by uid {UNMAPPED_UID}, which stands for every user whom this user namespace does not know, and is \
+                 not trusted even if it is named (Policy::trusted_uids); map the owner into the namespace, or `chown` it"
+            ),
+            Self::UnmappedGroup => format!(
+                "is writable by group {UNMAPPED_GID}, which stands for every group that this user namespace does not know, \
+                 and is not trusted even if it is named (Policy::trusted_gids); map the group into the namespace, or \
+                 `chmod g-w` it"
             ),
             Self::Everybody => "is writable by everybody; `chmod o-w` it".to_owned(),
             Self::Group(gid) => {
@@ -167,11 +197,28 @@ impl Objection {
 /// Whether there are rights beside those in the mode. If that cannot be told, there may be.
 fn has_acl(place: &Place<'_>) -> bool {
     // By path, for a descriptor that only stands for something may not be asked itself.
-    let path = format!("/proc/self/fd/{}", place.descriptor.as_raw_fd());
     !matches!(
-        fs::getxattr_query(path, "system.posix_acl_access"),
+        fs::getxattr_query(proc::path(&place.descriptor), "system.posix_acl_access"),
         Err(Errno::NODATA | Errno::OPNOTSUPP)
     )
+}
+
+/// Whether there are users, or groups, that this process's user namespace does not know, by its table of those that it
+/// does know ([`user_namespaces(7)`]). A system without namespaces has no such table.
+///
+/// [`user_namespaces(7)`]: https://man7.org/linux/man-pages/man7/user_namespaces.7.html
+fn has_unmapped(table: &str) -> bool {
+    match read_to_string(table) {
+        Ok(table) => !maps_all(&table),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Each line has the first number inside, the first outside, and how many there are. The last of all numbers means none.
+fn maps_all(table: &str) -> bool {
+    let count = |line: &str| line.split_whitespace().nth(2)?.parse::<u64>().ok();
+    let counts = table.lines().filter_map(count);
+    counts.sum::<u64>() >= u64::from(u32::MAX)
 }
 
 /// Whether `gid` is the very own group of user `uid`. Asks the system's databases, which may be far away.

@@ -1,36 +1,44 @@
-//! What the bytes themselves must show: that they are pinned ones, that they are signed.
+//! What the bytes themselves must show: that they are pinned ones, that they are signed, and not older than they may be.
 //!
 //! Costs nothing when neither is asked for.
 
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
-use super::{Refusal, judge::Judge, read::read_settled};
+use super::{Refusal, floor, judge::Judge, read::read_settled};
 use crate::{
     digest::Sha256,
     error::{Escaped, Stage},
-    signature::PublicKey,
+    signature::{Claims, PublicKey},
     trust::Policy,
 };
 
 /// A signature and its comments take some 300 bytes.
 const SIGNATURE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Holds the bytes of the file at `real` against the pins and the key of `policy`. Gives their hash if that had to be
-/// known.
+/// Holds the bytes of the file at `real` against the pins, the key and the serial number of `policy`. Gives their hash if
+/// that had to be known, and what their signature says.
 pub(super) fn check(
     bytes: &[u8],
     real: &Path,
     policy: &Policy,
     judge: &Judge<'_>,
-) -> Result<Option<Sha256>, Refusal> {
+) -> Result<(Option<Sha256>, Claims), Refusal> {
     let sha256 = check_pins(bytes, &policy.sha256)?;
-    if let Some(key) = &policy.public_key {
-        check_signature(bytes, real, key, judge)?;
-    }
-    Ok(sha256)
+    let claims = match &policy.public_key {
+        Some(key) => check_signature(bytes, real, key, judge)?,
+        None if policy.serial_min.is_some() || policy.serial_file.is_some() => {
+            let message = "a serial number is asked for (Policy::serial_min, Policy::serial_file), which only a signature \
+                           has, and no signature is (Policy::public_key)";
+            return Err(Refusal::new(Stage::Trust, message));
+        }
+        None => Claims::default(),
+    };
+    floor::check(claims.serial, policy, judge)?;
+    Ok((sha256, claims))
 }
 
 /// Where the signature of the file at `real` is looked for.
@@ -58,7 +66,7 @@ fn check_signature(
     real: &Path,
     key: &PublicKey,
     judge: &Judge<'_>,
-) -> Result<(), Refusal> {
+) -> Result<Claims, Refusal> {
     let path = signature_path(real);
     let refuse = |message: &str| {
         let message = format!("its signature {}: {message}", Escaped(&path));
@@ -70,6 +78,7 @@ fn check_signature(
         Stage::Trust => refusal,
         _ => refuse(&refusal.message),
     })?;
-    key.verify(bytes, &signature.bytes)
-        .map_err(|message| refuse(&message))
+    let claims = key.verify(bytes, &signature.bytes);
+    let claims = claims.and_then(|claims| claims.not_expired(SystemTime::now()));
+    claims.map_err(|message| refuse(&message))
 }

@@ -19,13 +19,14 @@ use std::{
 };
 
 use memmap2::Mmap;
-use rustix::{
-    fs::{self, MemfdFlags, SealFlags, Stat},
-    process::{self, Resource},
-};
+use rustix::fs::{self, MemfdFlags, SealFlags, Stat};
 
 use super::name;
-use crate::{digest::Sha256, elf::Change};
+use crate::{
+    digest::Sha256,
+    elf::Change,
+    limits::{Limit, Resource, limit},
+};
 
 /// A memory file that cannot be written to any more, not even by this process.
 #[derive(Debug)]
@@ -187,8 +188,8 @@ fn closed(error: io::Error) -> io::Error {
 /// A new memory file with these bytes, the changes made in it, and sealed.
 fn write(bytes: &[u8], changes: &[Change]) -> io::Result<OwnedFd> {
     // A write past this limit does not fail, it raises SIGXFSZ, which ends the process.
-    let limit = process::getrlimit(Resource::Fsize).current;
-    if limit.is_some_and(|limit| limit < bytes.len() as u64) {
+    let limit = limit(Resource::RLIMIT_FSIZE);
+    if matches!(limit, Limit::Of(limit) if limit < bytes.len() as u64) {
         return Err(io::Error::other(
             "larger than the limit on file sizes (ulimit -f)",
         ));

@@ -22,7 +22,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -33,7 +33,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::Refusal;
+use super::{Refusal, proc};
 use crate::error::Stage;
 
 /// A regular file at the end of a path, opened for reading.
@@ -106,8 +106,7 @@ pub(super) fn follow(path: &Path, mut look: impl FnMut(&Place<'_>)) -> (PathBuf,
 pub(super) fn open_for_reading(file: &OwnedFd) -> rustix::io::Result<File> {
     // NONBLOCK: does not even wait for the end of a lease that somebody has on the file (`fcntl(2)`).
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(fs::open(path, flags, Mode::empty())?.into())
+    Ok(fs::open(proc::path(file), flags, Mode::empty())?.into())
 }
 
 /// How far a walk has come.

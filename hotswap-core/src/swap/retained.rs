@@ -13,12 +13,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    process::{self, Resource},
-    system,
-};
+use rustix::system;
 
-use crate::history::{Bytes, History, RetiredPlugins, State};
+use crate::{
+    history::{Bytes, History, RetiredPlugins, State},
+    limits::{Limit, Resource, limit},
+};
 
 /// How much may be retained, and whose settings say so.
 #[derive(Clone, Copy, Debug)]
@@ -88,11 +88,20 @@ pub(crate) fn images_max_by_default() -> usize {
     const MAPPINGS_PER_IMAGE: usize = 12;
     /// `DEFAULT_MAX_MAP_COUNT` of the kernel.
     const MAPPINGS_MAX: usize = 65_530;
-    let descriptors = process::getrlimit(Resource::Nofile).current;
+    /// The soft limit that most systems begin with.
+    const DESCRIPTORS_MAX: u64 = 1024;
+    let descriptors = match limit(Resource::RLIMIT_NOFILE) {
+        Limit::Of(descriptors) => Some(descriptors),
+        Limit::Unlimited => None,
+        Limit::Unknown => Some(DESCRIPTORS_MAX),
+    };
     let descriptors = descriptors.and_then(|it| usize::try_from(it).ok());
     let mappings = number_in("/proc/sys/vm/max_map_count").and_then(|it| usize::try_from(it).ok());
     let mappings = mappings.unwrap_or(MAPPINGS_MAX) / MAPPINGS_PER_IMAGE;
-    let threads = process::getrlimit(Resource::Nproc).current;
+    let threads = match limit(Resource::RLIMIT_NPROC) {
+        Limit::Of(threads) => Some(threads),
+        Limit::Unlimited | Limit::Unknown => None,
+    };
     let container = number_in("/sys/fs/cgroup/pids.max");
     let bounds = [threads, container].map(|it| it.and_then(|it| usize::try_from(it).ok()));
     let bounds = bounds.into_iter().chain([descriptors, Some(mappings)]);

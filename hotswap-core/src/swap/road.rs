@@ -204,6 +204,21 @@ impl<M: RootModule + Send + Sync> Road<M> {
         Ok((staged, phases))
     }
 
+    /// Keeps the serial number of a candidate that is published next. The last that may refuse it.
+    pub(super) fn keep_serial(
+        &self,
+        mut candidate: Candidate<M>,
+        reaper: &Reaper<M>,
+    ) -> Result<Candidate<M>> {
+        match candidate.image.origin().keep_serial(self.policy()) {
+            Ok(()) => Ok(candidate),
+            Err(error) => {
+                drop(candidate.update.take());
+                Err(dispose(candidate.image, error, reaper))
+            }
+        }
+    }
+
     /// The host's own check.
     fn probe(
         &self,

@@ -39,7 +39,10 @@ const UNLOAD_PAUSE: Duration = Duration::from_micros(100);
 
 /// The whole life of the process.
 pub(super) fn run(export: Export<'_>, ask: &Ask<'_>) -> ! {
-    let ended = Child::set_up().and_then(|child| child.run(export, ask));
+    let ended = match Child::set_up() {
+        Ok(child) => child.run(export, ask),
+        Err(error) => refuse_to_begin(error),
+    };
     process::exit(match ended {
         Ok(()) => 0,
         Err(error) => {
@@ -49,6 +52,14 @@ pub(super) fn run(export: Export<'_>, ask: &Ask<'_>) -> ! {
             1
         }
     })
+}
+
+/// Says to the host why there is no trial; gives that back where no host listens.
+fn refuse_to_begin(error: io::Error) -> io::Result<()> {
+    let message = format!("it cannot begin: {error}");
+    let report = Report::from(&Error::new(Stage::Trial, candidate(), message));
+    send(stdio::stdout(), &report.encode(), SendFlags::NOSIGNAL).map_err(|_| error)?;
+    Ok(())
 }
 
 struct Child {
@@ -62,24 +73,33 @@ impl Child {
     /// Takes what the host has passed as standard input and output, and keeps nothing else.
     fn set_up() -> io::Result<Self> {
         // Whoever can start a program with privileges of its own could have any code run with them here.
-        if fs::read("/proc/self/auxv").map_or(true, |vector| is_privileged(&vector)) {
+        let vector = fs::read("/proc/self/auxv").map_err(when(
+            "whether it has privileges of its own is not known: /proc/self/auxv",
+        ))?;
+        if is_privileged(&vector) {
             let what =
                 "not in a program with privileges of its own (setuid, or capabilities of the file)";
             return Err(io::Error::other(what));
         }
-        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let ends_with_host = set_parent_process_death_signal(Some(Signal::KILL));
+        ends_with_host.map_err(when("the system does not let it end with its host (prctl)"))?;
         let no_core = Rlimit {
             current: Some(0),
             maximum: Some(0),
         };
-        setrlimit(Resource::Core, no_core)?;
-        let copy = fcntl_dupfd_cloexec(stdio::stdin(), 3)?;
-        let control = fcntl_dupfd_cloexec(stdio::stdout(), 3)?;
-        let nowhere = File::options().read(true).write(true).open("/dev/null")?;
-        stdio::dup2_stdin(&nowhere)?;
-        stdio::dup2_stdout(&nowhere)?;
+        setrlimit(Resource::Core, no_core).map_err(when(
+            "the system does not let it limit its core dumps (prlimit)",
+        ))?;
+        let streams = "its standard streams";
+        let copy = fcntl_dupfd_cloexec(stdio::stdin(), 3).map_err(when(streams))?;
+        let control = fcntl_dupfd_cloexec(stdio::stdout(), 3).map_err(when(streams))?;
+        let nowhere = File::options().read(true).write(true).open("/dev/null");
+        let nowhere = nowhere.map_err(when("/dev/null"))?;
+        stdio::dup2_stdin(&nowhere).map_err(when(streams))?;
+        stdio::dup2_stdout(&nowhere).map_err(when(streams))?;
         drop(nowhere);
-        close_all_but(&[copy.as_fd(), control.as_fd()])?;
+        let closed = close_all_but(&[copy.as_fd(), control.as_fd()]);
+        closed.map_err(when("/proc/self/fd"))?;
         Ok(Self { copy, control })
     }
 
@@ -221,6 +241,14 @@ fn open_now() -> Result<Open> {
 fn refusal(what: &str, which: &[String]) -> Error {
     let message = format!("{what}: {}", which.join(", "));
     Error::new(Stage::Unload, candidate(), message)
+}
+
+/// Puts before an error what it was that failed.
+fn when<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> io::Error {
+    move |error| {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("{what}: {error}"))
+    }
 }
 
 fn host_error(error: io::Error) -> Error {

@@ -115,7 +115,8 @@ impl Watch {
             .stdout(theirs)
             .stderr(their_stderr)
             .process_group(0)
-            .spawn()?;
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("/proc/self/exe: {error}")))?;
         Ok(Self {
             child,
             control,
@@ -293,7 +294,7 @@ impl Watch {
                 Err(if details.is_empty() {
                     error
                 } else {
-                    error.because(details)
+                    error.because(&details)
                 })
             }
             (Verdict::Deaf(error), _) => {

@@ -1,17 +1,18 @@
 //! Who may come in: connections, their number, their first request, and the page.
-//!
-//! A browser lets any page of any site open a websocket to this machine, so a request that says which page it comes
-//! from (`Origin`) must come from ours. That alone would not keep out a site whose name is made to lead to this
-//! machine after its page was loaded (DNS rebinding): to the browser that is one and the same origin. But such a
-//! request carries the site's name (`Host`), which is none of ours. Programs send no `Origin`, and may come in.
 
-use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    io::{Read, Write},
+    net::{IpAddr, Shutdown},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -32,14 +33,19 @@ use tokio_tungstenite::{
 };
 
 use crate::{
+    address::{PerAddress, Place},
     connection::{self, Form},
     service::{MESSAGE_BYTES_MAX, Service},
     signals::Stop,
+    site,
 };
 
 /// How many connections there may be beside the websockets, and how long each of them may take for everything.
 pub(crate) const HTTP_ONLY_MAX: usize = 64;
 const HTTP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How many of those one address may have beside its websockets.
+const HTTP_ONLY_PER_ADDRESS_MAX: usize = 16;
 
 /// Who asks for this subprotocol is answered in JSON, and told what changes.
 const JSON: &str = "hotswap-json";
@@ -60,6 +66,9 @@ pub(crate) struct Door {
     all: Arc<Semaphore>,
     /// and one for each websocket.
     websockets: Arc<Semaphore>,
+    /// The same for each address.
+    all_of_address: Arc<PerAddress>,
+    websockets_of_address: Arc<PerAddress>,
 }
 
 /// One connection before it is a websocket.
@@ -67,20 +76,23 @@ pub(crate) struct Door {
 struct Visit {
     door: Arc<Door>,
     service: Arc<Service>,
-    permit: Arc<OwnedSemaphorePermit>,
+    address: IpAddr,
+    permit: Arc<(OwnedSemaphorePermit, Place)>,
 }
 
 /// Why a request is turned away.
-type Refusal = (StatusCode, String);
+pub(crate) type Refusal = (StatusCode, String);
 
 impl Door {
     pub(crate) fn new(
         hosts: Vec<String>,
         connections: u32,
+        connections_per_address: u32,
         patience: Duration,
         stop: Stop,
     ) -> Self {
         let websockets = connections as usize;
+        let of_address = connections_per_address as usize;
         Self {
             hosts,
             connections,
@@ -88,6 +100,8 @@ impl Door {
             stop,
             all: Arc::new(Semaphore::new(websockets + HTTP_ONLY_MAX)),
             websockets: Arc::new(Semaphore::new(websockets)),
+            all_of_address: PerAddress::new(of_address + HTTP_ONLY_PER_ADDRESS_MAX),
+            websockets_of_address: PerAddress::new(of_address),
         }
     }
 
@@ -99,7 +113,7 @@ impl Door {
 }
 
 /// Serves whoever connects, until there is a stop. While there are as many connections as there may be, others wait
-/// in the system's queue.
+/// in the system's queue. An address that has as many as it may have is turned away.
 pub(crate) async fn accept(listener: TcpListener, door: &Arc<Door>, service: &Arc<Service>) {
     /// Before the next try when the system has no more files or memory for connections.
     const PAUSE: Duration = Duration::from_millis(100);
@@ -114,11 +128,16 @@ pub(crate) async fn accept(listener: TcpListener, door: &Arc<Door>, service: &Ar
             () = stop.asked() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let Some(place) = door.all_of_address.take(peer.ip()) else {
+                    turn_away(stream, &door.all_of_address);
+                    continue;
+                };
                 let visit = Visit {
                     door: Arc::clone(door),
                     service: Arc::clone(service),
-                    permit: Arc::new(permit),
+                    address: peer.ip(),
+                    permit: Arc::new((permit, place)),
                 };
                 tokio::spawn(receive(stream, visit));
             }
@@ -128,6 +147,27 @@ pub(crate) async fn accept(listener: TcpListener, door: &Arc<Door>, service: &Ar
             }
         }
     }
+}
+
+/// Answers before there is a request, and waits for nobody: whoever has too many connections has no use of one more.
+fn turn_away(stream: TcpStream, places: &PerAddress) {
+    let (status, text) = too_many(places);
+    let length = text.len();
+    let response = format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {length}\r\n\r\n{text}"
+    );
+    let answer = || {
+        let mut stream = stream.into_std()?;
+        // So little always fits into what the system buffers for a new connection.
+        stream.write_all(response.as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+        // To close while something is unread would be a reset, which may reach the client before the answer does. This
+        // takes what has come by now.
+        stream.read(&mut [0; READ_BYTES])
+    };
+    // Whatever goes wrong, it ends here.
+    let _ = answer();
 }
 
 /// Answers the requests on a connection, until it ends or becomes a websocket.
@@ -147,8 +187,12 @@ async fn receive(stream: TcpStream, visit: Visit) {
     }
 }
 
-async fn page(State(visit): State<Visit>, headers: HeaderMap) -> Result<Response, Refusal> {
-    known_host(&visit.door, &headers)?;
+async fn page(
+    State(visit): State<Visit>,
+    target: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    site::check(&visit.door.hosts, &target, &headers)?;
     let nonce = nonce();
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
@@ -167,8 +211,7 @@ async fn page(State(visit): State<Visit>, headers: HeaderMap) -> Result<Response
 /// The handshake is tungstenite's and not axum's own, which keeps the stream to itself and errors without their kind:
 /// `connection` needs both to say why it closes.
 async fn upgrade(State(visit): State<Visit>, mut request: Request) -> Result<Response, Refusal> {
-    let host = known_host(&visit.door, request.headers())?;
-    own_page(&host, request.headers())?;
+    site::check_page(&visit.door.hosts, request.uri(), request.headers())?;
     let refused = |error: &dyn Display| (StatusCode::BAD_REQUEST, format!("{error}\n"));
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| refused(&error))?;
@@ -176,6 +219,10 @@ async fn upgrade(State(visit): State<Visit>, mut request: Request) -> Result<Res
         let connections = visit.door.connections;
         let reason = format!("all {connections} connections are taken\n");
         return Err((StatusCode::SERVICE_UNAVAILABLE, reason));
+    };
+    let of_address = &visit.door.websockets_of_address;
+    let Some(place) = of_address.take(visit.address) else {
+        return Err(too_many(of_address));
     };
     let form = if asks_for_json(request.headers()) {
         let headers = response.headers_mut();
@@ -209,6 +256,7 @@ async fn upgrade(State(visit): State<Visit>, mut request: Request) -> Result<Res
         let Visit {
             door,
             service,
+            address: _,
             permit,
         } = visit;
         connection::serve(
@@ -219,46 +267,16 @@ async fn upgrade(State(visit): State<Visit>, mut request: Request) -> Result<Res
             door.stop.clone(),
         )
         .await;
-        drop((seat, permit));
+        drop((seat, place, permit));
     });
     Ok(response)
 }
 
-/// The request's `Host`, if that is an address, which no site can have, or one of our names.
-fn known_host(door: &Door, headers: &HeaderMap) -> Result<String, Refusal> {
-    let host = text(headers, header::HOST).unwrap_or_default();
-    let authority: Option<Authority> = host.parse().ok();
-    let is_known = authority.is_some_and(|authority| {
-        let name = authority.host();
-        let address = name.trim_start_matches('[').trim_end_matches(']');
-        address.parse::<IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || door
-                .hosts
-                .iter()
-                .any(|host| name.eq_ignore_ascii_case(host))
-    });
-    if is_known {
-        return Ok(host.to_owned());
-    }
-    let reason = format!("unknown host {host:?}; --host adds a name\n");
-    Err((StatusCode::MISDIRECTED_REQUEST, reason))
-}
-
-/// The page that opens the websocket, if it is a page that does, is the one that this host has served.
-fn own_page(host: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return Ok(());
-    };
-    let origin = origin.to_str().unwrap_or_default();
-    let site = origin
-        .strip_prefix("http://")
-        .or_else(|| origin.strip_prefix("https://"));
-    if site.is_some_and(|site| site.eq_ignore_ascii_case(host)) {
-        return Ok(());
-    }
-    let reason = format!("a page of {origin:?} may not connect to {host:?}\n");
-    Err((StatusCode::FORBIDDEN, reason))
+/// Why an address that has as many places as it may have gets no more.
+fn too_many(places: &PerAddress) -> Refusal {
+    let places_max = places.places_max();
+    let reason = format!("all {places_max} connections of this address are taken\n");
+    (StatusCode::TOO_MANY_REQUESTS, reason)
 }
 
 fn asks_for_json(headers: &HeaderMap) -> bool {

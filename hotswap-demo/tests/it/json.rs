@@ -172,3 +172,65 @@ fn services_and_values_have_a_form_for_programs() {
     assert!(mapped.is_empty(), "{mapped:?}");
     assert!(next("stopped")["after_us"].is_u64());
 }
+
+/// What a terminal does not show, as a plugin of the fixtures says it wherever it can.
+const HIDDEN: [char; 6] = [
+    '\u{202e}', '\u{2066}', '\u{2028}', '\u{200b}', '\u{9b}', '\u{1b}',
+];
+
+#[test]
+fn what_a_terminal_does_not_show_is_escaped_in_both_forms() {
+    for options in [&[][..], &["--events", "json"]] {
+        let mut demo = Demo::start(options, &plugin("hidden"));
+        let fault = match options {
+            [] => demo.says("fault generation 1: "),
+            _ => next(&demo, "fault").to_string(),
+        };
+        assert!(
+            fault.contains("202e") && !fault.contains(HIDDEN),
+            "{fault:?}"
+        );
+        let printed = demo.prints();
+        assert!(
+            printed.contains("202e") && !printed.contains(HIDDEN),
+            "{printed:?}"
+        );
+        // Its hook panics.
+        demo.type_line(":quit");
+        let (_, lines) = demo.ends();
+        let lines = lines.join("\n");
+        assert!(
+            lines.contains("202e") && !lines.contains(HIDDEN),
+            "{lines:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_terminal_does_not_show_is_escaped_in_services_and_values() {
+    let mut policy = Policy::default();
+    policy.any_owner = true;
+    // SAFETY: it is a plugin of ours.
+    let trust = unsafe { Trust::vouch(policy) };
+    let mut settings = Settings::default();
+    settings.services = Some(ServiceSettings::default());
+    let path = plugin("hidden");
+    let plugin: Hotswap<PluginRef> = Hotswap::load_with(path, &trust, settings).unwrap();
+    let events = plugin.events();
+    let mut told = vec![
+        serde_json::to_string(&plugin.services()).unwrap(),
+        serde_json::to_string(&plugin.refs()).unwrap(),
+    ];
+    let is_so = |told: &[String], what: &str| told.last().is_some_and(|it| it.contains(what));
+    while !is_so(&told, r#""how":"failed""#) {
+        told.push(serde_json::to_string(&events.recv().unwrap()).unwrap());
+    }
+    let mapped = plugin.shutdown(SOON);
+    assert!(mapped.is_empty(), "{mapped:?}");
+    while !is_so(&told, "hook-panicked") {
+        told.push(serde_json::to_string(&events.recv().unwrap()).unwrap());
+    }
+    for told in &told {
+        assert!(!told.contains(HIDDEN), "{told:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Plugins that misbehave, first of all in a trial.
 
 use std::{
-    fs, os::unix::process::CommandExt, path::Path, process::Command, thread, time::Duration,
+    fs, io, os::unix::process::CommandExt, path::Path, process::Command, thread, time::Duration,
 };
 
 use rustix::process::{Pid, Signal, test_kill_process};
@@ -177,6 +177,50 @@ fn a_wrong_answer_is_refused() {
     assert!(said.contains(reason), "{said}");
 }
 
+/// A text that the host prints, with a length that leads out of the file, and with bytes that are no text.
+#[test]
+fn the_probe_reads_what_the_host_will_read() {
+    const BYTES: usize = 54_321;
+    let file = fs::read(plugin("wordy")).unwrap();
+    let mut it = Trials::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.so");
+    let mut refuses = |bytes: &[u8], reason: &str| {
+        fs::write(&path, bytes).unwrap();
+        it.demo.type_line(&path);
+        let said = it.demo.says("refused");
+        let line = format!("refused {}: {reason}", path.display());
+        assert!(said.starts_with(&line), "{said}");
+        it.demo.prints_soon("Adding to 10: 17");
+    };
+
+    let mut long = file.clone();
+    let mut lengths = 0;
+    for word in long.chunks_exact_mut(8) {
+        if *word == BYTES.to_le_bytes() {
+            word.copy_from_slice(&(1_usize << 30).to_le_bytes());
+            lengths += 1;
+        }
+    }
+    assert!(lengths > 0);
+    // By SIGSEGV, or by SIGABRT where the text leads to the end of a stack.
+    refuses(&long, "probe: killed by SIG");
+
+    let mut no_text = file.clone();
+    let words = no_text
+        .windows(BYTES)
+        .position(|it| it.iter().all(|byte| *byte == b'x'));
+    no_text[words.unwrap() + 7] = 0xff;
+    refuses(
+        &no_text,
+        "probe: some_data: invalid utf-8 sequence of 1 bytes from index 7",
+    );
+
+    // The file as it is.
+    it.demo.type_line(plugin("wordy"));
+    it.demo.says("accepted generation 2: ");
+}
+
 #[test]
 fn descriptors_that_are_left_open_or_closed_for_others_are_refused() {
     let mut it = Trials::start();
@@ -270,6 +314,70 @@ fn a_trial_ends_with_its_host() {
     };
     it.demo.signal(Signal::KILL);
     ends(child);
+}
+
+/// As a service's sandbox may (systemd's `SystemCallFilter=~@resources`).
+#[test]
+fn a_sandbox_that_denies_limits_is_named() {
+    let mut command = Command::new(BINARY);
+    deny(&mut command, libc::SYS_prlimit64);
+    let (code, err) = Demo::run(command, &["--any-owner", "--trial"], &plugin("shipped")).ends();
+    let line = format!(
+        "refused {}: trial: it cannot begin: the system does not let it limit its core dumps (prlimit): Operation not \
+         permitted (os error 1)",
+        plugin("shipped").display()
+    );
+    assert_eq!(err, [line]);
+    assert_eq!(code, Some(1));
+
+    // Without a trial there is nothing that needs it.
+    let mut command = Command::new(BINARY);
+    deny(&mut command, libc::SYS_prlimit64);
+    let demo = Demo::run(command, &["--any-owner"], &plugin("shipped"));
+    demo.says("accepted generation 1: ");
+}
+
+/// Lets a system call fail with `EPERM` in the program and in all that it starts.
+fn deny(command: &mut Command, call: libc::c_long) {
+    let filter = [
+        // The number of the call is the first word of what a filter is given (`seccomp(2)`).
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            call.try_into().unwrap(),
+            0,
+            1,
+        ),
+        step(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+            0,
+            0,
+        ),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let install = move || {
+        let mut filter = filter;
+        let program = libc::sock_fprog {
+            len: filter.len().try_into().expect("four"),
+            filter: filter.as_mut_ptr(),
+        };
+        // SAFETY: it takes numbers.
+        let alone = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        // SAFETY: the program and its steps are there during the call.
+        let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
+        match (alone, set) {
+            (0, 0) => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: it allocates nothing, takes no lock, and makes system calls alone.
+    unsafe { command.pre_exec(install) };
+}
+
+fn step(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    let code = code.try_into().expect("16 bits");
+    libc::sock_filter { code, jt, jf, k }
 }
 
 #[test]

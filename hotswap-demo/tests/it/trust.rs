@@ -175,6 +175,94 @@ fn plugins_can_be_signed() {
     }
 }
 
+#[test]
+fn a_signed_plugin_is_not_replaced_by_an_older_one() {
+    let (_folder, place) = place();
+    let pair = KeyPair::generate_unencrypted_keypair().unwrap();
+    let key = pair.pk.to_base64();
+    let serial_file = place.join("serial");
+    fs::write(&serial_file, "0").unwrap();
+    let signed = |name: &str, comment: &str| {
+        let path = place.join(name);
+        fs::copy(place.join("plugin.so"), &path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let signature = minisign::sign(None, &pair.sk, &bytes[..], Some(comment), None).unwrap();
+        let beside = place.join(format!("{name}.minisig"));
+        fs::write(beside, signature.into_string()).unwrap();
+        path
+    };
+    let new = signed("42.so", "serial=42 expires=2999-01-31T00:00:00Z");
+    let old = signed("41.so", "serial=41");
+    let options = [
+        "--public-key",
+        &key,
+        "--serial-file",
+        serial_file.to_str().unwrap(),
+    ];
+
+    // Asking keeps nothing.
+    let mut check = Command::new(env!("CARGO_BIN_EXE_hotswap-demo"));
+    let output = check
+        .args(options)
+        .arg("--check")
+        .arg(&new)
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("\n  serial     42\n"), "{out}");
+    assert!(
+        out.contains("\n  expires    2999-01-31T00:00:00Z\n"),
+        "{out}"
+    );
+    assert_eq!(fs::read(&serial_file).unwrap(), b"0");
+
+    let mut demo = Demo::start_strictly(&options, &new);
+    demo.says("accepted generation 1: ");
+    assert_eq!(fs::read(&serial_file).unwrap(), b"42\n");
+    demo.type_line(&old);
+    let reason = "trust: its serial number: expected at least 42 (--serial-file), found 41";
+    let line = format!(
+        "refused {}: {reason}; generation 1 stays live",
+        old.display()
+    );
+    assert_eq!(demo.says("refused"), line);
+    demo.type_line(":versions");
+    demo.says("loaded ");
+    let line = demo.says("20");
+    assert!(
+        line.ends_with(&format!("generation 1 live: {} (serial 42)", new.display())),
+        "{line}"
+    );
+    drop(demo);
+
+    refused(&options, &old, &reason["trust: ".len()..]);
+    let options = ["--public-key", &key, "--serial-min", "43"];
+    let reason = "its serial number: expected at least 43 (--serial-min), found 42";
+    refused(&options, &new, reason);
+    accepted(&["--public-key", &key, "--serial-min", "42"], &new);
+
+    fs::remove_file(&serial_file).unwrap();
+    let options = [
+        "--public-key",
+        &key,
+        "--serial-file",
+        serial_file.to_str().unwrap(),
+    ];
+    let its = format!(
+        "the highest serial number, in {} (--serial-file)",
+        serial_file.display()
+    );
+    refused(
+        &options,
+        &new,
+        &format!("{its}: no such file; one with `0` in it is a beginning"),
+    );
+    wrong_usage(
+        &["--serial-min", "1"],
+        "error: the following required arguments were not provided:",
+    );
+}
+
 /// As root. Others cannot give files away; there the tests of hotswap-core's `stage::judge` have to do.
 #[test]
 fn other_owners_and_groups_can_be_trusted() {
@@ -218,5 +306,98 @@ fn ids_are_numbers() {
                 "error: invalid value 'root' for '{option} <{name}>': invalid digit found in string"
             ),
         );
+    }
+}
+
+/// A command that runs what follows in new namespaces; none where that is not allowed.
+fn in_namespaces(options: &[&str]) -> Option<Command> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(options);
+    let mut attempt = Command::new("unshare");
+    let attempt = attempt.args(options).arg("true").output();
+    if !attempt.is_ok_and(|output| output.status.success()) {
+        println!("not tested: no namespaces here");
+        return None;
+    }
+    Some(unshare)
+}
+
+/// As root, who can give files away.
+#[test]
+fn an_owner_whom_the_namespace_does_not_know_is_not_trusted_by_number() {
+    let (_folder, place) = place();
+    let path = place.join("plugin.so");
+    if let Err(error) = chown(&path, Some(STRANGER), Some(STRANGER)) {
+        return println!("not tested: {error}");
+    }
+    let says = |options: &[&str], mode: u32, reason: &str| {
+        let Some(mut command) = in_namespaces(&["--user", "--map-root-user"]) else {
+            return;
+        };
+        chmod(&path, mode);
+        command.arg(env!("CARGO_BIN_EXE_hotswap-demo"));
+        let (code, err) = Demo::run(command, options, &path).ends();
+        let line = format!(
+            "refused {}: trust: {} {reason}",
+            path.display(),
+            path.display()
+        );
+        assert_eq!(err, [line]);
+        assert_eq!(code, Some(1));
+    };
+    let owner = "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not \
+                 trusted even if it is named (--trust-uid); map the owner into the namespace, or `chown` it";
+    says(&[], 0o644, owner);
+    says(&["--trust-uid", "65534"], 0o644, owner);
+
+    chown(&path, Some(0), Some(STRANGER)).unwrap();
+    let group = "is writable by group 65534, which stands for every group that this user namespace does not know, and is \
+                 not trusted even if it is named (--trust-gid); map the group into the namespace, or `chmod g-w` it";
+    says(&[], 0o664, group);
+    says(&["--trust-gid", "65534"], 0o664, group);
+
+    // Where all users are known, it is a user like any other.
+    chown(&path, Some(65_534), Some(65_534)).unwrap();
+    chmod(&path, 0o644);
+    accepted(&["--trust-uid", "65534"], &path);
+}
+
+/// Whatever else would be said of the file, by what is missing first.
+#[test]
+fn without_proc_the_refusal_says_so() {
+    let (_folder, place) = place();
+    let path = place.join("plugin.so");
+    let script = r#"mount -t tmpfs none /proc && exec "$@""#;
+    for (options, mode) in [
+        (&[][..], 0o644),
+        (&["--any-owner"], 0o644),
+        (&[], 0o664),
+        (&["--trial"], 0o644),
+        (&["--check"], 0o644),
+    ] {
+        let namespaces = [
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--propagation",
+            "private",
+        ];
+        let Some(mut command) = in_namespaces(&namespaces) else {
+            return;
+        };
+        chmod(&path, mode);
+        command.args(["sh", "-c", script, "sh", env!("CARGO_BIN_EXE_hotswap-demo")]);
+        let (code, err) = Demo::run(command, options, &path).ends();
+        let [line] = &err[..] else { panic!("{err:?}") };
+        let start = format!(
+            "refused {}: open: files are opened by way of /proc, which cannot be used: /proc/self/fd/",
+            path.display()
+        );
+        assert!(line.starts_with(&start), "{line}");
+        assert!(
+            line.ends_with(": No such file or directory (os error 2)"),
+            "{line}"
+        );
+        assert_eq!(code, Some(1));
     }
 }

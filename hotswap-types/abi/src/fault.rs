@@ -22,6 +22,8 @@ use abi_stable::{
     std_types::{RResult, RString},
 };
 
+use crate::text::printable;
+
 /// What a call into a plugin gives: a text, or what went wrong inside.
 pub type Answer = RResult<RString, Fault>;
 
@@ -95,7 +97,7 @@ thread_local! {
 
 fn note_panic(panic: &PanicHookInfo<'_>) {
     if CATCHING.get() == 0 {
-        eprintln!("{}", panic.to_string().replace('\n', " "));
+        eprintln!("{}", printable(&panic.to_string().replace('\n', " ")));
         return;
     }
     PLACE.with_borrow_mut(|place| {

@@ -24,6 +24,8 @@
 //! Everything that crosses the border is `repr(C)` and called by `extern "C"`. Panics of a plugin's code are
 //! caught by code that is compiled into the plugin ([`caught`]).
 
+mod text;
+
 mod channel;
 mod fault;
 mod handle;
@@ -42,6 +44,7 @@ pub use self::{
     service::{Again, Outcome},
     stop::Stop,
     symbol::{SYMBOL_PREFIX, SymbolMark, TypedSymbol},
+    text::printable,
     update::{Update, UpdateFn},
 };
 
@@ -53,6 +56,7 @@ pub mod host {
         refs::{Parcel, RawRef, TypeInfo},
         service::Body,
         stop::Token,
+        text::write_printable,
         update::{Host, SYMBOL, Values},
     };
 }

@@ -128,6 +128,16 @@ fn each_objection_says_what_to_do() {
             Objection::Acl.text(),
             "may be writable by others, as it has an access control list; `setfacl -b` it",
         ),
+        (
+            Objection::UnmappedOwner.text(),
+            "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not trusted \
+             even if it is named (Policy::trusted_uids); map the owner into the namespace, or `chown` it",
+        ),
+        (
+            Objection::UnmappedGroup.text(),
+            "is writable by group 65534, which stands for every group that this user namespace does not know, and is not \
+             trusted even if it is named (Policy::trusted_gids); map the group into the namespace, or `chmod g-w` it",
+        ),
     ] {
         assert_eq!(text, expected);
     }
@@ -137,6 +147,26 @@ fn each_objection_says_what_to_do() {
             .text()
             .starts_with("is writable by group 0 (root); ")
     );
+}
+
+#[test]
+fn a_namespace_that_knows_everybody_has_nobody_unmapped() {
+    for table in [
+        "         0          0 4294967295\n",
+        "0 100000 65536\n65536 0 4294901759\n",
+    ] {
+        assert!(maps_all(table), "{table:?}");
+    }
+    for table in [
+        "",
+        "0 1000 1\n",
+        "0 100000 65536\n",
+        "0 0 4294967294\n",
+        "no table",
+    ] {
+        assert!(!maps_all(table), "{table:?}");
+    }
+    assert!(!has_unmapped("/proc/self/no_such_map"));
 }
 
 #[test]

@@ -278,3 +278,28 @@ fn a_fault_while_another_update_is_open_is_told_and_the_next_one_counts() {
     let back = host.plugin().report_fault(2, "it lies again");
     assert_eq!(back.map(|it| it.generation), Some(1));
 }
+
+/// A plugin's words and names reach a terminal, and must not move what is on it.
+#[test]
+fn what_an_update_says_is_escaped() {
+    const HIDDEN: &str = "a\u{202e}b\u{2066}c\u{200b}d\u{9b}e";
+    const SHOWN: &str = r"a\u{202e}b\u{2066}c\u{200b}d\u{9b}e";
+    let host = Host::new(&format!("start {HIDDEN} 1\ncounted {HIDDEN}.value"));
+    let running = format!("\"{SHOWN}\" on generation 1: running");
+    until(|| host.services() == [&*running]);
+    let refs = host.refs().into_iter();
+    let value = refs.filter(|it| it.starts_with(&format!("\"{SHOWN}.value\": Counted, ")));
+    assert_eq!(value.count(), 1, "{:?}", host.refs());
+    for order in ["fail", "panic"] {
+        let reason = host.refused(&format!("{order} {HIDDEN}"));
+        assert!(reason.contains(SHOWN), "{reason}");
+    }
+    // Another type than that of the value.
+    let reason = host.refused(&format!("lock-texts {HIDDEN}.value"));
+    assert!(reason.contains(SHOWN), "{reason}");
+    let wrong = host
+        .plugin()
+        .with_ref(&format!("{HIDDEN}.value"), |_: &u64| ());
+    let wrong = wrong.unwrap_err();
+    assert!(wrong.contains(SHOWN), "{wrong}");
+}

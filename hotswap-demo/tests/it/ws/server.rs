@@ -2,13 +2,16 @@
 
 use std::{
     fs,
-    net::TcpStream,
+    net::{SocketAddr, SocketAddrV4, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{LazyLock, mpsc::Receiver},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    net::{self, AddressFamily, SocketType},
+    process::{Pid, Signal, kill_process},
+};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::{
     self, Message, WebSocket,
@@ -102,6 +105,18 @@ impl Server {
         self.connect_with(self.url()).expect("it may")
     }
 
+    /// A client at another address of this machine.
+    pub(crate) fn connect_from(&self, address: [u8; 4]) -> Client {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        let from = SocketAddrV4::new(address.into(), 0);
+        net::bind(&socket, &from).expect("it is of this machine");
+        let to: SocketAddr = self.address.parse().expect("an address");
+        net::connect(&socket, &to).expect("it listens");
+        let stream = with_timeouts(socket.into());
+        let (client, _) = tungstenite::client(self.url(), stream).expect("it may");
+        Client(client)
+    }
+
     /// The client, or the status and the text by which it was turned away.
     pub(crate) fn connect_with(
         &self,
@@ -120,10 +135,7 @@ impl Server {
 
     /// A connection that waits no longer than a test.
     pub(crate) fn stream(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(SOON)).expect("it waits");
-        stream.set_write_timeout(Some(SOON)).expect("it waits");
-        stream
+        with_timeouts(TcpStream::connect(&self.address).expect("it listens"))
     }
 
     /// Waits for a line on stderr.
@@ -145,6 +157,12 @@ impl Server {
         let err = self.err.iter().collect();
         (self.child.wait().expect("a child").code(), err)
     }
+}
+
+fn with_timeouts(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(SOON)).expect("it waits");
+    stream.set_write_timeout(Some(SOON)).expect("it waits");
+    stream
 }
 
 impl Drop for Server {

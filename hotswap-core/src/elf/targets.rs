@@ -1,0 +1,57 @@
+//! Where relocations write: each at an aligned place that the file fills, and no two at the same.
+//!
+//! The loader writes without a look. What was written to the wrong place is used much later, by code that takes it for
+//! something else. The linkers keep to all three rules (`scripts/libraries`), although ELF demands none of them.
+
+use super::memory::Memory;
+use super::{Refusal, refuse};
+
+/// Linkers write words, and halves of words.
+const UNIT_BYTES: u64 = 4;
+
+/// The places that relocations have written to so far.
+pub(super) struct Targets {
+    /// A bit for each unit of the file.
+    written: Vec<u64>,
+}
+
+impl Targets {
+    pub(super) fn new(memory: &Memory<'_>) -> Self {
+        let units = memory.file_bytes() / UNIT_BYTES + 1;
+        let words = usize::try_from(units / 64 + 1).unwrap_or(0);
+        Self {
+            written: vec![0; words],
+        }
+    }
+
+    /// Takes note of a relocation that writes `bytes` bytes at `target`.
+    pub(super) fn write(
+        &mut self,
+        memory: &Memory<'_>,
+        target: u64,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
+        if !target.is_multiple_of(bytes.clamp(1, 8)) {
+            return refuse(format!(
+                "relocation at {target:#x} would write {bytes} bytes at an unaligned address"
+            ));
+        }
+        let Some(offset) = memory.offset_in_file(target, bytes) else {
+            return refuse(format!(
+                "relocation at {target:#x} would write where the image has only zeros"
+            ));
+        };
+        for unit in offset / UNIT_BYTES..(offset + bytes) / UNIT_BYTES {
+            let word = usize::try_from(unit / 64).ok();
+            let word = word.and_then(|index| self.written.get_mut(index));
+            let bit = 1 << (unit % 64);
+            if word.as_ref().is_none_or(|word| **word & bit != 0) {
+                return refuse(format!("two relocations write at {target:#x}"));
+            }
+            if let Some(word) = word {
+                *word |= bit;
+            }
+        }
+        Ok(())
+    }
+}
