@@ -67,11 +67,15 @@
 
 mod slots;
 
+mod calls;
+
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
+pub(crate) use self::calls::{Calls, Holders};
 use self::slots::{CellId, Slot};
 pub(crate) use self::slots::{
-    come_by, forget_other_threads, is_before_its_end, nudge_all as nudge, set_errand,
+    come_by, forget_other_threads, is_before_its_end, is_inside_call, nudge_all as nudge,
+    set_errand,
 };
 use crate::sync::{Arc, AtomicPtr, Ordering};
 
@@ -101,14 +105,6 @@ pub(crate) struct Retired<T> {
     value: ManuallyDrop<Arc<Numbered<T>>>,
     /// Whether a heavy barrier has passed since the value left its cell.
     fenced: bool,
-}
-
-/// Who still uses a retired value, as far as one look can tell.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Holders {
-    /// The system's numbers of the threads that are inside a call, or just entering one.
-    pub(crate) threads: Vec<u32>,
-    pub(crate) leases: usize,
 }
 
 impl<T: Send + Sync> Cell<T> {
@@ -320,13 +316,20 @@ impl<T> Retired<T> {
         Lease(Arc::clone(&self.value))
     }
 
-    /// Who holds it at this moment; readers that are just entering are among them.
-    pub(crate) fn holders(&self) -> Holders {
-        let inside = slots::all().filter(|slot| slot.may_hold(self.address()));
-        Holders {
-            threads: inside.map(Slot::thread).collect(),
-            leases: Arc::strong_count(&self.value) - 1,
-        }
+    /// Who held it when the slots were looked at, and who has leases now; readers that were just entering are among
+    /// them.
+    pub(crate) fn holders(&self, calls: &Calls) -> Holders {
+        calls.holders(self.address(), self.leases())
+    }
+
+    /// Whether [`try_drain`](Self::try_drain) would only find that it is in use, as it was when the slots were looked
+    /// at.
+    pub(crate) fn was_in_use(&self, calls: &Calls) -> bool {
+        self.leases() > 0 || calls.names(self.address())
+    }
+
+    fn leases(&self) -> usize {
+        Arc::strong_count(&self.value) - 1
     }
 
     fn fence(&mut self) -> bool {

@@ -13,12 +13,12 @@ mod words;
 
 use std::{
     collections::VecDeque,
-    iter,
+    iter, mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender};
 
 pub(crate) use self::words::{Bytes, RetiredPlugins};
 pub use self::{
@@ -87,7 +87,8 @@ struct Ledger {
 
 impl History {
     pub(crate) fn new(limits: Limits) -> Self {
-        let (events, listeners) = crossbeam_channel::bounded(limits.events);
+        // Bounded by `send`: a channel of crossbeam's with a bound has all its room from the beginning.
+        let (events, listeners) = crossbeam_channel::unbounded();
         let ledger = Ledger {
             generations: VecDeque::new(),
             published: 0,
@@ -196,6 +197,11 @@ impl History {
     /// The candidates that were refused last, oldest first.
     pub(crate) fn refusals(&self) -> Vec<RefusedInfo> {
         self.ledger().refused.iter().cloned().collect()
+    }
+
+    /// What the bytes of a generation are, if that was asked for.
+    pub(crate) fn sha256(&self, number: u64) -> Option<Sha256> {
+        self.ledger().find(number)?.sha256
     }
 
     /// What the bytes of a generation are.
@@ -351,7 +357,8 @@ impl Published {
             path: origin.given.clone(),
             real_path: origin.real.clone(),
             file_bytes: origin.bytes,
-            sha256: None,
+            build_id: image.facts().build_id.clone(),
+            sha256: origin.sha256,
             name,
             version,
             published: SystemTime::now(),
@@ -401,20 +408,21 @@ impl Ledger {
 
     /// Never waits: what finds no room is counted, and the count is sent before the next that does.
     fn send(&mut self, event: Event) {
-        if self.missed > 0
-            && self
-                .events
-                .try_send(Event::Missed {
-                    events: self.missed,
-                })
-                .is_ok()
-        {
-            self.missed = 0;
+        if self.missed > 0 && self.has_room() {
+            let events = mem::take(&mut self.missed);
+            // The listeners are there as long as this is.
+            drop(self.events.send(Event::Missed { events }));
         }
-        match self.events.try_send(event) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => self.missed += 1,
+        if self.has_room() {
+            drop(self.events.send(event));
+        } else {
+            self.missed += 1;
         }
+    }
+
+    /// Nobody else sends, so that there is room until this does.
+    fn has_room(&self) -> bool {
+        self.events.len() < self.limits.events
     }
 
     fn forget_oldest(&mut self) {

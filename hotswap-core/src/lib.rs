@@ -83,6 +83,9 @@ mod escape;
 // Why a candidate was refused.
 mod error;
 
+// When a timeout ends.
+mod deadline;
+
 // What the system allows this process.
 mod limits;
 

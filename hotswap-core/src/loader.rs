@@ -25,8 +25,8 @@ use crate::{
     image::{self, Image},
     stage::Staged,
     swap::{
-        Bounds, Reaper, bytes_max_by_default, images_max_by_default, prepare_span, stage_and_load,
-        wait_for_end,
+        Bounds, Reaper, UNLOAD_TIMEOUT, bytes_max_by_default, images_max_by_default, prepare_span,
+        stage_and_load, wait_for_end,
     },
     symbol,
     trial::Trial,
@@ -87,6 +87,9 @@ pub struct LoaderSettings {
     /// How many bytes their copies may have. At the bound the same happens. The default is that of
     /// [`Settings::retired_bytes_max`](crate::Settings::retired_bytes_max).
     pub retired_bytes_max: u64,
+    /// How long [`Loader::open`] and [`Loader::load`] wait while the thread that unloads is behind, before they are
+    /// refused. See [`Settings::unload_timeout`](crate::Settings::unload_timeout). 2 s unless set.
+    pub unload_timeout: Duration,
     /// How many libraries that have left stay in the list. 64 unless set.
     pub ended_libraries_max: usize,
     /// How many refused files stay in the list. 64 unless set.
@@ -135,6 +138,7 @@ impl Loader {
         let bounds = Bounds {
             images_max: settings.retired_images_max,
             bytes_max: settings.retired_bytes_max,
+            unload_timeout: settings.unload_timeout,
             settings: "LoaderSettings",
         };
         let deadline = settings.drain_deadline;
@@ -154,7 +158,8 @@ impl Loader {
     ///
     /// The type is compared down to the last field, by the layouts that host and library carry. Costs reading and
     /// copying the file, one `dlopen`, and a thread, which is parked for as long as the library is mapped; waits for
-    /// nobody. The library is loaded anew each time: for several symbols of one, [`open`](Self::open) it.
+    /// nobody but the thread that unloads ([`LoaderSettings::unload_timeout`]). The library is loaded anew each time:
+    /// for several symbols of one, [`open`](Self::open) it.
     ///
     /// # Errors
     ///
@@ -196,7 +201,9 @@ impl Loader {
                         here";
             return Err(Error::new(Stage::Host, path, what));
         }
-        let linked = reaper.need_room(path).and_then(|()| self.link(path, name));
+        let room = reaper.need_room(path);
+        let room = room.and_then(|()| reaper.wait_for_room(path, Instant::now()));
+        let linked = room.and_then(|()| self.link(path, name));
         let opened = linked.and_then(|(image, phases)| {
             let started = Instant::now();
             let kept = |value| {
@@ -263,8 +270,7 @@ impl Loader {
     }
 
     /// The libraries, oldest first: those that are mapped, and the last of those that have left (see
-    /// [`LoaderSettings`]). Their bytes are not hashed: that takes longer than all the rest, and who loads and drops
-    /// without pause would be ahead of it.
+    /// [`LoaderSettings`]). Their bytes are hashed only if there are pins ([`Policy::sha256`](crate::Policy::sha256)).
     pub fn libraries(&self) -> Vec<GenerationInfo> {
         self.shared.history.generations()
     }
@@ -305,6 +311,7 @@ impl Default for LoaderSettings {
             drain_deadline: Duration::from_secs(5),
             retired_images_max: images_max_by_default(),
             retired_bytes_max: bytes_max_by_default(),
+            unload_timeout: UNLOAD_TIMEOUT,
             ended_libraries_max: 64,
             refused_max: 64,
             events_max: 1024,

@@ -20,7 +20,6 @@ use std::{
     collections::BTreeMap,
     fmt::{self, Display},
     mem,
-    path::Path,
     sync::{Arc, OnceLock},
     thread,
 };
@@ -36,7 +35,7 @@ use self::{queue::Queue, shape::Shape};
 use crate::{
     escape::{Escaped, one_line},
     history::Holder,
-    stage::need_memory,
+    stage::check_thread,
 };
 
 /// Keeps a generation mapped.
@@ -198,7 +197,7 @@ impl Former {
     /// Drops it on a thread that ends with that: the thread-locals of plugins that destructors use would otherwise stay on
     /// the calling thread, and keep those plugins. Waits for nothing, unless there can be no thread.
     pub(crate) fn drop_elsewhere(self) {
-        if need_memory(Path::new("/"), 0).is_ok() {
+        if check_thread().is_ok() {
             let dropping = thread::Builder::new().name("hotswap-values".to_owned());
             // Without a thread it is dropped here, with the closure.
             drop(dropping.spawn(move || drop(self)));
@@ -215,6 +214,9 @@ impl Entry {
         }
     }
 }
+
+/// The room of a channel is made at once.
+const CAPACITY_MAX: usize = 1 << 20;
 
 // SAFETY: shapes are compared, and queues are for plain shapes only.
 unsafe impl Values for Changes {
@@ -263,6 +265,9 @@ unsafe impl Values for Changes {
             ));
         }
         match self.names.0.get(name) {
+            None if capacity > CAPACITY_MAX => Err(format!(
+                "ref {name:?}: expected a channel of at most {CAPACITY_MAX} values, found {capacity}"
+            )),
             None => {
                 let queue = Arc::new(Queue::new(element, capacity));
                 let handle = ChannelHandle::new(Arc::clone(&queue));

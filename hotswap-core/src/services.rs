@@ -29,6 +29,7 @@ use hotswap_abi::Ref;
 pub(crate) use self::update::{Update, find_update};
 use self::{instance::Instance, keeper::Keeper};
 use crate::{
+    deadline::deadline,
     history::{History, ServiceInfo},
     refs::{Names, RefInfo},
 };
@@ -96,14 +97,14 @@ impl Services {
         self.0.state().names.get(name)
     }
 
-    /// Asks all to stop, the last that was started first, and lets go of all values. With a deadline, each is
-    /// waited for before the next is asked, until it counts as stuck, and at most until the deadline.
-    pub(crate) fn close(&self, deadline: Option<Instant>) {
+    /// Asks all to stop, the last that was started first, and lets go of all values. With a latest time,
+    /// each is waited for before the next is asked, until it counts as stuck, and at most until then.
+    pub(crate) fn close(&self, latest: Option<Instant>) {
         let instances = self.0.state().instances.clone();
         for instance in instances.iter().rev() {
             self.0.ask_to_stop(instance);
-            if let Some(deadline) = deadline {
-                let until = deadline.min(Instant::now() + self.0.stop_deadline);
+            if let Some(latest) = latest {
+                let until = latest.min(deadline(Instant::now(), self.0.stop_deadline));
                 instance.wait(until, &self.0.history);
             }
         }

@@ -20,6 +20,7 @@ mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
 mod marks;
+#[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
 mod memory;
 mod name;
 mod proc;
@@ -87,6 +88,8 @@ pub(crate) struct Origin {
     pub(crate) followed_link: bool,
     /// How much was copied.
     pub(crate) bytes: u64,
+    /// What the bytes of the file are, if that was asked for.
+    pub(crate) sha256: Option<Sha256>,
     /// What its signature says, if one is asked for.
     pub(crate) claims: Claims,
 }
@@ -123,7 +126,7 @@ impl Staged {
         } = content.map_err(refused)?;
         let read = started.elapsed();
         let started = Instant::now();
-        let claims = proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
+        let (sha256, claims) = proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
         let proof = started.elapsed();
 
         let origin = Origin {
@@ -131,6 +134,7 @@ impl Staged {
             real,
             followed_link,
             bytes: bytes.len() as u64,
+            sha256,
             claims,
         };
         let (staged, took) = Self::of(&bytes, origin, export, read, |facts| {
@@ -151,7 +155,8 @@ impl Staged {
         let path = &*kept.origin.given;
         let fail = |error: io::Error| Error::new(Stage::Copy, path, error);
         let started = Instant::now();
-        need_memory(path, kept.origin.bytes)?;
+        memory::need(kept.origin.bytes)
+            .map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
         let bytes = kept.copy.map().map_err(fail)?;
         let origin = kept.origin.clone();
         Self::of(&bytes, origin, export, started.elapsed(), |_| {
@@ -201,6 +206,7 @@ impl Staged {
             real: PathBuf::new(),
             followed_link: false,
             bytes: bytes.len() as u64,
+            sha256: None,
             claims: Claims::default(),
         };
         let facts = inspected(&bytes, export, nowhere)?;
@@ -241,9 +247,17 @@ impl Staged {
         self.copy.map()
     }
 
-    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
+    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]), unless it is known.
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
-        self.copy.sha256()
+        self.origin.sha256.map_or_else(|| self.copy.sha256(), Ok)
+    }
+
+    /// Has [`Origin::sha256`] known.
+    pub(crate) fn hash(&mut self) -> Result<()> {
+        let sha256 = self.sha256();
+        let sha256 = sha256.map_err(|error| Error::new(Stage::Copy, &self.origin.given, error))?;
+        self.origin.sha256 = Some(sha256);
+        Ok(())
     }
 
     /// What is needed to load it again, whatever becomes of this.
@@ -276,13 +290,22 @@ impl Staged {
 }
 
 impl Kept {
+    /// The same bytes, by a descriptor of its own.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            copy: self.copy.try_clone()?,
+            origin: self.origin.clone(),
+            cleared: self.cleared,
+        })
+    }
+
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]).
+    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]), unless it is known.
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
-        self.copy.sha256()
+        self.origin.sha256.map_or_else(|| self.copy.sha256(), Ok)
     }
 }
 
@@ -313,13 +336,18 @@ fn inspected(bytes: &[u8], export: Export<'_>, path: &Path) -> Result<Facts> {
     let facts =
         elf::inspect(bytes, export).map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
     let checked = shared::check(&facts);
+    let checked = checked.and_then(|()| memory::need_thread_locals(facts.tls_bytes));
     checked.map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
     Ok(facts)
 }
 
-/// Refuses `path` when there is not enough memory left for it, with so many bytes as are known by now.
-pub(crate) fn need_memory(path: &Path, file_bytes: u64) -> Result<()> {
-    memory::need(file_bytes).map_err(|refusal| Error::new(refusal.stage, path, refusal.message))
+/// Whether a thread can be started: to be asked before each, for std ends the process where there is no memory for all
+/// that a thread needs.
+///
+/// # Errors
+/// What there is not enough of.
+pub(crate) fn check_thread() -> io::Result<()> {
+    memory::check_thread()
 }
 
 /// What is asked of a path before the system is: the dynamic linker would look for a bare name elsewhere.

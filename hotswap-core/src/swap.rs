@@ -5,7 +5,9 @@
 //! fail. What follows for the generation before (draining, unloading, looking) is the reaper's.
 
 mod accepted;
+mod backlog;
 mod draining;
+mod holders;
 mod lease;
 mod reaper;
 mod retained;
@@ -31,6 +33,7 @@ pub(crate) use self::{
     reaper::Reaper,
     retained::{Bounds, bytes_max_by_default, images_max_by_default},
     road::{prepare_span, stage_and_load},
+    settings::UNLOAD_TIMEOUT,
 };
 use self::{
     accepted::LastAccepted,
@@ -46,6 +49,8 @@ pub use self::{
 };
 use crate::{
     cell::{self, Cell},
+    deadline::deadline,
+    digest::Sha256,
     error::{Error, Result, Stage},
     escape::join_lines,
     history::{
@@ -165,7 +170,6 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let cell = Cell::new(road.number(candidate, number));
         history.published(published).trace();
         drop(update.map(|update| update.publish(number, &|holder| hold(&cell, holder))));
-        reaper.hash(number, cell.with(|it| it.image.keep()));
         Ok(Self {
             cell,
             road,
@@ -240,8 +244,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// Returns as soon as new calls reach the new generation. The old one drains, and is unloaded,
     /// beside it: [`wait`](Self::wait) for that, or listen to [`events`](Self::events). Waits for
-    /// other swaps of the same swap point, for no call and for no lease; it may be called inside
-    /// [`with`](Self::with).
+    /// other swaps of the same swap point, and while the thread that unloads is behind
+    /// ([`Settings::unload_timeout`]); for no call and for no lease. It may be called inside [`with`](Self::with).
     ///
     /// Costs reading and copying the file, one `dlopen`, and a thread, which is parked for as long as the generation
     /// is mapped: some allocators take the thread that loads them for the process's main one. [`Swapped::phases`] has
@@ -252,7 +256,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// The candidate was refused. The live generation serves on, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
         self.check_process(path.as_ref())?;
-        self.swap_in_turn(path.as_ref(), self.turn(), |_| {})
+        let turn = self.turn_with_room(path.as_ref());
+        let turn = turn.inspect_err(|error| self.history.refused(error))?;
+        self.swap_in_turn(path.as_ref(), turn, |_| {})
     }
 
     /// The same, unless another candidate was accepted after generation `accepted`. (One that was prepared before
@@ -263,7 +269,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         path: &Path,
         note: impl FnOnce(&Error),
     ) -> Option<Result<Swapped>> {
-        let turn = self.turn();
+        let turn = match self.turn_with_room(path) {
+            Ok(turn) => turn,
+            Err(error) => {
+                note(&error);
+                self.history.refused(&error);
+                return Some(Err(error));
+            }
+        };
         if self.accepted().generation != accepted {
             return None;
         }
@@ -299,7 +312,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// With [services](Settings::services), no other candidate can be prepared before this one is published or
     /// dropped: it would be told of a state that is about to change.
     ///
-    /// Waits for other candidates of the same swap point that are being prepared, for no call and for no lease.
+    /// Waits for other candidates of the same swap point that are being prepared, and while the thread that unloads is
+    /// behind ([`Settings::unload_timeout`]); for no call and for no lease.
     /// Costs what [`swap`](Self::swap) costs, and the memory of the candidate for as long as it is kept.
     ///
     /// # Errors
@@ -321,7 +335,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// ```
     pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
         self.check_process(path.as_ref())?;
-        let turn = self.turn();
+        let turn = self.turn_with_room(path.as_ref());
+        let turn = turn.inspect_err(|error| self.history.refused(error))?;
         let prepared = self.prepare_from(Source::Path(path.as_ref()));
         drop(turn);
         let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
@@ -356,6 +371,20 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.process != process::id()
     }
 
+    /// The turn of a candidate that is given by its path, when the reaper has room for one more image. Whoever waits
+    /// for that does not have the turn, so that a rollback can go ahead.
+    fn turn_with_room(&self, path: &Path) -> Result<MutexGuard<'_, ()>> {
+        let started = Instant::now();
+        loop {
+            let turn = self.turn();
+            if self.reaper().has_room() {
+                return Ok(turn);
+            }
+            drop(turn);
+            self.reaper().wait_for_room(path, started)?;
+        }
+    }
+
     /// A panic under the lock is a bug of ours, or no memory; the lock itself guards no data.
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
@@ -372,7 +401,6 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let started = Instant::now();
         let mut line = self.succession.lock();
         let number = self.history.next_number();
-        let copy = candidate.image.keep();
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
         let update = candidate.update.take();
         let accepted = (manner == Manner::Swap).then(|| Accepted::of(number, &candidate.image));
@@ -381,7 +409,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             before,
             probation,
             retired,
-            dropped,
+            mut dropped,
             values,
         } = self.succession.publish(&mut line, &self.cell, new, manner);
         published.phases.publish = started.elapsed();
@@ -406,12 +434,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 .watch_probation(&self.succession, number, until);
         }
         for former in retired {
-            self.reaper().retire(former.number, former.generation);
+            let copies = mem::take(&mut dropped);
+            self.reaper()
+                .retire(former.number, former.generation, copies);
         }
-        for copy in dropped {
-            self.reaper().drop_copy(copy);
-        }
-        self.reaper().hash(number, copy);
         drop((replaced, values));
         let swapped = Swapped {
             generation: number,
@@ -454,6 +480,29 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// that have (see [`Settings`]).
     pub fn generations(&self) -> Vec<GenerationInfo> {
         self.history.generations()
+    }
+
+    /// The SHA-256 of the file that generation `number` was loaded from. None: its bytes are there no more, or were never
+    /// (there is no such generation).
+    ///
+    /// They are there of the live generation, of a standby, and of those that a rollback can go back to
+    /// ([`Settings::rollback_copies_max`]). What was told once is known for as long as the generation is in the list.
+    ///
+    /// Costs what [`Sha256::of`] costs, here, unless it is known; waits for nobody.
+    pub fn sha256(&self, number: u64) -> Option<Sha256> {
+        if let Some(known) = self.history.sha256(number) {
+            return Some(known);
+        }
+        let live = self.cell.lease();
+        let copy = if live.number == number {
+            live.image.keep().ok()
+        } else {
+            self.succession.lock().copy_of(number)
+        };
+        drop(live);
+        let sha256 = copy?.sha256().ok()?;
+        self.history.hashed(number, sha256);
+        Some(sha256)
     }
 
     /// The candidates that were refused after the first generation was published, oldest first; the last of them
@@ -520,7 +569,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         let started = Instant::now();
         if let Some(services) = &self.services {
-            services.close(Some(started + timeout));
+            services.close(Some(deadline(started, timeout)));
         }
         let reaper = self.retire_live();
         let timeout = timeout.saturating_sub(started.elapsed());
@@ -552,7 +601,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         drop(values);
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());
-            reaper.retire(former.number, former.generation);
+            reaper.retire(former.number, former.generation, Vec::new());
         }
         Some(reaper.end())
     }

@@ -28,7 +28,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use self::{known::Known, notices::Notices, retry::Retry};
 use crate::{
     error::{Error, Result, Stage},
-    stage::{Reached, Way, need_memory},
+    stage::{Reached, Way, check_thread},
     swap::Hotswap,
 };
 
@@ -125,7 +125,6 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     pub fn watch(self: &Arc<Self>, settings: WatchSettings) -> Result<Watch> {
         let accepted = self.accepted();
         let path = &accepted.path;
-        need_memory(path, 0)?;
         let (stop, stopped) = bounded(0);
         // Room for one: it says that there is something to look at, and not what.
         let (wake, wakes) = bounded(1);
@@ -141,13 +140,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             known: Known::new(&accepted),
             retry,
         };
-        let thread = thread::Builder::new()
-            .name("hotswap-watch".to_owned())
-            .spawn(move || watcher.run())
-            .map_err(|error| {
-                let message = format!("no thread can be started: {error}");
-                Error::new(Stage::Host, path, message)
-            })?;
+        let thread = thread::Builder::new().name("hotswap-watch".to_owned());
+        let thread = check_thread().and_then(|()| thread.spawn(move || watcher.run()));
+        let thread = thread.map_err(|error| {
+            let message = format!("no thread can be started: {error}");
+            Error::new(Stage::Host, path, message)
+        })?;
         Ok(Watch {
             stop: Some(stop),
             thread: Some(thread),

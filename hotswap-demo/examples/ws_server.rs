@@ -118,6 +118,8 @@ fn main() -> Result<ExitCode> {
     // turned into the host's own values there.
     let trust = unsafe { Trust::vouch(options.trust.policy()) };
     let mut settings = Settings::default();
+    // For the page.
+    settings.record_sha256 = true;
     settings.trial = options.trial.then_some(trial);
     settings.ended_generations_max = service::HISTORY_MAX;
     settings.refused_candidates_max = service::HISTORY_MAX;

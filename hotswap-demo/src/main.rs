@@ -118,6 +118,8 @@ fn main() -> Result<ExitCode> {
     settings.probation_faults_max = options.faults;
     settings.trial = options.trial.then_some(trial);
     settings.trial_deadline = options.trial_deadline;
+    // For `:versions`.
+    settings.record_sha256 = true;
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
         Ok(plugin) => Arc::new(plugin),
         Err(error) => {

@@ -29,6 +29,7 @@ mod report;
 mod rows;
 mod storm;
 mod swap;
+mod threads;
 mod trial;
 
 #[path = "../../tests/it/process.rs"]
@@ -62,7 +63,7 @@ impl Effort {
 
 pub(crate) type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
-const USAGE: &str = "usage: bench call|full_fence|storm|swap|trial|memory|growth [quick], \
+const USAGE: &str = "usage: bench call|full_fence|storm|swap|trial|memory|growth|threads [quick], \
     bench instructions CASE CALLS, bench report [--write-docs]";
 
 fn main() -> Result {
@@ -87,6 +88,7 @@ fn main() -> Result {
         "trial" => trial::run(trial, effort, &mut rows)?,
         "memory" => memory::run(&mut rows)?,
         "growth" => growth::run(effort, &mut rows)?,
+        "threads" => threads::run(effort, &mut rows)?,
         _ => return Err(USAGE.into()),
     }
     let quick = effort.choose(1.0, 0.0);

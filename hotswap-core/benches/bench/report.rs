@@ -72,6 +72,8 @@ impl Report {
                 (case == title).then(|| number(count as f64))
             })?;
         }
+        writeln!(text, "\n## With so many threads that have called\n")?;
+        self.pivot(&mut text, "threads", |_, count| Some(number(count as f64)))?;
         self.budgets(&mut text)?;
         Ok(text)
     }

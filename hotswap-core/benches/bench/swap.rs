@@ -162,7 +162,8 @@ fn swap<M: RootModule + Send + Sync>(
     })
 }
 
-fn processor_time() -> Duration {
+/// Of all threads of the process.
+pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }

@@ -123,6 +123,14 @@ unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}
 
+/// What a thread is inside of, as its slot says.
+pub(super) enum Inside {
+    Nothing,
+    Value(*const ()),
+    /// It is about to name something.
+    Unknown,
+}
+
 impl Slot {
     /// For the head of a chain: whether its owner may enter inline.
     #[inline]
@@ -312,6 +320,16 @@ impl Slot {
         ptr::addr_eq(without_returned(self.holds.load(Ordering::Acquire)), value)
     }
 
+    /// What the slot's thread is inside of, at this moment.
+    pub(super) fn inside(&self) -> Inside {
+        // Acquire: pairs with the Releases in `name` and `now_holds`.
+        match self.holds.load(Ordering::Acquire) {
+            ENTERING => Inside::Unknown,
+            holds if holds.is_null() || holds == INNER_IN_USE => Inside::Nothing,
+            holds => Inside::Value(without_returned(holds).cast_const()),
+        }
+    }
+
     pub(super) fn thread(&self) -> u32 {
         self.thread.load(Ordering::Relaxed) & !PAST_ITS_END
     }
@@ -438,6 +456,11 @@ pub(crate) fn come_by() {
 fn head() -> Option<&'static Slot> {
     // SAFETY: slots are never freed.
     unsafe { HEAD.with(Cell::get).as_ref() }
+}
+
+/// Whether this thread is inside of a call, of whichever cell.
+pub(crate) fn is_inside_call() -> bool {
+    head().is_some_and(|head| !head.is_null())
 }
 
 /// The head of this thread's chain, if an inline call may enter through it: the thread is inside of nothing, has no

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Call, Cell, Lease, Retired, slots};
+use super::{Call, Calls, Cell, Lease, Retired, slots};
 
 /// Counts how often it is dropped, and notices when it is used afterwards.
 struct Counted {
@@ -329,7 +329,7 @@ fn a_holder_is_named_by_its_thread() {
     inside.wait();
     let lease = cell.lease();
     let retired = cell.publish(2).try_drain().unwrap_err();
-    let holders = retired.holders();
+    let holders = retired.holders(&Calls::now(usize::MAX));
     inside.wait();
     let thread = reader.join().unwrap();
     assert_eq!(holders.leases, 1);

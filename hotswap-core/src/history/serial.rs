@@ -202,6 +202,7 @@ struct GenerationForm<'a> {
     path: String,
     real_path: String,
     file_bytes: u64,
+    build_id: Option<&'a str>,
     sha256: Option<Sha256>,
     name: Option<String>,
     version: Option<String>,
@@ -219,6 +220,7 @@ serialize_as!(GenerationInfo, it => GenerationForm {
     path: text(&it.path),
     real_path: text(&it.real_path),
     file_bytes: it.file_bytes,
+    build_id: it.build_id.as_deref(),
     sha256: it.sha256,
     name: it.name.as_deref().map(printable),
     version: it.version.as_deref().map(printable),
@@ -307,6 +309,9 @@ enum HolderForm<'a> {
     },
     Hook,
     Uncounted,
+    More {
+        count: usize,
+    },
 }
 
 serialize_as!(Holder, it => match it {
@@ -331,6 +336,7 @@ serialize_as!(Holder, it => match it {
     Holder::DeletedKey { thread, name } => HolderForm::DeletedKey { thread: *thread, name },
     Holder::Hook => HolderForm::Hook,
     Holder::Uncounted => HolderForm::Uncounted,
+    Holder::More(count) => HolderForm::More { count: *count },
 });
 
 #[derive(Serialize)]

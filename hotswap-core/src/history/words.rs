@@ -261,8 +261,10 @@ pub struct GenerationInfo {
     pub real_path: PathBuf,
     /// The file's size.
     pub file_bytes: u64,
-    /// What its bytes are. Known some milliseconds after it was published; never of a library of a
-    /// [`Loader`](crate::Loader).
+    /// The linker's build id in hexadecimal, if the file has one: two builds with the same one are the same.
+    pub build_id: Option<String>,
+    /// What its bytes are, if that was asked for: by pins ([`Policy::sha256`](crate::Policy::sha256)), by
+    /// [`Settings::record_sha256`](crate::Settings::record_sha256), or with [`Hotswap::sha256`](crate::Hotswap::sha256).
     pub sha256: Option<Sha256>,
     /// The name of the plugin's package, if it has the kit.
     pub name: Option<String>,
@@ -392,6 +394,8 @@ pub enum Holder {
     /// What the plugin's initialisers have started is more than its kit could take note of. This does not
     /// end.
     Uncounted,
+    /// So many more than are listed: of a generation that many hold, the first 32 are.
+    More(usize),
 }
 
 impl From<Obstacle> for Holder {
@@ -630,6 +634,7 @@ impl Display for Holder {
             ),
             Self::Hook => f.write_str("its own hook, which is running"),
             Self::Uncounted => f.write_str("more than its kit could count"),
+            Self::More(count) => write!(f, "{count} more"),
         }
     }
 }

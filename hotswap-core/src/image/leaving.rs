@@ -32,9 +32,11 @@ use super::{
     dependencies::{self, Caller, Known, is_named},
     ending::Ending,
     handlers, keys,
+    opener::Opener,
     pin_reason::{HeapLeft, PinReason},
     stdout,
 };
+use crate::stage::check_thread;
 
 /// What an image has of the plugin kit.
 #[derive(Debug)]
@@ -114,6 +116,10 @@ enum StillMapped {
 /// How often it is looked whether an image can still be called that has threads of its own.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
+/// An opener that takes longer to end runs a destructor that waits for something. (On a busy machine it may only not
+/// have had a turn.)
+const OPENER_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Leaving {
     pub(super) fn new(image: Image) -> Self {
         let mut leaving = Self {
@@ -132,7 +138,8 @@ impl Leaving {
                 // The hook may take its time, so it has a thread of its own; if none is to be had, this one.
                 let thread = thread::Builder::new().name("hotswap-unload".to_owned());
                 if let Some(hook) = account.hook() {
-                    match thread.spawn(move || hook.run()) {
+                    let thread = check_thread().and_then(|()| thread.spawn(move || hook.run()));
+                    match thread {
                         Ok(running) => leaving.hook = Some(running),
                         Err(_) => {
                             leaving.hook_panic = account.hook().and_then(|hook| hook.run().err())
@@ -413,6 +420,20 @@ impl Leaving {
                 Exit::Pinned(Box::new(Pinned { why, image }))
             }
         }
+    }
+
+    /// Whether it waits for somebody else: its hook, threads that it has started, what other threads have left to run
+    /// for it. Its opener ends by itself, unless something keeps it for long.
+    pub(crate) fn is_held_up(&self) -> bool {
+        let is_kept = |opener: &Opener| opener.ending_for().is_some_and(|it| it > OPENER_PATIENCE);
+        self.hook.is_some()
+            || self
+                .ending
+                .as_ref()
+                .is_some_and(|it| !it.threads().is_empty())
+            || !self.is_free
+            || !self.is_clear_but_for_opener()
+            || is_kept(&self.image.opener)
     }
 
     /// What is waited for at this moment.

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::cell;
+use crate::{cell, stage::check_thread};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -66,8 +66,9 @@ enum Progress {
 }
 
 impl Opener {
-    /// Starts the thread, and does not wait for it. Costs some 20 µs.
+    /// Starts the thread, and does not wait for it. Costs some 40 µs.
     pub(crate) fn start() -> io::Result<Self> {
+        check_thread()?;
         let inbox = Arc::new(Inbox::default());
         let thread = thread::Builder::new()
             .name("hotswap-loader".to_owned())

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use abi_stable::std_types::RDuration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 use hotswap_abi::{
     Again, Fault,
@@ -261,6 +262,12 @@ impl Run {
     }
 }
 
+/// A plugin's duration, which may be one that `Duration::new` panics on.
+fn duration(time: RDuration) -> Duration {
+    let seconds = Duration::from_secs(time.as_secs());
+    seconds.saturating_add(Duration::from_nanos(time.subsec_nanos().into()))
+}
+
 /// How long to wait before the next run; None: there is none. `pauses` counts those that came one after the other.
 fn pause(again: Again, how: &ServiceEnd, lasted: Duration, pauses: &mut u32) -> Option<Duration> {
     let (first, longest) = match (again, how) {
@@ -275,13 +282,13 @@ fn pause(again: Again, how: &ServiceEnd, lasted: Duration, pauses: &mut u32) -> 
                 longest_pause,
             },
             _,
-        ) => (Duration::from(first_pause), Duration::from(longest_pause)),
+        ) => (duration(first_pause), duration(longest_pause)),
     };
     if lasted > longest {
         *pauses = 0;
     }
     let pause = first.saturating_mul(2_u32.saturating_pow(*pauses));
-    *pauses += 1;
+    *pauses = pauses.saturating_add(1);
     Some(pause.min(longest))
 }
 
@@ -297,6 +304,18 @@ mod tests {
         let short: Vec<_> = (0..4).map(|_| next(ms(1))).collect();
         assert_eq!(short, [10, 20, 35, 35].map(|it| Some(ms(it))));
         assert_eq!(next(ms(36)), Some(ms(10)));
+    }
+
+    #[test]
+    fn no_pause_is_too_long() {
+        let longest = RDuration::new(u64::MAX, u32::MAX);
+        let again = Again::Always {
+            first_pause: longest,
+            longest_pause: longest,
+        };
+        let mut pauses = u32::MAX;
+        let next = pause(again, &ServiceEnd::Returned, Duration::MAX, &mut pauses);
+        assert_eq!((next, pauses), (Some(Duration::MAX), u32::MAX));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     history::Holder,
     image::Image,
     refs::{Changes, Former, Hold, Names},
-    stage::need_memory,
+    stage::check_thread,
     symbol,
 };
 
@@ -79,7 +79,7 @@ impl Services {
     pub(crate) fn ask(&self, image: &Image, replaced: Names) -> Result<Update> {
         let path = &image.origin().given;
         // First: what the inspection could not map for want of it would be taken for a fault of the bytes.
-        need_memory(path, 0)?;
+        check_thread().map_err(|error| Error::new(Stage::Host, path, error))?;
         let function = find_update(image)?;
         let update = Update::open(&self.0, function.is_some(), replaced);
         let mut update = update.map_err(|busy| Error::new(Stage::Host, path, busy))?;
@@ -257,7 +257,8 @@ impl Waiting {
         let (gate, opened) = bounded::<Run>(1);
         // A thread's name cannot have one in it.
         let thread = thread::Builder::new().name(name.replace('\0', ""));
-        let thread = thread.spawn(move || opened.into_iter().for_each(Run::run));
+        let run = move || opened.into_iter().for_each(Run::run);
+        let thread = check_thread().and_then(|()| thread.spawn(run));
         let thread = thread
             .map_err(|error| format!("service {name:?}: no thread can be started: {error}"))?;
         Ok(Self {

@@ -19,15 +19,15 @@ use crate::{
 /// A signature and its comments take some 300 bytes.
 const SIGNATURE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Holds the bytes of the file at `real` against the pins, the key and the serial number of `policy`. Gives what their
-/// signature says.
+/// Holds the bytes of the file at `real` against the pins, the key and the serial number of `policy`. Gives their hash if
+/// that had to be known, and what their signature says.
 pub(super) fn check(
     bytes: &[u8],
     real: &Path,
     policy: &Policy,
     judge: &Judge<'_>,
-) -> Result<Claims, Refusal> {
-    check_pins(bytes, &policy.sha256)?;
+) -> Result<(Option<Sha256>, Claims), Refusal> {
+    let sha256 = check_pins(bytes, &policy.sha256)?;
     let claims = match &policy.public_key {
         Some(key) => check_signature(bytes, real, key, judge)?,
         None if policy.serial_min.is_some() || policy.serial_file.is_some() => {
@@ -38,7 +38,7 @@ pub(super) fn check(
         None => Claims::default(),
     };
     floor::check(claims.serial, policy, judge)?;
-    Ok(claims)
+    Ok((sha256, claims))
 }
 
 /// Where the signature of the file at `real` is looked for.
@@ -48,13 +48,13 @@ pub(super) fn signature_path(real: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<(), Refusal> {
+fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<Option<Sha256>, Refusal> {
     if pins.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let found = Sha256::of(bytes);
     if pins.contains(&found) {
-        return Ok(());
+        return Ok(Some(found));
     }
     let pins: Vec<_> = pins.iter().map(Sha256::to_string).collect();
     let message = format!("SHA-256: expected {}, found {found}", pins.join(" or "));

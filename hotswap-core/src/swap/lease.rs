@@ -33,6 +33,9 @@ pub struct Bound<M, T> {
 #[derive(Debug, Default)]
 pub(super) struct Register(Mutex<Entries>);
 
+/// Where in the code a lease was taken, and how long ago.
+type Taken = (&'static Location<'static>, Duration);
+
 /// What else keeps one generation, beyond calls and leases of the host.
 #[derive(Debug, Default)]
 pub(super) struct Tenants(Mutex<BTreeMap<u64, Holder>>);
@@ -182,9 +185,10 @@ impl Tenants {
         entry
     }
 
-    /// In the order in which they came.
-    pub(super) fn list(&self) -> Vec<Holder> {
-        self.all().values().cloned().collect()
+    /// The first of them, in the order in which they came, and how many there are.
+    pub(super) fn first(&self, count: usize) -> (Vec<Holder>, usize) {
+        let all = self.all();
+        (all.values().take(count).cloned().collect(), all.len())
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Holder>> {
@@ -205,13 +209,12 @@ impl Register {
         self.entries().out.remove(&entry);
     }
 
-    /// Where in the code each lease was taken, and how long ago; the oldest first.
-    pub(super) fn out(&self) -> Vec<(&'static Location<'static>, Duration)> {
-        self.entries()
-            .out
-            .values()
-            .map(|(place, since)| (*place, since.elapsed()))
-            .collect()
+    /// Where in the code the oldest leases were taken, and how long ago; and how many there are.
+    pub(super) fn first(&self, count: usize) -> (Vec<Taken>, usize) {
+        let out = &self.entries().out;
+        let first = out.values().take(count);
+        let first = first.map(|(place, since)| (*place, since.elapsed()));
+        (first.collect(), out.len())
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {

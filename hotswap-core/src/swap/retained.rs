@@ -10,6 +10,7 @@
 use std::{
     fs,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rustix::system;
@@ -24,6 +25,8 @@ use crate::{
 pub(crate) struct Bounds {
     pub(crate) images_max: usize,
     pub(crate) bytes_max: u64,
+    /// How long a candidate waits for what the unloading thread has still to do.
+    pub(crate) unload_timeout: Duration,
     pub(crate) settings: &'static str,
 }
 

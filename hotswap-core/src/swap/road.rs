@@ -26,7 +26,7 @@ use crate::{
     module::{self, Checked},
     refs::Names,
     services::{Services, Update},
-    stage::{Kept, Staged, Took, need_memory},
+    stage::{Kept, Staged, check_thread},
     trial::Trial,
     trust::{Policy, Trust},
 };
@@ -38,6 +38,7 @@ pub(super) struct Road<M> {
     trial_deadline: Duration,
     probe: Option<Probe<M>>,
     record_leases: bool,
+    record_sha256: bool,
 }
 
 /// Where a candidate comes from.
@@ -66,6 +67,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
             trial_deadline: settings.trial_deadline,
             probe: settings.probe.clone(),
             record_leases: settings.record_leases,
+            record_sha256: settings.record_sha256,
         }
     }
 
@@ -174,21 +176,32 @@ impl<M: RootModule + Send + Sync> Road<M> {
 
     /// Up to where code of the candidate runs in this process.
     fn stage(&self, source: Source<'_>) -> Result<(Staged, Phases)> {
-        let (staged, took) = match source {
+        let (mut staged, mut took) = match source {
             Source::Path(path) => Staged::prepare(path, module::EXPORT, &self.trust)?,
-            // It has run here, which no trial can show better.
-            Source::Kept(kept) => return Ok(phases(Staged::again(kept, module::EXPORT)?)),
+            Source::Kept(kept) => Staged::again(kept, module::EXPORT)?,
         };
-        let trial = match self.trial {
-            Some(trial) => {
+        if self.record_sha256 {
+            let started = Instant::now();
+            staged.hash()?;
+            took.inspect += started.elapsed();
+        }
+        let trial = match (source, self.trial) {
+            // It has run here, which no trial can show better.
+            (Source::Kept(_), _) => Duration::ZERO,
+            (Source::Path(_), Some(trial)) => {
                 debug_span!(target: "hotswap", "trial")
                     .in_scope(|| trial.run(&staged, self.trial_deadline))?
                     .took
             }
-            None => Duration::ZERO,
+            (Source::Path(_), None) => Duration::ZERO,
         };
-        let (staged, phases) = phases((staged, took));
-        Ok((staged, Phases { trial, ..phases }))
+        let phases = Phases {
+            copy: took.copy,
+            inspect: took.inspect,
+            trial,
+            ..Phases::default()
+        };
+        Ok((staged, phases))
     }
 
     /// Keeps the serial number of a candidate that is published next. The last that may refuse it.
@@ -243,15 +256,6 @@ impl Source<'_> {
     }
 }
 
-fn phases((staged, took): (Staged, Took)) -> (Staged, Phases) {
-    let phases = Phases {
-        copy: took.copy,
-        inspect: took.inspect,
-        ..Phases::default()
-    };
-    (staged, phases)
-}
-
 fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper<M>) -> Error {
     reaper.dispose(image.retire());
     error
@@ -269,8 +273,6 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
     stage: impl FnOnce() -> Result<S>,
     load: impl FnOnce(S, &Opener) -> Result<T> + Send,
 ) -> Result<T> {
-    // Before there is a thread: one that finds no memory for its signal stack ends the process.
-    need_memory(path, 0)?;
     // It begins while the file is read.
     let opener = Opener::start().map_err(|error| no_thread(path, error))?;
     let staged = span.in_scope(stage)?;
@@ -280,7 +282,7 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
 /// Does work that may call several plugins on a thread that ends with it: what their thread-locals leave there is run
 /// then. On an image's own thread it would keep the others for as long as that image is mapped. Costs some 50 µs.
 pub(super) fn on_short_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
-    need_memory(path, 0)?;
+    check_thread().map_err(|error| no_thread(path, error))?;
     thread::scope(|scope| {
         let asking = thread::Builder::new().name("hotswap-asking".to_owned());
         let asking = asking.spawn_scoped(scope, work);

@@ -196,7 +196,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let replaced = update_of
             .map(|(update, previous)| (self.publish_update(update, back.generation), previous));
         drop(line);
-        self.reaper().retire(former.number, former.generation);
+        self.reaper()
+            .retire(former.number, former.generation, Vec::new());
         news.trace();
         drop((replaced, copy, values));
         Ok(Ok(back))

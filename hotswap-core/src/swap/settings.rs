@@ -8,6 +8,9 @@ use super::{
 };
 use crate::{services::ServiceSettings, trial::Trial};
 
+/// Longer than the unloading of a few debug builds takes on a busy machine.
+pub(crate) const UNLOAD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What a host asks of a candidate before it is published: its root module, and the generation that is live
 /// meanwhile, if there is one. What it answers with `Err` becomes the reason of the refusal.
 ///
@@ -66,6 +69,22 @@ pub struct Settings<M> {
     /// [`retired_images_max`](Self::retired_images_max). A quarter of the memory of the machine, or of the container
     /// (cgroup v2), unless set.
     pub retired_bytes_max: u64,
+    /// How long [`swap`](crate::Hotswap::swap) and [`prepare`](crate::Hotswap::prepare) wait, before they look at the
+    /// file, while the thread that unloads is behind: then they are refused, with a text that says what is still to be
+    /// unloaded. Calls go on. 2 s unless set; with 0 nobody waits.
+    ///
+    /// It is behind when four images are still to be unloaded and nothing but that thread keeps them: a plugin's
+    /// finalisers take long, or the processor is busy. An image that is held by a call, a lease, a hook or a thread is
+    /// not waited for, and neither is one that is pinned; those have the bounds above. A candidate is not waited for
+    /// inside a call ([`with`](crate::Hotswap::with)) of any swap point, for the call may be what keeps an image, and
+    /// not on the thread that unloads (in a finaliser, or a subscriber of `tracing`): there only the bounds above hold.
+    /// A [`rollback`](crate::Hotswap::rollback) never waits for unloading.
+    pub unload_timeout: Duration,
+    /// Whether to hash each file before it is published, so that [`generations`](crate::Hotswap::generations) has its
+    /// SHA-256, also when it has left. Costs each swap what [`Sha256::of`](crate::Sha256::of) costs. Off unless set:
+    /// then a generation is hashed when that is asked for ([`Hotswap::sha256`](crate::Hotswap::sha256)). With pins
+    /// ([`Policy::sha256`](crate::Policy::sha256)) the hash is known in any case.
+    pub record_sha256: bool,
     /// Whether to record for each lease where in the code it was taken, and when, so that a generation
     /// that is held by leases says by which. Makes leases dearer: a lock and an entry for each. Off unless
     /// set.
@@ -83,6 +102,7 @@ impl<M> Settings<M> {
         Bounds {
             images_max: self.retired_images_max,
             bytes_max: self.retired_bytes_max,
+            unload_timeout: self.unload_timeout,
             settings: "Settings",
         }
     }
@@ -101,6 +121,8 @@ impl<M> Default for Settings<M> {
             drain_deadline: Duration::from_secs(5),
             retired_images_max: images_max_by_default(),
             retired_bytes_max: bytes_max_by_default(),
+            unload_timeout: UNLOAD_TIMEOUT,
+            record_sha256: false,
             record_leases: false,
             ended_generations_max: 64,
             refused_candidates_max: 64,
@@ -122,6 +144,8 @@ impl<M> fmt::Debug for Settings<M> {
             .field("drain_deadline", &self.drain_deadline)
             .field("retired_images_max", &self.retired_images_max)
             .field("retired_bytes_max", &self.retired_bytes_max)
+            .field("unload_timeout", &self.unload_timeout)
+            .field("record_sha256", &self.record_sha256)
             .field("record_leases", &self.record_leases)
             .field("ended_generations_max", &self.ended_generations_max)
             .field("refused_candidates_max", &self.refused_candidates_max)

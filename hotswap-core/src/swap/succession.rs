@@ -17,6 +17,7 @@ use std::{
 use super::{Generation, draining::Draining};
 use crate::{
     cell::{self, Cell},
+    deadline::deadline,
     refs,
     stage::Kept,
 };
@@ -132,6 +133,9 @@ impl<M: Send + Sync> Succession<M> {
         manner: Manner,
     ) -> Change<M> {
         let (number, before) = (new.number, line.live);
+        // Before the new one is live: nothing may fail after that.
+        let probation = self.probation.filter(|_| manner == Manner::Swap);
+        let until = probation.map(|time| deadline(Instant::now(), time));
         let generation = cell.publish(new);
         line.live = number;
         let former = Former {
@@ -142,27 +146,21 @@ impl<M: Send + Sync> Succession<M> {
         let (standby, values) = ended.map(|it| (it.standby, it.values)).unzip();
         let mut retired: Vec<_> = standby.into_iter().collect();
         retired.iter().for_each(|standby| line.keep(standby));
-        let until = match (manner, self.probation) {
-            (Manner::Swap, Some(time)) => {
-                let until = Instant::now() + time;
+        match (manner, until) {
+            (Manner::Swap, Some(until)) => {
                 line.probation = Some(Probation {
                     until,
                     faults: 0,
                     standby: former,
                     values: None,
                 });
-                Some(until)
             }
             (Manner::Swap, None) => {
                 line.keep(&former);
                 retired.push(former);
-                None
             }
-            (Manner::Rollback, _) => {
-                retired.push(former);
-                None
-            }
-        };
+            (Manner::Rollback, _) => retired.push(former),
+        }
         let dropped = line.take_excess();
         Change {
             before,
@@ -208,6 +206,17 @@ impl<M: Send + Sync> Line<M> {
             Some(probation) => Some(probation.standby.number),
             None => self.kept.back().map(|it| it.number),
         }
+    }
+
+    /// The bytes of a generation that was live, if they are kept.
+    pub(super) fn copy_of(&self, number: u64) -> Option<Kept> {
+        let standby = self.probation.as_ref().map(|it| &it.standby);
+        if let Some(standby) = standby.filter(|it| it.number == number) {
+            let copy = standby.generation.inspect(|it| it.peek().image.keep());
+            return copy?.ok();
+        }
+        let earlier = self.kept.iter().find(|it| it.number == number)?;
+        earlier.copy.try_clone().ok()
     }
 
     /// Keeps what the update of the live generation has replaced, while that is on probation. Gives what is not kept.

@@ -17,7 +17,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-use crate::stage::{Way, need_memory};
+use crate::stage::{Way, check_thread};
 
 /// The system's notices of changes on a way.
 pub(super) struct Notices {
@@ -103,7 +103,7 @@ impl Notices {
             }
         };
         // Before there is a thread: one that finds no memory for its signal stack ends the process.
-        need_memory(Path::new("/"), 0).ok()?;
+        check_thread().ok()?;
         let mut watcher = ManuallyDrop::new(notify::recommended_watcher(tell).ok()?);
         // Should its thread not have started, notify panics whatever it is asked, and even when it is dropped
         // (8.2). So it is asked for something that costs nothing, and left alone if it does not answer.

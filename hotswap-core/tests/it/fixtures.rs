@@ -7,7 +7,6 @@ use std::{
         LazyLock,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -100,16 +99,10 @@ pub(crate) fn unloaded(plugin: &Plugin, generation: u64) {
     );
 }
 
-/// The entry of a generation when its hash is known, which is the last that is done for a swap.
-pub(crate) fn hashed(plugin: &Plugin, number: u64) -> GenerationInfo {
-    loop {
-        let mut all = plugin.generations().into_iter();
-        let entry = all.find(|it| it.number == number).expect("in the list");
-        if entry.sha256.is_some() {
-            return entry;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+/// The entry of a generation.
+pub(crate) fn generation(plugin: &Plugin, number: u64) -> GenerationInfo {
+    let mut all = plugin.generations().into_iter();
+    all.find(|it| it.number == number).expect("in the list")
 }
 
 /// Swaps `name` in, which must be refused and change nothing; gives the error and its one line.

@@ -2,24 +2,87 @@
 
 use std::fs;
 
-use hotswap_core::Sha256;
+use hotswap_core::{Hotswap, Sha256};
+use hotswap_fixtures::FixtureRef;
 
-use crate::fixtures::{hashed, load, load_with, plugin, refused, unloaded};
+use crate::fixtures::{generation, load, load_with, plugin, refused, trust_with, unloaded};
 
 #[test]
 fn a_generation_is_known_by_its_bytes_and_its_package() {
     let it = load("constructs_kit");
     it.swap(plugin("build_1")).unwrap();
-    let with_kit = hashed(&it, 1);
+    let with_kit = generation(&it, 1);
     let bytes = fs::read(plugin("constructs_kit")).unwrap();
-    assert_eq!(with_kit.sha256, Some(Sha256::of(&bytes)));
     assert_eq!(with_kit.file_bytes, bytes.len() as u64);
     assert_eq!(with_kit.name.as_deref(), Some("hotswap-fixtures"));
     assert_eq!(with_kit.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
-    let without = hashed(&it, 2);
-    let bytes = fs::read(plugin("build_1")).unwrap();
-    assert_eq!(without.sha256, Some(Sha256::of(&bytes)));
+    let without = generation(&it, 2);
     assert_eq!((without.name, without.version), (None, None));
+    // The same file has the same build id, and another one another.
+    it.swap(plugin("build_1")).unwrap();
+    let again = generation(&it, 3);
+    assert_eq!(without.build_id, again.build_id);
+    assert!(with_kit.build_id.is_none() || with_kit.build_id != again.build_id);
+}
+
+fn hash_of(name: &str) -> Option<Sha256> {
+    Some(Sha256::of(&fs::read(plugin(name)).unwrap()))
+}
+
+#[test]
+fn a_hash_is_made_when_it_is_asked_for() {
+    let it = load_with("build_1", |settings| settings.rollback_copies_max = 1);
+    assert_eq!(it.sha256(1), hash_of("build_1"));
+    it.swap(plugin("build_2")).unwrap();
+    it.swap(plugin("suffix_field")).unwrap();
+    unloaded(&it, 2);
+    let known = |number| generation(&it, number).sha256;
+    assert_eq!(
+        [known(1), known(2), known(3)],
+        [hash_of("build_1"), None, None]
+    );
+    // From the copy that is kept for a rollback, and from the live one.
+    assert_eq!(it.sha256(2), hash_of("build_2"));
+    assert_eq!(it.sha256(3), hash_of("suffix_field"));
+    assert_eq!(
+        [known(2), known(3)],
+        [hash_of("build_2"), hash_of("suffix_field")]
+    );
+    it.swap(plugin("build_1")).unwrap();
+    it.swap(plugin("build_1")).unwrap();
+    // It is told although the bytes of 3 are gone; those of 4 are there.
+    assert_eq!(it.sha256(3), hash_of("suffix_field"));
+    assert_eq!(it.sha256(4), hash_of("build_1"));
+    assert_eq!([it.sha256(0), it.sha256(9)], [None, None]);
+}
+
+#[test]
+fn a_standby_is_hashed_too() {
+    let it = load_with("build_1", |settings| {
+        settings.probation = Some(std::time::Duration::MAX);
+    });
+    it.swap(plugin("build_2")).unwrap();
+    assert_eq!(it.sha256(1), hash_of("build_1"));
+}
+
+#[test]
+fn a_hash_is_there_without_asking_if_it_is_recorded_or_pinned() {
+    let recorded = load_with("build_1", |settings| {
+        settings.record_sha256 = true;
+        settings.rollback_copies_max = 0;
+    });
+    recorded.swap(plugin("build_2")).unwrap();
+    unloaded(&recorded, 1);
+    let pins = trust_with(|policy| {
+        policy.any_owner = true;
+        policy.sha256 = vec![hash_of("build_1").unwrap(), hash_of("build_2").unwrap()];
+    });
+    let pinned: Hotswap<FixtureRef> = Hotswap::load(plugin("build_1"), &pins).unwrap();
+    pinned.swap(plugin("build_2")).unwrap();
+    for it in [recorded, pinned] {
+        let known = [1, 2].map(|number| generation(&it, number).sha256);
+        assert_eq!(known, [hash_of("build_1"), hash_of("build_2")]);
+    }
 }
 
 #[test]

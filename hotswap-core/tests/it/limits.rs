@@ -3,6 +3,8 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    ptr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -14,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     alone::{alone, alone_with},
-    fixtures::{StopAtEnd, build_of, load, plugin, refused, trust, unloaded},
+    fixtures::{SOON, StopAtEnd, build_of, load, plugin, refused, trust, unloaded},
     process::{open_descriptors, status_bytes},
 };
 
@@ -119,6 +121,150 @@ fn exhausted_memory_is_an_error_at_whatever_step_it_runs_out() {
                 accepted > 0 && refusals.len() > 1,
                 "{accepted}, {refusals:?}"
             );
+        },
+    );
+}
+
+/// All the memory mappings that the kernel allows, but for those that are given back.
+struct Mappings {
+    pages: *mut libc::c_void,
+    /// How many pages are a mapping of their own, with one beside them.
+    taken: usize,
+}
+
+impl Mappings {
+    const PAGE: usize = 4096;
+
+    fn take_all() -> Self {
+        let max = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+        let pages = max.trim().parse::<usize>().unwrap() + 2;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let bytes = pages * Self::PAGE;
+        // SAFETY: a new mapping, at no particular address.
+        let pages = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+        assert_ne!(pages, libc::MAP_FAILED);
+        let mut all = Self { pages, taken: 0 };
+        while all.protect(all.taken, libc::PROT_READ) {
+            all.taken += 1;
+        }
+        all
+    }
+
+    /// Gives two back. `false`: there are none.
+    fn give_back(&mut self) -> bool {
+        self.taken = self.taken.saturating_sub(1);
+        self.taken > 0 && self.protect(self.taken, libc::PROT_NONE)
+    }
+
+    /// The page beside each has the other protection.
+    fn protect(&self, index: usize, protection: libc::c_int) -> bool {
+        let page = self.pages.wrapping_byte_add((2 * index + 1) * Self::PAGE);
+        // SAFETY: within the mapping above, of which nothing is used.
+        unsafe { libc::mprotect(page, Self::PAGE, protection) == 0 }
+    }
+}
+
+#[test]
+fn exhausted_mappings_are_an_error_however_many_are_left() {
+    alone(
+        "limits::exhausted_mappings_are_an_error_however_many_are_left",
+        || {
+            // The second has a hook, for which there is a thread when it leaves.
+            for (name, build) in [("build_2", 2), ("kit_with_hook", 13)] {
+                mappings_run_out(name, build);
+            }
+        },
+    );
+}
+
+fn mappings_run_out(name: &str, build: u64) {
+    let it = load("build_1");
+    // What is allocated once, is.
+    unloaded(&it, it.swap(plugin(name)).unwrap().retired);
+    unloaded(&it, it.swap(plugin("build_1")).unwrap().retired);
+    let (mut accepted, mut refusals) = (0, Vec::with_capacity(1000));
+    let mut mappings = Mappings::take_all();
+    while accepted < 20 {
+        match it.swap(plugin(name)) {
+            Ok(_) => {
+                assert_eq!(build_of(&it), build);
+                accepted += 1;
+                // It needs as much as the other one.
+                while it.swap(plugin("build_1")).is_err() {
+                    assert!(mappings.give_back());
+                }
+            }
+            Err(error) => refusals.push(error.reason()),
+        }
+        assert_eq!(build_of(&it), 1);
+        assert!(mappings.give_back());
+    }
+    refusals.dedup();
+    println!("{refusals:#?}");
+    let first = "host: no thread can be started: 24 memory mappings cannot be made (vm.max_map_count): Cannot allocate \
+                 memory (os error 12)";
+    assert!(refusals.iter().any(|it| it == first), "{refusals:#?}");
+    while mappings.give_back() {}
+    assert!(it.shutdown(SOON).is_empty());
+}
+
+/// A copy of the plugin, in this folder, whose thread-locals take so many bytes.
+fn with_thread_locals(folder: &Path, name: &str, bytes: u64) -> PathBuf {
+    const PT_TLS: u32 = 7;
+    let mut file = fs::read(plugin(name)).unwrap();
+    let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
+    let (headers, count) = (word(32) as usize, (word(56) & 0xffff) as usize);
+    let mut headers = (0..count).map(|index| headers + index * 56);
+    let header = headers.find(|&at| word(at) as u32 == PT_TLS).unwrap();
+    file[header + 40..header + 48].copy_from_slice(&bytes.to_le_bytes());
+    let copy = folder.join(bytes.to_string());
+    fs::write(&copy, file).unwrap();
+    copy
+}
+
+#[test]
+fn thread_locals_that_find_no_room_are_an_error_and_no_end() {
+    alone(
+        "limits::thread_locals_that_find_no_room_are_an_error_and_no_end",
+        || {
+            const THREAD_LOCALS: u64 = 64 << 20;
+            const STEP: u64 = 4 << 20;
+            let it = load("build_1");
+            unloaded(&it, it.swap(plugin("build_1")).unwrap().retired);
+            let folder = tempfile::tempdir().unwrap();
+            let with = |bytes| with_thread_locals(folder.path(), "thread_local_with_drop", bytes);
+            let large = with(THREAD_LOCALS);
+            let (mut accepted, mut refusals) = (0, Vec::new());
+            for step in 0_u64.. {
+                let before = limit(Resource::As, status_bytes("VmSize:") + step * STEP);
+                let swapped = it.swap(&large);
+                if swapped.is_ok() {
+                    let says = || it.with(|it| it.text()(1).map(|it| it.to_string()).unwrap());
+                    let said = thread::scope(|scope| scope.spawn(says).join().unwrap());
+                    assert_eq!(said, "build 9 says 1");
+                }
+                setrlimit(Resource::As, before).unwrap();
+                match swapped {
+                    Ok(swapped) => {
+                        accepted += 1;
+                        unloaded(&it, swapped.retired);
+                        unloaded(&it, it.swap(plugin("build_1")).unwrap().retired);
+                    }
+                    Err(error) => {
+                        assert_eq!(error.stage(), Stage::Host);
+                        refusals.push(error.reason());
+                    }
+                }
+                if accepted == 5 {
+                    break;
+                }
+            }
+            assert!(
+                refusals
+                    .iter()
+                    .any(|it| it.contains(" for its thread-locals on "))
+            );
+            refused(&it, with(1 << 60));
         },
     );
 }

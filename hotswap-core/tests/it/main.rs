@@ -2,6 +2,7 @@
 
 mod alone;
 mod api;
+mod backlog;
 mod coroutines;
 mod descriptions;
 mod descriptors;
@@ -25,6 +26,7 @@ mod static_tls;
 mod storm;
 mod symbols;
 mod tidy;
+mod timeouts;
 mod tracing;
 mod trust;
 mod unloading;

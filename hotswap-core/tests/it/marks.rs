@@ -14,7 +14,7 @@ use tempfile::TempPath;
 
 use crate::{
     alone::alone,
-    fixtures::{Plugin, SOON, build_of, hashed, plugin, trust_with, unloaded},
+    fixtures::{Plugin, SOON, build_of, plugin, trust_with, unloaded},
     process::images,
 };
 
@@ -89,11 +89,11 @@ fn swaps_and_leaves(file: &Path, build: u64, swaps: u64) {
             let back = it.rollback().unwrap();
             unloaded(&it, back.retired);
             assert_eq!(build_of(&it), build);
-            assert_eq!(hashed(&it, back.generation).sha256, Some(sha256));
+            assert_eq!(it.sha256(back.generation), Some(sha256));
         }
     }
     let live = it.generations().pop().unwrap().number;
-    assert_eq!(hashed(&it, live).sha256, Some(sha256));
+    assert_eq!(it.sha256(live), Some(sha256));
     assert_eq!(it.generations()[0].kit_problem, None);
     assert!(it.shutdown(SOON).is_empty());
     assert_eq!(images(), []);
@@ -106,7 +106,7 @@ fn stays_if_it_is_told_to(file: &Path, why: PinReason) {
     it.swap(plugin("build_1")).unwrap();
     assert_eq!(it.wait(1, SOON), Some(State::Pinned(why)));
     let sha256 = Sha256::of(&fs::read(file).unwrap());
-    assert_eq!(hashed(&it, 1).sha256, Some(sha256));
+    assert_eq!(it.sha256(1), Some(sha256));
 }
 
 #[test]

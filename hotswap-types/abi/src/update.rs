@@ -243,7 +243,7 @@ impl Update<'_> {
     ///
     /// # Errors
     ///
-    /// There is something else of this name, or `T` is not plain.
+    /// There is something else of this name, `T` is not plain, or `capacity` is more than 1,048,576.
     pub fn channel<T>(&mut self, name: &str, capacity: usize) -> Result<Channel<T>, String>
     where
         T: StableAbi + Send + 'static,

@@ -151,6 +151,25 @@ fn at_the_end_services_stop_in_reverse_order() {
 }
 
 #[test]
+fn a_service_may_be_waited_for_without_end() {
+    let mut host = Host::with("start one 1\nstart two 1", |settings| {
+        let services = settings.services.as_mut().expect("turned on");
+        services.stop_deadline = Duration::MAX;
+    });
+    until(|| host.begun("one") == 1 && host.begun("two") == 1);
+    let events = host.plugin().events();
+    host.swap("stop one\nstart two 2").unwrap();
+    until(|| host.services() == [r#""two" on generation 1: running"#]);
+    let mapped = host.plugin.take().unwrap().shutdown(Duration::MAX);
+    assert!(mapped.is_empty(), "{mapped:?}");
+    let stopped: Vec<String> = events.iter().filter_map(|event| news(&event)).collect();
+    assert_eq!(
+        stopped[stopped.len() - 2..],
+        ["one 1 stopped", "two 1 stopped"]
+    );
+}
+
+#[test]
 fn what_does_not_stop_at_the_end_is_reported_and_stays_mapped() {
     let mut host = impatient("deaf one");
     until(|| host.begun("one") == 1);

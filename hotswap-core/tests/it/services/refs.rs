@@ -88,6 +88,19 @@ fn a_channel_is_no_value_and_of_one_type() {
 }
 
 #[test]
+fn a_channel_has_a_largest_capacity() {
+    let host = Host::new("numbers small 1048576");
+    for capacity in [1_048_577, usize::MAX] {
+        assert_eq!(
+            host.refused(&format!("numbers large {capacity}")),
+            format!(
+                "update: ref \"large\": expected a channel of at most 1048576 values, found {capacity}"
+            )
+        );
+    }
+}
+
+#[test]
 fn a_migration_takes_a_value_to_a_new_type_once() {
     let host = Host::new("before it 7");
     host.swap("migrate it\nmigrate it\nnow it").unwrap();

@@ -9,7 +9,7 @@ use hotswap_fixtures::services::Pair;
 use super::{Host, until};
 use crate::{
     alone::alone,
-    fixtures::{SOON, hashed, unloaded},
+    fixtures::{SOON, unloaded},
     process::{images, open_descriptors, resident_bytes, threads},
 };
 
@@ -39,7 +39,6 @@ fn a_thousand_swaps_lose_nothing_and_keep_nothing() {
                 let mapped = host.plugin().generations().iter().filter(mapped).count();
                 most_mapped = most_mapped.max(mapped.max(images().len()));
                 if swap == 100 || swap == SWAPS {
-                    hashed(host.plugin(), live);
                     while host.plugin().events().try_recv().is_ok() {}
                 }
                 if swap == 100 {

@@ -1,0 +1,152 @@
+//! What the unloading thread has still to do, and who waits until that is less.
+//!
+//! An image is part of the backlog from when it is given to the reaper until it has left, or is found to be held up by
+//! somebody else: a call, a lease, a hook, a thread of the plugin, the system. So whoever waits here waits for the
+//! reaper's own work, and for nobody whom it waits for. What is held up has a bound of its own (`retained`).
+//!
+//! Nothing is done under the lock but counting.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{deadline::deadline, history::RetiredPlugins};
+
+/// With so many images in the backlog, the next candidate waits. Each keeps its copy and a descriptor; a few of them
+/// keep the unloading thread busy while a candidate is prepared.
+const IMAGES_MAX: usize = 4;
+
+/// The backlog of one reaper.
+#[derive(Default)]
+pub(super) struct Backlog {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// One image of it, until this is dropped.
+pub(super) struct Pending(Arc<Backlog>);
+
+/// What was found when there was no room in time.
+pub(super) struct Behind {
+    images: usize,
+    current: Option<Current>,
+}
+
+/// Which image the reaper is at: that of a generation, or of a refused candidate.
+type Current = Option<u64>;
+
+#[derive(Default)]
+struct State {
+    images: usize,
+    current: Option<Current>,
+}
+
+impl Backlog {
+    /// Adds one image. Waits for nobody.
+    pub(super) fn add(self: &Arc<Self>) -> Pending {
+        self.state().images += 1;
+        Pending(Arc::clone(self))
+    }
+
+    /// Says what the reaper is doing.
+    pub(super) fn set_current(&self, current: Option<Current>) {
+        self.state().current = current;
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.state().has_room()
+    }
+
+    /// Waits until there is room, at most until `timeout` is over, which began at `started`.
+    pub(super) fn wait(&self, started: Instant, timeout: Duration) -> Result<(), Behind> {
+        let left = deadline(started, timeout).saturating_duration_since(Instant::now());
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.state(), left, |state| !state.has_room())
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.has_room() {
+            return Ok(());
+        }
+        Err(Behind {
+            images: state.images,
+            current: state.current,
+        })
+    }
+
+    /// Nothing panics under the lock.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.images < IMAGES_MAX
+    }
+}
+
+impl Behind {
+    /// What there is, and for how long it was waited for by which setting.
+    pub(super) fn text(&self, timeout: Duration, settings: &str) -> String {
+        let current = match self.current {
+            Some(Some(number)) => format!("; the thread that unloads is at generation {number}"),
+            Some(None) => "; the thread that unloads is at a refused candidate".to_owned(),
+            None => String::new(),
+        };
+        format!(
+            "unloading is behind: {} still to be unloaded after {timeout:?} ({settings}::unload_timeout), and no more \
+             are accepted until one has left{current}",
+            RetiredPlugins(self.images)
+        )
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.state().images -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_goes_on_as_soon_as_one_is_less() {
+        let backlog = Arc::new(Backlog::default());
+        let mut pending: Vec<_> = (0..IMAGES_MAX).map(|_| backlog.add()).collect();
+        assert!(!backlog.has_room());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| backlog.wait(Instant::now(), Duration::MAX).is_ok());
+            drop(pending.pop());
+            assert!(waiting.join().unwrap());
+        });
+        assert!(backlog.has_room());
+    }
+
+    #[test]
+    fn whoever_has_waited_in_vain_is_told_for_what() {
+        let backlog = Arc::new(Backlog::default());
+        let _pending: Vec<_> = (0..=IMAGES_MAX).map(|_| backlog.add()).collect();
+        let text = |current| {
+            backlog.set_current(current);
+            let behind = backlog.wait(Instant::now(), Duration::ZERO).unwrap_err();
+            behind.text(Duration::ZERO, "Settings")
+        };
+        let expected = "unloading is behind: 5 retired plugins are still to be unloaded after 0ns \
+                        (Settings::unload_timeout), and no more are accepted until one has left";
+        assert_eq!(text(None), expected);
+        assert_eq!(
+            text(Some(Some(7))),
+            format!("{expected}; the thread that unloads is at generation 7")
+        );
+        assert_eq!(
+            text(Some(None)),
+            format!("{expected}; the thread that unloads is at a refused candidate")
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! What the reaper's thread does.
+//!
+//! What is new is taken as far as it comes when it comes; all else is looked at when it is time ([`looks`]). One look at
+//! the threads' slots (`cell`) serves all that is retired.
+//!
+//! [`looks`]: super::looks
+
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::super::{
+    Generation,
+    backlog::{Backlog, Pending},
+    draining::{Draining, NotDrained},
+    holders::{self, LISTED_MAX},
+    retained::{Counted, Retained},
+    succession::{Ended, Former, Succession},
+};
+use super::{
+    Job, Phase, count, counted,
+    looks::{Looks, next_job},
+};
+use crate::{
+    cell::{self, Calls},
+    history::{History, Holder, News},
+    image::{Exit, HeapLeft},
+    refs,
+    stage::Kept,
+};
+
+/// The pauses between two tries to unload an image that was pinned.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// Who holds a generation is noted in the list when it has been retired for so long, and then so often.
+const FIRST_NOTE: Duration = Duration::from_millis(5);
+const NOTE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the thread has before it.
+pub(super) struct Watch<M> {
+    history: Arc<History>,
+    retained: Arc<Retained>,
+    backlog: Arc<Backlog>,
+    drain_deadline: Duration,
+    all: Vec<Watched<M>>,
+    /// Whether something was found to be left for other threads to do.
+    nudge: bool,
+    /// How long it was looked for those who hold what is retired.
+    looked: Duration,
+}
+
+struct Watched<M> {
+    job: Job<M>,
+    /// When the list is told next who holds it.
+    next_note: Instant,
+    /// Whether it was reported as held.
+    reported: bool,
+}
+
+impl<M: Send + Sync> Watch<M> {
+    pub(super) fn new(
+        history: Arc<History>,
+        retained: Arc<Retained>,
+        backlog: Arc<Backlog>,
+        drain_deadline: Duration,
+    ) -> Self {
+        Self {
+            history,
+            retained,
+            backlog,
+            drain_deadline,
+            all: Vec::new(),
+            nudge: false,
+            looked: Duration::ZERO,
+        }
+    }
+
+    /// Until nobody sends any more, and nothing is left that is to leave.
+    pub(super) fn run(mut self, inbox: &Receiver<Job<M>>) {
+        // So that it is known not to be ending, when it looks for threads that may be.
+        cell::come_by();
+        let mut looks = Looks::new();
+        let mut open = true;
+        while open || self.all.iter().any(Watched::is_waited_for) {
+            let has_changed = match next_job(inbox, self.next_look(&looks), open) {
+                Ok(job) => self.begin(job),
+                Err(RecvTimeoutError::Timeout) => {
+                    let has_changed = self.look();
+                    looks.rest_from(mem::take(&mut self.looked));
+                    has_changed
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    open = false;
+                    true
+                }
+            };
+            if mem::take(&mut self.nudge) {
+                // Threads that have something to do for an image come by, if they ever call anything again. This one is
+                // among them if a hook found no thread of its own, and was run here.
+                cell::nudge();
+                cell::come_by();
+            }
+            if has_changed {
+                looks.hurry();
+            }
+        }
+    }
+
+    /// When to look at what there is, if there is anything.
+    fn next_look(&self, looks: &Looks) -> Option<Instant> {
+        let wake = self.all.iter().map(|watched| match watched.job.phase {
+            Phase::Draining(_) | Phase::Leaving(_) => looks.next,
+            Phase::Pinned { next, .. } | Phase::OnProbation { until: next, .. } => next,
+        });
+        Some(wake.min()?.max(looks.rested))
+    }
+
+    /// Takes a new one as far as it comes. `true`: that there are new ones may change what the others can do.
+    fn begin(&mut self, job: Job<M>) -> bool {
+        let watched = self.watched(job);
+        match watched.job.phase {
+            Phase::Draining(_) | Phase::Leaving(_) => {
+                if self.advance(watched, None) {
+                    // With each image that leaves, the system looks at all others.
+                    self.retry_pinned(true);
+                }
+            }
+            // Of a swap point there is one probation at a time.
+            Phase::OnProbation { .. } => {
+                self.all
+                    .retain(|it| !matches!(it.job.phase, Phase::OnProbation { .. }));
+                self.all.push(watched);
+            }
+            Phase::Pinned { .. } => self.all.push(watched),
+        }
+        true
+    }
+
+    /// Looks at everything once. `true`: something has come further.
+    fn look(&mut self) -> bool {
+        let before = self.all.len();
+        let begun = Instant::now();
+        let is_draining = |it: &Watched<M>| matches!(it.job.phase, Phase::Draining(_));
+        let calls = self.all.iter().any(is_draining);
+        let calls = calls.then(|| Calls::now(LISTED_MAX));
+        self.looked += begun.elapsed();
+        let mut has_left = false;
+        for watched in mem::take(&mut self.all) {
+            match watched.job.phase {
+                Phase::Draining(_) | Phase::Leaving(_) => {
+                    let left = self.advance(watched, calls.as_ref());
+                    has_left |= left;
+                }
+                Phase::OnProbation { until, .. } if Instant::now() < until => {
+                    self.all.push(watched);
+                }
+                Phase::OnProbation { succession, .. } => {
+                    let number = watched.job.number.unwrap_or_default();
+                    if let Some(ended) = self.end_probation(&succession, number) {
+                        let Ended {
+                            standby,
+                            values,
+                            copies,
+                        } = ended;
+                        self.retire_standby(standby, copies);
+                        values.into_iter().for_each(refs::Former::drop_elsewhere);
+                    }
+                }
+                Phase::Pinned { .. } => self.all.push(watched),
+            }
+        }
+        self.retry_pinned(has_left);
+        self.all.len() != before
+    }
+
+    /// The list is changed under the lock, as a rollback does it: it may make the standby live right after.
+    fn end_probation(&self, succession: &Succession<M>, number: u64) -> Option<Ended<M>> {
+        let mut line = succession.lock();
+        let ended = line.end_probation(number)?;
+        self.history.draining(ended.standby.number, Vec::new());
+        Some(ended)
+    }
+
+    /// A standby that is not needed any more goes the way of all.
+    fn retire_standby(&mut self, former: Former<M>, copies: Vec<Kept>) {
+        let counted = counted(&former.generation);
+        let news = count(&self.retained, counted, &self.history);
+        let watched = self.watched(Job {
+            number: Some(former.number),
+            since: Instant::now(),
+            phase: Phase::Draining(former.generation),
+            counted,
+            pending: counted.map(|_| self.backlog.add()),
+            copies,
+        });
+        self.all.push(watched);
+        if let Some(news) = news {
+            news.trace();
+        }
+    }
+
+    fn watched(&self, mut job: Job<M>) -> Watched<M> {
+        drop(mem::take(&mut job.copies));
+        let next_note = job.since + FIRST_NOTE.min(self.drain_deadline);
+        Watched {
+            job,
+            next_note,
+            reported: false,
+        }
+    }
+
+    /// Takes one as far as it comes. `true`: it has left.
+    fn advance(&mut self, watched: Watched<M>, calls: Option<&Calls>) -> bool {
+        self.backlog.set_current(Some(watched.job.number));
+        let has_left = self.take_further(watched, calls);
+        self.backlog.set_current(None);
+        has_left
+    }
+
+    fn take_further(&mut self, mut watched: Watched<M>, calls: Option<&Calls>) -> bool {
+        if let Phase::Draining(generation) = &watched.job.phase {
+            match try_drain(generation, calls) {
+                Ok(generation) => {
+                    watched.job.phase = Phase::Leaving(Box::new(generation.retire()));
+                }
+                // By a call or a lease.
+                Err(NotDrained::InUse) => watched.job.pending = None,
+                Err(NotDrained::TakenBack) => {
+                    self.uncount(watched.job.counted);
+                    return false;
+                }
+            }
+        }
+        if let Phase::Leaving(mut image) = watched.job.phase {
+            if let (Some(message), Some(number)) = (image.hook_panic(), watched.job.number) {
+                self.history.hook_panicked(number, message);
+            }
+            match image.try_close() {
+                Exit::Gone(heap) => {
+                    let Job {
+                        number,
+                        since,
+                        counted,
+                        pending,
+                        ..
+                    } = watched.job;
+                    self.has_left(number, since, counted, pending, heap);
+                    return true;
+                }
+                Exit::Pinned(image) => {
+                    watched.job.pending = None;
+                    if let Some(number) = watched.job.number {
+                        self.history.pinned(number, image.why().clone());
+                    }
+                    if image.why().is_final() {
+                        return false;
+                    }
+                    let next = Instant::now() + FIRST_RETRY;
+                    watched.job.phase = Phase::Pinned {
+                        image,
+                        pause: FIRST_RETRY,
+                        next,
+                    };
+                }
+                Exit::NotYet(image) => {
+                    self.nudge = true;
+                    if image.is_held_up() {
+                        watched.job.pending = None;
+                    }
+                    watched.job.phase = Phase::Leaving(image);
+                }
+            }
+        }
+        self.note(&mut watched, calls);
+        self.all.push(watched);
+        false
+    }
+
+    /// Whoever waits for room, or hears of it, may swap.
+    fn has_left(
+        &self,
+        number: Option<u64>,
+        since: Instant,
+        counted: Option<Counted>,
+        pending: Option<Pending>,
+        heap: Option<HeapLeft>,
+    ) {
+        self.uncount(counted);
+        drop(pending);
+        if let Some(number) = number {
+            self.history.unloaded(number, since.elapsed(), heap);
+        }
+    }
+
+    fn uncount(&self, counted: Option<Counted>) {
+        if let Some(counted) = counted {
+            self.retained.remove(counted);
+        }
+    }
+
+    /// Tells the list, and once after the deadline the listeners, who holds it.
+    fn note(&mut self, watched: &mut Watched<M>, calls: Option<&Calls>) {
+        let Some(number) = watched
+            .job
+            .number
+            .filter(|_| Instant::now() >= watched.next_note)
+        else {
+            return;
+        };
+        let begun = Instant::now();
+        let is_late = watched.job.since.elapsed() >= self.drain_deadline;
+        let report = is_late && !watched.reported;
+        let news = match &watched.job.phase {
+            // Not one that a rollback has just made live (`draining`).
+            Phase::Draining(generation) => generation
+                .inspect(|generation| {
+                    let by = match calls {
+                        Some(calls) => holders::of(generation, calls),
+                        None => holders::of(generation, &Calls::now(LISTED_MAX)),
+                    };
+                    self.tell(number, by, report)
+                })
+                .flatten(),
+            Phase::Leaving(image) => {
+                let obstacles = image.obstacles();
+                let count = obstacles.len();
+                let by = holders::listed(obstacles.into_iter().map(Holder::from), count);
+                self.tell(number, by, report)
+            }
+            Phase::OnProbation { .. } | Phase::Pinned { .. } => return,
+        };
+        self.looked += begun.elapsed();
+        watched.reported |= report;
+        watched.next_note = Instant::now() + NOTE_PAUSE;
+        if let Some(news) = news {
+            news.trace();
+        }
+    }
+
+    fn tell(&self, number: u64, by: Vec<Holder>, report: bool) -> Option<News> {
+        if report {
+            return Some(self.history.held(number, by));
+        }
+        self.history.draining(number, by);
+        None
+    }
+
+    /// Asks again for what is due, or for all.
+    fn retry_pinned(&mut self, all: bool) {
+        let now = Instant::now();
+        for mut watched in mem::take(&mut self.all) {
+            let Job {
+                number,
+                since,
+                counted,
+                ..
+            } = watched.job;
+            if let Phase::Pinned { image, pause, next } = watched.job.phase {
+                let before = image.why().clone();
+                let retried = if all || now >= next {
+                    image.retry()
+                } else {
+                    Err(image)
+                };
+                if let (Err(image), Some(number)) = (&retried, number)
+                    && *image.why() != before
+                {
+                    self.history.pinned(number, image.why().clone());
+                }
+                match retried {
+                    Ok(heap) => {
+                        self.has_left(number, since, counted, None, heap);
+                        continue;
+                    }
+                    // What is pinned for good is asked no more.
+                    Err(image) if image.why().is_final() => continue,
+                    Err(image) if now >= next => {
+                        let pause = LAST_RETRY.min(pause * 2);
+                        watched.job.phase = Phase::Pinned {
+                            image,
+                            pause,
+                            next: now + pause,
+                        };
+                    }
+                    Err(image) => watched.job.phase = Phase::Pinned { image, pause, next },
+                }
+            }
+            self.all.push(watched);
+        }
+    }
+}
+
+impl<M> Watched<M> {
+    /// Whether the reaper stays for it when the swap point is gone.
+    fn is_waited_for(&self) -> bool {
+        matches!(self.job.phase, Phase::Draining(_) | Phase::Leaving(_))
+    }
+}
+
+/// `calls` spares a look at all slots where it would be in vain.
+fn try_drain<M: Send + Sync>(
+    generation: &Draining<M>,
+    calls: Option<&Calls>,
+) -> Result<Generation<M>, NotDrained> {
+    let was_in_use = |calls| generation.inspect(|it| it.was_in_use(calls));
+    if calls.and_then(was_in_use) == Some(true) {
+        return Err(NotDrained::InUse);
+    }
+    generation.try_drain()
+}

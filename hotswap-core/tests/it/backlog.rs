@@ -1,0 +1,283 @@
+//! A thread that unloads slower than others swap.
+
+use std::{
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use ::tracing::{Event, Subscriber};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hotswap_core::{Error, Holder, Library, Loader, LoaderSettings, Stage, State};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+    util::SubscriberInitExt,
+};
+
+use crate::{
+    alone::alone,
+    fixtures::{SOON, StopAtEnd, build_of, generation, load_with, plugin, trust, unloaded},
+    process::{images, open_descriptors},
+};
+
+/// So many images may be left for the thread that unloads (`IMAGES_MAX` in `backlog`).
+const BACKLOG: u64 = 4;
+
+/// Something that the thread which unloads does after each image.
+struct AfterEach<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static, S: Subscriber> Layer<S> for AfterEach<F> {
+    fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        if thread::current().name() == Some("hotswap-reaper") {
+            (self.0)();
+        }
+    }
+}
+
+/// Slows the thread down that unloads, for the whole process.
+fn after_each(f: impl Fn() + Send + Sync + 'static) {
+    tracing_subscriber::registry().with(AfterEach(f)).init();
+}
+
+/// Where that thread waits, after each image, until the other end says that it may go on, or is dropped.
+fn gate() -> (Receiver<()>, Sender<()>) {
+    let (arrived, wait_arrived) = bounded(0);
+    let (go_on, wait_go_on) = bounded(0);
+    after_each(move || {
+        // Nobody waits for it any more.
+        let _ = arrived.send(());
+        let _ = wait_go_on.recv();
+    });
+    (wait_arrived, go_on)
+}
+
+#[test]
+fn a_slow_unloading_thread_leaves_few_images_and_copies_behind() {
+    alone(
+        "backlog::a_slow_unloading_thread_leaves_few_images_and_copies_behind",
+        || {
+            const SWAPS: u64 = 60;
+            // Ten times what a swap and its unloading take by themselves.
+            after_each(|| thread::sleep(Duration::from_millis(50)));
+            let it = load_with("build_1", |settings| settings.unload_timeout = SOON);
+            let before = open_descriptors();
+            let (mut descriptors, mut mapped) = (0, 0);
+            for _ in 0..SWAPS {
+                it.swap(plugin("build_1")).unwrap();
+                descriptors = descriptors.max(open_descriptors() - before);
+                mapped = mapped.max(images().len());
+            }
+            // The live one, those that are left, and the one that was swapped in then. Twice as many, for an image is
+            // not waited for whose thread has not had a turn for a second.
+            let images_max = 2 * (usize::try_from(BACKLOG).unwrap() + 2);
+            assert!(mapped <= images_max, "{mapped} images");
+            // Each with its copy, and one that is not needed any more; the last that was accepted; one for rollbacks.
+            assert!(
+                descriptors <= 2 * images_max + 2,
+                "{descriptors} descriptors"
+            );
+            assert!(it.shutdown(SOON).is_empty());
+        },
+    );
+}
+
+#[test]
+fn a_candidate_that_has_waited_in_vain_is_refused_and_told_for_what() {
+    alone(
+        "backlog::a_candidate_that_has_waited_in_vain_is_refused_and_told_for_what",
+        || {
+            let (arrived, go_on) = gate();
+            let it = load_with("build_1", |settings| {
+                settings.unload_timeout = Duration::from_millis(10);
+            });
+            it.swap(plugin("build_1")).unwrap();
+            arrived.recv_timeout(SOON).unwrap();
+            for _ in 0..BACKLOG {
+                it.swap(plugin("build_1")).unwrap();
+            }
+            let reason = "host: unloading is behind: 4 retired plugins are still to be unloaded after 10ms \
+                          (Settings::unload_timeout), and no more are accepted until one has left; the thread that \
+                          unloads is at generation 1";
+            for error in [
+                it.swap(plugin("build_2")).unwrap_err(),
+                it.prepare(plugin("build_2")).unwrap_err(),
+                // Before the file is looked at.
+                it.swap("/no/such.so").unwrap_err(),
+            ] {
+                assert_eq!(error.stage(), Stage::Host);
+                assert_eq!(error.reason(), reason);
+            }
+            assert_eq!(it.refused().len(), 3);
+            assert_eq!(build_of(&it), 1);
+
+            // Nobody waits inside of a call, and the way back is open.
+            assert!(it.with(|_| it.swap(plugin("build_2")).is_ok()));
+            assert_eq!(build_of(&it), 2);
+            it.rollback().unwrap();
+            assert_eq!(build_of(&it), 1);
+
+            drop((arrived, go_on));
+            for number in 1..=BACKLOG {
+                unloaded(&it, number);
+            }
+            it.swap(plugin("build_2")).unwrap();
+        },
+    );
+}
+
+/// Whoever waited here would wait for itself.
+#[test]
+fn the_thread_that_unloads_does_not_wait_for_itself() {
+    alone(
+        "backlog::the_thread_that_unloads_does_not_wait_for_itself",
+        || {
+            type Swap = Box<dyn Fn() + Send + Sync>;
+            static SWAP: std::sync::OnceLock<Swap> = std::sync::OnceLock::new();
+            static DONE: AtomicUsize = AtomicUsize::new(0);
+            const SWAPS: usize = 3 * BACKLOG as usize;
+            after_each(|| {
+                // Each of them is heard of here in turn.
+                if DONE.fetch_add(1, Ordering::Relaxed) == 0 {
+                    for _ in 0..SWAPS {
+                        (SWAP.get().unwrap())();
+                    }
+                }
+            });
+            let it = Arc::new(load_with("build_1", |settings| {
+                settings.unload_timeout = Duration::MAX;
+            }));
+            let swap = {
+                let it = Arc::clone(&it);
+                move || assert!(it.swap(plugin("build_1")).is_ok())
+            };
+            assert!(SWAP.set(Box::new(swap)).is_ok());
+            it.swap(plugin("build_1")).unwrap();
+            for number in 1..SWAPS as u64 + 2 {
+                while it.generations().last().unwrap().number <= number {
+                    thread::yield_now();
+                }
+                unloaded(&it, number);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_loader_waits_for_its_thread_too() {
+    alone("backlog::a_loader_waits_for_its_thread_too", || {
+        let (arrived, go_on) = gate();
+        let mut settings = LoaderSettings::default();
+        settings.unload_timeout = Duration::ZERO;
+        let loader = Loader::with_settings(&trust(), settings).unwrap();
+        let open = || {
+            loader
+                .open(plugin("symbols_1"))
+                .map(|it| Library::number(&it))
+        };
+        open().unwrap();
+        arrived.recv_timeout(SOON).unwrap();
+        for _ in 0..BACKLOG {
+            open().unwrap();
+        }
+        let error: Error = open().unwrap_err();
+        assert_eq!(error.stage(), Stage::Host);
+        let reason = error.reason();
+        let expected = "still to be unloaded after 0ns (LoaderSettings::unload_timeout)";
+        assert!(reason.contains(expected), "{reason}");
+        drop((arrived, go_on));
+        for number in 1..=BACKLOG + 1 {
+            assert_eq!(loader.wait(number, SOON), Some(State::Unloaded));
+        }
+        open().unwrap();
+    });
+}
+
+/// With a timeout that does not end: whoever waited here would wait for what the test itself holds.
+#[test]
+fn nobody_waits_for_a_lease_a_call_or_what_is_pinned() {
+    const EACH: u64 = 2 * BACKLOG;
+    alone(
+        "backlog::nobody_waits_for_a_lease_a_call_or_what_is_pinned",
+        || {
+            let it = load_with("build_1", |settings| {
+                settings.unload_timeout = Duration::MAX
+            });
+            let stop = AtomicBool::new(false);
+            let entered = Barrier::new(2);
+            thread::scope(|scope| {
+                let _stop = StopAtEnd(&stop);
+                let mut leases = Vec::new();
+                for _ in 0..EACH {
+                    leases.push(it.lease());
+                    it.swap(plugin("build_2")).unwrap();
+                    scope.spawn(|| {
+                        it.with(|_| {
+                            entered.wait();
+                            while !stop.load(Ordering::Relaxed) {
+                                thread::sleep(Duration::from_millis(1));
+                            }
+                        });
+                    });
+                    entered.wait();
+                    // It stays when it is retired.
+                    it.swap(plugin("constructs_plain")).unwrap();
+                    it.swap(plugin("build_1")).unwrap();
+                }
+                assert_eq!(build_of(&it), 1);
+            });
+        },
+    );
+}
+
+#[test]
+fn of_many_holders_some_are_listed_and_the_rest_is_counted() {
+    const CALLS: usize = 40;
+    let it = load_with("build_1", |settings| settings.record_leases = true);
+    let leases: Vec<_> = (0..100).map(|_| it.lease()).collect();
+    let stop = AtomicBool::new(false);
+    let entered = Barrier::new(CALLS + 1);
+    let listed = |expected: usize| {
+        let by = loop {
+            match generation(&it, 1).state {
+                State::Draining { held_by } if !held_by.is_empty() => {
+                    let more = held_by.last().cloned();
+                    // The threads may still be counted at the first look.
+                    if more == Some(Holder::More(expected - 32)) {
+                        break held_by;
+                    }
+                }
+                State::Draining { .. } => {}
+                other => panic!("{other:?}"),
+            }
+            thread::yield_now();
+        };
+        assert_eq!(by.len(), 33);
+        by
+    };
+    thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
+        for _ in 0..CALLS {
+            scope.spawn(|| {
+                it.with(|_| {
+                    entered.wait();
+                    while !stop.load(Ordering::Relaxed) {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                });
+            });
+        }
+        entered.wait();
+        it.swap(plugin("build_2")).unwrap();
+        let by = listed(CALLS + leases.len());
+        assert!(matches!(by[0], Holder::Call { .. }), "{by:?}");
+    });
+    let by = listed(leases.len());
+    assert!(matches!(by[0], Holder::Lease { .. }), "{by:?}");
+    assert_eq!(by[32].to_string(), "68 more");
+    drop(leases);
+    unloaded(&it, 1);
+}
