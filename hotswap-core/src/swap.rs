@@ -568,9 +568,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             return Vec::new();
         }
         let started = Instant::now();
-        if let Some(services) = &self.services {
-            services.close(Some(deadline(started, timeout)));
-        }
+        self.close_services(Some(deadline(started, timeout)));
         let reaper = self.retire_live();
         let timeout = timeout.saturating_sub(started.elapsed());
         let (all_ended, mapped) = wait_detaching(timeout, |turn| {
@@ -584,12 +582,20 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         mapped
     }
 
+    /// Stops the services, and lets go of the values: of those that have lost their names first, because a value may
+    /// use one that was there before it.
+    fn close_services(&self, deadline: Option<Instant>) {
+        if let Some(services) = &self.services {
+            let replaced = self.succession.lock().take_values();
+            drop(replaced);
+            services.close(deadline);
+        }
+    }
+
     /// Hands the live generation to the reaper, which ends when all have left. Once.
     fn retire_live(&mut self) -> Option<reaper::Ending> {
         let reaper = self.reaper.take()?;
-        if let Some(services) = &self.services {
-            services.close(None);
-        }
+        self.close_services(None);
         let mut line = self.succession.lock();
         let ended = line.close();
         let live = Former {

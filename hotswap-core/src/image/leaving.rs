@@ -10,8 +10,7 @@
 //!    the values of its keys. Of a plugin without the kit, pthread keys whose destructor lies in the image are deleted,
 //!    and threads that may be running one are waited for ([`ending`](super::ending)).
 //! 4. The thread that opened it writes out what the plugin's std holds back, and ends. What initialisers have left with
-//!    libc for its end runs now. A thread that has nothing to do for the image ends after step 5, and nobody waits for
-//!    that.
+//!    libc for its end runs now. A thread that has nothing to do for the image ends during step 5 instead.
 //! 5. It is closed, and looked for ([`Closed`]).
 //!
 //! A step that has to wait for something is left for the next time. The image's finalisers run on the thread that calls
@@ -296,8 +295,8 @@ impl Leaving {
         }
     }
 
-    /// Whether the end of the thread that opened the image runs nothing of it. Then nobody has to wait for that, which
-    /// takes two changes of threads.
+    /// Whether the end of the thread that opened the image runs nothing of it. Then it may end while the image is closed,
+    /// and nobody waits for it.
     ///
     /// What C++ code leaves with its runtime for a thread's end the kit does not see, nor what was left before it was
     /// attached.
@@ -408,9 +407,10 @@ impl Leaving {
             account,
             heap,
         };
-        let closed = closed.close(ManuallyDrop::into_inner(library));
-        // If it has not ended by now, it has nothing to do but that.
+        // If it has not ended by now, it has nothing to do but that, which it does while the image is closed.
         opener.end(|| {});
+        let closed = closed.close(ManuallyDrop::into_inner(library));
+        while !opener.has_ended() {}
         drop(ManuallyDrop::into_inner(opener));
         match closed {
             Ok(heap) => Exit::Gone(heap),

@@ -32,7 +32,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// who ask.
 const END_PATIENCE: Duration = Duration::from_millis(1);
 
-/// A handle of the thread; the last one to be dropped ends it and waits for that, unless it was told to end before.
+/// A handle of the thread; the last one to be dropped ends it and waits for that.
 #[derive(Clone)]
 pub(crate) struct Opener(Arc<Handle>);
 
@@ -265,15 +265,10 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        match mem::replace(&mut *self.progress(), Progress::Ended) {
-            Progress::Open(thread) => {
-                self.inbox.close();
-                // What it panicked with went to whoever gave it the job.
-                drop(thread.join());
-            }
-            // SAFETY: a thread of ours that nobody has joined or detached. It ends by itself.
-            Progress::Ending(thread, _) => drop(unsafe { libc::pthread_detach(thread) }),
-            Progress::Ended => {}
+        if let Progress::Open(thread) = mem::replace(&mut *self.progress(), Progress::Ended) {
+            self.inbox.close();
+            // What it panicked with went to whoever gave it the job.
+            drop(thread.join());
         }
     }
 }

@@ -227,6 +227,12 @@ impl<M: Send + Sync> Line<M> {
         }
     }
 
+    /// Takes the values that have lost their names by the update of the live generation: it is not gone back from any
+    /// more.
+    pub(super) fn take_values(&mut self) -> Option<refs::Former> {
+        self.probation.as_mut()?.values.take()
+    }
+
     /// The values that the generation before finds again under their names.
     pub(super) fn values_before(&self) -> refs::Names {
         let values = self.probation.as_ref().and_then(|it| it.values.as_ref());
