@@ -168,14 +168,17 @@ impl<'a> Memory<'a> {
         })
     }
 
-    /// Whether an address belongs to the image: it is in a segment or in what its page has besides, right behind one
-    /// (ends are addresses, too), or so little in front of or behind one that a compiler may have put a constant into it.
+    /// Whether an address belongs to the image: it lies between its first page and the end of its last one (ends are
+    /// addresses, too), or so little outside that a compiler may have put a constant into it.
     pub(super) fn is_near(&self, address: u64) -> bool {
-        self.loads.iter().any(|load| {
-            let end = self.page_end(load.end).unwrap_or(load.end);
-            let start = self.page_start(load.start).saturating_sub(BIAS_BYTES_MAX);
-            (start..=end.saturating_add(BIAS_BYTES_MAX)).contains(&address)
-        })
+        let start = self
+            .loads
+            .first()
+            .map_or(0, |load| self.page_start(load.start));
+        let end = self.loads.last().map_or(0, |load| load.end);
+        let end = self.page_end(end).unwrap_or(end);
+        (start.saturating_sub(BIAS_BYTES_MAX)..=end.saturating_add(BIAS_BYTES_MAX))
+            .contains(&address)
     }
 
     /// Where the file's first bytes are mapped, if they are.
