@@ -14,6 +14,7 @@ use crate::{
     digest::Sha256,
     error::{Error, Escaped, Result, Stage},
     escape::one_line,
+    given::GivenPath,
     image::STATIC_TLS_TUNABLE,
     module,
     stage::Staged,
@@ -104,8 +105,9 @@ pub fn check<M: RootModule>(
     trial: Trial<M>,
     deadline: Duration,
 ) -> Result<CheckReport> {
-    let path = path.as_ref();
-    let (staged, _) = Staged::prepare(path, module::EXPORT, trust)?;
+    let given = GivenPath::new(path.as_ref())?;
+    let path = &*given;
+    let (staged, _) = Staged::prepare(&given, module::EXPORT, trust)?;
     let Findings {
         interface,
         package,

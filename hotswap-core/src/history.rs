@@ -354,7 +354,7 @@ impl Published {
         let (name, version) = image.package().unzip();
         let entry = GenerationInfo {
             number,
-            path: origin.given.clone(),
+            path: origin.given.to_path_buf(),
             real_path: origin.real.clone(),
             file_bytes: origin.bytes,
             build_id: image.facts().build_id.clone(),

@@ -382,6 +382,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::given::GivenPath;
     use crate::trust::{Policy, Trust};
 
     const ANY: Export<'_> = Export::Prefixed {
@@ -440,7 +441,8 @@ mod tests {
         };
         // SAFETY: the system's library.
         let trust = unsafe { Trust::vouch(policy) };
-        let (staged, _) = Staged::prepare(&maths(), ANY, &trust).unwrap();
+        let path = GivenPath::new(&maths()).unwrap();
+        let (staged, _) = Staged::prepare(&path, ANY, &trust).unwrap();
         let same = || Staged::from_sealed(staged.copy().unwrap(), ANY).unwrap();
         let (second, third) = (same(), same());
         let policy = trust.policy();

@@ -88,6 +88,8 @@ mod deadline;
 
 // What the system allows this process.
 mod limits;
+// A path as somebody gave it.
+mod given;
 
 // What a file's bytes are.
 mod digest;

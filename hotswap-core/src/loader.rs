@@ -21,6 +21,7 @@ pub use self::library::{Library, Symbol};
 use crate::{
     cell,
     error::{Error, Result, Stage},
+    given::GivenPath,
     history::{Event, GenerationInfo, History, Limits, Phases, RefusedInfo, State},
     image::{self, Image},
     stage::Staged,
@@ -201,9 +202,11 @@ impl Loader {
                         here";
             return Err(Error::new(Stage::Host, path, what));
         }
-        let room = reaper.need_room(path);
-        let room = room.and_then(|()| reaper.wait_for_room(path, Instant::now()));
-        let linked = room.and_then(|()| self.link(path, name));
+        let linked = GivenPath::new(path).and_then(|given| {
+            reaper.need_room(path)?;
+            reaper.wait_for_room(path, Instant::now())?;
+            self.link(&given, name)
+        });
         let opened = linked.and_then(|(image, phases)| {
             let started = Instant::now();
             let kept = |value| {
@@ -232,7 +235,7 @@ impl Loader {
         Ok((Library::new(opened), value))
     }
 
-    fn link(&self, path: &Path, name: Option<&str>) -> Result<(Image, Phases)> {
+    fn link(&self, path: &GivenPath, name: Option<&str>) -> Result<(Image, Phases)> {
         let Shared {
             trust,
             trial,

@@ -35,7 +35,7 @@ mod way;
 use std::{
     fmt::Display,
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -46,6 +46,7 @@ use self::{
     judge::Judge,
     read::{Content, read_settled},
     sealed::Sealed,
+    walk::Place,
 };
 pub(crate) use self::{
     marks::Cleared,
@@ -55,6 +56,7 @@ use crate::{
     digest::Sha256,
     elf::{self, Export, Facts},
     error::{Error, Result, Stage},
+    given::GivenPath,
     signature::Claims,
     trust::{Policy, Trust},
 };
@@ -78,10 +80,10 @@ pub(crate) struct Kept {
 }
 
 /// Where a copy came from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
-    /// The path as it was given.
-    pub(crate) given: PathBuf,
+    /// The path that was asked for.
+    pub(crate) given: GivenPath,
     /// The file that it led to, with all links followed.
     pub(crate) real: PathBuf,
     /// Whether there were any links.
@@ -111,14 +113,18 @@ struct Refusal {
 impl Staged {
     /// Reads the file at `path`, holds it against the policy, inspects it, also for its definition of
     /// `export`, and keeps a sealed copy.
-    pub(crate) fn prepare(path: &Path, export: Export<'_>, trust: &Trust) -> Result<(Self, Took)> {
+    pub(crate) fn prepare(
+        path: &GivenPath,
+        export: Export<'_>,
+        trust: &Trust,
+    ) -> Result<(Self, Took)> {
         let refused = |refusal: Refusal| Error::new(refusal.stage, path, refusal.message);
         let policy = trust.policy();
         let started = Instant::now();
-        check_spelling(path).map_err(refused)?;
         proc::check().map_err(refused)?;
         let judge = Judge::new(policy).map_err(refused)?;
-        let content = read_settled(path, policy.file_bytes_max, |place| judge.look(place));
+        let look = |place: &Place<'_>| judge.look(place);
+        let content = read_settled(path.absolute(), policy.file_bytes_max, look);
         let Content {
             bytes,
             real,
@@ -130,7 +136,7 @@ impl Staged {
         let proof = started.elapsed();
 
         let origin = Origin {
-            given: path.to_owned(),
+            given: path.clone(),
             real,
             followed_link,
             bytes: bytes.len() as u64,
@@ -202,12 +208,8 @@ impl Staged {
         let copy = Sealed::from_other(copy).map_err(fail)?;
         let bytes = copy.map().map_err(fail)?;
         let origin = Origin {
-            given: PathBuf::new(),
-            real: PathBuf::new(),
-            followed_link: false,
             bytes: bytes.len() as u64,
-            sha256: None,
-            claims: Claims::default(),
+            ..Origin::default()
         };
         let facts = inspected(&bytes, export, nowhere)?;
         Ok(Self {
@@ -348,20 +350,4 @@ fn inspected(bytes: &[u8], export: Export<'_>, path: &Path) -> Result<Facts> {
 /// What there is not enough of.
 pub(crate) fn check_thread() -> io::Result<()> {
     memory::check_thread()
-}
-
-/// What is asked of a path before the system is: the dynamic linker would look for a bare name elsewhere.
-fn check_spelling(path: &Path) -> Result<(), Refusal> {
-    let refuse = |message| Err(Refusal::new(Stage::Open, message));
-    let name = path.as_os_str().as_bytes();
-    if name.is_empty() {
-        return refuse("the path is empty");
-    }
-    if name.contains(&0) {
-        return refuse("the path contains a NUL byte");
-    }
-    if !name.contains(&b'/') {
-        return refuse("a bare name; write `./` before it for a file in the current folder");
-    }
-    Ok(())
 }

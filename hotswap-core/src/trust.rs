@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{digest::Sha256, signature::PublicKey};
+use crate::{digest::Sha256, given::absolute, signature::PublicKey};
 
 /// A promise about every file that will be loaded with it.
 ///
@@ -64,7 +64,8 @@ pub struct Policy {
     /// 1 GiB unless set.
     pub file_bytes_max: u64,
     /// The folder in which the file must lie, with all links followed, at whatever depth. It is looked up
-    /// anew each time, so it may be a link itself.
+    /// anew each time, so it may be a link itself. A relative one begins in the folder that is the current one when
+    /// [`Trust::vouch`] is called.
     ///
     /// Any folder unless set.
     pub root: Option<PathBuf>,
@@ -214,7 +215,11 @@ impl Trust {
     /// Still safely refused, whatever you promise: files that `policy` does not allow, paths that are no
     /// regular files, files that are not loadable on this machine, that export no root module, whose
     /// abi_stable or interface version does not match, or whose types differ from the host's.
-    pub unsafe fn vouch(policy: Policy) -> Self {
+    pub unsafe fn vouch(mut policy: Policy) -> Self {
+        if let Some(root) = &mut policy.root {
+            // An empty path leads nowhere, so that everything is refused.
+            *root = absolute(root).unwrap_or_default();
+        }
         Self { policy }
     }
 

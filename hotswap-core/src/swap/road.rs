@@ -21,6 +21,7 @@ use super::{
 use crate::{
     cell::Cell,
     error::{Error, Escaped, Result, Stage, panic_text},
+    given::GivenPath,
     history::Phases,
     image::{Image, Opener},
     module::{self, Checked},
@@ -44,7 +45,7 @@ pub(super) struct Road<M> {
 /// Where a candidate comes from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
-    Path(&'a Path),
+    Path(&'a GivenPath),
     /// A copy of a generation that has been live.
     Kept(&'a Kept),
 }

@@ -110,7 +110,7 @@ impl Watch {
         let child = Command::new("/proc/self/exe")
             .arg0(NAME)
             .arg(interface)
-            .arg(&staged.origin().given)
+            .arg(&*staged.origin().given)
             .stdin(staged.copy()?)
             .stdout(theirs)
             .stderr(their_stderr)
