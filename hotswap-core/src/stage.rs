@@ -16,6 +16,8 @@
 //! This file knows nothing of the dynamic linker.
 
 mod floor;
+#[expect(unsafe_code, reason = "asks what the kernel said of this process")]
+mod host;
 mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
@@ -42,15 +44,16 @@ use std::{
 
 use memmap2::Mmap;
 
+pub(crate) use self::{
+    host::is_privileged,
+    marks::Cleared,
+    way::{Reached, Way},
+};
 use self::{
     judge::Judge,
     read::{Content, read_settled},
     sealed::Sealed,
     walk::Place,
-};
-pub(crate) use self::{
-    marks::Cleared,
-    way::{Reached, Way},
 };
 use crate::{
     digest::Sha256,

@@ -33,6 +33,9 @@ pub struct Trust {
 ///   files (one with the sticky bit, such as `/tmp`) may be writable by anybody. A group may have the right to
 ///   write if it is root's, or the owner's very own: their primary one, of the same name, and with no other
 ///   member, which is what many systems give each user.
+/// - Two users are not trusted by that: the one who stands for all that a user namespace does not know
+///   (`/proc/sys/kernel/overflowuid`, 65534), whatever the process runs as; and, if the process has privileges of its
+///   own (setuid, setgid, capabilities of its file), the one who has started it, unless that is root.
 /// - It does not lie on a file system that is mounted `noexec`, where the administrator wants nothing to be run
 ///   from; the private copy that is loaded would not know.
 ///

@@ -3,7 +3,7 @@
 //! Each stage is reported before it begins, so that a host whose child has died knows where.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
     process, thread,
@@ -28,7 +28,7 @@ use crate::{
     history::Holder,
     image::{Exit, Image, Leaving, Opener},
     services,
-    stage::Staged,
+    stage::{Staged, is_privileged},
     trust::Policy,
 };
 
@@ -73,10 +73,7 @@ impl Child {
     /// Takes what the host has passed as standard input and output, and keeps nothing else.
     fn set_up() -> io::Result<Self> {
         // Whoever can start a program with privileges of its own could have any code run with them here.
-        let vector = fs::read("/proc/self/auxv").map_err(when(
-            "whether it has privileges of its own is not known: /proc/self/auxv",
-        ))?;
-        if is_privileged(&vector) {
+        if is_privileged() {
             let what =
                 "not in a program with privileges of its own (setuid, or capabilities of the file)";
             return Err(io::Error::other(what));
@@ -220,20 +217,6 @@ fn unload(image: Leaving) -> Option<String> {
     ))
 }
 
-/// Whether the program was given privileges that whoever has started it may not have: `AT_SECURE` in the
-/// vector that the kernel gives to each program ([`getauxval(3)`]). Unless that is said not to be, it is.
-///
-/// [`getauxval(3)`]: https://man7.org/linux/man-pages/man3/getauxval.3.html
-fn is_privileged(vector: &[u8]) -> bool {
-    const WORD: usize = size_of::<usize>();
-    let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
-    let secure = vector.chunks_exact(2 * WORD).find_map(|entry| {
-        let (kind, value) = entry.split_at(WORD);
-        (word(kind) as u64 == libc::AT_SECURE).then_some(word(value))
-    });
-    secure != Some(0)
-}
-
 fn open_now() -> Result<Open> {
     Open::now().map_err(host_error)
 }
@@ -253,25 +236,4 @@ fn when<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> io::Error {
 
 fn host_error(error: io::Error) -> Error {
     Error::new(Stage::Trial, candidate(), error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn privileges_are_assumed_unless_denied() {
-        let vector = |secure: usize| {
-            let words = [6, 4096, libc::AT_SECURE as usize, secure, 0, 0];
-            words.map(usize::to_ne_bytes).concat()
-        };
-        assert!(!is_privileged(&vector(0)));
-        assert!(is_privileged(&vector(1)));
-        assert!(is_privileged(&vector(0)[..24]));
-        assert!(is_privileged(&[]));
-        assert!(
-            !is_privileged(&fs::read("/proc/self/auxv").unwrap()),
-            "of this test"
-        );
-    }
 }
