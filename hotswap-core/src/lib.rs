@@ -172,12 +172,12 @@ mod watch;
 pub use crate::{
     digest::Sha256,
     error::{Error, ParseError, Result, Stage},
-    gate::{CheckReport, check},
+    gate::{CheckReport, LibraryInfo, check},
     history::{
         Event, GenerationInfo, Holder, Phases, RefusedInfo, ServiceEnd, ServiceInfo, ServiceNews,
         ServiceState, State,
     },
-    image::{HeapLeft, PinReason},
+    image::{HeapLeft, OldLibrary, PinReason},
     loader::{Library, Loader, LoaderSettings, Symbol},
     owned::{AssertHostOwned, HostOwned},
     refs::RefInfo,

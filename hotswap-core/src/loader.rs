@@ -27,7 +27,7 @@ use crate::{
     stage::Staged,
     swap::{
         Bounds, Reaper, UNLOAD_TIMEOUT, bytes_max_by_default, images_max_by_default, prepare_span,
-        stage_and_load, wait_for_end,
+        stage_and_load, wait_for_end, with_libraries,
     },
     symbol,
     trial::Trial,
@@ -207,13 +207,14 @@ impl Loader {
             reaper.wait_for_room(path, Instant::now())?;
             self.link(&given, name)
         });
-        let opened = linked.and_then(|(image, phases)| {
+        let opened = linked.and_then(|(mut image, phases)| {
             let started = Instant::now();
+            let checked = image.check_libraries();
             let kept = |value| {
                 let policy = self.shared.trust.policy();
                 image.origin().keep_serial(policy).map(|()| value)
             };
-            match take(&image).and_then(kept) {
+            match checked.and_then(|()| take(&image)).and_then(kept) {
                 Ok(value) => {
                     let check = started.elapsed();
                     Ok((image, value, Phases { check, ..phases }))
@@ -247,6 +248,7 @@ impl Loader {
             if let Some(name) = name {
                 symbol::check_name(path, &staged.facts().named, name)?;
             }
+            let (staged, took) = with_libraries(staged, took, trust.policy())?;
             let tried = match trial {
                 Some(trial) => trial.run(&staged, *trial_deadline)?.took,
                 None => Duration::ZERO,

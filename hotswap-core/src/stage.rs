@@ -34,6 +34,8 @@ mod shared;
 mod walk;
 mod way;
 
+mod libraries;
+
 use std::{
     fmt::Display,
     io,
@@ -46,6 +48,7 @@ use memmap2::Mmap;
 
 pub(crate) use self::{
     host::is_privileged,
+    libraries::{Found, LibraryFile, Needed},
     marks::Cleared,
     way::{Reached, Way},
 };
@@ -72,6 +75,8 @@ pub(crate) struct Staged {
     /// What is true of the copy.
     facts: Facts,
     cleared: Cleared,
+    /// What it needs, if that was looked for.
+    libraries: Vec<Needed>,
 }
 
 /// The bytes of a copy that was loaded once.
@@ -132,6 +137,7 @@ impl Staged {
             bytes,
             real,
             followed_link,
+            stat: _,
         } = content.map_err(refused)?;
         let read = started.elapsed();
         let started = Instant::now();
@@ -199,6 +205,7 @@ impl Staged {
                 origin,
                 facts,
                 cleared,
+                libraries: Vec::new(),
             },
             took,
         ))
@@ -220,7 +227,23 @@ impl Staged {
             origin,
             facts,
             cleared: Cleared::default(),
+            libraries: Vec::new(),
         })
+    }
+
+    /// A copy of bytes that were made here.
+    pub(crate) fn of_library(bytes: &[u8]) -> Result<Self> {
+        let origin = Origin {
+            bytes: bytes.len() as u64,
+            ..Origin::default()
+        };
+        let seal = |_: &mut Facts| Ok((Sealed::new(bytes, Vec::new())?, Cleared::default()));
+        let (staged, _) = Self::of(bytes, origin, Export::NOTHING, Duration::ZERO, seal)?;
+        Ok(staged)
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        Error::new(refusal.stage, &self.origin.given, refusal.message)
     }
 
     /// The copy for another process: the same file, which nobody can change.
@@ -333,6 +356,12 @@ impl Refusal {
     fn new(stage: Stage, message: impl Display) -> Self {
         let message = message.to_string();
         Self { stage, message }
+    }
+
+    /// Says what it is about.
+    fn about(self, what: &str) -> Self {
+        let message = format!("{what}: {}", self.message);
+        Self { message, ..self }
     }
 }
 

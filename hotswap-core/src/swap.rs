@@ -32,7 +32,7 @@ pub(crate) use self::{
     accepted::Accepted,
     reaper::Reaper,
     retained::{Bounds, bytes_max_by_default, images_max_by_default},
-    road::{prepare_span, stage_and_load},
+    road::{prepare_span, stage_and_load, with_libraries},
     settings::UNLOAD_TIMEOUT,
 };
 use self::{

@@ -42,6 +42,10 @@ pub struct Trust {
 /// Symbolic links are followed, one by one, and the real path is looked at. What was looked at is what is
 /// opened: whoever gives a name to something else meanwhile cannot bring in a file that was not looked at.
 ///
+/// The libraries that the file needs, itself and by way of others, are held to the same, before anything of them runs
+/// (see [`plugins`](crate::docs::plugins) for those that only the system's linker finds). `root` and `follow_links` do
+/// not count for those in the system's own folders, and `sha256` and `public_key` for none.
+///
 /// The user's very own group is known by its name and its list of members. Users whose primary group it is as
 /// well are not looked for, for nobody can list them all. Access control lists are respected in so far as a
 /// group may not write where there is one. A file system without owners, such as FAT, shows those that it was
@@ -186,7 +190,7 @@ impl Trust {
     /// You promise, for every file that is loaded with this value and passes the checks, here or in the child
     /// process of a [`Trial`](crate::Trial):
     ///
-    /// - **Its code is sound.** Running its initialisers, its exported functions and its destructors has
+    /// - **Its code is sound, and so is that of the libraries that it needs.** Running its initialisers, its exported functions and its destructors has
     ///   no undefined behaviour when they are used as their types say.
     /// - **Its types are what they say.** The layouts that it exports (abi_stable derives them) describe
     ///   the values that it exports.

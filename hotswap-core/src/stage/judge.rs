@@ -29,6 +29,7 @@ pub(super) struct Judge<'a> {
     unmapped_uid: u32,
     /// The real path of the policy's.
     root: Option<PathBuf>,
+    follow_links: bool,
 }
 
 impl<'a> Judge<'a> {
@@ -47,7 +48,19 @@ impl<'a> Judge<'a> {
             trusted_uids,
             unmapped_uid: host.unmapped_uid,
             root: policy.root.as_ref().map(real).transpose()?,
+            follow_links: policy.follow_links,
         })
+    }
+
+    /// The same for what lies in the system's folders: outside of any root, and mostly by way of links.
+    pub(super) fn of_system(&self) -> Self {
+        Self {
+            policy: self.policy,
+            trusted_uids: self.trusted_uids.clone(),
+            unmapped_uid: self.unmapped_uid,
+            root: None,
+            follow_links: true,
+        }
     }
 
     /// Whether a file may be reached by way of this place, or lie there.
@@ -55,7 +68,7 @@ impl<'a> Judge<'a> {
         let refuse = |message| Err(Refusal::new(Stage::Trust, message));
         let path = Escaped(place.real);
         let kind = FileType::from_raw_mode(place.stat.st_mode);
-        if kind == FileType::Symlink && !self.policy.follow_links {
+        if kind == FileType::Symlink && !self.follow_links {
             return refuse(format!(
                 "{path} is a symbolic link, and none is followed (Policy::follow_links)"
             ));

@@ -3,6 +3,7 @@
 //! Each stage is reported before it begins, so that a host whose child has died knows where.
 
 use std::{
+    env,
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
@@ -28,7 +29,7 @@ use crate::{
     history::Holder,
     image::{Exit, Image, Leaving, Opener},
     services,
-    stage::{Staged, is_privileged},
+    stage::{Needed, Staged, is_privileged},
     trust::Policy,
 };
 
@@ -162,16 +163,20 @@ impl Child {
         })
     }
 
-    /// The copy that the host has made.
+    /// The copy that the host has made, with the libraries that it has found.
     fn given(&self, export: Export<'_>) -> Result<Staged> {
         let copy = self.copy.try_clone().map_err(host_error)?;
-        Staged::from_sealed(copy, export)
+        let mut staged = Staged::from_sealed(copy, export)?;
+        staged.set_libraries(libraries());
+        Ok(staged)
     }
 
     /// A copy of that: the dynamic linker would give the image of the first one if that has not left.
     fn another(&self, export: Export<'_>) -> Result<Staged> {
         let kept = self.given(export)?.keep().map_err(host_error)?;
-        Ok(Staged::again(&kept, export)?.0)
+        let (mut staged, _) = Staged::again(&kept, export)?;
+        staged.set_libraries(libraries());
+        Ok(staged)
     }
 
     fn reached(&self, stage: Stage) -> Result<()> {
@@ -193,6 +198,18 @@ impl Child {
         send(&self.control, &report.encode(), SendFlags::NOSIGNAL)?;
         Ok(())
     }
+}
+
+/// The libraries that are to be opened first: names and paths, behind the child's own name, the interface and the path
+/// of the candidate.
+fn libraries() -> Vec<Needed> {
+    let mut arguments = env::args_os().skip(3);
+    let mut all = Vec::new();
+    while let (Some(name), Some(path)) = (arguments.next(), arguments.next()) {
+        let name = name.to_string_lossy().into_owned();
+        all.push(Needed::first(name, path.into()));
+    }
+    all
 }
 
 /// Watches for a while whether it leaves, and says why if it does not. Crashes and hangs are what this is for.

@@ -30,6 +30,7 @@ fn check_with_acl(
         trusted_uids: vec![0, ANN],
         unmapped_uid: NOBODY,
         root: None,
+        follow_links: true,
     };
     let rights = Rights {
         kind,
