@@ -20,10 +20,11 @@
 //! [`header`] the file header, [`memory`] where the loader will put what, [`dynamic`] the dynamic
 //! table, [`notes`], [`versions`], [`index`] the hash table, [`imports`] what names tell, [`symbols`], [`tables`]
 //! where all those lie, [`calls`] the functions that the loader itself will call, [`targets`] the places that relocations
-//! write to, and [`relocations`].
+//! write to, and [`relocations`]. And one that writes a file instead of reading it: [`mod@finder`].
 
 mod calls;
 mod dynamic;
+mod finder;
 mod header;
 mod imports;
 mod index;
@@ -42,6 +43,8 @@ mod tests;
 use std::fmt;
 
 use object::elf::{EM_NONE, Machine};
+
+pub(crate) use self::finder::finder;
 
 /// What the host wants to find in the file, by its symbol name.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,14 @@ pub(crate) enum Export<'a> {
     },
 }
 
+impl Export<'static> {
+    /// No symbol has this in its name.
+    pub(crate) const NOTHING: Self = Self::Prefixed {
+        prefix: "\0",
+        size_min: 0,
+    };
+}
+
 /// What later stages need to know of a file that passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -76,8 +87,10 @@ pub(crate) struct Facts {
     pub(crate) soname: Option<String>,
     /// The libraries it needs, in order: the first to look at when `dlopen` says no.
     pub(crate) needed: Vec<String>,
-    /// Where it looks for them. `$ORIGIN` in it means nothing in a memfd.
+    /// Where it looks for them (`DT_RUNPATH`).
     pub(crate) runpath: Option<String>,
+    /// Where it and what it needs look for them (`DT_RPATH`). Of a file with both, there is only the other.
+    pub(crate) rpath: Option<String>,
     /// Linked with `-z nodelete`: never unmapped, whatever we do.
     pub(crate) nodelete: bool,
     /// What to change in the file so that it is not.
@@ -180,6 +193,16 @@ pub(crate) fn inspect(bytes: &[u8], export: Export<'_>) -> Result<Facts, Refusal
 /// What is really the matter with a file that has lost its code, whatever of it is missed first.
 const DEBUG_INFORMATION: &str = "debug information alone, without the library that it was split from \
      (objcopy --only-keep-debug): give that";
+/// Whether the bytes begin as an object for this machine does. One that does not is passed over by the loader when it
+/// looks for a library.
+pub(crate) fn is_for_this_machine(bytes: &[u8]) -> bool {
+    header::is_for(bytes, Process::this())
+}
+
+/// What a library needs in its turn, and where it looks for that. It need not export anything.
+pub(crate) fn inspect_library(bytes: &[u8]) -> Result<Facts, Refusal> {
+    inspect(bytes, Export::NOTHING)
+}
 
 /// The process that would load the file.
 #[derive(Clone, Copy, Debug)]

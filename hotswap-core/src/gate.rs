@@ -14,9 +14,10 @@ use crate::{
     digest::Sha256,
     error::{Error, Escaped, Result, Stage},
     escape::one_line,
-    image::STATIC_TLS_TUNABLE,
+    given::GivenPath,
+    image::{STATIC_TLS_TUNABLE, find_libraries},
     module,
-    stage::Staged,
+    stage::{Found, Needed, Staged},
     trial::{Findings, FoundUpdate, Trial},
     trust::Trust,
 };
@@ -50,6 +51,8 @@ pub struct CheckReport {
     pub interface: String,
     /// The libraries that it needs.
     pub needed: Vec<String>,
+    /// Those, and the ones that they need, with where each was found.
+    pub libraries: Vec<LibraryInfo>,
     /// Whether it is linked to stay (`-z nodelete`).
     pub nodelete: bool,
     /// Whether that is not so of the copy that is loaded: see [`Policy::clear_nodelete`](crate::Policy::clear_nodelete).
@@ -78,6 +81,17 @@ pub struct CheckReport {
     pub left_out: Vec<String>,
 }
 
+/// A library that a plugin needs, itself or by way of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LibraryInfo {
+    /// As it is asked for.
+    pub name: String,
+    /// The file that was found, or that this process has mapped. None: it was not found where it was looked for, and is
+    /// left to the system's linker. Then it is held to the policy by a swap, when it has been loaded, and not here.
+    pub path: Option<PathBuf>,
+}
+
 /// Checks the file at `path` as a swap does, in a child process, and publishes nothing: for deploy scripts, before a
 /// file is given to a host.
 ///
@@ -85,9 +99,10 @@ pub struct CheckReport {
 /// loading, the comparison of versions and types, the constructor of the root module, and the trial's probe. Then it
 /// unloads the file, which a swap does not.
 ///
-/// It leaves out what needs the state of a host, and says so in [`CheckReport::left_out`]:
+/// It leaves out what needs the state of a host or its linker, and says so in [`CheckReport::left_out`]:
 ///
 /// - the plugin's update, which a host with [services](crate::Settings::services) runs with its own values;
+/// - who owns and can write the libraries that only the system's linker finds ([`LibraryInfo::path`]);
 /// - the host's own probe ([`Settings::probe`](crate::Settings::probe)), which may ask the live generation, too;
 /// - whether the host has room: its retired plugins ([`Settings::retired_images_max`](crate::Settings)), its memory, and
 ///   its static TLS.
@@ -104,8 +119,10 @@ pub fn check<M: RootModule>(
     trial: Trial<M>,
     deadline: Duration,
 ) -> Result<CheckReport> {
-    let path = path.as_ref();
-    let (staged, _) = Staged::prepare(path, module::EXPORT, trust)?;
+    let given = GivenPath::new(path.as_ref())?;
+    let path = &*given;
+    let (mut staged, _) = Staged::prepare(&given, module::EXPORT, trust)?;
+    find_libraries(&mut staged, trust.policy())?;
     let Findings {
         interface,
         package,
@@ -117,6 +134,7 @@ pub fn check<M: RootModule>(
     let sha256 = sha256.map_err(|error| Error::new(Stage::Copy, path, error))?;
     let (origin, facts, cleared) = (staged.origin(), staged.facts(), staged.cleared());
     let (name, version) = package.unzip();
+    let libraries: Vec<_> = staged.libraries().iter().map(LibraryInfo::from).collect();
     Ok(CheckReport {
         path: path.to_owned(),
         real_path: origin.real.clone(),
@@ -136,7 +154,8 @@ pub fn check<M: RootModule>(
         static_tls_bytes: facts.static_tls_bytes(),
         leaves: facts.leaves.iter().map(ToString::to_string).collect(),
         kit_problem,
-        left_out: left_out(&update),
+        left_out: left_out(&update, &libraries),
+        libraries,
         has_update: update != FoundUpdate::None,
         update_problem: match update {
             FoundUpdate::Bad(reason) => Some(reason),
@@ -146,15 +165,42 @@ pub fn check<M: RootModule>(
     })
 }
 
-fn left_out(update: &FoundUpdate) -> Vec<String> {
+fn left_out(update: &FoundUpdate, libraries: &[LibraryInfo]) -> Vec<String> {
     let update = (*update == FoundUpdate::Good)
         .then_some("its update, which a host with services runs (Settings::services)");
+    let libraries = libraries
+        .iter()
+        .any(|it| it.path.is_none())
+        .then_some("who owns and can write what only the system's linker finds");
     let of_a_host = [
         "the probe of a host (Settings::probe)",
         "whether a host has room (Settings::retired_images_max, memory, static TLS)",
     ];
-    let all = update.into_iter().chain(of_a_host);
+    let all = update.into_iter().chain(libraries).chain(of_a_host);
     all.map(str::to_owned).collect()
+}
+
+impl From<&Needed> for LibraryInfo {
+    fn from(needed: &Needed) -> Self {
+        let path = match &needed.found {
+            Found::File(file) => Some(file.path.clone()),
+            Found::Mapped(path) => Some(path.clone()),
+            Found::Nowhere => None,
+        };
+        let name = needed.name.clone();
+        Self { name, path }
+    }
+}
+
+/// `libdep.so (/srv/plugins/libdep.so)`
+impl Display for LibraryInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (", Escaped(&self.name))?;
+        match &self.path {
+            Some(path) => write!(f, "{})", Escaped(path)),
+            None => f.write_str("left to the system's linker)"),
+        }
+    }
 }
 
 impl Display for CheckReport {
@@ -181,6 +227,7 @@ impl Display for CheckReport {
             (true, false) => "yes",
             (true, true) => "yes, cleared in the copy",
         };
+        let libraries: Vec<String> = self.libraries.iter().map(ToString::to_string).collect();
         let leaves = match &*self.leaves {
             [] => "nothing".to_owned(),
             all => all.join(", "),
@@ -210,7 +257,7 @@ impl Display for CheckReport {
             ),
             ("package", one_line(&package)),
             ("interface", one_line(&self.interface)),
-            ("needs", one_line(&self.needed.join(", "))),
+            ("needs", libraries.join(", ")),
             (
                 "nodelete",
                 mark(self.nodelete, self.nodelete_cleared).to_owned(),

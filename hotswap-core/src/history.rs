@@ -134,7 +134,7 @@ impl History {
                 },
                 _ => new.accepted(),
             }];
-            events.extend(new.static_tls());
+            events.extend(new.of_note());
             ledger.generations.push_back(new.entry);
             match new.before {
                 Some(before) if new.on_probation => {
@@ -159,7 +159,7 @@ impl History {
             ledger.published += 1;
             number = ledger.published;
             new.entry.number = number;
-            let events = iter::once(new.accepted()).chain(new.static_tls()).collect();
+            let events = iter::once(new.accepted()).chain(new.of_note()).collect();
             ledger.generations.push_back(new.entry);
             events
         });
@@ -354,7 +354,7 @@ impl Published {
         let (name, version) = image.package().unzip();
         let entry = GenerationInfo {
             number,
-            path: origin.given.clone(),
+            path: origin.given.to_path_buf(),
             real_path: origin.real.clone(),
             file_bytes: origin.bytes,
             build_id: image.facts().build_id.clone(),
@@ -367,6 +367,7 @@ impl Published {
             static_tls_bytes: image.facts().static_tls_bytes(),
             serial: origin.claims.serial,
             expires: origin.claims.expires,
+            old_libraries: image.old_libraries().to_vec(),
             state: State::Live,
         };
         Self {
@@ -388,10 +389,17 @@ impl Published {
         }
     }
 
-    fn static_tls(&self) -> Option<Event> {
+    /// What somebody may want to look into.
+    fn of_note(&self) -> impl Iterator<Item = Event> + use<> {
         let generation = self.entry.number;
-        let bytes = self.entry.static_tls_bytes?;
-        Some(Event::StaticTls { generation, bytes })
+        let bytes = self.entry.static_tls_bytes;
+        let static_tls = bytes.map(|bytes| Event::StaticTls { generation, bytes });
+        let libraries = self.entry.old_libraries.clone().into_iter();
+        let libraries = libraries.map(move |library| Event::OldLibrary {
+            generation,
+            library,
+        });
+        static_tls.into_iter().chain(libraries)
     }
 }
 

@@ -28,6 +28,7 @@ mod account;
 mod ending;
 mod fork;
 mod keys;
+mod libraries;
 mod opener;
 mod pin_reason;
 mod stdout;
@@ -50,17 +51,22 @@ use std::{
 use hotswap_kit::PluginTable;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-pub use self::pin_reason::{HeapLeft, PinReason};
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
     fork::prepare_for_forks,
     leaving::{Exit, Leaving, Obstacle, Pinned},
+    libraries::find_libraries,
     opener::Opener,
 };
 use self::{
     account::{Account, NoKit},
     handlers::{Handlers, Snapshot},
     leaving::Kit,
+    libraries::Libraries,
+};
+pub use self::{
+    libraries::OldLibrary,
+    pin_reason::{HeapLeft, PinReason},
 };
 use crate::{
     elf::{Export, Facts},
@@ -87,6 +93,9 @@ pub(crate) struct Image {
     handlers: Arc<Handlers>,
     kit: Kit,
     policy: Policy,
+    old_libraries: Vec<OldLibrary>,
+    /// Until somebody has asked.
+    untrusted_library: Option<Error>,
 }
 
 /// Where an image is mapped.
@@ -101,19 +110,21 @@ struct Place {
 }
 
 impl Image {
-    /// Maps and links the copy, runs its initialisers, and shakes hands with its kit if it has one. To be called on
-    /// the thread of `opener`.
+    /// Maps and links the copy, runs its initialisers, and shakes hands with its kit if it has one. Before that it opens
+    /// those of its libraries that the linker would not find. To be called on the thread of `opener`.
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
+        let libraries = Libraries::open(&staged)?;
         let path = staged.loader_path()?;
         // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
         // bytes are the inspected ones, and nobody can change them.
         let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| linker_error(&staged, &path, error))?;
         let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
-        let (library, is_ours) = is_called(library, &name);
+        let (library, opened_name, _) = opened_as(library);
         let given = &staged.origin().given;
-        if !is_ours {
+        // The linker names an image by the path that it has opened for it, unless it has found that the file is mapped.
+        if opened_name.as_ref() != Some(&name) {
             // The error of closing says nothing that a user could do something about.
             let _ = library.close();
             return Err(Error::new(Stage::Link, given, "it is mapped already"));
@@ -131,6 +142,7 @@ impl Image {
             }
         };
         dependencies::note(&staged.facts().needed);
+        let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);
         let handlers = Handlers::new(place.segments.clone(), before);
         let mut image = Self {
             library: ManuallyDrop::new(library),
@@ -141,6 +153,8 @@ impl Image {
             handlers,
             kit: Kit::Missing,
             policy: policy.clone(),
+            old_libraries,
+            untrusted_library,
         };
         if let Some(table) = image.symbol(hotswap_kit::TABLE_SYMBOL) {
             let table = table.as_ptr().cast_const().cast::<PluginTable>();
@@ -236,6 +250,17 @@ impl Image {
         }
     }
 
+    /// Refuses an image for which the linker has loaded a library by itself that the policy does not allow. Once: the
+    /// image is to be given up then.
+    pub(crate) fn check_libraries(&mut self) -> Result<()> {
+        self.untrusted_library.take().map_or(Ok(()), Err)
+    }
+
+    /// The libraries that answer although others would be found now.
+    pub(crate) fn old_libraries(&self) -> &[OldLibrary] {
+        &self.old_libraries
+    }
+
     /// Begins the way out.
     ///
     /// Owning the image means that nobody uses it through this crate: it is either a refused candidate,
@@ -284,9 +309,8 @@ impl Place {
     }
 }
 
-/// Whether the linker calls an image `name`. It does if it has opened that path for it, and not if it has found that
-/// the file is mapped already.
-fn is_called(library: Library, name: &CStr) -> (Library, bool) {
+/// What the linker calls an image, and what it adds to the addresses in its file.
+fn opened_as(library: Library) -> (Library, Option<CString>, usize) {
     /// How glibc's `struct link_map` begins, for debuggers and so for good (`link.h`).
     #[repr(C)]
     struct LinkMap {
@@ -298,14 +322,18 @@ fn is_called(library: Library, name: &CStr) -> (Library, bool) {
     let mut map: *const LinkMap = ptr::null();
     // SAFETY: the handle is open, and this request writes the address of the image's `link_map` (man 3 dlinfo).
     let result = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
-    let is_called = result == 0 && !map.is_null() && {
+    let (mut name, mut address) = (None, 0);
+    if result == 0 && !map.is_null() {
         // SAFETY: the linker's description of an image lives as long as a handle of it is open.
-        let found = unsafe { (*map).name };
-        // SAFETY: a name is null or a C string, which lives as long as the description.
-        !found.is_null() && unsafe { CStr::from_ptr(found) } == name
-    };
+        let map = unsafe { &*map };
+        address = map.address;
+        if !map.name.is_null() {
+            // SAFETY: a name that is not null is a C string, which lives as long as the description.
+            name = Some(unsafe { CStr::from_ptr(map.name) }.to_owned());
+        }
+    }
     // SAFETY: it is the handle from above, and nobody else has it.
-    (unsafe { Library::from_raw(handle) }, is_called)
+    (unsafe { Library::from_raw(handle) }, name, address)
 }
 
 /// Where the image that was opened under `name` is mapped, if it is.
@@ -382,6 +410,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::given::GivenPath;
     use crate::trust::{Policy, Trust};
 
     const ANY: Export<'_> = Export::Prefixed {
@@ -440,7 +469,8 @@ mod tests {
         };
         // SAFETY: the system's library.
         let trust = unsafe { Trust::vouch(policy) };
-        let (staged, _) = Staged::prepare(&maths(), ANY, &trust).unwrap();
+        let path = GivenPath::new(&maths()).unwrap();
+        let (staged, _) = Staged::prepare(&path, ANY, &trust).unwrap();
         let same = || Staged::from_sealed(staged.copy().unwrap(), ANY).unwrap();
         let (second, third) = (same(), same());
         let policy = trust.policy();

@@ -88,6 +88,8 @@ mod deadline;
 
 // What the system allows this process.
 mod limits;
+// A path as somebody gave it.
+mod given;
 
 // What a file's bytes are.
 mod digest;
@@ -170,12 +172,12 @@ mod watch;
 pub use crate::{
     digest::Sha256,
     error::{Error, ParseError, Result, Stage},
-    gate::{CheckReport, check},
+    gate::{CheckReport, LibraryInfo, check},
     history::{
         Event, GenerationInfo, Holder, Phases, RefusedInfo, ServiceEnd, ServiceInfo, ServiceNews,
         ServiceState, State,
     },
-    image::{HeapLeft, PinReason},
+    image::{HeapLeft, OldLibrary, PinReason},
     loader::{Library, Loader, LoaderSettings, Symbol},
     owned::{AssertHostOwned, HostOwned},
     refs::RefInfo,

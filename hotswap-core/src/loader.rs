@@ -21,12 +21,13 @@ pub use self::library::{Library, Symbol};
 use crate::{
     cell,
     error::{Error, Result, Stage},
+    given::GivenPath,
     history::{Event, GenerationInfo, History, Limits, Phases, RefusedInfo, State},
     image::{self, Image},
     stage::Staged,
     swap::{
         Bounds, Reaper, UNLOAD_TIMEOUT, bytes_max_by_default, images_max_by_default, prepare_span,
-        stage_and_load, wait_for_end,
+        stage_and_load, wait_for_end, with_libraries,
     },
     symbol,
     trial::Trial,
@@ -201,16 +202,19 @@ impl Loader {
                         here";
             return Err(Error::new(Stage::Host, path, what));
         }
-        let room = reaper.need_room(path);
-        let room = room.and_then(|()| reaper.wait_for_room(path, Instant::now()));
-        let linked = room.and_then(|()| self.link(path, name));
-        let opened = linked.and_then(|(image, phases)| {
+        let linked = GivenPath::new(path).and_then(|given| {
+            reaper.need_room(path)?;
+            reaper.wait_for_room(path, Instant::now())?;
+            self.link(&given, name)
+        });
+        let opened = linked.and_then(|(mut image, phases)| {
             let started = Instant::now();
+            let checked = image.check_libraries();
             let kept = |value| {
                 let policy = self.shared.trust.policy();
                 image.origin().keep_serial(policy).map(|()| value)
             };
-            match take(&image).and_then(kept) {
+            match checked.and_then(|()| take(&image)).and_then(kept) {
                 Ok(value) => {
                     let check = started.elapsed();
                     Ok((image, value, Phases { check, ..phases }))
@@ -232,7 +236,7 @@ impl Loader {
         Ok((Library::new(opened), value))
     }
 
-    fn link(&self, path: &Path, name: Option<&str>) -> Result<(Image, Phases)> {
+    fn link(&self, path: &GivenPath, name: Option<&str>) -> Result<(Image, Phases)> {
         let Shared {
             trust,
             trial,
@@ -244,6 +248,7 @@ impl Loader {
             if let Some(name) = name {
                 symbol::check_name(path, &staged.facts().named, name)?;
             }
+            let (staged, took) = with_libraries(staged, took, trust.policy())?;
             let tried = match trial {
                 Some(trial) => trial.run(&staged, *trial_deadline)?.took,
                 None => Duration::ZERO,

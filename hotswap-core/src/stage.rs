@@ -16,6 +16,8 @@
 //! This file knows nothing of the dynamic linker.
 
 mod floor;
+#[expect(unsafe_code, reason = "asks what the kernel said of this process")]
+mod host;
 mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
@@ -32,29 +34,35 @@ mod shared;
 mod walk;
 mod way;
 
+mod libraries;
+
 use std::{
     fmt::Display,
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use memmap2::Mmap;
 
+pub(crate) use self::{
+    host::is_privileged,
+    libraries::{Found, LibraryFile, Needed},
+    marks::Cleared,
+    way::{Reached, Way},
+};
 use self::{
     judge::Judge,
     read::{Content, read_settled},
     sealed::Sealed,
-};
-pub(crate) use self::{
-    marks::Cleared,
-    way::{Reached, Way},
+    walk::Place,
 };
 use crate::{
     digest::Sha256,
     elf::{self, Export, Facts},
     error::{Error, Result, Stage},
+    given::GivenPath,
     signature::Claims,
     trust::{Policy, Trust},
 };
@@ -67,6 +75,8 @@ pub(crate) struct Staged {
     /// What is true of the copy.
     facts: Facts,
     cleared: Cleared,
+    /// What it needs, if that was looked for.
+    libraries: Vec<Needed>,
 }
 
 /// The bytes of a copy that was loaded once.
@@ -78,10 +88,10 @@ pub(crate) struct Kept {
 }
 
 /// Where a copy came from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
-    /// The path as it was given.
-    pub(crate) given: PathBuf,
+    /// The path that was asked for.
+    pub(crate) given: GivenPath,
     /// The file that it led to, with all links followed.
     pub(crate) real: PathBuf,
     /// Whether there were any links.
@@ -111,18 +121,23 @@ struct Refusal {
 impl Staged {
     /// Reads the file at `path`, holds it against the policy, inspects it, also for its definition of
     /// `export`, and keeps a sealed copy.
-    pub(crate) fn prepare(path: &Path, export: Export<'_>, trust: &Trust) -> Result<(Self, Took)> {
+    pub(crate) fn prepare(
+        path: &GivenPath,
+        export: Export<'_>,
+        trust: &Trust,
+    ) -> Result<(Self, Took)> {
         let refused = |refusal: Refusal| Error::new(refusal.stage, path, refusal.message);
         let policy = trust.policy();
         let started = Instant::now();
-        check_spelling(path).map_err(refused)?;
         proc::check().map_err(refused)?;
         let judge = Judge::new(policy).map_err(refused)?;
-        let content = read_settled(path, policy.file_bytes_max, |place| judge.look(place));
+        let look = |place: &Place<'_>| judge.look(place);
+        let content = read_settled(path.absolute(), policy.file_bytes_max, look);
         let Content {
             bytes,
             real,
             followed_link,
+            stat: _,
         } = content.map_err(refused)?;
         let read = started.elapsed();
         let started = Instant::now();
@@ -130,7 +145,7 @@ impl Staged {
         let proof = started.elapsed();
 
         let origin = Origin {
-            given: path.to_owned(),
+            given: path.clone(),
             real,
             followed_link,
             bytes: bytes.len() as u64,
@@ -190,6 +205,7 @@ impl Staged {
                 origin,
                 facts,
                 cleared,
+                libraries: Vec::new(),
             },
             took,
         ))
@@ -202,12 +218,8 @@ impl Staged {
         let copy = Sealed::from_other(copy).map_err(fail)?;
         let bytes = copy.map().map_err(fail)?;
         let origin = Origin {
-            given: PathBuf::new(),
-            real: PathBuf::new(),
-            followed_link: false,
             bytes: bytes.len() as u64,
-            sha256: None,
-            claims: Claims::default(),
+            ..Origin::default()
         };
         let facts = inspected(&bytes, export, nowhere)?;
         Ok(Self {
@@ -215,7 +227,23 @@ impl Staged {
             origin,
             facts,
             cleared: Cleared::default(),
+            libraries: Vec::new(),
         })
+    }
+
+    /// A copy of bytes that were made here.
+    pub(crate) fn of_library(bytes: &[u8]) -> Result<Self> {
+        let origin = Origin {
+            bytes: bytes.len() as u64,
+            ..Origin::default()
+        };
+        let seal = |_: &mut Facts| Ok((Sealed::new(bytes, Vec::new())?, Cleared::default()));
+        let (staged, _) = Self::of(bytes, origin, Export::NOTHING, Duration::ZERO, seal)?;
+        Ok(staged)
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        Error::new(refusal.stage, &self.origin.given, refusal.message)
     }
 
     /// The copy for another process: the same file, which nobody can change.
@@ -329,6 +357,12 @@ impl Refusal {
         let message = message.to_string();
         Self { stage, message }
     }
+
+    /// Says what it is about.
+    fn about(self, what: &str) -> Self {
+        let message = format!("{what}: {}", self.message);
+        Self { message, ..self }
+    }
 }
 
 /// What the linker survives is not yet what can be loaded: see [`shared`].
@@ -348,20 +382,4 @@ fn inspected(bytes: &[u8], export: Export<'_>, path: &Path) -> Result<Facts> {
 /// What there is not enough of.
 pub(crate) fn check_thread() -> io::Result<()> {
     memory::check_thread()
-}
-
-/// What is asked of a path before the system is: the dynamic linker would look for a bare name elsewhere.
-fn check_spelling(path: &Path) -> Result<(), Refusal> {
-    let refuse = |message| Err(Refusal::new(Stage::Open, message));
-    let name = path.as_os_str().as_bytes();
-    if name.is_empty() {
-        return refuse("the path is empty");
-    }
-    if name.contains(&0) {
-        return refuse("the path contains a NUL byte");
-    }
-    if !name.contains(&b'/') {
-        return refuse("a bare name; write `./` before it for a file in the current folder");
-    }
-    Ok(())
 }

@@ -32,7 +32,7 @@ pub(crate) use self::{
     accepted::Accepted,
     reaper::Reaper,
     retained::{Bounds, bytes_max_by_default, images_max_by_default},
-    road::{prepare_span, stage_and_load},
+    road::{prepare_span, stage_and_load, with_libraries},
     settings::UNLOAD_TIMEOUT,
 };
 use self::{
@@ -53,6 +53,7 @@ use crate::{
     digest::Sha256,
     error::{Error, Result, Stage},
     escape::join_lines,
+    given::GivenPath,
     history::{
         Event, GenerationInfo, History, Holder, Limits, News, Phases, Published, RefusedInfo,
         ServiceInfo, State,
@@ -145,7 +146,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<M>) -> Result<Self> {
         cell::set_errand(image::detach_current_thread_from_retired);
         image::prepare_for_forks();
-        let path = path.as_ref();
+        let given = GivenPath::new(path.as_ref())?;
+        let path = &*given;
         let history = Arc::new(History::new(Limits {
             ended: settings.ended_generations_max,
             refused: settings.refused_candidates_max,
@@ -160,7 +162,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let services = services
             .transpose()
             .map_err(|error| no_thread(path, error))?;
-        let candidate = road.prepare(Source::Path(path), None, services.as_ref(), &reaper)?;
+        let candidate = road.prepare(Source::Path(&given), None, services.as_ref(), &reaper)?;
         let mut candidate = road.keep_serial(candidate, &reaper)?;
 
         let number = history.next_number();
@@ -256,9 +258,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// The candidate was refused. The live generation serves on, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
         self.check_process(path.as_ref())?;
+        let given = GivenPath::new(path.as_ref());
         let turn = self.turn_with_room(path.as_ref());
         let turn = turn.inspect_err(|error| self.history.refused(error))?;
-        self.swap_in_turn(path.as_ref(), turn, |_| {})
+        self.swap_in_turn(given, turn, |_| {})
     }
 
     /// The same, unless another candidate was accepted after generation `accepted`. (One that was prepared before
@@ -266,7 +269,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     pub(crate) fn swap_after(
         &self,
         accepted: u64,
-        path: &Path,
+        path: &GivenPath,
         note: impl FnOnce(&Error),
     ) -> Option<Result<Swapped>> {
         let turn = match self.turn_with_room(path) {
@@ -280,17 +283,17 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         if self.accepted().generation != accepted {
             return None;
         }
-        Some(self.swap_in_turn(path, turn, note))
+        Some(self.swap_in_turn(Ok(path.clone()), turn, note))
     }
 
     /// Keeps the turn until the candidate is published, so that whoever has it next knows of that.
     fn swap_in_turn(
         &self,
-        path: &Path,
+        path: Result<GivenPath>,
         turn: MutexGuard<'_, ()>,
         note: impl FnOnce(&Error),
     ) -> Result<Swapped> {
-        let prepared = self.prepare_from(Source::Path(path));
+        let prepared = path.and_then(|path| self.prepare_from(Source::Path(&path)));
         let prepared =
             prepared.and_then(|candidate| self.road.keep_serial(candidate, self.reaper()));
         let published = prepared.map(|candidate| self.publish(candidate, Manner::Swap, None));
@@ -335,9 +338,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// ```
     pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
         self.check_process(path.as_ref())?;
+        let given = GivenPath::new(path.as_ref());
         let turn = self.turn_with_room(path.as_ref());
         let turn = turn.inspect_err(|error| self.history.refused(error))?;
-        let prepared = self.prepare_from(Source::Path(path.as_ref()));
+        let prepared = given.and_then(|given| self.prepare_from(Source::Path(&given)));
         drop(turn);
         let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
         Ok(Prepared {
@@ -452,10 +456,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         update.publish(number, &|holder| hold(&self.cell, holder))
     }
 
-    /// The path that was accepted last, as it was given to [`load`](Self::load) or [`swap`](Self::swap). What a
-    /// rollback goes back to does not count.
+    /// The path that was accepted last. If it was relative when it was given to [`load`](Self::load) or
+    /// [`swap`](Self::swap), it begins in the folder that was the current one then. What a rollback goes back to does
+    /// not count.
     pub fn last_accepted(&self) -> PathBuf {
-        self.accepted().path.clone()
+        self.accepted().path.absolute().to_owned()
     }
 
     pub(crate) fn accepted(&self) -> Arc<Accepted> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{digest::Sha256, signature::PublicKey};
+use crate::{digest::Sha256, given::absolute, signature::PublicKey};
 
 /// A promise about every file that will be loaded with it.
 ///
@@ -33,11 +33,18 @@ pub struct Trust {
 ///   files (one with the sticky bit, such as `/tmp`) may be writable by anybody. A group may have the right to
 ///   write if it is root's, or the owner's very own: their primary one, of the same name, and with no other
 ///   member, which is what many systems give each user.
+/// - Two users are not trusted by that: the one who stands for all that a user namespace does not know
+///   (`/proc/sys/kernel/overflowuid`, 65534), whatever the process runs as; and, if the process has privileges of its
+///   own (setuid, setgid, capabilities of its file), the one who has started it, unless that is root.
 /// - It does not lie on a file system that is mounted `noexec`, where the administrator wants nothing to be run
 ///   from; the private copy that is loaded would not know.
 ///
 /// Symbolic links are followed, one by one, and the real path is looked at. What was looked at is what is
 /// opened: whoever gives a name to something else meanwhile cannot bring in a file that was not looked at.
+///
+/// The libraries that the file needs, itself and by way of others, are held to the same, before anything of them runs
+/// (see [`plugins`](crate::docs::plugins) for those that only the system's linker finds). `root` and `follow_links` do
+/// not count for those in the system's own folders, and `sha256` and `public_key` for none.
 ///
 /// The user's very own group is known by its name and its list of members. Users whose primary group it is as
 /// well are not looked for, for nobody can list them all. Access control lists are respected in so far as a
@@ -64,7 +71,8 @@ pub struct Policy {
     /// 1 GiB unless set.
     pub file_bytes_max: u64,
     /// The folder in which the file must lie, with all links followed, at whatever depth. It is looked up
-    /// anew each time, so it may be a link itself.
+    /// anew each time, so it may be a link itself. A relative one begins in the folder that is the current one when
+    /// [`Trust::vouch`] is called.
     ///
     /// Any folder unless set.
     pub root: Option<PathBuf>,
@@ -182,7 +190,7 @@ impl Trust {
     /// You promise, for every file that is loaded with this value and passes the checks, here or in the child
     /// process of a [`Trial`](crate::Trial):
     ///
-    /// - **Its code is sound.** Running its initialisers, its exported functions and its destructors has
+    /// - **Its code is sound, and so is that of the libraries that it needs.** Running its initialisers, its exported functions and its destructors has
     ///   no undefined behaviour when they are used as their types say.
     /// - **Its types are what they say.** The layouts that it exports (abi_stable derives them) describe
     ///   the values that it exports.
@@ -214,7 +222,11 @@ impl Trust {
     /// Still safely refused, whatever you promise: files that `policy` does not allow, paths that are no
     /// regular files, files that are not loadable on this machine, that export no root module, whose
     /// abi_stable or interface version does not match, or whose types differ from the host's.
-    pub unsafe fn vouch(policy: Policy) -> Self {
+    pub unsafe fn vouch(mut policy: Policy) -> Self {
+        if let Some(root) = &mut policy.root {
+            // An empty path leads nowhere, so that everything is refused.
+            *root = absolute(root).unwrap_or_default();
+        }
         Self { policy }
     }
 

@@ -75,7 +75,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Watches the file that the last accepted path leads to, and [`swap`](Self::swap)s it in when it has
     /// settled after a change.
     ///
-    /// - It is the path that is watched, not the file that it leads to at first: replacing the file by another,
+    /// - It is the path that is watched, from the folder in which it was given if it was relative, and not the file
+    ///   that it leads to at first: replacing the file by another,
     ///   or any link or folder on the way (`current -> v7`), is a change like writing to the file. While there
     ///   is no file, it is waited for.
     /// - Each settled change is one swap. Bytes that are the last accepted ones are not swapped in again.
@@ -228,7 +229,7 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         if is_followed {
             self.retry.reset();
         }
-        let (way, file) = Way::look(self.known.path());
+        let (way, file) = Way::look(self.known.path().absolute());
         let is_unheard = self.notices.follow(&way);
         if rung || is_followed || is_unheard {
             return Some(way);
@@ -289,7 +290,7 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
 
     /// Another way than this one, or this one if something was heard of meanwhile.
     fn changed(&self, way: &Way) -> Option<Way> {
-        let (now, _) = Way::look(self.known.path());
+        let (now, _) = Way::look(self.known.path().absolute());
         (now != *way || !self.wakes.is_empty()).then_some(now)
     }
 

@@ -55,6 +55,7 @@ pub(super) struct Dynamic<'a> {
     filters: Vec<u64>,
     soname: Option<u64>,
     runpath: Option<u64>,
+    rpath: Option<u64>,
 }
 
 /// Where a table lies, in bytes. Empty when there is none.
@@ -102,8 +103,12 @@ impl<'a> Dynamic<'a> {
             needed: entries.all(DT_NEEDED),
             filters: [entries.all(DT_AUXILIARY), entries.all(DT_FILTER)].concat(),
             soname: entries.last(DT_SONAME),
+            runpath: entries.last(DT_RUNPATH),
             // Both given, the older one is ignored.
-            runpath: entries.last(DT_RUNPATH).or(entries.last(DT_RPATH)),
+            rpath: match entries.last(DT_RUNPATH) {
+                Some(_) => None,
+                None => entries.last(DT_RPATH),
+            },
         };
         dynamic.check_names()?;
         Ok(dynamic)
@@ -117,6 +122,7 @@ impl<'a> Dynamic<'a> {
         };
         facts.soname = self.soname.and_then(text);
         facts.runpath = self.runpath.and_then(text);
+        facts.rpath = self.rpath.and_then(text);
         facts.needed = self.needed.iter().copied().filter_map(text).collect();
     }
 
@@ -172,14 +178,15 @@ impl<'a> Dynamic<'a> {
         if let Some(offset) = self.soname {
             self.name("DT_SONAME", offset, NAME_BYTES_MAX)?;
         }
-        if let Some(offset) = self.runpath {
-            let path = self.name("DT_RUNPATH", offset, PATH_BYTES_MAX)?;
+        for (tag, path) in [("DT_RUNPATH", self.runpath), ("DT_RPATH", self.rpath)] {
+            let Some(offset) = path else { continue };
+            let path = self.name(tag, offset, PATH_BYTES_MAX)?;
             if let Some(long) = path
                 .split(|byte| *byte == b':')
                 .find(|dir| dir.len() > NAME_BYTES_MAX)
             {
                 return refuse(format!(
-                    "DT_RUNPATH has a directory of more than {NAME_BYTES_MAX} bytes: {}",
+                    "{tag} has a directory of more than {NAME_BYTES_MAX} bytes: {}",
                     excerpt(long)
                 ));
             }

@@ -20,7 +20,7 @@ use crate::{
     digest::Sha256,
     error::{Escaped, Stage},
     escape::{self, printable},
-    image::{HeapLeft, PinReason},
+    image::{HeapLeft, OldLibrary, PinReason},
 };
 
 /// Serialises a type as another one that is made of it.
@@ -52,6 +52,11 @@ enum EventForm<'a> {
     StaticTls {
         generation: u64,
         bytes: u64,
+    },
+    OldLibrary {
+        generation: u64,
+        #[serde(flatten)]
+        library: &'a OldLibrary,
     },
     Refused {
         path: String,
@@ -120,6 +125,10 @@ serialize_as!(Event, it => match it {
         generation: *generation,
         bytes: *bytes,
     },
+    Event::OldLibrary { generation, library } => EventForm::OldLibrary {
+        generation: *generation,
+        library,
+    },
     Event::Refused { path, stage, reason, live } => EventForm::Refused {
         path: text(path),
         stage,
@@ -172,6 +181,20 @@ struct HeapForm {
 }
 
 #[derive(Serialize)]
+struct OldLibraryForm<'a> {
+    #[serde(serialize_with = "escape::serialize")]
+    name: &'a str,
+    mapped: String,
+    found: String,
+}
+
+serialize_as!(OldLibrary, it => OldLibraryForm {
+    name: &it.name,
+    mapped: text(&it.mapped),
+    found: text(&it.found),
+});
+
+#[derive(Serialize)]
 struct PhasesForm {
     copy_us: u64,
     inspect_us: u64,
@@ -212,6 +235,7 @@ struct GenerationForm<'a> {
     static_tls_bytes: Option<u64>,
     serial: Option<u64>,
     expires_ms: Option<u64>,
+    old_libraries: &'a [OldLibrary],
 }
 
 serialize_as!(GenerationInfo, it => GenerationForm {
@@ -230,6 +254,7 @@ serialize_as!(GenerationInfo, it => GenerationForm {
     static_tls_bytes: it.static_tls_bytes,
     serial: it.serial,
     expires_ms: it.expires.map(milliseconds),
+    old_libraries: &it.old_libraries,
 });
 
 #[derive(Serialize)]

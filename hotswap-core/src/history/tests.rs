@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::error::Stage;
+use crate::{error::Stage, image::OldLibrary};
 
 /// Turns the direction of the text, ends the line, is invisible, begins a sequence that a terminal obeys.
 const HIDDEN: &str = "a\u{202e}b\u{2066}c\u{2028}d\u{200b}e\u{9b}f\u{1b}g\nh";
@@ -89,6 +89,16 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         real_path: PathBuf::from("/real"),
         followed_link: true,
         phases: Phases::default(),
+    });
+    let library = OldLibrary {
+        name: name(),
+        mapped: path,
+        found: PathBuf::from("/found"),
+    };
+    check(&library);
+    check(&Event::OldLibrary {
+        generation,
+        library,
     });
     check(&Event::RolledBack {
         generation,

@@ -30,6 +30,14 @@ fn trace(event: &Event) {
         Event::StaticTls { generation, bytes } => {
             warn!(target: TARGET, generation, bytes, "static-tls");
         }
+        Event::OldLibrary {
+            generation,
+            library,
+        } => {
+            let (mapped, found) = (Escaped(&library.mapped), Escaped(&library.found));
+            let name = Escaped(&library.name);
+            warn!(target: TARGET, generation, %name, %mapped, %found, "old-library");
+        }
         Event::Refused {
             path,
             stage,

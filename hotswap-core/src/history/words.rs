@@ -12,7 +12,7 @@ use crate::{
     digest::Sha256,
     error::{Error, Escaped, Stage},
     escape::one_line,
-    image::{HeapLeft, Obstacle, PinReason, STATIC_TLS_TUNABLE},
+    image::{HeapLeft, Obstacle, OldLibrary, PinReason, STATIC_TLS_TUNABLE},
 };
 
 /// What happened at a swap point.
@@ -32,6 +32,7 @@ use crate::{
 /// retained 512 retired plugins are still mapped, 3.5 GB; no more are accepted at 1024, or at 16.0 GB
 /// serial-not-kept generation 5: host: the serial number 42 cannot be kept in serial (Policy::serial_file): …
 /// static-tls generation 4: it needs 400 bytes of static TLS, which glibc rarely gives back: …
+/// old-library generation 5: the old libdep.so still answers: /srv/libdep.so was replaced after it was loaded
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -59,6 +60,15 @@ pub enum Event {
         generation: u64,
         /// How much it needs, for each thread.
         bytes: u64,
+    },
+    /// A library that the generation which was accepted just before needs was mapped already, from another file than
+    /// would be found now. The mapped one answers, until no plugin needs it any more.
+    #[non_exhaustive]
+    OldLibrary {
+        /// The number of the generation.
+        generation: u64,
+        /// Which library, and both files.
+        library: OldLibrary,
     },
     /// A candidate was not published; nothing has changed.
     #[non_exhaustive]
@@ -283,6 +293,8 @@ pub struct GenerationInfo {
     pub serial: Option<u64>,
     /// From when on its file is not accepted any more, if its signature says so. A generation that is published stays.
     pub expires: Option<SystemTime>,
+    /// The libraries of which it has older ones than would be found now ([`Event::OldLibrary`]).
+    pub old_libraries: Vec<OldLibrary>,
     /// What has become of it.
     pub state: State,
 }
@@ -453,6 +465,10 @@ impl Display for Event {
                 "static-tls generation {generation}: it needs {bytes} bytes of static TLS, which glibc rarely gives \
                  back: after a few such plugins the next one is refused; {STATIC_TLS_TUNABLE}"
             ),
+            Self::OldLibrary {
+                generation,
+                library,
+            } => write!(f, "old-library generation {generation}: {library}"),
             Self::Refused {
                 path,
                 stage: _,
@@ -566,8 +582,12 @@ impl Display for GenerationInfo {
         if let Some(problem) = &self.kit_problem {
             write!(f, " ({problem})")?;
         }
-        self.static_tls_bytes
-            .map_or(Ok(()), |bytes| write!(f, " ({bytes} bytes of static TLS)"))
+        if let Some(bytes) = self.static_tls_bytes {
+            write!(f, " ({bytes} bytes of static TLS)")?;
+        }
+        self.old_libraries
+            .iter()
+            .try_for_each(|library| write!(f, " ({library})"))
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{Place, each_object, memory::words};
-use crate::elf::{self, Export};
+use crate::elf;
 
 /// glibc, the dynamic linker, and what every plugin needs of its compiler. What they keep for an image is looked for one
 /// by one (`keys`, `handlers`).
@@ -297,17 +297,12 @@ impl Abilities {
 
     /// Notes those of its file as it is now. If others are noted, which may be of the file that is mapped, it has both.
     fn noted(library: &Mapped) -> Option<Self> {
-        /// No symbol has this in its name.
-        const NOTHING: Export<'static> = Export::Prefixed {
-            prefix: "\0",
-            size_min: 0,
-        };
         let file = fs::metadata(&library.path).ok()?;
         let file = (file.dev(), file.ino(), file.mtime(), file.mtime_nsec());
         if let Some(it) = all_noted().get(&library.key()).filter(|it| it.file == file) {
             return Some(it.abilities.clone());
         }
-        let facts = elf::inspect(&fs::read(&library.path).ok()?, NOTHING).ok()?;
+        let facts = elf::inspect_library(&fs::read(&library.path).ok()?).ok()?;
         let mut all = all_noted();
         if all.len() >= NOTED_MAX {
             all.clear();

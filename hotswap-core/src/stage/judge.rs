@@ -9,36 +9,33 @@ use nix::unistd::{Group, User};
 use rustix::{
     fs::{self, FileType, Mode, StatVfsMountFlags},
     io::Errno,
-    process,
 };
 
-use super::{Refusal, proc, walk::Place};
+use super::{
+    Refusal,
+    host::{Host, unmapped_gid},
+    proc,
+    walk::Place,
+};
 use crate::{
     error::{Escaped, Stage},
     trust::Policy,
 };
 
-/// Stands for every user that a user namespace does not know (`/proc/sys/kernel/overflowuid`, which nobody
-/// changes): that two files have it says nothing of their owners.
-const UNMAPPED_UID: u32 = 65_534;
-
-/// The same for groups.
-const UNMAPPED_GID: u32 = 65_534;
-
 /// A policy, as it is for one file.
 pub(super) struct Judge<'a> {
     policy: &'a Policy,
     trusted_uids: Vec<u32>,
+    unmapped_uid: u32,
     /// The real path of the policy's.
     root: Option<PathBuf>,
+    follow_links: bool,
 }
 
 impl<'a> Judge<'a> {
     pub(super) fn new(policy: &'a Policy) -> Result<Self, Refusal> {
-        let mut trusted_uids = vec![0, process::geteuid().as_raw()];
-        // Not to be seen by a process that has changed its user; then its owner is trusted less.
-        let host = fs::stat("/proc/self/exe").map(|exe| exe.st_uid);
-        trusted_uids.extend(host.into_iter().filter(|uid| *uid != UNMAPPED_UID));
+        let host = Host::this();
+        let mut trusted_uids = host.trusted_uids();
         trusted_uids.extend(&policy.trusted_uids);
         let real = |root: &PathBuf| {
             root.canonicalize().map_err(|error| {
@@ -49,8 +46,21 @@ impl<'a> Judge<'a> {
         Ok(Self {
             policy,
             trusted_uids,
+            unmapped_uid: host.unmapped_uid,
             root: policy.root.as_ref().map(real).transpose()?,
+            follow_links: policy.follow_links,
         })
+    }
+
+    /// The same for what lies in the system's folders: outside of any root, and mostly by way of links.
+    pub(super) fn of_system(&self) -> Self {
+        Self {
+            policy: self.policy,
+            trusted_uids: self.trusted_uids.clone(),
+            unmapped_uid: self.unmapped_uid,
+            root: None,
+            follow_links: true,
+        }
     }
 
     /// Whether a file may be reached by way of this place, or lie there.
@@ -58,7 +68,7 @@ impl<'a> Judge<'a> {
         let refuse = |message| Err(Refusal::new(Stage::Trust, message));
         let path = Escaped(place.real);
         let kind = FileType::from_raw_mode(place.stat.st_mode);
-        if kind == FileType::Symlink && !self.policy.follow_links {
+        if kind == FileType::Symlink && !self.follow_links {
             return refuse(format!(
                 "{path} is a symbolic link, and none is followed (Policy::follow_links)"
             ));
@@ -114,8 +124,8 @@ impl<'a> Judge<'a> {
             mode,
         } = rights;
         // Also if it is one of those that are trusted: it may be anybody.
-        if uid == UNMAPPED_UID && has_unmapped("/proc/self/uid_map") {
-            return Some(Objection::UnmappedOwner);
+        if uid == self.unmapped_uid && has_unmapped("/proc/self/uid_map") {
+            return Some(Objection::UnmappedOwner(uid));
         }
         if !self.trusted_uids.contains(&uid) {
             return Some(Objection::Owner(uid));
@@ -135,8 +145,8 @@ impl<'a> Judge<'a> {
         if has_acl() {
             return Some(Objection::Acl);
         }
-        if gid == UNMAPPED_GID && has_unmapped("/proc/self/gid_map") {
-            return Some(Objection::UnmappedGroup);
+        if gid == unmapped_gid() && has_unmapped("/proc/self/gid_map") {
+            return Some(Objection::UnmappedGroup(gid));
         }
         let is_trusted = gid == 0 || self.policy.trusted_gids.contains(&gid);
         (!is_trusted && !is_private_group(uid, gid)).then_some(Objection::Group(gid))
@@ -155,10 +165,10 @@ struct Rights {
 #[derive(Debug, PartialEq, Eq)]
 enum Objection {
     Owner(u32),
-    UnmappedOwner,
+    UnmappedOwner(u32),
     Everybody,
     Group(u32),
-    UnmappedGroup,
+    UnmappedGroup(u32),
     Acl,
 }
 
@@ -169,12 +179,12 @@ impl Objection {
             Self::Owner(uid) => format!(
                 "is owned by uid {uid}, who is not trusted; `chown` it, or trust the owner (Policy::trusted_uids)"
             ),
-            Self::UnmappedOwner => format!(
-                "is owned by uid {UNMAPPED_UID}, which stands for every user whom this user namespace does not know, and is \
+            Self::UnmappedOwner(uid) => format!(
+                "is owned by uid {uid}, which stands for every user whom this user namespace does not know, and is \
                  not trusted even if it is named (Policy::trusted_uids); map the owner into the namespace, or `chown` it"
             ),
-            Self::UnmappedGroup => format!(
-                "is writable by group {UNMAPPED_GID}, which stands for every group that this user namespace does not know, \
+            Self::UnmappedGroup(gid) => format!(
+                "is writable by group {gid}, which stands for every group that this user namespace does not know, \
                  and is not trusted even if it is named (Policy::trusted_gids); map the group into the namespace, or \
                  `chmod g-w` it"
             ),

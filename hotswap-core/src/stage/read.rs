@@ -24,6 +24,8 @@ pub(super) struct Content {
     /// Where it was, with all links followed.
     pub(super) real: PathBuf,
     pub(super) followed_link: bool,
+    /// As it was before it was read.
+    pub(super) stat: Stat,
 }
 
 /// How often a file is read that changes meanwhile, and how long we give its writer in between. A
@@ -64,6 +66,7 @@ pub(super) fn read_settled(
                     bytes,
                     real,
                     followed_link,
+                    stat: before,
                 });
             }
             Read::Unsettled(what) => why = what,

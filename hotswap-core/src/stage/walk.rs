@@ -8,8 +8,11 @@
 //! open a FIFO or a device can wait, or do something. What such a walk needs of the system is what the kernel
 //! needs for its own, and `/proc`, in which the dynamic linker finds our copies as well.
 //!
-//! One thing differs from the kernel's walk: the links in `/proc` that lead to something that has no path, such
-//! as a pipe, lead nowhere.
+//! Two things differ from the kernel's walk. The links in `/proc` that lead to something that has no path, such
+//! as a pipe, lead nowhere. And `..` goes back to the very folder that the walk came from: the kernel asks the folder
+//! for its parent, which is another one once somebody has moved it. So the real path that a walk gives is the one it
+//! took. When it has ended, each name on that path is looked up once more; if one of them has another meaning by
+//! then, the walk begins again.
 //!
 //! What is looked for is not known here.
 
@@ -29,7 +32,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, FileType, Mode, OFlags, Stat},
+    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
 
@@ -58,24 +61,42 @@ pub(super) struct Place<'a> {
 /// As many as the kernel follows.
 const LINKS_MAX: usize = 40;
 
+/// How many walks are begun while names on the way keep changing their meaning. One takes some 20 µs.
+const WALKS_MAX: usize = 16;
+
 /// Opens the file at `path`, after `look` has agreed to every place on the way, in order, and to the file
 /// itself. Never waits for anybody.
 pub(super) fn open(
     path: &Path,
-    look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
+    mut look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
 ) -> Result<Found, Refusal> {
+    for _ in 0..WALKS_MAX {
+        if let Some(found) = open_once(path, &mut look)? {
+            return Ok(found);
+        }
+    }
+    let message = "the folders that lead to it keep changing";
+    Err(Refusal::new(Stage::Open, message))
+}
+
+/// `None`: when the walk had ended, its real path did not lead to the file any more.
+fn open_once(
+    path: &Path,
+    look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
+) -> Result<Option<Found>, Refusal> {
     let mut trail = Trail::default();
     let opened = trail.walk(path, look).and_then(|place| {
         let file = open_for_reading(&place)?;
-        Ok((fs::fstat(&file)?, file))
+        let stat = fs::fstat(&file)?;
+        Ok(trail.leads_to(&stat)?.then_some((stat, file)))
     });
     match opened {
-        Ok((stat, file)) => Ok(Found {
+        Ok(opened) => Ok(opened.map(|(stat, file)| Found {
             file,
             stat,
             real: trail.real,
             followed_link: trail.links > 0,
-        }),
+        })),
         Err(Stop::Refused(refusal)) => Err(refusal),
         Err(Stop::Failed(error)) => Err(Refusal::new(
             Stage::Open,
@@ -112,10 +133,19 @@ pub(super) fn open_for_reading(file: &OwnedFd) -> rustix::io::Result<File> {
 /// How far a walk has come.
 #[derive(Default)]
 struct Trail {
+    /// Where it is: no links, and no `..`.
     real: PathBuf,
+    /// The folders that `real` leads through, from `/` on.
+    folders: Vec<Folder>,
     links: usize,
     /// Whether what the path itself says last is a link.
     ends_in_link: bool,
+}
+
+/// A folder that a walk has looked at.
+struct Folder {
+    descriptor: OwnedFd,
+    stat: Stat,
 }
 
 /// Why a walk goes no further.
@@ -153,24 +183,21 @@ impl Trail {
             push(&mut ahead, current.as_os_str());
         }
 
-        self.real = PathBuf::from("/");
-        let mut here = open_top()?;
-        look(&Place {
-            real: &self.real,
-            stat: &fs::fstat(&here)?,
-            descriptor: here.as_fd(),
-        })?;
+        self.begin_at_top()?;
+        look(&self.here())?;
         while let Some(name) = ahead.pop() {
             if name == "." {
                 continue;
             }
             if name == ".." {
-                self.real.pop();
-            } else {
-                self.real.push(&name);
+                self.go_back();
+                look(&self.here())?;
+                continue;
             }
             let is_last = ahead.is_empty();
-            let next = open_place(&here, &name, is_last)?;
+            let opened = open_place(self.here().descriptor, &name, is_last);
+            self.real.push(&name);
+            let next = opened?;
             let stat = fs::fstat(&next)?;
             let place = Place {
                 real: &self.real,
@@ -180,7 +207,10 @@ impl Trail {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
                     look(&place)?;
-                    here = next;
+                    self.folders.push(Folder {
+                        descriptor: next,
+                        stat,
+                    });
                 }
                 FileType::Symlink => {
                     look(&place)?;
@@ -194,8 +224,7 @@ impl Trail {
                     let target = OsStr::from_bytes(target.as_bytes());
                     self.real.pop();
                     if Path::new(target).is_absolute() {
-                        here = open_top()?;
-                        self.real = PathBuf::from("/");
+                        self.begin_at_top()?;
                     }
                     push(&mut ahead, target);
                 }
@@ -208,6 +237,47 @@ impl Trail {
             }
         }
         Err(no_file(FileType::Directory).into())
+    }
+
+    fn begin_at_top(&mut self) -> rustix::io::Result<()> {
+        let descriptor = open_top()?;
+        let stat = fs::fstat(&descriptor)?;
+        self.real = PathBuf::from("/");
+        self.folders = vec![Folder { descriptor, stat }];
+        Ok(())
+    }
+
+    /// To the folder before this one. There is none before `/`.
+    fn go_back(&mut self) {
+        self.real.pop();
+        if self.folders.len() > 1 {
+            self.folders.pop();
+        }
+    }
+
+    /// The folder that the walk is in.
+    fn here(&self) -> Place<'_> {
+        let folder = self.folders.last().expect("a walk begins at `/`");
+        Place {
+            real: &self.real,
+            stat: &folder.stat,
+            descriptor: folder.descriptor.as_fd(),
+        }
+    }
+
+    /// Whether each name of the real path still means what was looked at under it, and the last one this file.
+    fn leads_to(&self, file: &Stat) -> rustix::io::Result<bool> {
+        let identity = |stat: &Stat| (stat.st_dev, stat.st_ino);
+        let inside = self.folders.iter().skip(1).map(|folder| &folder.stat);
+        let names = self.real.iter().skip(1);
+        for ((folder, name), expected) in self.folders.iter().zip(names).zip(inside.chain([file])) {
+            match fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(found) if identity(&found) == identity(expected) => {}
+                Ok(_) | Err(Errno::NOENT) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -230,7 +300,7 @@ fn open_top() -> rustix::io::Result<OwnedFd> {
 const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What has this name in the folder `here`.
-fn open_place(here: &OwnedFd, name: &OsStr, is_last: bool) -> rustix::io::Result<OwnedFd> {
+fn open_place(here: BorrowedFd<'_>, name: &OsStr, is_last: bool) -> rustix::io::Result<OwnedFd> {
     let open = |flags| fs::openat(here, name, flags, Mode::empty());
     if is_last {
         return open(PLACE);

@@ -1,20 +1,16 @@
 //! The candidate that was accepted last, for those who follow what is accepted.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::{digest::Sha256, image::Image, stage::Kept};
+use crate::{digest::Sha256, given::GivenPath, image::Image, stage::Kept};
 
 /// A candidate that was published. A rollback is none: it asks for no candidate.
 pub(crate) struct Accepted {
     /// The number that it was given.
     pub(crate) generation: u64,
-    /// The path as it was given.
-    pub(crate) path: PathBuf,
+    pub(crate) path: GivenPath,
     bytes: Option<Kept>,
 }
 

@@ -21,12 +21,13 @@ use super::{
 use crate::{
     cell::Cell,
     error::{Error, Escaped, Result, Stage, panic_text},
+    given::GivenPath,
     history::Phases,
-    image::{Image, Opener},
-    module::{self, Checked},
+    image::{Image, Opener, find_libraries},
+    module,
     refs::Names,
     services::{Services, Update},
-    stage::{Kept, Staged, check_thread},
+    stage::{Kept, Staged, Took, check_thread},
     trial::Trial,
     trust::{Policy, Trust},
 };
@@ -44,7 +45,7 @@ pub(super) struct Road<M> {
 /// Where a candidate comes from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
-    Path(&'a Path),
+    Path(&'a GivenPath),
     /// A copy of a generation that has been live.
     Kept(&'a Kept),
 }
@@ -104,13 +105,16 @@ impl<M: RootModule + Send + Sync> Road<M> {
         reaper: &Reaper<M>,
     ) -> Result<Candidate<M>> {
         let started = Instant::now();
-        let image = debug_span!(target: "hotswap", "link")
+        let mut image = debug_span!(target: "hotswap", "link")
             .in_scope(|| Image::open(staged, opener, self.policy()))?;
         let link = started.elapsed();
 
         let started = Instant::now();
-        let checked = debug_span!(target: "hotswap", "check")
-            .in_scope(|| module::check(&image).and_then(Checked::root_module));
+        let checked = debug_span!(target: "hotswap", "check").in_scope(|| {
+            image
+                .check_libraries()
+                .and_then(|()| module::check(&image)?.root_module())
+        });
         let module = match checked {
             Ok(module) => module,
             Err(error) => return Err(dispose(image, error, reaper)),
@@ -185,6 +189,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
             staged.hash()?;
             took.inspect += started.elapsed();
         }
+        let (staged, took) = with_libraries(staged, took, self.policy())?;
         let trial = match (source, self.trial) {
             // It has run here, which no trial can show better.
             (Source::Kept(_), _) => Duration::ZERO,
@@ -254,6 +259,18 @@ impl Source<'_> {
             Self::Kept(kept) => &kept.origin().given,
         }
     }
+}
+
+/// Looks for the libraries that a candidate needs, which counts as inspecting it.
+pub(crate) fn with_libraries(
+    mut staged: Staged,
+    took: Took,
+    policy: &Policy,
+) -> Result<(Staged, Took)> {
+    let started = Instant::now();
+    find_libraries(&mut staged, policy)?;
+    let inspect = took.inspect + started.elapsed();
+    Ok((staged, Took { inspect, ..took }))
 }
 
 fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper<M>) -> Error {

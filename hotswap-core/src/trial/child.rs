@@ -3,7 +3,8 @@
 //! Each stage is reported before it begins, so that a host whose child has died knows where.
 
 use std::{
-    fs::{self, File},
+    env,
+    fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
     process, thread,
@@ -28,7 +29,7 @@ use crate::{
     history::Holder,
     image::{Exit, Image, Leaving, Opener},
     services,
-    stage::Staged,
+    stage::{Needed, Staged, is_privileged},
     trust::Policy,
 };
 
@@ -73,10 +74,7 @@ impl Child {
     /// Takes what the host has passed as standard input and output, and keeps nothing else.
     fn set_up() -> io::Result<Self> {
         // Whoever can start a program with privileges of its own could have any code run with them here.
-        let vector = fs::read("/proc/self/auxv").map_err(when(
-            "whether it has privileges of its own is not known: /proc/self/auxv",
-        ))?;
-        if is_privileged(&vector) {
+        if is_privileged() {
             let what =
                 "not in a program with privileges of its own (setuid, or capabilities of the file)";
             return Err(io::Error::other(what));
@@ -165,16 +163,20 @@ impl Child {
         })
     }
 
-    /// The copy that the host has made.
+    /// The copy that the host has made, with the libraries that it has found.
     fn given(&self, export: Export<'_>) -> Result<Staged> {
         let copy = self.copy.try_clone().map_err(host_error)?;
-        Staged::from_sealed(copy, export)
+        let mut staged = Staged::from_sealed(copy, export)?;
+        staged.set_libraries(libraries());
+        Ok(staged)
     }
 
     /// A copy of that: the dynamic linker would give the image of the first one if that has not left.
     fn another(&self, export: Export<'_>) -> Result<Staged> {
         let kept = self.given(export)?.keep().map_err(host_error)?;
-        Ok(Staged::again(&kept, export)?.0)
+        let (mut staged, _) = Staged::again(&kept, export)?;
+        staged.set_libraries(libraries());
+        Ok(staged)
     }
 
     fn reached(&self, stage: Stage) -> Result<()> {
@@ -196,6 +198,18 @@ impl Child {
         send(&self.control, &report.encode(), SendFlags::NOSIGNAL)?;
         Ok(())
     }
+}
+
+/// The libraries that are to be opened first: names and paths, behind the child's own name, the interface and the path
+/// of the candidate.
+fn libraries() -> Vec<Needed> {
+    let mut arguments = env::args_os().skip(3);
+    let mut all = Vec::new();
+    while let (Some(name), Some(path)) = (arguments.next(), arguments.next()) {
+        let name = name.to_string_lossy().into_owned();
+        all.push(Needed::first(name, path.into()));
+    }
+    all
 }
 
 /// Watches for a while whether it leaves, and says why if it does not. Crashes and hangs are what this is for.
@@ -220,20 +234,6 @@ fn unload(image: Leaving) -> Option<String> {
     ))
 }
 
-/// Whether the program was given privileges that whoever has started it may not have: `AT_SECURE` in the
-/// vector that the kernel gives to each program ([`getauxval(3)`]). Unless that is said not to be, it is.
-///
-/// [`getauxval(3)`]: https://man7.org/linux/man-pages/man3/getauxval.3.html
-fn is_privileged(vector: &[u8]) -> bool {
-    const WORD: usize = size_of::<usize>();
-    let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
-    let secure = vector.chunks_exact(2 * WORD).find_map(|entry| {
-        let (kind, value) = entry.split_at(WORD);
-        (word(kind) as u64 == libc::AT_SECURE).then_some(word(value))
-    });
-    secure != Some(0)
-}
-
 fn open_now() -> Result<Open> {
     Open::now().map_err(host_error)
 }
@@ -253,25 +253,4 @@ fn when<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> io::Error {
 
 fn host_error(error: io::Error) -> Error {
     Error::new(Stage::Trial, candidate(), error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn privileges_are_assumed_unless_denied() {
-        let vector = |secure: usize| {
-            let words = [6, 4096, libc::AT_SECURE as usize, secure, 0, 0];
-            words.map(usize::to_ne_bytes).concat()
-        };
-        assert!(!is_privileged(&vector(0)));
-        assert!(is_privileged(&vector(1)));
-        assert!(is_privileged(&vector(0)[..24]));
-        assert!(is_privileged(&[]));
-        assert!(
-            !is_privileged(&fs::read("/proc/self/auxv").unwrap()),
-            "of this test"
-        );
-    }
 }

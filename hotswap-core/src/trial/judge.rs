@@ -1,6 +1,7 @@
 //! The host's side of a trial: starts the child, listens, and judges.
 
 use std::{
+    ffi::OsStr,
     io::{self, PipeReader, Read},
     os::{
         fd::OwnedFd,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, Stage},
-    stage::Staged,
+    stage::{Needed, Staged},
 };
 
 /// How often it is looked whether the child is still there. Its end is noticed at once, by the end of its
@@ -105,12 +106,15 @@ impl Watch {
             None,
         )?;
         let (stderr, their_stderr) = io::pipe()?;
+        let first = staged.libraries().iter().filter_map(Needed::opened_first);
+        let first = first.flat_map(|(name, path)| [OsStr::new(name), path.as_os_str()]);
         // Not by name: the file may have been replaced, or deleted, since this process was started. In a group
         // of its own, so that what it starts can be ended with it, and Ctrl-C does not reach it.
         let child = Command::new("/proc/self/exe")
             .arg0(NAME)
             .arg(interface)
-            .arg(&staged.origin().given)
+            .arg(&*staged.origin().given)
+            .args(first)
             .stdin(staged.copy()?)
             .stdout(theirs)
             .stderr(their_stderr)

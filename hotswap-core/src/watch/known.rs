@@ -1,13 +1,11 @@
 //! What the watch has seen and dealt with.
 
-use std::path::{Path, PathBuf};
-
-use crate::{digest::Sha256, stage::Way, swap::Accepted};
+use crate::{digest::Sha256, given::GivenPath, stage::Way, swap::Accepted};
 
 /// What there is nothing to be done about.
 pub(super) struct Known {
     generation: u64,
-    path: PathBuf,
+    path: GivenPath,
     /// The bytes that were accepted last.
     accepted: Option<Sha256>,
     /// The bytes that were refused, if nothing else was there since.
@@ -41,7 +39,7 @@ impl Known {
         self.generation
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &GivenPath {
         &self.path
     }
 

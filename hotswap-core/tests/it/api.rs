@@ -39,7 +39,9 @@ fn reports_are_values() {
     value::<GenerationInfo>();
     value::<HeapLeft>();
     value::<Holder>();
+    value::<LibraryInfo>();
     value::<LoaderSettings>();
+    value::<OldLibrary>();
     value::<ParseError>();
     value::<Phases>();
     value::<PinReason>();

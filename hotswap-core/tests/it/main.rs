@@ -11,6 +11,7 @@ mod fixtures;
 mod forked;
 mod history;
 mod leaving;
+mod libraries;
 mod limits;
 mod manual;
 mod marks;

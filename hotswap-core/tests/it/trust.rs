@@ -5,9 +5,11 @@
 //! `noexec`.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::{PermissionsExt, chown, lchown, symlink},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use hotswap_core::{Event, Hotswap, Stage, Trust};
@@ -15,7 +17,10 @@ use hotswap_fixtures::FixtureRef;
 use rustix::fs::XattrFlags;
 use tempfile::TempDir;
 
-use crate::fixtures::{build_of, plugin, trust_with};
+use crate::{
+    alone::alone,
+    fixtures::{StopAtEnd, build_of, plugin, trust_with},
+};
 
 /// A user and a group that are nobody's.
 const STRANGER: u32 = 54_321;
@@ -294,6 +299,71 @@ fn a_file_must_lie_inside_of_the_root() {
     );
     let trust = trust_with(|policy| policy.root = Some(place.at("none")));
     refused(place.at("plugin.so"), &trust, &reason);
+}
+
+/// The system's own `..` leads out of the root when the folder that it is asked of has been moved there.
+#[test]
+fn a_folder_that_is_moved_while_it_is_walked_through_lets_nothing_escape_the_root() {
+    const LOADS: usize = 100;
+    let place = Place::new();
+    fs::create_dir_all(place.at("root/a/b")).unwrap();
+    fs::create_dir(place.at("out")).unwrap();
+    fs::copy(place.at("plugin.so"), place.at("root/a/plugin.so")).unwrap();
+    fs::copy(plugin("build_1"), place.at("out/plugin.so")).unwrap();
+    let trust = trust_with(|policy| policy.root = Some(place.at("root")));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                fs::rename(place.at("root/a/b"), place.at("out/b")).unwrap();
+                fs::rename(place.at("out/b"), place.at("root/a/b")).unwrap();
+            }
+        });
+        let _stop = StopAtEnd(&stop);
+        let mut loads = 0;
+        while loads < LOADS {
+            match Hotswap::<FixtureRef>::load(place.at("root/a/b/../plugin.so"), &trust) {
+                Ok(it) => {
+                    assert_eq!(build_of(&it), 2, "the one inside");
+                    loads += 1;
+                }
+                // It was not there for a moment.
+                Err(error) => assert_eq!(error.stage(), Stage::Open, "{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_relative_path_and_a_relative_root_begin_where_they_were_given() {
+    alone(
+        "trust::a_relative_path_and_a_relative_root_begin_where_they_were_given",
+        || {
+            let place = Place::new();
+            for name in ["root", "other", "other/root"] {
+                fs::create_dir(place.at(name)).unwrap();
+            }
+            fs::copy(place.at("plugin.so"), place.at("root/plugin.so")).unwrap();
+            fs::copy(plugin("build_1"), place.at("other/root/plugin.so")).unwrap();
+            env::set_current_dir(place.at("")).unwrap();
+            let trust = trust_with(|policy| policy.root = Some("root".into()));
+            let it: Hotswap<FixtureRef> = Hotswap::load("root/plugin.so", &trust).unwrap();
+            env::set_current_dir(place.at("other")).unwrap();
+
+            assert_eq!(it.generations()[0].path, Path::new("root/plugin.so"));
+            assert_eq!(it.last_accepted(), place.at("root/plugin.so"));
+            it.swap(it.last_accepted()).unwrap();
+            assert_eq!(build_of(&it), 2);
+            let error = it.swap("root/plugin.so").unwrap_err();
+            let reason = format!(
+                "trust: {} lies outside of {} (Policy::root)",
+                place.at("other/root/plugin.so").display(),
+                place.at("root").display()
+            );
+            assert_eq!(error.reason(), reason);
+            assert_eq!(error.path(), Path::new("root/plugin.so"));
+        },
+    );
 }
 
 #[test]

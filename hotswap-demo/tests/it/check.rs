@@ -47,7 +47,7 @@ fn a_good_plugin_is_described() {
     assert_eq!(value("sha256"), Sha256::of(&bytes).to_string());
     assert_eq!(value("package"), "hotswap-demo-fixtures 0.1.0");
     assert_eq!(value("interface"), "hotswap-types 0.1.0");
-    assert!(value("needs").contains("libc.so.6"), "{out}");
+    assert!(value("needs").contains("libc.so.6 (/"), "{out}");
     assert_eq!(value("nodelete"), "no");
     assert_eq!(value("unique"), "no");
     assert_eq!(value("static TLS"), "no");
@@ -110,6 +110,29 @@ fn a_mark_that_is_cleared_in_the_copy_is_said() {
             "{line}: {out}"
         );
     }
+}
+
+/// Where the environment leads to, before the system's folders.
+#[test]
+fn each_library_is_listed_with_where_it_was_found() {
+    let path = plugin("shipped");
+    let (_, out, _) = check(&path);
+    let needs = out
+        .lines()
+        .find(|line| line.trim_start().starts_with("needs"));
+    let needs = needs.unwrap().trim_start().trim_start_matches("needs");
+    let mut libraries = needs.split(", ").map(str::trim);
+    let found = libraries.find_map(|it| it.strip_prefix("libgcc_s.so.1 (")?.strip_suffix(')'));
+    let found = found.unwrap_or_else(|| panic!("{out}"));
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("libgcc_s.so.1");
+    fs::copy(found, &copy).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["--any-owner", "--check"]).arg(&path);
+    let output = command.env("LD_LIBRARY_PATH", folder.path()).output();
+    let out = String::from_utf8(output.unwrap().stdout).unwrap();
+    let expected = format!("libgcc_s.so.1 ({})", copy.display());
+    assert!(out.contains(&expected), "{expected}: {out}");
 }
 
 #[test]

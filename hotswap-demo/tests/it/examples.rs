@@ -1,6 +1,6 @@
 //! The examples, as one runs them.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use rustix::process::Signal;
 
@@ -190,6 +190,42 @@ fn a_library_that_crashes_is_refused_after_a_trial() {
         said.lines().next().unwrap_or_default(),
         format!("Error: cannot load {path:?}: link: killed by SIGSEGV, in a trial")
     );
+}
+
+/// What `$ORIGIN` is, only the host knows, which has the path.
+#[test]
+fn a_library_beside_the_file_is_there_in_a_trial_too() {
+    // So that no group can write to what the test makes, whatever the user who runs it prefers.
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let compile = |name: &str, source: &str, options: &[&str]| {
+        fs::write(at("source.c"), source).unwrap();
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o", name, "source.c", "-L."]);
+        let status = compiler.args(options).current_dir(folder.path()).status();
+        assert!(status.unwrap().success());
+    };
+    compile("libdep.so", "int dep(void) { return 7; }", &[]);
+    let source = "int dep(void); int answer(void) { return dep(); }";
+    compile("plugin.so", source, &["-ldep", "-Wl,-rpath,$ORIGIN"]);
+    let list = || {
+        let mut command = example("module_loader");
+        command.args(["--trial", "--list"]).arg(at("plugin.so"));
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    assert_eq!(list(), (Some(0), String::new()));
+    let library = at("libdep.so");
+    fs::set_permissions(&library, fs::Permissions::from_mode(0o666)).unwrap();
+    let (code, said) = list();
+    let expected = format!(
+        "Error: cannot load {:?}: trust: needs libdep.so: {} is writable by everybody; `chmod o-w` it",
+        at("plugin.so"),
+        library.canonicalize().unwrap().display()
+    );
+    assert_eq!((code, said.lines().next()), (Some(1), Some(&*expected)));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, chown, symlink},
+    os::unix::{
+        fs::{PermissionsExt, chown, symlink},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,7 +15,7 @@ use hotswap_core::Sha256;
 use minisign::KeyPair;
 use tempfile::TempDir;
 
-use crate::demo::{Demo, plugin};
+use crate::demo::{BINARY, Demo, plugin};
 
 /// A user and a group that are nobody's.
 const STRANGER: u32 = 54_321;
@@ -295,6 +298,50 @@ fn other_owners_and_groups_can_be_trusted() {
     fs::copy(env!("CARGO_BIN_EXE_hotswap-demo"), &program).unwrap();
     chown(&program, Some(STRANGER), None).unwrap();
     Demo::run(Command::new(&program), &[], &path).says("accepted generation 1: ");
+}
+
+/// As root, who alone can start programs as others.
+#[test]
+fn whoever_has_started_a_privileged_host_and_whoever_stands_for_unknown_users_is_not_trusted() {
+    const NOBODY: u32 = 65_534;
+    let (_folder, place) = place();
+    let (path, program) = (place.join("plugin.so"), place.join("demo"));
+    fs::copy(BINARY, &program).unwrap();
+    chmod(&place, 0o755);
+    let start = |uid| {
+        let mut command = Command::new(&program);
+        command.uid(uid).gid(uid);
+        Demo::run(command, &[], &path)
+    };
+    let refused = |uid| {
+        let (code, err) = start(uid).ends();
+        let reason = format!(
+            "{} is owned by uid {uid}, who is not trusted; `chown` it, or trust the owner (--trust-uid)",
+            path.display()
+        );
+        let line = format!("refused {}: trust: {reason}", path.display());
+        assert_eq!((code, err), (Some(1), vec![line]));
+    };
+    if let Err(error) = chown(&path, Some(STRANGER), None) {
+        return println!("not tested: {error}");
+    }
+    start(STRANGER).says("accepted generation 1: ");
+    // Setgid.
+    let mount = rustix::fs::statvfs(&place).unwrap().f_flag;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    if mount.contains(rustix::fs::StatVfsMountFlags::NOSUID) || status.contains("NoNewPrivs:\t1") {
+        println!("not tested: nothing is setgid here");
+    } else {
+        chown(&program, None, Some(STRANGER + 1)).unwrap();
+        chmod(&program, 0o2755);
+        refused(STRANGER);
+        // Root could be the author of the host.
+        chown(&path, Some(0), None).unwrap();
+        start(STRANGER).says("accepted generation 1: ");
+        chmod(&program, 0o755);
+    }
+    chown(&path, Some(NOBODY), None).unwrap();
+    refused(NOBODY);
 }
 
 #[test]

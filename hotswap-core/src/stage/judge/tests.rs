@@ -6,6 +6,7 @@ const ANN: u32 = 1000;
 const BOB: u32 = 1001;
 const STAFF: u32 = 50;
 const ITS_OWN: u32 = 1000;
+const NOBODY: u32 = 65_534;
 
 fn check(kind: FileType, uid: u32, gid: u32, mode: u32, expected: Option<Objection>) {
     check_with_acl(false, kind, uid, gid, mode, expected);
@@ -27,7 +28,9 @@ fn check_with_acl(
     let judge = Judge {
         policy: &policy,
         trusted_uids: vec![0, ANN],
+        unmapped_uid: NOBODY,
         root: None,
+        follow_links: true,
     };
     let rights = Rights {
         kind,
@@ -129,12 +132,12 @@ fn each_objection_says_what_to_do() {
             "may be writable by others, as it has an access control list; `setfacl -b` it",
         ),
         (
-            Objection::UnmappedOwner.text(),
+            Objection::UnmappedOwner(NOBODY).text(),
             "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not trusted \
              even if it is named (Policy::trusted_uids); map the owner into the namespace, or `chown` it",
         ),
         (
-            Objection::UnmappedGroup.text(),
+            Objection::UnmappedGroup(NOBODY).text(),
             "is writable by group 65534, which stands for every group that this user namespace does not know, and is not \
              trusted even if it is named (Policy::trusted_gids); map the group into the namespace, or `chmod g-w` it",
         ),
@@ -209,7 +212,7 @@ fn this_process_s_own_user_is_trusted() {
         .unwrap();
     let executable = std::env::current_exe().unwrap();
     let owner = fs::stat(&executable).unwrap().st_uid;
-    for uid in [0, process::geteuid().as_raw(), owner, BOB] {
+    for uid in [0, rustix::process::geteuid().as_raw(), owner, BOB] {
         assert!(judge.trusted_uids.contains(&uid), "{uid}");
     }
 }

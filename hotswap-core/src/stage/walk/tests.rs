@@ -177,3 +177,91 @@ fn a_link_that_is_swapped_meanwhile_leads_to_one_of_both() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// A folder `root/a` with a file, and one outside with another file of the same name; and what a file says.
+fn inside_and_outside() -> (TempDir, impl Fn(&Found) -> String) {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["root", "root/a", "root/a/b", "out"] {
+        create_dir(at(name)).unwrap();
+    }
+    write(at("root/a/f"), "inside").unwrap();
+    write(at("out/f"), "outside").unwrap();
+    let text = |found: &Found| {
+        let mut text = String::new();
+        (&found.file).read_to_string(&mut text).unwrap();
+        text
+    };
+    (folder, text)
+}
+
+#[test]
+fn a_folder_that_is_moved_does_not_change_where_the_way_back_leads() {
+    let (folder, text) = inside_and_outside();
+    let real = folder.path().canonicalize().unwrap();
+    for way in ["root/a/b/../f", "root/a/b/./..//./f"] {
+        let mut moves = 0;
+        let found = open(&folder.path().join(way), |place| {
+            if place.real.ends_with("a/b") {
+                rename(real.join("root/a/b"), real.join("out/b")).unwrap();
+                moves += 1;
+            } else if moves > 0 && place.real.ends_with("root/a") {
+                // The next round needs it, and it is not on the way any more.
+                rename(real.join("out/b"), real.join("root/a/b")).unwrap();
+            }
+            Ok(())
+        });
+        let found = found.unwrap();
+        assert_eq!(text(&found), "inside", "{way}");
+        assert_eq!(found.real, real.join("root/a/f"));
+        assert_eq!(moves, 1);
+    }
+}
+
+#[test]
+fn a_file_whose_folder_was_moved_meanwhile_is_not_taken() {
+    let (folder, _) = inside_and_outside();
+    let real = folder.path().canonicalize().unwrap();
+    let way = folder.path().join("root/a/f");
+    let mut moves = 0;
+    // For good: then there is no such file.
+    let refusal = open(&way, |place| {
+        if place.real.ends_with("a/f") && moves == 0 {
+            rename(real.join("root/a"), real.join("out/a")).unwrap();
+            moves += 1;
+        }
+        Ok(())
+    });
+    assert_eq!(refusal.unwrap_err().message, "no such file");
+    rename(real.join("out/a"), real.join("root/a")).unwrap();
+    // Each time, and back before it is looked for again.
+    let refusal = open(&way, |place| {
+        if place.real.ends_with("a/f") {
+            rename(real.join("root/a"), real.join("out/a")).unwrap();
+            moves += 1;
+        } else if place.real == Path::new("/") && real.join("out/a").exists() {
+            rename(real.join("out/a"), real.join("root/a")).unwrap();
+        }
+        Ok(())
+    });
+    assert_eq!(
+        refusal.unwrap_err().message,
+        "the folders that lead to it keep changing"
+    );
+    assert_eq!(moves, 1 + WALKS_MAX);
+}
+
+#[test]
+fn a_file_that_is_replaced_meanwhile_is_walked_to_again() {
+    let (folder, text) = inside_and_outside();
+    let real = folder.path().canonicalize().unwrap();
+    let mut is_replaced = false;
+    let found = open(&real.join("out/f"), |place| {
+        if place.real.ends_with("out/f") && !is_replaced {
+            rename(real.join("root/a/f"), real.join("out/f")).unwrap();
+            is_replaced = true;
+        }
+        Ok(())
+    });
+    assert_eq!(text(&found.unwrap()), "inside");
+}

@@ -1,7 +1,7 @@
 //! What is watched when others swap too, and how watching ends.
 
 use std::{
-    fs,
+    env, fs,
     path::Path,
     sync::{Arc, Mutex},
     thread,
@@ -10,11 +10,12 @@ use std::{
 
 use hotswap_core::{Event, Settings, Watch};
 use hotswap_fixtures::FixtureRef;
+use tempfile::TempDir;
 
 use super::watched::{NEVER, Reads, Watched, put, settings};
 use crate::{
     alone::alone,
-    fixtures::{SOON, build_of, trust},
+    fixtures::{Plugin, SOON, build_of, trust},
 };
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -75,6 +76,33 @@ fn a_rollback_is_not_undone_until_the_file_changes() {
     reads.after(|| it.put("plugin.so", "build_2"));
     it.put("plugin.so", "suffix_field");
     it.accepts(3);
+}
+
+#[test]
+fn a_relative_path_is_watched_where_it_was_given() {
+    alone(
+        "watch::following::a_relative_path_is_watched_where_it_was_given",
+        || {
+            let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+            plugin_so(folder.path());
+            put(&other.path().join("plugin.so"), "build_2");
+            env::set_current_dir(folder.path()).unwrap();
+            let it: Arc<Plugin> = Arc::new(Plugin::load("./plugin.so", &trust()).unwrap());
+            env::set_current_dir(other.path()).unwrap();
+            let watch = it.watch(settings(SHORT, NEVER)).unwrap();
+            put(&folder.path().join("plugin.so"), "suffix_field");
+            let event = it
+                .events()
+                .iter()
+                .find(|event| matches!(event, Event::Accepted { generation: 2, .. }));
+            assert_eq!(
+                event.unwrap().to_string(),
+                "accepted generation 2: ./plugin.so"
+            );
+            assert_eq!(build_of(&it), 3);
+            drop(watch);
+        },
+    );
 }
 
 type Errand = Box<dyn FnOnce() + Send>;

@@ -2,8 +2,9 @@
 
 use std::{
     env,
-    fs::{self, File, FileTimes, OpenOptions},
-    os::unix::ffi::OsStrExt,
+    ffi::OsStr,
+    fs::{self, File, FileTimes, OpenOptions, Permissions},
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -18,7 +19,7 @@ use hotswap_fixtures::FixtureRef;
 use super::watched::{NEVER, Reads, Watched, put, settings};
 use crate::{
     alone::{alone, alone_with},
-    fixtures::{plugin, trust},
+    fixtures::{plugin, trust, trust_with},
     services::Files,
 };
 
@@ -132,34 +133,50 @@ fn what_is_wrong_with_the_bytes_is_not_tried_again() {
     it.accepts(2);
 }
 
-/// A copy of the plugin that needs this library in place of the one that it was linked with.
-fn needing(library: &Path) -> (Vec<u8>, PathBuf) {
+/// Moves in a plugin that needs this library in place of the one that it was linked with, which it gives.
+fn put_needing(it: &Watched, library: &Path) -> PathBuf {
     let mut bytes = fs::read(plugin("needs_calls_later")).unwrap();
     let end = b"/libcalls_later.so\0";
     let place = bytes.windows(end.len()).position(|it| it == end).unwrap();
     let begin = 1 + bytes[..place].iter().rposition(|it| *it == 0).unwrap();
     let room = &mut bytes[begin..place + end.len()];
-    let linked = std::str::from_utf8(&room[..room.len() - 1]).unwrap().into();
+    let linked = OsStr::from_bytes(&room[..room.len() - 1]).into();
     let name = library.as_os_str().as_bytes();
     assert!(name.len() < room.len(), "no room for {library:?}");
     room.fill(0);
     room[..name.len()].copy_from_slice(name);
-    (bytes, linked)
+    fs::write(it.at("new"), bytes).unwrap();
+    fs::rename(it.at("new"), it.at("plugin.so")).unwrap();
+    linked
 }
 
 #[test]
 fn a_library_that_is_missing_is_looked_for_again() {
     let it = watched(impatient(), |_| {});
     let library = it.at("libcalls_later.so");
-    let (bytes, linked) = needing(&library);
-    fs::write(it.at("new"), bytes).unwrap();
-    fs::rename(it.at("new"), it.at("plugin.so")).unwrap();
+    let linked = put_needing(&it, &library);
     for _ in 0..3 {
         let reason = it.refuses();
         assert!(reason.contains("libcalls_later.so"), "{reason}");
     }
     fs::copy(linked, it.at("new")).unwrap();
     fs::rename(it.at("new"), library).unwrap();
+    it.accepts_in_the_end(29);
+}
+
+#[test]
+fn a_library_that_may_not_be_loaded_is_looked_at_again() {
+    // So that no group can write to what the test makes, whatever the user who runs it prefers.
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    let mut it = Watched::unwatched("plugin.so", &trust_with(|_| {}), |_| {}, plugin_so);
+    it.watch(impatient());
+    let library = it.at("libcalls_later.so");
+    let linked = put_needing(&it, &library);
+    fs::copy(linked, it.at("new")).unwrap();
+    fs::set_permissions(it.at("new"), Permissions::from_mode(0o646)).unwrap();
+    fs::rename(it.at("new"), &library).unwrap();
+    while !it.refuses().starts_with("trust: needs ") {}
+    fs::set_permissions(&library, Permissions::from_mode(0o644)).unwrap();
     it.accepts_in_the_end(29);
 }
 

@@ -1,0 +1,133 @@
+//! A library that does nothing but need another one.
+//!
+//! The loader gives a library the name that it was asked for by when it has found it in a folder; not when it has opened
+//! it by a path. A library that is opened by its path, and has no name of its own (`DT_SONAME`), is then not found by
+//! those who need it. One that needs it by that name and has the folder as its `DT_RUNPATH` makes the loader look there:
+//! it finds the file that is mapped already, and remembers the name (glibc 2.36, 2026-11).
+
+use object::elf::{
+    DT_HASH, DT_NEEDED, DT_NULL, DT_RUNPATH, DT_STRSZ, DT_STRTAB, DT_SYMENT, DT_SYMTAB, EM_NONE,
+    PF_R, PF_W, PT_DYNAMIC, PT_GNU_STACK, PT_LOAD,
+};
+
+use super::header::this_machine;
+
+const HEADER_BYTES: u64 = 64;
+const SEGMENT_BYTES: u64 = 56;
+const SEGMENTS: u16 = 3;
+const ENTRY_BYTES: u64 = 16;
+const ENTRIES: u64 = 8;
+const SYMBOL_BYTES: u64 = 24;
+/// One bucket, and a chain for the one symbol that stands for none.
+const HASH: [u32; 4] = [1, 1, 0, 0];
+/// The largest page of any machine that Linux runs on.
+const ALIGN: u64 = 0x1_0000;
+
+/// The bytes of a library that needs `name`, which the loader looks for in `folder`. None: the loader would read
+/// something else out of such names, or the machine has no name here.
+pub(crate) fn finder(name: &str, folder: &str) -> Option<Vec<u8>> {
+    let is_plain = |text: &str, special: &[char]| !text.is_empty() && !text.contains(special);
+    let machine = this_machine();
+    if !is_plain(name, &['\0', '/', '$'])
+        || !is_plain(folder, &['\0', ':', '$'])
+        || machine == EM_NONE
+    {
+        return None;
+    }
+    let strings = format!("\0{name}\0{folder}\0");
+    let table = HEADER_BYTES + u64::from(SEGMENTS) * SEGMENT_BYTES;
+    let symbols = table + ENTRIES * ENTRY_BYTES;
+    let hash = symbols + SYMBOL_BYTES;
+    let names = hash + size_of_val(&HASH) as u64;
+    let end = names + strings.len() as u64;
+
+    let mut file = Writer(Vec::new());
+    let little = cfg!(target_endian = "little");
+    file.0.extend(b"\x7fELF\x02");
+    file.0.extend([if little { 1 } else { 2 }, 1, 0]);
+    file.words([0]);
+    // A shared object, for this machine, of version 1.
+    file.halves([3, machine.0]);
+    file.u32s([1]);
+    file.words([0, HEADER_BYTES, 0]);
+    file.u32s([0]);
+    file.halves([
+        HEADER_BYTES as u16,
+        SEGMENT_BYTES as u16,
+        SEGMENTS,
+        64,
+        0,
+        0,
+    ]);
+
+    let read_write = PF_R | PF_W;
+    file.u32s([PT_LOAD.0, read_write.0]);
+    file.words([0, 0, 0, end, end, ALIGN]);
+    file.u32s([PT_DYNAMIC.0, read_write.0]);
+    let bytes = ENTRIES * ENTRY_BYTES;
+    file.words([table, table, table, bytes, bytes, 8]);
+    file.u32s([PT_GNU_STACK.0, read_write.0]);
+    file.words([0, 0, 0, 0, 0, 16]);
+
+    for (tag, value) in [
+        (DT_NEEDED, 1),
+        (DT_RUNPATH, 2 + name.len() as u64),
+        (DT_STRTAB, names),
+        (DT_STRSZ, strings.len() as u64),
+        (DT_SYMTAB, symbols),
+        (DT_SYMENT, SYMBOL_BYTES),
+        (DT_HASH, hash),
+        (DT_NULL, 0),
+    ] {
+        file.words([tag.0.cast_unsigned(), value]);
+    }
+    file.words([0; (SYMBOL_BYTES / 8) as usize]);
+    file.u32s(HASH);
+    file.0.extend(strings.bytes());
+    Some(file.0)
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn words<const N: usize>(&mut self, values: [u64; N]) {
+        self.0.extend(values.map(u64::to_ne_bytes).as_flattened());
+    }
+
+    fn u32s<const N: usize>(&mut self, values: [u32; N]) {
+        self.0.extend(values.map(u32::to_ne_bytes).as_flattened());
+    }
+
+    fn halves<const N: usize>(&mut self, values: [u16; N]) {
+        self.0.extend(values.map(u16::to_ne_bytes).as_flattened());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::inspect_library;
+
+    #[test]
+    fn it_is_a_library_that_needs_another_one() {
+        let bytes = finder("libdep.so", "/srv/my plugins").unwrap();
+        let facts = inspect_library(&bytes).unwrap();
+        assert_eq!(facts.needed, ["libdep.so"]);
+        assert_eq!(facts.runpath.as_deref(), Some("/srv/my plugins"));
+        assert!(!facts.executable_stack && facts.init_functions == 0);
+    }
+
+    #[test]
+    fn names_that_the_loader_would_change_are_left_alone() {
+        for (name, folder) in [
+            ("", "/a"),
+            ("libdep.so", ""),
+            ("a/libdep.so", "/a"),
+            ("libdep.so", "/a:b"),
+            ("libdep.so", "/a/$ORIGIN"),
+            ("lib\0dep.so", "/a"),
+        ] {
+            assert_eq!(finder(name, folder), None, "{name:?} {folder:?}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The libraries that an image needs: which of them are mapped, those that have to be opened before it, and which files
+//! the linker has taken for it.
+//!
+//! Where a library lies was found out before ([`stage`](crate::stage)). The linker looks for it by itself, and finds the
+//! same file, but for two cases: it knows the plugin by the path of a memory file, which is another `$ORIGIN`, and it
+//! looks in relative folders. In these, the library is opened by its path first, on the image's own thread; the linker
+//! then takes it by its name, and keeps it for as long as the image is mapped. It is linked without the plugin: one that
+//! takes symbols from the plugin that needs it is refused there.
+//!
+//! A library that is mapped already is taken by its name, whatever file would be found now. For such a library this says
+//! which file that is ([`OldLibrary`]).
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    fmt::{self, Display},
+    ops::ControlFlow,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
+use rustix::fs;
+
+use super::{each_object, opened_as};
+use crate::{
+    elf::finder,
+    error::{Error, Escaped, Result, Stage},
+    stage::{Found, LibraryFile, Needed, Staged},
+    trust::Policy,
+};
+
+/// A library that a plugin needs and that was mapped before from another file than would be found now. What answers is
+/// what is mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OldLibrary {
+    /// As it is asked for.
+    pub name: String,
+    /// The path that it was loaded from.
+    pub mapped: PathBuf,
+    /// The file that is found now. The same path, if the file was replaced.
+    pub found: PathBuf,
+}
+
+/// Looks for the libraries that a candidate needs, and holds them to the policy ([`Staged::find_libraries`]).
+pub(crate) fn find_libraries(staged: &mut Staged, policy: &Policy) -> Result<()> {
+    staged.find_libraries(policy, &|name| Some(Mapped::by_name(name)?.path))
+}
+
+/// What has to be done with libraries around the opening of an image.
+pub(super) struct Libraries {
+    /// Those that were opened, or must not leave before the image has them.
+    held: Vec<Mapped>,
+    old: Vec<OldLibrary>,
+    /// Those that are not mapped yet.
+    new: Vec<(String, LibraryFile)>,
+    /// Those that the linker has to find by itself.
+    left: Vec<String>,
+    /// The paths of what was mapped before, if it is to load anything.
+    before: HashSet<PathBuf>,
+}
+
+impl Libraries {
+    /// Opens what the linker would not find. Runs initialisers.
+    pub(super) fn open(staged: &Staged) -> Result<Self> {
+        let mut libraries = Self {
+            held: Vec::new(),
+            old: Vec::new(),
+            new: Vec::new(),
+            left: Vec::new(),
+            before: HashSet::new(),
+        };
+        for Needed { name, found } in staged.libraries() {
+            match found {
+                Found::File(file) => libraries.take(name, file),
+                Found::Mapped(_) => {}
+                Found::Nowhere => libraries.left.push(name.clone()),
+            }
+        }
+        if !libraries.left.is_empty() || !libraries.new.is_empty() {
+            libraries.before = all_paths();
+        }
+        let first = libraries
+            .new
+            .iter()
+            .filter(|(_, file)| file.is_opened_first);
+        for (name, file) in first {
+            let opened = open_by_path(name, &file.path).map_err(|message| {
+                let message = format!(
+                    "needs {}: {}: {message}",
+                    Escaped(name),
+                    Escaped(&file.path)
+                );
+                Error::new(Stage::Link, &staged.origin().given, message)
+            })?;
+            libraries.held.extend(opened);
+        }
+        Ok(libraries)
+    }
+
+    fn take(&mut self, name: &str, file: &LibraryFile) {
+        let Some(mapped) = Mapped::by_name(name) else {
+            self.new.push((name.to_owned(), file.clone()));
+            return;
+        };
+        if mapped.identity() != Some(file.identity) {
+            self.old.push(OldLibrary {
+                name: name.to_owned(),
+                mapped: mapped.path.clone(),
+                found: file.path.clone(),
+            });
+        }
+        self.held.push(mapped);
+    }
+
+    /// Looks which files the linker has taken, when it has opened the image, and lets go of what that keeps now. Gives
+    /// what is old, and why the image is refused if it has taken one that may not be loaded.
+    pub(super) fn finish(
+        self,
+        staged: &Staged,
+        policy: &Policy,
+    ) -> (Vec<OldLibrary>, Option<Error>) {
+        let mut refused = None;
+        let mut left = self.left;
+        for (name, file) in &self.new {
+            match Mapped::by_name(name) {
+                Some(mapped) if mapped.path == file.path => mapped.remember(file.identity),
+                Some(_) => left.push(name.clone()),
+                None => {}
+            }
+        }
+        let mut seen: HashSet<String> = left.iter().cloned().collect();
+        while let Some(name) = left.pop() {
+            let Some(mapped) = Mapped::by_name(&name) else {
+                continue;
+            };
+            if self.before.contains(&mapped.path) {
+                continue;
+            }
+            match staged.check_library(&name, &mapped.path, policy) {
+                Ok(needed) => left.extend(needed.into_iter().filter(|it| seen.insert(it.clone()))),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        (self.old, refused)
+    }
+}
+
+/// A library that is mapped, and that stays as long as this.
+struct Mapped {
+    _library: Library,
+    path: PathBuf,
+    bias: usize,
+}
+
+impl Mapped {
+    /// The one that the linker takes for this name.
+    fn by_name(name: &str) -> Option<Self> {
+        // SAFETY: with RTLD_NOLOAD nothing is loaded and no initialiser runs.
+        let library = unsafe { Library::open(Some(name), RTLD_LAZY | libc::RTLD_NOLOAD) };
+        Self::of(library.ok()?)
+    }
+
+    fn of(library: Library) -> Option<Self> {
+        let (library, name, bias) = opened_as(library);
+        let path = PathBuf::from(OsStr::from_bytes(name?.as_bytes()));
+        Some(Self {
+            _library: library,
+            path,
+            bias,
+        })
+    }
+
+    /// Which file it was loaded from; if it was not loaded for a plugin, which one its path leads to now.
+    fn identity(&self) -> Option<(u64, u64)> {
+        let loaded = loaded().get(&(self.path.clone(), self.bias)).copied();
+        loaded.or_else(|| {
+            let stat = fs::stat(&self.path).ok()?;
+            Some((stat.st_dev, stat.st_ino))
+        })
+    }
+
+    fn remember(&self, identity: (u64, u64)) {
+        let mut all = loaded();
+        if all.len() >= LOADED_MAX {
+            all.clear();
+        }
+        all.insert((self.path.clone(), self.bias), identity);
+    }
+}
+
+/// How many libraries are remembered that were loaded for plugins.
+const LOADED_MAX: usize = 1024;
+
+/// Which file was loaded, by the path and the place that it was mapped from and at.
+static LOADED: LazyLock<Mutex<Loaded>> = LazyLock::new(Mutex::default);
+
+type Loaded = HashMap<(PathBuf, usize), (u64, u64)>;
+
+/// Nothing panics under the lock.
+fn loaded() -> MutexGuard<'static, Loaded> {
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens a library such that the linker takes it for `name` as well.
+fn open_by_path(name: &str, path: &Path) -> std::result::Result<Vec<Mapped>, String> {
+    let opened = Mapped::of(open(path)?).ok_or("the system does not list it")?;
+    if Mapped::by_name(name).is_some() {
+        return Ok(vec![opened]);
+    }
+    // It has no name of its own, or another one.
+    let no_name = || {
+        format!(
+            "it is not the library {} by its own name (DT_SONAME)",
+            Escaped(name)
+        )
+    };
+    let folder = path.parent().and_then(Path::to_str).unwrap_or_default();
+    let finder = finder(name, folder).ok_or_else(no_name)?;
+    let finder = Staged::of_library(&finder).map_err(|error| error.reason())?;
+    let path = finder.loader_path().map_err(|error| error.reason())?;
+    // Closed again: the name stays with the library.
+    drop(open(&path)?);
+    match Mapped::by_name(name) {
+        Some(named) if named.path == opened.path => Ok(vec![opened, named]),
+        _ => Err(no_name()),
+    }
+}
+
+fn open(path: &Path) -> std::result::Result<Library, String> {
+    // SAFETY: this runs the initialisers of a library that a vouched file needs (`Trust::vouch`), as the linker would.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    library.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let cause = cause.unwrap_or_else(|| error.to_string());
+        cause.replace(&format!("{}: ", path.display()), "")
+    })
+}
+
+fn all_paths() -> HashSet<PathBuf> {
+    let mut all = HashSet::new();
+    each_object(&mut |name, _| {
+        all.insert(PathBuf::from(OsStr::from_bytes(name.to_bytes())));
+        ControlFlow::Continue(())
+    });
+    all
+}
+
+impl Display for OldLibrary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Escaped(&self.name);
+        write!(f, "the old {name} still answers: ")?;
+        if self.mapped == self.found {
+            return write!(
+                f,
+                "{} was replaced after it was loaded",
+                Escaped(&self.found)
+            );
+        }
+        let (mapped, found) = (Escaped(&self.mapped), Escaped(&self.found));
+        write!(f, "it was loaded from {mapped}, and {found} is not loaded")
+    }
+}

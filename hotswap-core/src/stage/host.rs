@@ -1,0 +1,198 @@
+//! Whom the host trusts without being told to: those who could replace its own code.
+
+use std::fs;
+
+use rustix::{
+    fs::stat,
+    process::{getegid, geteuid, getgid, getuid},
+};
+
+/// The ids of this process and of its executable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host {
+    real_uid: u32,
+    effective_uid: u32,
+    /// Not to be seen by a process that has changed its user; then its owner is trusted less.
+    executable_owner: Option<u32>,
+    /// Whether it has rights that the user who has started it may not have.
+    is_privileged: bool,
+    pub(super) unmapped_uid: u32,
+}
+
+impl Host {
+    pub(super) fn this() -> Self {
+        Self {
+            real_uid: getuid().as_raw(),
+            effective_uid: geteuid().as_raw(),
+            executable_owner: stat("/proc/self/exe").ok().map(|exe| exe.st_uid),
+            is_privileged: is_privileged(),
+            unmapped_uid: unmapped_uid(),
+        }
+    }
+
+    /// Root, the user that it runs as, and the owner of its executable; but for two.
+    ///
+    /// - The user that stands for every user whom a user namespace does not know: that a file has it says nothing of
+    ///   its owner.
+    /// - Of a host with privileges of its own the user who has started it, unless that is root. For others, this user
+    ///   is the effective one, who can do whatever the host can.
+    pub(super) fn trusted_uids(self) -> Vec<u32> {
+        let Self {
+            real_uid,
+            effective_uid,
+            executable_owner,
+            is_privileged,
+            unmapped_uid,
+        } = self;
+        let is_trusted = |uid: &u32| *uid != unmapped_uid && !(is_privileged && *uid == real_uid);
+        let by_host = [Some(effective_uid), executable_owner];
+        let by_host = by_host.into_iter().flatten().filter(is_trusted);
+        [0].into_iter().chain(by_host).collect()
+    }
+}
+
+/// Whether this process has rights that the user who has started it may not have: setuid, setgid, or capabilities of
+/// the file. What the kernel said when the program began (`AT_SECURE`) stays true when it has changed its ids since.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: reads a number out of what the kernel gave to this process; there are no conditions.
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    is_secure || getuid() != geteuid() || getgid() != getegid()
+}
+
+/// The user that stands for every user whom this user namespace does not know.
+fn unmapped_uid() -> u32 {
+    unmapped_id("/proc/sys/kernel/overflowuid")
+}
+
+/// The same for groups.
+pub(super) fn unmapped_gid() -> u32 {
+    unmapped_id("/proc/sys/kernel/overflowgid")
+}
+
+fn unmapped_id(file: &str) -> u32 {
+    /// What it is unless an administrator has changed it.
+    const DEFAULT: u32 = 65_534;
+    let text = fs::read_to_string(file);
+    text.ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANN: u32 = 1000;
+    const SERVICE: u32 = 200;
+    const VENDOR: u32 = 300;
+    const NOBODY: u32 = 65_534;
+
+    /// A host of a service's that was started by itself, with an executable of root's.
+    const HOST: Host = Host {
+        real_uid: SERVICE,
+        effective_uid: SERVICE,
+        executable_owner: Some(0),
+        is_privileged: false,
+        unmapped_uid: NOBODY,
+    };
+
+    #[track_caller]
+    fn check(host: Host, expected: &[u32]) {
+        let mut found = host.trusted_uids();
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found, expected, "{host:?}");
+    }
+
+    #[test]
+    fn the_user_that_it_runs_as_and_the_owner_of_the_executable_are_trusted() {
+        check(HOST, &[0, SERVICE]);
+        let executable_owner = Some(VENDOR);
+        check(
+            Host {
+                executable_owner,
+                ..HOST
+            },
+            &[0, SERVICE, VENDOR],
+        );
+        let executable_owner = None;
+        check(
+            Host {
+                executable_owner,
+                ..HOST
+            },
+            &[0, SERVICE],
+        );
+    }
+
+    #[test]
+    fn the_user_that_stands_for_all_who_are_not_known_is_not_trusted() {
+        let unmapped = Host {
+            real_uid: NOBODY,
+            effective_uid: NOBODY,
+            executable_owner: Some(NOBODY),
+            ..HOST
+        };
+        check(unmapped, &[0]);
+        // Whatever its number is here.
+        let unmapped_uid = SERVICE;
+        check(
+            Host {
+                unmapped_uid,
+                ..HOST
+            },
+            &[0],
+        );
+    }
+
+    #[test]
+    fn whoever_has_started_a_privileged_host_is_not_trusted() {
+        // Setgid, or capabilities of the file.
+        let is_privileged = true;
+        let ann = Host {
+            real_uid: ANN,
+            effective_uid: ANN,
+            is_privileged,
+            ..HOST
+        };
+        check(ann, &[0]);
+        // Such a file loses its privileges when its owner writes to it: Ann cannot replace it.
+        let executable_owner = Some(ANN);
+        check(
+            Host {
+                executable_owner,
+                ..ann
+            },
+            &[0],
+        );
+        let executable_owner = Some(VENDOR);
+        check(
+            Host {
+                executable_owner,
+                ..ann
+            },
+            &[0, VENDOR],
+        );
+        // Setuid.
+        let effective_uid = SERVICE;
+        check(
+            Host {
+                effective_uid,
+                ..ann
+            },
+            &[0, SERVICE],
+        );
+        // Root may start what it likes.
+        let root = Host {
+            real_uid: 0,
+            effective_uid: 0,
+            ..ann
+        };
+        check(root, &[0]);
+    }
+
+    #[test]
+    fn this_test_has_no_privileges_of_its_own() {
+        assert!(!is_privileged());
+    }
+}

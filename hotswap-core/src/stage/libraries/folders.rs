@@ -1,0 +1,209 @@
+//! The folders in which the dynamic linker looks for a library, in its order ([`ld.so(8)`]).
+//!
+//! [`ld.so(8)`]: https://man7.org/linux/man-pages/man8/ld.so.8.html
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use super::super::host::is_privileged;
+use crate::elf::Facts;
+
+/// An entry of a list of folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Folder {
+    At {
+        path: PathBuf,
+        /// Whether the linker takes it for another one: it knows a plugin by the path of its copy, and so does not know
+        /// the plugin's `$ORIGIN`.
+        is_unknown_to_linker: bool,
+    },
+    /// Relative to the current folder, or empty, which is that folder.
+    Relative(String),
+}
+
+/// An object that needs libraries.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) name: Option<String>,
+    rpath: Vec<Folder>,
+    /// With an empty one, too, `rpath` of those above does not count.
+    runpath: Option<Vec<Folder>>,
+    /// The one that needs it, by its place in the list of objects.
+    parent: Option<usize>,
+}
+
+impl Object {
+    /// The plugin, with the folder of the file that was copied.
+    pub(super) fn plugin(facts: &Facts, origin: &Path) -> Self {
+        Self::of(None, facts, origin, true, None)
+    }
+
+    pub(super) fn library(name: &str, facts: &Facts, origin: &Path, parent: usize) -> Self {
+        Self::of(Some(name.to_owned()), facts, origin, false, Some(parent))
+    }
+
+    fn of(
+        name: Option<String>,
+        facts: &Facts,
+        origin: &Path,
+        is_copy: bool,
+        parent: Option<usize>,
+    ) -> Self {
+        let folders = |list: &String| folders(list, &[':'], origin, is_copy);
+        Self {
+            name,
+            rpath: facts.rpath.as_ref().map(folders).unwrap_or_default(),
+            runpath: facts.runpath.as_ref().map(folders),
+            parent,
+        }
+    }
+}
+
+/// Where libraries are looked for that `objects[needing]` needs, but for the system's own folders.
+pub(super) fn search_path<'a>(
+    objects: &'a [Object],
+    needing: usize,
+    library_path: &'a [Folder],
+) -> Vec<&'a Folder> {
+    let mut path = Vec::new();
+    let runpath = objects[needing].runpath.as_ref();
+    if runpath.is_none() {
+        let mut next = Some(needing);
+        while let Some(object) = next.map(|next| &objects[next]) {
+            path.extend(&object.rpath);
+            next = object.parent;
+        }
+    }
+    path.extend(library_path);
+    path.extend(runpath.into_iter().flatten());
+    path
+}
+
+/// The folders of `LD_LIBRARY_PATH`. A host with privileges of its own has none, as with the linker.
+pub(super) fn library_path() -> Vec<Folder> {
+    let list = env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    if list.is_empty() || is_privileged() {
+        return Vec::new();
+    }
+    let program = env::current_exe().unwrap_or_default();
+    let origin = program.parent().unwrap_or(Path::new("/"));
+    folders(&list, &[':', ';'], origin, false)
+}
+
+/// The system's own folders. Which of them a linker knows differs; one that has none of a library for this machine is
+/// passed over.
+pub(super) fn system_folders() -> impl Iterator<Item = PathBuf> {
+    let multiarch = format!("{}-linux-gnu", env::consts::ARCH);
+    ["/lib", "/usr/lib"]
+        .map(|folder| Path::new(folder).join(&multiarch))
+        .into_iter()
+        .chain(["/lib64", "/usr/lib64", "/lib", "/usr/lib"].map(PathBuf::from))
+}
+
+/// Without entries that only the linker understands (`$LIB`, `$PLATFORM`).
+fn folders(list: &str, separators: &[char], origin: &Path, is_copy: bool) -> Vec<Folder> {
+    // As a whole, this is no list with one empty entry.
+    if list.is_empty() {
+        return Vec::new();
+    }
+    let entries = list.split(separators);
+    entries
+        .filter_map(|entry| folder(entry, origin, is_copy))
+        .collect()
+}
+
+fn folder(entry: &str, origin: &Path, is_copy: bool) -> Option<Folder> {
+    let after_origin = ["$ORIGIN", "${ORIGIN}"]
+        .iter()
+        .find_map(|token| entry.strip_prefix(token))
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let path = match after_origin {
+        Some(rest) => origin.join(rest.trim_start_matches('/')),
+        None if entry.starts_with('/') => PathBuf::from(entry),
+        None if entry.starts_with('$') => return None,
+        None => return Some(Folder::Relative(entry.to_owned())),
+    };
+    if after_origin.unwrap_or(entry).contains('$') {
+        return None;
+    }
+    let is_unknown_to_linker = is_copy && after_origin.is_some();
+    Some(Folder::At {
+        path,
+        is_unknown_to_linker,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(path: &str, is_unknown_to_linker: bool) -> Folder {
+        Folder::At {
+            path: path.into(),
+            is_unknown_to_linker,
+        }
+    }
+
+    #[test]
+    fn an_entry_is_a_folder_or_relative_or_for_the_linker_alone() {
+        let plugin = Path::new("/srv/plugins");
+        for (entry, expected) in [
+            ("/opt/lib", Some(at("/opt/lib", false))),
+            ("$ORIGIN", Some(at("/srv/plugins", true))),
+            ("${ORIGIN}", Some(at("/srv/plugins", true))),
+            ("$ORIGIN/../lib", Some(at("/srv/plugins/../lib", true))),
+            ("${ORIGIN}//lib", Some(at("/srv/plugins/lib", true))),
+            ("", Some(Folder::Relative(String::new()))),
+            (".", Some(Folder::Relative(".".to_owned()))),
+            ("lib", Some(Folder::Relative("lib".to_owned()))),
+            ("$ORIGINAL/lib", None),
+            ("/usr/$LIB", None),
+            ("$ORIGIN/${PLATFORM}", None),
+        ] {
+            assert_eq!(folder(entry, plugin, true), expected, "{entry}");
+        }
+        let own = folder("$ORIGIN/lib", Path::new("/opt"), false);
+        assert_eq!(own, Some(at("/opt/lib", false)));
+        assert_eq!(folders("", &[':'], plugin, true), []);
+        let list = folders("/a::/b", &[':'], plugin, true);
+        let expected = [
+            at("/a", false),
+            Folder::Relative(String::new()),
+            at("/b", false),
+        ];
+        assert_eq!(list, expected);
+    }
+
+    #[test]
+    fn the_older_list_of_those_above_counts_unless_there_is_a_newer_one() {
+        let facts = |rpath: Option<&str>, runpath: Option<&str>| Facts {
+            rpath: rpath.map(str::to_owned),
+            runpath: runpath.map(str::to_owned),
+            ..Facts::default()
+        };
+        let origin = Path::new("/srv");
+        let objects = [
+            Object::plugin(&facts(Some("$ORIGIN/p"), None), origin),
+            Object::library("a", &facts(Some("/a"), None), origin, 0),
+            Object::library("b", &facts(None, Some("/b")), origin, 1),
+            Object::library("c", &facts(None, None), origin, 2),
+        ];
+        let library_path = [at("/env", false)];
+        let check = |needing, expected: &[Folder]| {
+            let found = search_path(&objects, needing, &library_path);
+            assert_eq!(found, expected.iter().collect::<Vec<_>>(), "{needing}");
+        };
+        let (p, a, b, env) = (
+            at("/srv/p", true),
+            at("/a", false),
+            at("/b", false),
+            at("/env", false),
+        );
+        check(0, &[p.clone(), env.clone()]);
+        check(1, &[a.clone(), p.clone(), env.clone()]);
+        check(2, &[env.clone(), b]);
+        check(3, &[a, p, env]);
+    }
+}

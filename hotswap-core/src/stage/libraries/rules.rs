@@ -1,0 +1,122 @@
+//! Which file the linker would take for a library, and whether it may.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::fs::{self, Access, AtFlags, CWD, FileType, Stat};
+
+use super::super::{
+    Refusal,
+    judge::Judge,
+    read::read_settled,
+    walk::{self, Place},
+};
+use crate::{
+    elf::{self, Facts},
+    error::{Escaped, Stage},
+    trust::Policy,
+};
+
+/// How many libraries are remembered. Of those that are forgotten the file is read again.
+const REMEMBERED_MAX: usize = 1024;
+
+/// A library by its device and inode, and what it needs.
+pub(super) type Taken = ((u64, u64), Arc<Facts>);
+
+/// What is asked of libraries.
+pub(super) struct Rules<'a> {
+    pub(super) all: Judge<'a>,
+    /// Of those in the system's folders, in which many are links, and which lie outside of any root.
+    pub(super) system: Judge<'a>,
+    bytes_max: u64,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn new(policy: &'a Policy) -> Result<Self, Refusal> {
+        let all = Judge::new(policy)?;
+        Ok(Self {
+            system: all.of_system(),
+            all,
+            bytes_max: policy.file_bytes_max,
+        })
+    }
+
+    /// The file at `path`, which can be read, if the linker would take it.
+    pub(super) fn take(&self, path: &Path, judge: &Judge<'_>) -> Result<Option<Taken>, Refusal> {
+        let mut objection = None;
+        let mut look = |place: &Place<'_>| {
+            if objection.is_none() {
+                objection = judge.look(place).err();
+            }
+            Ok(())
+        };
+        let about_path = |refusal: Refusal| refusal.about(&Escaped(path).to_string());
+        let stat = walk::open(path, &mut look).map_err(about_path)?.stat;
+        let facts = match remembered(&stat) {
+            Some(facts) => facts,
+            None => {
+                let content = read_settled(path, self.bytes_max, |_| Ok(()));
+                let content = content.map_err(about_path)?;
+                if !elf::is_for_this_machine(&content.bytes) {
+                    return Ok(None);
+                }
+                // Not the stage at which the candidate's own bytes are inspected: those may be good.
+                let facts = elf::inspect_library(&content.bytes)
+                    .map_err(|refusal| about_path(Refusal::new(Stage::Open, refusal)))?;
+                remember(&content.stat, Arc::new(facts))
+            }
+        };
+        // Only now: what the linker passes over may belong to anybody.
+        match objection {
+            Some(objection) => Err(objection),
+            None => Ok(Some((identity(&stat), facts))),
+        }
+    }
+}
+
+/// What is none, the linker passes over.
+pub(super) fn is_readable_file(path: &Path) -> bool {
+    let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    fs::accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok()
+        && fs::stat(path).is_ok_and(is_file)
+}
+
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// What tells a file, and each of its states, from others.
+type State = ((u64, u64), i64, (i64, i64), (i64, i64));
+
+fn state(stat: &Stat) -> State {
+    (
+        identity(stat),
+        stat.st_size,
+        (stat.st_mtime, stat.st_mtime_nsec),
+        (stat.st_ctime, stat.st_ctime_nsec),
+    )
+}
+
+/// What was read of libraries. A plugin's are looked for in each swap.
+static REMEMBERED: LazyLock<Mutex<HashMap<State, Arc<Facts>>>> = LazyLock::new(Mutex::default);
+
+fn remembered(stat: &Stat) -> Option<Arc<Facts>> {
+    all_remembered().get(&state(stat)).cloned()
+}
+
+fn remember(stat: &Stat, facts: Arc<Facts>) -> Arc<Facts> {
+    let mut all = all_remembered();
+    if all.len() >= REMEMBERED_MAX {
+        all.clear();
+    }
+    all.insert(state(stat), Arc::clone(&facts));
+    facts
+}
+
+/// Nothing panics under the lock.
+fn all_remembered() -> MutexGuard<'static, HashMap<State, Arc<Facts>>> {
+    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,403 @@
+//! The libraries that a plugin needs: where they are looked for, whose they may be, and which of two answers.
+//!
+//! They are compiled for each test, from C: what counts is how they are linked.
+
+mod trusted;
+
+use std::{
+    ffi::c_int,
+    fs,
+    io::Write,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use hotswap_core::{Error, Library, Loader, State, Trust};
+use tempfile::TempDir;
+
+use crate::{
+    alone::alone,
+    fixtures::{SOON, trust, trust_with},
+};
+
+/// A folder with libraries. The linker knows a library by its name in the whole process, so there is one at a time.
+struct Folder {
+    folder: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Waits until what was loaded has left.
+impl Drop for Folder {
+    fn drop(&mut self) {
+        while !thread::panicking() && is_mapped(&self.at("")) {
+            thread::yield_now();
+        }
+    }
+}
+
+impl Folder {
+    fn new() -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // So that no group can write to what the tests make, whatever the user who runs them prefers.
+        rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+        Self {
+            folder: TempDir::new().unwrap(),
+            _turn: turn,
+        }
+    }
+
+    /// With no links in it.
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().canonicalize().unwrap().join(name)
+    }
+
+    fn folder(&self, name: &str) {
+        fs::create_dir_all(self.at(name)).unwrap();
+    }
+
+    fn compile(&self, name: &str, source: &str, options: &[&str]) {
+        let new = self.at("new");
+        let mut compiler = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&new)
+            .args(["-x", "c", "-"])
+            .arg(format!("-L{}", self.at("link").display()))
+            // Not as some systems' compilers do it by themselves.
+            .args(["-Wl,--no-as-needed", "-Wl,--enable-new-dtags"])
+            .args(options)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = compiler.stdin.take();
+        input.unwrap().write_all(source.as_bytes()).unwrap();
+        assert!(compiler.wait().unwrap().success());
+        fs::rename(new, self.at(name)).unwrap();
+    }
+
+    /// A library whose function `NAME` gives `number`. When it is loaded it makes the file `loaded`.
+    fn library(&self, name: &str, path: &str, number: c_int, options: &[&str]) {
+        let mark = self.at("loaded");
+        let source = format!(
+            "#include <fcntl.h>\n\
+             __attribute__((constructor)) static void begin(void) {{ creat({mark:?}, 0600); }}\n\
+             int {name}(void) {{ return {number}; }}"
+        );
+        self.compile(path, &source, options);
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.at("loaded").exists()
+    }
+
+    /// `libdep.so` for the linker of this test, with a name of its own or without one, and nowhere else.
+    fn link_with_dep(&self, soname: Option<&str>) {
+        self.folder("link");
+        let soname = soname.map(|soname| format!("-Wl,-soname,{soname}"));
+        let options: Vec<&str> = soname.iter().map(String::as_str).collect();
+        self.library("dep", "link/libdep.so", 0, &options);
+    }
+
+    /// A plugin whose function `answer` calls `dep`, which a library gives.
+    fn plugin(&self, path: &str, options: &[&str]) {
+        let source = "int dep(void); int answer(void) { return dep(); }";
+        self.compile(path, source, &[&["-ldep"], options].concat());
+    }
+}
+
+const DEP: &str = "libdep.so";
+const SONAME: &str = "-Wl,-soname,libdep.so";
+
+fn open(path: &Path) -> Result<(Loader, Library), Error> {
+    open_with(path, &trust())
+}
+
+fn open_with(path: &Path, trust: &Trust) -> Result<(Loader, Library), Error> {
+    let loader = Loader::new(trust)?;
+    let library = loader.open(path)?;
+    Ok((loader, library))
+}
+
+fn answer(library: &Library) -> c_int {
+    // SAFETY: that is its type.
+    let answer = unsafe { library.c_function::<extern "C" fn() -> c_int>("answer") }.unwrap();
+    answer.with(|answer| answer())
+}
+
+/// Whether a file is mapped in this process.
+fn is_mapped(path: &Path) -> bool {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    maps.contains(path.to_str().unwrap())
+}
+
+/// Opens the plugin, and gives its answer when it has left again with all that it needs.
+#[track_caller]
+fn answers(folder: &Folder, path: &Path) -> c_int {
+    let (loader, library) = open(path).unwrap_or_else(|error| panic!("{error}"));
+    let answer = answer(&library);
+    drop(library);
+    assert_eq!(loader.wait(1, SOON), Some(State::Unloaded));
+    assert!(!is_mapped(&folder.at("")), "what it needs has left, too");
+    answer
+}
+
+#[test]
+fn one_beside_the_plugin_is_found() {
+    for soname in [Some(DEP), None] {
+        for (rpath, place) in [
+            ("$ORIGIN", "p/libdep.so"),
+            ("${ORIGIN}", "p/libdep.so"),
+            ("$ORIGIN/../lib", "lib/libdep.so"),
+            ("/none:$ORIGIN/lib:$ORIGIN/../lib", "lib/libdep.so"),
+        ] {
+            for kind in ["-Wl,--enable-new-dtags", "-Wl,--disable-new-dtags"] {
+                let folder = Folder::new();
+                folder.link_with_dep(soname);
+                folder.folder("p");
+                folder.folder("lib");
+                let options = soname.map_or(&[][..], |_| &[SONAME]);
+                folder.library("dep", place, 7, options);
+                let rpath_option = format!("-Wl,-rpath,{rpath}");
+                folder.plugin("p/plugin.so", &[&rpath_option, kind]);
+                // It is the plugin's real folder that counts.
+                symlink("p/plugin.so", folder.at("link.so")).unwrap();
+                for path in ["p/plugin.so", "link.so"] {
+                    assert_eq!(
+                        answers(&folder, &folder.at(path)),
+                        7,
+                        "{soname:?} {rpath} {kind}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_that_is_a_link_or_has_another_name_of_its_own_is_found() {
+    for soname in ["-Wl,-soname,libdep.so.3", SONAME] {
+        let folder = Folder::new();
+        folder.link_with_dep(Some(DEP));
+        folder.library("dep", "dep-3.1", 3, &[soname]);
+        symlink("dep-3.1", folder.at(DEP)).unwrap();
+        folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+        assert_eq!(answers(&folder, &folder.at("plugin.so")), 3, "{soname}");
+    }
+}
+
+#[test]
+fn those_that_a_library_needs_are_found_by_its_own_list_and_by_those_above() {
+    for (list_of_plugin, list_of_library) in [
+        // Older lists count for all below.
+        (&["-Wl,-rpath,$ORIGIN", "-Wl,--disable-new-dtags"][..], None),
+        (&["-Wl,-rpath,$ORIGIN"], Some("-Wl,-rpath,$ORIGIN")),
+    ] {
+        let folder = Folder::new();
+        folder.folder("link");
+        folder.library("below", "link/libbelow.so", 5, &[]);
+        fs::copy(folder.at("link/libbelow.so"), folder.at("libbelow.so")).unwrap();
+        let source = "int below(void); int dep(void) { return below() + 1; }";
+        let options: Vec<&str> = ["-lbelow"].into_iter().chain(list_of_library).collect();
+        folder.compile("link/libdep.so", source, &options);
+        fs::copy(folder.at("link/libdep.so"), folder.at(DEP)).unwrap();
+        folder.plugin("plugin.so", list_of_plugin);
+        assert_eq!(answers(&folder, &folder.at("plugin.so")), 6);
+    }
+}
+
+/// Both need the other one.
+#[test]
+fn libraries_that_need_each_other_are_found() {
+    let folder = Folder::new();
+    folder.folder("link");
+    let options = |other: &str| vec![format!("-l{other}"), "-Wl,-rpath,$ORIGIN".to_owned()];
+    folder.library("other", "link/libother.so", 5, &[]);
+    for (name, other) in [("dep", "other"), ("other", "dep")] {
+        let source = format!("int {other}(void); int {name}(void) {{ return 4; }}");
+        let options = options(other);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        folder.compile(&format!("link/lib{name}.so"), &source, &options);
+    }
+    for name in [DEP, "libother.so"] {
+        fs::copy(folder.at("link").join(name), folder.at(name)).unwrap();
+    }
+    folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+    assert_eq!(answers(&folder, &folder.at("plugin.so")), 4);
+}
+
+#[test]
+fn files_that_the_linker_passes_over_are_passed_over() {
+    let folder = Folder::new();
+    folder.link_with_dep(Some(DEP));
+    for name in ["text", "other", "folder/libdep.so"] {
+        folder.folder(name);
+    }
+    fs::write(folder.at("text/libdep.so"), "INPUT(libreal.so)").unwrap();
+    let mut bytes = fs::read(folder.at("link/libdep.so")).unwrap();
+    bytes[18] ^= 0x40;
+    fs::write(folder.at("other/libdep.so"), bytes).unwrap();
+    folder.library("dep", DEP, 9, &[SONAME]);
+    let rpath = "-Wl,-rpath,$ORIGIN/text:$ORIGIN/other:$ORIGIN/folder:$ORIGIN";
+    folder.plugin("plugin.so", &[rpath]);
+    assert_eq!(answers(&folder, &folder.at("plugin.so")), 9);
+}
+
+/// A library beside the plugin is linked before it; one that the linker finds by itself is linked with it.
+#[test]
+fn one_that_takes_symbols_from_the_plugin_has_to_be_where_the_linker_looks() {
+    let folder = Folder::new();
+    folder.link_with_dep(Some(DEP));
+    let source = "int of_plugin(void); int dep(void) { return of_plugin(); }";
+    folder.compile(DEP, source, &[SONAME, "-Wl,-z,now"]);
+    let source =
+        "int dep(void); int of_plugin(void) { return 8; } int answer(void) { return dep(); }";
+    folder.compile("plugin.so", source, &["-ldep", "-Wl,-rpath,$ORIGIN"]);
+    let error = open(&folder.at("plugin.so")).unwrap_err();
+    let reason = format!(
+        "link: needs libdep.so: {}: undefined symbol: of_plugin",
+        folder.at(DEP).display()
+    );
+    assert_eq!(error.reason(), reason);
+    let rpath = format!("-Wl,-rpath,{}", folder.at("").display());
+    folder.compile("plugin.so", source, &["-ldep", &rpath]);
+    // It has an address of the plugin, and would pin it.
+    let trust = trust_with(|policy| {
+        policy.any_owner = true;
+        policy.harmless_libraries = vec!["libdep".to_owned()];
+    });
+    let (loader, library) = open_with(&folder.at("plugin.so"), &trust).unwrap();
+    assert_eq!(answer(&library), 8);
+    drop(library);
+    assert_eq!(loader.wait(1, SOON), Some(State::Unloaded));
+}
+
+#[test]
+fn one_that_is_nowhere_is_the_linkers_to_tell() {
+    let folder = Folder::new();
+    folder.link_with_dep(Some("libnowhere-7.so"));
+    folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+    let error = open(&folder.at("plugin.so")).unwrap_err();
+    let reason = "link: libnowhere-7.so: cannot open shared object file: No such file or directory";
+    assert_eq!(error.reason(), reason);
+}
+
+#[test]
+fn one_that_is_damaged_is_refused_before_it_is_loaded() {
+    let folder = Folder::new();
+    folder.link_with_dep(Some(DEP));
+    let bytes = fs::read(folder.at("link/libdep.so")).unwrap();
+    fs::write(folder.at(DEP), &bytes[..bytes.len() / 2]).unwrap();
+    folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+    let error = open(&folder.at("plugin.so")).unwrap_err();
+    let start = format!(
+        "open: needs libdep.so: {}: truncated: needs ",
+        folder.at(DEP).display()
+    );
+    assert!(error.reason().starts_with(&start), "{error}");
+}
+
+/// What the linker takes from the current folder, hotswap does not.
+#[test]
+fn the_current_folder_is_not_looked_into() {
+    alone("libraries::the_current_folder_is_not_looked_into", || {
+        for rpath in ["", ".", "lib", ":/none"] {
+            let folder = Folder::new();
+            folder.link_with_dep(Some(DEP));
+            for name in ["here/lib", "good"] {
+                folder.folder(name);
+            }
+            for name in ["here/libdep.so", "here/lib/libdep.so"] {
+                folder.library("dep", name, 1, &[SONAME]);
+            }
+            std::env::set_current_dir(folder.at("here")).unwrap();
+            // An empty list is none.
+            let list = if rpath.is_empty() { ":" } else { rpath };
+            folder.plugin("plugin.so", &[&format!("-Wl,-rpath,{list}")]);
+            let error = open(&folder.at("plugin.so")).unwrap_err();
+            let entry = list.split(':').next().unwrap();
+            let reason = format!(
+                "trust: needs libdep.so: it is only in the folder {entry:?}, which is relative to the current folder, and \
+                 libraries are not looked for there"
+            );
+            assert_eq!(error.reason(), reason);
+            assert!(!folder.is_loaded());
+
+            folder.library("dep", "good/libdep.so", 2, &[SONAME]);
+            let list = format!("-Wl,-rpath,{list}:{}", folder.at("good").display());
+            folder.plugin("plugin.so", &[&list]);
+            assert_eq!(answers(&folder, &folder.at("plugin.so")), 2, "{list}");
+        }
+    });
+}
+
+fn events(loader: &Loader) -> Vec<String> {
+    let events = loader.events();
+    let lines = events.try_iter().map(|event| event.to_string());
+    lines
+        .filter(|line| line.starts_with("old-library"))
+        .collect()
+}
+
+#[test]
+fn an_old_one_that_still_answers_is_named() {
+    for soname in [Some(DEP), None] {
+        let options = soname.map_or(&[][..], |_| &[SONAME]);
+        for rpath in ["$ORIGIN", "absolute"] {
+            let folder = Folder::new();
+            folder.link_with_dep(soname);
+            for (name, number) in [("v1", 1), ("v2", 2)] {
+                folder.folder(name);
+                folder.library("dep", &format!("{name}/libdep.so"), number, options);
+                let rpath = match rpath {
+                    "absolute" => folder.at(name).display().to_string(),
+                    other => other.to_owned(),
+                };
+                let rpath = format!("-Wl,-rpath,{rpath}");
+                folder.plugin(&format!("{name}/plugin.so"), &[&rpath]);
+            }
+            let (v1, v2) = (folder.at("v1/libdep.so"), folder.at("v2/libdep.so"));
+            let (loader, first) = open(&folder.at("v1/plugin.so")).unwrap();
+            assert_eq!(answer(&first), 1);
+
+            // The same once more is not old.
+            let again = loader.open(folder.at("v1/plugin.so")).unwrap();
+            assert_eq!((answer(&again), events(&loader).len()), (1, 0));
+
+            let second = loader.open(folder.at("v2/plugin.so")).unwrap();
+            assert_eq!(answer(&second), 1, "the linker knows it by its name");
+            let expected = format!(
+                "old-library generation 3: the old libdep.so still answers: it was loaded from {}, and {} is not loaded",
+                v1.display(),
+                v2.display()
+            );
+            assert_eq!(events(&loader), [expected]);
+            let old = &loader.libraries()[2].old_libraries;
+            assert_eq!(old.len(), 1);
+            assert_eq!(
+                (&*old[0].name, &old[0].mapped, &old[0].found),
+                (DEP, &v1, &v2)
+            );
+
+            // A new build in the same place.
+            folder.library("dep", "v1/libdep.so", 3, options);
+            let third = loader.open(folder.at("v1/plugin.so")).unwrap();
+            assert_eq!(answer(&third), 1);
+            let expected = format!(
+                "old-library generation 4: the old libdep.so still answers: {} was replaced after it was loaded",
+                v1.display()
+            );
+            assert_eq!(events(&loader), [expected]);
+
+            // When nobody has it any more, the new one is loaded.
+            drop((first, again, second, third));
+            for number in 1..=4 {
+                assert_eq!(loader.wait(number, SOON), Some(State::Unloaded));
+            }
+            let library = loader.open(folder.at("v1/plugin.so")).unwrap();
+            assert_eq!((answer(&library), events(&loader).len()), (3, 0));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Whose the libraries may be that a plugin needs: every refusal comes before anything of the library runs, but for what
+//! only the linker finds.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+use super::{DEP, Folder, SONAME, answer, is_mapped, open_with};
+use crate::{alone::alone_with, fixtures::trust_with};
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// With `lib/libdep.so`, which `plugin.so` needs and finds.
+fn needing(options: &[&str]) -> Folder {
+    let folder = Folder::new();
+    folder.link_with_dep(Some(DEP));
+    folder.folder("lib");
+    folder.library("dep", "lib/libdep.so", 7, &[SONAME]);
+    folder.plugin(
+        "plugin.so",
+        &[&["-Wl,-rpath,$ORIGIN/lib"], options].concat(),
+    );
+    folder
+}
+
+#[test]
+fn one_that_anybody_can_write_is_refused_before_it_is_loaded() {
+    let folder = needing(&[]);
+    let trust = trust_with(|_| {});
+    for (name, mode) in [("lib/libdep.so", 0o646), ("lib", 0o777)] {
+        chmod(&folder.at(name), mode);
+        let error = open_with(&folder.at("plugin.so"), &trust).unwrap_err();
+        let reason = format!(
+            "trust: needs libdep.so: {} is writable by everybody; `chmod o-w` it",
+            folder.at(name).display()
+        );
+        assert_eq!(error.reason(), reason);
+        assert!(!folder.is_loaded() && !is_mapped(&folder.at("")));
+        let any_owner = trust_with(|policy| policy.any_owner = true);
+        let (_, library) = open_with(&folder.at("plugin.so"), &any_owner).unwrap();
+        assert_eq!(answer(&library), 7);
+        drop(library);
+        while is_mapped(&folder.at("")) {
+            std::thread::yield_now();
+        }
+        fs::remove_file(folder.at("loaded")).unwrap();
+        chmod(&folder.at(name), 0o755);
+    }
+    let (_, library) = open_with(&folder.at("plugin.so"), &trust).unwrap();
+    assert_eq!(answer(&library), 7);
+}
+
+#[test]
+fn one_that_a_library_needs_is_held_to_the_same() {
+    let folder = Folder::new();
+    folder.folder("link");
+    folder.library("below", "link/libbelow.so", 5, &[]);
+    fs::copy(folder.at("link/libbelow.so"), folder.at("libbelow.so")).unwrap();
+    let source = "int below(void); int dep(void) { return below(); }";
+    let options = ["-lbelow", "-Wl,-rpath,$ORIGIN"];
+    folder.compile("link/libdep.so", source, &options);
+    fs::copy(folder.at("link/libdep.so"), folder.at(DEP)).unwrap();
+    folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+    chmod(&folder.at("libbelow.so"), 0o666);
+    let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
+    let reason = format!(
+        "trust: needs libbelow.so by way of libdep.so: {} is writable by everybody; `chmod o-w` it",
+        folder.at("libbelow.so").display()
+    );
+    assert_eq!(error.reason(), reason);
+    assert!(!folder.is_loaded());
+}
+
+#[test]
+fn links_and_the_root_are_for_libraries_as_for_plugins() {
+    let folder = needing(&[]);
+    fs::rename(folder.at("lib/libdep.so"), folder.at("lib/real.so")).unwrap();
+    symlink("real.so", folder.at("lib/libdep.so")).unwrap();
+    let error = open_with(
+        &folder.at("plugin.so"),
+        &trust_with(|policy| policy.follow_links = false),
+    );
+    let reason = format!(
+        "trust: needs libdep.so: {} is a symbolic link, and none is followed (Policy::follow_links)",
+        folder.at("lib/libdep.so").display()
+    );
+    assert_eq!(error.unwrap_err().reason(), reason);
+
+    folder.folder("root");
+    folder.plugin("root/plugin.so", &["-Wl,-rpath,$ORIGIN/../lib"]);
+    let error = open_with(
+        &folder.at("root/plugin.so"),
+        &trust_with(|policy| policy.root = Some(folder.at("root"))),
+    );
+    let reason = format!(
+        "trust: needs libdep.so: {} lies outside of {} (Policy::root)",
+        folder.at("lib/real.so").display(),
+        folder.at("root").display()
+    );
+    assert_eq!(error.unwrap_err().reason(), reason);
+    assert!(!folder.is_loaded());
+    // The system's libraries lie elsewhere, and most of them are links. Nothing has this one mapped.
+    let source = "int answer(void) { return 1; }";
+    folder.compile("root/plugin.so", source, &["-l:libBrokenLocale.so.1"]);
+    let trust = trust_with(|policy| {
+        policy.root = Some(folder.at("root"));
+        policy.follow_links = false;
+    });
+    let (_, library) = open_with(&folder.at("root/plugin.so"), &trust).unwrap();
+    assert_eq!(answer(&library), 1);
+}
+
+#[test]
+fn what_the_environment_leads_to_is_held_to_the_same() {
+    const PLACE: &str = "HOTSWAP_TEST_PLACE";
+    // The linker has read the variable when the process began.
+    let folder = std::env::var_os(PLACE).map_or_else(|| Some(needing(&[])), |_| None);
+    let place = folder.as_ref().map(|it| it.at(""));
+    let place = place.unwrap_or_else(|| std::env::var_os(PLACE).unwrap().into());
+    if let Some(folder) = &folder {
+        folder.plugin("plugin.so", &[]);
+        chmod(&folder.at("lib/libdep.so"), 0o646);
+    }
+    let lib = place.join("lib");
+    alone_with(
+        "libraries::trusted::what_the_environment_leads_to_is_held_to_the_same",
+        &[
+            (PLACE, place.to_str().unwrap()),
+            ("LD_LIBRARY_PATH", lib.to_str().unwrap()),
+        ],
+        || {
+            let plugin = place.join("plugin.so");
+            let error = open_with(&plugin, &trust_with(|_| {})).unwrap_err();
+            let reason = format!(
+                "trust: needs libdep.so: {} is writable by everybody; `chmod o-w` it",
+                lib.join(DEP).display()
+            );
+            assert_eq!(error.reason(), reason);
+            assert!(!place.join("loaded").exists());
+            chmod(&lib.join(DEP), 0o644);
+            let (_, library) = open_with(&plugin, &trust_with(|_| {})).unwrap();
+            assert_eq!(answer(&library), 7);
+        },
+    );
+}
+
+/// In a folder for one kind of processor, which is not looked into.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn what_only_the_linker_finds_is_refused_when_it_has_been_loaded() {
+    if !std::is_x86_feature_detected!("sse4.2") {
+        return println!("this processor has no such folder: not tested");
+    }
+    let folder = needing(&[]);
+    let kind = "lib/glibc-hwcaps/x86-64-v2";
+    folder.folder(kind);
+    let place = folder.at(kind).join(DEP);
+    fs::rename(folder.at("lib/libdep.so"), &place).unwrap();
+    let rpath = format!("-Wl,-rpath,{}", folder.at("lib").display());
+    folder.plugin("plugin.so", &[&rpath]);
+    let (_, library) = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap();
+    assert_eq!(answer(&library), 7);
+    drop(library);
+    while is_mapped(&place) {
+        std::thread::yield_now();
+    }
+    chmod(&place, 0o666);
+    let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
+    let reason = format!(
+        "trust: needs libdep.so: {} is writable by everybody; `chmod o-w` it",
+        place.display()
+    );
+    assert_eq!(error.reason(), reason);
+    // It leaves with the refused plugin.
+    while is_mapped(&place) {
+        std::thread::yield_now();
+    }
+}
