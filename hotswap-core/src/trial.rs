@@ -95,8 +95,9 @@ impl<M: RootModule> Trial<M> {
     /// has none of its arguments and descriptors, nothing to read on standard input, a standard output that
     /// leads nowhere, and a standard error of which the last line becomes part of the refusal. It writes no
     /// core dump. Where a sandbox denies it a call that it needs for that, the candidate is refused, and the refusal names
-    /// the call. It is killed, with the processes that it has started, when the trial's deadline has passed,
-    /// and by itself when the host dies. It does not run in a program that has privileges of its own (setuid,
+    /// the call. It is killed when the trial's deadline has passed, with the processes of its group, and by itself when
+    /// the host dies. A process that a candidate has started and that has left the group, as a daemon does (`setsid`,
+    /// `setpgid`), is not found: it goes on. The child does not run in a program that has privileges of its own (setuid,
     /// or capabilities of its file).
     ///
     /// # Examples
