@@ -8,9 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    bytes, code, crash, descriptions, headers, paths, plugin::Plugin, subjects::Outcome, tables,
-};
+use crate::{bytes, code, descriptions, headers, paths, plugin::Plugin, subjects::Outcome, tables};
 
 /// A candidate, and what is demanded of those that it is given to.
 pub(crate) struct Case {
@@ -33,9 +31,8 @@ pub(crate) enum Demand {
     Refuse,
     /// Either: the damage cannot be seen, or does not matter. The host lives, and answers right.
     Survive,
-    /// The same, or a crash in code of the candidate, or in what that has called.
-    Blame,
-    /// Code that is damaged, or means harm, is run by who accepts it, and then everything may happen.
+    /// Code that is damaged, or means harm, or is called for other code, is run by who accepts it, and then everything may
+    /// happen. The report says where a host has crashed.
     Anything,
 }
 
@@ -135,7 +132,7 @@ impl Case {
             host: demand,
             // A trial is there to survive just this.
             tried: match demand {
-                Demand::Anything | Demand::Blame => Demand::Survive,
+                Demand::Anything => Demand::Survive,
                 other => other,
             },
         }
@@ -177,13 +174,6 @@ impl Demand {
                 outcome,
                 Outcome::Accepted | Outcome::Stays | Outcome::Refused(_)
             ),
-            Self::Blame => {
-                let in_candidate = |how: &String| {
-                    how.ends_with(crash::IN_PLUGIN) || how.ends_with(crash::BELOW_PLUGIN)
-                };
-                Self::Survive.is_met_by(outcome)
-                    || matches!(outcome, Outcome::Died(how) if in_candidate(how))
-            }
             Self::Anything => true,
         }
     }

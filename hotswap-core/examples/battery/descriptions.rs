@@ -49,7 +49,7 @@ pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
             &name,
             base,
             edits,
-            Demand::Blame,
+            Demand::Anything,
         ));
     }
     cases

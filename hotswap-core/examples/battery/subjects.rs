@@ -119,9 +119,7 @@ impl<'a> Worker<'a> {
         let outcome = serving.ask(Then::GoBack, path, &[case.build]);
         match outcome {
             // What ran damaged code may die of it later, and then another case must not be blamed.
-            Outcome::Accepted | Outcome::Stays
-                if matches!(case.host, Demand::Anything | Demand::Blame) =>
-            {
+            Outcome::Accepted | Outcome::Stays if case.host == Demand::Anything => {
                 serving.end().err().unwrap_or(outcome)
             }
             Outcome::Accepted | Outcome::Stays | Outcome::Refused(_) => {

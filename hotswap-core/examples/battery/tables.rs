@@ -280,7 +280,7 @@ fn relocations(base: &Arc<Plugin>) -> Vec<Case> {
     let types: Vec<u64> = (0..=45).collect();
     // What no plugin has is refused; of what one may have nobody can tell that it was something else.
     let mut refused = Damage::new(base, "relocation", Demand::Refuse);
-    let mut unseen = Damage::new(base, OTHER_POINTERS, Demand::Blame);
+    let mut unseen = Damage::new(base, OTHER_POINTERS, Demand::Anything);
     for &at in some {
         let title = format!("relocation at {:#x}", base.number(at, 8));
         let [target, kind, symbol, addend] = RELOCATION;
@@ -306,7 +306,7 @@ fn relocations(base: &Arc<Plugin>) -> Vec<Case> {
 }
 
 fn packed_relocations(base: &Arc<Plugin>) -> Vec<Case> {
-    let mut damage = Damage::new(base, OTHER_POINTERS, Demand::Blame);
+    let mut damage = Damage::new(base, OTHER_POINTERS, Demand::Anything);
     let all = base.items(elf::DT_RELR, elf::DT_RELRSZ, 8);
     for (number, &at) in all.iter().enumerate() {
         let title = format!("packed relocation {number}");
