@@ -10,7 +10,7 @@ use super::{Host, until};
 use crate::{
     alone::alone,
     fixtures::{SOON, unloaded},
-    process::{images, open_descriptors, resident_bytes, threads},
+    process::{images, open_descriptors, status_bytes, threads},
 };
 
 const SWAPS: u64 = 1_000;
@@ -42,10 +42,10 @@ fn a_thousand_swaps_lose_nothing_and_keep_nothing() {
                     while host.plugin().events().try_recv().is_ok() {}
                 }
                 if swap == 100 {
-                    before = (resident_bytes(), open_descriptors(), threads());
+                    before = (status_bytes("RssAnon:"), open_descriptors(), threads());
                 }
             }
-            let after = (resident_bytes(), open_descriptors(), threads());
+            let after = (status_bytes("RssAnon:"), open_descriptors(), threads());
             let took = started.elapsed();
             host.goes_on("one");
             host.goes_on("two");
