@@ -448,3 +448,25 @@ fn without_proc_the_refusal_says_so() {
         assert_eq!(code, Some(1));
     }
 }
+
+/// There the number that a process has is another one in the `/proc` of the outer namespace, and leads to another
+/// process's files.
+#[test]
+fn in_a_pid_namespace_that_sees_the_outer_proc_the_checked_file_is_loaded() {
+    let options = [
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+    ];
+    let Some(mut command) = in_namespaces(&options) else {
+        return;
+    };
+    command.arg(env!("CARGO_BIN_EXE_hotswap-demo"));
+    let path = plugin("other");
+    let sha256 = Sha256::of(&fs::read(&path).unwrap()).to_string();
+    let demo = Demo::run(command, &["--any-owner", "--sha256", &sha256], &path);
+    demo.says("accepted generation 1: ");
+    drop(demo);
+}
