@@ -486,13 +486,16 @@ fn check_file_range(before: &[Load], load: &Load) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Zeros are for data. Where they follow code that nobody may write, the end of the code is missing.
+/// Zeros are for variables. Where they follow what nobody may write, the end of that is missing.
 fn check_zeros(load: &Load, number: usize) -> Result<(), Refusal> {
     let zeros = load.end.saturating_sub(load.file_end);
-    let only_code = load.flags.contains(PF_X) && !load.flags.contains(PF_W);
-    if only_code && zeros != 0 {
+    if !load.flags.contains(PF_W) && zeros != 0 {
+        let what = match load.flags.contains(PF_X) {
+            true => "code that ends",
+            false => "constants that end",
+        };
         return refuse(format!(
-            "load segment {number}: code that ends in {zeros:#x} bytes of zeros"
+            "load segment {number}: {what} in {zeros:#x} bytes of zeros"
         ));
     }
     Ok(())

@@ -442,6 +442,10 @@ fn damaged_other_segments() {
     );
     check(
         |lib| _ = lib.set32("data", 4, 4),
+        "load segment 2: constants that end in 0x180 bytes of zeros",
+    );
+    check(
+        |lib| _ = lib.set32("data", 4, 4).set64("data", 40, 0x1080),
         "dynamic table at 0x3100 is to be written, in a read-only segment",
     );
     check(
