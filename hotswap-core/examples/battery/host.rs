@@ -66,7 +66,7 @@ pub(crate) fn host(good: &Path, trial: Option<Trial<FixtureRef>>) -> Result<(), 
     let mut policy = Policy::default();
     // Whoever owns the folder that this was checked out into.
     policy.any_owner = true;
-    // SAFETY: as for `plain`. What is tested is how far one comes without that promise.
+    // SAFETY: the promise is not kept: this process is there to be killed, and it is tested how far one comes without.
     let trust = unsafe { Trust::vouch(policy) };
     let mut settings = Settings::default();
     settings.trial = trial;

@@ -120,7 +120,7 @@ pub(super) struct Slot {
 // and through calls, which are not `Send`. Taking it is an Acquire that pairs with the Release by which the thread
 // before gave it back. `next` is constant.
 unsafe impl Send for Slot {}
-// SAFETY: as above.
+// SAFETY: what others than the owner use are the atomics and `next`, which is constant once the slot is published.
 unsafe impl Sync for Slot {}
 
 /// What a thread is inside of, as its slot says.

@@ -261,15 +261,15 @@ fn damaged_symbols_are_refused() {
 fn plain_c_symbols_are_had_on_ones_word() {
     let loader = loader();
     let library = loader.open(plugin("symbols_1")).unwrap();
-    // SAFETY: that is what the fixture exports; so below, as far as it exports anything.
+    // SAFETY: the fixture exports a function of this type under this name.
     let twice = unsafe { library.c_function::<extern "C" fn(c_int) -> c_int>("twice") }.unwrap();
     assert_eq!(twice.with(|twice| twice(21)), 42);
-    // SAFETY: see above.
+    // SAFETY: the fixture exports a constant of this type under this name.
     let answer = unsafe { library.c_static::<c_int>("answer") }.unwrap();
     assert_eq!(answer.with(|answer| **answer), 42);
 
     let function = |name: &str| {
-        // SAFETY: see above.
+        // SAFETY: nothing that is asked for below is found as a function.
         let found = unsafe { library.c_function::<extern "C" fn()>(name) };
         found.unwrap_err().reason()
     };
@@ -285,7 +285,7 @@ fn plain_c_symbols_are_had_on_ones_word() {
         function("malloc"),
         "symbol: does not export malloc: it only imports that symbol"
     );
-    // SAFETY: see above.
+    // SAFETY: any bytes are a number, should there be so many.
     let error = unsafe { library.c_static::<u64>("answer") }.unwrap_err();
     assert_eq!(
         error.reason(),

@@ -119,7 +119,7 @@ impl ChannelHandle {
             size: usize,
             stop: &Stop,
         ) -> bool {
-            // SAFETY: see above.
+            // SAFETY: `Channel` calls its functions with the queue that they were made for.
             let queue = unsafe { &*queue.cast::<C>() };
             // SAFETY: it calls with room of this size.
             queue.receive(unsafe { slice::from_raw_parts_mut(data, size) }, stop)

@@ -20,7 +20,7 @@ pub struct Handle {
 
 // SAFETY: `new` takes only what may be shared between threads and sent to them.
 unsafe impl Send for Handle {}
-// SAFETY: see above.
+// SAFETY: `new` takes only what is `Sync`, and a shared handle lends nothing else.
 unsafe impl Sync for Handle {}
 
 impl Handle {

@@ -93,7 +93,7 @@ impl<T> Deref for Guard<'_, T> {
 
 impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: see above, and it is borrowed exclusively.
+        // SAFETY: there is one guard at a time, and it is borrowed exclusively.
         unsafe { &mut *self.lock.value.get() }
     }
 }

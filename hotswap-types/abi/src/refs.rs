@@ -59,12 +59,12 @@ pub struct Parcel {
 
 // SAFETY: `Parcel::new` takes only what may be used from any thread.
 unsafe impl Send for Parcel {}
-// SAFETY: see above.
+// SAFETY: `Parcel::new` takes only what may be used from any thread, and a shared parcel gives nothing away.
 unsafe impl Sync for Parcel {}
 
 // SAFETY: it gives what a shared reference gives, and keeps the value as an `Arc` does.
 unsafe impl<T: Send + Sync> Send for Ref<T> {}
-// SAFETY: see above.
+// SAFETY: what is shared of it is a shared reference to the value, which is `Sync`.
 unsafe impl<T: Send + Sync> Sync for Ref<T> {}
 
 impl TypeInfo {

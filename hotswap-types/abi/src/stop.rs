@@ -51,7 +51,7 @@ impl Stop {
         }
 
         unsafe extern "C" fn sleep<T: Token>(token: *const (), time: RDuration) -> bool {
-            // SAFETY: see above.
+            // SAFETY: `Stop` calls its functions with the object that they were made for.
             unsafe { &*token.cast::<T>() }.sleep(time.into())
         }
 
@@ -70,7 +70,7 @@ impl Stop {
 
     /// Sleeps for `time`, or until the service is to stop. `true`: it goes on.
     pub fn sleep(&self, time: Duration) -> bool {
-        // SAFETY: see above.
+        // SAFETY: the function and the object were put together by `new`.
         unsafe { (self.sleep)(self.token.address(), time.into()) }
     }
 

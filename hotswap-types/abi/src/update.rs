@@ -142,14 +142,14 @@ impl Update<'_> {
     }
 
     fn run(&mut self, name: &str, again: Again, restart: bool, body: Body) -> Result<(), String> {
-        // SAFETY: the functions and the host were put together by `new`; so below.
+        // SAFETY: the functions and the host were put together by `new`.
         let started = unsafe { (self.start)(self.host, name.into(), again, restart, body) };
         started.into_result().map_err(String::from)
     }
 
     /// Asks the service `name` to stop, if it is running.
     pub fn stop(&mut self, name: &str) {
-        // SAFETY: see above.
+        // SAFETY: the functions and the host were put together by `new`.
         unsafe { (self.stop)(self.host, name.into()) }
     }
 
@@ -199,7 +199,7 @@ impl Update<'_> {
     /// Takes the name from the value or the channel that has it, if there is one. Those who have a share keep
     /// that.
     pub fn delete_ref(&mut self, name: &str) {
-        // SAFETY: see above.
+        // SAFETY: the functions and the host were put together by `new`.
         unsafe { (self.delete)(self.host, name.into()) }
     }
 
@@ -249,7 +249,7 @@ impl Update<'_> {
         T: StableAbi + Send + 'static,
     {
         let info = TypeInfo::of::<T>();
-        // SAFETY: see above.
+        // SAFETY: the functions and the host were put together by `new`.
         let channel = unsafe { (self.channel)(self.host, name.into(), &info, capacity) };
         let channel = channel.into_result().map_err(String::from)?;
         // SAFETY: the host has compared the type, and looked whether it is plain.
@@ -258,7 +258,7 @@ impl Update<'_> {
 
     fn find<T: StableAbi>(&mut self, name: &str) -> Result<Option<Ref<T>>, String> {
         let info = TypeInfo::of::<T>();
-        // SAFETY: see above.
+        // SAFETY: the functions and the host were put together by `new`.
         let found = unsafe { (self.find)(self.host, name.into(), &info) };
         let found = found.into_result().map_err(String::from)?;
         // SAFETY: the host has compared the types.
@@ -270,7 +270,7 @@ impl Update<'_> {
         T: StableAbi + Send + Sync + 'static,
     {
         let (info, value) = (TypeInfo::of::<T>(), Parcel::new(value));
-        // SAFETY: see above.
+        // SAFETY: the functions and the host were put together by `new`.
         let put = unsafe { (self.put)(self.host, name.into(), &info, value) };
         let put = put.into_result().map_err(String::from)?;
         // SAFETY: it is the value just given.

@@ -253,7 +253,7 @@ pub extern "C" fn finalised() {
 pub(crate) unsafe extern "C" fn attach(table: *const HostTable, token: Token) -> c_int {
     // SAFETY: the version is where it is in each version of the table.
     let version = unsafe { (*table).version };
-    // SAFETY: as for the version.
+    // SAFETY: the size follows the version in each version of the table.
     let size = unsafe { (*table).size };
     if version != VERSION || (size as usize) < size_of::<HostTable>() {
         return DECLINED_VERSION;
@@ -290,7 +290,7 @@ pub(crate) unsafe extern "C" fn attach(table: *const HostTable, token: Token) ->
         // SAFETY: libc made this key for this image.
         let value = unsafe { real_key_get(key) };
         if !value.is_null() {
-            // SAFETY: as above.
+            // SAFETY: libc made this key for this image.
             unsafe { real_key_set(key, ptr::null()) };
             // SAFETY: the host has just learnt of this key.
             unsafe { (functions.key_set)(token, key, value) };

@@ -69,13 +69,13 @@ impl<'a> Update<'a> {
             restart: bool,
             body: Body,
         ) -> RResult<(), RString> {
-            // SAFETY: `Update` calls its functions with the host that they were made for; so below.
+            // SAFETY: `Update` calls its functions with the host that they were made for.
             let started = unsafe { object::<H>(it) }.start(name.into(), again, restart, body);
             started.map_err(RString::from).into()
         }
 
         unsafe extern "C" fn stop<H: Host>(it: *mut (), name: RStr<'_>) {
-            // SAFETY: see above.
+            // SAFETY: `Update` calls its functions with the host that they were made for.
             unsafe { object::<H>(it) }.stop(name.into());
         }
 
@@ -84,7 +84,7 @@ impl<'a> Update<'a> {
             name: RStr<'_>,
             asked: &TypeInfo,
         ) -> RResult<ROption<RawRef>, RString> {
-            // SAFETY: see above.
+            // SAFETY: `Update` calls its functions with the host that they were made for.
             let found = unsafe { object::<H>(it) }.values().find(name.into(), asked);
             found.map(ROption::from).map_err(RString::from).into()
         }
@@ -95,7 +95,7 @@ impl<'a> Update<'a> {
             info: &TypeInfo,
             value: Parcel,
         ) -> RResult<RawRef, RString> {
-            // SAFETY: see above.
+            // SAFETY: `Update` calls its functions with the host that they were made for.
             let put = unsafe { object::<H>(it) }
                 .values()
                 .put(name.into(), info, value);
@@ -103,7 +103,7 @@ impl<'a> Update<'a> {
         }
 
         unsafe extern "C" fn delete<H: Host>(it: *mut (), name: RStr<'_>) {
-            // SAFETY: see above.
+            // SAFETY: `Update` calls its functions with the host that they were made for.
             unsafe { object::<H>(it) }.values().delete(name.into());
         }
 
@@ -113,7 +113,7 @@ impl<'a> Update<'a> {
             asked: &TypeInfo,
             capacity: usize,
         ) -> RResult<ChannelHandle, RString> {
-            // SAFETY: see above.
+            // SAFETY: `Update` calls its functions with the host that they were made for.
             let channel = unsafe { object::<H>(it) }
                 .values()
                 .channel(name.into(), asked, capacity);

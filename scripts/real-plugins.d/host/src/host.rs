@@ -44,7 +44,7 @@ pub(crate) fn run(case: &Case, swaps: u32, a: &Path, b: &Path) -> Result<(), Box
         let Server { url, certificate } = Server::start()?;
         // SAFETY: the server's thread, the only other one, does not look at the environment.
         unsafe { env::set_var("REAL_PLUGINS_URL", url) };
-        // SAFETY: as above.
+        // SAFETY: the server's thread, the only other one, does not look at the environment.
         unsafe { env::set_var("REAL_PLUGINS_CERTIFICATE", certificate) };
     }
     let mut policy = Policy::default();

@@ -23,7 +23,7 @@ struct Helper(*mut c_void);
 
 // SAFETY: the library has locks of its own.
 unsafe impl Send for Helper {}
-// SAFETY: as above; nothing is read through the pointer here.
+// SAFETY: nothing is read through the pointer here, and the library has locks of its own.
 unsafe impl Sync for Helper {}
 
 fn work(text: &str) -> Result<String, String> {
