@@ -95,6 +95,8 @@ struct Numbered<T> {
     value: T,
 }
 
+const _: () = assert!(align_of::<Numbered<()>>() == 128);
+
 /// The right to use one value for as long as one likes, on any thread. Costs a counter.
 pub(crate) struct Lease<T>(Arc<Numbered<T>>);
 

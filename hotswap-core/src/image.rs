@@ -105,7 +105,7 @@ struct Place {
     /// addresses begin at 0.
     bias: usize,
     segments: Vec<Range<usize>>,
-    /// The segments that may be executed.
+    /// The segments that may be executed, of an image.
     code: Vec<Range<usize>>,
 }
 
@@ -196,8 +196,7 @@ impl Image {
         let mut is_code = self.is_code(address);
         if !is_code {
             each_object(&mut |_, info| {
-                let code = Place::of(info, libc::PF_R).code;
-                is_code = code.iter().any(|segment| segment.contains(&address));
+                is_code = segments(info, libc::PF_X).any(|segment| segment.contains(&address));
                 if is_code {
                     ControlFlow::Break(())
                 } else {
@@ -272,24 +271,12 @@ impl Image {
 }
 
 impl Place {
-    /// That of the object described; `segments` are those that have all of `flags` (`PF_R`, `PF_W`).
+    /// That of the object described, with those segments that have all of `flags` (`PF_R`, `PF_W`).
     fn of(info: &libc::dl_phdr_info, flags: u32) -> Self {
-        // SAFETY: the linker says that there are so many program headers there, for as long as it lends `info`.
-        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-        let bias = info.dlpi_addr as usize;
-        let segment = |header: &libc::Elf64_Phdr| {
-            let start = bias.wrapping_add(header.p_vaddr as usize);
-            start..start.wrapping_add(header.p_memsz as usize)
-        };
-        let with = |flags: u32| {
-            let loads = headers.iter().filter(|it| it.p_type == libc::PT_LOAD);
-            let wanted = loads.filter(move |it| it.p_flags & flags == flags);
-            wanted.map(segment).collect()
-        };
         Self {
-            bias,
-            segments: with(flags),
-            code: with(libc::PF_X),
+            bias: info.dlpi_addr as usize,
+            segments: segments(info, flags).collect(),
+            code: Vec::new(),
         }
     }
 
@@ -336,6 +323,19 @@ fn opened_as(library: Library) -> (Library, Option<CString>, usize) {
     (unsafe { Library::from_raw(handle) }, name, address)
 }
 
+/// The segments of the object described that have all of `flags`.
+fn segments(info: &libc::dl_phdr_info, flags: u32) -> impl Iterator<Item = Range<usize>> {
+    // SAFETY: the linker says that there are so many program headers there, for as long as it lends `info`.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+    let bias = info.dlpi_addr as usize;
+    let wanted =
+        move |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & flags == flags;
+    headers.iter().filter(wanted).map(move |header| {
+        let start = bias.wrapping_add(header.p_vaddr as usize);
+        start..start.wrapping_add(header.p_memsz as usize)
+    })
+}
+
 /// Where the image that was opened under `name` is mapped, if it is.
 fn find(name: &CStr) -> Option<Place> {
     let mut found = None;
@@ -343,7 +343,10 @@ fn find(name: &CStr) -> Option<Place> {
         if other != name {
             return ControlFlow::Continue(());
         }
-        found = Some(Place::of(info, libc::PF_R));
+        found = Some(Place {
+            code: segments(info, libc::PF_X).collect(),
+            ..Place::of(info, libc::PF_R)
+        });
         ControlFlow::Break(())
     });
     found

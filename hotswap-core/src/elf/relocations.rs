@@ -12,8 +12,8 @@ use object::elf::{
     R_AARCH64_TLSDESC, R_X86_64_32, R_X86_64_64, R_X86_64_COPY, R_X86_64_DTPMOD64,
     R_X86_64_DTPOFF64, R_X86_64_GLOB_DAT, R_X86_64_IRELATIVE, R_X86_64_JUMP_SLOT, R_X86_64_NONE,
     R_X86_64_PC32, R_X86_64_RELATIVE, R_X86_64_RELATIVE64, R_X86_64_SIZE32, R_X86_64_SIZE64,
-    R_X86_64_TLSDESC, R_X86_64_TPOFF64, Rela64, RelocationType, SHN_UNDEF, STB_LOCAL, STB_WEAK,
-    STT_TLS,
+    R_X86_64_TLSDESC, R_X86_64_TPOFF64, Rela64, RelocationType, SHN_ABS, SHN_UNDEF, STB_LOCAL,
+    STB_WEAK, STT_TLS,
 };
 use object::{NativeEndian as E, U64};
 
@@ -334,8 +334,11 @@ impl Work<'_, '_> {
 }
 
 fn address_written(symbol: &Symbol, addend: u64) -> Written {
-    if symbol.st_shndx.get(E) == SHN_UNDEF {
-        return Written::Elsewhere;
+    match symbol.st_shndx.get(E) {
+        SHN_UNDEF => return Written::Elsewhere,
+        // No address of the image: a number that a linker script has given a name.
+        SHN_ABS => return Written::Number,
+        _ => {}
     }
     // Another library's symbol of the same name may win; ours should make sense nevertheless.
     Written::Here(symbol.st_value.get(E).wrapping_add(addend))

@@ -36,21 +36,21 @@ impl Targets {
                 "relocation at {target:#x} would write {bytes} bytes at an unaligned address"
             ));
         }
-        let Some(offset) = memory.offset_in_file(target, bytes) else {
-            return refuse(format!(
+        let nowhere = || {
+            Refusal::new(format!(
                 "relocation at {target:#x} would write where the image has only zeros"
-            ));
+            ))
         };
+        let offset = memory.offset_in_file(target, bytes).ok_or_else(nowhere)?;
         for unit in offset / UNIT_BYTES..(offset + bytes) / UNIT_BYTES {
             let word = usize::try_from(unit / 64).ok();
             let word = word.and_then(|index| self.written.get_mut(index));
+            let word = word.ok_or_else(nowhere)?;
             let bit = 1 << (unit % 64);
-            if word.as_ref().is_none_or(|word| **word & bit != 0) {
+            if *word & bit != 0 {
                 return refuse(format!("two relocations write at {target:#x}"));
             }
-            if let Some(word) = word {
-                *word |= bit;
-            }
+            *word |= bit;
         }
         Ok(())
     }

@@ -816,6 +816,11 @@ fn what_relocations_leave() {
         |lib| _ = lib.set64("rela_data", 0, DATA + 0x100),
         "relocation at 0x4100 would write where the image has only zeros",
     );
+    // An absolute symbol is a number.
+    let mut lib = Library::new(&X86_64);
+    lib.set16("root", 6, 0xfff1)
+        .set64("root", 8, 0xb800_0000_0000);
+    inspect_for(&lib.bytes, Export::Function { name: "call" }, X86).unwrap();
     for good in [RELRO + 0x1200, DATA - 16, 0, RELRO + 0x1ff0] {
         let mut lib = Library::new(&X86_64);
         lib.set64("rela_data", 16, good);

@@ -245,7 +245,7 @@ impl Leaving {
     /// Unless there is code that may call it, threads run from here on what they have left to do for it.
     fn free_unless_called(&mut self) -> Option<PinReason> {
         // Before the look: what it registers while it is looked at comes from a thread that this sees.
-        let is_quiet = self.is_clear_but_for_opener() && self.ending.is_none();
+        let is_quiet = self.is_clear_but_for_opener() && self.is_counted() && self.ending.is_none();
         if let Some(why) = self.may_be_called() {
             return Some(why);
         }
@@ -278,6 +278,14 @@ impl Leaving {
         match &self.image.kit {
             Kit::Attached(account) => account.is_clear_but_for(self.image.opener.tid()),
             Kit::Missing | Kit::Refused(_) => true,
+        }
+    }
+
+    /// Whether it is known what threads have left to run for it.
+    fn is_counted(&self) -> bool {
+        match &self.image.kit {
+            Kit::Attached(_) => true,
+            Kit::Missing | Kit::Refused(_) => !self.image.staged.facts().thread_exit_hook,
         }
     }
 
@@ -410,7 +418,7 @@ impl Leaving {
         // If it has not ended by now, it has nothing to do but that, which it does while the image is closed.
         opener.end(|| {});
         let closed = closed.close(ManuallyDrop::into_inner(library));
-        while !opener.has_ended() {}
+        opener.join();
         drop(ManuallyDrop::into_inner(opener));
         match closed {
             Ok(heap) => Exit::Gone(heap),

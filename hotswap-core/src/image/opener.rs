@@ -157,6 +157,16 @@ impl Opener {
         }
         joined == 0
     }
+
+    /// Waits until the thread has ended, which was [told to](Self::end).
+    pub(super) fn join(&self) {
+        let mut progress = self.0.progress();
+        if let Progress::Ending(thread, _) = mem::replace(&mut *progress, Progress::Ended) {
+            // SAFETY: a thread of ours that nobody has joined or detached.
+            let result = unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+            assert_eq!(result, 0, "it is another thread, and joinable");
+        }
+    }
 }
 
 impl Inbox {

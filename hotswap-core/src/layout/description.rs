@@ -142,7 +142,7 @@ impl<'a, M: Memory> Walk<'a, M> {
     fn type_at(&mut self, address: usize) -> Result<Vec<usize>, Damaged> {
         let described: format::Type = self.reader.item(address)?;
         require(described.is_nonzero <= 1)?;
-        require(u32::from(described.alignment_power) < usize::BITS)?;
+        described.alignment()?;
         self.reader.code(described.type_id)?;
         if described.tag != 0 {
             self.tag(described.tag, 0)?;
@@ -205,7 +205,7 @@ impl<'a, M: Memory> Walk<'a, M> {
         self.reader.code(vtable.debug)?;
         let of: format::Type = self.reader.item(vtable.layout)?;
         self.waiting.push(vtable.layout);
-        self.reader.value(constant.value, of.size)
+        self.reader.value(constant.value, of.size, of.alignment()?)
     }
 
     fn data(
@@ -321,8 +321,7 @@ impl<'a, M: Memory> Walk<'a, M> {
         let optional = [object.clone, object.debug, object.display];
         let mut optional = optional.into_iter().filter(|function| *function != 0);
         optional.try_for_each(|function| self.reader.code(function))?;
-        // Its size is known to the plugin alone.
-        self.reader.value(checks.value, 1)
+        self.reader.unknown_value(checks.value)
     }
 
     fn no_type_is_its_own_parameter(&self) -> Result<(), Damaged> {

@@ -31,7 +31,7 @@ pub(crate) fn check_functions<M: RootModule>(image: &Image, module: M) -> Result
         let function: *const usize = ptr::with_exposed_provenance(at);
         // SAFETY: the root module has this field, a function pointer, which stands where a C compiler would put it.
         let function = unsafe { function.read() };
-        if function != 0 && !image.leads_to_code(function) {
+        if !image.leads_to_code(function) {
             return Err(field.name());
         }
     }

@@ -156,20 +156,24 @@ fn a_function_of_a_root_module_that_is_not_code_is_a_refusal() {
         };
         file.symbols().find(named).unwrap().address()
     };
-    let file = changed("build_2", |bytes| {
-        let function = address("build_27build_a", bytes);
-        let pointers = Pointers::of(bytes, ROOT_MODULE_LOADER_NAME);
-        let (_, at) = pointers
-            .all
-            .values()
-            .find(|(to, _)| *to == function)
-            .unwrap();
-        (*at, 8_u64.to_ne_bytes().to_vec())
-    });
-    assert_eq!(
-        refused(&plugin, &file).1,
-        "root module: its function `build_a` is not code"
-    );
+    let header = |at: usize, _: u64| (at, 8_u64);
+    // The pointer stays null, because its relocation writes elsewhere.
+    let nothing = |at: usize, elsewhere: u64| (at - 16, elsewhere);
+    for damage in [header as fn(usize, u64) -> (usize, u64), nothing] {
+        let file = changed("build_2", |bytes| {
+            let function = address("build_27build_a", bytes);
+            let Pointers { all, .. } = Pointers::of(bytes, ROOT_MODULE_LOADER_NAME);
+            let at = all.values().find(|(to, _)| *to == function).unwrap().1;
+            let elsewhere = all.keys().rev().map(|target| target - 8);
+            let elsewhere = elsewhere.clone().find(|it| !all.contains_key(it)).unwrap();
+            let (at, number) = damage(at, elsewhere);
+            (at, number.to_ne_bytes().to_vec())
+        });
+        assert_eq!(
+            refused(&plugin, &file).1,
+            "root module: its function `build_a` is not code"
+        );
+    }
 }
 
 #[test]

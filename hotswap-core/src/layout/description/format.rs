@@ -18,6 +18,8 @@ use abi_stable::{
 };
 use zerocopy::FromBytes;
 
+use super::Damaged;
+
 /// Each is as large as the structure that it repeats.
 macro_rules! same_sizes {
     ($($here:ty = $there:ty),* $(,)?) => {
@@ -110,12 +112,21 @@ pub(super) struct Type {
     pub(super) shared: usize,
     pub(super) mono: usize,
     pub(super) is_nonzero: u8,
-    pub(super) alignment_power: u8,
+    alignment_power: u8,
     pub(super) size: usize,
     pub(super) tag: usize,
     pub(super) data: TypeData,
     pub(super) extra_checks: usize,
     pub(super) type_id: usize,
+}
+
+impl Type {
+    /// Of a value, in bytes.
+    pub(super) fn alignment(&self) -> Result<usize, Damaged> {
+        1_usize
+            .checked_shl(self.alignment_power.into())
+            .ok_or(Damaged)
+    }
 }
 
 /// `GenericTLData`. What follows the tag is that of an enum; of a prefix type it is a number, and of others nothing.

@@ -50,12 +50,15 @@ const FIRST_PAGE: usize = 4096;
 pub(super) struct Reader<'a, M>(pub(super) &'a M);
 
 impl<M: Memory> Reader<'_, M> {
-    /// A value that others look at. One without a size need not lie anywhere.
-    pub(super) fn value(&self, address: usize, bytes: usize) -> Result<(), Damaged> {
-        if address != 0 && (bytes == 0 || address < FIRST_PAGE) {
-            return Ok(());
-        }
+    /// A value of this size and alignment. One without a size need not lie anywhere.
+    pub(super) fn value(&self, address: usize, bytes: usize, align: usize) -> Result<(), Damaged> {
+        require(address != 0 && address.is_multiple_of(align))?;
         self.bytes(address, bytes).map(drop)
+    }
+
+    /// A value whose size is known to the plugin alone.
+    pub(super) fn unknown_value(&self, address: usize) -> Result<(), Damaged> {
+        require(address != 0 && (address < FIRST_PAGE || self.0.read(address, &mut [0])))
     }
 
     /// The fields of a vtable, of which all must be there.

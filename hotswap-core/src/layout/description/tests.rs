@@ -12,7 +12,11 @@ use abi_stable::{
     type_layout::{Tag, TypeLayout},
 };
 
-use super::{Damaged, Memory, Walk};
+use super::{
+    Damaged, Memory, Walk,
+    format::{Shared, Type},
+    reader::Reader,
+};
 
 /// The mappings of this process, in which bits may be seen changed.
 struct Overlay {
@@ -87,6 +91,15 @@ impl Overlay {
     fn word(&self, address: usize) -> usize {
         let bytes = [0, 1, 2, 3, 4, 5, 6, 7].map(|index| self.byte(address + index));
         usize::from_ne_bytes(bytes)
+    }
+
+    /// Where the address of the first constant parameter of a type stands.
+    fn constant_of(&self, layout: &'static TypeLayout) -> usize {
+        let reader = Reader(self);
+        let described: Type = reader.item(ptr::from_ref(layout).addr()).unwrap();
+        let shared: Shared = reader.item(described.shared).unwrap();
+        assert!(shared.constants_len > 0);
+        shared.constants
     }
 
     fn leads_somewhere(&self, address: usize) -> bool {
@@ -260,6 +273,22 @@ fn no_damaged_pointer_is_followed() {
         }
     }
     assert_eq!(unseen, []);
+}
+
+/// A value that is a parameter must lie where values do, also if others may lie at small addresses.
+#[test]
+fn a_constant_parameter_lies_in_the_image() {
+    let mut memory = Overlay::of_this_process();
+    memory.check_all().unwrap();
+    let value = memory.constant_of(Parameterised::<u8, 7>::LAYOUT);
+    for to in [0_usize, 8] {
+        memory.change(value, |_| 0);
+        let bytes = to.to_ne_bytes().into_iter().enumerate();
+        memory
+            .changed
+            .extend(bytes.map(|(index, byte)| (value + index, byte)));
+        assert_eq!(memory.check_all(), Err(Damaged), "{to}");
+    }
 }
 
 #[test]
