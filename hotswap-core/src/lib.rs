@@ -88,6 +88,7 @@ mod deadline;
 
 // What the system allows this process.
 mod limits;
+
 // A path as somebody gave it.
 mod given;
 

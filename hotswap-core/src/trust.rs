@@ -190,8 +190,8 @@ impl Trust {
     /// You promise, for every file that is loaded with this value and passes the checks, here or in the child
     /// process of a [`Trial`](crate::Trial):
     ///
-    /// - **Its code is sound, and so is that of the libraries that it needs.** Running its initialisers, its exported functions and its destructors has
-    ///   no undefined behaviour when they are used as their types say.
+    /// - **Its code is sound, and so is that of the libraries that it needs.** Running its initialisers, its exported
+    ///   functions and its destructors has no undefined behaviour when they are used as their types say.
     /// - **Its types are what they say.** The layouts that it exports (abi_stable derives them) describe
     ///   the values that it exports.
     /// - **It does not unload others**, nor keeps pointers into host memory for longer than it may.

@@ -53,12 +53,13 @@ pub struct Settings<M> {
     /// are gone have left behind counts, too. The live generation, a standby, and candidates that are prepared and not
     /// yet published do not.
     ///
-    /// Each of them keeps a descriptor and the memory of its copy, and most of them a parked thread. With so many, [`swap`](crate::Hotswap::swap),
-    /// [`prepare`](crate::Hotswap::prepare) and [`load_with`](crate::Hotswap::load_with) are refused before the file is
-    /// looked at, with a text that names the first of what is left and why it is; nobody waits. Calls go on. A swap is
-    /// accepted again as soon as one of them has left. With half of it there is an event
-    /// ([`Event::Retained`](crate::Event::Retained)). A [`rollback`](crate::Hotswap::rollback) is not refused, unless
-    /// rollbacks that have failed have made it twice as many.
+    /// Each of them keeps a descriptor and the memory of its copy, and most of them a parked thread. With so many,
+    /// [`swap`](crate::Hotswap::swap), [`prepare`](crate::Hotswap::prepare) and
+    /// [`load_with`](crate::Hotswap::load_with) are refused before the file is looked at, with a text that names the
+    /// first of what is left and why it is; nobody waits. Calls go on. A swap is accepted again as soon as one of them
+    /// has left. With half of it there is an event ([`Event::Retained`](crate::Event::Retained)). A
+    /// [`rollback`](crate::Hotswap::rollback) is not refused, unless rollbacks that have failed have made it twice as
+    /// many.
     ///
     /// Unless set, it is a quarter of the soft limit on open descriptors (`RLIMIT_NOFILE`) that holds when the settings
     /// are made; at most what would take up a quarter of the memory mappings of a process (`vm.max_map_count`), some
