@@ -20,10 +20,7 @@ impl Claims {
     /// Reads a comment that was found to be signed.
     pub(super) fn read(comment: &str) -> Result<Self, String> {
         let mut claims = Self::default();
-        // minisign's own fields are `timestamp:…`, `file:…` and `hashed`, with tabs in between. The name of a file may have
-        // blanks in it, and anything else.
-        let fields = comment.split('\t').filter(|it| !it.starts_with("file:"));
-        for word in fields.flat_map(str::split_whitespace) {
+        for word in said_by_author(comment) {
             let not_understood =
                 || format!("its trusted comment has `{word}`, which is not understood");
             let is_new = match word.split_once('=') {
@@ -55,6 +52,25 @@ impl Claims {
             _ => Ok(self),
         }
     }
+}
+
+/// The words of a comment, without the name of a file in one that minisign has written by itself: a name may have blanks in
+/// it, and anything else. Such a comment has the fields `timestamp:…`, `file:…` and `hashed` first, with tabs in between. In
+/// all others every word counts.
+fn said_by_author(comment: &str) -> impl Iterator<Item = &str> {
+    let fields: Vec<&str> = comment.split('\t').collect();
+    let is_own = matches!(
+        &*fields,
+        [time, file, "hashed", ..] if is_timestamp(time) && file.starts_with("file:")
+    );
+    let fields = fields.into_iter().enumerate();
+    let said = fields.filter(move |(index, _)| !(is_own && *index == 1));
+    said.flat_map(|(_, field)| field.split_whitespace())
+}
+
+fn is_timestamp(field: &str) -> bool {
+    let time = field.strip_prefix("timestamp:");
+    time.is_some_and(|time| time.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Digits and nothing else.
@@ -135,6 +151,35 @@ mod tests {
                 "aserial=1 serials=2 not-serial=3 my:serial=4",
                 both(None, None),
             ),
+            // Nor is it the name of a file where minisign does not write one.
+            (
+                "file:v42.so expires=2027-01-31T00:00:00Z",
+                both(None, Some(LAST_DAY)),
+            ),
+            (
+                "release 7\tfile:v42.so serial=42\thashed",
+                both(Some(42), None),
+            ),
+            (
+                "serial=42\tfile:v42.so expires=2027-01-31T00:00:00Z\thashed",
+                both(Some(42), Some(LAST_DAY)),
+            ),
+            (
+                "timestamp:1\tserial=42\tfile:v42.so expires=2027-01-31T00:00:00Z",
+                both(Some(42), Some(LAST_DAY)),
+            ),
+            (
+                "timestamp:1\tfile:v42.so expires=2027-01-31T00:00:00Z",
+                both(None, Some(LAST_DAY)),
+            ),
+            (
+                "timestamp:1\tfile:v42.so expires=2027-01-31T00:00:00Z\tserial=42",
+                both(Some(42), Some(LAST_DAY)),
+            ),
+            (
+                "timestamp:1\tfile:a\thashed\tfile:v42.so serial=42",
+                both(Some(42), None),
+            ),
         ] {
             assert_eq!(Claims::read(comment), Ok(expected), "{comment:?}");
         }
@@ -170,6 +215,10 @@ mod tests {
                 )),
             );
         }
+        assert_eq!(
+            Claims::read("timestamp:1 file:b\tfile:v42.so expires=never\thashed"),
+            Err("its trusted comment has `expires=never`, which is not understood".to_owned()),
+        );
         for (twice, word) in [
             ("serial=1 serial=2", "serial=2"),
             ("serial=1\tserial=1", "serial=1"),

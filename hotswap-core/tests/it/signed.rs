@@ -287,6 +287,9 @@ fn a_signature_expires() {
         path.display()
     );
     refused(&path, &trust, &reason);
+    // Wherever it stands in the comment.
+    it.plugin("signed.so", "file:v42.so expires=2026-01-31T12:30:00Z");
+    refused(&path, &trust, &reason);
 
     let path = it.plugin("signed.so", "expires=9999-12-31T23:59:59Z");
     let host: Plugin = Hotswap::load(&path, &trust).unwrap();
