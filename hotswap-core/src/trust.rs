@@ -126,7 +126,8 @@ pub struct Policy {
     ///
     /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can write
     /// to it, as a plugin is, but not for its place. One that is missing, unreadable or damaged is a refusal. It is replaced
-    /// as a whole, so the host must be able to write to its folder, where `FILE.new` appears meanwhile. Give an absolute path.
+    /// as a whole, so the host must be able to write to its folder, where `FILE.new` appears meanwhile.
+    /// A relative path begins where that of [`root`](Self::root) does.
     ///
     /// A swap waits for the disk when the number rises, and for other hosts that write to the file.
     ///
@@ -223,9 +224,12 @@ impl Trust {
     /// regular files, files that are not loadable on this machine, that export no root module, whose
     /// abi_stable or interface version does not match, or whose types differ from the host's.
     pub unsafe fn vouch(mut policy: Policy) -> Self {
-        if let Some(root) = &mut policy.root {
+        for path in [&mut policy.root, &mut policy.serial_file]
+            .into_iter()
+            .flatten()
+        {
             // An empty path leads nowhere, so that everything is refused.
-            *root = absolute(root).unwrap_or_default();
+            *path = absolute(path).unwrap_or_default();
         }
         Self { policy }
     }

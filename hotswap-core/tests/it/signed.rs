@@ -1,7 +1,7 @@
 //! Which bytes a candidate may have, if that is asked for: pins and signatures.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -11,6 +11,7 @@ use hotswap_core::{Hotswap, Loader, PublicKey, Sha256, Stage, State, Trust};
 use minisign::KeyPair;
 
 use crate::{
+    alone::alone,
     fixtures::{Plugin, build_of, trust_with},
     trust::{Place, accepted, refused},
 };
@@ -445,6 +446,30 @@ fn the_file_may_lie_outside_of_the_root() {
     });
     accepted(&path, &trust);
     assert_eq!(it.kept(), "1\n");
+}
+
+#[test]
+fn a_relative_file_begins_where_it_was_given() {
+    alone("signed::a_relative_file_begins_where_it_was_given", || {
+        let it = Signed::new();
+        let path = it.plugin("signed.so", "serial=7");
+        fs::create_dir(it.place.at("other")).unwrap();
+        fs::write(it.place.at("other/serial"), "99").unwrap();
+        fs::write(it.serial_file(), "0").unwrap();
+        env::set_current_dir(it.place.at("")).unwrap();
+        let relative = || {
+            trust_with(|policy| {
+                policy.public_key = Some(it.key.clone());
+                policy.serial_file = Some("serial".into());
+            })
+        };
+        let trust = relative();
+        env::set_current_dir(it.place.at("other")).unwrap();
+        accepted(&path, &trust);
+        assert_eq!(it.kept(), "7\n");
+        let reason = "its serial number: expected at least 99 (Policy::serial_file), found 7";
+        refused(&path, &relative(), reason);
+    });
 }
 
 #[test]
