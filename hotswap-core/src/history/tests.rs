@@ -1,22 +1,69 @@
 //! What is said of text from outside.
 
-use std::path::PathBuf;
+use std::{
+    fmt::{Debug, Display, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use tracing::{
+    Subscriber,
+    field::{Field, Visit},
+    subscriber::with_default,
+};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Context, SubscriberExt},
+};
 
 use super::*;
 use crate::{error::Stage, image::OldLibrary};
 
-/// Turns the direction of the text, ends the line, is invisible, begins a sequence that a terminal obeys.
-const HIDDEN: &str = "a\u{202e}b\u{2066}c\u{2028}d\u{200b}e\u{9b}f\u{1b}g\nh";
+/// Turns the direction of the text, ends the line, is invisible (also for std's `Debug`), begins a sequence that a
+/// terminal obeys.
+const HIDDEN: &str = "a\u{202e}b\u{2066}c\u{2028}d\u{200b}e\u{9b}f\u{1b}g\u{3164}h\ni";
 
 #[track_caller]
-fn check(said: &dyn std::fmt::Display) {
+fn check(said: &dyn Display) {
     let said = said.to_string();
     let is_hidden = |c: char| !c.is_ascii_alphabetic() && HIDDEN.contains(c);
     assert!(!said.contains(is_hidden), "{said:?}");
     assert!(
-        said.contains(r"a\u{202e}b\u{2066}c\u{2028}d\u{200b}e\u{9b}f\u{1b}g"),
+        said.contains(r"a\u{202e}b\u{2066}c\u{2028}d\u{200b}e\u{9b}f\u{1b}g\u{3164}h"),
         "{said}"
     );
+}
+
+/// As text, and as subscribers of `tracing` are told it.
+#[track_caller]
+fn check_event(event: Event) {
+    check(&event);
+    let fields = Fields::default();
+    let subscriber = Registry::default().with(fields.clone());
+    with_default(subscriber, || News(vec![event]).trace());
+    check(&fields.0.lock().unwrap());
+}
+
+/// The fields of the events that a subscriber is told, as they are given to it.
+#[derive(Clone, Default)]
+struct Fields(Arc<Mutex<String>>);
+
+impl<S: Subscriber> Layer<S> for Fields {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        event.record(&mut Written(&mut self.0.lock().unwrap()));
+    }
+}
+
+struct Written<'a>(&'a mut String);
+
+impl Visit for Written<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, "{field}={value:?} ").unwrap();
+    }
 }
 
 fn name() -> String {
@@ -28,7 +75,7 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
     let error = Error::new(Stage::Link, HIDDEN.as_ref(), HIDDEN);
     let (generation, path) = (1, PathBuf::from(HIDDEN));
     let service = |news| Event::Service {
-        name: "it".to_owned(),
+        name: name(),
         generation,
         news,
     };
@@ -38,7 +85,7 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         check(&ServiceState::Pausing(how.clone()));
         check(&ServiceState::Ended(how.clone()));
         let again_in = None;
-        check(&service(ServiceNews::Ended { how, again_in }));
+        check_event(service(ServiceNews::Ended { how, again_in }));
     }
     for reason in [
         PinReason::Function(name()),
@@ -47,7 +94,7 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         PinReason::Callback(name()),
     ] {
         check(&State::Pinned(reason.clone()));
-        check(&Event::Pinned { generation, reason });
+        check_event(Event::Pinned { generation, reason });
     }
     let age = Duration::ZERO;
     let (thread, count) = (1, 1);
@@ -78,12 +125,12 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         check(&State::Draining {
             held_by: by.clone(),
         });
-        check(&Event::Held { generation, by });
+        check_event(Event::Held { generation, by });
     }
     check(&error);
     check(&RefusedInfo::new(&error, None));
-    check(&Event::from(&error));
-    check(&Event::Accepted {
+    check_event(Event::from(&error));
+    check_event(Event::Accepted {
         generation,
         path: path.clone(),
         real_path: PathBuf::from("/real"),
@@ -96,25 +143,21 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         found: PathBuf::from("/found"),
     };
     check(&library);
-    check(&Event::OldLibrary {
+    check_event(Event::OldLibrary {
         generation,
         library,
     });
-    check(&Event::RolledBack {
+    check_event(Event::RolledBack {
         generation,
         live: 2,
         loaded_again: None,
         why: Some(name()),
     });
-    check(&Event::HookPanicked {
+    check_event(Event::HookPanicked {
         generation,
         message: name(),
     });
-    check(&Event::Service {
-        name: name(),
-        generation,
-        news: ServiceNews::Started,
-    });
+    check_event(service(ServiceNews::Started));
     check(&ServiceInfo {
         name: name(),
         generation,

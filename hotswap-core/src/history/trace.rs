@@ -4,8 +4,8 @@
 
 use tracing::{info, warn};
 
-use super::{Event, News, ServiceNews};
-use crate::escape::{Escaped, one_line, printable};
+use super::{Event, News, ServiceNews, words::Holders};
+use crate::escape::{Escaped, one_line};
 
 const TARGET: &str = "hotswap";
 
@@ -60,7 +60,10 @@ fn trace(event: &Event) {
             let why = why.as_deref().map(one_line);
             warn!(target: TARGET, generation, live, loaded_again, why, "rolled-back");
         }
-        Event::Held { generation, by } => warn!(target: TARGET, generation, ?by, "held"),
+        Event::Held { generation, by } => {
+            let by = Holders(by);
+            warn!(target: TARGET, generation, %by, "held");
+        }
         Event::HookPanicked {
             generation,
             message,
@@ -93,13 +96,13 @@ fn trace(event: &Event) {
             generation,
             news,
         } => {
-            let name = printable(name);
+            let name = Escaped(name);
             match news {
                 ServiceNews::Started | ServiceNews::Stopped { .. } | ServiceNews::NeverBegan => {
-                    info!(target: TARGET, name, generation, %news, "service");
+                    info!(target: TARGET, %name, generation, %news, "service");
                 }
                 ServiceNews::Ended { .. } | ServiceNews::Stuck { .. } => {
-                    warn!(target: TARGET, name, generation, %news, "service");
+                    warn!(target: TARGET, %name, generation, %news, "service");
                 }
             }
         }

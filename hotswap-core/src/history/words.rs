@@ -673,7 +673,7 @@ impl Display for Thread<'_> {
     }
 }
 
-struct Holders<'a>(&'a [Holder]);
+pub(super) struct Holders<'a>(pub(super) &'a [Holder]);
 
 impl Display for Holders<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
