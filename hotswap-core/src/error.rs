@@ -10,8 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use crate::escape::Escaped;
-use crate::escape::{join_lines, printable};
+use crate::escape::{Escaped, join_lines, printable};
 
 /// Why a candidate was refused: at which [`Stage`], which path, and what was wrong.
 ///

@@ -1,4 +1,4 @@
-//! Text from outside, as a terminal or a log can show it.
+//! How text from outside is written into what hotswap says: a name, a line, lines that are joined, an excerpt.
 //!
 //! A path, a name in a file, and what a plugin or the dynamic linker says may hold characters that move the cursor, end
 //! the line, turn the direction of the text or cannot be seen. Every such text goes through this file before it becomes
@@ -14,7 +14,7 @@ use std::{
 };
 
 use hotswap_abi::host::write_printable;
-pub(crate) use hotswap_abi::printable;
+pub(crate) use hotswap_abi::{one_line, printable};
 
 /// A path or a name, on one line and so that no two look the same: quotes and backslashes are escaped too, and bytes that
 /// are no text are shown as `\xFF`.
@@ -35,11 +35,6 @@ impl<T: AsRef<OsStr>> Display for Escaped<T> {
     }
 }
 
-/// Text on one line, with its line ends escaped too. Quotes and backslashes stay, because parts may be escaped already.
-pub(crate) fn one_line(text: &str) -> String {
-    printable(text).replace('\n', r"\n")
-}
-
 /// Sentences on one line, each line of them trimmed and behind the one before. Blanks inside of a line stay: they may be part
 /// of a path.
 pub(crate) fn join_lines(text: &str) -> String {
@@ -52,10 +47,7 @@ pub(crate) fn join_lines(text: &str) -> String {
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     const SHOWN_BYTES_MAX: usize = 120;
     let shown = bytes.get(..SHOWN_BYTES_MAX).unwrap_or(bytes);
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(shown).chars() {
-        _ = write_printable(&mut text, c);
-    }
+    let mut text = one_line(&String::from_utf8_lossy(shown));
     if shown.len() < bytes.len() {
         text.push('…');
     }

@@ -12,8 +12,8 @@ use humantime::format_rfc3339_seconds;
 
 use crate::{
     digest::Sha256,
-    error::{Error, Escaped, Result, Stage},
-    escape::one_line,
+    error::{Error, Result, Stage},
+    escape::{Escaped, one_line},
     given::GivenPath,
     image::{STATIC_TLS_TUNABLE, find_libraries},
     module,

@@ -77,7 +77,7 @@ compile_error!(
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
-// Text from outside, as a terminal or a log can show it.
+// How text from outside is written into what hotswap says.
 mod escape;
 
 // Why a candidate was refused.
@@ -194,7 +194,7 @@ pub use crate::{
     watch::{Watch, WatchSettings},
 };
 
-pub use hotswap_abi::printable;
+pub use hotswap_abi::{one_line, printable};
 
 /// The manual: what is too long to be said at the names.
 ///

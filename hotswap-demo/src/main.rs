@@ -224,11 +224,11 @@ impl Demo {
             Err(message) => {
                 let fault = Fault {
                     generation,
-                    message,
+                    message: printable(&message),
                 };
                 self.console.say(&fault);
                 // What that may lead to is an event.
-                let _ = self.plugin.report_fault(generation, &fault.message);
+                let _ = self.plugin.report_fault(generation, &message);
             }
         }
         match io::stdout().lock().write_all(text.as_bytes()) {

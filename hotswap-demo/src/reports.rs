@@ -3,16 +3,16 @@
 
 use std::fmt::{self, Display};
 
-use hotswap_core::{GenerationInfo, RefusedInfo, printable};
+use hotswap_core::{GenerationInfo, RefusedInfo, one_line};
 use humantime::format_rfc3339_seconds;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// A call that gave no answer.
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "fault")]
 pub(crate) struct Fault {
     pub(crate) generation: u64,
-    #[serde(serialize_with = "serialize_printable")]
+    /// As `printable` gives it.
     pub(crate) message: String,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Versions {
 
 impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = on_one_line(&self.message);
+        let message = one_line(&self.message);
         write!(f, "fault generation {}: {message}", self.generation)
     }
 }
@@ -77,7 +77,7 @@ impl Display for Versions {
 fn row(it: &GenerationInfo) -> [String; HEAD.len()] {
     let hash = it.sha256.map_or_else(String::new, |hash| hash.to_string());
     let package = match (&it.name, &it.version) {
-        (Some(name), Some(version)) => on_one_line(&format!("{name} {version}")),
+        (Some(name), Some(version)) => one_line(&format!("{name} {version}")),
         _ => "no kit".to_owned(),
     };
     [
@@ -87,12 +87,4 @@ fn row(it: &GenerationInfo) -> [String; HEAD.len()] {
         package,
         it.to_string(),
     ]
-}
-
-fn on_one_line(text: &str) -> String {
-    printable(text).replace('\n', "\\n")
-}
-
-fn serialize_printable<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&printable(text))
 }

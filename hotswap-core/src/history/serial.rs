@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     digest::Sha256,
-    error::{Escaped, Stage},
-    escape::{self, printable},
+    error::Stage,
+    escape::{self, Escaped, printable},
     image::{HeapLeft, OldLibrary, PinReason},
 };
 

@@ -10,8 +10,8 @@ use std::{
 use super::services::ServiceNews;
 use crate::{
     digest::Sha256,
-    error::{Error, Escaped, Stage},
-    escape::one_line,
+    error::{Error, Stage},
+    escape::{Escaped, one_line},
     image::{HeapLeft, Obstacle, OldLibrary, PinReason, STATIC_TLS_TUNABLE},
 };
 

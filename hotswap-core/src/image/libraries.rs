@@ -26,7 +26,8 @@ use rustix::fs;
 use super::{each_object, opened_as};
 use crate::{
     elf::finder,
-    error::{Error, Escaped, Result, Stage},
+    error::{Error, Result, Stage},
+    escape::Escaped,
     stage::{Found, LibraryFile, Needed, Staged},
     trust::Policy,
 };

@@ -27,8 +27,8 @@ use super::{
     read::{Content, read_settled},
 };
 use crate::{
-    error::{Escaped, Stage},
-    escape::excerpt,
+    error::Stage,
+    escape::{Escaped, excerpt},
     signature,
     trust::Policy,
 };

@@ -17,10 +17,7 @@ use super::{
     proc,
     walk::Place,
 };
-use crate::{
-    error::{Escaped, Stage},
-    trust::Policy,
-};
+use crate::{error::Stage, escape::Escaped, trust::Policy};
 
 /// A policy, as it is for one file.
 pub(super) struct Judge<'a> {

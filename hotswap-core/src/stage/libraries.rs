@@ -31,7 +31,8 @@ use self::{
 use super::{Refusal, Staged, judge::Judge};
 use crate::{
     elf::Facts,
-    error::{Escaped, Result, Stage},
+    error::{Result, Stage},
+    escape::Escaped,
     trust::Policy,
 };
 

@@ -11,7 +11,8 @@ use std::{
 use super::{Refusal, floor, judge::Judge, read::read_settled};
 use crate::{
     digest::Sha256,
-    error::{Escaped, Stage},
+    error::Stage,
+    escape::Escaped,
     signature::{Claims, PublicKey},
     trust::Policy,
 };

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     cell::Cell,
-    error::{Error, Escaped, Result, Stage, panic_text},
+    error::{Error, Result, Stage, panic_text},
+    escape::Escaped,
     given::GivenPath,
     history::Phases,
     image::{Image, Opener, find_libraries},

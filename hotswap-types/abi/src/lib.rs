@@ -44,7 +44,7 @@ pub use self::{
     service::{Again, Outcome},
     stop::Stop,
     symbol::{SYMBOL_PREFIX, SymbolMark, TypedSymbol},
-    text::printable,
+    text::{one_line, printable},
     update::{Update, UpdateFn},
 };
 

@@ -1,8 +1,6 @@
-//! Text from outside, as a terminal or a log can show it.
+//! Which characters are shown as they are, and how the others are escaped.
 //!
-//! A path, a name in a file, and what a plugin or the dynamic linker says may hold characters that move the cursor, end
-//! the line, turn the direction of the text or cannot be seen. [`is_shown`] is the only place that says which characters
-//! those are, for hosts and plugins alike.
+//! [`is_shown`] is the only place that says so, for hosts and plugins alike.
 
 use std::{
     fmt::{self, Write},
@@ -32,6 +30,17 @@ pub fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+/// As [`printable`], with line ends escaped too: for text that must not pass for more than one line of a report or a log.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(hotswap_abi::one_line("two\nlines\u{1b}[2J"), r"two\nlines\u{1b}[2J");
+/// ```
+pub fn one_line(text: &str) -> String {
+    printable(text).replace('\n', r"\n")
 }
 
 /// Writes one character, escaped if a terminal does not show it as it is.
@@ -97,6 +106,7 @@ mod tests {
         for c in HIDDEN.chars() {
             let escaped = format!("a{}b", c.escape_default());
             assert_eq!(printable(&format!("a{c}b")), escaped, "{c:?}");
+            assert_eq!(one_line(&format!("a{c}b")), escaped, "{c:?}");
         }
     }
 
@@ -104,6 +114,7 @@ mod tests {
     fn what_is_seen_stays() {
         for text in [SHOWN, "e\u{301} a\u{308}", "", "a\nb\n"] {
             assert_eq!(printable(text), text);
+            assert_eq!(one_line(text), text.replace('\n', r"\n"));
         }
     }
 }

@@ -16,7 +16,8 @@ use super::super::{
 };
 use crate::{
     elf::{self, Facts},
-    error::{Escaped, Stage},
+    error::Stage,
+    escape::Escaped,
     trust::Policy,
 };
 
