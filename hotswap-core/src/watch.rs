@@ -63,8 +63,8 @@ pub struct WatchSettings {
     /// `max_user_watches`) or a folder on the way may not be listed.
     pub look_every: Duration,
     /// After which pause a file that was refused for a reason that may pass is tried again; each further pause is twice
-    /// as long. 2 s unless set, and at least 1 ms. With [`Duration::MAX`] it is tried again only when something has
-    /// changed.
+    /// as long. 2 s unless set, and at least 1 ms. A pause of more than 30 years is one of 30 years, so with
+    /// [`Duration::MAX`] it is in effect tried again only when something has changed.
     pub retry_after: Duration,
     /// The longest pause before such a file is tried again. 1 min unless set, and at least
     /// [`retry_after`](Self::retry_after).
