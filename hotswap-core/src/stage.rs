@@ -339,7 +339,7 @@ impl Kept {
 
 impl Origin {
     /// Keeps the serial number as the highest that was accepted, if `policy` asks for that. For a candidate that is
-    /// published next.
+    /// published next, or that was just now.
     ///
     /// # Errors
     /// It cannot be kept, or a higher one was accepted since the candidate was staged.

@@ -635,10 +635,9 @@ impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
 }
 
 impl<M: RootModule + Send + Sync> Prepared<'_, M> {
-    /// Makes it the live generation, whichever that is by now. Returns as soon as new calls reach it.
-    ///
-    /// With [`Policy::serial_file`], its serial number is kept before that. If it cannot be, it is published all the same,
-    /// and there is an event ([`Event::SerialNotKept`]).
+    /// Makes it the live generation, whichever that is by now. Returns as soon as new calls reach it; with
+    /// [`Policy::serial_file`], only when its serial number has been kept after that, which may wait for the disk and for
+    /// other hosts that write to the file. If the number cannot be kept, there is an event ([`Event::SerialNotKept`]).
     ///
     /// # Panics
     ///
@@ -650,10 +649,11 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
             "a plugin of the parent process is not published in a child"
         );
         let candidate = self.candidate.take().expect("published once");
-        let kept = candidate.image.origin().keep_serial(self.hotswap.policy());
+        let origin = candidate.image.origin().clone();
         let (swapped, news) = self.hotswap.publish(candidate, Manner::Swap, None);
         news.trace();
-        if let Err(error) = kept {
+        // Last: it may wait, and nothing may wait for it.
+        if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
             self.hotswap
                 .history
                 .serial_not_kept(swapped.generation, &error);

@@ -121,8 +121,9 @@ pub struct Policy {
     /// No serial number is asked for unless set.
     pub serial_min: Option<u64>,
     /// A file with the highest serial number that was accepted, which is the lowest that the next file may have. When a
-    /// candidate is accepted, just before it is published, its number is kept there if it is higher; a trial,
-    /// [`check`](crate::check) and a rollback write nothing. Several hosts may have one file. It needs `public_key`.
+    /// candidate is accepted, its number is kept there if it is higher: just before it is published, or just after if it
+    /// was [prepared](crate::Hotswap::prepare). A trial, [`check`](crate::check) and a rollback write nothing. Several
+    /// hosts may have one file. It needs `public_key`.
     ///
     /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can write
     /// to it, as a plugin is, but not for its place. One that is missing, unreadable or damaged is a refusal. It is replaced

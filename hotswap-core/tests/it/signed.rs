@@ -1,9 +1,11 @@
 //! Which bytes a candidate may have, if that is asked for: pins and signatures.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +14,7 @@ use minisign::KeyPair;
 
 use crate::{
     alone::alone,
-    fixtures::{Plugin, build_of, trust_with},
+    fixtures::{Plugin, build_of, plugin, trust_with},
     trust::{Place, accepted, refused},
 };
 
@@ -470,6 +472,32 @@ fn a_relative_file_begins_where_it_was_given() {
         let reason = "its serial number: expected at least 99 (Policy::serial_file), found 7";
         refused(&path, &relative(), reason);
     });
+}
+
+/// Nothing that it waits for then keeps calls from the new generation.
+#[test]
+fn what_was_prepared_is_live_before_its_number_is_kept() {
+    let it = Signed::new();
+    let trust = it.trust_file("0");
+    let first = it.place.at("first.so");
+    fs::copy(plugin("build_1"), &first).unwrap();
+    sign_with(&it.place, &it.pair, "first.so", Some("serial=1"));
+    let host: Plugin = Hotswap::load(first, &trust).unwrap();
+    let prepared = host.prepare(it.plugin("2.so", "serial=2")).unwrap();
+    assert_eq!(build_of(&host), 1);
+    // As another host that is writing to it.
+    let lock = File::create(it.place.at("serial.new")).unwrap();
+    lock.lock().unwrap();
+    thread::scope(|scope| {
+        let publishing = scope.spawn(|| prepared.publish());
+        while build_of(&host) == 1 {
+            assert!(!publishing.is_finished(), "it is published first");
+            thread::yield_now();
+        }
+        drop(lock);
+        assert_eq!(publishing.join().unwrap().generation, 2);
+    });
+    assert_eq!(it.kept(), "2\n");
 }
 
 #[test]
