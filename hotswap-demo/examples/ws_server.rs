@@ -83,8 +83,9 @@ struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
 
-    /// How many of them one address may have; an IPv6 network of 64 bits counts as one address. Half of them unless
-    /// given. Behind a proxy, from which all come, give as many as there may be
+    /// How many of them one address may have; an IPv6 network of 64 bits counts as one address. Unless given, half of
+    /// them, and all of them for a loopback address, which all clients on this machine have. Behind a proxy on another
+    /// machine, from which all come, give as many as there may be
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..=1_000_000))]
     connections_per_address: Option<u32>,
 
@@ -150,11 +151,10 @@ async fn serve(options: Options, service: Arc<Service>) -> Result<()> {
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", options.listen))?;
     let stop = signals::handle().context("signals cannot be handled")?;
-    let per_address = options.connections_per_address;
     let door = Arc::new(Door::new(
         options.host,
         options.connections,
-        per_address.unwrap_or(options.connections.div_ceil(2)),
+        options.connections_per_address,
         options.patience,
         stop,
     ));

@@ -1,6 +1,8 @@
 //! How much one address may have.
 //!
 //! Without a bound of its own, one client could take every connection that there is, and all others would be turned away.
+//! Clients on this machine have one address together: that has a bound of its own only if somebody asks for one.
+//!
 //! It knows neither connections nor websockets; what it counts are places.
 
 use std::{
@@ -9,9 +11,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Places, of which no address has more than so many.
+/// How many places one address may have.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    loopback: usize,
+    other: usize,
+}
+
+/// Places, of which no address has more than it may.
 pub(crate) struct PerAddress {
-    places_max: usize,
+    bounds: Bounds,
     /// Of each address that has any.
     taken: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -22,24 +31,48 @@ pub(crate) struct Place {
     address: IpAddr,
 }
 
+impl Bounds {
+    /// Of `places` each address has at most `per_address`. Unless that is given, it has half of them; a loopback address,
+    /// which all clients on this machine have, may have them all.
+    pub(crate) fn new(places: u32, per_address: Option<u32>) -> Self {
+        Self {
+            loopback: per_address.unwrap_or(places) as usize,
+            other: per_address.unwrap_or(places.div_ceil(2)) as usize,
+        }
+    }
+
+    /// With so many more for each address.
+    pub(crate) fn with(self, more: usize) -> Self {
+        Self {
+            loopback: self.loopback + more,
+            other: self.other + more,
+        }
+    }
+}
+
 impl PerAddress {
-    pub(crate) fn new(places_max: usize) -> Arc<Self> {
+    pub(crate) fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
-            places_max,
+            bounds,
             taken: Mutex::default(),
         })
     }
 
-    pub(crate) fn places_max(&self) -> usize {
-        self.places_max
+    pub(crate) fn places_max(&self, address: IpAddr) -> usize {
+        if address.to_canonical().is_loopback() {
+            self.bounds.loopback
+        } else {
+            self.bounds.other
+        }
     }
 
     /// None: the address has all that it may have.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let places_max = self.places_max(address);
         let address = counted_as(address);
         let mut taken = self.taken();
         let places = taken.entry(address).or_default();
-        if *places == self.places_max {
+        if *places == places_max {
             return None;
         }
         *places += 1;

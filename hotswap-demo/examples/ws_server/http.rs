@@ -33,7 +33,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    address::{PerAddress, Place},
+    address::{Bounds, PerAddress, Place},
     connection::{self, Form},
     service::{MESSAGE_BYTES_MAX, Service},
     signals::Stop,
@@ -87,12 +87,12 @@ impl Door {
     pub(crate) fn new(
         hosts: Vec<String>,
         connections: u32,
-        connections_per_address: u32,
+        connections_per_address: Option<u32>,
         patience: Duration,
         stop: Stop,
     ) -> Self {
         let websockets = connections as usize;
-        let of_address = connections_per_address as usize;
+        let of_address = Bounds::new(connections, connections_per_address);
         Self {
             hosts,
             connections,
@@ -100,7 +100,7 @@ impl Door {
             stop,
             all: Arc::new(Semaphore::new(websockets + HTTP_ONLY_MAX)),
             websockets: Arc::new(Semaphore::new(websockets)),
-            all_of_address: PerAddress::new(of_address + HTTP_ONLY_PER_ADDRESS_MAX),
+            all_of_address: PerAddress::new(of_address.with(HTTP_ONLY_PER_ADDRESS_MAX)),
             websockets_of_address: PerAddress::new(of_address),
         }
     }
@@ -130,7 +130,7 @@ pub(crate) async fn accept(listener: TcpListener, door: &Arc<Door>, service: &Ar
         match accepted {
             Ok((stream, peer)) => {
                 let Some(place) = door.all_of_address.take(peer.ip()) else {
-                    turn_away(stream, &door.all_of_address);
+                    turn_away(stream, door.all_of_address.places_max(peer.ip()));
                     continue;
                 };
                 let visit = Visit {
@@ -150,8 +150,8 @@ pub(crate) async fn accept(listener: TcpListener, door: &Arc<Door>, service: &Ar
 }
 
 /// Answers before there is a request, and waits for nobody: whoever has too many connections has no use of one more.
-fn turn_away(stream: TcpStream, places: &PerAddress) {
-    let (status, text) = too_many(places);
+fn turn_away(stream: TcpStream, places_max: usize) {
+    let (status, text) = too_many(places_max);
     let length = text.len();
     let response = format!(
         "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -222,7 +222,7 @@ async fn upgrade(State(visit): State<Visit>, mut request: Request) -> Result<Res
     };
     let of_address = &visit.door.websockets_of_address;
     let Some(place) = of_address.take(visit.address) else {
-        return Err(too_many(of_address));
+        return Err(too_many(of_address.places_max(visit.address)));
     };
     let form = if asks_for_json(request.headers()) {
         let headers = response.headers_mut();
@@ -273,8 +273,7 @@ async fn upgrade(State(visit): State<Visit>, mut request: Request) -> Result<Res
 }
 
 /// Why an address that has as many places as it may have gets no more.
-fn too_many(places: &PerAddress) -> Refusal {
-    let places_max = places.places_max();
+fn too_many(places_max: usize) -> Refusal {
     let reason = format!("all {places_max} connections of this address are taken\n");
     (StatusCode::TOO_MANY_REQUESTS, reason)
 }

@@ -1,11 +1,14 @@
 //! The example `ws_server`: what its clients are answered, who is turned away, and what each of them can do.
 
+#[path = "../../examples/ws_server/address.rs"]
+mod address;
 mod client;
 mod server;
 
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
+    iter,
     net::{TcpListener, TcpStream},
     process::Command,
     time::Instant,
@@ -14,7 +17,10 @@ use std::{
 use rustix::process::Signal;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
-use self::server::{Server, server};
+use self::{
+    address::{Bounds, PerAddress},
+    server::{Server, server},
+};
 use crate::demo::{SOON, plugin};
 
 #[test]
@@ -296,30 +302,60 @@ fn connections_are_counted() {
 #[test]
 fn one_address_cannot_take_every_connection() {
     let options = ["--connections", "4", "--connections-per-address", "2"];
-    for options in [&options[..2], &options] {
-        let server = Server::with_options(options, "shipped");
-        let mut first = server.connect();
-        let mut second = server.connect();
-        let third = server.connect_with(server.url()).map(|_| ());
-        let reason = "all 2 connections of this address are taken\n".to_owned();
-        assert_eq!(third, Err((429, reason)));
+    let server = Server::with_options(&options, "shipped");
+    let mut first = server.connect();
+    let mut second = server.connect();
+    let third = server.connect_with(server.url()).map(|_| ());
+    let reason = "all 2 connections of this address are taken\n".to_owned();
+    assert_eq!(third, Err((429, reason)));
 
-        let mut other = server.connect_from([127, 0, 0, 2]);
-        assert_eq!(other.ask("hi"), "You said 'hi'");
-        assert_eq!(first.ask("hi"), "You said 'hi'");
-        second.0.close(None).unwrap();
-        // Until the server has seen it.
-        let deadline = Instant::now() + SOON;
-        while server.connect_with(server.url()).is_err() {
-            assert!(Instant::now() < deadline, "its place stays taken");
-        }
+    let mut other = server.connect_from([127, 0, 0, 2]);
+    assert_eq!(other.ask("hi"), "You said 'hi'");
+    assert_eq!(first.ask("hi"), "You said 'hi'");
+    second.0.close(None).unwrap();
+    // Until the server has seen it.
+    let deadline = Instant::now() + SOON;
+    while server.connect_with(server.url()).is_err() {
+        assert!(Instant::now() < deadline, "its place stays taken");
+    }
+}
+
+/// All clients on this machine have one address.
+#[test]
+fn a_loopback_address_can_take_every_connection_unless_told_otherwise() {
+    let server = Server::with_options(&["--connections", "4"], "shipped");
+    let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("hi"), "You said 'hi'");
+    }
+    let fifth = server.connect_with(server.url()).map(|_| ());
+    let reason = "all 4 connections are taken\n".to_owned();
+    assert_eq!(fifth, Err((503, reason)));
+}
+
+#[test]
+fn one_address_of_another_machine_has_half_of_the_places_unless_told_otherwise() {
+    let places_of = |address: &str, bound| {
+        let places = PerAddress::new(Bounds::new(4, bound).with(1));
+        let address = address.parse().unwrap();
+        let taken: Vec<_> = iter::from_fn(|| places.take(address)).collect();
+        taken.len()
+    };
+    for address in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"] {
+        assert_eq!(places_of(address, None), 3, "{address}");
+        assert_eq!(places_of(address, Some(3)), 4, "{address}");
+    }
+    for address in ["127.0.0.1", "127.0.0.2", "::ffff:127.0.0.1", "::1"] {
+        assert_eq!(places_of(address, None), 5, "{address}");
+        assert_eq!(places_of(address, Some(3)), 4, "{address}");
     }
 }
 
 /// Connections that never ask for anything, too.
 #[test]
 fn one_address_cannot_take_every_connection_without_a_request() {
-    let server = Server::with_options(&["--connections", "2"], "shipped");
+    let options = ["--connections", "2", "--connections-per-address", "1"];
+    let server = Server::with_options(&options, "shipped");
     let turned_away = |mut stream: TcpStream| {
         let mut answer = String::new();
         // That it is given up by and by is not what is looked for.
