@@ -178,6 +178,7 @@ impl Inbox {
         self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
         while let Some(job) = self.next() {
             job();
+            give_back_stack();
         }
     }
 
@@ -208,6 +209,42 @@ impl Inbox {
     /// Nothing panics under the lock.
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives back to the system what the calling thread's stack has needed for calls that have returned: loading a plugin
+/// takes some 50 KiB of it, which would stay resident for as long as the plugin is mapped.
+#[inline(never)]
+fn give_back_stack() {
+    /// What is in use below an address in this frame: the frame's own end, and the frame of the system call.
+    const IN_USE_BYTES: usize = 2 << 10;
+    let here = 0_u8;
+    let end = (&raw const here).addr().saturating_sub(IN_USE_BYTES);
+    let end = end & !(rustix::param::page_size() - 1);
+    let Some(start) = stack_start() else { return };
+    let length = end.saturating_sub(start.addr());
+    if length > 0 {
+        // SAFETY: pages of this thread's own stack, from its far end to some way below this frame. A stack grows
+        // downwards on all systems that this crate compiles for, so they belonged to calls that have returned, and
+        // nothing points there. A signal's handler may run below this frame, but only before or after the call.
+        // What it returns tells nothing that could be acted on: without success the pages stay.
+        unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+    }
+}
+
+/// The lowest address of the calling thread's stack, above its guard.
+fn stack_start() -> Option<*mut libc::c_void> {
+    let mut attributes = mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let (mut start, mut bytes) = (ptr::null_mut(), 0);
+    // SAFETY: the first function initialises the attributes or fails; only then the second reads them, the third
+    // destroys them, and nobody uses them after that.
+    unsafe {
+        if libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) != 0 {
+            return None;
+        }
+        let result = libc::pthread_attr_getstack(attributes.as_ptr(), &mut start, &mut bytes);
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        (result == 0).then_some(start)
     }
 }
 
@@ -298,6 +335,38 @@ mod tests {
         let panicked = panic::catch_unwind(AssertUnwindSafe(|| opener.run(|| panic!("{text}"))));
         assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&text));
         assert_eq!(opener.run(|| 7), 7, "it goes on");
+    }
+
+    /// `deepest` is told an address so many bytes down the stack, in a page that was written to.
+    fn go_down(bytes: usize, deepest: &mut usize) {
+        let frame = std::hint::black_box([1_u8; 1024]);
+        *deepest = frame.as_ptr().addr();
+        if let Some(bytes) = bytes.checked_sub(frame.len()) {
+            go_down(bytes, deepest);
+        }
+        std::hint::black_box(&frame);
+    }
+
+    fn is_resident(address: usize) -> bool {
+        let page = rustix::param::page_size();
+        let start = ptr::with_exposed_provenance_mut(address & !(page - 1));
+        let mut state = 0;
+        // SAFETY: it only asks about one page, and writes one byte.
+        let result = unsafe { libc::mincore(start, page, &raw mut state) };
+        assert_eq!(result, 0, "it is mapped");
+        state & 1 != 0
+    }
+
+    #[test]
+    fn the_stack_that_a_job_has_used_is_given_back() {
+        let opener = Opener::start().unwrap();
+        let mut deepest = 0;
+        let during = opener.run(|| {
+            go_down(200 << 10, &mut deepest);
+            is_resident(deepest)
+        });
+        assert!(during);
+        assert!(!opener.run(|| is_resident(deepest)));
     }
 
     #[test]
