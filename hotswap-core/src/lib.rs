@@ -102,16 +102,6 @@ mod signature;
 #[expect(unsafe_code, reason = "states what a host promises")]
 mod trust;
 
-// std's atomics, or the model checker's.
-mod sync;
-
-// Who reads: publish, read, lease, retire, drain. Knows no files.
-#[expect(
-    unsafe_code,
-    reason = "lends out values that other threads may be retiring"
-)]
-mod cell;
-
 // What is loaded, from here on: is this a file that the dynamic linker can be given?
 mod elf;
 

@@ -19,7 +19,6 @@ use crossbeam_channel::Receiver;
 use self::library::Opened;
 pub use self::library::{Library, Symbol};
 use crate::{
-    cell,
     error::{Error, Result, Stage},
     given::GivenPath,
     history::{Event, GenerationInfo, History, Limits, Phases, RefusedInfo, State},
@@ -127,7 +126,7 @@ impl Loader {
     ///
     /// As [`new`](Self::new).
     pub fn with_settings(trust: &Trust, settings: LoaderSettings) -> Result<Self> {
-        cell::set_errand(image::detach_current_thread_from_retired);
+        hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
         image::prepare_for_forks();
         let history = Arc::new(History::new(Limits {
             ended: settings.ended_libraries_max,

@@ -27,6 +27,7 @@ use std::{
 
 use abi_stable::{StableAbi, library::RootModule};
 use crossbeam_channel::{Receiver, Sender};
+use hotswap_cell::Cell;
 
 pub(crate) use self::{
     accepted::Accepted,
@@ -48,7 +49,6 @@ pub use self::{
     settings::{Probe, Settings},
 };
 use crate::{
-    cell::{self, Cell},
     deadline::deadline,
     digest::Sha256,
     error::{Error, Result, Stage},
@@ -144,7 +144,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// As [`load`](Self::load).
     pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<M>) -> Result<Self> {
-        cell::set_errand(image::detach_current_thread_from_retired);
+        hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
         image::prepare_for_forks();
         let given = GivenPath::new(path.as_ref())?;
         let path = &*given;

@@ -18,7 +18,6 @@
 use std::{fs, ops::Range};
 
 use super::{Place, account::thread_lives, memory::words};
-use crate::cell;
 
 /// More than a thread's stack has. (A coroutine's may lie anywhere.)
 const STACK_BYTES_MAX: usize = 64 << 20;
@@ -51,7 +50,8 @@ impl Ending {
     ///
     /// Costs two small files and a part of the stack for each thread that has no slot.
     pub(super) fn look(&mut self, place: &Place) -> &[u32] {
-        self.0.retain(|&thread| !cell::is_before_its_end(thread));
+        self.0
+            .retain(|&thread| !hotswap_cell::is_registered(thread));
         if !self.0.is_empty() {
             let mappings = mappings();
             self.0

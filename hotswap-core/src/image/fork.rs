@@ -12,14 +12,13 @@
 use std::{ffi::c_int, sync::Once};
 
 use super::account;
-use crate::cell;
 
 /// Sees to it that what is kept for threads is put right in children. The first call does it.
 pub(crate) fn prepare_for_forks() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
         // Makes the register of threads, which a child could not finish if a thread that stays behind had begun to.
-        cell::come_by();
+        hotswap_cell::pass_quiescent_point();
         // SAFETY: a function of the executable, which calls nothing that may not be called between `fork` and `exec`.
         // (That there is no memory to register it leaves all as it was.)
         unsafe { pthread_atfork(None, None, Some(in_child)) };
@@ -36,5 +35,5 @@ unsafe extern "C" {
 
 unsafe extern "C" fn in_child() {
     account::forget_this_thread_s_number();
-    cell::forget_other_threads();
+    hotswap_cell::reset_after_fork();
 }

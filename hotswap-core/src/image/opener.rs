@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::{cell, stage::check_thread};
+use crate::stage::check_thread;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -173,7 +173,7 @@ impl Inbox {
     /// The whole life of the thread.
     fn work(&self) {
         // So that it is known not to be ending (`ending`).
-        cell::come_by();
+        hotswap_cell::pass_quiescent_point();
         // SAFETY: no conditions.
         self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
         while let Some(job) = self.next() {
@@ -234,18 +234,23 @@ fn give_back_stack() {
 
 /// The lowest address of the calling thread's stack, above its guard.
 fn stack_start() -> Option<*mut libc::c_void> {
-    let mut attributes = mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
-    let (mut start, mut bytes) = (ptr::null_mut(), 0);
-    // SAFETY: the first function initialises the attributes or fails; only then the second reads them, the third
-    // destroys them, and nobody uses them after that.
-    unsafe {
-        if libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) != 0 {
-            return None;
-        }
-        let result = libc::pthread_attr_getstack(attributes.as_ptr(), &mut start, &mut bytes);
-        libc::pthread_attr_destroy(attributes.as_mut_ptr());
-        (result == 0).then_some(start)
+    // SAFETY: no conditions.
+    let this = unsafe { libc::pthread_self() };
+    let mut attributes = mem::MaybeUninit::uninit();
+    // SAFETY: a living thread, and room for what is written.
+    if unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) } != 0 {
+        return None;
     }
+    // SAFETY: written by the call before, which has succeeded.
+    let mut attributes = unsafe { attributes.assume_init() };
+    let (mut start, mut bytes) = (ptr::null_mut(), 0);
+    // SAFETY: initialised attributes, and room for both answers.
+    let result = unsafe {
+        libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut bytes)
+    };
+    // SAFETY: initialised, and not used after this.
+    unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
+    (result == 0).then_some(start)
 }
 
 /// Work, and where its result goes. The fields are dropped in this order.

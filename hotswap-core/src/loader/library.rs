@@ -6,7 +6,6 @@ use abi_stable::StableAbi;
 
 use super::Shared;
 use crate::{
-    cell,
     error::{Result, Stage},
     image::{self, Image},
     owned::HostOwned,
@@ -166,7 +165,7 @@ impl<T> Symbol<T> {
     /// ```
     #[inline]
     pub fn with<R: HostOwned>(&self, f: impl FnOnce(&T) -> R) -> R {
-        cell::come_by();
+        hotswap_cell::pass_quiescent_point();
         f(&self.value)
     }
 

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Generation;
-use crate::cell::{self, Retired};
+use hotswap_cell::Retired;
 
 /// A handle of it.
 pub(super) struct Draining<M>(Arc<Mutex<Option<Retired<Generation<M>>>>>);
@@ -42,7 +42,7 @@ impl<M: Send + Sync> Draining<M> {
     }
 
     /// Keeps it where it is until the lease is dropped, if it is still there.
-    pub(super) fn lease(&self) -> Option<cell::Lease<Generation<M>>> {
+    pub(super) fn lease(&self) -> Option<hotswap_cell::Lease<Generation<M>>> {
         self.lock().as_ref().map(Retired::lease)
     }
 

@@ -2,11 +2,10 @@
 
 use std::fs;
 
+use hotswap_cell::{Calls, Holders, Retired};
+
 use super::Generation;
-use crate::{
-    cell::{Calls, Holders, Retired},
-    history::Holder,
-};
+use crate::history::Holder;
 
 /// So many are listed. To name a call takes a small file of the system's.
 pub(super) const LISTED_MAX: usize = 32;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Generation;
-use crate::{cell, history::Holder, owned::HostOwned};
+use crate::{history::Holder, owned::HostOwned};
 
 /// The right to use one generation for as long as one likes: across swaps, threads and `.await`s.
 ///
@@ -17,7 +17,7 @@ use crate::{cell, history::Holder, owned::HostOwned};
 /// generation stays mapped, and is reported as held, until its last lease is dropped.
 #[must_use = "its generation is free to leave when this is dropped"]
 pub struct Lease<M> {
-    generation: cell::Lease<Generation<M>>,
+    generation: hotswap_cell::Lease<Generation<M>>,
     /// Its entry in the generation's register, if there is one.
     entry: u64,
 }
@@ -42,7 +42,7 @@ pub(super) struct Tenants(Mutex<BTreeMap<u64, Holder>>);
 
 /// The right of one of them to the generation, until it is dropped.
 pub(super) struct Tenancy<M> {
-    generation: cell::Lease<Generation<M>>,
+    generation: hotswap_cell::Lease<Generation<M>>,
     entry: u64,
 }
 
@@ -54,7 +54,7 @@ struct Entries {
 
 impl<M> Lease<M> {
     #[track_caller]
-    pub(super) fn new(generation: cell::Lease<Generation<M>>) -> Self {
+    pub(super) fn new(generation: hotswap_cell::Lease<Generation<M>>) -> Self {
         // Not in the closure, whose caller it would be otherwise.
         let place = Location::caller();
         let entry = generation
@@ -165,7 +165,7 @@ impl<M, T: fmt::Debug> fmt::Debug for Bound<M, T> {
 }
 
 impl<M> Tenancy<M> {
-    pub(super) fn new(generation: cell::Lease<Generation<M>>, tenant: Holder) -> Self {
+    pub(super) fn new(generation: hotswap_cell::Lease<Generation<M>>, tenant: Holder) -> Self {
         let entry = generation.tenants.enter(tenant);
         Self { generation, entry }
     }

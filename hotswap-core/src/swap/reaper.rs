@@ -24,7 +24,6 @@ use super::{
     succession::Succession,
 };
 use crate::{
-    cell,
     error::{Error, Result, Stage},
     history::{History, News},
     image::{Leaving, Pinned},
@@ -110,7 +109,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// (a finaliser, a subscriber of `tracing`) nobody else would do it.
     pub(super) fn has_room(&self) -> bool {
         self.backlog.has_room()
-            || cell::is_inside_call()
+            || hotswap_cell::is_inside_call()
             || thread::current().id() == self.thread.thread().id()
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use abi_stable::library::RootModule;
+use hotswap_cell::Cell;
 use tracing::{Span, debug_span, info_span};
 
 use super::{
@@ -19,7 +20,6 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    cell::Cell,
     error::{Error, Result, Stage, panic_text},
     escape::Escaped,
     given::GivenPath,

@@ -14,13 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotswap_cell::Cell;
+
 use super::{Generation, draining::Draining};
-use crate::{
-    cell::{self, Cell},
-    deadline::deadline,
-    refs,
-    stage::Kept,
-};
+use crate::{deadline::deadline, refs, stage::Kept};
 
 /// The line of generations of one swap point.
 pub(super) struct Succession<M> {
@@ -193,7 +190,7 @@ impl<M: Send + Sync> Line<M> {
 
     /// Keeps the generation that a rollback goes back to, whatever becomes of it. None: there is none, or it is on
     /// its way out.
-    pub(super) fn lease_previous(&self) -> Option<cell::Lease<Generation<M>>> {
+    pub(super) fn lease_previous(&self) -> Option<hotswap_cell::Lease<Generation<M>>> {
         match &self.probation {
             Some(probation) => probation.standby.generation.lease(),
             None => self.kept.back()?.generation.lease(),

@@ -12,6 +12,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use hotswap_cell::Calls;
 
 use super::super::{
     Generation,
@@ -26,7 +27,6 @@ use super::{
     looks::{Looks, next_job},
 };
 use crate::{
-    cell::{self, Calls},
     history::{History, Holder, News},
     image::{Exit, HeapLeft},
     refs,
@@ -83,7 +83,7 @@ impl<M: Send + Sync> Watch<M> {
     /// Until nobody sends any more, and nothing is left that is to leave.
     pub(super) fn run(mut self, inbox: &Receiver<Job<M>>) {
         // So that it is known not to be ending, when it looks for threads that may be.
-        cell::come_by();
+        hotswap_cell::pass_quiescent_point();
         let mut looks = Looks::new();
         let mut open = true;
         while open || self.all.iter().any(Watched::is_waited_for) {
@@ -102,8 +102,8 @@ impl<M: Send + Sync> Watch<M> {
             if mem::take(&mut self.nudge) {
                 // Threads that have something to do for an image come by, if they ever call anything again. This one is
                 // among them if a hook found no thread of its own, and was run here.
-                cell::nudge();
-                cell::come_by();
+                hotswap_cell::request_quiescence_callbacks();
+                hotswap_cell::pass_quiescent_point();
             }
             if has_changed {
                 looks.hurry();
@@ -147,7 +147,7 @@ impl<M: Send + Sync> Watch<M> {
         let begun = Instant::now();
         let is_draining = |it: &Watched<M>| matches!(it.job.phase, Phase::Draining(_));
         let calls = self.all.iter().any(is_draining);
-        let calls = calls.then(|| Calls::now(LISTED_MAX));
+        let calls = calls.then(|| Calls::snapshot(LISTED_MAX));
         self.looked += begun.elapsed();
         let mut has_left = false;
         for watched in mem::take(&mut self.all) {
@@ -321,7 +321,7 @@ impl<M: Send + Sync> Watch<M> {
                 .inspect(|generation| {
                     let by = match calls {
                         Some(calls) => holders::of(generation, calls),
-                        None => holders::of(generation, &Calls::now(LISTED_MAX)),
+                        None => holders::of(generation, &Calls::snapshot(LISTED_MAX)),
                     };
                     self.tell(number, by, report)
                 })

@@ -19,7 +19,8 @@ use std::{
 
 use loom::{cell::UnsafeCell, thread};
 
-use super::{Cell, HeadCall, Retired, slots};
+use super::{Cell, HeadCall, Retired};
+use crate::chain;
 
 /// A stand-in for a plugin: used while mapped, and then unmapped.
 struct Plugin {
@@ -110,7 +111,7 @@ fn look_again(held: Option<Retired<Plugin>>) {
 
 /// A call as `with` makes it inline; this thread has called before.
 fn begin_inline(cell: &Cell<Plugin>) -> HeadCall<'_, Plugin> {
-    let head = slots::ready_head().expect("it has called before, and is inside of nothing");
+    let head = chain::ready_head().expect("it has called before, and is inside of nothing");
     cell.begin_at_head(head)
 }
 
@@ -248,7 +249,7 @@ fn calls_of_two_swap_points_end_crosswise() {
             assert_eq!(a.with(Plugin::call), 1);
             assert_eq!(b.with(Plugin::call), number);
             drop(in_b);
-            assert!(slots::ready_head().is_some());
+            assert!(chain::ready_head().is_some());
             number
         });
         let held = look(cells.1.publish(Plugin::new(20)));
@@ -271,7 +272,7 @@ fn nested_calls_of_two_swap_points_end_crosswise() {
             drop(second_a);
             assert_eq!(second_b.call(), numbers.1);
             drop(second_b);
-            assert!(slots::ready_head().is_some());
+            assert!(chain::ready_head().is_some());
         });
         let held = look(cells.1.publish(Plugin::new(20)));
         reader.join().unwrap();

@@ -2,23 +2,24 @@
 
 use std::collections::HashMap;
 
-use super::slots::{self, Inside};
+use crate::{registry, slot::Inside};
 
 /// Who still uses a retired value, as far as one look can tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Holders {
+pub struct Holders {
     /// The system's numbers of some of the threads that are inside a call, or just entering one.
-    pub(crate) threads: Vec<u32>,
-    /// How many threads that are in all.
-    pub(crate) calls: usize,
-    pub(crate) leases: usize,
+    pub threads: Vec<u32>,
+    /// How many calls there are in all, not counting those inside of others on the same cell.
+    pub calls: usize,
+    /// How many leases there are.
+    pub leases: usize,
 }
 
-/// Which calls there are, at one look at all slots: so that many retired values cost no more than one.
+/// Which calls there were at one moment, of all cells: one look serves many retired values.
 ///
-/// A value that is named here was in use a moment ago. That one is not named here proves nothing: only
-/// `Retired::try_drain` does.
-pub(crate) struct Calls {
+/// A value that is in use here was in use then. That one is not proves nothing: only
+/// [`Retired::try_drain`](crate::Retired::try_drain) does.
+pub struct Calls {
     inside: HashMap<*const (), Threads>,
     /// They are about to enter, whatever that will be.
     entering: Threads,
@@ -34,13 +35,13 @@ struct Threads {
 
 impl Calls {
     /// Looks at every slot once, and keeps the numbers of at most so many threads for each value.
-    pub(crate) fn now(named_max: usize) -> Self {
+    pub fn snapshot(named_max: usize) -> Self {
         let mut calls = Self {
             inside: HashMap::new(),
             entering: Threads::default(),
             named_max,
         };
-        for slot in slots::all() {
+        for slot in registry::all() {
             let threads = match slot.inside() {
                 Inside::Nothing => continue,
                 Inside::Value(value) => calls.inside.entry(value).or_default(),
@@ -55,7 +56,7 @@ impl Calls {
     }
 
     /// Of the value at this address.
-    pub(super) fn holders(&self, value: *const (), leases: usize) -> Holders {
+    pub(crate) fn holders(&self, value: *const (), leases: usize) -> Holders {
         let all = || self.inside.get(&value).into_iter().chain([&self.entering]);
         let named = all().flat_map(|threads| threads.named.iter().copied());
         Holders {
@@ -66,7 +67,7 @@ impl Calls {
     }
 
     /// Whether a call was inside of the value at this address.
-    pub(super) fn names(&self, value: *const ()) -> bool {
+    pub(crate) fn names(&self, value: *const ()) -> bool {
         self.inside.contains_key(&value)
     }
 }

@@ -1,14 +1,11 @@
-//! The swap point itself: publish, read, lease, retire, drain.
-//!
-//! It knows threads and memory; it knows no files and no plugins. What orders reclamation is here and in
-//! [`slots`], and nowhere else.
+//! The cell: publish, read, lease, retire, drain.
 //!
 //! # How it works
 //!
 //! Every thread that reads owns a [`Slot`], which anybody may look at. To enter, a thread
 //!
 //! 1. announces itself: the slot holds *entering*,
-//! 2. passes the light half of a [`Barrier`](crate::sync::Barrier),
+//! 2. passes the light half of a [`Barrier`](crate::barrier::Barrier),
 //! 3. loads the cell's current value,
 //! 4. names it: the slot holds the value,
 //!
@@ -65,22 +62,19 @@
 //! - A [`Retired`] value is in no cell, so that its holders only become fewer, but for leases that its owner takes,
 //!   and for nested calls, which begin only while another call on the value has not ended. To put it back takes it.
 
-mod slots;
-
-mod calls;
-
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
-pub(crate) use self::calls::{Calls, Holders};
-use self::slots::{CellId, Slot};
-pub(crate) use self::slots::{
-    come_by, forget_other_threads, is_before_its_end, is_inside_call, nudge_all as nudge,
-    set_errand,
+use crate::{
+    calls::{Calls, Holders},
+    chain, registry,
+    slot::{CellId, Slot},
+    sync::{Arc, AtomicPtr, Ordering},
 };
-use crate::sync::{Arc, AtomicPtr, Ordering};
 
 /// A value that can be replaced while it is read.
-pub(crate) struct Cell<T> {
+///
+/// Dropping it drops the value, unless a lease holds it, which then does.
+pub struct Cell<T> {
     current: AtomicPtr<Numbered<T>>,
     id: CellId,
     owns: PhantomData<Arc<T>>,
@@ -98,19 +92,21 @@ struct Numbered<T> {
 const _: () = assert!(align_of::<Numbered<()>>() == 128);
 
 /// The right to use one value for as long as one likes, on any thread. Costs a counter.
-pub(crate) struct Lease<T>(Arc<Numbered<T>>);
+pub struct Lease<T>(Arc<Numbered<T>>);
 
 /// A value that new readers cannot reach any more, and old ones may still use.
 ///
 /// Dropping it leaks the value: it can then never be known to be unused.
-pub(crate) struct Retired<T> {
+#[must_use = "a retired value that is dropped is leaked"]
+pub struct Retired<T> {
     value: ManuallyDrop<Arc<Numbered<T>>>,
     /// Whether a heavy barrier has passed since the value left its cell.
     fenced: bool,
 }
 
 impl<T: Send + Sync> Cell<T> {
-    pub(crate) fn new(value: T) -> Self {
+    /// A cell with this value.
+    pub fn new(value: T) -> Self {
         let id = CellId::new();
         Self {
             current: AtomicPtr::new(id.number(value)),
@@ -122,23 +118,23 @@ impl<T: Send + Sync> Cell<T> {
     /// Calls `f` with the current value or, if this thread is inside of a call on this cell already, with the value
     /// of that call. Waits for nobody.
     #[inline]
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        match slots::ready_head() {
+    pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        match chain::ready_head() {
             Some(head) => f(&self.begin_at_head(head)),
             None => self.with_outlined(f),
         }
     }
 
     /// The calls that are not made inline: a call inside of a call, the first call of a thread, one while a thread
-    /// ends, and one that has an errand to run.
+    /// ends, and one that has to run the quiescence callback first.
     #[cold]
     fn with_outlined<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         f(&self.begin())
     }
 
     /// Leases the current value, also inside a `with` that is on an older one.
-    pub(crate) fn lease(&self) -> Lease<T> {
-        match slots::ready_head() {
+    pub fn lease(&self) -> Lease<T> {
+        match chain::ready_head() {
             Some(head) => {
                 let call = self.begin_at_head(head);
                 // SAFETY: the call has not ended.
@@ -153,7 +149,7 @@ impl<T: Send + Sync> Cell<T> {
     }
 
     /// Replaces the value. New readers reach the new one from here on; nobody is waited for.
-    pub(crate) fn publish(&self, value: T) -> Retired<T> {
+    pub fn publish(&self, value: T) -> Retired<T> {
         self.replace(self.id.number(value))
     }
 
@@ -162,7 +158,7 @@ impl<T: Send + Sync> Cell<T> {
     ///
     /// Nothing of the retirement carries over: when the value is retired again, that begins with a heavy
     /// barrier of its own. Readers from before are readers like any other.
-    pub(crate) fn restore(&self, retired: Retired<T>) -> Retired<T> {
+    pub fn restore(&self, retired: Retired<T>) -> Retired<T> {
         assert_eq!(retired.value.cell, self.id, "a value is for one cell");
         let value = ManuallyDrop::into_inner(retired.value);
         self.replace(Arc::into_raw(value).cast_mut())
@@ -170,7 +166,7 @@ impl<T: Send + Sync> Cell<T> {
 
     /// Takes the value out for good; the cell must not be read any more. The exclusive borrow says that
     /// no `with` is under way, so that only leases, and calls that were forgotten, can hold the value.
-    pub(crate) fn close(&mut self) -> Retired<T> {
+    pub fn close(&mut self) -> Retired<T> {
         self.replace(ptr::null_mut())
     }
 
@@ -187,7 +183,7 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// A call through the head of this thread's chain, which is [ready](slots::ready_head).
+    /// A call through the head of this thread's chain, which is [ready](chain::ready_head).
     #[inline]
     fn begin_at_head<'a>(&'a self, head: &'a Slot) -> HeadCall<'a, T> {
         HeadCall {
@@ -201,7 +197,7 @@ impl<T: Send + Sync> Cell<T> {
     /// none.
     #[inline]
     fn begin(&self) -> Call<'_, T> {
-        let (slot, named) = slots::begin(self.id);
+        let (slot, named) = chain::begin(self.id);
         Call {
             value: match named {
                 // It has this cell's number, so it is from this cell's `current`, and points to a `Numbered<T>`.
@@ -216,7 +212,7 @@ impl<T: Send + Sync> Cell<T> {
 
     /// A call on the current value, whatever this thread is inside of.
     fn begin_apart(&self) -> Call<'_, T> {
-        let slot = slots::begin_apart();
+        let slot = chain::begin_apart();
         Call {
             value: self.enter(slot),
             slot,
@@ -259,7 +255,7 @@ impl<T> Drop for Cell<T> {
         let current = self.current.swap(ptr::null_mut(), Ordering::AcqRel);
         // A call that is under way borrows the cell, but one that was forgotten does not, and what a slot names is not
         // freed. The slot has named it since before the cell became ours alone, so this look at the slots sees it.
-        let is_named = || slots::all().any(|slot| slot.names(current.cast_const().cast()));
+        let is_named = || registry::all().any(|slot| slot.names(current.cast_const().cast()));
         if !current.is_null() && !is_named() {
             // SAFETY: the pointer is from `Arc::into_raw` and the count is the cell's, which is gone after this.
             drop(unsafe { Arc::from_raw(current) });
@@ -269,7 +265,7 @@ impl<T> Drop for Cell<T> {
 
 impl<T> Drop for Lease<T> {
     fn drop(&mut self) {
-        slots::run_errand();
+        chain::run_quiescence_callback();
     }
 }
 
@@ -291,8 +287,8 @@ impl<T> Retired<T> {
     /// Looks once, and gives the value back if nobody can use it any more.
     ///
     /// Costs a heavy barrier the first time, and a look at every slot each time.
-    pub(crate) fn try_drain(mut self) -> Result<T, Self> {
-        if !self.fence() || slots::all().any(|slot| slot.may_hold(self.address())) {
+    pub fn try_drain(mut self) -> Result<T, Self> {
+        if !self.fence() || registry::all().any(|slot| slot.may_hold(self.address())) {
             return Err(self);
         }
         // Slots first, leases second: a reader that takes a lease counts it before it clears its slot,
@@ -309,24 +305,24 @@ impl<T> Retired<T> {
     }
 
     /// The value, which others may be using too.
-    pub(crate) fn peek(&self) -> &T {
+    pub fn peek(&self) -> &T {
         &self.value.value
     }
 
     /// Leases it, while it is not decided whether it will be put back.
-    pub(crate) fn lease(&self) -> Lease<T> {
+    pub fn lease(&self) -> Lease<T> {
         Lease(Arc::clone(&self.value))
     }
 
     /// Who held it when the slots were looked at, and who has leases now; readers that were just entering are among
     /// them.
-    pub(crate) fn holders(&self, calls: &Calls) -> Holders {
+    pub fn holders(&self, calls: &Calls) -> Holders {
         calls.holders(self.address(), self.leases())
     }
 
     /// Whether [`try_drain`](Self::try_drain) would only find that it is in use, as it was when the slots were looked
     /// at.
-    pub(crate) fn was_in_use(&self, calls: &Calls) -> bool {
+    pub fn was_in_use(&self, calls: &Calls) -> bool {
         self.leases() > 0 || calls.names(self.address())
     }
 
@@ -335,7 +331,7 @@ impl<T> Retired<T> {
     }
 
     fn fence(&mut self) -> bool {
-        self.fenced = self.fenced || slots::barrier().heavy();
+        self.fenced = self.fenced || registry::barrier().heavy();
         self.fenced
     }
 
@@ -396,7 +392,7 @@ impl<T> Deref for Call<'_, T> {
 impl<T> Drop for Call<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        slots::end(self.slot, self.is_nested);
+        chain::end(self.slot, self.is_nested);
     }
 }
 

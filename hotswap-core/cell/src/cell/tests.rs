@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Call, Calls, Cell, Lease, Retired, slots};
+use super::{Call, Cell, Lease, Retired};
+use crate::{Calls, registry};
 
 /// Counts how often it is dropped, and notices when it is used afterwards.
 struct Counted {
@@ -242,12 +243,12 @@ fn slots_of_threads_that_have_ended_are_used_again() {
         })
     };
     short_lived();
-    let before = slots::all().count();
+    let before = registry::all().count();
     for _ in 0..1_000 {
         short_lived();
     }
     // Tests that run beside this one may need some for themselves.
-    let added = slots::all().count() - before;
+    let added = registry::all().count() - before;
     assert!(
         added < 100,
         "{added} slots for 1,000 threads of which one lives at a time"
@@ -276,11 +277,11 @@ fn slots_in_use_when_their_thread_ends_are_used_again() {
     };
     for is_destroyed_after_slots in [true, false] {
         short_lived(is_destroyed_after_slots);
-        let before = slots::all().count();
+        let before = registry::all().count();
         for _ in 0..1_000 {
             short_lived(is_destroyed_after_slots);
         }
-        let added = slots::all().count() - before;
+        let added = registry::all().count() - before;
         assert!(added < 100, "{added} slots for 1,000 threads");
     }
     assert_eq!(drain(cell.publish(2)), 1);
@@ -329,7 +330,7 @@ fn a_holder_is_named_by_its_thread() {
     inside.wait();
     let lease = cell.lease();
     let retired = cell.publish(2).try_drain().unwrap_err();
-    let holders = retired.holders(&Calls::now(usize::MAX));
+    let holders = retired.holders(&Calls::snapshot(usize::MAX));
     inside.wait();
     let thread = reader.join().unwrap();
     assert_eq!(holders.leases, 1);
