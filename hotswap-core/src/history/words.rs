@@ -406,7 +406,8 @@ pub enum Holder {
     /// What the plugin's initialisers have started is more than its kit could take note of. This does not
     /// end.
     Uncounted,
-    /// So many more than are listed: of a generation that many hold, the first 32 are.
+    /// So many more than are listed: of a generation that many hold, the first 32 are. It does not count
+    /// [`Leases`](Self::Leases), which come after it.
     More(usize),
 }
 

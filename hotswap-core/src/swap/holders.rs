@@ -10,7 +10,8 @@ use crate::history::Holder;
 /// So many are listed. To name a call takes a small file of the system's.
 pub(super) const LISTED_MAX: usize = 32;
 
-/// Calls, what services and values hold, and leases, in this order.
+/// Calls, what services and values hold, and leases, in this order. Leases that are not recorded are one entry, the
+/// last. The threads of calls have no names yet ([`name_threads`]).
 pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<Holder> {
     let Holders {
         threads,
@@ -19,25 +20,34 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
     } = generation.holders(calls);
     let generation = generation.peek();
     let (tenants, tenants_count) = generation.tenants.first(LISTED_MAX);
-    let (leases, leases_count) = match &generation.leases {
+    let (recorded, recorded_count, unrecorded) = match &generation.leases {
         Some(register) => {
             let (first, count) = register.first(LISTED_MAX);
-            let lease = |(place, age)| Holder::Lease { place, age };
-            (first.into_iter().map(lease).collect(), count)
+            (first, count, 0)
         }
-        None => {
-            // Tenants have leases, too; one may have come or gone between the two looks.
-            let others = leases.saturating_sub(tenants_count);
-            let leases: Vec<_> = (others > 0)
-                .then_some(Holder::Leases(others))
-                .into_iter()
-                .collect();
-            let count = leases.len();
-            (leases, count)
-        }
+        // Tenants have leases, too; one may have come or gone between the two looks.
+        None => (Vec::new(), 0, leases.saturating_sub(tenants_count)),
     };
-    let all = threads.into_iter().map(call).chain(tenants).chain(leases);
-    listed(all, calls + tenants_count + leases_count)
+    let call = |thread| Holder::Call {
+        thread,
+        name: String::new(),
+    };
+    let lease = |(place, age)| Holder::Lease { place, age };
+    let all = threads.into_iter().map(call).chain(tenants);
+    let all = all.chain(recorded.into_iter().map(lease));
+    let mut list = listed(all, calls + tenants_count + recorded_count);
+    list.extend((unrecorded > 0).then_some(Holder::Leases(unrecorded)));
+    list
+}
+
+/// Gives the threads of calls their names. Reads a file for each.
+pub(super) fn name_threads(list: &mut [Holder]) {
+    for holder in list {
+        if let Holder::Call { thread, name } = holder {
+            let comm = fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
+            comm.unwrap_or_default().trim_end().clone_into(name);
+        }
+    }
 }
 
 /// The first of `count`, and how many more there are.
@@ -46,12 +56,4 @@ pub(super) fn listed(all: impl Iterator<Item = Holder>, count: usize) -> Vec<Hol
     let more = count.saturating_sub(list.len());
     list.extend((more > 0).then_some(Holder::More(more)));
     list
-}
-
-fn call(thread: u32) -> Holder {
-    let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
-    Holder::Call {
-        thread,
-        name: name.trim_end().to_owned(),
-    }
 }

@@ -20,7 +20,7 @@ use tracing_subscriber::{
 
 use crate::{
     alone::alone,
-    fixtures::{SOON, StopAtEnd, build_of, generation, load_with, plugin, trust, unloaded},
+    fixtures::{SOON, StopAtEnd, build_of, generation, load, load_with, plugin, trust, unloaded},
     process::{images, open_descriptors},
 };
 
@@ -278,6 +278,42 @@ fn of_many_holders_some_are_listed_and_the_rest_is_counted() {
     let by = listed(leases.len());
     assert!(matches!(by[0], Holder::Lease { .. }), "{by:?}");
     assert_eq!(by[32].to_string(), "68 more");
+    drop(leases);
+    unloaded(&it, 1);
+}
+
+#[test]
+fn leases_that_are_not_recorded_are_told_beside_many_calls() {
+    const CALLS: usize = 40;
+    let it = load("build_1");
+    let leases: Vec<_> = (0..100).map(|_| it.lease()).collect();
+    let stop = AtomicBool::new(false);
+    let entered = Barrier::new(CALLS + 1);
+    thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
+        for _ in 0..CALLS {
+            scope.spawn(|| {
+                it.with(|_| {
+                    entered.wait();
+                    while !stop.load(Ordering::Relaxed) {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                });
+            });
+        }
+        entered.wait();
+        it.swap(plugin("build_2")).unwrap();
+        let by = loop {
+            match generation(&it, 1).state {
+                State::Draining { held_by } if !held_by.is_empty() => break held_by,
+                State::Draining { .. } => thread::yield_now(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(matches!(by[31], Holder::Call { .. }), "{by:?}");
+        let rest: Vec<_> = by[32..].iter().map(ToString::to_string).collect();
+        assert_eq!(rest, ["8 more", "100 leases"]);
+    });
     drop(leases);
     unloaded(&it, 1);
 }

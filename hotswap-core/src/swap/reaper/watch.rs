@@ -316,16 +316,7 @@ impl<M: Send + Sync> Watch<M> {
         let is_late = watched.job.since.elapsed() >= self.drain_deadline;
         let report = is_late && !watched.reported;
         let news = match &watched.job.phase {
-            // Not one that a rollback has just made live (`draining`).
-            Phase::Draining(generation) => generation
-                .inspect(|generation| {
-                    let by = match calls {
-                        Some(calls) => holders::of(generation, calls),
-                        None => holders::of(generation, &Calls::snapshot(LISTED_MAX)),
-                    };
-                    self.tell(number, by, report)
-                })
-                .flatten(),
+            Phase::Draining(generation) => self.note_draining(number, generation, calls, report),
             Phase::Leaving(image) => {
                 let obstacles = image.obstacles();
                 let count = obstacles.len();
@@ -340,6 +331,24 @@ impl<M: Send + Sync> Watch<M> {
         if let Some(news) = news {
             news.trace();
         }
+    }
+
+    /// No file is read while the generation is inspected: a rollback may wait for that.
+    fn note_draining(
+        &self,
+        number: u64,
+        generation: &Draining<M>,
+        calls: Option<&Calls>,
+        report: bool,
+    ) -> Option<News> {
+        let mut now = None;
+        let calls = calls.unwrap_or_else(|| now.insert(Calls::snapshot(LISTED_MAX)));
+        let mut by = generation.inspect(|generation| holders::of(generation, calls))?;
+        holders::name_threads(&mut by);
+        // Not one that a rollback has just made live (`draining`).
+        generation
+            .inspect(|_| self.tell(number, by, report))
+            .flatten()
     }
 
     fn tell(&self, number: u64, by: Vec<Holder>, report: bool) -> Option<News> {
