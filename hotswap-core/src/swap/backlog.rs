@@ -1,8 +1,12 @@
 //! What the unloading thread has still to do, and who waits until that is less.
 //!
-//! An image is part of the backlog from when it is given to the reaper until it has left, or is found to be held up by
-//! somebody else: a call, a lease, a hook, a thread of the plugin, the system. So whoever waits here waits for the
-//! reaper's own work, and for nobody whom it waits for. What is held up has a bound of its own (`retained`).
+//! An image is part of the backlog from when it is given to the reaper until it has left, except while it is known to be
+//! held up by somebody else: a call, a lease, a hook, a thread of the plugin, the system. When it is not held up any
+//! more it is added again. So whoever waits here waits for the reaper's own work, and for nobody whom it waits for. What
+//! is held up has a bound of its own (`retained`).
+//!
+//! Images are added again without waiting for room. If that comes first, the next candidate finds them and waits; if the
+//! candidate comes first, it goes ahead, and the one after it waits.
 //!
 //! Nothing is done under the lock but counting.
 

@@ -129,6 +129,64 @@ fn a_candidate_that_has_waited_in_vain_is_refused_and_told_for_what() {
     );
 }
 
+/// What was held at first is to be unloaded like all else when nobody holds it any more.
+#[test]
+fn what_calls_and_leases_have_held_is_waited_for_when_they_have_ended() {
+    alone(
+        "backlog::what_calls_and_leases_have_held_is_waited_for_when_they_have_ended",
+        || {
+            let (arrived, go_on) = gate();
+            let it = load_with("build_1", |settings| {
+                settings.unload_timeout = Duration::ZERO;
+                settings.drain_deadline = Duration::MAX;
+            });
+            let stop = AtomicBool::new(false);
+            let entered = Barrier::new(2);
+            thread::scope(|scope| {
+                let _stop = StopAtEnd(&stop);
+                let (mut calls, mut leases) = (Vec::new(), Vec::new());
+                for number in 1..=BACKLOG + 1 {
+                    if number % 2 == 0 {
+                        leases.push(it.lease());
+                    } else {
+                        calls.push(scope.spawn(|| {
+                            it.with(|_| {
+                                entered.wait();
+                                while !stop.load(Ordering::Relaxed) {
+                                    thread::sleep(Duration::from_millis(1));
+                                }
+                            });
+                        }));
+                        entered.wait();
+                    }
+                    it.swap(plugin("build_1")).unwrap();
+                    // The thread that unloads has found that it is held.
+                    while generation(&it, number).state == (State::Draining { held_by: vec![] }) {
+                        thread::yield_now();
+                    }
+                }
+                it.swap(plugin("build_1")).unwrap();
+                arrived.recv_timeout(SOON).unwrap();
+                unloaded(&it, BACKLOG + 2);
+                stop.store(true, Ordering::Relaxed);
+                calls.into_iter().for_each(|call| call.join().unwrap());
+            });
+            // At the next look all of them have drained, and the first is unloaded.
+            go_on.send(()).unwrap();
+            arrived.recv_timeout(SOON).unwrap();
+            let error = it.swap(plugin("build_2")).unwrap_err();
+            let reason = error.reason();
+            let expected = "host: unloading is behind: 4 retired plugins are still to be unloaded";
+            assert!(reason.starts_with(expected), "{reason}");
+            drop((arrived, go_on));
+            for number in 1..=BACKLOG + 2 {
+                unloaded(&it, number);
+            }
+            it.swap(plugin("build_2")).unwrap();
+        },
+    );
+}
+
 /// Whoever waited here would wait for itself.
 #[test]
 fn the_thread_that_unloads_does_not_wait_for_itself() {

@@ -50,6 +50,8 @@ pub(super) struct Watch<M> {
     all: Vec<Watched<M>>,
     /// Whether something was found to be left for other threads to do.
     nudge: bool,
+    /// Whether anything has come, gone or reached its next phase since the pauses last began anew.
+    has_changed: bool,
     /// How long it was looked for those who hold what is retired.
     looked: Duration,
 }
@@ -76,6 +78,7 @@ impl<M: Send + Sync> Watch<M> {
             drain_deadline,
             all: Vec::new(),
             nudge: false,
+            has_changed: false,
             looked: Duration::ZERO,
         }
     }
@@ -87,25 +90,24 @@ impl<M: Send + Sync> Watch<M> {
         let mut looks = Looks::new();
         let mut open = true;
         while open || self.all.iter().any(Watched::is_waited_for) {
-            let has_changed = match next_job(inbox, self.next_look(&looks), open) {
+            match next_job(inbox, self.next_look(&looks), open) {
                 Ok(job) => self.begin(job),
                 Err(RecvTimeoutError::Timeout) => {
-                    let has_changed = self.look();
+                    self.look();
                     looks.rest_from(mem::take(&mut self.looked));
-                    has_changed
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     open = false;
-                    true
+                    self.has_changed = true;
                 }
-            };
+            }
             if mem::take(&mut self.nudge) {
                 // Threads that have something to do for an image come by, if they ever call anything again. This one is
                 // among them if a hook found no thread of its own, and was run here.
                 hotswap_cell::request_quiescence_callbacks();
                 hotswap_cell::pass_quiescent_point();
             }
-            if has_changed {
+            if mem::take(&mut self.has_changed) {
                 looks.hurry();
             }
         }
@@ -120,12 +122,13 @@ impl<M: Send + Sync> Watch<M> {
         Some(wake.min()?.max(looks.rested))
     }
 
-    /// Takes a new one as far as it comes. `true`: that there are new ones may change what the others can do.
-    fn begin(&mut self, job: Job<M>) -> bool {
-        let watched = self.watched(job);
+    /// Takes a new one as far as it comes. That there are new ones may change what the others can do.
+    fn begin(&mut self, job: Job<M>) {
+        self.has_changed = true;
+        let mut watched = self.watched(job);
         match watched.job.phase {
             Phase::Draining(_) | Phase::Leaving(_) => {
-                if self.advance(watched, None) {
+                if self.drain(&mut watched, None) && self.leave(watched, None) {
                     // With each image that leaves, the system looks at all others.
                     self.retry_pinned(true);
                 }
@@ -138,23 +141,23 @@ impl<M: Send + Sync> Watch<M> {
             }
             Phase::Pinned { .. } => self.all.push(watched),
         }
-        true
     }
 
-    /// Looks at everything once. `true`: something has come further.
-    fn look(&mut self) -> bool {
-        let before = self.all.len();
+    /// Looks at everything once.
+    fn look(&mut self) {
         let begun = Instant::now();
         let is_draining = |it: &Watched<M>| matches!(it.job.phase, Phase::Draining(_));
         let calls = self.all.iter().any(is_draining);
         let calls = calls.then(|| Calls::snapshot(LISTED_MAX));
         self.looked += begun.elapsed();
+        let mut all = mem::take(&mut self.all);
+        // To unload one may take long. All that are to be unloaded are in the backlog before that.
+        all.retain_mut(|watched| self.drain(watched, calls.as_ref()));
         let mut has_left = false;
-        for watched in mem::take(&mut self.all) {
+        for watched in all {
             match watched.job.phase {
                 Phase::Draining(_) | Phase::Leaving(_) => {
-                    let left = self.advance(watched, calls.as_ref());
-                    has_left |= left;
+                    has_left |= self.leave(watched, calls.as_ref());
                 }
                 Phase::OnProbation { until, .. } if Instant::now() < until => {
                     self.all.push(watched);
@@ -162,6 +165,7 @@ impl<M: Send + Sync> Watch<M> {
                 Phase::OnProbation { succession, .. } => {
                     let number = watched.job.number.unwrap_or_default();
                     if let Some(ended) = self.end_probation(&succession, number) {
+                        self.has_changed = true;
                         let Ended {
                             standby,
                             values,
@@ -175,7 +179,6 @@ impl<M: Send + Sync> Watch<M> {
             }
         }
         self.retry_pinned(has_left);
-        self.all.len() != before
     }
 
     /// The list is changed under the lock, as a rollback does it: it may make the standby live right after.
@@ -214,28 +217,55 @@ impl<M: Send + Sync> Watch<M> {
         }
     }
 
-    /// Takes one as far as it comes. `true`: it has left.
-    fn advance(&mut self, watched: Watched<M>, calls: Option<&Calls>) -> bool {
-        self.backlog.set_current(Some(watched.job.number));
-        let has_left = self.take_further(watched, calls);
-        self.backlog.set_current(None);
-        has_left
-    }
-
-    fn take_further(&mut self, mut watched: Watched<M>, calls: Option<&Calls>) -> bool {
-        if let Phase::Draining(generation) = &watched.job.phase {
-            match try_drain(generation, calls) {
+    /// Begins the way out of one that has drained. `false`: a rollback has taken it back.
+    fn drain(&mut self, watched: &mut Watched<M>, calls: Option<&Calls>) -> bool {
+        let job = &mut watched.job;
+        if let Phase::Draining(generation) = &job.phase {
+            let begun = Instant::now();
+            let drained = try_drain(generation, calls);
+            self.looked += begun.elapsed();
+            match drained {
                 Ok(generation) => {
-                    watched.job.phase = Phase::Leaving(Box::new(generation.retire()));
+                    self.has_changed = true;
+                    self.backlog.set_current(Some(job.number));
+                    job.phase = Phase::Leaving(Box::new(generation.retire()));
+                    self.backlog.set_current(None);
                 }
                 // By a call or a lease.
-                Err(NotDrained::InUse) => watched.job.pending = None,
+                Err(NotDrained::InUse) => {}
                 Err(NotDrained::TakenBack) => {
-                    self.uncount(watched.job.counted);
+                    self.has_changed = true;
+                    self.uncount(job.counted);
                     return false;
                 }
             }
         }
+        self.set_pending(job);
+        true
+    }
+
+    /// Adds it to the backlog, or takes it out: it is part of that while nothing but this thread keeps it.
+    fn set_pending(&self, job: &mut Job<M>) {
+        let is_pending = match &job.phase {
+            Phase::Leaving(image) => !image.is_held_up(),
+            Phase::Draining(_) | Phase::OnProbation { .. } | Phase::Pinned { .. } => false,
+        };
+        if is_pending {
+            job.pending.get_or_insert_with(|| self.backlog.add());
+        } else {
+            job.pending = None;
+        }
+    }
+
+    /// Unloads it if nothing keeps it. `true`: it has left.
+    fn leave(&mut self, watched: Watched<M>, calls: Option<&Calls>) -> bool {
+        self.backlog.set_current(Some(watched.job.number));
+        let has_left = self.try_close(watched, calls);
+        self.backlog.set_current(None);
+        has_left
+    }
+
+    fn try_close(&mut self, mut watched: Watched<M>, calls: Option<&Calls>) -> bool {
         if let Phase::Leaving(mut image) = watched.job.phase {
             if let (Some(message), Some(number)) = (image.hook_panic(), watched.job.number) {
                 self.history.hook_panicked(number, message);
@@ -253,6 +283,7 @@ impl<M: Send + Sync> Watch<M> {
                     return true;
                 }
                 Exit::Pinned(image) => {
+                    self.has_changed = true;
                     watched.job.pending = None;
                     if let Some(number) = watched.job.number {
                         self.history.pinned(number, image.why().clone());
@@ -269,10 +300,8 @@ impl<M: Send + Sync> Watch<M> {
                 }
                 Exit::NotYet(image) => {
                     self.nudge = true;
-                    if image.is_held_up() {
-                        watched.job.pending = None;
-                    }
                     watched.job.phase = Phase::Leaving(image);
+                    self.set_pending(&mut watched.job);
                 }
             }
         }
@@ -283,13 +312,14 @@ impl<M: Send + Sync> Watch<M> {
 
     /// Whoever waits for room, or hears of it, may swap.
     fn has_left(
-        &self,
+        &mut self,
         number: Option<u64>,
         since: Instant,
         counted: Option<Counted>,
         pending: Option<Pending>,
         heap: Option<HeapLeft>,
     ) {
+        self.has_changed = true;
         self.uncount(counted);
         drop(pending);
         if let Some(number) = number {
