@@ -202,8 +202,7 @@ impl Loader {
             return Err(Error::new(Stage::Host, path, what));
         }
         let linked = GivenPath::new(path).and_then(|given| {
-            reaper.need_room(path)?;
-            reaper.wait_for_room(path, Instant::now())?;
+            reaper.admit(path, || ())?;
             self.link(&given, name)
         });
         let opened = linked.and_then(|(mut image, phases)| {

@@ -155,7 +155,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }));
         let deadline = settings.drain_deadline;
         let reaper = Reaper::start(path, Arc::clone(&history), deadline, settings.bounds())?;
-        reaper.need_room(path)?;
+        reaper.admit(path, || ())?;
         let road = Road::new(trust, &settings);
         let services = settings.services.as_ref();
         let services = services.map(|settings| Services::new(settings, &history));
@@ -259,8 +259,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
         self.check_process(path.as_ref())?;
         let given = GivenPath::new(path.as_ref());
-        let turn = self.turn_with_room(path.as_ref());
-        let turn = turn.inspect_err(|error| self.history.refused(error))?;
+        let turn = self.admit(path.as_ref());
         self.swap_in_turn(given, turn, |_| {})
     }
 
@@ -272,14 +271,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         path: &GivenPath,
         note: impl FnOnce(&Error),
     ) -> Option<Result<Swapped>> {
-        let turn = match self.turn_with_room(path) {
-            Ok(turn) => turn,
-            Err(error) => {
-                note(&error);
-                self.history.refused(&error);
-                return Some(Err(error));
-            }
-        };
+        let turn = self.admit(path);
+        if turn.is_err() {
+            return Some(self.swap_in_turn(Ok(path.clone()), turn, note));
+        }
         if self.accepted().generation != accepted {
             return None;
         }
@@ -290,14 +285,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     fn swap_in_turn(
         &self,
         path: Result<GivenPath>,
-        turn: MutexGuard<'_, ()>,
+        turn: Result<MutexGuard<'_, ()>>,
         note: impl FnOnce(&Error),
     ) -> Result<Swapped> {
-        let prepared = path.and_then(|path| self.prepare_from(Source::Path(&path)));
-        let prepared =
-            prepared.and_then(|candidate| self.road.keep_serial(candidate, self.reaper()));
-        let published = prepared.map(|candidate| self.publish(candidate, Manner::Swap, None));
-        drop(turn);
+        let published = turn.and_then(|_turn| {
+            let candidate = self.prepare_from(Source::Path(&path?))?;
+            let candidate = self.road.keep_serial(candidate, self.reaper())?;
+            Ok(self.publish(candidate, Manner::Swap, None))
+        });
         let (swapped, news) = published.inspect_err(|error| {
             note(error);
             self.history.refused(error);
@@ -339,10 +334,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
         self.check_process(path.as_ref())?;
         let given = GivenPath::new(path.as_ref());
-        let turn = self.turn_with_room(path.as_ref());
-        let turn = turn.inspect_err(|error| self.history.refused(error))?;
-        let prepared = given.and_then(|given| self.prepare_from(Source::Path(&given)));
-        drop(turn);
+        let turn = self.admit(path.as_ref());
+        let prepared = turn.and_then(|_turn| self.prepare_from(Source::Path(&given?)));
         let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
         Ok(Prepared {
             hotswap: self,
@@ -351,10 +344,6 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     }
 
     fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<M>> {
-        match source {
-            Source::Path(path) => self.reaper().need_room(path)?,
-            Source::Kept(_) => self.reaper().need_room_to_go_back(source.path())?,
-        }
         let services = self.services.as_ref();
         self.road
             .prepare(source, Some(&self.cell), services, self.reaper())
@@ -377,16 +366,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     /// The turn of a candidate that is given by its path, when the reaper has room for one more image. Whoever waits
     /// for that does not have the turn, so that a rollback can go ahead.
-    fn turn_with_room(&self, path: &Path) -> Result<MutexGuard<'_, ()>> {
-        let started = Instant::now();
-        loop {
-            let turn = self.turn();
-            if self.reaper().has_room() {
-                return Ok(turn);
-            }
-            drop(turn);
-            self.reaper().wait_for_room(path, started)?;
-        }
+    fn admit(&self, path: &Path) -> Result<MutexGuard<'_, ()>> {
+        self.reaper().admit(path, || self.turn())
     }
 
     /// A panic under the lock is a bug of ours, or no memory; the lock itself guards no data.

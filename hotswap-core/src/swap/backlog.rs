@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{deadline::deadline, history::RetiredPlugins};
+use crate::history::RetiredPlugins;
 
 /// With so many images in the backlog, the next candidate waits. Each keeps its copy and a descriptor; a few of them
 /// keep the unloading thread busy while a candidate is prepared.
@@ -62,13 +62,14 @@ impl Backlog {
         self.state().has_room()
     }
 
-    /// Waits until there is room, at most until `timeout` is over, which began at `started`.
-    pub(super) fn wait(&self, started: Instant, timeout: Duration) -> Result<(), Behind> {
-        let left = deadline(started, timeout).saturating_duration_since(Instant::now());
+    /// Waits until there is room, at most for the time that is `left`, and takes the time that it has waited from that.
+    pub(super) fn wait(&self, left: &mut Duration) -> Result<(), Behind> {
+        let started = Instant::now();
         let (state, _) = self
             .changed
-            .wait_timeout_while(self.state(), left, |state| !state.has_room())
+            .wait_timeout_while(self.state(), *left, |state| !state.has_room())
             .unwrap_or_else(PoisonError::into_inner);
+        *left = left.saturating_sub(started.elapsed());
         if state.has_room() {
             return Ok(());
         }
@@ -125,7 +126,10 @@ mod tests {
         let mut pending: Vec<_> = (0..IMAGES_MAX).map(|_| backlog.add()).collect();
         assert!(!backlog.has_room());
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| backlog.wait(Instant::now(), Duration::MAX).is_ok());
+            let waiting = scope.spawn(|| {
+                let mut left = Duration::MAX;
+                backlog.wait(&mut left).is_ok()
+            });
             drop(pending.pop());
             assert!(waiting.join().unwrap());
         });
@@ -138,7 +142,8 @@ mod tests {
         let _pending: Vec<_> = (0..=IMAGES_MAX).map(|_| backlog.add()).collect();
         let text = |current| {
             backlog.set_current(current);
-            let behind = backlog.wait(Instant::now(), Duration::ZERO).unwrap_err();
+            let mut left = Duration::ZERO;
+            let behind = backlog.wait(&mut left).unwrap_err();
             behind.text(Duration::ZERO, "Settings")
         };
         let expected = "unloading is behind: 5 retired plugins are still to be unloaded after 0ns \

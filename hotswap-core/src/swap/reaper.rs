@@ -104,37 +104,44 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         })
     }
 
-    /// Whether a candidate need not wait: what this thread has to do is little, or must not be waited for here. Inside
-    /// a call that may be what holds an image, or has something left to run for one; and on the reaper's own thread
-    /// (a finaliser, a subscriber of `tracing`) nobody else would do it.
-    pub(super) fn has_room(&self) -> bool {
-        self.backlog.has_room()
-            || hotswap_cell::is_inside_call()
-            || thread::current().id() == self.thread.thread().id()
-    }
-
-    /// Refuses `path` if there is no room when the time is over that began at `started`.
-    pub(crate) fn wait_for_room(&self, path: &Path, started: Instant) -> Result<()> {
-        if self.has_room() {
-            return Ok(());
-        }
+    /// Lets a candidate in when there is room for one more. Refuses `path` at once while so much is retained and still
+    /// mapped that no more is to be loaded, and when it has waited for this thread's work for as long as it may.
+    ///
+    /// Gives what `turn` gives, which may take its time. Both bounds are looked at with it, and again after each wait,
+    /// for others go ahead meanwhile. Nobody waits for room with it, and only that wait counts.
+    pub(crate) fn admit<T>(&self, path: &Path, turn: impl Fn() -> T) -> Result<T> {
         let Bounds {
             unload_timeout,
             settings,
             ..
         } = self.retained.retained().bounds();
-        let waited = self.backlog.wait(started, unload_timeout);
-        waited
-            .map_err(|behind| Error::new(Stage::Host, path, behind.text(unload_timeout, settings)))
+        let mut left = unload_timeout;
+        loop {
+            let turn = turn();
+            self.need_room_of(1, path)?;
+            if self.has_room() {
+                return Ok(turn);
+            }
+            drop(turn);
+            let waited = self.backlog.wait(&mut left);
+            waited.map_err(|behind| {
+                Error::new(Stage::Host, path, behind.text(unload_timeout, settings))
+            })?;
+        }
     }
 
-    /// Refuses `path` if so much is retired and still mapped that no more is to be loaded.
-    pub(crate) fn need_room(&self, path: &Path) -> Result<()> {
-        self.need_room_of(1, path)
+    /// Whether a candidate need not wait: what this thread has to do is little, or must not be waited for here. Inside
+    /// a call that may be what holds an image, or has something left to run for one; and on the reaper's own thread
+    /// (a finaliser, a subscriber of `tracing`) nobody else would do it.
+    fn has_room(&self) -> bool {
+        self.backlog.has_room()
+            || hotswap_cell::is_inside_call()
+            || thread::current().id() == self.thread.thread().id()
     }
 
-    /// The same for what is loaded again by a rollback. That is the way out of trouble, so that it may go on for a
-    /// while where nothing else is accepted; but one that is refused each time and does not leave must end, too.
+    /// Refuses `path`, which a rollback is to load again, if too much is retained. That is the way out of trouble, so
+    /// that it may go on for a while where nothing else is accepted; but one that is refused each time and does not
+    /// leave must end, too.
     pub(super) fn need_room_to_go_back(&self, path: &Path) -> Result<()> {
         self.need_room_of(2, path)
     }

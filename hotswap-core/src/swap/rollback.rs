@@ -81,7 +81,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             return Err(error);
         };
         let number = earlier.number;
-        let prepared = self.prepare_from(Source::Kept(&earlier.copy));
+        let source = Source::Kept(&earlier.copy);
+        let room = self.reaper().need_room_to_go_back(source.path());
+        let prepared = room.and_then(|()| self.prepare_from(source));
         drop(turn);
         let candidate = prepared.inspect_err(|error| {
             self.succession.lock().put_back(earlier);

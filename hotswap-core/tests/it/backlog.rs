@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// So many images may be left for the thread that unloads (`IMAGES_MAX` in `backlog`).
-const BACKLOG: u64 = 4;
+pub(crate) const BACKLOG: u64 = 4;
 
 /// Something that the thread which unloads does after each image.
 struct AfterEach<F>(F);
@@ -44,7 +44,7 @@ fn after_each(f: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Where that thread waits, after each image, until the other end says that it may go on, or is dropped.
-fn gate() -> (Receiver<()>, Sender<()>) {
+pub(crate) fn gate() -> (Receiver<()>, Sender<()>) {
     let (arrived, wait_arrived) = bounded(0);
     let (go_on, wait_go_on) = bounded(0);
     after_each(move || {
@@ -187,6 +187,51 @@ fn what_calls_and_leases_have_held_is_waited_for_when_they_have_ended() {
     );
 }
 
+/// The time that another candidate's probe takes is not spent on waiting for the thread that unloads.
+#[test]
+fn who_stands_behind_another_candidate_does_not_pay_for_that_time() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    alone(
+        "backlog::who_stands_behind_another_candidate_does_not_pay_for_that_time",
+        || {
+            let (arrived, go_on) = gate();
+            let (probed, wait_probed) = bounded(0);
+            let (answer, wait_answer) = bounded::<()>(0);
+            let it = load_with("build_1", |settings| {
+                settings.unload_timeout = TIMEOUT;
+                settings.probe = Some(Arc::new(move |candidate, _| {
+                    if candidate.build_a()() == 2 {
+                        probed.send(()).map_err(|error| error.to_string())?;
+                        wait_answer.recv().map_err(|error| error.to_string())?;
+                    }
+                    Ok(())
+                }));
+            });
+            let prepared: Vec<_> = (0..BACKLOG)
+                .map(|_| it.prepare(plugin("build_1")).unwrap())
+                .collect();
+            it.swap(plugin("build_1")).unwrap();
+            arrived.recv_timeout(SOON).unwrap();
+            thread::scope(|scope| {
+                let ahead = scope.spawn(|| it.swap(plugin("build_2")).map(drop));
+                wait_probed.recv_timeout(SOON).unwrap();
+                let behind = scope.spawn(|| it.swap(plugin("suffix_field")).map(drop));
+                for prepared in prepared {
+                    prepared.publish();
+                }
+                // What is waited for is that this time has passed.
+                thread::sleep(TIMEOUT + TIMEOUT / 10);
+                answer.send(()).unwrap();
+                ahead.join().unwrap().unwrap();
+                // Whoever had to pay for it has been refused by now.
+                drop((arrived, go_on));
+                behind.join().unwrap().unwrap();
+            });
+            assert_eq!(build_of(&it), 3);
+        },
+    );
+}
+
 /// Whoever waited here would wait for itself.
 #[test]
 fn the_thread_that_unloads_does_not_wait_for_itself() {
@@ -252,6 +297,50 @@ fn a_loader_waits_for_its_thread_too() {
         }
         open().unwrap();
     });
+}
+
+/// What has become of the bounds while a file waited is looked at before it is opened.
+#[test]
+fn a_loader_counts_again_what_is_retained_when_it_has_waited() {
+    const MAX: usize = BACKLOG as usize + 1;
+    alone(
+        "backlog::a_loader_counts_again_what_is_retained_when_it_has_waited",
+        || {
+            let (arrived, go_on) = gate();
+            let mut settings = LoaderSettings::default();
+            settings.unload_timeout = Duration::MAX;
+            settings.retired_images_max = MAX;
+            let loader = Loader::with_settings(&trust(), settings).unwrap();
+            // They stay when they are retired.
+            let mut opened: Vec<_> = (0..MAX)
+                .map(|_| loader.open(plugin("constructs_plain")).unwrap())
+                .collect();
+            drop(loader.open(plugin("symbols_1")).unwrap());
+            arrived.recv_timeout(SOON).unwrap();
+            let last = opened.pop();
+            drop(opened);
+            thread::scope(|scope| {
+                let (id, wait_id) = bounded(1);
+                let loader = &loader;
+                let waiting = scope.spawn(move || {
+                    id.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
+                    loader.open(plugin("symbols_1")).map(drop)
+                });
+                let id = wait_id.recv().unwrap();
+                let stat =
+                    || std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap();
+                // Until it waits. If it only seems to, it is refused without having waited.
+                while !stat().contains(") S ") {
+                    thread::yield_now();
+                }
+                drop(last);
+                drop((arrived, go_on));
+                let error = waiting.join().unwrap().unwrap_err();
+                let reason = error.reason();
+                assert!(reason.starts_with("host: 5 retired plugins"), "{reason}");
+            });
+        },
+    );
 }
 
 /// With a timeout that does not end: whoever waited here would wait for what the test itself holds.
