@@ -272,9 +272,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         note: impl FnOnce(&Error),
     ) -> Option<Result<Swapped>> {
         let turn = self.admit(path);
-        if turn.is_err() {
-            return Some(self.swap_in_turn(Ok(path.clone()), turn, note));
-        }
+        // Also if it has waited in vain: nobody asks for this candidate any more. Another one that is accepted only after
+        // this look does not change that this one was asked for, and refused.
         if self.accepted().generation != accepted {
             return None;
         }

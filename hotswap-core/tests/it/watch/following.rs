@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::watched::{NEVER, Reads, Watched, put, settings};
 use crate::{
     alone::alone,
+    backlog::{BACKLOG, gate},
     fixtures::{Plugin, SOON, build_of, trust},
 };
 
@@ -148,6 +149,40 @@ fn a_swap_by_hand_to_another_path_is_not_overtaken_by_a_change_meanwhile() {
     it.accepts(2);
     it.put("other.so", "build_1");
     it.accepts(1);
+}
+
+#[test]
+fn what_has_waited_for_room_and_is_not_followed_any_more_is_not_refused() {
+    alone(
+        "watch::following::what_has_waited_for_room_and_is_not_followed_any_more_is_not_refused",
+        || {
+            let (arrived, go_on) = gate();
+            let change = |settings: &mut Settings<FixtureRef>| {
+                settings.unload_timeout = Duration::from_secs(2);
+            };
+            let it = Watched::unwatched("plugin.so", &trust(), change, plugin_so);
+            let swap = |path: &Path| {
+                // Nobody waits for room inside of a call.
+                assert!(it.it.with(|_| it.it.swap(path).is_ok()));
+                it.accepts_any();
+            };
+            swap(&it.at("plugin.so"));
+            arrived.recv_timeout(SOON).unwrap();
+            (0..BACKLOG).for_each(|_| swap(&it.at("plugin.so")));
+            it.put("other.so", "build_1");
+            let watch = it.it.watch(settings(SHORT, NEVER)).unwrap();
+            let reads = Reads::of(it.folder.path(), "plugin.so");
+            reads.after(|| it.put("plugin.so", "build_2"));
+            swap(&it.at("other.so"));
+            // That one is followed now, and waits in vain.
+            it.put("other.so", "build_2");
+            let Event::Refused { path, .. } = it.next() else {
+                panic!()
+            };
+            assert_eq!(path, it.at("other.so"));
+            drop((arrived, go_on, watch));
+        },
+    );
 }
 
 /// The names of this process's threads.
