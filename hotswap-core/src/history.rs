@@ -56,7 +56,7 @@ pub(crate) struct Limits {
     pub(crate) ended: usize,
     /// Candidates that were refused.
     pub(crate) refused: usize,
-    /// Events that nobody has received.
+    /// Events that nobody has received. At least 1.
     pub(crate) events: usize,
 }
 
@@ -414,23 +414,19 @@ impl Ledger {
         }
     }
 
-    /// Never waits: what finds no room is counted, and the count is sent before the next that does.
+    /// Never waits: what finds no room is counted, and the count is sent right before the next that does. It needs no
+    /// room of its own, or with room for one it would keep out what it comes with.
     fn send(&mut self, event: Event) {
-        if self.missed > 0 && self.has_room() {
+        if self.events.len() >= self.limits.events.max(1) {
+            self.missed += 1;
+            return;
+        }
+        // The listeners are there as long as this is.
+        if self.missed > 0 {
             let events = mem::take(&mut self.missed);
-            // The listeners are there as long as this is.
             drop(self.events.send(Event::Missed { events }));
         }
-        if self.has_room() {
-            drop(self.events.send(event));
-        } else {
-            self.missed += 1;
-        }
-    }
-
-    /// Nobody else sends, so that there is room until this does.
-    fn has_room(&self) -> bool {
-        self.events.len() < self.limits.events
+        drop(self.events.send(event));
     }
 
     fn forget_oldest(&mut self) {

@@ -94,7 +94,8 @@ pub struct LoaderSettings {
     pub ended_libraries_max: usize,
     /// How many refused files stay in the list. 64 unless set.
     pub refused_max: usize,
-    /// How many events are kept for a listener that does not come. 1,024 unless set.
+    /// How many events are kept for a listener that does not come. What finds no room is counted; an
+    /// [`Event::Missed`] with the count comes before the next event that does. 1,024 unless set, and at least 1.
     pub events_max: usize,
 }
 

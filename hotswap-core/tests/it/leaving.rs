@@ -165,6 +165,27 @@ fn events_that_nobody_receives_are_counted() {
 }
 
 #[test]
+fn at_least_one_event_is_kept() {
+    for max in [0, 1] {
+        let it = crate::fixtures::load_with("build_1", |settings| settings.events_max = max);
+        it.swap("/none.so").unwrap_err();
+        let kept = || {
+            let events = it.events();
+            let kept: Vec<_> = events.try_iter().map(|event| event.to_string()).collect();
+            kept
+        };
+        let [first] = &kept()[..] else { panic!() };
+        assert!(first.starts_with("accepted generation 1"), "{first}");
+        it.swap("/none.so").unwrap_err();
+        let refused = "refused /none.so: open: no such file; generation 1 stays live";
+        let missed = "missed 1 events: nobody received the earlier ones";
+        assert_eq!(kept(), [missed, refused]);
+        it.swap("/none.so").unwrap_err();
+        assert_eq!(kept(), [refused]);
+    }
+}
+
+#[test]
 fn the_list_forgets_the_oldest_that_have_left() {
     let it = crate::fixtures::load_with("build_1", |settings| settings.ended_generations_max = 2);
     let lease = it.lease();
