@@ -95,7 +95,7 @@ pub(crate) struct Former {
     /// What has lost its name.
     names: Names,
     /// The update may have given a name to another value again.
-    _fresh: Vec<Arc<Value>>,
+    fresh: Vec<Arc<Value>>,
 }
 
 impl Names {
@@ -178,7 +178,7 @@ impl Changes {
             .retain(|name, entry| !current.0.get(name).is_some_and(|it| it.is(entry)));
         Former {
             names,
-            _fresh: self.unheld,
+            fresh: self.unheld,
         }
     }
 }
@@ -194,14 +194,22 @@ impl Former {
         self.names.0.is_empty()
     }
 
-    /// Drops it on a thread that ends with that: the thread-locals of plugins that destructors use would otherwise stay on
-    /// the calling thread, and keep those plugins. Waits for nothing, unless there can be no thread.
-    pub(crate) fn drop_elsewhere(self) {
-        if check_thread().is_ok() {
-            let dropping = thread::Builder::new().name("hotswap-values".to_owned());
-            // Without a thread it is dropped here, with the closure.
-            drop(dropping.spawn(move || drop(self)));
-        }
+    /// Whether code of a plugin runs when it is dropped, if nobody else has shares of what is in it.
+    fn may_run_code(&self) -> bool {
+        let is_held =
+            |entry: &Entry| matches!(entry, Entry::Value(value) if value.hold.get().is_some());
+        !self.fresh.is_empty() || self.names.0.values().any(is_held)
+    }
+}
+
+/// Drops these, in this order, on a thread that ends with that: the thread-locals of plugins that destructors use would
+/// otherwise stay on the calling thread, and keep those plugins. Waits for nothing, unless there can be no thread.
+pub(crate) fn drop_elsewhere(formers: impl IntoIterator<Item = Former>) {
+    let formers: Vec<_> = formers.into_iter().collect();
+    if formers.iter().any(Former::may_run_code) && check_thread().is_ok() {
+        let dropping = thread::Builder::new().name("hotswap-values".to_owned());
+        // Without a thread they are dropped here, with the closure.
+        drop(dropping.spawn(move || drop(formers)));
     }
 }
 

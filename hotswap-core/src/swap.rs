@@ -40,7 +40,7 @@ use self::{
     accepted::LastAccepted,
     draining::Draining,
     lease::{Register, Tenancy, Tenants},
-    road::{Candidate, Road, Source, no_thread},
+    road::{Candidate, Road, Source, drop_update, no_thread},
     succession::{Change, Former, Manner, Succession},
 };
 pub use self::{
@@ -422,7 +422,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.reaper()
                 .retire(former.number, former.generation, copies);
         }
-        drop((replaced, values));
+        refs::drop_elsewhere(replaced.into_iter().chain(values));
         let swapped = Swapped {
             generation: number,
             retired: before,
@@ -648,7 +648,7 @@ impl<M: RootModule + Send + Sync> Drop for Prepared<'_, M> {
             // Nobody is there to unload it.
             mem::forget(self.candidate.take());
         } else if let Some(mut candidate) = self.candidate.take() {
-            drop(candidate.update.take());
+            drop_update(&candidate.image.origin().given, candidate.update.take());
             self.hotswap.reaper().dispose(candidate.image.retire());
         }
     }

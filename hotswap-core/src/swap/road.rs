@@ -219,7 +219,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
         match candidate.image.origin().keep_serial(self.policy()) {
             Ok(()) => Ok(candidate),
             Err(error) => {
-                drop(candidate.update.take());
+                drop_update(&candidate.image.origin().given, candidate.update.take());
                 Err(dispose(candidate.image, error, reaper))
             }
         }
@@ -309,6 +309,15 @@ pub(super) fn on_short_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + S
             .join()
             .unwrap_or_else(|panic| panic::resume_unwind(panic)))
     })
+}
+
+/// Drops the update of a candidate that is not published, which may run code of the candidate, on a thread that ends
+/// with that. Waits for it, because the image is retired next.
+pub(super) fn drop_update(path: &Path, update: Option<Update>) {
+    if let Some(update) = update {
+        // Without a thread it is dropped here, with the closure.
+        drop(on_short_thread(path, move || drop(update)));
+    }
 }
 
 /// `path` only says what the thread was for.

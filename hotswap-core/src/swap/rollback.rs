@@ -9,12 +9,13 @@ use abi_stable::library::RootModule;
 
 use super::{
     Hotswap,
-    road::{Source, on_short_thread},
+    road::{Source, drop_update, on_short_thread},
     succession::{Line, Manner, Restored},
 };
 use crate::{
     error::{Error, Result, Stage},
     history::Return,
+    refs,
 };
 
 /// What a rollback did.
@@ -167,7 +168,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 Ok(update) if is_previous => update_of = Some((update, previous)),
                 Ok(update) => {
                     drop(line);
-                    drop(update);
+                    drop_update(previous.path(), Some(update));
                     drop(previous);
                     return Err(self.succession.lock());
                 }
@@ -195,13 +196,16 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             left: back.retired,
             why,
         });
-        let replaced = update_of
-            .map(|(update, previous)| (self.publish_update(update, back.generation), previous));
+        let (replaced, previous) = update_of
+            .map(|(update, previous)| (self.publish_update(update, back.generation), previous))
+            .unzip();
         drop(line);
+        let copies = copy.into_iter().collect();
         self.reaper()
-            .retire(former.number, former.generation, Vec::new());
+            .retire(former.number, former.generation, copies);
         news.trace();
-        drop((replaced, copy, values));
+        refs::drop_elsewhere(replaced.into_iter().chain(values));
+        drop(previous);
         Ok(Ok(back))
     }
 }

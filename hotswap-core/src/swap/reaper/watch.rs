@@ -172,7 +172,7 @@ impl<M: Send + Sync> Watch<M> {
                             copies,
                         } = ended;
                         self.retire_standby(standby, copies);
-                        values.into_iter().for_each(refs::Former::drop_elsewhere);
+                        refs::drop_elsewhere(values);
                     }
                 }
                 Phase::Pinned { .. } => self.all.push(watched),

@@ -2,14 +2,20 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::SeqCst},
+    thread,
     time::Duration,
 };
 
+use crossbeam_channel::bounded;
 use hotswap_core::{Hotswap, ServiceSettings, Settings, Stage};
 use hotswap_fixtures::services::{Config, before};
 
 use super::{Files, Host, until};
-use crate::fixtures::{SOON, trust, unloaded};
+use crate::{
+    alone::alone,
+    fixtures::{SOON, trust, unloaded},
+    process::images,
+};
 
 #[test]
 fn what_an_update_says_is_visible_inside_it() {
@@ -212,11 +218,11 @@ fn what_an_update_has_replaced_is_dropped_when_its_probation_ends() {
     host.swap("count-again it").unwrap();
     assert_eq!(dropped(&host), 0);
     host.swap("delete it").unwrap();
-    assert_eq!(dropped(&host), 1);
+    until(|| dropped(&host) == 1);
     unloaded(host.plugin(), 1);
     // Not if a rollback gives it its name again.
     host.swap("counted it").unwrap();
-    assert_eq!(dropped(&host), 2);
+    until(|| dropped(&host) == 2);
     host.swap("delete it").unwrap();
     host.plugin().rollback().unwrap();
     assert_eq!(dropped(&host), 2);
@@ -225,6 +231,59 @@ fn what_an_update_has_replaced_is_dropped_when_its_probation_ends() {
     host.swap("delete it").unwrap();
     let mapped = host.plugin.take().unwrap().shutdown(SOON);
     assert!(mapped.is_empty(), "{mapped:?}");
+}
+
+/// Destructors of values have thread-locals of the plugin on their thread, which may not come by again.
+#[test]
+fn what_an_update_has_replaced_leaves_nothing_on_the_thread_that_swaps() {
+    let script = "untidy-value it";
+    let rolled_back = Host::with(script, |settings| settings.probation = Some(SOON));
+    for (host, roll_back, left) in [(Host::new(script), false, 1), (rolled_back, true, 2)] {
+        let path = host.files.with("untidy-value-again it");
+        let plugin = host.plugin();
+        thread::scope(|scope| {
+            let (swapped, wait_swapped) = bounded(0);
+            let (end, wait_end) = bounded::<()>(0);
+            scope.spawn(move || {
+                plugin.swap(path).unwrap();
+                if roll_back {
+                    plugin.rollback().unwrap();
+                }
+                swapped.send(()).unwrap();
+                // Until it is dropped.
+                let _ = wait_end.recv();
+            });
+            wait_swapped.recv_timeout(SOON).unwrap();
+            unloaded(plugin, left);
+            drop(end);
+        });
+    }
+}
+
+#[test]
+fn what_an_update_has_asked_for_in_vain_leaves_nothing_on_the_thread_that_drops_it() {
+    alone(
+        "services::updates::what_an_update_has_asked_for_in_vain_leaves_nothing_on_the_thread_that_drops_it",
+        || {
+            let host = Host::new("");
+            let before = images().len();
+            let path = host.files.with("untidy-value it");
+            let plugin = host.plugin();
+            thread::scope(|scope| {
+                let (dropped, wait_dropped) = bounded(0);
+                let (end, wait_end) = bounded::<()>(0);
+                scope.spawn(move || {
+                    drop(plugin.prepare(path).unwrap());
+                    dropped.send(()).unwrap();
+                    // Until it is dropped.
+                    let _ = wait_end.recv();
+                });
+                wait_dropped.recv_timeout(SOON).unwrap();
+                until(|| images().len() == before);
+                drop(end);
+            });
+        },
+    );
 }
 
 /// An update that is refused has no effect, but for what it has done to a value that others share.
