@@ -553,8 +553,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             return Vec::new();
         }
         let started = Instant::now();
-        self.close_services(Some(deadline(started, timeout)));
-        let reaper = self.retire_live();
+        let reaper = self.retire_live(Some(deadline(started, timeout)));
         let timeout = timeout.saturating_sub(started.elapsed());
         let (all_ended, mapped) = wait_detaching(timeout, |turn| {
             let mapped = self.history.wait_for_all(turn);
@@ -569,27 +568,27 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     /// Stops the services, and lets go of the values: of those that have lost their names first, because a value may
     /// use one that was there before it.
-    fn close_services(&self, deadline: Option<Instant>) {
+    fn close_services(&self, latest: Option<Instant>) {
         if let Some(services) = &self.services {
             let replaced = self.succession.lock().take_values();
             drop(replaced);
-            services.close(deadline);
+            services.close(latest);
         }
     }
 
-    /// Hands the live generation to the reaper, which ends when all have left. Once.
-    fn retire_live(&mut self) -> Option<reaper::Ending> {
+    /// Closes the services, and hands the live generation to the reaper, which ends when all have left. Once.
+    fn retire_live(&mut self, latest: Option<Instant>) -> Option<reaper::Ending> {
+        self.reaper.as_ref()?;
+        // Before the reaper is taken: should this panic, the rest is done when the swap point is dropped.
+        self.close_services(latest);
         let reaper = self.reaper.take()?;
-        self.close_services(None);
         let mut line = self.succession.lock();
-        let ended = line.close();
+        let standby = line.close();
         let live = Former {
             number: line.live(),
             generation: Draining::new(self.cell.close()),
         };
         drop(line);
-        let (standby, values) = ended.map(|it| (it.standby, it.values)).unzip();
-        drop(values);
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());
             reaper.retire(former.number, former.generation, Vec::new());
@@ -610,7 +609,7 @@ impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
             mem::forget((self.reaper.take(), self.services.take()));
             return;
         }
-        self.retire_live();
+        self.retire_live(None);
     }
 }
 

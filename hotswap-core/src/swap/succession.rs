@@ -310,25 +310,21 @@ impl<M: Send + Sync> Line<M> {
         let is_live = self.live == number;
         let probation = self.probation.take_if(|it| is_live && !it.is_on())?;
         self.keep(&probation.standby);
-        Some(probation.ended(self.take_excess()))
+        Some(Ended {
+            standby: probation.standby,
+            values: probation.values,
+            copies: self.take_excess(),
+        })
     }
 
-    /// Ends the probation, whatever the time.
-    pub(super) fn close(&mut self) -> Option<Ended<M>> {
-        let probation = self.probation.take()?;
-        Some(probation.ended(Vec::new()))
+    /// Ends the probation, whatever the time, and gives the standby. The values are not there any more
+    /// ([`take_values`](Self::take_values)).
+    pub(super) fn close(&mut self) -> Option<Former<M>> {
+        Some(self.probation.take()?.standby)
     }
 }
 
 impl<M> Probation<M> {
-    fn ended(self, copies: Vec<Kept>) -> Ended<M> {
-        Ended {
-            standby: self.standby,
-            values: self.values,
-            copies,
-        }
-    }
-
     fn is_on(&self) -> bool {
         Instant::now() < self.until
     }
