@@ -52,7 +52,7 @@ pub(super) struct Watch<M> {
     nudge: bool,
     /// Whether anything has come, gone or reached its next phase since the pauses last began anew.
     has_changed: bool,
-    /// How long it was looked for those who hold what is retired.
+    /// How long calls, leases and other holders of what is retired were looked for, since the last rest began.
     looked: Duration,
 }
 
