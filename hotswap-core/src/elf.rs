@@ -193,8 +193,10 @@ pub(crate) fn inspect(bytes: &[u8], export: Export<'_>) -> Result<Facts, Refusal
 /// What is really the matter with a file that has lost its code, whatever of it is missed first.
 const DEBUG_INFORMATION: &str = "debug information alone, without the library that it was split from \
      (objcopy --only-keep-debug): give that";
-/// Whether the bytes begin as an object for this machine does. One that does not is passed over by the loader when it
-/// looks for a library.
+
+/// Whether the bytes begin as an object for this machine does. When the loader looks for a library, it passes over an
+/// object for another machine. At what is no object at all, such as a linker script, it ends its search with an error
+/// ("invalid ELF header", "file too short"); that is left to it.
 pub(crate) fn is_for_this_machine(bytes: &[u8]) -> bool {
     header::is_for(bytes, Process::this())
 }

@@ -111,8 +111,7 @@ pub(super) fn is_debug_information(bytes: &[u8]) -> bool {
     }) && has_code_or_data
 }
 
-/// Whether the loader takes the file for a library of this machine when it searches folders for one. It passes over
-/// files for other machines.
+/// Whether the loader may take the file for a library of this machine when it searches folders for one.
 pub(super) fn is_for(bytes: &[u8], process: Process) -> bool {
     read(bytes).is_ok_and(|header| check_machine(header, process).is_ok())
 }

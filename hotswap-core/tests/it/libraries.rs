@@ -245,6 +245,28 @@ fn files_that_the_linker_passes_over_are_passed_over() {
     assert_eq!(answers(&folder, &folder.at("plugin.so")), 9);
 }
 
+/// In a folder that only hotswap looks into, which is the plugin's own, such a file is passed over.
+#[test]
+fn what_is_no_object_stops_the_linker_where_it_looks() {
+    let folder = Folder::new();
+    folder.link_with_dep(Some(DEP));
+    folder.folder("text");
+    folder.library("dep", DEP, 9, &[SONAME]);
+    let place = |name| folder.at(name).display().to_string();
+    let rpath = format!("-Wl,-rpath,{}:{}", place("text"), place(""));
+    folder.plugin("plugin.so", &[&rpath]);
+    for (text, problem) in [
+        ("INPUT(libreal.so)".to_owned(), "file too short"),
+        ("INPUT(libreal.so) ".repeat(10), "invalid ELF header"),
+    ] {
+        fs::write(folder.at("text/libdep.so"), text).unwrap();
+        let error = open(&folder.at("plugin.so")).unwrap_err();
+        let reason = format!("link: {}: {problem}", place("text/libdep.so"));
+        assert_eq!(error.reason(), reason);
+        assert!(!folder.is_loaded());
+    }
+}
+
 /// A library beside the plugin is linked before it; one that the linker finds by itself is linked with it.
 #[test]
 fn one_that_takes_symbols_from_the_plugin_has_to_be_where_the_linker_looks() {
