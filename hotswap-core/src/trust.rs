@@ -128,7 +128,8 @@ pub struct Policy {
     /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can write
     /// to it, as a plugin is, but not for its place. One that is missing, unreadable or damaged is a refusal. It is replaced
     /// as a whole, so the host must be able to write to its folder, where `FILE.new` appears meanwhile.
-    /// A relative path begins where that of [`root`](Self::root) does.
+    /// A relative path begins where that of [`root`](Self::root) does. Hosts that share the file should run as one user: it
+    /// then belongs to whoever wrote it last, except that root leaves it to its owner.
     ///
     /// A swap waits for the disk when the number rises, and for other hosts that write to the file.
     ///

@@ -5,6 +5,7 @@
 //! - The number in the file never falls. Whoever writes it has a lock, under which it is read again.
 //! - The file is replaced by one that is whole and on the disk. A file that is not there, that cannot be read, that others
 //!   could have written, or that holds anything but a number is a refusal; none of them counts as zero.
+//! - What replaces it was written by nobody else: its owner is this user, or the one who owns the file that is replaced.
 
 use std::{
     ffi::OsString,
@@ -17,8 +18,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, FlockOperation, Mode, OFlags, Stat},
+    fs::{self, FlockOperation, Gid, Mode, OFlags, Stat, Uid},
     io::Errno,
+    process::geteuid,
 };
 
 use super::{
@@ -141,14 +143,23 @@ impl Next {
         path.push(".new");
         let path = PathBuf::from(path);
         let started = Instant::now();
-        // Only its owner can lock it, since nobody else can open it.
+        let owners = [geteuid().as_raw(), fs::stat(real)?.st_uid];
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         loop {
             let file = fs::open(&path, flags, mode)?;
+            // Where anybody can make files, it may have been there already.
+            let owner = fs::fstat(&file)?.st_uid;
+            if !owners.contains(&owner) {
+                let path = Escaped(&path);
+                let message = format!("{path} is owned by uid {owner}; remove it");
+                return Err(io::Error::other(message));
+            }
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // Whoever had it before has renamed or removed it.
                 Ok(()) if !is_at(&path, &fs::fstat(&file)?) => continue,
+                // It was left behind by one that has ended too early, or linked to there.
+                Ok(()) if !is_private(&fs::fstat(&file)?) => fs::unlink(&path)?,
                 Ok(()) => return Ok(Self { file, path }),
                 Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_TIME => {
                     thread::sleep(LOCK_PAUSE);
@@ -163,10 +174,17 @@ impl Next {
 
     /// Puts itself, with `serial` in it, in the place of the file at `real`.
     fn replace(self, real: &Path, serial: u64) -> io::Result<()> {
-        let mode = Mode::from_raw_mode(fs::stat(real)?.st_mode);
+        let old = fs::stat(real)?;
+        let mut mode = Mode::from_raw_mode(old.st_mode);
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file: File = fs::open(&self.path, flags, Mode::empty())?.into();
         file.write_all(format!("{serial}\n").as_bytes())?;
+        // Hosts of its owner are to read it as before. One that may not give it away keeps it, and gives its own group no
+        // right to write.
+        let (owner, group) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
+        if fs::fchown(&file, Some(owner), Some(group)).is_err() {
+            mode.remove(Mode::WGRP);
+        }
         fs::fchmod(&file, mode)?;
         file.sync_all()?;
         drop(file);
@@ -185,13 +203,100 @@ impl Drop for Next {
     }
 }
 
+/// Whether nobody but its owner can have opened it, and it has no other name.
+fn is_private(stat: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    !mode.intersects(Mode::RWXG | Mode::RWXO) && stat.st_nlink == 1
+}
+
 fn is_at(path: &Path, stat: &Stat) -> bool {
     fs::lstat(path).is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
     use super::*;
+
+    /// Nobody whom this machine knows.
+    const OTHER: u32 = 54_321;
+
+    fn chmod(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A folder with a file with 1 in it, and the policy that names it.
+    fn with_file() -> (tempfile::TempDir, PathBuf, Policy) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("serial");
+        std::fs::write(&path, "1\n").unwrap();
+        let policy = Policy {
+            serial_file: Some(path.clone()),
+            any_owner: true,
+            ..Policy::default()
+        };
+        (folder, path, policy)
+    }
+
+    #[test]
+    fn what_others_could_have_opened_is_not_written_to() {
+        let (folder, path, policy) = with_file();
+        let next = folder.path().join("serial.new");
+        for (serial, mode) in [(2, 0o644), (3, 0o620), (4, 0o601)] {
+            std::fs::write(&next, "left").unwrap();
+            chmod(&next, mode);
+            let mut opened = File::open(&next).unwrap();
+            raise(serial, &policy).unwrap();
+            let mut text = String::new();
+            io::Read::read_to_string(&mut opened, &mut text).unwrap();
+            assert_eq!(text, "left", "{mode:o}");
+        }
+        // A name of another file of this user's.
+        let own = folder.path().join("own");
+        std::fs::write(&own, "own").unwrap();
+        chmod(&own, 0o600);
+        std::fs::hard_link(&own, &next).unwrap();
+        raise(5, &policy).unwrap();
+        assert_eq!(std::fs::read(&own).unwrap(), b"own");
+        assert_eq!(std::fs::read(&path).unwrap(), b"5\n");
+        assert!(!next.exists());
+    }
+
+    #[test]
+    fn what_another_user_has_made_in_its_place_is_refused() {
+        if !geteuid().is_root() {
+            return println!("only root can make files for another user: not tested");
+        }
+        let (folder, path, policy) = with_file();
+        let next = folder.path().join("serial.new");
+        std::fs::write(&next, "").unwrap();
+        chmod(&next, 0o600);
+        chown(&next, Some(OTHER), None).unwrap();
+        let refusal = raise(2, &policy).unwrap_err();
+        let expected = format!(
+            "the serial number 2 cannot be kept in {} (Policy::serial_file): {} is owned by uid {OTHER}; remove it",
+            path.display(),
+            next.display()
+        );
+        assert_eq!((refusal.stage, refusal.message), (Stage::Host, expected));
+        assert_eq!(std::fs::read(&path).unwrap(), b"1\n");
+    }
+
+    #[test]
+    fn the_file_stays_its_owners() {
+        if !geteuid().is_root() {
+            return println!("only root can make files for another user: not tested");
+        }
+        let (_folder, path, policy) = with_file();
+        chown(&path, Some(OTHER), Some(OTHER)).unwrap();
+        chmod(&path, 0o640);
+        raise(2, &policy).unwrap();
+        let file = std::fs::metadata(&path).unwrap();
+        assert_eq!((file.uid(), file.gid()), (OTHER, OTHER));
+        assert_eq!(file.mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read(&path).unwrap(), b"2\n");
+    }
 
     #[test]
     fn the_number_in_the_file_never_falls_whoever_writes() {
