@@ -1,6 +1,7 @@
 //! Which file the linker would take for a library, and whether it may.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     path::Path,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
@@ -47,31 +48,43 @@ impl<'a> Rules<'a> {
 
     /// The file at `path`, which can be read, if the linker would take it.
     pub(super) fn take(&self, path: &Path, judge: &Judge<'_>) -> Result<Option<Taken>, Refusal> {
-        let mut objection = None;
-        let mut look = |place: &Place<'_>| {
+        self.take_if(path, |place| judge.look(place))
+    }
+
+    /// If `look` agrees to the way to it.
+    fn take_if(
+        &self,
+        path: &Path,
+        look: impl Fn(&Place<'_>) -> Result<(), Refusal>,
+    ) -> Result<Option<Taken>, Refusal> {
+        let objection = RefCell::new(None);
+        let look = |place: &Place<'_>| {
+            let mut objection = objection.borrow_mut();
             if objection.is_none() {
-                objection = judge.look(place).err();
+                *objection = look(place).err();
             }
             Ok(())
         };
         let about_path = |refusal: Refusal| refusal.about(&Escaped(path).to_string());
-        let stat = walk::open(path, &mut look).map_err(about_path)?.stat;
-        let facts = match remembered(&stat) {
-            Some(facts) => facts,
+        let stat = walk::open(path, look).map_err(about_path)?.stat;
+        let (stat, facts) = match remembered(&stat) {
+            Some(facts) => (stat, facts),
             None => {
-                let content = read_settled(path, self.bytes_max, |_| Ok(()));
-                let content = content.map_err(about_path)?;
+                // Reading walks again, and another file may be there by then: that is the one to be judged.
+                objection.take();
+                let content = read_settled(path, self.bytes_max, look).map_err(about_path)?;
                 if !elf::is_for_this_machine(&content.bytes) {
                     return Ok(None);
                 }
                 // Not the stage at which the candidate's own bytes are inspected: those may be good.
                 let facts = elf::inspect_library(&content.bytes)
                     .map_err(|refusal| about_path(Refusal::new(Stage::Open, refusal)))?;
-                remember(&content.stat, Arc::new(facts))
+                let facts = remember(&content.stat, Arc::new(facts));
+                (content.stat, facts)
             }
         };
         // Only now: what the linker passes over may belong to anybody.
-        match objection {
+        match objection.into_inner() {
             Some(objection) => Err(objection),
             None => Ok(Some((identity(&stat), facts))),
         }
@@ -120,4 +133,46 @@ fn remember(stat: &Stat, facts: Arc<Facts>) -> Arc<Facts> {
 /// Nothing panics under the lock.
 fn all_remembered() -> MutexGuard<'static, HashMap<State, Arc<Facts>>> {
     REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_what_was_judged() {
+        let policy = Policy::default();
+        let rules = Rules::new(&policy).unwrap();
+        // Another file has the path when it is read: one that needs this, with this mode.
+        let replaced = |(first, second): ((&str, u32), (&str, u32))| {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name| folder.path().canonicalize().unwrap().join(name);
+            for (name, (needed, mode)) in [("library", first), ("new", second)] {
+                std::fs::write(at(name), elf::finder(needed, "/none").unwrap()).unwrap();
+                let mode = std::fs::Permissions::from_mode(mode);
+                std::fs::set_permissions(at(name), mode).unwrap();
+            }
+            let expected = identity(&fs::stat(at("new")).unwrap());
+            let walks = Cell::new(0);
+            let taken = rules.take_if(&at("library"), |place| {
+                walks.set(walks.get() + u32::from(place.real == Path::new("/")));
+                if walks.get() == 2 && at("new").exists() {
+                    std::fs::rename(at("new"), at("library")).unwrap();
+                }
+                rules.all.look(place)
+            });
+            assert!(!at("new").exists(), "the file is read in a second walk");
+            taken.map(|taken| {
+                let (identity, facts) = taken.unwrap();
+                assert_eq!(identity, expected);
+                facts.needed.clone()
+            })
+        };
+        let (good, bad) = (("libgood.so", 0o644), ("libbad.so", 0o666));
+        let refusal = replaced((good, bad)).unwrap_err();
+        assert!(refusal.message.contains("is writable by everybody"));
+        assert_eq!(replaced((bad, good)).ok(), Some(vec![good.0.to_owned()]));
+    }
 }
