@@ -344,7 +344,7 @@ fn folder_of_path(name: &str) -> Option<Folder> {
             is_unknown_to_linker: false,
         })
     } else {
-        Some(Folder::Relative(folder.display().to_string()))
+        Some(Folder::Relative(folder.to_owned()))
     }
 }
 

@@ -4,7 +4,11 @@
 
 use std::{
     env,
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use super::super::host::is_privileged;
@@ -20,7 +24,7 @@ pub(super) enum Folder {
         is_unknown_to_linker: bool,
     },
     /// Relative to the current folder, or empty, which is that folder.
-    Relative(String),
+    Relative(PathBuf),
 }
 
 /// An object that needs libraries.
@@ -51,7 +55,7 @@ impl Object {
         is_copy: bool,
         parent: Option<usize>,
     ) -> Self {
-        let folders = |list: &String| folders(list, &[':'], origin, is_copy);
+        let folders = |list: &String| folders(list.as_ref(), b":", origin, is_copy);
         Self {
             name,
             rpath: facts.rpath.as_ref().map(folders).unwrap_or_default(),
@@ -83,13 +87,30 @@ pub(super) fn search_path<'a>(
 
 /// The folders of `LD_LIBRARY_PATH`. A host with privileges of its own has none, as with the linker.
 pub(super) fn library_path() -> Vec<Folder> {
-    let list = env::var("LD_LIBRARY_PATH").unwrap_or_default();
-    if list.is_empty() || is_privileged() {
+    /// The linker has read it when the process began, and does not see what it is changed to. Neither does this, unless
+    /// the program has written a title for `ps` over its environment: what the linker finds is then checked afterwards.
+    static LIST: LazyLock<OsString> = LazyLock::new(|| match fs::read("/proc/self/environ") {
+        Ok(environment) => initial_list(&environment),
+        Err(_) => env::var_os(LIBRARY_PATH).unwrap_or_default(),
+    });
+    if LIST.is_empty() || is_privileged() {
         return Vec::new();
     }
     let program = env::current_exe().unwrap_or_default();
     let origin = program.parent().unwrap_or(Path::new("/"));
-    folders(&list, &[':', ';'], origin, false)
+    folders(&LIST, b":;", origin, false)
+}
+
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+
+/// The list in an environment, as the system shows it. The linker takes the last one.
+fn initial_list(environment: &[u8]) -> OsString {
+    let value = |entry: &[u8]| {
+        let rest = entry.strip_prefix(LIBRARY_PATH.as_bytes())?;
+        Some(OsString::from_vec(rest.strip_prefix(b"=")?.to_owned()))
+    };
+    let mut entries = environment.rsplit(|&byte| byte == 0);
+    entries.find_map(value).unwrap_or_default()
 }
 
 /// The system's own folders. Which of them a linker knows differs; one that has none of a library for this machine is
@@ -103,29 +124,35 @@ pub(super) fn system_folders() -> impl Iterator<Item = PathBuf> {
 }
 
 /// Without entries that only the linker understands (`$LIB`, `$PLATFORM`).
-fn folders(list: &str, separators: &[char], origin: &Path, is_copy: bool) -> Vec<Folder> {
+fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec<Folder> {
     // As a whole, this is no list with one empty entry.
     if list.is_empty() {
         return Vec::new();
     }
-    let entries = list.split(separators);
+    let entries = list
+        .as_bytes()
+        .split(|separator| separators.contains(separator));
     entries
         .filter_map(|entry| folder(entry, origin, is_copy))
         .collect()
 }
 
-fn folder(entry: &str, origin: &Path, is_copy: bool) -> Option<Folder> {
-    let after_origin = ["$ORIGIN", "${ORIGIN}"]
+fn folder(entry: &[u8], origin: &Path, is_copy: bool) -> Option<Folder> {
+    let path_of = |bytes| Path::new(OsStr::from_bytes(bytes));
+    let after_origin = [&b"$ORIGIN"[..], b"${ORIGIN}"]
         .iter()
-        .find_map(|token| entry.strip_prefix(token))
-        .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        .find_map(|token| entry.strip_prefix(*token))
+        .filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
     let path = match after_origin {
-        Some(rest) => origin.join(rest.trim_start_matches('/')),
-        None if entry.starts_with('/') => PathBuf::from(entry),
-        None if entry.starts_with('$') => return None,
-        None => return Some(Folder::Relative(entry.to_owned())),
+        Some(rest) => {
+            let slashes = rest.iter().take_while(|&&byte| byte == b'/').count();
+            origin.join(path_of(&rest[slashes..]))
+        }
+        None if entry.starts_with(b"/") => path_of(entry).to_owned(),
+        None if entry.starts_with(b"$") => return None,
+        None => return Some(Folder::Relative(path_of(entry).to_owned())),
     };
-    if after_origin.unwrap_or(entry).contains('$') {
+    if after_origin.unwrap_or(entry).contains(&b'$') {
         return None;
     }
     let is_unknown_to_linker = is_copy && after_origin.is_some();
@@ -155,25 +182,40 @@ mod tests {
             ("${ORIGIN}", Some(at("/srv/plugins", true))),
             ("$ORIGIN/../lib", Some(at("/srv/plugins/../lib", true))),
             ("${ORIGIN}//lib", Some(at("/srv/plugins/lib", true))),
-            ("", Some(Folder::Relative(String::new()))),
-            (".", Some(Folder::Relative(".".to_owned()))),
-            ("lib", Some(Folder::Relative("lib".to_owned()))),
+            ("", Some(Folder::Relative(PathBuf::new()))),
+            (".", Some(Folder::Relative(".".into()))),
+            ("lib", Some(Folder::Relative("lib".into()))),
             ("$ORIGINAL/lib", None),
             ("/usr/$LIB", None),
             ("$ORIGIN/${PLATFORM}", None),
         ] {
-            assert_eq!(folder(entry, plugin, true), expected, "{entry}");
+            assert_eq!(folder(entry.as_bytes(), plugin, true), expected, "{entry}");
         }
-        let own = folder("$ORIGIN/lib", Path::new("/opt"), false);
+        let own = folder(b"$ORIGIN/lib", Path::new("/opt"), false);
         assert_eq!(own, Some(at("/opt/lib", false)));
-        assert_eq!(folders("", &[':'], plugin, true), []);
-        let list = folders("/a::/b", &[':'], plugin, true);
+        assert_eq!(folders("".as_ref(), b":", plugin, true), []);
+        let list = folders("/a::/b".as_ref(), b":", plugin, true);
         let expected = [
             at("/a", false),
-            Folder::Relative(String::new()),
+            Folder::Relative(PathBuf::new()),
             at("/b", false),
         ];
         assert_eq!(list, expected);
+        let not_text = OsStr::from_bytes(b"/a;/\xff");
+        let expected = Folder::At {
+            path: OsStr::from_bytes(b"/\xff").into(),
+            is_unknown_to_linker: false,
+        };
+        let list = folders(not_text, b":;", plugin, false);
+        assert_eq!(list, [at("/a", false), expected]);
+    }
+
+    #[test]
+    fn the_list_is_the_last_of_its_name_whatever_its_bytes() {
+        let environment =
+            b"A=1\0LD_LIBRARY_PATH=/a\0LD_LIBRARY_PATH=/\xff:/b\0LD_LIBRARY_PATHS=/c\0";
+        assert_eq!(initial_list(environment).as_bytes(), b"/\xff:/b");
+        assert!(initial_list(b"").is_empty());
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{DEP, Folder, SONAME, answer, is_mapped, open_with};
-use crate::{alone::alone_with, fixtures::trust_with};
+use crate::{
+    alone::{alone, alone_with},
+    fixtures::trust_with,
+};
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -144,6 +147,25 @@ fn what_the_environment_leads_to_is_held_to_the_same() {
             chmod(&lib.join(DEP), 0o644);
             let (_, library) = open_with(&plugin, &trust_with(|_| {})).unwrap();
             assert_eq!(answer(&library), 7);
+        },
+    );
+}
+
+/// The linker has read it when the process began.
+#[test]
+fn what_the_environment_is_changed_to_is_not_looked_into() {
+    alone(
+        "libraries::trusted::what_the_environment_is_changed_to_is_not_looked_into",
+        || {
+            let folder = needing(&[]);
+            folder.plugin("plugin.so", &[]);
+            chmod(&folder.at("lib/libdep.so"), 0o646);
+            // SAFETY: no other thread of this process uses the environment.
+            unsafe { std::env::set_var("LD_LIBRARY_PATH", folder.at("lib")) };
+            let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
+            let reason =
+                "link: libdep.so: cannot open shared object file: No such file or directory";
+            assert_eq!(error.reason(), reason);
         },
     );
 }
