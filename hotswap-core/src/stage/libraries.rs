@@ -206,7 +206,7 @@ impl<'a> Search<'a> {
     fn look(&mut self, asked: usize) -> Result<(), Refusal> {
         let Asked { name, by, .. } = &self.all[asked];
         let (name, by) = (name.clone(), *by);
-        let needs = match &self.objects[by].name {
+        let needs = || match &self.objects[by].name {
             Some(library) => format!("needs {} by way of {}", Escaped(&name), Escaped(library)),
             None => format!("needs {}", Escaped(&name)),
         };
@@ -216,7 +216,7 @@ impl<'a> Search<'a> {
         }
         let (found, facts) = self
             .find(&name, by)
-            .map_err(|refusal| refusal.about(&needs))?;
+            .map_err(|refusal| refusal.about(&needs()))?;
         if let (Found::File(file), Some(facts)) = (&found, &facts) {
             let origin = file.path.parent().unwrap_or(Path::new("/"));
             let library = Object::library(&name, facts, origin, by);
