@@ -106,7 +106,8 @@ impl Libraries {
             self.new.push((name.to_owned(), file.clone()));
             return;
         };
-        if mapped.identity() != Some(file.identity) {
+        let is_other = |identity| mapped.identity() != Some(identity);
+        if file.identity.is_some_and(is_other) {
             self.old.push(OldLibrary {
                 name: name.to_owned(),
                 mapped: mapped.path.clone(),
@@ -127,7 +128,9 @@ impl Libraries {
         let mut left = self.left;
         for (name, file) in &self.new {
             match Mapped::by_name(name) {
-                Some(mapped) if mapped.path == file.path => mapped.remember(file.identity),
+                Some(mapped) if mapped.path == file.path => {
+                    file.identity.inspect(|identity| mapped.remember(*identity));
+                }
                 Some(_) => left.push(name.clone()),
                 None => {}
             }

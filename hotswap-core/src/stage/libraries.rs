@@ -59,8 +59,8 @@ pub(crate) enum Found {
 #[derive(Clone, Debug)]
 pub(crate) struct LibraryFile {
     pub(crate) path: PathBuf,
-    /// Device and inode.
-    pub(crate) identity: (u64, u64),
+    /// Device and inode, where the file was looked at.
+    pub(crate) identity: Option<(u64, u64)>,
     /// Whether the linker finds another one, or none, when it looks for the name: then it is opened by its path first.
     pub(crate) is_opened_first: bool,
 }
@@ -70,7 +70,7 @@ impl Needed {
     pub(crate) fn first(name: String, path: PathBuf) -> Self {
         let file = LibraryFile {
             path,
-            identity: (0, 0),
+            identity: None,
             is_opened_first: true,
         };
         let found = Found::File(file);
@@ -232,7 +232,7 @@ impl<'a> Search<'a> {
         let file = |path: PathBuf, identity, is_opened_first| {
             Found::File(LibraryFile {
                 path,
-                identity,
+                identity: Some(identity),
                 is_opened_first,
             })
         };
