@@ -114,7 +114,7 @@ impl Image {
     /// those of its libraries that the linker would not find. To be called on the thread of `opener`.
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
-        let libraries = Libraries::open(&staged)?;
+        let libraries = Libraries::open(&staged, opener)?;
         let path = staged.loader_path()?;
         // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
         // bytes are the inspected ones, and nobody can change them.

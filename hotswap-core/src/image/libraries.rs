@@ -14,6 +14,7 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
     fmt::{self, Display},
+    mem,
     ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -23,7 +24,7 @@ use std::{
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 use rustix::fs;
 
-use super::{each_object, opened_as};
+use super::{Opener, each_object, opened_as};
 use crate::{
     elf::finder,
     error::{Error, Result, Stage},
@@ -64,8 +65,8 @@ pub(super) struct Libraries {
 }
 
 impl Libraries {
-    /// Opens what the linker would not find. Runs initialisers.
-    pub(super) fn open(staged: &Staged) -> Result<Self> {
+    /// Opens what the linker would not find. Runs initialisers. To be called on the thread of `opener`.
+    pub(super) fn open(staged: &Staged, opener: &Opener) -> Result<Self> {
         let mut libraries = Self {
             held: Vec::new(),
             old: Vec::new(),
@@ -88,7 +89,7 @@ impl Libraries {
             .iter()
             .filter(|(_, file)| file.is_opened_first);
         for (name, file) in first {
-            let opened = open_by_path(name, &file.path).map_err(|message| {
+            let opened = open_by_path(name, &file.path, opener).map_err(|message| {
                 let message = format!(
                     "needs {}: {}: {message}",
                     Escaped(name),
@@ -209,7 +210,11 @@ fn loaded() -> MutexGuard<'static, Loaded> {
 }
 
 /// Opens a library such that the linker takes it for `name` as well.
-fn open_by_path(name: &str, path: &Path) -> std::result::Result<Vec<Mapped>, String> {
+fn open_by_path(
+    name: &str,
+    path: &Path,
+    opener: &Opener,
+) -> std::result::Result<Vec<Mapped>, String> {
     let opened = Mapped::of(open(path)?).ok_or("the system does not list it")?;
     if Mapped::by_name(name).is_some() {
         return Ok(vec![opened]);
@@ -225,8 +230,14 @@ fn open_by_path(name: &str, path: &Path) -> std::result::Result<Vec<Mapped>, Str
     let finder = finder(name, folder).ok_or_else(no_name)?;
     let finder = Staged::of_library(&finder).map_err(|error| error.reason())?;
     let path = finder.loader_path().map_err(|error| error.reason())?;
+    let library = open(&path)?;
+    if let Err(error) = finder.check_descriptor() {
+        // It may be anything, and its initialisers have run: it stays, and its thread with it.
+        mem::forget((library, opener.clone()));
+        return Err(error.reason());
+    }
     // Closed again: the name stays with the library.
-    drop(open(&path)?);
+    drop(library);
     match Mapped::by_name(name) {
         Some(named) if named.path == opened.path => Ok(vec![opened, named]),
         _ => Err(no_name()),
