@@ -128,13 +128,14 @@ impl Libraries {
         let mut refused = None;
         let mut left = self.left;
         for (name, file) in &self.new {
-            match Mapped::by_name(name) {
-                Some(mapped) if mapped.path == file.path => {
-                    file.identity.inspect(|identity| mapped.remember(*identity));
-                }
-                Some(_) => left.push(name.clone()),
-                None => {}
+            // In a trial it is not known: the host holds them to the policy.
+            let (Some(mapped), Some(identity)) = (Mapped::by_name(name), file.identity) else {
+                continue;
+            };
+            if mapped.path == file.path && mapped.remember() == Some(identity) {
+                continue;
             }
+            left.push(name.clone());
         }
         let mut seen: HashSet<String> = left.iter().cloned().collect();
         while let Some(name) = left.pop() {
@@ -144,6 +145,7 @@ impl Libraries {
             if self.before.contains(&mapped.path) {
                 continue;
             }
+            mapped.remember();
             match staged.check_library(&name, &mapped.path, policy) {
                 Ok(needed) => left.extend(needed.into_iter().filter(|it| seen.insert(it.clone()))),
                 Err(error) => refused = refused.or(Some(error)),
@@ -181,19 +183,34 @@ impl Mapped {
     /// Which file it was loaded from; if it was not loaded for a plugin, which one its path leads to now.
     fn identity(&self) -> Option<(u64, u64)> {
         let loaded = loaded().get(&(self.path.clone(), self.bias)).copied();
-        loaded.or_else(|| {
-            let stat = fs::stat(&self.path).ok()?;
-            Some((stat.st_dev, stat.st_ino))
-        })
+        loaded.or_else(|| identity_of(&self.path))
     }
 
-    fn remember(&self, identity: (u64, u64)) {
+    /// Notes which file its path leads to, when it has just been loaded, and gives that.
+    fn remember(&self) -> Option<(u64, u64)> {
+        let identity = identity_of(&self.path);
+        let key = (self.path.clone(), self.bias);
         let mut all = loaded();
-        if all.len() >= LOADED_MAX {
-            all.clear();
+        match identity {
+            Some(identity) => {
+                if all.len() >= LOADED_MAX {
+                    all.clear();
+                }
+                all.insert(key, identity);
+            }
+            // Of another one, which was mapped there before.
+            None => {
+                all.remove(&key);
+            }
         }
-        all.insert((self.path.clone(), self.bias), identity);
+        identity
     }
+}
+
+/// Device and inode of the file at `path`.
+fn identity_of(path: &Path) -> Option<(u64, u64)> {
+    let stat = fs::stat(path).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }
 
 /// How many libraries are remembered that were loaded for plugins.
@@ -276,5 +293,77 @@ impl Display for OldLibrary {
         }
         let (mapped, found) = (Escaped(&self.mapped), Escaped(&self.found));
         write!(f, "it was loaded from {mapped}, and {found} is not loaded")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, path::Path};
+
+    use super::*;
+    use crate::image::{Exit, Image};
+
+    /// A library that does nothing, at `path`. Anybody can write to it.
+    fn make(path: &Path) {
+        std::fs::write(path, finder("libc.so.6", "/none").unwrap()).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o666);
+        std::fs::set_permissions(path, mode).unwrap();
+    }
+
+    /// Opens a plugin that needs the library at `path` and of which staging has found this, and gives why it is refused
+    /// and how many libraries are old.
+    fn open(path: &Path, found: Found) -> (Option<String>, usize) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let folder = path.parent().unwrap().to_str().unwrap();
+        let mut staged = Staged::of_library(&finder(name, folder).unwrap()).unwrap();
+        staged.set_libraries(vec![Needed {
+            name: name.to_owned(),
+            found,
+        }]);
+        let opener = Opener::start().unwrap();
+        let policy = Policy::default();
+        let image = opener.run(|| Image::open(staged, &opener, &policy));
+        let mut image = image.unwrap();
+        let refused = image.check_libraries().err().map(|error| error.reason());
+        let old = image.old_libraries().len();
+        let mut leaving = Box::new(image.retire());
+        loop {
+            leaving = match leaving.try_close() {
+                Exit::Gone(_) => return (refused, old),
+                Exit::NotYet(leaving) => leaving,
+                Exit::Pinned(pinned) => panic!("{}", pinned.why()),
+            };
+        }
+    }
+
+    fn refusal(path: &Path) -> Option<String> {
+        let name = path.file_name().unwrap().display();
+        let path = path.display();
+        Some(format!(
+            "trust: needs {name}: {path} is writable by everybody; `chmod o-w` it"
+        ))
+    }
+
+    #[test]
+    fn one_that_was_replaced_since_it_was_looked_at_is_held_to_the_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("libreplaced.so");
+        make(&path);
+        let (device, inode) = identity_of(&path).unwrap();
+        let found = |identity| {
+            Found::File(LibraryFile {
+                path: path.clone(),
+                identity: Some(identity),
+                is_opened_first: false,
+            })
+        };
+        // Loaded, and mapped for as long as this.
+        let other = found((device, inode.wrapping_add(1)));
+        assert_eq!(open(&path, other.clone()), (refusal(&path), 0));
+        // SAFETY: a library that does nothing.
+        let mapped = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.unwrap();
+        assert_eq!(open(&path, found((device, inode))), (None, 0));
+        assert_eq!(open(&path, other), (None, 1));
+        drop(mapped);
     }
 }
