@@ -77,7 +77,11 @@ impl Libraries {
         for Needed { name, found } in staged.libraries() {
             match found {
                 Found::File(file) => libraries.take(name, file),
-                Found::Mapped(_) => {}
+                // It may have left since it was looked for.
+                Found::Mapped(_) => match Mapped::by_name(name) {
+                    Some(mapped) => libraries.held.push(mapped),
+                    None => libraries.left.push(name.clone()),
+                },
                 Found::Nowhere => libraries.left.push(name.clone()),
             }
         }
@@ -342,6 +346,17 @@ mod tests {
         Some(format!(
             "trust: needs {name}: {path} is writable by everybody; `chmod o-w` it"
         ))
+    }
+
+    #[test]
+    fn one_that_has_left_since_it_was_looked_for_is_held_to_the_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("libleft.so");
+        make(&path);
+        assert_eq!(
+            open(&path, Found::Mapped(path.clone())),
+            (refusal(&path), 0)
+        );
     }
 
     #[test]
