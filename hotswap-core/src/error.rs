@@ -97,6 +97,12 @@ impl Error {
         self
     }
 
+    /// With something more in its message.
+    pub(crate) fn adding(mut self, more: &str) -> Self {
+        self.0.message = format!("{}; {}", self.0.message, join_lines(more));
+        self
+    }
+
     /// How far the candidate came.
     pub fn stage(&self) -> Stage {
         self.0.stage

@@ -114,32 +114,10 @@ impl Image {
     /// those of its libraries that the linker would not find. To be called on the thread of `opener`.
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
-        let libraries = Libraries::open(&staged, opener)?;
-        let path = staged.loader_path()?;
-        // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
-        // bytes are the inspected ones, and nobody can change them.
-        let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
-            .map_err(|error| linker_error(&staged, &path, error))?;
-        let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
-        let (library, opened_name, _) = opened_as(library);
-        let given = &staged.origin().given;
-        // The linker names an image by the path that it has opened for it, unless it has found that the file is mapped.
-        if opened_name.as_ref() != Some(&name) {
-            // The error of closing says nothing that a user could do something about.
-            let _ = library.close();
-            return Err(Error::new(Stage::Link, given, "it is mapped already"));
-        }
-        let missing = || Error::new(Stage::Link, given, "the system does not list it");
-        let place = staged
-            .check_descriptor()
-            .and_then(|()| find(&name).ok_or_else(missing));
-        let place = match place {
-            Ok(place) => place,
-            Err(error) => {
-                // Its initialisers have run, and may have started threads: it stays, and its thread with it.
-                mem::forget((library, opener.clone()));
-                return Err(error);
-            }
+        let libraries = Libraries::open(&staged, opener, policy)?;
+        let (library, name, place) = match link(&staged, opener) {
+            Ok(linked) => linked,
+            Err(error) => return Err(libraries.give_up(error, opener, policy)),
         };
         dependencies::note(&staged.facts().needed);
         let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);
@@ -293,6 +271,36 @@ impl Place {
         let start = self.segments.iter().map(|segment| segment.start).min();
         let end = self.segments.iter().map(|segment| segment.end).max();
         start.unwrap_or_default()..end.unwrap_or_default()
+    }
+}
+
+/// Maps and links a copy, and runs its initialisers.
+fn link(staged: &Staged, opener: &Opener) -> Result<(Library, CString, Place)> {
+    let path = staged.loader_path()?;
+    // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
+    // bytes are the inspected ones, and nobody can change them.
+    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
+        .map_err(|error| linker_error(staged, &path, error))?;
+    let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
+    let (library, opened_name, _) = opened_as(library);
+    let given = &staged.origin().given;
+    // The linker names an image by the path that it has opened for it, unless it has found that the file is mapped.
+    if opened_name.as_ref() != Some(&name) {
+        // The error of closing says nothing that a user could do something about.
+        let _ = library.close();
+        return Err(Error::new(Stage::Link, given, "it is mapped already"));
+    }
+    let missing = || Error::new(Stage::Link, given, "the system does not list it");
+    let place = staged
+        .check_descriptor()
+        .and_then(|()| find(&name).ok_or_else(missing));
+    match place {
+        Ok(place) => Ok((library, name, place)),
+        Err(error) => {
+            // Its initialisers have run, and may have started threads: it stays, and its thread with it.
+            mem::forget((library, opener.clone()));
+            Err(error)
+        }
     }
 }
 

@@ -6,6 +6,9 @@
 //! it needs, can start threads, or is linked to stay mapped. Of the rest, which is called by nobody but its users, the
 //! writable data are searched for an address of the image.
 //!
+//! The same is asked of a library that was opened for an image which then does not link ([`may_run`]): it may not be closed
+//! either when it has functions that the system calls.
+//!
 //! It does not know what a library keeps on the heap or in thread-locals, nor libraries that an image opens by `dlopen`.
 
 use std::{
@@ -18,8 +21,8 @@ use std::{
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Place, each_object, memory::words};
-use crate::elf;
+use super::{Place, each_object, handlers, keys, memory::words};
+use crate::{elf, trust::Policy};
 
 /// glibc, the dynamic linker, and what every plugin needs of its compiler. What they keep for an image is looked for one
 /// by one (`keys`, `handlers`).
@@ -141,6 +144,16 @@ pub(super) fn is_named(name: &str, entry: &str) -> bool {
     rest.is_empty() || is_version(rest)
 }
 
+/// What the host says of a library.
+pub(super) fn told(library: &str, policy: &Policy) -> Option<Known> {
+    let is_in = |list: &[String]| list.iter().any(|entry| is_named(library, entry));
+    if is_in(&policy.pinning_libraries) {
+        Some(Known::Pinning)
+    } else {
+        is_in(&policy.harmless_libraries).then_some(Known::Harmless)
+    }
+}
+
 /// What the lists of this file say of a library.
 pub(super) fn known(library: &str) -> Option<Known> {
     let is_in = |list: &[&str]| list.iter().any(|entry| is_named(library, entry));
@@ -177,9 +190,8 @@ pub(super) fn caller_of(
         // One that is not found has another name than it is asked for by; then nothing is known of it.
         let abilities = abilities.filter(|all| !all.is_empty());
         let is_plain = known == Some(Known::HarmlessWithoutThreads);
-        let may_call = |it: &Abilities| it.starts_threads || it.stays && !is_plain;
         match abilities {
-            Some(abilities) if !abilities.iter().any(may_call) => {
+            Some(abilities) if !abilities.iter().any(|it| it.may_call(is_plain)) => {
                 if is_plain {
                     return ControlFlow::Continue(Vec::new());
                 }
@@ -200,6 +212,43 @@ pub(super) fn caller_of(
         }
     });
     caller
+}
+
+/// Whether something of a library that has just been opened, or of one that it needs, may run when no image uses it: it
+/// may have threads, or have registered a function with the C library or the kernel.
+pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
+    let library = [library.to_owned()];
+    // What is noted may be of another one, which was mapped there before.
+    note(&library);
+    let mut may_run = false;
+    walk(&library, |library| {
+        let known = told(library, policy).or_else(|| known(library));
+        match known {
+            Some(Known::Harmless) => return ControlFlow::Continue(Vec::new()),
+            Some(Known::Pinning) => {
+                may_run = true;
+                return ControlFlow::Break(());
+            }
+            Some(Known::HarmlessWithoutThreads) | None => {}
+        }
+        let mapped = mapped(library);
+        let abilities: Option<Vec<Abilities>> = mapped.iter().map(Abilities::of).collect();
+        let is_plain = known == Some(Known::HarmlessWithoutThreads);
+        let abilities = abilities.filter(|all| {
+            // As above, nothing is known of one that is not found.
+            !all.is_empty() && !all.iter().any(|it| it.may_call(is_plain) || it.leaves)
+        });
+        match abilities.filter(|_| !mapped.iter().any(Mapped::is_registered)) {
+            Some(abilities) => {
+                ControlFlow::Continue(abilities.into_iter().flat_map(|it| it.needed).collect())
+            }
+            None => {
+                may_run = true;
+                ControlFlow::Break(())
+            }
+        }
+    });
+    may_run
 }
 
 /// Notes what the libraries can do that an image needs, from their files, when it has just been opened: later a deploy
@@ -236,7 +285,7 @@ fn walk(needed: &[String], mut visit: impl FnMut(&str) -> ControlFlow<(), Vec<St
 /// A library that is mapped.
 struct Mapped {
     path: PathBuf,
-    bias: usize,
+    place: Place,
     writable: Vec<Range<usize>>,
 }
 
@@ -246,11 +295,10 @@ fn mapped(library: &str) -> Vec<Mapped> {
     each_object(&mut |name, info| {
         let path = Path::new(OsStr::from_bytes(name.to_bytes()));
         if path.file_name() == Some(OsStr::new(library)) {
-            let Place { bias, segments, .. } = Place::of(info, libc::PF_W);
             found.push(Mapped {
                 path: path.to_owned(),
-                bias,
-                writable: segments,
+                place: Place::of(info, 0),
+                writable: Place::of(info, libc::PF_W).segments,
             });
         }
         ControlFlow::Continue(())
@@ -272,6 +320,8 @@ fn has_address_of(place: &Place, data: &Range<usize>) -> bool {
 struct Abilities {
     stays: bool,
     starts_threads: bool,
+    /// It uses functions that keep something of it (`elf::imports`).
+    leaves: bool,
     needed: Vec<String>,
 }
 
@@ -314,6 +364,7 @@ impl Abilities {
         *noted_file = file;
         abilities.stays |= facts.nodelete;
         abilities.starts_threads |= facts.starts_threads;
+        abilities.leaves |= !facts.leaves.is_empty();
         for name in facts.needed {
             if !abilities.needed.contains(&name) {
                 abilities.needed.push(name);
@@ -321,11 +372,22 @@ impl Abilities {
         }
         Some(abilities.clone())
     }
+
+    /// Whether it may call something later. `is_plain`: it is known that it does so in threads alone.
+    fn may_call(&self, is_plain: bool) -> bool {
+        self.starts_threads || self.stays && !is_plain
+    }
 }
 
 impl Mapped {
+    /// Whether a function of it is called when a thread ends, or a signal arrives.
+    fn is_registered(&self) -> bool {
+        let keys = keys::keys_into(&self.place.range());
+        keys.is_none_or(|keys| !keys.is_empty()) || handlers::lie_in(&self.place.segments)
+    }
+
     fn key(&self) -> (PathBuf, usize) {
-        (self.path.clone(), self.bias)
+        (self.path.clone(), self.place.bias)
     }
 }
 
@@ -400,7 +462,7 @@ mod tests {
                 }
                 let library = Mapped {
                     path: file.path(),
-                    bias: 0,
+                    place: Place::default(),
                     writable: Vec::new(),
                 };
                 if let Some(it) = Abilities::noted(&library) {

@@ -157,6 +157,12 @@ impl Handlers {
     }
 }
 
+/// Whether the handler of any signal lies in these segments now.
+pub(super) fn lie_in(segments: &[Range<usize>]) -> bool {
+    let lies_in = |handler| segments.iter().any(|segment| segment.contains(&handler));
+    (1..=SIGNALS).any(|signal| lies_in(current(signal)))
+}
+
 /// The name of a signal: `SIGUSR1`, or its number where it has none.
 pub(super) fn name(signal: c_int) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(

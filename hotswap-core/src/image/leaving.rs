@@ -28,7 +28,7 @@ use super::{
     Image,
     account::{Account, NoKit, Outstanding, thread_name},
     closed::Closed,
-    dependencies::{self, Caller, Known, is_named},
+    dependencies::{self, Caller, Known},
     ending::Ending,
     handlers, keys,
     opener::Opener,
@@ -354,12 +354,10 @@ impl Leaving {
             return Some(PinReason::SignalHandler(handlers::name(signal)));
         }
         let known = |library: &str| {
-            let is_in = |list: &[String]| list.iter().any(|entry| is_named(library, entry));
-            if account.is_some_and(|it| it.is_pinned_by(library))
-                || is_in(&policy.pinning_libraries)
-            {
+            let told = dependencies::told(library, policy);
+            if account.is_some_and(|it| it.is_pinned_by(library)) || told == Some(Known::Pinning) {
                 Some(Known::Pinning)
-            } else if is_vouched(library) || is_in(&policy.harmless_libraries) {
+            } else if is_vouched(library) || told == Some(Known::Harmless) {
                 Some(Known::Harmless)
             } else {
                 dependencies::known(library)

@@ -5,7 +5,8 @@
 //! same file, but for two cases: it knows the plugin by the path of a memory file, which is another `$ORIGIN`, and it
 //! looks in relative folders. In these, the library is opened by its path first, on the image's own thread; the linker
 //! then takes it by its name, and keeps it for as long as the image is mapped. It is linked without the plugin: one that
-//! takes symbols from the plugin that needs it is refused there.
+//! takes symbols from the plugin that needs it is refused there. It has run its initialisers when the plugin fails to link,
+//! and may have started threads: then it stays mapped, unless it is known that nothing of it runs.
 //!
 //! A library that is mapped already is taken by its name, whatever file would be found now. For such a library this says
 //! which file that is ([`OldLibrary`]).
@@ -24,7 +25,7 @@ use std::{
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 use rustix::fs;
 
-use super::{Opener, each_object, opened_as};
+use super::{Opener, dependencies, each_object, opened_as};
 use crate::{
     elf::finder,
     error::{Error, Result, Stage},
@@ -53,8 +54,10 @@ pub(crate) fn find_libraries(staged: &mut Staged, policy: &Policy) -> Result<()>
 
 /// What has to be done with libraries around the opening of an image.
 pub(super) struct Libraries {
-    /// Those that were opened, or must not leave before the image has them.
+    /// Those that must not leave before the image has them.
     held: Vec<Mapped>,
+    /// Those that were opened first.
+    opened: Vec<Mapped>,
     old: Vec<OldLibrary>,
     /// Those that are not mapped yet.
     new: Vec<(String, LibraryFile)>,
@@ -66,9 +69,10 @@ pub(super) struct Libraries {
 
 impl Libraries {
     /// Opens what the linker would not find. Runs initialisers. To be called on the thread of `opener`.
-    pub(super) fn open(staged: &Staged, opener: &Opener) -> Result<Self> {
+    pub(super) fn open(staged: &Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let mut libraries = Self {
             held: Vec::new(),
+            opened: Vec::new(),
             old: Vec::new(),
             new: Vec::new(),
             left: Vec::new(),
@@ -88,22 +92,54 @@ impl Libraries {
         if !libraries.left.is_empty() || !libraries.new.is_empty() {
             libraries.before = all_paths();
         }
-        let first = libraries
-            .new
-            .iter()
-            .filter(|(_, file)| file.is_opened_first);
+        match libraries.open_first(opener) {
+            Ok(()) => Ok(libraries),
+            Err(message) => {
+                let error = Error::new(Stage::Link, &staged.origin().given, message);
+                Err(libraries.give_up(error, opener, policy))
+            }
+        }
+    }
+
+    fn open_first(&mut self, opener: &Opener) -> std::result::Result<(), String> {
+        let first = self.new.iter().filter(|(_, file)| file.is_opened_first);
         for (name, file) in first {
-            let opened = open_by_path(name, &file.path, opener).map_err(|message| {
-                let message = format!(
+            open_by_path(name, &file.path, opener, &mut self.opened).map_err(|message| {
+                format!(
                     "needs {}: {}: {message}",
                     Escaped(name),
                     Escaped(&file.path)
-                );
-                Error::new(Stage::Link, &staged.origin().given, message)
+                )
             })?;
-            libraries.held.extend(opened);
         }
-        Ok(libraries)
+        Ok(())
+    }
+
+    /// Lets go of them because of `error`, for which the image was not opened. Those that were opened first stay mapped if
+    /// something of them may run, and the thread of `opener` with them; the error then names them, but for a trial, whose
+    /// process ends with all that is in it.
+    pub(super) fn give_up(self, error: Error, opener: &Opener, policy: &Policy) -> Error {
+        let is_trial = self.new.iter().all(|(_, file)| file.identity.is_none());
+        let (kept, closed): (Vec<_>, Vec<_>) = self
+            .opened
+            .into_iter()
+            .partition(|library| library.may_run(policy));
+        drop(closed);
+        if kept.is_empty() {
+            return error;
+        }
+        let paths: Vec<_> = kept
+            .iter()
+            .map(|it| Escaped(&it.path).to_string())
+            .collect();
+        mem::forget((kept, opener.clone()));
+        if is_trial {
+            return error;
+        }
+        let paths = paths.join(", ");
+        error.adding(&format!(
+            "libraries that stay mapped, as they may run threads or be called back: {paths}"
+        ))
     }
 
     fn take(&mut self, name: &str, file: &LibraryFile) {
@@ -171,17 +207,18 @@ impl Mapped {
     fn by_name(name: &str) -> Option<Self> {
         // SAFETY: with RTLD_NOLOAD nothing is loaded and no initialiser runs.
         let library = unsafe { Library::open(Some(name), RTLD_LAZY | libc::RTLD_NOLOAD) };
-        Self::of(library.ok()?)
+        library.ok().map(Self::of)
     }
 
-    fn of(library: Library) -> Option<Self> {
+    fn of(library: Library) -> Self {
         let (library, name, bias) = opened_as(library);
-        let path = PathBuf::from(OsStr::from_bytes(name?.as_bytes()));
-        Some(Self {
+        let name = name.unwrap_or_default();
+        let path = PathBuf::from(OsStr::from_bytes(name.as_bytes()));
+        Self {
             _library: library,
             path,
             bias,
-        })
+        }
     }
 
     /// Which file it was loaded from; if it was not loaded for a plugin, which one its path leads to now.
@@ -209,6 +246,12 @@ impl Mapped {
         }
         identity
     }
+
+    /// Whether something of it may run when nobody uses it any more.
+    fn may_run(&self, policy: &Policy) -> bool {
+        let name = self.path.file_name();
+        name.is_none_or(|name| dependencies::may_run(&name.to_string_lossy(), policy))
+    }
 }
 
 /// Device and inode of the file at `path`.
@@ -230,15 +273,18 @@ fn loaded() -> MutexGuard<'static, Loaded> {
     LOADED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens a library such that the linker takes it for `name` as well.
+/// Opens a library such that the linker takes it for `name` as well. It is among `all`, whatever fails after that.
 fn open_by_path(
     name: &str,
     path: &Path,
     opener: &Opener,
-) -> std::result::Result<Vec<Mapped>, String> {
-    let opened = Mapped::of(open(path)?).ok_or("the system does not list it")?;
+    all: &mut Vec<Mapped>,
+) -> std::result::Result<(), String> {
+    let opened = Mapped::of(open(path)?);
+    let opened_path = opened.path.clone();
+    all.push(opened);
     if Mapped::by_name(name).is_some() {
-        return Ok(vec![opened]);
+        return Ok(());
     }
     // It has no name of its own, or another one.
     let no_name = || {
@@ -260,7 +306,7 @@ fn open_by_path(
     // Closed again: the name stays with the library.
     drop(library);
     match Mapped::by_name(name) {
-        Some(named) if named.path == opened.path => Ok(vec![opened, named]),
+        Some(named) if named.path == opened_path => Ok(()),
         _ => Err(no_name()),
     }
 }
@@ -346,6 +392,38 @@ mod tests {
         Some(format!(
             "trust: needs {name}: {path} is writable by everybody; `chmod o-w` it"
         ))
+    }
+
+    #[test]
+    fn what_stays_mapped_is_named_unless_its_process_is_a_trials() {
+        let folder = tempfile::tempdir().unwrap();
+        let not_found =
+            "link: libnone.so: cannot open shared object file: No such file or directory";
+        for is_trial in [false, true] {
+            let name = format!("libstays-{}.so", u8::from(is_trial));
+            let path = folder.path().canonicalize().unwrap().join(&name);
+            make(&path);
+            let plugin = finder("libnone.so", "/none").unwrap();
+            let mut staged = Staged::of_library(&plugin).unwrap();
+            let mut needed = Needed::first(name.clone(), path.clone());
+            if let Found::File(file) = &mut needed.found {
+                file.identity = identity_of(&path).filter(|_| !is_trial);
+            }
+            staged.set_libraries(vec![needed]);
+            let opener = Opener::start().unwrap();
+            let policy = Policy {
+                pinning_libraries: vec!["libstays".to_owned()],
+                ..Policy::default()
+            };
+            let image = opener.run(|| Image::open(staged, &opener, &policy).map(drop));
+            let stays = format!(
+                "; libraries that stay mapped, as they may run threads or be called back: {}",
+                path.display()
+            );
+            let stays = if is_trial { "" } else { &stays };
+            assert_eq!(image.unwrap_err().reason(), format!("{not_found}{stays}"));
+            assert!(Mapped::by_name(&name).is_some());
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::{
 };
 
 use hotswap_core::{Error, Library, Loader, State, Trust};
+use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 
 use crate::{
@@ -265,6 +266,107 @@ fn what_is_no_object_stops_the_linker_where_it_looks() {
         assert_eq!(error.reason(), reason);
         assert!(!folder.is_loaded());
     }
+}
+
+/// A plugin that does not link, with `libdep.so` beside it, whose initialisers have run by then.
+fn not_linking() -> Folder {
+    const SOURCE: &str =
+        "int dep(void); int missing(void); int answer(void) { return dep() + missing(); }";
+    let folder = Folder::new();
+    folder.link_with_dep(Some(DEP));
+    folder.compile("plugin.so", SOURCE, &["-ldep", "-Wl,-rpath,$ORIGIN"]);
+    folder
+}
+
+const NOT_LINKING: &str = "link: undefined symbol: missing";
+
+#[test]
+fn one_that_leaves_nothing_is_closed_when_the_plugin_does_not_link() {
+    let folder = not_linking();
+    folder.library("dep", DEP, 1, &[SONAME]);
+    let error = open(&folder.at("plugin.so")).unwrap_err();
+    assert_eq!(error.reason(), NOT_LINKING);
+    assert!(folder.is_loaded() && !is_mapped(&folder.at(DEP)));
+}
+
+/// With a `libdep.so` that has an initialiser, `begin`, which has a function of the library write the file `done` when
+/// there is the file `wanted`, or when `trigger` is called: the library stays mapped, and the function runs.
+fn stays(test: &str, begin: &str, options: &[&str], trigger: fn()) {
+    alone(test, || {
+        let folder = not_linking();
+        let (wanted, done, kept) = (folder.at("wanted"), folder.at("done"), folder.at(DEP));
+        // One that leaves was there before, and perhaps at the same address.
+        folder.library("dep", DEP, 1, &[SONAME]);
+        let error = open(&folder.at("plugin.so")).unwrap_err();
+        assert_eq!(error.reason(), NOT_LINKING);
+        assert!(!is_mapped(&kept));
+        let source = format!(
+            "#include <fcntl.h>\n#include <pthread.h>\n#include <signal.h>\n#include <unistd.h>\n\
+             #define WANTED {wanted:?}\n#define DONE {done:?}\n{begin}\n\
+             int dep(void) {{ return 2; }}"
+        );
+        folder.compile(DEP, &source, &[&[SONAME], options].concat());
+        let error = open(&folder.at("plugin.so")).unwrap_err();
+        let reason = format!(
+            "{NOT_LINKING}; libraries that stay mapped, as they may run threads or be called back: {}",
+            kept.display()
+        );
+        assert_eq!(error.reason(), reason);
+        assert!(is_mapped(&kept));
+        fs::write(wanted, "").unwrap();
+        trigger();
+        while !done.exists() {
+            thread::yield_now();
+        }
+        // It would wait for the library to leave.
+        fs::remove_dir_all(folder.at("")).unwrap();
+        std::mem::forget(folder);
+    });
+}
+
+#[test]
+fn one_that_may_have_threads_stays_when_the_plugin_does_not_link() {
+    stays(
+        "libraries::one_that_may_have_threads_stays_when_the_plugin_does_not_link",
+        "static void *run(void *unused) {
+             while (access(WANTED, F_OK)) usleep(100);
+             creat(DONE, 0600);
+             return unused;
+         }
+         __attribute__((constructor)) static void begin(void) {
+             pthread_t thread;
+             pthread_create(&thread, 0, run, 0);
+         }",
+        &["-pthread"],
+        || {},
+    );
+}
+
+#[test]
+fn one_that_has_a_signal_handler_stays_when_the_plugin_does_not_link() {
+    stays(
+        "libraries::one_that_has_a_signal_handler_stays_when_the_plugin_does_not_link",
+        "static void handle(int signal) { creat(DONE, 0600); }
+         __attribute__((constructor)) static void begin(void) { signal(SIGUSR2, handle); }",
+        &[],
+        || kill_process(getpid(), Signal::USR2).unwrap(),
+    );
+}
+
+/// One that keeps a function of it calls it when the process ends.
+#[test]
+fn one_that_uses_what_keeps_functions_stays_when_the_plugin_does_not_link() {
+    stays(
+        "libraries::one_that_uses_what_keeps_functions_stays_when_the_plugin_does_not_link",
+        "int on_exit(void (*)(int, void *), void *);
+         static void leave(int status, void *unused) { creat(DONE, 0600); }
+         __attribute__((constructor)) static void begin(void) {
+             on_exit(leave, 0);
+             creat(DONE, 0600);
+         }",
+        &[],
+        || {},
+    );
 }
 
 /// A library beside the plugin is linked before it; one that the linker finds by itself is linked with it.
