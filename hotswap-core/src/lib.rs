@@ -102,6 +102,9 @@ mod signature;
 #[expect(unsafe_code, reason = "states what a host promises")]
 mod trust;
 
+// What was found out once.
+mod cache;
+
 // What is loaded, from here on: is this a file that the dynamic linker can be given?
 mod elf;
 

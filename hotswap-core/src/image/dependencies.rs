@@ -12,17 +12,16 @@
 //! It does not know what a library keeps on the heap or in thread-locals, nor libraries that an image opens by `dlopen`.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     ffi::OsStr,
     fs,
     ops::{ControlFlow, Range},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{Place, each_object, handlers, keys, memory::words};
-use crate::{elf, trust::Policy};
+use crate::{cache::Cache, elf, trust::Policy};
 
 /// glibc, the dynamic linker, and what every plugin needs of its compiler. What they keep for an image is looked for one
 /// by one (`keys`, `handlers`).
@@ -98,9 +97,6 @@ const PINNING: [&str; 22] = [
 
 /// So much of a segment is searched. A larger one is rather a table than a place for callbacks.
 const DATA_BYTES_MAX: usize = 64 << 20;
-
-/// How many libraries are remembered. Of those that are forgotten the file is read again.
-const NOTED_MAX: usize = 1024;
 
 /// What is known of a library by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,9 +322,9 @@ struct Abilities {
 }
 
 /// What is known of libraries by the path and the place that they were mapped from and at.
-static NOTED: LazyLock<Mutex<HashMap<(PathBuf, usize), Noted>>> = LazyLock::new(Mutex::default);
+static NOTED: Cache<(PathBuf, usize), Noted> = Cache::new();
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Noted {
     /// Device, inode and time of change of the file that was read last.
     file: (u64, u64, i64, i64),
@@ -339,9 +335,7 @@ impl Abilities {
     /// Those that were noted when the library was first needed, or of its file as it is now. `None`: that cannot be
     /// read, or is no library.
     fn of(library: &Mapped) -> Option<Self> {
-        let noted = all_noted()
-            .get(&library.key())
-            .map(|it| it.abilities.clone());
+        let noted = NOTED.get(&library.key()).map(|it| it.abilities);
         noted.or_else(|| Self::noted(library))
     }
 
@@ -349,28 +343,23 @@ impl Abilities {
     fn noted(library: &Mapped) -> Option<Self> {
         let file = fs::metadata(&library.path).ok()?;
         let file = (file.dev(), file.ino(), file.mtime(), file.mtime_nsec());
-        if let Some(it) = all_noted().get(&library.key()).filter(|it| it.file == file) {
-            return Some(it.abilities.clone());
+        if let Some(it) = NOTED.get(&library.key()).filter(|it| it.file == file) {
+            return Some(it.abilities);
         }
         let facts = elf::inspect_library(&fs::read(&library.path).ok()?).ok()?;
-        let mut all = all_noted();
-        if all.len() >= NOTED_MAX {
-            all.clear();
-        }
-        let Noted {
-            file: noted_file,
-            abilities,
-        } = all.entry(library.key()).or_default();
-        *noted_file = file;
-        abilities.stays |= facts.nodelete;
-        abilities.starts_threads |= facts.starts_threads;
-        abilities.leaves |= !facts.leaves.is_empty();
-        for name in facts.needed {
-            if !abilities.needed.contains(&name) {
-                abilities.needed.push(name);
+        let noted = NOTED.update(library.key(), |noted| {
+            noted.file = file;
+            let abilities = &mut noted.abilities;
+            abilities.stays |= facts.nodelete;
+            abilities.starts_threads |= facts.starts_threads;
+            abilities.leaves |= !facts.leaves.is_empty();
+            for name in facts.needed {
+                if !abilities.needed.contains(&name) {
+                    abilities.needed.push(name);
+                }
             }
-        }
-        Some(abilities.clone())
+        });
+        Some(noted.abilities)
     }
 
     /// Whether it may call something later. `is_plain`: it is known that it does so in threads alone.
@@ -389,10 +378,6 @@ impl Mapped {
     fn key(&self) -> (PathBuf, usize) {
         (self.path.clone(), self.place.bias)
     }
-}
-
-fn all_noted() -> MutexGuard<'static, HashMap<(PathBuf, usize), Noted>> {
-    NOTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -12,14 +12,13 @@
 //! which file that is ([`OldLibrary`]).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     ffi::OsStr,
     fmt::{self, Display},
     mem,
     ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
@@ -27,6 +26,7 @@ use rustix::fs;
 
 use super::{Opener, dependencies, each_object, opened_as};
 use crate::{
+    cache::Cache,
     elf::finder,
     error::{Error, Result, Stage},
     escape::Escaped,
@@ -223,27 +223,15 @@ impl Mapped {
 
     /// Which file it was loaded from; if it was not loaded for a plugin, which one its path leads to now.
     fn identity(&self) -> Option<(u64, u64)> {
-        let loaded = loaded().get(&(self.path.clone(), self.bias)).copied();
-        loaded.or_else(|| identity_of(&self.path))
+        let loaded = LOADED.get(&(self.path.clone(), self.bias));
+        loaded.flatten().or_else(|| identity_of(&self.path))
     }
 
     /// Notes which file its path leads to, when it has just been loaded, and gives that.
     fn remember(&self) -> Option<(u64, u64)> {
         let identity = identity_of(&self.path);
-        let key = (self.path.clone(), self.bias);
-        let mut all = loaded();
-        match identity {
-            Some(identity) => {
-                if all.len() >= LOADED_MAX {
-                    all.clear();
-                }
-                all.insert(key, identity);
-            }
-            // Of another one, which was mapped there before.
-            None => {
-                all.remove(&key);
-            }
-        }
+        // Also that it leads nowhere: what was noted may be of another one, which was mapped there before.
+        LOADED.insert((self.path.clone(), self.bias), identity);
         identity
     }
 
@@ -260,18 +248,8 @@ fn identity_of(path: &Path) -> Option<(u64, u64)> {
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// How many libraries are remembered that were loaded for plugins.
-const LOADED_MAX: usize = 1024;
-
 /// Which file was loaded, by the path and the place that it was mapped from and at.
-static LOADED: LazyLock<Mutex<Loaded>> = LazyLock::new(Mutex::default);
-
-type Loaded = HashMap<(PathBuf, usize), (u64, u64)>;
-
-/// Nothing panics under the lock.
-fn loaded() -> MutexGuard<'static, Loaded> {
-    LOADED.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static LOADED: Cache<(PathBuf, usize), Option<(u64, u64)>> = Cache::new();
 
 /// Opens a library such that the linker takes it for `name` as well. It is among `all`, whatever fails after that.
 fn open_by_path(

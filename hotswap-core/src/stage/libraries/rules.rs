@@ -1,11 +1,6 @@
 //! Which file the linker would take for a library, and whether it may.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    path::Path,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-};
+use std::{cell::RefCell, path::Path, sync::Arc};
 
 use rustix::fs::{self, Access, AtFlags, CWD, FileType, Stat};
 
@@ -16,14 +11,12 @@ use super::super::{
     walk::{self, Place},
 };
 use crate::{
+    cache::Cache,
     elf::{self, Facts},
     error::Stage,
     escape::Escaped,
     trust::Policy,
 };
-
-/// How many libraries are remembered. Of those that are forgotten the file is read again.
-const REMEMBERED_MAX: usize = 1024;
 
 /// A library by its device and inode, and what it needs.
 pub(super) type Taken = ((u64, u64), Arc<Facts>);
@@ -67,7 +60,7 @@ impl<'a> Rules<'a> {
         };
         let about_path = |refusal: Refusal| refusal.about(&Escaped(path).to_string());
         let stat = walk::open(path, look).map_err(about_path)?.stat;
-        let (stat, facts) = match remembered(&stat) {
+        let (stat, facts) = match FACTS.get(&state(&stat)) {
             Some(facts) => (stat, facts),
             None => {
                 // Reading walks again, and another file may be there by then: that is the one to be judged.
@@ -79,7 +72,8 @@ impl<'a> Rules<'a> {
                 // Not the stage at which the candidate's own bytes are inspected: those may be good.
                 let facts = elf::inspect_library(&content.bytes)
                     .map_err(|refusal| about_path(Refusal::new(Stage::Open, refusal)))?;
-                let facts = remember(&content.stat, Arc::new(facts));
+                let facts = Arc::new(facts);
+                FACTS.insert(state(&content.stat), Arc::clone(&facts));
                 (content.stat, facts)
             }
         };
@@ -115,25 +109,7 @@ fn state(stat: &Stat) -> State {
 }
 
 /// What was read of libraries. A plugin's are looked for in each swap.
-static REMEMBERED: LazyLock<Mutex<HashMap<State, Arc<Facts>>>> = LazyLock::new(Mutex::default);
-
-fn remembered(stat: &Stat) -> Option<Arc<Facts>> {
-    all_remembered().get(&state(stat)).cloned()
-}
-
-fn remember(stat: &Stat, facts: Arc<Facts>) -> Arc<Facts> {
-    let mut all = all_remembered();
-    if all.len() >= REMEMBERED_MAX {
-        all.clear();
-    }
-    all.insert(state(stat), Arc::clone(&facts));
-    facts
-}
-
-/// Nothing panics under the lock.
-fn all_remembered() -> MutexGuard<'static, HashMap<State, Arc<Facts>>> {
-    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static FACTS: Cache<State, Arc<Facts>> = Cache::new();
 
 #[cfg(test)]
 mod tests {
