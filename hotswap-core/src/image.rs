@@ -134,7 +134,7 @@ impl Image {
             old_libraries,
             untrusted_library,
         };
-        if let Some(table) = image.symbol(hotswap_kit::TABLE_SYMBOL) {
+        if let Some(table) = image.own_symbol(hotswap_kit::TABLE_SYMBOL) {
             let table = table.as_ptr().cast_const().cast::<PluginTable>();
             let readable = |bytes| image.place.has(table.addr(), bytes);
             // SAFETY: the image itself defines the symbol, under the kit's name, and as many bytes as are read are
@@ -148,9 +148,21 @@ impl Image {
         Ok(image)
     }
 
-    /// The address of a symbol that the image itself defines. (`dlsym` alone would also find one in a
-    /// library that the image depends on.)
+    /// The address of a symbol that the image itself defines.
+    ///
+    /// # Panics
+    ///
+    /// One of its libraries is refused, and nobody has asked for that ([`check_libraries`](Self::check_libraries)).
     pub(crate) fn symbol(&self, name: &str) -> Option<NonNull<c_void>> {
+        assert!(
+            self.untrusted_library.is_none(),
+            "an image is used before its libraries are checked"
+        );
+        self.own_symbol(name)
+    }
+
+    /// `dlsym` alone would also find one in a library that the image depends on.
+    fn own_symbol(&self, name: &str) -> Option<NonNull<c_void>> {
         // SAFETY: the type is that of any address; it is not used as anything else here.
         let symbol = unsafe { self.library.get::<*mut c_void>(name) }.ok()?;
         let address = NonNull::new(symbol.as_raw_ptr())?;

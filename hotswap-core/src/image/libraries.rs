@@ -326,7 +326,11 @@ impl Display for OldLibrary {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::Path};
+    use std::{
+        os::unix::fs::PermissionsExt,
+        panic::{self, AssertUnwindSafe},
+        path::Path,
+    };
 
     use super::*;
     use crate::image::{Exit, Image};
@@ -352,7 +356,13 @@ mod tests {
         let policy = Policy::default();
         let image = opener.run(|| Image::open(staged, &opener, &policy));
         let mut image = image.unwrap();
+        let used = panic::catch_unwind(AssertUnwindSafe(|| image.symbol("any").is_some()));
         let refused = image.check_libraries().err().map(|error| error.reason());
+        assert_eq!(
+            used.is_err(),
+            refused.is_some(),
+            "one that is refused is not used"
+        );
         let old = image.old_libraries().len();
         let mut leaving = Box::new(image.retire());
         loop {
