@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_core::{Event, Hotswap, Policy, Settings, State, Trust};
+use hotswap_core::{EventKind, Hotswap, Policy, Settings, State, Trust};
 use hotswap_fixtures::FixtureRef;
 use tracing_subscriber::{
     Layer,
@@ -103,8 +103,8 @@ fn unloading(plugin: &Plugin, path: &Path) -> Result<Duration, Box<dyn Error>> {
         let events = plugin.events();
         sum += events
             .try_iter()
-            .filter_map(|event| match event {
-                Event::Unloaded { after, .. } => Some(after),
+            .filter_map(|event| match event.kind {
+                EventKind::Unloaded { after, .. } => Some(after),
                 _ => None,
             })
             .sum::<Duration>();

@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use serde::{Serialize, Serializer};
 use sha2::Digest;
 
 use crate::error::ParseError;
@@ -42,6 +43,12 @@ impl Sha256 {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

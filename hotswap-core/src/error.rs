@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Serialize, Serializer};
+
 use crate::escape::{Escaped, join_lines, printable};
 
 /// Why a candidate was refused: at which [`Stage`], which path, and what was wrong.
@@ -187,6 +189,12 @@ impl Display for Stage {
             Self::Unload => "unload",
             Self::Host => "host",
         })
+    }
+}
+
+impl Serialize for Stage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -54,15 +54,6 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
     text
 }
 
-/// For fields of reports that are text from outside.
-#[cfg(feature = "serde")]
-pub(crate) fn serialize<S: serde::Serializer>(
-    text: impl AsRef<str>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&printable(text.as_ref()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;

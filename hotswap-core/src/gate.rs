@@ -62,7 +62,7 @@ pub struct CheckReport {
     /// Whether that is not so of the copy that is loaded.
     pub unique_symbols_cleared: bool,
     /// How many bytes of static TLS it needs, if it needs any
-    /// ([`Event::StaticTls`](crate::Event::StaticTls)).
+    /// ([`EventKind::StaticTls`](crate::EventKind::StaticTls)).
     pub static_tls_bytes: Option<u64>,
     /// The imported functions that keep something of the plugin, such as a callback, that is not taken back when it
     /// leaves. Any of them pins it, unless its author vouches for it.

@@ -2,32 +2,36 @@
 //!
 //! Whoever changes a generation's state does it here, under one lock, which also sends the event: so the
 //! list and the events tell the same story in the same order. No caller of a plugin ever takes that lock.
+//!
+//! What an event is, and all of its forms, is written down in `event`, in one place for each kind.
 
-#[cfg(feature = "serde")]
-mod serial;
+mod event;
+mod generation;
 mod services;
+mod subscribers;
 #[cfg(test)]
 mod tests;
-mod trace;
-mod words;
 
 use std::{
     collections::VecDeque,
-    iter, mem,
+    iter,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
-pub(crate) use self::words::{Bytes, RetiredPlugins};
+pub(crate) use self::event::RetiredPlugins;
+use self::subscribers::Subscribers;
 pub use self::{
+    event::{Event, EventKind},
+    generation::{GenerationInfo, Phases, State},
     services::{ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
-    words::{Event, GenerationInfo, Holder, Phases, RefusedInfo, State},
 };
 use crate::{
     digest::Sha256,
     error::Error,
+    holder::Holder,
     image::{HeapLeft, Image, PinReason},
 };
 
@@ -56,21 +60,30 @@ pub(crate) struct Limits {
     pub(crate) ended: usize,
     /// Candidates that were refused.
     pub(crate) refused: usize,
-    /// Events that nobody has received. At least 1.
+    /// Events that a subscriber has not received yet. At least 1.
     pub(crate) events: usize,
 }
 
-/// What the listeners were told, and the subscribers of [`tracing`] are told when no lock is held any more:
-/// whatever they do is not waited for by other swaps.
+/// What the subscribers were told, and those of [`tracing`] are told when no lock is held any more: whatever they do is
+/// not waited for by other swaps.
 #[must_use]
 pub(crate) struct News(Vec<Event>);
 
-/// The list of generations of one swap point, and its listeners.
+impl News {
+    /// Runs the subscribers of [`tracing`], which may take their time.
+    pub(crate) fn trace(self) {
+        self.0.iter().for_each(|event| event.kind.trace(event));
+    }
+}
+
+/// Something that happened, and the generation that it happened to.
+type Happened = (Option<u64>, EventKind);
+
+/// The list of generations of one swap point, and its subscribers.
 #[derive(Debug)]
 pub(crate) struct History {
     ledger: Mutex<Ledger>,
     changed: Condvar,
-    listeners: Receiver<Event>,
 }
 
 #[derive(Debug)]
@@ -79,34 +92,31 @@ struct Ledger {
     /// How many there were.
     published: u64,
     live: Option<u64>,
-    events: Sender<Event>,
-    missed: u64,
-    refused: VecDeque<RefusedInfo>,
+    subscribers: Subscribers,
+    /// Of the kind [`EventKind::Refused`].
+    refused: VecDeque<Event>,
     limits: Limits,
 }
 
 impl History {
     pub(crate) fn new(limits: Limits) -> Self {
-        // Bounded by `send`: a channel of crossbeam's with a bound has all its room from the beginning.
-        let (events, listeners) = crossbeam_channel::unbounded();
         let ledger = Ledger {
             generations: VecDeque::new(),
             published: 0,
             live: None,
-            events,
-            missed: 0,
+            subscribers: Subscribers::new(limits.events),
             refused: VecDeque::new(),
             limits,
         };
         Self {
             ledger: Mutex::new(ledger),
             changed: Condvar::new(),
-            listeners,
         }
     }
 
+    /// A queue of its own. The first one begins with what happened before it.
     pub(crate) fn events(&self) -> Receiver<Event> {
-        self.listeners.clone()
+        self.ledger().subscribers.subscribe()
     }
 
     pub(crate) fn generations(&self) -> Vec<GenerationInfo> {
@@ -126,12 +136,15 @@ impl History {
             ledger.published = generation;
             ledger.live = Some(generation);
             let mut events = vec![match (new.entry.loaded_again, new.before) {
-                (loaded_again @ Some(_), Some(left)) => Event::RolledBack {
-                    generation: left,
-                    live: generation,
-                    loaded_again,
-                    why: None,
-                },
+                (loaded_again @ Some(_), Some(left)) => {
+                    let (live, why) = (generation, None);
+                    let back = EventKind::RolledBack {
+                        live,
+                        loaded_again,
+                        why,
+                    };
+                    (Some(left), back)
+                }
                 _ => new.accepted(),
             }];
             events.extend(new.of_note());
@@ -139,10 +152,8 @@ impl History {
             match new.before {
                 Some(before) if new.on_probation => {
                     ledger.set(before, State::Standby);
-                    events.push(Event::Standby {
-                        generation: before,
-                        successor: generation,
-                    });
+                    let successor = generation;
+                    events.push((Some(before), EventKind::Standby { successor }));
                 }
                 Some(before) => ledger.set(before, State::draining()),
                 None => {}
@@ -173,29 +184,30 @@ impl History {
             ledger.live = Some(live);
             ledger.set(live, State::Live);
             ledger.set(left, State::draining());
-            vec![Event::RolledBack {
-                generation: left,
+            let loaded_again = None;
+            let back = EventKind::RolledBack {
                 live,
-                loaded_again: None,
+                loaded_again,
                 why,
-            }]
+            };
+            vec![(Some(left), back)]
         })
     }
 
     pub(crate) fn refused(&self, error: &Error) {
-        let news = self.record(|ledger| {
-            let refused = RefusedInfo::new(error, ledger.live);
-            ledger.refused.push_back(refused.clone());
-            if ledger.refused.len() > ledger.limits.refused {
-                ledger.refused.pop_front();
-            }
-            vec![refused.into()]
-        });
-        news.trace();
+        let mut ledger = self.ledger();
+        let event = Event::refused(error, ledger.live);
+        ledger.refused.push_back(event.clone());
+        if ledger.refused.len() > ledger.limits.refused {
+            ledger.refused.pop_front();
+        }
+        ledger.subscribers.send(&event);
+        drop(ledger);
+        News(vec![event]).trace();
     }
 
     /// The candidates that were refused last, oldest first.
-    pub(crate) fn refusals(&self) -> Vec<RefusedInfo> {
+    pub(crate) fn refusals(&self) -> Vec<Event> {
         self.ledger().refused.iter().cloned().collect()
     }
 
@@ -219,76 +231,44 @@ impl History {
         self.record(|ledger| {
             let held_by = by.clone();
             ledger.set(generation, State::Draining { held_by });
-            vec![Event::Held { generation, by }]
+            vec![(Some(generation), EventKind::Held { by })]
         })
-    }
-
-    pub(crate) fn hook_panicked(&self, generation: u64, message: String) {
-        let event = Event::HookPanicked {
-            generation,
-            message,
-        };
-        self.record(|_| vec![event]).trace();
     }
 
     pub(crate) fn unloaded(&self, generation: u64, after: Duration, heap: Option<HeapLeft>) {
         let news = self.record(|ledger| {
             ledger.set(generation, State::Unloaded);
-            vec![Event::Unloaded {
-                generation,
-                after,
-                heap,
-            }]
+            vec![(Some(generation), EventKind::Unloaded { after, heap })]
         });
         news.trace();
     }
 
     pub(crate) fn pinned(&self, generation: u64, reason: PinReason) {
         let news = self.record(|ledger| {
-            ledger.set(generation, State::Pinned(reason.clone()));
-            vec![Event::Pinned { generation, reason }]
+            let state = State::Pinned {
+                reason: reason.clone(),
+            };
+            ledger.set(generation, state);
+            vec![(Some(generation), EventKind::Pinned { reason })]
         });
         news.trace();
     }
 
-    /// So much is retired and still mapped that half of a bound is reached.
-    pub(crate) fn retained(
-        &self,
-        images: usize,
-        bytes: u64,
-        images_max: usize,
-        bytes_max: u64,
-    ) -> News {
-        let event = Event::Retained {
-            images,
-            bytes,
-            images_max,
-            bytes_max,
-        };
-        self.record(|_| vec![event])
+    /// What changes nothing in the list.
+    pub(crate) fn happened(&self, generation: Option<u64>, kind: EventKind) -> News {
+        self.record(|_| vec![(generation, kind)])
     }
 
-    pub(crate) fn serial_not_kept(&self, generation: u64, error: &Error) {
-        let reason = error.reason();
-        let event = Event::SerialNotKept { generation, reason };
-        self.record(|_| vec![event]).trace();
-    }
-
-    pub(crate) fn service(&self, name: &str, generation: u64, news: ServiceNews) -> News {
-        let name = name.to_owned();
-        let event = Event::Service {
-            name,
-            generation,
-            news,
-        };
-        self.record(|_| vec![event])
-    }
-
-    /// Changes the list, and tells the listeners.
-    fn record(&self, change: impl FnOnce(&mut Ledger) -> Vec<Event>) -> News {
+    /// Changes the list, and tells the subscribers.
+    fn record(&self, change: impl FnOnce(&mut Ledger) -> Vec<Happened>) -> News {
         let mut ledger = self.ledger();
-        let events = change(&mut ledger);
-        events.iter().for_each(|event| ledger.send(event.clone()));
+        let events: Vec<_> = change(&mut ledger)
+            .into_iter()
+            .map(|(generation, kind)| ledger.event(generation, kind))
+            .collect();
+        events
+            .iter()
+            .for_each(|event| ledger.subscribers.send(event));
         ledger.forget_oldest();
         self.changed.notify_all();
         News(events)
@@ -379,27 +359,25 @@ impl Published {
         }
     }
 
-    fn accepted(&self) -> Event {
-        Event::Accepted {
-            generation: self.entry.number,
+    fn accepted(&self) -> Happened {
+        let accepted = EventKind::Accepted {
             path: self.entry.path.clone(),
             real_path: self.entry.real_path.clone(),
             followed_link: self.followed_link,
             phases: self.phases,
-        }
+        };
+        (Some(self.entry.number), accepted)
     }
 
     /// What somebody may want to look into.
-    fn of_note(&self) -> impl Iterator<Item = Event> + use<> {
-        let generation = self.entry.number;
+    fn of_note(&self) -> impl Iterator<Item = Happened> + use<> {
+        let generation = Some(self.entry.number);
         let bytes = self.entry.static_tls_bytes;
-        let static_tls = bytes.map(|bytes| Event::StaticTls { generation, bytes });
+        let static_tls = bytes.map(|bytes| EventKind::StaticTls { bytes });
         let libraries = self.entry.old_libraries.clone().into_iter();
-        let libraries = libraries.map(move |library| Event::OldLibrary {
-            generation,
-            library,
-        });
-        static_tls.into_iter().chain(libraries)
+        let libraries = libraries.map(|library| EventKind::OldLibrary { library });
+        let all = static_tls.into_iter().chain(libraries);
+        all.map(move |kind| (generation, kind))
     }
 }
 
@@ -414,19 +392,17 @@ impl Ledger {
         }
     }
 
-    /// Never waits: what finds no room is counted, and the count is sent right before the next that does. It needs no
-    /// room of its own, or with room for one it would keep out what it comes with.
-    fn send(&mut self, event: Event) {
-        if self.events.len() >= self.limits.events.max(1) {
-            self.missed += 1;
-            return;
+    /// With what the list knows of the generation.
+    fn event(&self, generation: Option<u64>, kind: EventKind) -> Event {
+        let mut all = self.generations.iter();
+        let entry = all.find(|it| Some(it.number) == generation);
+        Event {
+            generation,
+            version: entry.and_then(|it| it.version.clone()),
+            build_id: entry.and_then(|it| it.build_id.clone()),
+            sha256: entry.and_then(|it| it.sha256),
+            ..Event::now(kind)
         }
-        // The listeners are there as long as this is.
-        if self.missed > 0 {
-            let events = mem::take(&mut self.missed);
-            drop(self.events.send(Event::Missed { events }));
-        }
-        drop(self.events.send(event));
     }
 
     fn forget_oldest(&mut self) {

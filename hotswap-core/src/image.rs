@@ -54,7 +54,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
     fork::prepare_for_forks,
-    leaving::{Exit, Leaving, Obstacle, Pinned},
+    leaving::{Exit, Leaving, Pinned},
     libraries::find_libraries,
     opener::Opener,
 };

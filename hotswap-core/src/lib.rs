@@ -80,6 +80,9 @@ compile_error!(
 // How text from outside is written into what hotswap says.
 mod escape;
 
+// How reports show what they are made of.
+mod report;
+
 // Why a candidate was refused.
 mod error;
 
@@ -110,6 +113,9 @@ mod elf;
 
 // From a path to a private, trusted, inspected copy.
 mod stage;
+
+// Who uses what is retired.
+mod holder;
 
 // The dynamic linker.
 #[expect(
@@ -168,9 +174,10 @@ pub use crate::{
     error::{Error, ParseError, Result, Stage},
     gate::{CheckReport, LibraryInfo, check},
     history::{
-        Event, GenerationInfo, Holder, Phases, RefusedInfo, ServiceEnd, ServiceInfo, ServiceNews,
+        Event, EventKind, GenerationInfo, Phases, ServiceEnd, ServiceInfo, ServiceNews,
         ServiceState, State,
     },
+    holder::Holder,
     image::{HeapLeft, OldLibrary, PinReason},
     loader::{Library, Loader, LoaderSettings, Symbol},
     owned::{AssertHostOwned, HostOwned},

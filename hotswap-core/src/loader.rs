@@ -21,7 +21,7 @@ pub use self::library::{Library, Symbol};
 use crate::{
     error::{Error, Result, Stage},
     given::GivenPath,
-    history::{Event, GenerationInfo, History, Limits, Phases, RefusedInfo, State},
+    history::{Event, GenerationInfo, History, Limits, Phases, State},
     image::{self, Image},
     stage::Staged,
     swap::{
@@ -81,7 +81,7 @@ pub struct LoaderSettings {
     ///
     /// With so many, [`Loader::open`] and [`Loader::load`] are refused before the file is looked at, with a text that
     /// names the first of what is left and why it is; nobody waits. With half of it there is an event
-    /// ([`Event::Retained`]). Threads that load at the same time may each have one refused file more. The default is
+    /// ([`EventKind::Retained`](crate::EventKind::Retained)). Threads that load at the same time may each have one refused file more. The default is
     /// that of [`Settings::retired_images_max`](crate::Settings::retired_images_max).
     pub retired_images_max: usize,
     /// How many bytes their copies may have. At the bound the same happens. The default is that of
@@ -94,8 +94,8 @@ pub struct LoaderSettings {
     pub ended_libraries_max: usize,
     /// How many refused files stay in the list. 64 unless set.
     pub refused_max: usize,
-    /// How many events are kept for a listener that does not come. What finds no room is counted; an
-    /// [`Event::Missed`] with the count comes before the next event that does. 1,024 unless set, and at least 1.
+    /// How many events are kept for each receiver of [`events`](Loader::events) that does not come. What finds no room is counted; an
+    /// [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before the next event that does. 1,024 unless set, and at least 1.
     pub events_max: usize,
 }
 
@@ -280,11 +280,15 @@ impl Loader {
     }
 
     /// The files that were refused, oldest first; the last of them (see [`LoaderSettings`]).
-    pub fn refused(&self) -> Vec<RefusedInfo> {
+    pub fn refused(&self) -> Vec<Event> {
         self.shared.history.refusals()
     }
 
-    /// What happens. All receivers share one queue: each event goes to one of them.
+    /// What happens, by a queue of one's own: each receiver gets every event. The first one begins with what happened
+    /// before it was asked for.
+    ///
+    /// Nobody waits for a receiver. One that is slow misses events, and is told how many
+    /// ([`LoaderSettings::events_max`], [`EventKind::Missed`](crate::EventKind::Missed)); to drop it ends it.
     pub fn events(&self) -> Receiver<Event> {
         self.shared.history.events()
     }

@@ -34,7 +34,8 @@ pub(crate) use self::token::Token;
 use self::{queue::Queue, shape::Shape};
 use crate::{
     escape::{Escaped, one_line},
-    history::Holder,
+    holder::Holder,
+    report::report,
     stage::check_thread,
 };
 
@@ -45,14 +46,12 @@ pub(crate) type Hold = Box<dyn Any + Send + Sync>;
 ///
 /// Its [`Display`] is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[report]
 #[non_exhaustive]
 pub struct RefInfo {
     /// Its name.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::escape::serialize"))]
     pub name: String,
     /// The name of its type; of what goes through it, if it is a channel.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::escape::serialize"))]
     pub type_name: String,
     /// The generation that it keeps mapped; none if it is plain data, in the host's memory.
     pub generation: Option<u64>,

@@ -55,9 +55,10 @@ use crate::{
     escape::join_lines,
     given::GivenPath,
     history::{
-        Event, GenerationInfo, History, Holder, Limits, News, Phases, Published, RefusedInfo,
-        ServiceInfo, State,
+        Event, EventKind, GenerationInfo, History, Limits, News, Phases, Published, ServiceInfo,
+        State,
     },
+    holder::Holder,
     image::{self, Image, Leaving},
     owned::HostOwned,
     refs::{self, Hold, RefInfo},
@@ -492,7 +493,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     /// The candidates that were refused after the first generation was published, oldest first; the last of them
     /// (see [`Settings`]).
-    pub fn refused(&self) -> Vec<RefusedInfo> {
+    pub fn refused(&self) -> Vec<Event> {
         self.history.refusals()
     }
 
@@ -526,8 +527,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Ok(found.flatten().map(|value| f(&value)))
     }
 
-    /// What happens from the first generation on. All receivers share one queue: each event goes to one
-    /// of them.
+    /// What happens, by a queue of one's own: each receiver gets every event. The first one begins with what happened
+    /// before it was asked for, from the first generation on.
+    ///
+    /// Nobody waits for a receiver. One that is slow misses events, and is told how many
+    /// ([`Settings::events_max`], [`EventKind::Missed`]); to drop it ends it.
     pub fn events(&self) -> Receiver<Event> {
         self.history.events()
     }
@@ -616,7 +620,7 @@ impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
 impl<M: RootModule + Send + Sync> Prepared<'_, M> {
     /// Makes it the live generation, whichever that is by now. Returns as soon as new calls reach it; with
     /// [`Policy::serial_file`], only when its serial number has been kept after that, which may wait for the disk and for
-    /// other hosts that write to the file. If the number cannot be kept, there is an event ([`Event::SerialNotKept`]).
+    /// other hosts that write to the file. If the number cannot be kept, there is an event ([`EventKind::SerialNotKept`]).
     ///
     /// # Panics
     ///
@@ -633,9 +637,10 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
         news.trace();
         // Last: it may wait, and nothing may wait for it.
         if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
-            self.hotswap
-                .history
-                .serial_not_kept(swapped.generation, &error);
+            let reason = error.reason();
+            let not_kept = EventKind::SerialNotKept { reason };
+            let generation = Some(swapped.generation);
+            self.hotswap.history.happened(generation, not_kept).trace();
         }
         swapped
     }

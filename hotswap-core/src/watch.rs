@@ -80,7 +80,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///   or any link or folder on the way (`current -> v7`), is a change like writing to the file. While there
     ///   is no file, it is waited for.
     /// - Each settled change is one swap. Bytes that are the last accepted ones are not swapped in again.
-    /// - Each attempt that is refused is an [`Event::Refused`](crate::Event::Refused), and watching goes on.
+    /// - Each attempt that is refused is an [`EventKind::Refused`](crate::EventKind::Refused), and watching goes on.
     /// - Bytes that were refused for what they are ([`Stage::Inspect`], [`Header`](Stage::Header),
     ///   [`Symbol`](Stage::Symbol), [`Version`](Stage::Version) or [`Layout`](Stage::Layout)) are not tried again before
     ///   other bytes were there.

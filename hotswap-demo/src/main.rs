@@ -23,7 +23,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
 use hotswap_core::{
-    Event, Hotswap, Settings, Stage, State, Trial, Trust, Watch, WatchSettings, printable,
+    Event, EventKind, Hotswap, Settings, Stage, State, Trial, Trust, Watch, WatchSettings,
+    printable,
 };
 use hotswap_types::PluginRef;
 
@@ -284,7 +285,7 @@ impl Demo {
         for event in self
             .events
             .try_iter()
-            .filter(|event| !matches!(event, Event::Held { .. }))
+            .filter(|event| !matches!(event.kind, EventKind::Held { .. }))
         {
             self.console.say(&event);
         }
@@ -301,8 +302,8 @@ impl Demo {
 
 /// A plugin that is not there may only not have been built yet; and policies are set by options here.
 fn with_hint(mut event: Event) -> Event {
-    match &mut event {
-        Event::Refused {
+    match &mut event.kind {
+        EventKind::Refused {
             path,
             stage: Stage::Open,
             reason,
@@ -312,12 +313,12 @@ fn with_hint(mut event: Event) -> Event {
                 reason.push_str(&format!("; build it with `{command}`"));
             }
         }
-        Event::Refused {
+        EventKind::Refused {
             stage: Stage::Trust | Stage::Host,
             reason,
             ..
         }
-        | Event::SerialNotKept { reason, .. } => *reason = trust::name_options(reason),
+        | EventKind::SerialNotKept { reason, .. } => *reason = trust::name_options(reason),
         _ => {}
     }
     event

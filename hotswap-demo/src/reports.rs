@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display};
 
-use hotswap_core::{GenerationInfo, RefusedInfo, one_line};
+use hotswap_core::{Event, GenerationInfo, one_line};
 use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ pub(crate) struct Note<'a> {
 #[serde(tag = "event", rename = "versions")]
 pub(crate) struct Versions {
     pub(crate) generations: Vec<GenerationInfo>,
-    pub(crate) refused: Vec<RefusedInfo>,
+    pub(crate) refused: Vec<Event>,
 }
 
 impl Display for Fault {
@@ -64,11 +64,7 @@ impl Display for Versions {
             write!(f, "{separator}{}", line.join("  ").trim_end())?;
         }
         for refused in &self.refused {
-            write!(
-                f,
-                "\n{}  {refused}",
-                format_rfc3339_seconds(refused.refused)
-            )?;
+            write!(f, "\n{}  {refused}", format_rfc3339_seconds(refused.at))?;
         }
         Ok(())
     }

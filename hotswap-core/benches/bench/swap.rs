@@ -10,7 +10,7 @@ use std::{
 
 use abi_stable::library::RootModule;
 use crossbeam_channel::Receiver;
-use hotswap_core::{Event, Hotswap, Phases};
+use hotswap_core::{Event, EventKind, Hotswap, Phases};
 use hotswap_fixtures::FixtureRef;
 use hotswap_types::PluginRef;
 use rustix::time::{ClockId, clock_gettime};
@@ -148,10 +148,11 @@ fn swap<M: RootModule + Send + Sync>(
     let swapped = plugin.swap(path)?;
     let returned = started.elapsed();
     loop {
-        match events.recv_timeout(SOON)? {
-            Event::Unloaded { generation, .. } if generation == swapped.retired => break,
-            Event::Accepted { .. } => {}
-            other => return Err(other.to_string().into()),
+        let event = events.recv_timeout(SOON)?;
+        match event.kind {
+            EventKind::Unloaded { .. } if event.generation == Some(swapped.retired) => break,
+            EventKind::Accepted { .. } => {}
+            _ => return Err(event.to_string().into()),
         }
     }
     Ok(Swap {

@@ -1,8 +1,21 @@
-//! The derive macro of `hotswap-core`, which documents and re-exports it.
+//! The macros of `hotswap-core`: a derive macro, which it documents and re-exports, and one for itself.
+
+mod report;
 
 use proc_macro::TokenStream;
 use quote::quote;
 use syn::{Data, DeriveInput, Error, Fields, parse_macro_input, parse_quote};
+
+/// For hotswap-core alone: its reports.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn report(options: TokenStream, input: TokenStream) -> TokenStream {
+    let options = parse_macro_input!(options as report::Options);
+    let input = parse_macro_input!(input as DeriveInput);
+    report::expand(&options, input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
+}
 
 /// Derives `hotswap_core::HostOwned` for a struct or enum all of whose fields are host-owned.
 #[proc_macro_derive(HostOwned)]

@@ -16,6 +16,8 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt},
 };
 
+use serde_json::json;
+
 use super::*;
 use crate::{error::Stage, image::OldLibrary};
 
@@ -36,8 +38,21 @@ fn check(said: &dyn Display) {
 
 /// As text, and as subscribers of `tracing` are told it.
 #[track_caller]
-fn check_event(event: Event) {
+fn check_event(kind: EventKind) {
+    let event = Event {
+        generation: Some(1),
+        ..Event::now(kind)
+    };
     check(&event);
+    let name = event.kind.name();
+    assert!(
+        event
+            .to_string()
+            .starts_with(&format!("{name} generation 1")),
+        "{event}"
+    );
+    let object = serde_json::to_value(&event).unwrap();
+    assert_eq!(object["event"], name);
     let fields = Fields::default();
     let subscriber = Registry::default().with(fields.clone());
     with_default(subscriber, || News(vec![event]).trace());
@@ -73,13 +88,12 @@ fn name() -> String {
 #[test]
 fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
     let error = Error::new(Stage::Link, HIDDEN.as_ref(), HIDDEN);
-    let (generation, path) = (1, PathBuf::from(HIDDEN));
-    let service = |news| Event::Service {
-        name: name(),
-        generation,
-        news,
-    };
-    let ends = [ServiceEnd::Failed(name()), ServiceEnd::Panicked(name())];
+    let path = PathBuf::from(HIDDEN);
+    let service = |news| EventKind::Service { name: name(), news };
+    let ends = [
+        ServiceEnd::Failed { message: name() },
+        ServiceEnd::Panicked { message: name() },
+    ];
     for how in ends {
         check(&how);
         check(&ServiceState::Pausing(how.clone()));
@@ -93,8 +107,10 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         PinReason::Library(name()),
         PinReason::Callback(name()),
     ] {
-        check(&State::Pinned(reason.clone()));
-        check_event(Event::Pinned { generation, reason });
+        check(&State::Pinned {
+            reason: reason.clone(),
+        });
+        check_event(EventKind::Pinned { reason });
     }
     let age = Duration::ZERO;
     let (thread, count) = (1, 1);
@@ -125,13 +141,11 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         check(&State::Draining {
             held_by: by.clone(),
         });
-        check_event(Event::Held { generation, by });
+        check_event(EventKind::Held { by });
     }
     check(&error);
-    check(&RefusedInfo::new(&error, None));
-    check_event(Event::from(&error));
-    check_event(Event::Accepted {
-        generation,
+    check_event(Event::from(&error).kind);
+    check_event(EventKind::Accepted {
         path: path.clone(),
         real_path: PathBuf::from("/real"),
         followed_link: true,
@@ -143,27 +157,171 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         found: PathBuf::from("/found"),
     };
     check(&library);
-    check_event(Event::OldLibrary {
-        generation,
-        library,
-    });
-    check_event(Event::RolledBack {
-        generation,
+    check_event(EventKind::OldLibrary { library });
+    check_event(EventKind::RolledBack {
         live: 2,
         loaded_again: None,
         why: Some(name()),
     });
-    check_event(Event::HookPanicked {
-        generation,
-        message: name(),
-    });
+    check_event(EventKind::HookPanicked { message: name() });
     check_event(service(ServiceNews::Started));
     check(&ServiceInfo {
         name: name(),
-        generation,
+        generation: 1,
         state: ServiceState::Running,
         since: SystemTime::UNIX_EPOCH,
         restarts: 0,
         mentioned: true,
     });
+}
+
+/// What programs rely on.
+#[test]
+fn each_kind_of_event_has_this_form_for_programs() {
+    let ms = Duration::from_millis(1);
+    let path = || PathBuf::from("/a.so");
+    let service = |news| EventKind::Service {
+        name: "one".to_owned(),
+        news,
+    };
+    let message = || "no".to_owned();
+    let forms = [
+        (
+            EventKind::Accepted {
+                path: path(),
+                real_path: PathBuf::from("/b.so"),
+                followed_link: true,
+                phases: Phases {
+                    copy: ms,
+                    ..Phases::default()
+                },
+            },
+            json!({
+                "event": "accepted", "path": "/a.so", "real_path": "/b.so", "followed_link": true,
+                "phases": {
+                    "copy_us": 1000, "inspect_us": 0, "trial_us": 0, "link_us": 0, "check_us": 0, "probe_us": 0,
+                    "update_us": 0, "publish_us": 0
+                }
+            }),
+        ),
+        (
+            EventKind::StaticTls { bytes: 400 },
+            json!({"event": "static-tls", "bytes": 400}),
+        ),
+        (
+            EventKind::OldLibrary {
+                library: OldLibrary {
+                    name: "liba.so".to_owned(),
+                    mapped: path(),
+                    found: PathBuf::from("/b.so"),
+                },
+            },
+            json!({"event": "old-library", "name": "liba.so", "mapped": "/a.so", "found": "/b.so"}),
+        ),
+        (
+            Event::refused(&Error::new(Stage::Open, &path(), "no"), Some(7)).kind,
+            json!({"event": "refused", "path": "/a.so", "stage": "open", "reason": "open: no", "live": 7}),
+        ),
+        (
+            EventKind::Standby { successor: 2 },
+            json!({"event": "standby", "successor": 2}),
+        ),
+        (
+            EventKind::RolledBack {
+                live: 3,
+                loaded_again: Some(1),
+                why: None,
+            },
+            json!({"event": "rolled-back", "live": 3, "loaded_again": 1, "why": null}),
+        ),
+        (
+            EventKind::Held {
+                by: vec![
+                    Holder::Call {
+                        thread: 1,
+                        name: "a".to_owned(),
+                    },
+                    Holder::Thread {
+                        thread: None,
+                        name: String::new(),
+                        age: ms,
+                    },
+                    Holder::Hook,
+                    Holder::More { count: 2 },
+                    Holder::Leases { count: 3 },
+                ],
+            },
+            json!({"event": "held", "by": [
+                {"holder": "call", "thread": 1, "name": "a"},
+                {"holder": "thread", "thread": null, "name": "", "age_us": 1000},
+                {"holder": "hook"}, {"holder": "more", "count": 2}, {"holder": "leases", "count": 3},
+            ]}),
+        ),
+        (
+            EventKind::HookPanicked { message: message() },
+            json!({"event": "hook-panicked", "message": "no"}),
+        ),
+        (
+            EventKind::Unloaded {
+                after: ms,
+                heap: Some(HeapLeft {
+                    bytes: 1,
+                    allocations: 2,
+                }),
+            },
+            json!({"event": "unloaded", "after_us": 1000, "heap": {"bytes": 1, "allocations": 2}}),
+        ),
+        (
+            EventKind::Pinned {
+                reason: PinReason::NoDelete,
+            },
+            json!({"event": "pinned", "reason": PinReason::NoDelete.to_string()}),
+        ),
+        (
+            EventKind::Retained {
+                images: 1,
+                bytes: 2,
+                images_max: 3,
+                bytes_max: 4,
+            },
+            json!({"event": "retained", "images": 1, "bytes": 2, "images_max": 3, "bytes_max": 4}),
+        ),
+        (
+            EventKind::SerialNotKept { reason: message() },
+            json!({"event": "serial-not-kept", "reason": "no"}),
+        ),
+        (
+            service(ServiceNews::Ended {
+                how: ServiceEnd::Failed { message: message() },
+                again_in: Some(ms),
+            }),
+            json!({
+                "event": "service", "name": "one", "news": "ended", "how": "failed", "message": "no", "again_in_us": 1000
+            }),
+        ),
+        (
+            service(ServiceNews::Stuck { after: ms }),
+            json!({"event": "service", "name": "one", "news": "stuck", "after_us": 1000}),
+        ),
+        (
+            EventKind::Missed { events: 2 },
+            json!({"event": "missed", "events": 2}),
+        ),
+    ];
+    for (kind, mut expected) in forms {
+        let event = Event {
+            at: SystemTime::UNIX_EPOCH + ms,
+            generation: Some(1),
+            version: Some("0.1.0".to_owned()),
+            build_id: Some("c0ffee".to_owned()),
+            sha256: Some(Sha256::of(b"")),
+            kind,
+        };
+        let common = json!({
+            "at_ms": 1, "generation": 1, "version": "0.1.0", "build_id": "c0ffee", "sha256": Sha256::of(b"").to_string(),
+        });
+        let common = common.as_object().unwrap().clone();
+        expected.as_object_mut().unwrap().extend(common);
+        assert_eq!(serde_json::to_value(&event).unwrap(), expected);
+    }
 }

@@ -35,7 +35,7 @@ use super::{
     pin_reason::{HeapLeft, PinReason},
     stdout,
 };
-use crate::stage::check_thread;
+use crate::{holder::Holder, stage::check_thread};
 
 /// What an image has of the plugin kit.
 #[derive(Debug)]
@@ -75,28 +75,6 @@ pub(crate) enum Exit {
     Pinned(Box<Pinned>),
     /// There is something to wait for.
     NotYet(Box<Leaving>),
-}
-
-/// What is waited for.
-pub(crate) enum Obstacle {
-    /// The plugin's own hook is running.
-    Hook,
-    /// A thread that the plugin has started.
-    Thread {
-        thread: Option<u32>,
-        name: String,
-        age: Duration,
-    },
-    /// A living thread has this many destructors of the plugin to run.
-    Destructors {
-        thread: u32,
-        name: String,
-        count: usize,
-    },
-    /// A thread that may be running a destructor whose key was deleted.
-    DeletedKey { thread: u32, name: String },
-    /// More than the kit could take note of.
-    Uncounted,
 }
 
 /// An image that nobody uses and that is still mapped.
@@ -443,8 +421,8 @@ impl Leaving {
     }
 
     /// What is waited for at this moment.
-    pub(crate) fn obstacles(&self) -> Vec<Obstacle> {
-        let hook = self.hook.as_ref().map(|_| Obstacle::Hook);
+    pub(crate) fn obstacles(&self) -> Vec<Holder> {
+        let hook = self.hook.as_ref().map(|_| Holder::Hook);
         let outstanding = match &self.image.kit {
             Kit::Attached(account) => account.outstanding(),
             Kit::Missing | Kit::Refused(_) => Outstanding::default(),
@@ -462,23 +440,23 @@ impl Leaving {
         let debtors = debtors
             .into_iter()
             .filter(move |debtor| !own.contains(&debtor.tid) && parked != Some(debtor.tid));
-        let threads = threads.into_iter().map(|it| Obstacle::Thread {
+        let threads = threads.into_iter().map(|it| Holder::Thread {
             thread: it.tid.map(i32::cast_unsigned),
             name: it.name,
             age: it.age,
         });
-        let destructors = debtors.map(|it| Obstacle::Destructors {
+        let destructors = debtors.map(|it| Holder::Destructors {
             thread: it.tid.cast_unsigned(),
             name: it.name,
             count: it.destructors,
         });
-        let unknown = unknown.then_some(Obstacle::Uncounted);
+        let unknown = unknown.then_some(Holder::Uncounted);
         let ending = self.ending.iter().flat_map(Ending::threads);
-        let ending = ending.map(|&thread| Obstacle::DeletedKey {
+        let ending = ending.map(|&thread| Holder::DeletedKey {
             thread,
             name: thread_name(thread.cast_signed()),
         });
-        let opener = opener.ending_for().map(|age| Obstacle::Thread {
+        let opener = opener.ending_for().map(|age| Holder::Thread {
             thread: Some(opener.tid().cast_unsigned()),
             name: thread_name(opener.tid()),
             age,

@@ -30,12 +30,14 @@ use crate::{
     elf::finder,
     error::{Error, Result, Stage},
     escape::Escaped,
+    report::report,
     stage::{Found, LibraryFile, Needed, Staged},
     trust::Policy,
 };
 
 /// A library that a plugin needs and that was mapped before from another file than would be found now. What answers is
 /// what is mapped.
+#[report]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OldLibrary {

@@ -2,7 +2,12 @@
 
 use std::fmt::{self, Display};
 
-use crate::escape::Escaped;
+use serde::{Serialize, Serializer};
+
+use crate::{
+    escape::Escaped,
+    report::{Count, report},
+};
 
 /// Why an image stays mapped although nobody uses it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +40,15 @@ pub enum PinReason {
     Unknown,
 }
 
+impl Serialize for PinReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// What an unloaded plugin has allocated and not freed: what its statics own, and what it has leaked.
+#[report]
+#[text("{bytes} bytes in {} stay on the heap", Count(*allocations, "allocation"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapLeft {

@@ -14,7 +14,7 @@ use hotswap_abi::{
 
 use super::Inner;
 use crate::{
-    history::{History, ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
+    history::{EventKind, History, News, ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
     refs::{Hold, Token},
 };
 
@@ -135,7 +135,7 @@ impl Instance {
         };
         status.become_now(ServiceState::Stuck);
         let after = asked.elapsed();
-        let news = history.service(&self.name, self.generation, ServiceNews::Stuck { after });
+        let news = self.news(history, ServiceNews::Stuck { after });
         drop(status);
         news.trace();
     }
@@ -148,7 +148,7 @@ impl Instance {
         }
         status.restarts += u64::from(status.state != ServiceState::Waiting);
         status.become_now(ServiceState::Running);
-        let news = history.service(&self.name, self.generation, ServiceNews::Started);
+        let news = self.news(history, ServiceNews::Started);
         drop(status);
         news.trace();
         true
@@ -164,7 +164,7 @@ impl Instance {
         if status.asked.is_none() {
             status.become_now(ServiceState::Pausing(how));
         }
-        let news = history.service(&self.name, self.generation, news);
+        let news = self.news(history, news);
         drop(status);
         news.trace();
     }
@@ -183,9 +183,14 @@ impl Instance {
             },
         };
         status.become_now(ServiceState::Ended(how.unwrap_or(ServiceEnd::Returned)));
-        let news = history.service(&self.name, self.generation, news);
+        let news = self.news(history, news);
         drop(status);
         news.trace();
+    }
+
+    fn news(&self, history: &History, news: ServiceNews) -> News {
+        let name = self.name.clone();
+        history.happened(Some(self.generation), EventKind::Service { name, news })
     }
 
     /// A panic under the lock could only come from a failed allocation; the status is whole even then.
@@ -246,8 +251,12 @@ impl Run {
             let begun = Instant::now();
             let how = match self.body.run(&stop) {
                 Ok(()) => ServiceEnd::Returned,
-                Err(Fault::Failed(message)) => ServiceEnd::Failed(message.into_string()),
-                Err(Fault::Panicked(message)) => ServiceEnd::Panicked(message.into_string()),
+                Err(Fault::Failed(message)) => ServiceEnd::Failed {
+                    message: message.into_string(),
+                },
+                Err(Fault::Panicked(message)) => ServiceEnd::Panicked {
+                    message: message.into_string(),
+                },
             };
             let pause = pause(self.again, &how, begun.elapsed(), &mut pauses);
             let Some(pause) = pause.filter(|_| !instance.token.is_set()) else {
@@ -299,7 +308,12 @@ mod tests {
     #[test]
     fn pauses_grow_to_the_longest_and_begin_anew_after_a_long_run() {
         let ms = Duration::from_millis;
-        let (mut pauses, failed) = (0, ServiceEnd::Failed(String::new()));
+        let (mut pauses, failed) = (
+            0,
+            ServiceEnd::Failed {
+                message: String::new(),
+            },
+        );
         let mut next = |lasted| pause(Again::always(ms(10), ms(35)), &failed, lasted, &mut pauses);
         let short: Vec<_> = (0..4).map(|_| next(ms(1))).collect();
         assert_eq!(short, [10, 20, 35, 35].map(|it| Some(ms(it))));
@@ -321,8 +335,12 @@ mod tests {
     #[test]
     fn a_policy_says_which_ends_are_followed_by_another_run() {
         let runs_again = |again, how| pause(again, &how, Duration::ZERO, &mut 0).is_some();
-        let failed = || ServiceEnd::Failed(String::new());
-        let panicked = || ServiceEnd::Panicked(String::new());
+        let failed = || ServiceEnd::Failed {
+            message: String::new(),
+        };
+        let panicked = || ServiceEnd::Panicked {
+            message: String::new(),
+        };
         let of =
             |again| [ServiceEnd::Returned, failed(), panicked()].map(|how| runs_again(again, how));
         assert_eq!(of(Again::Never), [false; 3]);

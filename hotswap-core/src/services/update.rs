@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, Stage},
-    history::Holder,
+    holder::Holder,
     image::Image,
     refs::{Changes, Former, Hold, Names},
     stage::check_thread,

@@ -5,7 +5,7 @@ use std::fs;
 use hotswap_cell::{Calls, Holders, Retired};
 
 use super::Generation;
-use crate::history::Holder;
+use crate::holder::Holder;
 
 /// So many are listed. To name a call takes a small file of the system's.
 pub(super) const LISTED_MAX: usize = 32;
@@ -36,7 +36,7 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
     let all = threads.into_iter().map(call).chain(tenants);
     let all = all.chain(recorded.into_iter().map(lease));
     let mut list = listed(all, calls + tenants_count + recorded_count);
-    list.extend((unrecorded > 0).then_some(Holder::Leases(unrecorded)));
+    list.extend((unrecorded > 0).then_some(Holder::Leases { count: unrecorded }));
     list
 }
 
@@ -54,6 +54,6 @@ pub(super) fn name_threads(list: &mut [Holder]) {
 pub(super) fn listed(all: impl Iterator<Item = Holder>, count: usize) -> Vec<Holder> {
     let mut list: Vec<_> = all.take(LISTED_MAX).collect();
     let more = count.saturating_sub(list.len());
-    list.extend((more > 0).then_some(Holder::More(more)));
+    list.extend((more > 0).then_some(Holder::More { count: more }));
     list
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Generation;
-use crate::{history::Holder, owned::HostOwned};
+use crate::{holder::Holder, owned::HostOwned};
 
 /// The right to use one generation for as long as one likes: across swaps, threads and `.await`s.
 ///

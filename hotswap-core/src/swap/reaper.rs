@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, Stage},
-    history::{History, News},
+    history::{EventKind, History, News},
     image::{Leaving, Pinned},
     stage::{Kept, check_thread},
 };
@@ -243,5 +243,11 @@ fn count(retained: &Retained, counted: Option<Counted>, history: &History) -> Op
         bytes_max,
         ..
     } = retained.bounds();
-    Some(history.retained(total.images, total.bytes, images_max, bytes_max))
+    let retained = EventKind::Retained {
+        images: total.images,
+        bytes: total.bytes,
+        images_max,
+        bytes_max,
+    };
+    Some(history.happened(None, retained))
 }

@@ -16,8 +16,9 @@ use std::{
 use rustix::system;
 
 use crate::{
-    history::{Bytes, History, RetiredPlugins, State},
+    history::{History, RetiredPlugins, State},
     limits::{Limit, Resource, limit},
+    report::Bytes,
 };
 
 /// How much may be retained, and whose settings say so.
@@ -216,7 +217,7 @@ impl Excess {
         const NAMED_MAX: usize = 3;
         let generations = history.generations().into_iter();
         let retired = generations
-            .filter(|it| matches!(it.state, State::Draining { .. } | State::Pinned(_)))
+            .filter(|it| matches!(it.state, State::Draining { .. } | State::Pinned { .. }))
             .map(|it| format!("generation {} {}", it.number, it.state));
         let mut list: Vec<_> = retired.take(NAMED_MAX).collect();
         let others = self.refused + self.left_behind;

@@ -57,7 +57,7 @@ pub struct Settings<M> {
     /// [`swap`](crate::Hotswap::swap), [`prepare`](crate::Hotswap::prepare) and
     /// [`load_with`](crate::Hotswap::load_with) are refused before the file is looked at, with a text that names the
     /// first of what is left and why it is; nobody waits. Calls go on. A swap is accepted again as soon as one of them
-    /// has left. With half of it there is an event ([`Event::Retained`](crate::Event::Retained)). A
+    /// has left. With half of it there is an event ([`EventKind::Retained`](crate::EventKind::Retained)). A
     /// [`rollback`](crate::Hotswap::rollback) is not refused, unless rollbacks that have failed have made it twice as
     /// many.
     ///
@@ -94,8 +94,9 @@ pub struct Settings<M> {
     pub ended_generations_max: usize,
     /// How many refused candidates stay in the list. 64 unless set.
     pub refused_candidates_max: usize,
-    /// How many events are kept for a listener that does not come. What finds no room is counted; an
-    /// [`Event::Missed`](crate::Event::Missed) with the count comes before the next event that does. 1,024 unless set, and at least 1.
+    /// How many events are kept for each receiver of [`events`](crate::Hotswap::events) that does not come. What finds no
+    /// room is counted; an [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before the next event
+    /// that does. 1,024 unless set, and at least 1.
     pub events_max: usize,
 }
 

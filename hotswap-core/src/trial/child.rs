@@ -26,8 +26,8 @@ use super::{
 use crate::{
     elf::Export,
     error::{Error, Result, Stage},
-    history::Holder,
     image::{Exit, Image, Leaving, Opener},
+    report::List,
     services,
     stage::{Needed, Staged, is_privileged},
     trust::Policy,
@@ -226,12 +226,7 @@ fn unload(image: Leaving) -> Option<String> {
         }
         thread::sleep(UNLOAD_PAUSE);
     }
-    let holders = leaving.obstacles().into_iter().map(Holder::from);
-    let held_by = holders.map(|it| it.to_string());
-    Some(format!(
-        "held by {}",
-        held_by.collect::<Vec<_>>().join(", ")
-    ))
+    Some(format!("held by {}", List(&leaving.obstacles())))
 }
 
 fn open_now() -> Result<Open> {

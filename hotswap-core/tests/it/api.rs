@@ -36,6 +36,7 @@ fn everything_goes_to_any_thread() {
 fn reports_are_values() {
     value::<CheckReport>();
     value::<Event>();
+    value::<EventKind>();
     value::<GenerationInfo>();
     value::<HeapLeft>();
     value::<Holder>();
@@ -48,7 +49,6 @@ fn reports_are_values() {
     value::<Policy>();
     value::<PublicKey>();
     value::<RefInfo>();
-    value::<RefusedInfo>();
     value::<RolledBack>();
     value::<ServiceEnd>();
     value::<ServiceInfo>();

@@ -393,7 +393,11 @@ fn of_many_holders_some_are_listed_and_the_rest_is_counted() {
                 State::Draining { held_by } if !held_by.is_empty() => {
                     let more = held_by.last().cloned();
                     // The threads may still be counted at the first look.
-                    if more == Some(Holder::More(expected - 32)) {
+                    if more
+                        == Some(Holder::More {
+                            count: expected - 32,
+                        })
+                    {
                         break held_by;
                     }
                 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Error, Event, GenerationInfo, Hotswap, Policy, Settings, State, Trust};
+use hotswap_core::{Error, EventKind, GenerationInfo, Hotswap, Policy, Settings, State, Trust};
 use hotswap_fixtures::FixtureRef;
 
 /// Long enough for anything that must happen, on any machine.
@@ -110,6 +110,7 @@ pub(crate) fn generation(plugin: &Plugin, number: u64) -> GenerationInfo {
 pub(crate) fn refused(plugin: &Plugin, path: impl AsRef<Path>) -> (Error, String) {
     let before = build_of(plugin);
     let generations = plugin.generations().len();
+    let events = plugin.events();
     let error = plugin.swap(&path).expect_err("a bad candidate");
     assert_eq!(error.path(), path.as_ref());
     assert_eq!(build_of(plugin), before, "the running generation serves on");
@@ -118,15 +119,15 @@ pub(crate) fn refused(plugin: &Plugin, path: impl AsRef<Path>) -> (Error, String
         generations,
         "it takes no number"
     );
-    let event = plugin.events().try_iter().last().expect("an event for it");
-    let Event::Refused {
+    let event = events.try_iter().last().expect("an event for it");
+    let EventKind::Refused {
         stage,
         reason,
         live,
         ..
-    } = event
+    } = event.kind
     else {
-        panic!("not {event:?}")
+        panic!("not a refusal")
     };
     assert_eq!(reason, error.reason());
     assert_eq!(stage, error.stage());

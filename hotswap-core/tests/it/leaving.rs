@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Event, PinReason, State};
+use hotswap_core::{EventKind, PinReason, State};
 
 use crate::{
     alone::alone,
@@ -37,7 +37,7 @@ fn dropping_while_leases_are_out_is_safe_and_does_not_wait() {
             // The last sender of events is gone when the reaper is.
             let left = events
                 .iter()
-                .filter(|event| matches!(event, Event::Unloaded { .. }))
+                .filter(|event| matches!(event.kind, EventKind::Unloaded { .. }))
                 .count();
             assert_eq!((left, images().len()), (2, 0));
         },
@@ -97,7 +97,7 @@ fn shutdown_says_what_is_still_held() {
     drop(lease);
     let last = events.iter().last().unwrap();
     assert!(
-        matches!(last, Event::Unloaded { generation: 1, .. }),
+        matches!(last.kind, EventKind::Unloaded { .. }) && last.generation == Some(1),
         "{last:?}"
     );
 }
@@ -128,7 +128,9 @@ fn an_image_that_a_thread_keeps_is_reported_as_pinned_and_leaves_after_the_threa
     it.swap(plugin("build_1")).unwrap();
     assert_eq!(
         it.wait(1, SOON),
-        Some(State::Pinned(PinReason::ThreadLocals))
+        Some(State::Pinned {
+            reason: PinReason::ThreadLocals
+        })
     );
     let events = it.events();
     let event = events.try_iter().last().unwrap();
@@ -140,7 +142,7 @@ fn an_image_that_a_thread_keeps_is_reported_as_pinned_and_leaves_after_the_threa
     toucher.join().unwrap();
     let event = events.recv_timeout(SOON).unwrap();
     assert!(
-        matches!(event, Event::Unloaded { generation: 1, .. }),
+        matches!(event.kind, EventKind::Unloaded { .. }) && event.generation == Some(1),
         "{event:?}"
     );
     unloaded(&it, 1);
@@ -156,7 +158,7 @@ fn events_that_nobody_receives_are_counted() {
     assert_eq!(events.try_iter().count(), 2);
     it.swap("/none.so").unwrap_err();
     let kept: Vec<_> = events.try_iter().map(|event| event.to_string()).collect();
-    assert_eq!(kept[0], "missed 3 events: nobody received the earlier ones");
+    assert_eq!(kept[0], "missed 3 events: they were not received in time");
     assert_eq!(
         kept[1],
         "refused /none.so: open: no such file; generation 1 stays live"
@@ -169,8 +171,8 @@ fn at_least_one_event_is_kept() {
     for max in [0, 1] {
         let it = crate::fixtures::load_with("build_1", |settings| settings.events_max = max);
         it.swap("/none.so").unwrap_err();
+        let events = it.events();
         let kept = || {
-            let events = it.events();
             let kept: Vec<_> = events.try_iter().map(|event| event.to_string()).collect();
             kept
         };
@@ -178,11 +180,38 @@ fn at_least_one_event_is_kept() {
         assert!(first.starts_with("accepted generation 1"), "{first}");
         it.swap("/none.so").unwrap_err();
         let refused = "refused /none.so: open: no such file; generation 1 stays live";
-        let missed = "missed 1 events: nobody received the earlier ones";
+        let missed = "missed 1 events: they were not received in time";
         assert_eq!(kept(), [missed, refused]);
         it.swap("/none.so").unwrap_err();
         assert_eq!(kept(), [refused]);
     }
+}
+
+#[test]
+fn each_receiver_gets_every_event_and_one_that_does_not_come_delays_nobody() {
+    const SWAPS: usize = 20;
+    const MAX: usize = 5;
+    let it = crate::fixtures::load_with("build_1", |settings| settings.events_max = MAX);
+    let (first, second, idle) = (it.events(), it.events(), it.events());
+    drop(it.events());
+    let (mut told_first, mut told_second) = (Vec::new(), Vec::new());
+    let text = |event: hotswap_core::Event| event.to_string();
+    for _ in 0..SWAPS {
+        it.swap("/none.so").unwrap_err();
+        told_first.extend(first.try_iter().map(text));
+        told_second.extend(second.try_iter().map(text));
+    }
+    assert!(told_first[0].starts_with("accepted generation 1"));
+    let refused = "refused /none.so: open: no such file; generation 1 stays live";
+    assert_eq!(told_first[1..], [refused; SWAPS]);
+    // The first alone is told what was before it.
+    assert_eq!(told_second, [refused; SWAPS]);
+    let told: Vec<_> = idle.try_iter().map(text).collect();
+    assert_eq!(told, [refused; MAX]);
+    it.swap("/none.so").unwrap_err();
+    let told: Vec<_> = idle.try_iter().map(text).collect();
+    let missed = "missed 15 events: they were not received in time";
+    assert_eq!(told, [missed, refused]);
 }
 
 #[test]

@@ -15,7 +15,8 @@ use std::{
     thread,
 };
 
-use hotswap_core::{Error, Library, Loader, State, Trust};
+use crossbeam_channel::Receiver;
+use hotswap_core::{Error, Event, Library, Loader, State, Trust};
 use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 
@@ -457,8 +458,8 @@ fn the_current_folder_is_not_looked_into() {
     });
 }
 
-fn events(loader: &Loader) -> Vec<String> {
-    let events = loader.events();
+/// What was said of old libraries since the last time.
+fn said_of_old(events: &Receiver<Event>) -> Vec<String> {
     let lines = events.try_iter().map(|event| event.to_string());
     lines
         .filter(|line| line.starts_with("old-library"))
@@ -484,11 +485,12 @@ fn an_old_one_that_still_answers_is_named() {
             }
             let (v1, v2) = (folder.at("v1/libdep.so"), folder.at("v2/libdep.so"));
             let (loader, first) = open(&folder.at("v1/plugin.so")).unwrap();
+            let events = loader.events();
             assert_eq!(answer(&first), 1);
 
             // The same once more is not old.
             let again = loader.open(folder.at("v1/plugin.so")).unwrap();
-            assert_eq!((answer(&again), events(&loader).len()), (1, 0));
+            assert_eq!((answer(&again), said_of_old(&events).len()), (1, 0));
 
             let second = loader.open(folder.at("v2/plugin.so")).unwrap();
             assert_eq!(answer(&second), 1, "the linker knows it by its name");
@@ -497,7 +499,7 @@ fn an_old_one_that_still_answers_is_named() {
                 v1.display(),
                 v2.display()
             );
-            assert_eq!(events(&loader), [expected]);
+            assert_eq!(said_of_old(&events), [expected]);
             let old = &loader.libraries()[2].old_libraries;
             assert_eq!(old.len(), 1);
             assert_eq!(
@@ -513,7 +515,7 @@ fn an_old_one_that_still_answers_is_named() {
                 "old-library generation 4: the old libdep.so still answers: {} was replaced after it was loaded",
                 v1.display()
             );
-            assert_eq!(events(&loader), [expected]);
+            assert_eq!(said_of_old(&events), [expected]);
 
             // When nobody has it any more, the new one is loaded.
             drop((first, again, second, third));
@@ -521,7 +523,7 @@ fn an_old_one_that_still_answers_is_named() {
                 assert_eq!(loader.wait(number, SOON), Some(State::Unloaded));
             }
             let library = loader.open(folder.at("v1/plugin.so")).unwrap();
-            assert_eq!((answer(&library), events(&loader).len()), (3, 0));
+            assert_eq!((answer(&library), said_of_old(&events).len()), (3, 0));
         }
     }
 }

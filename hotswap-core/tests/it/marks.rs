@@ -104,7 +104,7 @@ fn swaps_and_leaves(file: &Path, build: u64, swaps: u64) {
 fn stays_if_it_is_told_to(file: &Path, why: PinReason) {
     let it = load(file, |policy| policy.clear_nodelete = false);
     it.swap(plugin("build_1")).unwrap();
-    assert_eq!(it.wait(1, SOON), Some(State::Pinned(why)));
+    assert_eq!(it.wait(1, SOON), Some(State::Pinned { reason: why }));
     let sha256 = Sha256::of(&fs::read(file).unwrap());
     assert_eq!(it.sha256(1), Some(sha256));
 }
@@ -139,6 +139,11 @@ fn without_the_kit_the_marks_are_left() {
     alone("marks::without_the_kit_the_marks_are_left", || {
         let it = load(&nodelete("build_2"), |_| {});
         it.swap(plugin("build_1")).unwrap();
-        assert_eq!(it.wait(1, SOON), Some(State::Pinned(PinReason::NoDelete)));
+        assert_eq!(
+            it.wait(1, SOON),
+            Some(State::Pinned {
+                reason: PinReason::NoDelete
+            })
+        );
     });
 }

@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Event, Generation, Hotswap, Loader, LoaderSettings, PinReason, Settings, Stage, State,
+    Event, EventKind, Generation, Hotswap, Loader, LoaderSettings, PinReason, Settings, Stage,
+    State,
 };
 use hotswap_fixtures::FixtureRef;
 
@@ -34,16 +36,18 @@ fn size(bytes: u64) -> String {
 fn is_pinned(plugin: &Plugin, number: u64) {
     assert_eq!(
         plugin.wait(number, SOON),
-        Some(State::Pinned(PinReason::MayHaveThreads))
+        Some(State::Pinned {
+            reason: PinReason::MayHaveThreads
+        })
     );
 }
 
 /// What was said of the bound since the last time: images, and the bound.
-fn reports(plugin: &Plugin) -> Vec<(usize, usize)> {
-    let events = plugin.events().try_iter().collect::<Vec<_>>().into_iter();
+fn reports(events: &Receiver<Event>) -> Vec<(usize, usize)> {
     events
-        .filter_map(|event| match event {
-            Event::Retained {
+        .try_iter()
+        .filter_map(|event| match event.kind {
+            EventKind::Retained {
                 images, images_max, ..
             } => Some((images, images_max)),
             _ => None,
@@ -57,11 +61,12 @@ fn plugins_that_never_leave_are_accepted_up_to_a_bound() {
         "retained::plugins_that_never_leave_are_accepted_up_to_a_bound",
         || {
             let it = with_max("constructs_plain", 4);
+            let events = it.events();
             let mut said = Vec::new();
             for number in 1..5 {
                 it.swap(plugin("constructs_plain")).unwrap();
                 is_pinned(&it, number);
-                said.push(reports(&it));
+                said.push(reports(&events));
             }
             assert_eq!(said, [vec![], vec![(2, 4)], vec![], vec![]]);
 
@@ -98,6 +103,7 @@ fn when_something_has_left_more_are_accepted() {
         "retained::when_something_has_left_more_are_accepted",
         || {
             let it = with_max("build_1", 4);
+            let events = it.events();
             for round in 0..2 {
                 let mut leases: Vec<_> = (0..4)
                     .map(|_| {
@@ -106,7 +112,7 @@ fn when_something_has_left_more_are_accepted() {
                         lease
                     })
                     .collect();
-                assert_eq!(reports(&it), [(2, 4)], "round {round}");
+                assert_eq!(reports(&events), [(2, 4)], "round {round}");
                 let (_, reason) = refused(&it, plugin("build_1"));
                 let first = leases[0].number();
                 let named = format!("is 4): generation {first} draining");
@@ -120,7 +126,7 @@ fn when_something_has_left_more_are_accepted() {
                 let lease = it.lease();
                 it.swap(plugin("build_1")).unwrap();
                 refused(&it, plugin("build_1"));
-                assert_eq!(reports(&it), []);
+                assert_eq!(reports(&events), []);
                 leases.push(lease);
                 let numbers: Vec<_> = leases.iter().map(|it| it.number()).collect();
                 drop(leases);
@@ -265,7 +271,7 @@ fn a_loader_has_the_same_bound() {
             "{reason}"
         );
         let events = loader.events();
-        let is_report = |event: &Event| matches!(event, Event::Retained { images: 1, .. });
+        let is_report = |event: &Event| matches!(event.kind, EventKind::Retained { images: 1, .. });
         assert_eq!(events.try_iter().filter(is_report).count(), 1);
         drop(in_use);
     });

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use hotswap_core::{Event, Hotswap, Stage, State};
+use hotswap_core::{EventKind, Hotswap, Stage, State};
 use hotswap_fixtures::FixtureRef;
 
 use crate::fixtures::{build_of, load, load_with, plugin, refused, trust, trust_with, unloaded};
@@ -242,7 +242,7 @@ fn odd_names_load_and_are_escaped() {
     assert_eq!(build_of(&it), 2);
     let event = it.events().try_recv().unwrap();
     assert!(event.to_string().ends_with(r#"/a\n\xff \"b.so"#), "{event}");
-    let Event::Accepted { path: given, .. } = event else {
+    let EventKind::Accepted { path: given, .. } = event.kind else {
         panic!("not {event:?}")
     };
     assert_eq!(given, path);

@@ -19,8 +19,9 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Error, Event, Hotswap, ServiceNews, ServiceSettings, ServiceState, Settings, Swapped,
+    Error, Event, EventKind, Hotswap, ServiceNews, ServiceSettings, ServiceState, Settings, Swapped,
 };
 use hotswap_fixtures::{
     FixtureRef,
@@ -33,6 +34,8 @@ use crate::fixtures::{Plugin, SOON, plugin, trust};
 /// A host with services, and files for it whose updates do what a script says.
 struct Host {
     plugin: Option<Plugin>,
+    /// From the first generation on.
+    events: Receiver<Event>,
     files: Files,
 }
 
@@ -79,8 +82,10 @@ impl Host {
         settings.services = Some(ServiceSettings::default());
         change(&mut settings);
         let plugin = Hotswap::load_with(files.with(script), &trust(), settings);
+        let plugin = plugin.expect("a good plugin");
         Self {
-            plugin: Some(plugin.expect("a good plugin")),
+            events: plugin.events(),
+            plugin: Some(plugin),
             files,
         }
     }
@@ -149,7 +154,7 @@ impl Host {
     #[track_caller]
     fn next_news(&self) -> String {
         loop {
-            let event = self.plugin().events().recv_timeout(SOON).expect("an event");
+            let event = self.events.recv_timeout(SOON).expect("an event");
             if let Some(line) = news(&event) {
                 return line;
             }
@@ -159,12 +164,7 @@ impl Host {
 
 /// What an event says of a service, without times.
 fn news(event: &Event) -> Option<String> {
-    let Event::Service {
-        name,
-        generation,
-        news,
-        ..
-    } = event
+    let (EventKind::Service { name, news, .. }, Some(generation)) = (&event.kind, event.generation)
     else {
         return None;
     };

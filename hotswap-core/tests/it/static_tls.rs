@@ -3,7 +3,7 @@
 //! Each test has a process of its own: what it uses up is missing elsewhere.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
-use hotswap_core::{Error, Event, Loader, Stage};
+use hotswap_core::{Error, EventKind, Loader, Stage};
 use hotswap_fixtures::static_tls::BYTES;
 
 use crate::{
@@ -60,11 +60,11 @@ fn a_plugin_with_static_tls_says_how_much_it_needs() {
             let loader = Loader::new(&trust()).unwrap();
             let library = loader.open(plugin("static_tls")).unwrap();
             assert_eq!(loader.libraries()[0].static_tls_bytes, Some(bytes));
-            let said: Vec<_> = loader.events().try_iter().collect();
+            let said: Vec<_> = loader.events().try_iter().map(|it| it.kind).collect();
             assert!(
                 matches!(
                     said[..],
-                    [Event::Accepted { .. }, Event::StaticTls { bytes: said, .. }] if said == bytes
+                    [EventKind::Accepted { .. }, EventKind::StaticTls { bytes: said, .. }] if said == bytes
                 ),
                 "{said:?}"
             );

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use hotswap_core::Event;
+use hotswap_core::EventKind;
 
 use crate::{
     alone::alone,
@@ -54,16 +54,16 @@ fn a_thousand_swaps_under_callers_without_pause() {
                         .swap(plugin(if swap % 2 == 1 { "build_2" } else { "build_1" }))
                         .unwrap();
                     let unloaded = loop {
-                        match events
+                        let event = events
                             .recv_timeout(SOON)
-                            .expect("the retired generation leaves")
-                        {
-                            Event::Accepted { .. } => {}
-                            Event::Unloaded { generation, .. } => break generation,
-                            other => panic!("{other}"),
+                            .expect("the retired generation leaves");
+                        match event.kind {
+                            EventKind::Accepted { .. } => {}
+                            EventKind::Unloaded { .. } => break event.generation,
+                            _ => panic!("{event}"),
                         }
                     };
-                    assert_eq!(unloaded, swapped.retired);
+                    assert_eq!(unloaded, Some(swapped.retired));
                     match swap {
                         100 => (resident[0], descriptors) = (resident_bytes(), open_descriptors()),
                         SWAPS => resident[1] = resident_bytes(),

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use hotswap_core::{Event, Hotswap, Stage, Trust};
+use hotswap_core::{EventKind, Hotswap, Stage, Trust};
 use hotswap_fixtures::FixtureRef;
 use rustix::fs::XattrFlags;
 use tempfile::TempDir;
@@ -220,16 +220,16 @@ fn links_are_followed_unless_that_is_forbidden() {
     let path = place.at("plugin.so");
     symlink("plugin.so", place.at("current.so")).unwrap();
     let it: Hotswap<FixtureRef> = Hotswap::load(&path, &trust_with(|_| {})).unwrap();
-    let event = it.events().recv().unwrap();
+    let events = it.events();
+    let event = events.recv().unwrap();
     assert_eq!(
         event.to_string(),
         format!("accepted generation 1: {}", path.display())
     );
     it.swap(place.at("current.so")).unwrap();
-    let event = it
-        .events()
+    let event = events
         .iter()
-        .find(|event| matches!(event, Event::Accepted { .. }));
+        .find(|event| matches!(event.kind, EventKind::Accepted { .. }));
     assert_eq!(
         event.unwrap().to_string(),
         format!(

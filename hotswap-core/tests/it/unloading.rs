@@ -196,7 +196,9 @@ fn without_the_kit_nothing_crashes_and_what_stays_says_why() {
                     show(name, user, &before, &after);
                     assert_eq!(
                         after,
-                        Some(State::Pinned(PinReason::MayHaveThreads)),
+                        Some(State::Pinned {
+                            reason: PinReason::MayHaveThreads
+                        }),
                         "{name} {user:?}"
                     );
                 }
@@ -315,9 +317,7 @@ fn the_hook_stops_the_plugin_s_threads_and_its_panic_is_reported() {
         .map(|event| event.to_string())
         .collect();
     assert!(
-        events.contains(
-            &"fault generation 1: before_unload: the hook panicked, on purpose".to_owned()
-        ),
+        events.contains(&"hook-panicked generation 1: the hook panicked, on purpose".to_owned()),
         "{events:?}"
     );
 }
@@ -335,7 +335,9 @@ fn a_kit_that_the_host_does_not_know_is_no_kit_and_that_is_said() {
     it.swap(plugin("build_1")).unwrap();
     assert_eq!(
         it.wait(1, SOON),
-        Some(State::Pinned(PinReason::MayHaveThreads))
+        Some(State::Pinned {
+            reason: PinReason::MayHaveThreads
+        })
     );
 
     let it = load("kit_unbound");
@@ -347,7 +349,9 @@ fn a_kit_that_the_host_does_not_know_is_no_kit_and_that_is_said() {
     it.swap(plugin("build_1")).unwrap();
     assert_eq!(
         it.wait(1, SOON),
-        Some(State::Pinned(PinReason::MayHaveThreads))
+        Some(State::Pinned {
+            reason: PinReason::MayHaveThreads
+        })
     );
 }
 
@@ -442,10 +446,10 @@ fn what_may_not_be_deleted_is_pinned_and_says_so() {
             let it: Hotswap<FixtureRef> = Hotswap::load(&path, &trust()).unwrap();
             for _ in 0..100 {
                 let retired = it.swap(&path).unwrap().retired;
-                assert!(
-                    it.wait(retired, SOON)
-                        .is_none_or(|it| it == State::Pinned(PinReason::NoDelete))
-                );
+                assert!(it.wait(retired, SOON).is_none_or(|it| it
+                    == State::Pinned {
+                        reason: PinReason::NoDelete
+                    }));
                 assert_eq!(build_of(&it), 2);
             }
             assert_eq!(images().len(), 101, "each a copy of its own");

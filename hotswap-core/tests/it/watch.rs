@@ -19,6 +19,8 @@ use std::{
 use minisign::KeyPair;
 
 use self::watched::{LONG, NEVER, Reads, Watched, put, settings};
+use hotswap_core::EventKind;
+
 use crate::{
     fixtures::{build_of, plugin, trust, trust_with},
     marks::nodelete,
@@ -298,7 +300,7 @@ fn many_changes_in_quick_succession_end_at_the_last() {
     it.put("plugin.so", "suffix_field");
     while build_of(&it.it) != 3 {
         let event = it.next();
-        let is_accepted = matches!(event, hotswap_core::Event::Accepted { .. });
+        let is_accepted = matches!(event.kind, EventKind::Accepted { .. });
         assert!(is_accepted, "{event}");
     }
 }

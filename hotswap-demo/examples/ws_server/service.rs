@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Event, GenerationInfo, Hotswap, Lease, RefusedInfo, State, detach_current_thread,
+    Event, EventKind, GenerationInfo, Hotswap, Lease, State, detach_current_thread,
 };
 use hotswap_types::PluginRef;
 use serde::Serialize;
@@ -121,7 +121,7 @@ enum Push<'a> {
 #[derive(Serialize)]
 struct HistoryForm {
     generations: Vec<GenerationInfo>,
-    refused: Vec<RefusedInfo>,
+    refused: Vec<Event>,
 }
 
 impl Service {
@@ -285,9 +285,9 @@ impl Log {
         for event in self.events.try_iter() {
             let line = event.to_string();
             self.news = 2;
-            match event {
-                Event::Accepted { .. } => self.verdict.clone_from(&line),
-                Event::Refused { .. } => self.verdict = name_options(&line),
+            match event.kind {
+                EventKind::Accepted { .. } => self.verdict.clone_from(&line),
+                EventKind::Refused { .. } => self.verdict = name_options(&line),
                 _ => {}
             }
             eprintln!("{}", name_options(&line));

@@ -287,8 +287,8 @@ fn services_go_on_while_their_plugin_is_replaced() {
         let found = said.iter().position(|line| line.starts_with(beginning));
         found.unwrap_or_else(|| panic!("no {beginning:?} in {said:?}"))
     };
-    let consumer = place("service \"consumer\" on generation 3: stopped");
-    assert!(consumer < place("service \"producer\" on generation 1: stopped"));
+    let consumer = place("service generation 3: \"consumer\" stopped");
+    assert!(consumer < place("service generation 1: \"producer\" stopped"));
     place("unloaded generation 1");
     place("unloaded generation 3");
 }

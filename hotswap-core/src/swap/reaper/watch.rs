@@ -27,7 +27,8 @@ use super::{
     looks::{Looks, next_job},
 };
 use crate::{
-    history::{History, Holder, News},
+    history::{EventKind, History, News},
+    holder::Holder,
     image::{Exit, HeapLeft},
     refs,
     stage::Kept,
@@ -268,7 +269,8 @@ impl<M: Send + Sync> Watch<M> {
     fn try_close(&mut self, mut watched: Watched<M>, calls: Option<&Calls>) -> bool {
         if let Phase::Leaving(mut image) = watched.job.phase {
             if let (Some(message), Some(number)) = (image.hook_panic(), watched.job.number) {
-                self.history.hook_panicked(number, message);
+                let panicked = EventKind::HookPanicked { message };
+                self.history.happened(Some(number), panicked).trace();
             }
             match image.try_close() {
                 Exit::Gone(heap) => {
@@ -350,7 +352,7 @@ impl<M: Send + Sync> Watch<M> {
             Phase::Leaving(image) => {
                 let obstacles = image.obstacles();
                 let count = obstacles.len();
-                let by = holders::listed(obstacles.into_iter().map(Holder::from), count);
+                let by = holders::listed(obstacles.into_iter(), count);
                 self.tell(number, by, report)
             }
             Phase::OnProbation { .. } | Phase::Pinned { .. } => return,

@@ -135,7 +135,7 @@ fn at_the_end_services_stop_in_reverse_order() {
     }
     host.swap("restart one 2").unwrap();
     until(|| host.begun("one") == 2);
-    let events = host.plugin().events();
+    let events = &host.events;
     let mapped = host.plugin.take().unwrap().shutdown(SOON);
     assert!(mapped.is_empty(), "{mapped:?}");
     let stopped: Vec<String> = events.iter().filter_map(|event| news(&event)).collect();
@@ -157,7 +157,7 @@ fn a_service_may_be_waited_for_without_end() {
         services.stop_deadline = Duration::MAX;
     });
     until(|| host.begun("one") == 1 && host.begun("two") == 1);
-    let events = host.plugin().events();
+    let events = &host.events;
     host.swap("stop one\nstart two 2").unwrap();
     until(|| host.services() == [r#""two" on generation 1: running"#]);
     let mapped = host.plugin.take().unwrap().shutdown(Duration::MAX);
@@ -183,7 +183,7 @@ fn what_does_not_stop_at_the_end_is_reported_and_stays_mapped() {
         _ => false,
     };
     until(|| is_held(&host.plugin().generations()[0]));
-    let events = host.plugin().events();
+    let events = &host.events;
     let plugin = host.plugin.take().unwrap();
     let mapped = plugin.shutdown(Duration::from_millis(200));
     let first = mapped.iter().find(|it| it.number == 1);
@@ -200,7 +200,7 @@ fn what_does_not_stop_at_the_end_is_reported_and_stays_mapped() {
 fn dropping_waits_for_nobody_and_all_leave() {
     let mut host = Host::new("start one 1\nrestart two 1\ntext it value");
     host.goes_on("one");
-    let events = host.plugin().events();
+    let events = &host.events;
     drop(host.plugin.take());
     let mut seen = Vec::new();
     while let Ok(event) = events.recv_timeout(SOON) {

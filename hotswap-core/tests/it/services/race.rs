@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap, path::Path, sync::atomic::Ordering::SeqCst, thread, time::Duration,
 };
 
-use hotswap_core::{Event, ServiceNews, Stage};
+use hotswap_core::{EventKind, ServiceNews, Stage};
 use hotswap_fixtures::services::Tally;
 
 use super::{Host, until};
@@ -130,12 +130,12 @@ fn round(host: &Host, random: &mut Random, word: u64, wanted: &mut Wanted) -> bo
 
 /// Nothing runs when the shutdown has returned, and whatever has begun has ended.
 fn ended(host: &mut Host, seed: u64) {
-    let events = host.plugin().events();
+    let events = &host.events;
     let mapped = host.plugin.take().unwrap().shutdown(SOON);
     assert!(mapped.is_empty(), "seed {seed}: {mapped:?}");
     let mut running: BTreeMap<String, i64> = BTreeMap::new();
     for event in events.try_iter() {
-        let Event::Service { name, news, .. } = event else {
+        let EventKind::Service { name, news, .. } = event.kind else {
             continue;
         };
         let count = running.entry(name.clone()).or_default();

@@ -40,7 +40,7 @@ fn a_thousand_swaps_lose_nothing_and_keep_nothing() {
                 let mapped = host.plugin().generations().iter().filter(mapped).count();
                 most_mapped = most_mapped.max(mapped.max(images().len()));
                 if swap == 100 || swap == SWAPS {
-                    while host.plugin().events().try_recv().is_ok() {}
+                    while host.events.try_recv().is_ok() {}
                 }
                 if swap == 100 {
                     before = (status_bytes("RssAnon:"), open_descriptors(), threads());

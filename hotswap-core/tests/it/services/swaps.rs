@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use hotswap_core::{Event, Holder, State};
+use hotswap_core::{EventKind, Holder, State};
 
 use super::{Host, until};
 use crate::fixtures::{SOON, unloaded};
@@ -33,9 +33,10 @@ fn old_code_stays_as_long_as_a_service_runs_on_it_and_says_so() {
         settings.drain_deadline = std::time::Duration::ZERO;
     });
     host.swap("start one 2").unwrap();
+    let events = &host.events;
     let held = loop {
-        let event = host.plugin().events().recv().unwrap();
-        if let Event::Held { by, .. } = &event
+        let event = events.recv().unwrap();
+        if let EventKind::Held { by, .. } = &event.kind
             && !by.is_empty()
         {
             break event;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Event, Holder, PinReason, State};
+use hotswap_core::{EventKind, Holder, PinReason, State};
 use hotswap_fixtures::{
     callbacks::{FUNCTIONS, SIGNALS},
     constructs::START_UNNAMED,
@@ -44,11 +44,15 @@ fn leave(name: &str, callback: &str) -> (Plugin, State) {
 }
 
 fn function(name: &str) -> State {
-    State::Pinned(PinReason::Function(name.to_owned()))
+    State::Pinned {
+        reason: PinReason::Function(name.to_owned()),
+    }
 }
 
 fn signal(name: &str) -> State {
-    State::Pinned(PinReason::SignalHandler(name.to_owned()))
+    State::Pinned {
+        reason: PinReason::SignalHandler(name.to_owned()),
+    }
 }
 
 /// Has the calling thread receive a signal, before this returns.
@@ -128,7 +132,10 @@ fn without_the_kit_handlers_are_found() {
 #[test]
 fn without_the_kit_what_is_imported_decides() {
     let (_, state) = leave("functions_plain", "timer_none");
-    let State::Pinned(PinReason::Function(name)) = &state else {
+    let State::Pinned {
+        reason: PinReason::Function(name),
+    } = &state
+    else {
         panic!("{state}")
     };
     assert!(["on_exit", "timer_create"].contains(&&**name), "{name}");
@@ -217,7 +224,7 @@ fn a_thread_of_cxx_is_counted() {
     unloaded(&it, 1);
     let events: Vec<_> = it.events().try_iter().collect();
     let held = events.iter().any(|event| {
-        matches!(event, Event::Held { by, .. } if matches!(by[..], [Holder::Thread { .. }]))
+        matches!(&event.kind, EventKind::Held { by, .. } if matches!(by[..], [Holder::Thread { .. }]))
     });
     assert!(held, "{events:?}");
 }
@@ -299,8 +306,8 @@ fn what_stays_on_the_heap_is_said_if_it_is_counted() {
         it.swap(plugin("build_1")).unwrap();
         unloaded(&it, 1);
         let events: Vec<_> = it.events().try_iter().collect();
-        let heap = events.iter().find_map(|event| match event {
-            Event::Unloaded { heap, .. } => Some(heap.expect("it counts")),
+        let heap = events.iter().find_map(|event| match event.kind {
+            EventKind::Unloaded { heap, .. } => Some(heap.expect("it counts")),
             _ => None,
         });
         (heap.expect("unloaded"), events.last().unwrap().to_string())

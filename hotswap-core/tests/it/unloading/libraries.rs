@@ -22,7 +22,7 @@ fn one_that_can_start_threads_pins_and_is_named() {
             ask(&it, 0);
             it.swap(plugin("build_1")).unwrap();
             let expected = PinReason::Library("libcalls_later.so".to_owned());
-            assert_eq!(it.wait(1, SOON), Some(State::Pinned(expected)));
+            assert_eq!(it.wait(1, SOON), Some(State::Pinned { reason: expected }));
             let event = it.events().try_iter().last().unwrap();
             assert_eq!(
                 event.to_string(),
@@ -69,7 +69,7 @@ fn the_host_may_extend_both_lists() {
             unloaded(&it, 1);
             it.swap(plugin("build_1")).unwrap();
             let expected = PinReason::Library("libkeeps_callback.so".to_owned());
-            assert_eq!(it.wait(2, SOON), Some(State::Pinned(expected)));
+            assert_eq!(it.wait(2, SOON), Some(State::Pinned { reason: expected }));
         },
     );
 }
@@ -83,7 +83,7 @@ fn one_that_keeps_a_callback_pins_until_it_has_another() {
             ask(&it, 1);
             it.swap(plugin("needs_keeps_callback")).unwrap();
             let expected = PinReason::Callback("libkeeps_callback.so".to_owned());
-            assert_eq!(it.wait(1, SOON), Some(State::Pinned(expected)));
+            assert_eq!(it.wait(1, SOON), Some(State::Pinned { reason: expected }));
             ask(&it, 1);
             left_after_all(&it, 1);
             ask(&it, 0);

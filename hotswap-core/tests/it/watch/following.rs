@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_core::{Event, Settings, Watch};
+use hotswap_core::{EventKind, Settings, Watch};
 use hotswap_fixtures::FixtureRef;
 use tempfile::TempDir;
 
@@ -53,17 +53,16 @@ fn a_change_that_was_swapped_in_by_hand_is_not_swapped_in_again() {
         it.put("plugin.so", name);
         it.it.swap(it.at("plugin.so")).unwrap();
         // Either the watch was first, and the other was the same once more, or there was one swap.
-        it.it.events().try_iter().for_each(drop);
+        it.events.try_iter().for_each(drop);
         assert_eq!(build_of(&it.it), build);
     }
     let before = it.it.generations().last().unwrap().number;
     let reads = Reads::of(it.folder.path(), "plugin.so");
     reads.after(|| it.put("plugin.so", "suffix_field"));
     it.put("plugin.so", "build_2");
-    let Event::Accepted { generation, .. } = it.next() else {
-        panic!("refused")
-    };
-    assert_eq!(generation, before + 1);
+    let event = it.next();
+    assert!(matches!(event.kind, EventKind::Accepted { .. }), "{event}");
+    assert_eq!(event.generation, Some(before + 1));
 }
 
 #[test]
@@ -92,10 +91,9 @@ fn a_relative_path_is_watched_where_it_was_given() {
             env::set_current_dir(other.path()).unwrap();
             let watch = it.watch(settings(SHORT, NEVER)).unwrap();
             put(&folder.path().join("plugin.so"), "suffix_field");
-            let event = it
-                .events()
-                .iter()
-                .find(|event| matches!(event, Event::Accepted { generation: 2, .. }));
+            let event = it.events().iter().find(|event| {
+                matches!(event.kind, EventKind::Accepted { .. }) && event.generation == Some(2)
+            });
             assert_eq!(
                 event.unwrap().to_string(),
                 "accepted generation 2: ./plugin.so"
@@ -176,7 +174,7 @@ fn what_has_waited_for_room_and_is_not_followed_any_more_is_not_refused() {
             swap(&it.at("other.so"));
             // That one is followed now, and waits in vain.
             it.put("other.so", "build_2");
-            let Event::Refused { path, .. } = it.next() else {
+            let EventKind::Refused { path, .. } = it.next().kind else {
                 panic!()
             };
             assert_eq!(path, it.at("other.so"));

@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_core::{Event, Hotswap, Settings, Trust, Watch, WatchSettings};
+use crossbeam_channel::Receiver;
+use hotswap_core::{Event, EventKind, Hotswap, Settings, Trust, Watch, WatchSettings};
 use hotswap_fixtures::FixtureRef;
 use rustix::{
     fs::inotify::{self, CreateFlags, WatchFlags},
@@ -30,6 +31,7 @@ pub(super) const LONG: Duration = Duration::from_secs(2);
 pub(super) struct Watched {
     pub(super) folder: TempDir,
     pub(super) it: Arc<Plugin>,
+    pub(super) events: Receiver<Event>,
     pub(super) watch: Option<Watch>,
     /// What was accepted last.
     generation: Cell<u64>,
@@ -81,9 +83,10 @@ impl Watched {
         arrange(folder.path());
         let mut settings = Settings::default();
         change(&mut settings);
-        let it = Hotswap::load_with(folder.path().join(path), trust, settings).unwrap();
+        let it: Plugin = Hotswap::load_with(folder.path().join(path), trust, settings).unwrap();
         let watched = Self {
             folder,
+            events: it.events(),
             it: Arc::new(it),
             watch: None,
             generation: Cell::new(0),
@@ -128,7 +131,7 @@ impl Watched {
     #[track_caller]
     pub(super) fn accepts_in_the_end(&self, build: u64) {
         let mut event = self.next();
-        while let Event::Refused { .. } = event {
+        while let EventKind::Refused { .. } = event.kind {
             event = self.next();
         }
         self.is_accepted(&event);
@@ -137,19 +140,20 @@ impl Watched {
 
     #[track_caller]
     fn is_accepted(&self, event: &Event) {
-        let Event::Accepted { generation, .. } = event else {
+        let (EventKind::Accepted { .. }, Some(generation)) = (&event.kind, event.generation) else {
             panic!("not accepted: {event}")
         };
-        assert_eq!(*generation, self.generation.get() + 1);
-        self.generation.set(*generation);
+        assert_eq!(generation, self.generation.get() + 1);
+        self.generation.set(generation);
     }
 
     /// The next candidate is refused; gives the reason.
     #[track_caller]
     pub(super) fn refuses(&self) -> String {
-        match self.next() {
-            Event::Refused { reason, .. } => reason,
-            event => panic!("not refused: {event}"),
+        let event = self.next();
+        match event.kind {
+            EventKind::Refused { reason, .. } => reason,
+            _ => panic!("not refused: {event}"),
         }
     }
 
@@ -157,10 +161,11 @@ impl Watched {
     #[track_caller]
     pub(super) fn next(&self) -> Event {
         loop {
-            match self.it.events().recv_timeout(SOON).expect("a swap") {
-                event @ (Event::Accepted { .. } | Event::Refused { .. }) => return event,
+            let event = self.events.recv_timeout(SOON).expect("a swap");
+            match event.kind {
+                EventKind::Accepted { .. } | EventKind::Refused { .. } => return event,
                 // A number of its own, if it was loaded again.
-                Event::RolledBack { live, .. } => {
+                EventKind::RolledBack { live, .. } => {
                     self.generation.set(live.max(self.generation.get()));
                 }
                 _ => {}

@@ -1,0 +1,422 @@
+//! The attribute `#[report]`: from one definition, the text of a type, its form for programs, and its fields for `tracing`.
+//!
+//! Which form a field has follows from its type, so that the same kind of thing has the same form everywhere:
+//!
+//! | type | in text and for `tracing` | for programs |
+//! |---|---|---|
+//! | `PathBuf`, `String` | what a terminal does not show is escaped, also line ends | the same, but for line ends |
+//! | `Duration` | | whole microseconds, as `NAME_us` |
+//! | `SystemTime` | | milliseconds since 1970, as `NAME_ms` |
+//! | `Vec<T>` | separated by commas | a list |
+//! | `Location` | | text |
+//!
+//! and `Option` of those. All else is what it is: `Display` and `Serialize`.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Fields, GenericArgument, LitStr, PathArguments,
+    Result, Token, Type, Variant,
+    parse::{Parse, ParseStream},
+    parse_quote,
+};
+
+/// What is in the parentheses of `#[report(…)]`.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// The field that says which variant it is, for programs.
+    tag: Option<LitStr>,
+    /// Whether to make the functions that events have.
+    is_event: bool,
+}
+
+impl Parse for Options {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut options = Self::default();
+        while !input.is_empty() {
+            let name: Ident = input.parse()?;
+            match name.to_string().as_str() {
+                "tag" => {
+                    input.parse::<Token![=]>()?;
+                    options.tag = Some(input.parse()?);
+                }
+                "event" => options.is_event = true,
+                _ => return Err(Error::new(name.span(), "expected `tag` or `event`")),
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(options)
+    }
+}
+
+pub(crate) fn expand(options: &Options, mut input: DeriveInput) -> Result<TokenStream> {
+    let display = display(&input)?;
+    let event = match options.is_event {
+        true => event(&input)?,
+        false => TokenStream::new(),
+    };
+    input.attrs.retain(|it| !is_ours(it));
+    input
+        .attrs
+        .push(parse_quote!(#[derive(::serde::Serialize)]));
+    if let Some(tag) = &options.tag {
+        input
+            .attrs
+            .push(parse_quote!(#[serde(tag = #tag, rename_all = "kebab-case")]));
+    }
+    match &mut input.data {
+        Data::Struct(data) => data.fields.iter_mut().for_each(set_form),
+        Data::Enum(data) => {
+            for variant in &mut data.variants {
+                variant.attrs.retain(|it| !is_ours(it));
+                variant.fields.iter_mut().for_each(set_form);
+            }
+        }
+        Data::Union(_) => {}
+    }
+    Ok(quote!(#input #display #event))
+}
+
+fn is_ours(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("text") || attribute.path().is_ident("warn_if")
+}
+
+/// What is known of a field by its type.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Path,
+    Text,
+    Duration,
+    Time,
+    List,
+    Number,
+    /// A place in the code.
+    Place,
+    Other,
+}
+
+struct Form {
+    kind: Kind,
+    is_optional: bool,
+}
+
+impl Form {
+    fn of(ty: &Type) -> Self {
+        match argument(ty, "Option") {
+            Some(inner) => Self {
+                kind: Self::of(inner).kind,
+                is_optional: true,
+            },
+            None => Self {
+                kind: match last_name(ty).as_deref() {
+                    Some("Location") => Kind::Place,
+                    Some("PathBuf") => Kind::Path,
+                    Some("String") => Kind::Text,
+                    Some("Duration") => Kind::Duration,
+                    Some("SystemTime") => Kind::Time,
+                    Some("Vec") => Kind::List,
+                    Some("u8" | "u32" | "u64" | "usize" | "bool") => Kind::Number,
+                    _ => Kind::Other,
+                },
+                is_optional: false,
+            },
+        }
+    }
+
+    /// The value `name`, a reference, as it is shown.
+    fn shown(&self, name: &Ident) -> TokenStream {
+        match self.kind {
+            Kind::Path => quote!(crate::escape::Escaped(#name)),
+            Kind::Text => quote!(crate::report::Text(#name)),
+            Kind::List => quote!(crate::report::List(#name)),
+            Kind::Duration | Kind::Time | Kind::Number | Kind::Place | Kind::Other => quote!(#name),
+        }
+    }
+
+    /// What follows the name of the field, for programs.
+    fn unit(&self) -> &'static str {
+        match self.kind {
+            Kind::Duration => "_us",
+            Kind::Time => "_ms",
+            _ => "",
+        }
+    }
+}
+
+fn last_name(ty: &Type) -> Option<String> {
+    match ty {
+        Type::Path(path) => Some(path.path.segments.last()?.ident.to_string()),
+        Type::Reference(reference) => last_name(&reference.elem),
+        _ => None,
+    }
+}
+
+/// Of `NAME<T>`, the type `T`.
+fn argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last()?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
+    match arguments.args.first()? {
+        GenericArgument::Type(ty) if last.ident == name => Some(ty),
+        _ => None,
+    }
+}
+
+/// Gives a field its form for programs.
+fn set_form(field: &mut Field) {
+    let form = Form::of(&field.ty);
+    let function = match form.kind {
+        Kind::Path => "path",
+        Kind::Text => "text",
+        Kind::Duration => "microseconds",
+        Kind::Time => "milliseconds",
+        Kind::Place => "display",
+        Kind::List | Kind::Number | Kind::Other => return,
+    };
+    let module = if form.is_optional {
+        "crate::report::optional"
+    } else {
+        "crate::report"
+    };
+    let function = format!("{module}::{function}");
+    field
+        .attrs
+        .push(parse_quote!(#[serde(serialize_with = #function)]));
+    if let Some(name) = &field.ident
+        && !form.unit().is_empty()
+    {
+        let name = format!("{name}{}", form.unit());
+        field.attrs.push(parse_quote!(#[serde(rename = #name)]));
+    }
+}
+
+/// The text of a struct or of a variant: a format string whose `[parts]` are left out when what they show is `None`, and
+/// what else it shows.
+struct Text {
+    template: LitStr,
+    rest: TokenStream,
+}
+
+impl Parse for Text {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        Ok(Self {
+            template: input.parse()?,
+            rest: input.parse()?,
+        })
+    }
+}
+
+impl Text {
+    fn of(attributes: &[Attribute]) -> Result<Option<Self>> {
+        let ours = attributes.iter().find(|it| it.path().is_ident("text"));
+        ours.map(Attribute::parse_args).transpose()
+    }
+
+    /// Writes it to `f`, where the fields are bound by name to references.
+    fn write(&self, fields: &Fields) -> Result<TokenStream> {
+        let span = self.template.span();
+        let text = self.template.value();
+        let mut writes = TokenStream::new();
+        let mut shown = Vec::new();
+        for field in fields {
+            let form = Form::of(&field.ty);
+            if let Some(name) = &field.ident
+                && !form.is_optional
+            {
+                let value = form.shown(name);
+                shown.push(quote!(let #name = #value;));
+            }
+        }
+        let rest = &self.rest;
+        for (index, part) in text.split('[').enumerate() {
+            let (section, plain) = match part.split_once(']') {
+                Some((section, plain)) if index > 0 => (Some(section), plain),
+                None if index == 0 => (None, part),
+                _ => return Err(Error::new(span, "a `[` and a `]` each, not nested")),
+            };
+            if let Some(section) = section {
+                writes.extend(optional(section, fields, span)?);
+            }
+            if !plain.is_empty() {
+                // What else is shown belongs to the part that has places without a name.
+                let rest = plain.contains("{}").then_some(rest);
+                let plain = LitStr::new(plain, span);
+                writes.extend(quote!(::std::write!(f, #plain #rest)?;));
+            }
+        }
+        // Not every text shows every field.
+        let names = fields.iter().filter_map(|it| it.ident.as_ref());
+        Ok(quote! {
+            #(#shown)*
+            let _ = (#(&#names,)*);
+            #writes
+            Ok(())
+        })
+    }
+}
+
+/// A part that is left out when the field that it shows is `None`.
+fn optional(section: &str, fields: &Fields, span: Span) -> Result<TokenStream> {
+    let name = section
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split(['}', ':']).next());
+    let field = fields.iter().find(|it| {
+        it.ident
+            .as_ref()
+            .is_some_and(|it| Some(it.to_string().as_str()) == name)
+    });
+    let Some((field, name)) = field.and_then(|it| Some((it, it.ident.as_ref()?))) else {
+        return Err(Error::new(span, format!("`[{section}]` shows no field")));
+    };
+    let value = Form::of(&field.ty).shown(name);
+    let section = LitStr::new(section, span);
+    Ok(quote! {
+        if let Some(#name) = #name {
+            let #name = #value;
+            ::std::write!(f, #section)?;
+        }
+    })
+}
+
+/// `Display`, if there are texts.
+fn display(input: &DeriveInput) -> Result<TokenStream> {
+    let body = match &input.data {
+        Data::Struct(data) => {
+            let Some(text) = Text::of(&input.attrs)? else {
+                return Ok(TokenStream::new());
+            };
+            let names = data.fields.iter().filter_map(|it| it.ident.as_ref());
+            let write = text.write(&data.fields)?;
+            quote! {
+                let Self { #(#names,)* } = self;
+                #write
+            }
+        }
+        Data::Enum(data) => {
+            let mut arms = TokenStream::new();
+            for variant in &data.variants {
+                let Some(text) = Text::of(&variant.attrs)? else {
+                    if arms.is_empty() {
+                        return Ok(TokenStream::new());
+                    }
+                    return Err(Error::new(variant.ident.span(), "it has no text"));
+                };
+                let pattern = pattern(variant);
+                let write = text.write(&variant.fields)?;
+                arms.extend(quote!(#pattern => { #write }));
+            }
+            quote!(match self { #arms })
+        }
+        Data::Union(_) => return Ok(TokenStream::new()),
+    };
+    let name = &input.ident;
+    Ok(quote! {
+        impl ::std::fmt::Display for #name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                #body
+            }
+        }
+    })
+}
+
+/// `Self::Variant { field, … }`, or `Self::Variant(it)`.
+fn pattern(variant: &Variant) -> TokenStream {
+    let name = &variant.ident;
+    match &variant.fields {
+        Fields::Named(fields) => {
+            let names = fields.named.iter().filter_map(|it| it.ident.as_ref());
+            quote!(Self::#name { #(#names,)* })
+        }
+        Fields::Unnamed(_) => quote!(Self::#name(it)),
+        Fields::Unit => quote!(Self::#name),
+    }
+}
+
+/// The name of an event, and what `tracing` is told of it.
+fn event(input: &DeriveInput) -> Result<TokenStream> {
+    let Data::Enum(data) = &input.data else {
+        return Err(Error::new(input.ident.span(), "an event is an enum"));
+    };
+    let (mut names, mut arms) = (TokenStream::new(), TokenStream::new());
+    for variant in &data.variants {
+        let ident = &variant.ident;
+        let name = kebab_case(&ident.to_string());
+        names.extend(quote!(Self::#ident { .. } => #name,));
+        let fields = variant.fields.iter().filter_map(traced);
+        let fields = quote!(#(#fields,)*);
+        let tell = |level: &str| {
+            let level = format_ident!("{level}");
+            quote! {
+                ::tracing::event!(
+                    target: "hotswap", ::tracing::Level::#level,
+                    generation = about.generation, version = about.version.as_deref(),
+                    build_id = about.build_id.as_deref(), sha256 = sha256.as_deref(), #fields #name
+                )
+            }
+        };
+        let (warn, info) = (tell("WARN"), tell("INFO"));
+        let warns = variant
+            .attrs
+            .iter()
+            .find(|it| it.path().is_ident("warn_if"));
+        let tell = match warns {
+            None => info,
+            Some(condition) => {
+                let condition: TokenStream = condition.parse_args()?;
+                if condition.to_string() == "true" {
+                    warn
+                } else {
+                    quote!(if #condition { #warn } else { #info })
+                }
+            }
+        };
+        let pattern = pattern(variant);
+        arms.extend(quote!(#pattern => { #tell; }));
+    }
+    let name = &input.ident;
+    Ok(quote! {
+        impl #name {
+            /// What it is called: the first word of the text, `event` for programs, and the message for `tracing`.
+            pub fn name(&self) -> &'static str {
+                match self { #names }
+            }
+
+            /// Tells the subscribers of `tracing`.
+            pub(super) fn trace(&self, about: &Event) {
+                let sha256 = about.sha256.map(|it| it.to_string());
+                match self { #arms }
+            }
+        }
+    })
+}
+
+/// `name = value`, for `tracing`.
+fn traced(field: &Field) -> Option<TokenStream> {
+    let name = field.ident.as_ref()?;
+    let form = Form::of(&field.ty);
+    let key = format_ident!("{name}{}", form.unit());
+    let shown = form.shown(name);
+    Some(match (form.kind, form.is_optional) {
+        (Kind::Number, _) => quote!(#key = *#name),
+        (Kind::Duration, false) => quote!(#key = crate::report::in_microseconds(*#name)),
+        (Kind::Duration, true) => quote!(#key = #name.map(crate::report::in_microseconds)),
+        (Kind::Time, _) => return None,
+        (_, false) => quote!(#key = %#shown),
+        (_, true) => quote!(#key = #name.as_ref().map(|#name| ::tracing::field::display(#shown))),
+    })
+}
+
+fn kebab_case(name: &str) -> String {
+    let mut kebab = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !kebab.is_empty() {
+            kebab.push('-');
+        }
+        kebab.push(c.to_ascii_lowercase());
+    }
+    kebab
+}
