@@ -81,8 +81,9 @@ pub struct LoaderSettings {
     ///
     /// With so many, [`Loader::open`] and [`Loader::load`] are refused before the file is looked at, with a text that
     /// names the first of what is left and why it is; nobody waits. With half of it there is an event
-    /// ([`EventKind::Retained`](crate::EventKind::Retained)). Threads that load at the same time may each have one refused file more. The default is
-    /// that of [`Settings::retired_images_max`](crate::Settings::retired_images_max).
+    /// ([`EventKind::Retained`](crate::EventKind::Retained)). Threads that load at the same time may each have one
+    /// refused file more. The default is that of
+    /// [`Settings::retired_images_max`](crate::Settings::retired_images_max).
     pub retired_images_max: usize,
     /// How many bytes their copies may have. At the bound the same happens. The default is that of
     /// [`Settings::retired_bytes_max`](crate::Settings::retired_bytes_max).
@@ -94,8 +95,9 @@ pub struct LoaderSettings {
     pub ended_libraries_max: usize,
     /// How many refused files stay in the list. 64 unless set.
     pub refused_max: usize,
-    /// How many events are kept for each receiver of [`events`](Loader::events) that does not come. What finds no room is counted; an
-    /// [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before the next event that does. 1,024 unless set, and at least 1.
+    /// How many events are kept for each receiver of [`events`](Loader::events) that does not come. What finds no room is
+    /// counted; an [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before the next event that does.
+    /// 1,024 unless set, and at least 1.
     pub events_max: usize,
 }
 
