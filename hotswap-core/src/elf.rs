@@ -20,11 +20,10 @@
 //! [`header`] the file header, [`memory`] where the loader will put what, [`dynamic`] the dynamic
 //! table, [`notes`], [`versions`], [`index`] the hash table, [`imports`] what names tell, [`symbols`], [`tables`]
 //! where all those lie, [`calls`] the functions that the loader itself will call, [`targets`] the places that relocations
-//! write to, and [`relocations`]. And one that writes a file instead of reading it: [`mod@finder`].
+//! write to, and [`relocations`].
 
 mod calls;
 mod dynamic;
-mod finder;
 mod header;
 mod imports;
 mod index;
@@ -44,7 +43,7 @@ use std::fmt;
 
 use object::elf::{EM_NONE, Machine};
 
-pub(crate) use self::finder::finder;
+pub(crate) use self::header::this_machine;
 
 /// What the host wants to find in the file, by its symbol name.
 #[derive(Clone, Copy, Debug)]

@@ -15,6 +15,7 @@
 //!
 //! This file knows nothing of the dynamic linker.
 
+mod finder;
 mod floor;
 #[expect(unsafe_code, reason = "asks what the kernel said of this process")]
 mod host;
@@ -47,6 +48,7 @@ use std::{
 use memmap2::Mmap;
 
 pub(crate) use self::{
+    finder::finder,
     host::is_privileged,
     libraries::{Found, LibraryFile, Needed},
     marks::Cleared,

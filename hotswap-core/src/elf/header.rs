@@ -26,7 +26,7 @@ const SEGMENT_BYTES: u64 = size_of::<Segment>() as u64;
 const SECTION_BYTES: u64 = size_of::<Section>() as u64;
 
 /// The machine this code is compiled for.
-pub(super) fn this_machine() -> Machine {
+pub(crate) fn this_machine() -> Machine {
     match std::env::consts::ARCH {
         "x86_64" => EM_X86_64,
         "aarch64" => EM_AARCH64,

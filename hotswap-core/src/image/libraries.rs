@@ -27,11 +27,10 @@ use rustix::fs;
 use super::{Opener, dependencies, each_object, opened_as};
 use crate::{
     cache::Cache,
-    elf::finder,
     error::{Error, Result, Stage},
     escape::Escaped,
     report::report,
-    stage::{Found, LibraryFile, Needed, Staged},
+    stage::{Found, LibraryFile, Needed, Staged, finder},
     trust::Policy,
 };
 

@@ -116,6 +116,7 @@ mod tests {
     use std::{cell::Cell, os::unix::fs::PermissionsExt};
 
     use super::*;
+    use crate::stage::finder;
 
     #[test]
     fn what_is_taken_is_what_was_judged() {
@@ -126,7 +127,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let at = |name| folder.path().canonicalize().unwrap().join(name);
             for (name, (needed, mode)) in [("library", first), ("new", second)] {
-                std::fs::write(at(name), elf::finder(needed, "/none").unwrap()).unwrap();
+                std::fs::write(at(name), finder(needed, "/none").unwrap()).unwrap();
                 let mode = std::fs::Permissions::from_mode(mode);
                 std::fs::set_permissions(at(name), mode).unwrap();
             }

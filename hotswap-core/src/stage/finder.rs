@@ -10,7 +10,7 @@ use object::elf::{
     PF_R, PF_W, PT_DYNAMIC, PT_GNU_STACK, PT_LOAD,
 };
 
-use super::header::this_machine;
+use crate::elf::this_machine;
 
 const HEADER_BYTES: u64 = 64;
 const SEGMENT_BYTES: u64 = 56;
