@@ -48,6 +48,7 @@ use std::{
     sync::Arc,
 };
 
+use hotswap_elf::{Export, Facts};
 use hotswap_kit::PluginTable;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
@@ -69,7 +70,6 @@ pub use self::{
     pin_reason::{HeapLeft, PinReason},
 };
 use crate::{
-    elf::{Export, Facts},
     error::{Error, Result, Stage},
     stage::{Kept, Origin, Staged},
     trust::Policy,
@@ -142,7 +142,7 @@ impl Image {
             // image is (`leaving`).
             let account = unsafe { Account::attach(table, readable, &image.handlers) };
             image.kit = account.map_or_else(Kit::Refused, Kit::Attached);
-        } else if image.facts().unloadable {
+        } else if image.facts().has_marker {
             image.kit = Kit::Refused(NoKit::NotFound);
         }
         Ok(image)

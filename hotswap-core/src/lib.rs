@@ -108,10 +108,7 @@ mod trust;
 // What was found out once.
 mod cache;
 
-// What is loaded, from here on: is this a file that the dynamic linker can be given?
-mod elf;
-
-// From a path to a private, trusted, inspected copy.
+// What is loaded, from here on: from a path to a private, trusted, inspected copy.
 mod stage;
 
 // Who uses what is retired.

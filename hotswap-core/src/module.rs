@@ -16,9 +16,9 @@ use abi_stable::{
     },
     sabi_types::VersionNumber,
 };
+use hotswap_elf::Export;
 
 use crate::{
-    elf::Export,
     error::{Error, Result, Stage},
     image::Image,
     layout::{self, Description, Mismatch},

@@ -19,6 +19,7 @@ mod finder;
 mod floor;
 #[expect(unsafe_code, reason = "asks what the kernel said of this process")]
 mod host;
+mod inspection;
 mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
@@ -45,11 +46,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotswap_elf::{Export, Facts};
 use memmap2::Mmap;
 
 pub(crate) use self::{
     finder::finder,
     host::is_privileged,
+    inspection::inspect,
     libraries::{Found, LibraryFile, Needed},
     marks::Cleared,
     way::{Reached, Way},
@@ -62,7 +65,6 @@ use self::{
 };
 use crate::{
     digest::Sha256,
-    elf::{self, Export, Facts},
     error::{Error, Result, Stage},
     given::GivenPath,
     signature::Claims,
@@ -154,7 +156,7 @@ impl Staged {
             sha256,
             claims,
         };
-        let (staged, took) = Self::of(&bytes, origin, export, read, |facts| {
+        let (staged, took) = Self::of(&bytes, origin, Some(export), read, |facts| {
             let (changes, cleared) = if policy.clear_nodelete {
                 marks::clear(facts)
             } else {
@@ -176,7 +178,7 @@ impl Staged {
             .map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
         let bytes = kept.copy.map().map_err(fail)?;
         let origin = kept.origin.clone();
-        Self::of(&bytes, origin, export, started.elapsed(), |_| {
+        Self::of(&bytes, origin, Some(export), started.elapsed(), |_| {
             Ok((kept.copy.again()?, kept.cleared))
         })
     }
@@ -185,7 +187,7 @@ impl Staged {
     fn of(
         bytes: &[u8],
         origin: Origin,
-        export: Export<'_>,
+        export: Option<Export<'_>>,
         read: Duration,
         seal: impl FnOnce(&mut Facts) -> io::Result<(Sealed, Cleared)>,
     ) -> Result<(Self, Took)> {
@@ -223,7 +225,7 @@ impl Staged {
             bytes: bytes.len() as u64,
             ..Origin::default()
         };
-        let facts = inspected(&bytes, export, nowhere)?;
+        let facts = inspected(&bytes, Some(export), nowhere)?;
         Ok(Self {
             copy,
             origin,
@@ -240,7 +242,7 @@ impl Staged {
             ..Origin::default()
         };
         let seal = |_: &mut Facts| Ok((Sealed::new(bytes, Vec::new())?, Cleared::default()));
-        let (staged, _) = Self::of(bytes, origin, Export::NOTHING, Duration::ZERO, seal)?;
+        let (staged, _) = Self::of(bytes, origin, None, Duration::ZERO, seal)?;
         Ok(staged)
     }
 
@@ -315,7 +317,8 @@ impl Staged {
     /// Whether the copy also defines `export`, or why it does not.
     pub(crate) fn inspect(&self, export: Export<'_>) -> Result<(), String> {
         let bytes = self.copy.map().map_err(|error| error.to_string())?;
-        elf::inspect(&bytes, export).map_or_else(|refusal| Err(refusal.to_string()), |_| Ok(()))
+        let inspected = inspect(&bytes, Some(export));
+        inspected.map_or_else(|refusal| Err(refusal.to_string()), |_| Ok(()))
     }
 }
 
@@ -368,9 +371,9 @@ impl Refusal {
 }
 
 /// What the linker survives is not yet what can be loaded: see [`shared`].
-fn inspected(bytes: &[u8], export: Export<'_>, path: &Path) -> Result<Facts> {
+fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Facts> {
     let facts =
-        elf::inspect(bytes, export).map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
+        inspect(bytes, export).map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
     let checked = shared::check(&facts);
     let checked = checked.and_then(|()| memory::need_thread_locals(facts.tls_bytes));
     checked.map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;

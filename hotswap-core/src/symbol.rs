@@ -6,9 +6,9 @@ use std::{ffi::c_void, fmt, mem, path::Path, ptr::NonNull};
 
 use abi_stable::{StableAbi, library::AbiHeader};
 use hotswap_abi::{SYMBOL_PREFIX, SymbolMark, TypedSymbol};
+use hotswap_elf::Export;
 
 use crate::{
-    elf::Export,
     error::{Error, Result, Stage},
     escape::{Escaped, one_line},
     image::Image,
@@ -37,7 +37,7 @@ pub struct SymbolInfo {
 }
 
 /// Checks, before anything of the image runs, that there is a typed symbol of the name. `named` has all of them
-/// ([`Facts::named`](crate::elf::Facts::named)).
+/// ([`Facts::named`](hotswap_elf::Facts::named)).
 pub(crate) fn check_name(path: &Path, named: &[String], name: &str) -> Result<()> {
     if named.iter().any(|it| it == name) {
         return Ok(());

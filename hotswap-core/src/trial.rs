@@ -37,10 +37,10 @@ use std::{
 };
 
 use abi_stable::library::RootModule;
+use hotswap_elf::Export;
 
 pub(crate) use self::report::{Findings, FoundUpdate};
 use crate::{
-    elf::Export,
     error::{Error, Result, Stage, panic_text},
     image::Image,
     module,

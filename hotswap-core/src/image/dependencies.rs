@@ -21,7 +21,7 @@ use std::{
 };
 
 use super::{Place, each_object, handlers, keys, memory::words};
-use crate::{cache::Cache, elf, trust::Policy};
+use crate::{cache::Cache, stage, trust::Policy};
 
 /// glibc, the dynamic linker, and what every plugin needs of its compiler. What they keep for an image is looked for one
 /// by one (`keys`, `handlers`).
@@ -45,7 +45,7 @@ const HARMLESS: [&str; 4] = [
     "libzstd",
     "liblzma",
     // Its threads sort, and end before the statement that needs them does. What is registered with it for the whole
-    // process is seen in what an image imports (`elf::imports`).
+    // process is seen in what an image imports (`Facts::leaves`).
     "libsqlite3",
 ];
 
@@ -316,7 +316,7 @@ fn has_address_of(place: &Place, data: &Range<usize>) -> bool {
 struct Abilities {
     stays: bool,
     starts_threads: bool,
-    /// It uses functions that keep something of it (`elf::imports`).
+    /// It uses functions that keep something of it (`Facts::leaves`).
     leaves: bool,
     needed: Vec<String>,
 }
@@ -346,7 +346,7 @@ impl Abilities {
         if let Some(it) = NOTED.get(&library.key()).filter(|it| it.file == file) {
             return Some(it.abilities);
         }
-        let facts = elf::inspect_library(&fs::read(&library.path).ok()?).ok()?;
+        let facts = stage::inspect(&fs::read(&library.path).ok()?, None).ok()?;
         let noted = NOTED.update(library.key(), |noted| {
             noted.file = file;
             let abilities = &mut noted.abilities;

@@ -5,12 +5,11 @@
 //! those who need it. One that needs it by that name and has the folder as its `DT_RUNPATH` makes the loader look there:
 //! it finds the file that is mapped already, and remembers the name (glibc 2.36, 2026-11).
 
+use hotswap_elf::Machine;
 use object::elf::{
-    DT_HASH, DT_NEEDED, DT_NULL, DT_RUNPATH, DT_STRSZ, DT_STRTAB, DT_SYMENT, DT_SYMTAB, EM_NONE,
-    PF_R, PF_W, PT_DYNAMIC, PT_GNU_STACK, PT_LOAD,
+    DT_HASH, DT_NEEDED, DT_NULL, DT_RUNPATH, DT_STRSZ, DT_STRTAB, DT_SYMENT, DT_SYMTAB, PF_R, PF_W,
+    PT_DYNAMIC, PT_GNU_STACK, PT_LOAD,
 };
-
-use crate::elf::this_machine;
 
 const HEADER_BYTES: u64 = 64;
 const SEGMENT_BYTES: u64 = 56;
@@ -27,10 +26,9 @@ const ALIGN: u64 = 0x1_0000;
 /// something else out of such names, or the machine has no name here.
 pub(crate) fn finder(name: &str, folder: &str) -> Option<Vec<u8>> {
     let is_plain = |text: &str, special: &[char]| !text.is_empty() && !text.contains(special);
-    let machine = this_machine();
     if !is_plain(name, &['\0', '/', '$'])
         || !is_plain(folder, &['\0', ':', '$'])
-        || machine == EM_NONE
+        || Machine::NATIVE == Machine::UNKNOWN
     {
         return None;
     }
@@ -47,7 +45,7 @@ pub(crate) fn finder(name: &str, folder: &str) -> Option<Vec<u8>> {
     file.0.extend([if little { 1 } else { 2 }, 1, 0]);
     file.words([0]);
     // A shared object, for this machine, of version 1.
-    file.halves([3, machine.0]);
+    file.halves([3, Machine::NATIVE.number()]);
     file.u32s([1]);
     file.words([0, HEADER_BYTES, 0]);
     file.u32s([0]);
@@ -106,15 +104,14 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elf::inspect_library;
+    use crate::stage::inspect;
 
     #[test]
     fn it_is_a_library_that_needs_another_one() {
         let bytes = finder("libdep.so", "/srv/my plugins").unwrap();
-        let facts = inspect_library(&bytes).unwrap();
+        let facts = inspect(&bytes, None).unwrap();
         assert_eq!(facts.needed, ["libdep.so"]);
         assert_eq!(facts.runpath.as_deref(), Some("/srv/my plugins"));
-        assert!(!facts.executable_stack && facts.init_functions == 0);
     }
 
     #[test]

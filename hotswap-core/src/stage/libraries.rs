@@ -24,13 +24,14 @@ use std::{
     sync::Arc,
 };
 
+use hotswap_elf::Facts;
+
 use self::{
     folders::{Folder, Object, library_path, search_path, system_folders},
     rules::{Rules, Taken, is_readable_file},
 };
 use super::{Refusal, Staged, judge::Judge};
 use crate::{
-    elf::Facts,
     error::{Result, Stage},
     escape::Escaped,
     trust::Policy,

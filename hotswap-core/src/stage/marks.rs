@@ -3,7 +3,7 @@
 //! Only of a plugin with the kit (`unloadable!`): its author has said that it may be unmapped, and its host knows
 //! when. A file without the kit is copied as it is.
 
-use crate::elf::{Change, Facts};
+use hotswap_elf::{Change, Facts};
 
 /// Which marks the file had that its copy does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ const CPP_LIBRARY: &str = "libstdc++.so";
 /// Finds what is to be changed, and has `facts` be true of the changed file.
 pub(super) fn clear(facts: &mut Facts) -> (Vec<Change>, Cleared) {
     let (mut changes, mut cleared) = (Vec::new(), Cleared::default());
-    if !facts.unloadable {
+    if !facts.has_marker {
         return (changes, cleared);
     }
     if facts.nodelete {
@@ -80,17 +80,16 @@ mod tests {
         to: 0x01,
     };
 
-    fn facts(unloadable: bool, needed: &[&str], unique_in_std: bool) -> Facts {
-        Facts {
-            unloadable,
-            needed: needed.iter().map(ToString::to_string).collect(),
-            nodelete: true,
-            without_nodelete: vec![CHANGE],
-            unique_symbols: true,
-            unique_in_std,
-            without_unique: vec![CHANGE, CHANGE],
-            ..Facts::default()
-        }
+    fn facts(has_kit: bool, needed: &[&str], unique_in_std: bool) -> Facts {
+        let mut facts = Facts::default();
+        facts.has_marker = has_kit;
+        facts.needed = needed.iter().map(ToString::to_string).collect();
+        facts.nodelete = true;
+        facts.without_nodelete = vec![CHANGE];
+        facts.unique_symbols = true;
+        facts.unique_in_std = unique_in_std;
+        facts.without_unique = vec![CHANGE, CHANGE];
+        facts
     }
 
     #[track_caller]

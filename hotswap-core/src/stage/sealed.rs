@@ -18,13 +18,13 @@ use std::{
     time::Duration,
 };
 
+use hotswap_elf::Change;
 use memmap2::Mmap;
 use rustix::fs::{self, MemfdFlags, SealFlags, Stat};
 
 use super::name;
 use crate::{
     digest::Sha256,
-    elf::Change,
     limits::{Limit, Resource, limit},
 };
 

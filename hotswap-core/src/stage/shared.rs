@@ -4,8 +4,10 @@
 //! hooks) the kit does not see and the system does not take back, and a crate that outlives the file keeps what it
 //! was given of its code. A thread that ended after the file had left crashed the host (2026-11).
 
+use hotswap_elf::Facts;
+
 use super::Refusal;
-use crate::{elf::Facts, error::Stage};
+use crate::{error::Stage, escape::excerpt};
 
 /// Refuses a file that takes code from a Rust library.
 pub(super) fn check(facts: &Facts) -> Result<(), Refusal> {
@@ -16,6 +18,7 @@ pub(super) fn check(facts: &Facts) -> Result<(), Refusal> {
         Some(name) => format!("{name}, "),
         None => String::new(),
     };
+    let symbol = excerpt(symbol.as_bytes());
     let message = format!(
         "takes Rust code from another library ({library}symbol {symbol}): build it without `-C prefer-dynamic`, \
          and without dependencies of crate-type `dylib`"
@@ -51,11 +54,9 @@ mod tests {
 
     #[track_caller]
     fn refused(needed: &[&str], symbol: &str) -> String {
-        let facts = Facts {
-            needed: needed.iter().map(ToString::to_string).collect(),
-            imports_rust: Some(symbol.to_owned()),
-            ..Facts::default()
-        };
+        let mut facts = Facts::default();
+        facts.needed = needed.iter().map(ToString::to_string).collect();
+        facts.imports_rust = Some(symbol.to_owned());
         let refusal = check(&facts).unwrap_err();
         assert_eq!(refusal.stage, Stage::Inspect);
         refusal.message

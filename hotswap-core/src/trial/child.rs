@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotswap_elf::Export;
 use rustix::{
     io::fcntl_dupfd_cloexec,
     net::{RecvFlags, SendFlags, recv, send},
@@ -24,7 +25,6 @@ use super::{
     report::{Findings, FoundUpdate, Report, Token},
 };
 use crate::{
-    elf::Export,
     error::{Error, Result, Stage},
     image::{Exit, Image, Leaving, Opener},
     report::List,

@@ -10,6 +10,7 @@ mod evolution;
 mod fixtures;
 mod forked;
 mod history;
+mod inspect;
 mod leaving;
 mod libraries;
 mod limits;

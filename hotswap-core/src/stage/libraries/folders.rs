@@ -11,8 +11,9 @@ use std::{
     sync::LazyLock,
 };
 
+use hotswap_elf::Facts;
+
 use super::super::host::is_privileged;
-use crate::elf::Facts;
 
 /// An entry of a list of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,10 +221,11 @@ mod tests {
 
     #[test]
     fn the_older_list_of_those_above_counts_unless_there_is_a_newer_one() {
-        let facts = |rpath: Option<&str>, runpath: Option<&str>| Facts {
-            rpath: rpath.map(str::to_owned),
-            runpath: runpath.map(str::to_owned),
-            ..Facts::default()
+        let facts = |rpath: Option<&str>, runpath: Option<&str>| {
+            let mut facts = Facts::default();
+            facts.rpath = rpath.map(str::to_owned);
+            facts.runpath = runpath.map(str::to_owned);
+            facts
         };
         let origin = Path::new("/srv");
         let objects = [

@@ -2,21 +2,16 @@
 
 use std::{cell::RefCell, path::Path, sync::Arc};
 
+use hotswap_elf::Facts;
 use rustix::fs::{self, Access, AtFlags, CWD, FileType, Stat};
 
 use super::super::{
-    Refusal,
+    Refusal, inspection,
     judge::Judge,
     read::read_settled,
     walk::{self, Place},
 };
-use crate::{
-    cache::Cache,
-    elf::{self, Facts},
-    error::Stage,
-    escape::Escaped,
-    trust::Policy,
-};
+use crate::{cache::Cache, error::Stage, escape::Escaped, trust::Policy};
 
 /// A library by its device and inode, and what it needs.
 pub(super) type Taken = ((u64, u64), Arc<Facts>);
@@ -66,11 +61,11 @@ impl<'a> Rules<'a> {
                 // Reading walks again, and another file may be there by then: that is the one to be judged.
                 objection.take();
                 let content = read_settled(path, self.bytes_max, look).map_err(about_path)?;
-                if !elf::is_for_this_machine(&content.bytes) {
+                if !inspection::is_for_this_machine(&content.bytes) {
                     return Ok(None);
                 }
                 // Not the stage at which the candidate's own bytes are inspected: those may be good.
-                let facts = elf::inspect_library(&content.bytes)
+                let facts = inspection::inspect(&content.bytes, None)
                     .map_err(|refusal| about_path(Refusal::new(Stage::Open, refusal)))?;
                 let facts = Arc::new(facts);
                 FACTS.insert(state(&content.stat), Arc::clone(&facts));

@@ -13,7 +13,7 @@ pub(crate) struct Library {
 }
 
 /// What differs between machines.
-pub(crate) struct Machine {
+pub(crate) struct Codes {
     pub(crate) number: u16,
     pub(crate) ret: [u8; 4],
     pub(crate) relative: u32,
@@ -23,7 +23,7 @@ pub(crate) struct Machine {
     pub(crate) tls_module: u32,
 }
 
-pub(crate) const X86_64: Machine = Machine {
+pub(crate) const X86_64: Codes = Codes {
     number: 62,
     ret: [0xc3, 0xcc, 0xcc, 0xcc],
     relative: 8,
@@ -33,7 +33,7 @@ pub(crate) const X86_64: Machine = Machine {
     tls_module: 16,
 };
 
-pub(crate) const AARCH64: Machine = Machine {
+pub(crate) const AARCH64: Codes = Codes {
     number: 183,
     ret: [0xc0, 0x03, 0x5f, 0xd6],
     relative: 1027,
@@ -94,7 +94,7 @@ const DYNAMIC: &[&str] = &[
 ];
 
 impl Library {
-    pub(crate) fn new(machine: &Machine) -> Self {
+    pub(crate) fn new(machine: &Codes) -> Self {
         let mut library = Self {
             bytes: vec![0; DATA_OFFSET + DATA_BYTES],
             at: BTreeMap::new(),
@@ -108,7 +108,7 @@ impl Library {
     }
 
     /// The same with the older hash table only.
-    pub(crate) fn with_old_hash(machine: &Machine) -> Self {
+    pub(crate) fn with_old_hash(machine: &Codes) -> Self {
         let mut library = Self::new(machine);
         let table = library.at("old_hash") as u64;
         library.tag("hash", 4, table);
@@ -184,7 +184,7 @@ impl Library {
         self.put64(self.at(entry), 0x6000_0fff)
     }
 
-    fn headers(&mut self, machine: &Machine) {
+    fn headers(&mut self, machine: &Codes) {
         self.put(0, *b"\x7fELF");
         self.put(
             4,
@@ -244,7 +244,7 @@ impl Library {
         }
     }
 
-    fn tables(&mut self, machine: &Machine) {
+    fn tables(&mut self, machine: &Codes) {
         let places = [
             ("symtab_table", 0x280),
             ("strtab_table", 0x320),
@@ -342,7 +342,7 @@ impl Library {
         }
     }
 
-    fn relocations(&mut self, machine: &Machine) {
+    fn relocations(&mut self, machine: &Codes) {
         let all = [
             ("rela_init", 0x4c0, RELRO + 0x10, machine.relative, 0, CODE),
             (
@@ -368,7 +368,7 @@ impl Library {
         self.put64(0x580, DATA + 0x10).put64(0x588, 0b1011);
     }
 
-    fn code(&mut self, machine: &Machine) {
+    fn code(&mut self, machine: &Codes) {
         for place in (CODE as usize..CODE as usize + 0x40).step_by(4) {
             self.put(place, machine.ret);
         }

@@ -4,13 +4,17 @@
 use object::NativeEndian as E;
 use object::U64;
 
-use super::dynamic::{Dynamic, Table};
-use super::memory::Memory;
-use super::tables::Tables;
-use super::{Process, Refusal, refuse};
+use crate::{
+    dynamic::Dynamic,
+    entries::{Table, not_readable},
+    memory::Memory,
+    process::Process,
+    refusal::{Refusal, refuse},
+    tables::Tables,
+};
 
 /// The arrays of functions, as far as relocation has filled them in.
-pub(super) struct Calls {
+pub(crate) struct Calls {
     single: [(&'static str, Option<u64>); 2],
     arrays: [Array; 2],
 }
@@ -34,7 +38,7 @@ enum Slot {
 
 /// What a relocation leaves at its target.
 #[derive(Clone, Copy)]
-pub(super) enum Written {
+pub(crate) enum Written {
     /// An address within the image.
     Here(u64),
     /// The address that stands there already, now relative to the image.
@@ -46,7 +50,7 @@ pub(super) enum Written {
 }
 
 impl Calls {
-    pub(super) fn read(memory: &Memory<'_>, dynamic: &Dynamic<'_>) -> Result<Self, Refusal> {
+    pub(crate) fn read(memory: &Memory<'_>, dynamic: &Dynamic<'_>) -> Result<Self, Refusal> {
         Ok(Self {
             single: [("DT_INIT", dynamic.init), ("DT_FINI", dynamic.fini)],
             arrays: [
@@ -57,7 +61,7 @@ impl Calls {
     }
 
     /// Notes what a relocation writes, if it hits an array.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         target: u64,
         bytes: u64,
@@ -69,13 +73,13 @@ impl Calls {
         Ok(())
     }
 
-    /// Checks every function, and counts those that opening runs.
-    pub(super) fn check(
+    /// Checks every function.
+    pub(crate) fn check(
         &self,
         memory: &Memory<'_>,
         tables: &Tables,
         process: Process,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<(), Refusal> {
         for (name, address) in self.single {
             if let Some(address) = address.filter(|address| !is_function(memory, tables, *address))
             {
@@ -84,17 +88,12 @@ impl Calls {
                 ));
             }
         }
-        if process.knows_relocations() {
+        if process.machine.has_known_relocations() {
             for array in &self.arrays {
                 array.check(memory, tables)?;
             }
         }
-        let [init, _] = &self.arrays;
-        let [(_, single), _] = self.single;
-        Ok(init
-            .slots
-            .len()
-            .saturating_add(usize::from(single.is_some())))
+        Ok(())
     }
 }
 
@@ -108,7 +107,7 @@ impl Array {
                     slots: Vec::new(),
                 });
             }
-            return refuse(super::dynamic::not_readable(name, table));
+            return refuse(not_readable(name, table));
         };
         let slots = values.iter().map(|value| Slot::Raw(value.get(E))).collect();
         Ok(Self { name, table, slots })
@@ -174,6 +173,6 @@ impl Array {
 }
 
 /// Whether a function may begin at `address`. Small linkers put tables and code into one segment.
-pub(super) fn is_function(memory: &Memory<'_>, tables: &Tables, address: u64) -> bool {
+pub(crate) fn is_function(memory: &Memory<'_>, tables: &Tables, address: u64) -> bool {
     memory.is_code(address) && tables.at(address, 1).is_none()
 }

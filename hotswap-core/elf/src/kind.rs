@@ -2,7 +2,7 @@
 //!
 //! Knows beginnings of files only; judges nothing that begins as ELF does.
 
-use crate::escape::excerpt;
+use crate::refusal::excerpt;
 
 /// What begins in a way of its own. The longer beginnings of two that agree come first.
 const BEGINNINGS: &[(&[u8], &str)] = &[
@@ -29,7 +29,7 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
 ];
 
 /// Names what `bytes` are, to be read after "not a shared object: ".
-pub(super) fn name(bytes: &[u8]) -> String {
+pub(crate) fn name(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "the file is empty".into();
     }

@@ -3,9 +3,14 @@
 
 use std::{env, fs, panic};
 
-use super::fixture::{AARCH64, Library, X86_64};
-use super::{ROOT, X86, own_libraries};
-use crate::elf::{Export, Process, inspect_for};
+use hotswap_elf::{Export, Process};
+
+use crate::{
+    ARM, NATIVE, ROOT, X86,
+    fixture::{AARCH64, Library, X86_64},
+    inspect,
+    libraries::own_libraries,
+};
 
 const MUTATIONS: u64 = 20_000;
 
@@ -71,7 +76,7 @@ impl Subject {
         Self {
             parts,
             bytes,
-            process: Process::this(),
+            process: NATIVE,
         }
     }
 
@@ -132,7 +137,7 @@ impl Subject {
         };
         for export in [ROOT, Export::Function { name: "malloc" }, all] {
             // The result does not matter; that there is one does, and that its changes are of bytes in the file.
-            let facts = inspect_for(bytes, export, self.process).unwrap_or_default();
+            let facts = inspect(bytes, export, self.process).unwrap_or_default();
             let mut changes = facts.without_nodelete.iter().chain(&facts.without_unique);
             assert!(changes.all(|it| bytes.get(it.offset as usize) == Some(&it.from)));
         }
@@ -167,14 +172,10 @@ fn number(name: &str, otherwise: u64) -> u64 {
 fn random_damage_is_survived() {
     let mutations = number("HOTSWAP_MUTATIONS", MUTATIONS);
     let seed = number("HOTSWAP_SEED", 0x5eed).max(1);
-    let arm = Process {
-        machine: object::elf::EM_AARCH64,
-        ..X86
-    };
     let mut subjects = vec![
         Subject::fixture(Library::new(&X86_64), X86),
         Subject::fixture(Library::with_old_hash(&X86_64), X86),
-        Subject::fixture(Library::new(&AARCH64), arm),
+        Subject::fixture(Library::new(&AARCH64), ARM),
     ];
     let own = own_libraries()
         .into_iter()

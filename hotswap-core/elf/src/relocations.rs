@@ -1,109 +1,52 @@
 //! Relocations: every write that the loader does into the image before it runs any of its code.
 //!
 //! The loader checks a type, and nothing else: not where it writes, not which symbol it reads, not what it leaves. An
-//! address that is left may lie a little outside of the segments (`Memory::is_near`), because compilers put constants
-//! into addresses. A wrong address inside of the image cannot be told from a right one. The types are those that glibc's
-//! loader handles (2.36 to 2.42); on machines without a table here only targets and symbol numbers are checked.
+//! address that is left may lie a little outside of the segments (`Loads::is_near`), because compilers put constants
+//! into addresses. A wrong address inside of the image cannot be told from a right one. On machines whose types are not
+//! known here ([`Action`]) only targets and symbol numbers are checked.
 
-use object::elf::{
-    EM_AARCH64, EM_X86_64, Machine, R_AARCH64_ABS32, R_AARCH64_ABS64, R_AARCH64_COPY,
-    R_AARCH64_GLOB_DAT, R_AARCH64_IRELATIVE, R_AARCH64_JUMP_SLOT, R_AARCH64_NONE,
-    R_AARCH64_RELATIVE, R_AARCH64_TLS_DTPMOD, R_AARCH64_TLS_DTPREL, R_AARCH64_TLS_TPREL,
-    R_AARCH64_TLSDESC, R_X86_64_32, R_X86_64_64, R_X86_64_COPY, R_X86_64_DTPMOD64,
-    R_X86_64_DTPOFF64, R_X86_64_GLOB_DAT, R_X86_64_IRELATIVE, R_X86_64_JUMP_SLOT, R_X86_64_NONE,
-    R_X86_64_PC32, R_X86_64_RELATIVE, R_X86_64_RELATIVE64, R_X86_64_SIZE32, R_X86_64_SIZE64,
-    R_X86_64_TLSDESC, R_X86_64_TPOFF64, Rela64, RelocationType, SHN_ABS, SHN_UNDEF, STB_LOCAL,
-    STB_WEAK, STT_TLS,
-};
+use object::elf::{Rela64, SHN_ABS, SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_TLS};
 use object::{NativeEndian as E, U64};
 
-use super::calls::{Calls, Written, is_function};
-use super::dynamic::{Dynamic, Table, not_readable};
-use super::memory::Memory;
-use super::symbols::{Symbol, Symbols};
-use super::tables::Tables;
-use super::targets::Targets;
-use super::{Facts, Process, Refusal, refuse};
+use crate::{
+    action::Action,
+    calls::{Calls, Written, is_function},
+    dynamic::Dynamic,
+    entries::{Table, not_readable},
+    memory::Memory,
+    process::Process,
+    refusal::{Refusal, refuse},
+    symbol::Symbol,
+    symbols::Symbols,
+    tables::Tables,
+    targets::Targets,
+};
 
 type Relocation = Rela64<E>;
 
-/// What a relocation does, whatever the machine calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    Nothing,
-    /// Writes an address within the image.
-    Relative,
-    /// Calls a function of the image and writes what it returns.
-    Indirect,
-    /// Writes a symbol's address plus a number.
-    Address,
-    /// Writes a symbol's address, for code to load or jump to.
-    Slot,
-    /// Writes four bytes.
-    Word,
-    /// Writes the size of a symbol, as four or as eight bytes.
-    Size(u64),
-    /// Writes something about a thread-local.
-    ThreadLocal,
-    /// The same, and it must be in the static TLS block.
-    StaticThreadLocal,
-    /// The same, as two words.
-    ThreadLocalPair,
-    /// Copies a symbol's bytes: for executables only.
-    Copy,
-    /// On a machine without a table.
-    Unknown,
-}
-
-impl Action {
-    /// How many bytes it writes, at least.
-    fn bytes(self) -> u64 {
-        match self {
-            Self::Nothing => 0,
-            Self::Word | Self::Unknown => 4,
-            Self::Size(bytes) => bytes,
-            Self::ThreadLocalPair => 16,
-            _ => 8,
-        }
-    }
-
-    /// Whether the loader knows how to put it off, and so linkers put it into the second table.
-    fn may_be_lazy(self) -> bool {
-        matches!(
-            self,
-            Self::Slot | Self::Indirect | Self::ThreadLocalPair | Self::Unknown | Self::Nothing
-        )
-    }
-}
-
-/// Whether the types of `machine` are known here.
-pub(super) fn knows(machine: Machine) -> bool {
-    machine == EM_X86_64 || machine == EM_AARCH64
-}
-
-/// Checks every relocation, and tells `calls` what they write.
-pub(super) fn check(
+/// Checks every relocation, and tells `calls` what they write. Whether one needs the static TLS block.
+pub(crate) fn check(
     memory: &Memory<'_>,
     dynamic: &Dynamic<'_>,
     symbols: &Symbols<'_>,
     tables: &Tables,
     calls: &mut Calls,
-    facts: &mut Facts,
     process: Process,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let mut work = Work {
         memory,
         dynamic,
         symbols,
         tables,
         calls,
-        facts,
         process,
         targets: Targets::new(memory),
+        static_tls: false,
     };
     work.check_relr(dynamic.relr)?;
     work.check_rela("DT_RELA", dynamic.rela, dynamic.relative_count)?;
-    work.check_rela("DT_JMPREL", dynamic.plt, 0)
+    work.check_rela("DT_JMPREL", dynamic.plt, 0)?;
+    Ok(work.static_tls)
 }
 
 struct Work<'w, 'a> {
@@ -112,9 +55,9 @@ struct Work<'w, 'a> {
     symbols: &'w Symbols<'a>,
     tables: &'w Tables,
     calls: &'w mut Calls,
-    facts: &'w mut Facts,
     process: Process,
     targets: Targets,
+    static_tls: bool,
 }
 
 impl Work<'_, '_> {
@@ -166,7 +109,7 @@ impl Work<'_, '_> {
     fn check_one(&mut self, entry: &Relocation) -> Result<Action, Refusal> {
         let target = entry.r_offset.get(E);
         let kind = entry.r_type(E, false);
-        let Some(action) = action(self.process.machine, kind) else {
+        let Some(action) = Action::of(self.process.machine, kind) else {
             return refuse(format!(
                 "relocation at {target:#x} has type {}, which no loader knows",
                 kind.0
@@ -225,8 +168,7 @@ impl Work<'_, '_> {
         Ok(action)
     }
 
-    fn check_resolver(&mut self, target: u64, address: u64) -> Result<Written, Refusal> {
-        self.facts.ifuncs = true;
+    fn check_resolver(&self, target: u64, address: u64) -> Result<Written, Refusal> {
         if is_function(self.memory, self.tables, address) {
             return Ok(Written::Elsewhere);
         }
@@ -242,7 +184,7 @@ impl Work<'_, '_> {
         (number, symbol): (u32, &Symbol),
         action: Action,
     ) -> Result<(), Refusal> {
-        self.facts.static_tls |= action == Action::StaticThreadLocal;
+        self.static_tls |= action == Action::StaticThreadLocal;
         // A local symbol may name the section instead.
         let local = number == 0 || symbol.st_bind() == STB_LOCAL;
         if !local && symbol.st_type() != STT_TLS {
@@ -307,7 +249,7 @@ impl Work<'_, '_> {
     }
 
     fn check_address(&self, target: u64, address: u64) -> Result<(), Refusal> {
-        if self.memory.is_near(address) {
+        if self.memory.loads.is_near(address) {
             return Ok(());
         }
         refuse(format!(
@@ -342,48 +284,4 @@ fn address_written(symbol: &Symbol, addend: u64) -> Written {
     }
     // Another library's symbol of the same name may win; ours should make sense nevertheless.
     Written::Here(symbol.st_value.get(E).wrapping_add(addend))
-}
-
-fn action(machine: Machine, kind: RelocationType) -> Option<Action> {
-    match machine {
-        EM_X86_64 => x86_64(kind),
-        EM_AARCH64 => aarch64(kind),
-        // No relocation is number zero everywhere.
-        _ if kind.0 == 0 => Some(Action::Nothing),
-        _ => Some(Action::Unknown),
-    }
-}
-
-fn x86_64(kind: RelocationType) -> Option<Action> {
-    Some(match kind {
-        R_X86_64_NONE => Action::Nothing,
-        R_X86_64_RELATIVE | R_X86_64_RELATIVE64 => Action::Relative,
-        R_X86_64_IRELATIVE => Action::Indirect,
-        R_X86_64_64 => Action::Address,
-        R_X86_64_GLOB_DAT | R_X86_64_JUMP_SLOT => Action::Slot,
-        R_X86_64_32 | R_X86_64_PC32 => Action::Word,
-        R_X86_64_SIZE32 => Action::Size(4),
-        R_X86_64_SIZE64 => Action::Size(8),
-        R_X86_64_DTPMOD64 | R_X86_64_DTPOFF64 => Action::ThreadLocal,
-        R_X86_64_TPOFF64 => Action::StaticThreadLocal,
-        R_X86_64_TLSDESC => Action::ThreadLocalPair,
-        R_X86_64_COPY => Action::Copy,
-        _ => return None,
-    })
-}
-
-fn aarch64(kind: RelocationType) -> Option<Action> {
-    Some(match kind {
-        R_AARCH64_NONE => Action::Nothing,
-        R_AARCH64_RELATIVE => Action::Relative,
-        R_AARCH64_IRELATIVE => Action::Indirect,
-        R_AARCH64_ABS64 => Action::Address,
-        R_AARCH64_GLOB_DAT | R_AARCH64_JUMP_SLOT => Action::Slot,
-        R_AARCH64_ABS32 => Action::Word,
-        R_AARCH64_TLS_DTPMOD | R_AARCH64_TLS_DTPREL => Action::ThreadLocal,
-        R_AARCH64_TLS_TPREL => Action::StaticThreadLocal,
-        R_AARCH64_TLSDESC => Action::ThreadLocalPair,
-        R_AARCH64_COPY => Action::Copy,
-        _ => return None,
-    })
 }

@@ -3,20 +3,22 @@
 //! The loader writes without a look. What was written to the wrong place is used much later, by code that takes it for
 //! something else. The linkers keep to all three rules (`scripts/libraries`), although ELF demands none of them.
 
-use super::memory::Memory;
-use super::{Refusal, refuse};
+use crate::{
+    memory::Memory,
+    refusal::{Refusal, refuse},
+};
 
 /// Linkers write words, and halves of words.
 const UNIT_BYTES: u64 = 4;
 
 /// The places that relocations have written to so far.
-pub(super) struct Targets {
+pub(crate) struct Targets {
     /// A bit for each unit of the file.
     written: Vec<u64>,
 }
 
 impl Targets {
-    pub(super) fn new(memory: &Memory<'_>) -> Self {
+    pub(crate) fn new(memory: &Memory<'_>) -> Self {
         let units = memory.file_bytes() / UNIT_BYTES + 1;
         let words = usize::try_from(units / 64 + 1).unwrap_or(0);
         Self {
@@ -25,7 +27,7 @@ impl Targets {
     }
 
     /// Takes note of a relocation that writes `bytes` bytes at `target`.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         memory: &Memory<'_>,
         target: u64,

@@ -6,12 +6,14 @@ use object::NativeEndian as E;
 use object::elf::{NT_GNU_BUILD_ID, NoteHeader64, PT_GNU_PROPERTY, PT_NOTE};
 use object::pod;
 
-use super::header::Segment;
-use super::memory::Memory;
-use super::{Refusal, refuse};
+use crate::{
+    header::Segment,
+    memory::Memory,
+    refusal::{Refusal, refuse},
+};
 
 /// Reads the build id; checks what the loader reads.
-pub(super) fn read(memory: &Memory<'_>, segments: &[Segment]) -> Result<Option<String>, Refusal> {
+pub(crate) fn read(memory: &Memory<'_>, segments: &[Segment]) -> Result<Option<String>, Refusal> {
     let mut build_id = None;
     for segment in segments {
         let kind = segment.p_type.get(E);

@@ -8,15 +8,18 @@ use std::ops::Range;
 use object::elf::{GnuHashHeader, HashHeader, gnu_hash, hash};
 use object::{NativeEndian as E, U32, U64};
 
-use super::dynamic::{Dynamic, Table, check_aligned, not_readable};
-use super::memory::Memory;
-use super::{Refusal, refuse};
+use crate::{
+    dynamic::Dynamic,
+    entries::{Table, check_aligned, not_readable},
+    memory::Memory,
+    refusal::{Refusal, refuse},
+};
 
 /// The table that the loader would use.
-pub(super) struct Index<'a> {
+pub(crate) struct Index<'a> {
     kind: Kind<'a>,
     /// Where it lies.
-    pub(super) range: Range<u64>,
+    pub(crate) range: Range<u64>,
 }
 
 enum Kind<'a> {
@@ -34,7 +37,7 @@ enum Kind<'a> {
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn read(memory: &Memory<'a>, dynamic: &Dynamic<'a>) -> Result<Self, Refusal> {
+    pub(crate) fn read(memory: &Memory<'a>, dynamic: &Dynamic<'a>) -> Result<Self, Refusal> {
         match (dynamic.gnu_hash, dynamic.hash) {
             (Some(address), _) => Self::gnu(memory, address),
             (None, Some(address)) => Self::sys_v(memory, address),
@@ -43,7 +46,7 @@ impl<'a> Index<'a> {
     }
 
     /// How many symbols there are, if this table tells.
-    pub(super) fn count(&self) -> Option<u64> {
+    pub(crate) fn count(&self) -> Option<u64> {
         match &self.kind {
             Kind::Gnu { chain: [], .. } => None,
             Kind::Gnu { base, chain, .. } => u64::try_from(chain.len())
@@ -54,7 +57,7 @@ impl<'a> Index<'a> {
     }
 
     /// The numbers of the symbols that may have this name, in the order of the loader.
-    pub(super) fn candidates(&self, name: &[u8]) -> Vec<usize> {
+    pub(crate) fn candidates(&self, name: &[u8]) -> Vec<usize> {
         let numbers = match &self.kind {
             Kind::Gnu {
                 base,

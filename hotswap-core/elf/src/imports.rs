@@ -5,12 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use super::Facts;
-use crate::escape::excerpt;
+use crate::facts::Facts;
 
 /// Of a name, so much is looked at. The longest in the table has some 90 bytes; a file that takes code from a Rust
 /// library takes something with a shorter name as well.
-pub(super) const NAME_BYTES_MAX: usize = 512;
+pub(crate) const NAME_BYTES_MAX: usize = 512;
 
 /// What calling an imported function may leave behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +20,8 @@ enum Effect {
     Key,
     /// A thread.
     Thread,
-    /// Something that refers to the caller's code or data, that `dlclose` does not take back, and that the kit does
-    /// not count; with the function's name as a programmer knows it.
+    /// Something else that refers to the caller's code or data and that `dlclose` does not take back; with the
+    /// function's name as a programmer knows it.
     Leaves(&'static str),
 }
 
@@ -174,7 +173,7 @@ const fn slot(name: &[u8]) -> usize {
 
 /// What is noted of the imports of a file.
 #[derive(Default)]
-pub(super) struct Imports {
+pub(crate) struct Imports {
     thread_exit_hook: bool,
     makes_keys: bool,
     starts_threads: bool,
@@ -193,10 +192,10 @@ enum Rust {
 
 impl Imports {
     /// Notes one more.
-    pub(super) fn note(&mut self, name: &[u8]) {
+    pub(crate) fn note(&mut self, name: &[u8]) {
         match kind_of(name) {
-            Some(Rust::Mangled) if self.mangled.is_none() => self.mangled = Some(excerpt(name)),
-            Some(Rust::Plain) if self.plain.is_none() => self.plain = Some(excerpt(name)),
+            Some(Rust::Mangled) if self.mangled.is_none() => self.mangled = Some(text(name)),
+            Some(Rust::Plain) if self.plain.is_none() => self.plain = Some(text(name)),
             _ => {}
         }
         let slot = slot(name);
@@ -216,13 +215,17 @@ impl Imports {
         }
     }
 
-    pub(super) fn tell(self, facts: &mut Facts) {
+    pub(crate) fn tell(self, facts: &mut Facts) {
         facts.thread_exit_hook = self.thread_exit_hook;
         facts.makes_keys = self.makes_keys;
         facts.starts_threads = self.starts_threads;
         facts.leaves = self.leaves.into_iter().collect();
         facts.imports_rust = self.mangled.or(self.plain);
     }
+}
+
+fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }
 
 fn kind_of(name: &[u8]) -> Option<Rust> {

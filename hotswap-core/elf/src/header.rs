@@ -5,17 +5,20 @@
 
 use object::NativeEndian as E;
 use object::elf::{
-    ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB, ELFMAG, ELFOSABI_GNU, ELFOSABI_NONE, EM_386,
-    EM_AARCH64, EM_ARM, EM_LOONGARCH, EM_MIPS, EM_NONE, EM_PPC, EM_PPC64, EM_RISCV, EM_S390,
-    EM_SPARCV9, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, EV_CURRENT, FileHeader64, FileType,
-    Machine, PT_LOAD, ProgramHeader64, SHF_ALLOC, SHT_NOBITS, SHT_NOTE, SectionHeader64,
+    ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB, ELFMAG, ELFOSABI_GNU, ELFOSABI_NONE, ET_CORE,
+    ET_DYN, ET_EXEC, ET_REL, EV_CURRENT, FileHeader64, FileType, PT_LOAD, ProgramHeader64,
+    SHF_ALLOC, SHT_NOBITS, SHT_NOTE, SectionHeader64,
 };
 use object::pod;
 
-use super::{Process, Refusal, kind, refuse};
+use crate::{
+    kind,
+    process::{Machine, Process},
+    refusal::{Refusal, refuse},
+};
 
-pub(super) type FileHeader = FileHeader64<E>;
-pub(super) type Segment = ProgramHeader64<E>;
+pub(crate) type FileHeader = FileHeader64<E>;
+pub(crate) type Segment = ProgramHeader64<E>;
 type Section = SectionHeader64<E>;
 
 /// glibc copies the program headers onto its stack, twice. Linkers write about a dozen.
@@ -25,29 +28,15 @@ const HEADER_BYTES: u64 = size_of::<FileHeader>() as u64;
 const SEGMENT_BYTES: u64 = size_of::<Segment>() as u64;
 const SECTION_BYTES: u64 = size_of::<Section>() as u64;
 
-/// The machine this code is compiled for.
-pub(crate) fn this_machine() -> Machine {
-    match std::env::consts::ARCH {
-        "x86_64" => EM_X86_64,
-        "aarch64" => EM_AARCH64,
-        "riscv64" => EM_RISCV,
-        "powerpc64" => EM_PPC64,
-        "s390x" => EM_S390,
-        "loongarch64" => EM_LOONGARCH,
-        "sparc64" => EM_SPARCV9,
-        _ => EM_NONE,
-    }
-}
-
 /// The program headers, and where in the file they are.
 #[derive(Clone, Copy)]
-pub(super) struct Segments<'a> {
-    pub(super) offset: u64,
-    pub(super) all: &'a [Segment],
+pub(crate) struct Segments<'a> {
+    pub(crate) offset: u64,
+    pub(crate) all: &'a [Segment],
 }
 
 /// The program headers of a file that is for `process` and not cut short.
-pub(super) fn segments(bytes: &[u8], process: Process) -> Result<Segments<'_>, Refusal> {
+pub(crate) fn segments(bytes: &[u8], process: Process) -> Result<Segments<'_>, Refusal> {
     let header = read(bytes)?;
     check_machine(header, process)?;
     check_type(header)?;
@@ -91,7 +80,7 @@ pub(super) fn segments(bytes: &[u8], process: Process) -> Result<Segments<'_>, R
 
 /// Whether the bytes are what `objcopy --only-keep-debug` makes of a library: debug information, and headers that
 /// describe code and data which are not there. Notes are.
-pub(super) fn is_debug_information(bytes: &[u8]) -> bool {
+pub(crate) fn is_debug_information(bytes: &[u8]) -> bool {
     let sections = |header: &FileHeader| {
         let start = usize::try_from(header.e_shoff.get(E)).ok()?;
         let count = usize::from(header.e_shnum.get(E));
@@ -111,8 +100,11 @@ pub(super) fn is_debug_information(bytes: &[u8]) -> bool {
     }) && has_code_or_data
 }
 
-/// Whether the loader may take the file for a library of this machine when it searches folders for one.
-pub(super) fn is_for(bytes: &[u8], process: Process) -> bool {
+/// Whether the bytes begin as a 64-bit ELF file for the machine of `process` does.
+///
+/// When the loader searches folders for a library, it passes over a file for another machine. At what is no ELF file at
+/// all, such as a linker script, it ends its search with an error ("invalid ELF header", "file too short").
+pub fn is_for(bytes: &[u8], process: Process) -> bool {
     read(bytes).is_ok_and(|header| check_machine(header, process).is_ok())
 }
 
@@ -154,9 +146,11 @@ fn check_machine(header: &FileHeader, process: Process) -> Result<(), Refusal> {
             other => format!("ELF byte order {}, expected {}", other.0, ours.0),
         });
     }
-    let machine = header.e_machine.get(E);
-    if process.machine != EM_NONE && machine != process.machine {
-        let (theirs, ours) = (machine_name(machine), machine_name(process.machine));
+    let (theirs, ours) = (
+        Machine::from_number(header.e_machine.get(E).0),
+        process.machine,
+    );
+    if ours != Machine::UNKNOWN && theirs != ours {
         return refuse(format!("for {theirs}, this process is {ours}"));
     }
     Ok(())
@@ -228,22 +222,5 @@ fn end_of(offset: u64, length: u64) -> Result<u64, Refusal> {
         None => refuse(format!(
             "{length:#x} bytes at offset {offset:#x} are beyond any file"
         )),
-    }
-}
-
-fn machine_name(machine: Machine) -> String {
-    match machine {
-        EM_X86_64 => "x86-64".into(),
-        EM_386 => "x86 (32-bit)".into(),
-        EM_AARCH64 => "aarch64".into(),
-        EM_ARM => "arm (32-bit)".into(),
-        EM_RISCV => "riscv".into(),
-        EM_PPC => "powerpc".into(),
-        EM_PPC64 => "powerpc64".into(),
-        EM_S390 => "s390x".into(),
-        EM_LOONGARCH => "loongarch".into(),
-        EM_MIPS => "mips".into(),
-        EM_SPARCV9 => "sparc64".into(),
-        Machine(other) => format!("machine {other:#x}"),
     }
 }

@@ -5,26 +5,28 @@
 
 use std::ops::Range;
 
-use super::dynamic::Dynamic;
-use super::memory::Memory;
-use super::symbols::Symbols;
-use super::versions::Versions;
-use super::{Refusal, refuse};
+use crate::{
+    dynamic::Dynamic,
+    memory::Memory,
+    refusal::{Refusal, refuse},
+    symbols::Symbols,
+    versions::Versions,
+};
 
 const RELOCATIONS: [&str; 2] = ["DT_RELA", "DT_JMPREL"];
 
 /// Named ranges of addresses, in ascending order.
-pub(super) struct Tables(Vec<(&'static str, Range<u64>)>);
+pub(crate) struct Tables(Vec<(&'static str, Range<u64>)>);
 
 impl Tables {
-    pub(super) fn new(
+    pub(crate) fn new(
         memory: &Memory<'_>,
         dynamic: &Dynamic<'_>,
         versions: &Versions,
         symbols: &Symbols<'_>,
     ) -> Result<Self, Refusal> {
         let mut named = vec![
-            ("the file header", memory.file_header_range()),
+            ("the file header", memory.loads.file_header_range()),
             ("the program headers", memory.headers_range.clone()),
             ("the dynamic table", memory.dynamic_range.clone()),
             ("DT_STRTAB", dynamic.strings_range.clone()),
@@ -43,7 +45,7 @@ impl Tables {
     }
 
     /// The table that has a byte of `bytes` bytes at `address`.
-    pub(super) fn at(&self, address: u64, bytes: u64) -> Option<&'static str> {
+    pub(crate) fn at(&self, address: u64, bytes: u64) -> Option<&'static str> {
         let end = address.saturating_add(bytes);
         let hit = self
             .0

@@ -10,25 +10,26 @@ use std::ops::Range;
 use object::NativeEndian as E;
 use object::elf::{Verdaux, Verdef, Vernaux, Verneed};
 
-use super::dynamic::{Dynamic, NAME_BYTES_MAX};
-use super::memory::Memory;
-use super::{Refusal, refuse};
-use crate::escape::excerpt;
+use crate::{
+    dynamic::{Dynamic, NAME_BYTES_MAX},
+    memory::Memory,
+    refusal::{Refusal, excerpt, refuse},
+};
 
 /// Version numbers have fifteen bits.
 const STEPS_MAX: u32 = 1 << 16;
 
 /// What the version tables say as a whole.
-pub(super) struct Versions {
+pub(crate) struct Versions {
     /// The highest number given to a version; zero when there are none, and then the loader keeps no
     /// array to look into.
-    pub(super) highest: u16,
-    pub(super) needed_range: Range<u64>,
-    pub(super) defined_range: Range<u64>,
+    pub(crate) highest: u16,
+    pub(crate) needed_range: Range<u64>,
+    pub(crate) defined_range: Range<u64>,
 }
 
 impl Versions {
-    pub(super) fn read(memory: &Memory<'_>, dynamic: &Dynamic<'_>) -> Result<Self, Refusal> {
+    pub(crate) fn read(memory: &Memory<'_>, dynamic: &Dynamic<'_>) -> Result<Self, Refusal> {
         let needed = dynamic.needed();
         let mut walk = Walk {
             memory,

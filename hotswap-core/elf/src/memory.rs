@@ -1,0 +1,290 @@
+//! The image as the loader will lay it out: which address is which byte of the file, and what may be
+//! done there. Everything that is later read at an address is read through [`Memory`].
+//!
+//! Beside the load segments it has what the other program headers say.
+
+use std::ops::Range;
+
+use object::NativeEndian as E;
+use object::elf::{
+    DT_NULL, Dyn64, PF_W, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_GNU_RELRO, PT_INTERP, PT_NOTE, PT_PHDR,
+    PT_TLS, ProgramType,
+};
+use object::pod::{self, Pod};
+
+use crate::{
+    header::{Segment, Segments},
+    load::{Load, Loads},
+    process::Process,
+    refusal::{Refusal, refuse},
+};
+
+/// A thread's first use of a thread-local that cannot be allocated aborts the process (glibc 2.36).
+const TLS_BYTES_MAX: u64 = 256 << 20;
+const TLS_ALIGN_MAX: u64 = 1 << 20;
+
+/// The laid-out image.
+pub(crate) struct Memory<'a> {
+    bytes: &'a [u8],
+    pub(crate) loads: Loads,
+    /// The dynamic table, up to its end mark.
+    pub(crate) dynamic: &'a [Dyn64<E>],
+    pub(crate) dynamic_range: Range<u64>,
+    pub(crate) tls: Option<Tls>,
+    /// Program headers in memory, which the loader and unwinders read as long as the image lives.
+    pub(crate) headers_range: Range<u64>,
+    /// Has a `PT_INTERP`, as executables do (and the C library).
+    pub(crate) interpreter: bool,
+}
+
+/// What `PT_TLS` asks for.
+pub(crate) struct Tls {
+    pub(crate) bytes: u64,
+}
+
+impl<'a> Memory<'a> {
+    pub(crate) fn new(
+        bytes: &'a [u8],
+        segments: Segments<'a>,
+        process: Process,
+    ) -> Result<Self, Refusal> {
+        let mut memory = Self {
+            bytes,
+            loads: Loads::read(bytes, segments.all, process)?,
+            dynamic: &[],
+            dynamic_range: 0..0,
+            tls: None,
+            headers_range: 0..0,
+            interpreter: false,
+        };
+        memory.find_headers(segments)?;
+        for segment in segments.all {
+            memory.check_offset(segment)?;
+            match segment.p_type.get(E) {
+                PT_DYNAMIC => memory.read_dynamic(segment)?,
+                PT_TLS => memory.read_tls(segment)?,
+                PT_GNU_RELRO => memory.check_relro(segment)?,
+                PT_GNU_EH_FRAME => memory.check_unwind_table(segment)?,
+                PT_INTERP => memory.interpreter = true,
+                _ => {}
+            }
+        }
+        if memory.dynamic_range.is_empty() {
+            return refuse("no dynamic table (PT_DYNAMIC): static, or a detached debug file");
+        }
+        Ok(memory)
+    }
+
+    /// Bytes that the loader will read at `address`: mapped from the file, readable.
+    pub(crate) fn read(&self, address: u64, length: u64) -> Option<&'a [u8]> {
+        let load = self.load(address, length)?;
+        if !load.is_readable() || address.checked_add(length)? > load.file_end {
+            return None;
+        }
+        let start = load.offset_of(address)?;
+        let end = start.checked_add(length)?;
+        self.bytes
+            .get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+
+    /// [`Self::read`] as a table of structures.
+    pub(crate) fn table<T: Pod>(&self, address: u64, count: u64) -> Option<&'a [T]> {
+        let each = u64::try_from(size_of::<T>()).ok()?;
+        let bytes = self.read(address, count.checked_mul(each)?)?;
+        Some(
+            pod::slice_from_bytes(bytes, usize::try_from(count).ok()?)
+                .ok()?
+                .0,
+        )
+    }
+
+    /// One structure at `address`.
+    pub(crate) fn item<T: Pod>(&self, address: u64) -> Option<&'a T> {
+        self.table(address, 1)?.first()
+    }
+
+    /// How many file-backed, readable bytes stand from `address` on.
+    pub(crate) fn readable_from(&self, address: u64) -> u64 {
+        match self.load(address, 0) {
+            Some(load) if load.is_readable() => load.file_end.saturating_sub(address),
+            _ => 0,
+        }
+    }
+
+    /// Whether the process may read there, file-backed or zero.
+    pub(crate) fn is_readable(&self, address: u64, length: u64) -> bool {
+        self.load(address, length)
+            .is_some_and(|load| load.is_readable())
+    }
+
+    /// Whether the loader may write there while it relocates. With text relocations it opens every
+    /// segment for writing first.
+    pub(crate) fn is_writable(&self, address: u64, length: u64, text_relocations: bool) -> bool {
+        self.load(address, length)
+            .is_some_and(|load| text_relocations || load.is_writable())
+    }
+
+    /// Whether a function may begin there: code, not zeros.
+    pub(crate) fn is_code(&self, address: u64) -> bool {
+        self.load(address, 1)
+            .is_some_and(|load| load.is_executable() && address < load.file_end)
+    }
+
+    /// How long the file is.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        u64::try_from(self.bytes.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Where in the file the bytes are that are mapped at `address`, if they come from there.
+    pub(crate) fn offset_in_file(&self, address: u64, length: u64) -> Option<u64> {
+        let load = self.load(address, length)?;
+        let is_from_file = address.checked_add(length)? <= load.file_end;
+        is_from_file.then(|| load.offset_of(address)).flatten()
+    }
+
+    /// Which byte of the file is mapped at `address`.
+    pub(crate) fn offset_at(&self, address: u64) -> Option<u64> {
+        self.load(address, 1)?.offset_of(address)
+    }
+
+    pub(crate) fn load(&self, address: u64, length: u64) -> Option<&Load> {
+        self.loads.at(address, length)
+    }
+
+    /// Where the loader will look for the program headers: at `PT_PHDR`, or where a load happens to
+    /// cover them. It and every unwinder read them there unchecked.
+    fn find_headers(&mut self, segments: Segments<'_>) -> Result<(), Refusal> {
+        let length = u64::try_from(size_of_val(segments.all)).unwrap_or(u64::MAX);
+        let expected = segments.offset;
+        // glibc takes the last of several.
+        let named = segments
+            .all
+            .iter()
+            .rfind(|segment| segment.p_type.get(E) == PT_PHDR);
+        let address = match named {
+            Some(segment) => segment.p_vaddr.get(E),
+            None => match self.loads.near_offset(expected) {
+                Some(load) => load.start.wrapping_add(expected.wrapping_sub(load.offset)),
+                // The loader keeps a copy of its own.
+                None => return Ok(()),
+            },
+        };
+        let found = self.read(address, length).and(self.offset_at(address));
+        // An address of zero means none to the loader.
+        if address == 0 || found != Some(expected) {
+            return refuse(format!(
+                "program headers are at offset {expected:#x}, but not mapped at {address:#x}"
+            ));
+        }
+        self.headers_range = address..address.saturating_add(length);
+        Ok(())
+    }
+
+    /// A segment says twice where it is, by offset and by address. The loader uses the address only;
+    /// that the two differ shows damage. (Some linkers give relro no offset.)
+    fn check_offset(&self, segment: &Segment) -> Result<(), Refusal> {
+        const BOTH: [ProgramType; 5] = [PT_DYNAMIC, PT_GNU_EH_FRAME, PT_NOTE, PT_PHDR, PT_TLS];
+        if !BOTH.contains(&segment.p_type.get(E)) {
+            return Ok(());
+        }
+        let (offset, address) = (segment.p_offset.get(E), segment.p_vaddr.get(E));
+        match self.offset_at(address) {
+            Some(mapped) if mapped != offset && segment.p_filesz.get(E) != 0 => refuse(format!(
+                "segment of type {:#x} at {address:#x} is mapped from offset {mapped:#x}, but says {offset:#x}",
+                segment.p_type.get(E).0
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_dynamic(&mut self, segment: &Segment) -> Result<(), Refusal> {
+        let (address, length) = (segment.p_vaddr.get(E), segment.p_filesz.get(E));
+        if length == 0 {
+            return refuse("the dynamic table is empty: a detached debug file");
+        }
+        if !self.dynamic_range.is_empty() {
+            return refuse("two dynamic tables (PT_DYNAMIC), expected one");
+        }
+        if !address.is_multiple_of(8) {
+            return refuse(format!(
+                "dynamic table at {address:#x}, which is not aligned to 8 bytes"
+            ));
+        }
+        // The loader reads up to the end mark, whatever the segment's length says.
+        let entry_bytes = size_of::<Dyn64<E>>() as u64;
+        let Some(entries) = self.table::<Dyn64<E>>(address, length / entry_bytes) else {
+            return refuse(format!(
+                "dynamic table at {address:#x} ({length:#x} bytes) is not inside a readable load segment"
+            ));
+        };
+        let Some(end) = entries
+            .iter()
+            .position(|entry| entry.d_tag.get(E) == DT_NULL)
+        else {
+            return refuse(format!(
+                "dynamic table at {address:#x} has no end (DT_NULL) in its {} entries",
+                entries.len()
+            ));
+        };
+        // The loader adds the base address to entries in place when this flag is set.
+        if segment.p_flags.get(E).contains(PF_W) && !self.is_writable(address, length, false) {
+            return refuse(format!(
+                "dynamic table at {address:#x} is to be written, in a read-only segment"
+            ));
+        }
+        self.dynamic = entries.get(..end).unwrap_or(entries);
+        self.dynamic_range = address..address.saturating_add(length);
+        Ok(())
+    }
+
+    fn read_tls(&mut self, segment: &Segment) -> Result<(), Refusal> {
+        let (start, from_file) = (segment.p_vaddr.get(E), segment.p_filesz.get(E));
+        let (length, align) = (segment.p_memsz.get(E), segment.p_align.get(E));
+        if length == 0 {
+            return Ok(());
+        }
+        if from_file > length {
+            return refuse(format!(
+                "thread-local segment: {from_file:#x} bytes in the file but {length:#x} in memory"
+            ));
+        }
+        if length > TLS_BYTES_MAX {
+            return refuse(format!(
+                "thread-local segment of {length:#x} bytes, at most {TLS_BYTES_MAX:#x} make sense"
+            ));
+        }
+        // Zero is a division by zero in glibc when the block is to be static.
+        if !align.is_power_of_two() || align > TLS_ALIGN_MAX {
+            return refuse(format!("thread-local segment with alignment {align:#x}"));
+        }
+        // glibc takes an image at address zero for none, and then copies from there.
+        if from_file != 0 && (start == 0 || self.read(start, from_file).is_none()) {
+            return refuse(format!(
+                "thread-local segment at {start:#x} ({from_file:#x} bytes) is not inside a readable load segment"
+            ));
+        }
+        self.tls = Some(Tls { bytes: length });
+        Ok(())
+    }
+
+    /// After relocation these pages become read-only *and not executable*: they must be data.
+    fn check_relro(&self, segment: &Segment) -> Result<(), Refusal> {
+        let (start, length) = (segment.p_vaddr.get(E), segment.p_memsz.get(E));
+        if length != 0 && !self.loads.has_data(start, length) {
+            return refuse(format!(
+                "read-only-after-relocation range at {start:#x} ({length:#x} bytes) is not inside a writable load segment"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_unwind_table(&self, segment: &Segment) -> Result<(), Refusal> {
+        let (start, length) = (segment.p_vaddr.get(E), segment.p_memsz.get(E));
+        if length != 0 && !self.is_readable(start, length) {
+            return refuse(format!(
+                "unwind table at {start:#x} ({length:#x} bytes) is not inside a readable load segment"
+            ));
+        }
+        Ok(())
+    }
+}
