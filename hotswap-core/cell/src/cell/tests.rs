@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{Call, Cell, Lease, Retired};
-use crate::{Calls, registry};
+use crate::{calls::Calls, registry};
 
 /// Counts how often it is dropped, and notices when it is used afterwards.
 struct Counted {
