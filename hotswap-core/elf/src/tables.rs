@@ -15,8 +15,10 @@ use crate::{
 
 const RELOCATIONS: [&str; 2] = ["DT_RELA", "DT_JMPREL"];
 
-/// Named ranges of addresses, in ascending order.
-pub(crate) struct Tables(Vec<(&'static str, Range<u64>)>);
+type Named = (&'static str, Range<u64>);
+
+/// Named ranges of addresses, in ascending order. None is empty, and no two share an address.
+pub(crate) struct Tables(Vec<Named>);
 
 impl Tables {
     pub(crate) fn new(
@@ -39,35 +41,34 @@ impl Tables {
         named.extend(symbols.ranges(dynamic));
         named.retain(|(_, range)| !range.is_empty());
         named.sort_by_key(|(_, range)| range.start);
-        let tables = Self(named);
-        tables.check_disjoint()?;
-        Ok(tables)
+        Ok(Self(disjoint(named)?))
     }
 
     /// The table that has a byte of `bytes` bytes at `address`.
     pub(crate) fn at(&self, address: u64, bytes: u64) -> Option<&'static str> {
-        let end = address.saturating_add(bytes);
-        let hit = self
-            .0
-            .iter()
-            .find(|(_, range)| address < range.end && range.start < end);
-        hit.map(|(name, _)| *name)
+        let before = self.0.partition_point(|(_, range)| range.end <= address);
+        let (name, range) = self.0.get(before)?;
+        (range.start < address.saturating_add(bytes)).then_some(*name)
     }
+}
 
-    fn check_disjoint(&self) -> Result<(), Refusal> {
-        for pair in self.0.windows(2) {
-            let [(first, before), (second, after)] = pair else {
-                continue;
-            };
-            // The second kind of relocations may be a part of the first.
-            let both_relocations = RELOCATIONS.contains(first) && RELOCATIONS.contains(second);
-            if after.start < before.end && !both_relocations {
+/// Checks that none lies on another one. But the second kind of relocations may be a part of the first: what it shares
+/// with the first is left to that.
+fn disjoint(named: Vec<Named>) -> Result<Vec<Named>, Refusal> {
+    let mut all: Vec<Named> = Vec::new();
+    for (name, mut range) in named {
+        if let Some((other, before)) = all.last().filter(|(_, it)| range.start < it.end) {
+            if !(RELOCATIONS.contains(other) && RELOCATIONS.contains(&name)) {
                 return refuse(format!(
-                    "{second} at {:#x} lies within {first} ({:#x} to {:#x})",
-                    after.start, before.start, before.end
+                    "{name} at {:#x} lies within {other} ({:#x} to {:#x})",
+                    range.start, before.start, before.end
                 ));
             }
+            range.start = before.end;
         }
-        Ok(())
+        if !range.is_empty() {
+            all.push((name, range));
+        }
     }
+    Ok(all)
 }

@@ -61,6 +61,15 @@ fn the_second_table_may_be_the_end_of_the_first() {
     inspect(&lib.bytes, ROOT, X86).unwrap();
 }
 
+/// What lies behind the second table and within the first lies within both for the loader.
+#[test]
+fn no_table_lies_in_relocations_that_are_counted_twice() {
+    check(
+        |lib| _ = lib.value("jmprel", 0x4d8).value("relr", 0x508),
+        "DT_RELR at 0x508 lies within DT_RELA (0x4c0 to 0x550)",
+    );
+}
+
 #[test]
 fn damaged_relocations() {
     // The symbol of that one is weak.
