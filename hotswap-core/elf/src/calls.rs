@@ -1,6 +1,8 @@
 //! The functions that the loader calls by itself: initialisers when it opens the image, finalisers
 //! when it closes it. Each must be code once relocation is done; what the code does is not our matter.
 
+use std::ops::Range;
+
 use object::NativeEndian as E;
 use object::U64;
 
@@ -17,6 +19,8 @@ use crate::{
 pub(crate) struct Calls {
     single: [(&'static str, Option<u64>); 2],
     arrays: [Array; 2],
+    /// What begins with the first array and ends with the last one.
+    all_arrays: Range<u64>,
 }
 
 struct Array {
@@ -51,12 +55,17 @@ pub(crate) enum Written {
 
 impl Calls {
     pub(crate) fn read(memory: &Memory<'_>, dynamic: &Dynamic<'_>) -> Result<Self, Refusal> {
+        let ranges = [dynamic.init_array.range(), dynamic.fini_array.range()];
+        let ranges = ranges.iter().filter(|range| !range.is_empty());
+        let start = ranges.clone().map(|range| range.start).min();
+        let end = ranges.map(|range| range.end).max();
         Ok(Self {
             single: [("DT_INIT", dynamic.init), ("DT_FINI", dynamic.fini)],
             arrays: [
                 Array::read(memory, "DT_INIT_ARRAY", dynamic.init_array)?,
                 Array::read(memory, "DT_FINI_ARRAY", dynamic.fini_array)?,
             ],
+            all_arrays: start.unwrap_or(0)..end.unwrap_or(0),
         })
     }
 
@@ -67,6 +76,10 @@ impl Calls {
         bytes: u64,
         written: Written,
     ) -> Result<(), Refusal> {
+        // Few do.
+        if target >= self.all_arrays.end || target.saturating_add(bytes) <= self.all_arrays.start {
+            return Ok(());
+        }
         for array in &mut self.arrays {
             array.write(target, bytes, written)?;
         }

@@ -3,7 +3,10 @@
 //! The rule that makes this a simple list: load segments ascend and share no page, so that no segment
 //! covers another's bytes, whatever the order of mappings in the loader.
 
-use std::ops::Range;
+use std::{
+    ops::{Range, RangeInclusive},
+    slice,
+};
 
 use object::NativeEndian as E;
 use object::elf::{PF_R, PF_W, PF_X, PT_LOAD, ProgramFlags};
@@ -25,6 +28,8 @@ const BIAS_BYTES_MAX: u64 = 4096;
 pub(crate) struct Loads {
     all: Vec<Load>,
     page_bytes: u64,
+    /// From the first page to the end of the last one, and a little to both sides.
+    near: RangeInclusive<u64>,
 }
 
 /// A load segment.
@@ -55,9 +60,19 @@ impl Load {
         self.offset..self.offset.saturating_add(length)
     }
 
+    pub(crate) fn overlaps(&self, range: &Range<u64>) -> bool {
+        self.start < range.end && range.start < self.end
+    }
+
     /// Which byte of the file is mapped at `address`.
     pub(crate) fn offset_of(&self, address: u64) -> Option<u64> {
         self.offset.checked_add(address.checked_sub(self.start)?)
+    }
+
+    /// Where in the file the bytes are that are mapped at `address`, if all of them come from there.
+    pub(crate) fn offset_in_file(&self, address: u64, length: u64) -> Option<u64> {
+        let is_from_file = address.checked_add(length)? <= self.file_end;
+        is_from_file.then(|| self.offset_of(address)).flatten()
     }
 }
 
@@ -67,10 +82,22 @@ impl Loads {
         segments: &[Segment],
         process: Process,
     ) -> Result<Self, Refusal> {
+        let page_bytes = process.page_bytes;
+        let all = loads(bytes, segments, process)?;
+        let start = all
+            .first()
+            .map_or(0, |load| page_start(load.start, page_bytes));
+        let end = all.last().map_or(0, |load| load.end);
+        let end = page_end(end, page_bytes).unwrap_or(end);
         Ok(Self {
-            all: loads(bytes, segments, process)?,
-            page_bytes: process.page_bytes,
+            all,
+            page_bytes,
+            near: start.saturating_sub(BIAS_BYTES_MAX)..=end.saturating_add(BIAS_BYTES_MAX),
         })
+    }
+
+    pub(crate) fn iter(&self) -> slice::Iter<'_, Load> {
+        self.all.iter()
     }
 
     /// The one that has all `length` bytes at `address`.
@@ -117,14 +144,7 @@ impl Loads {
     /// Whether an address belongs to the image: it lies between its first page and the end of its last one (ends are
     /// addresses, too), or so little outside that a compiler may have put a constant into it.
     pub(crate) fn is_near(&self, address: u64) -> bool {
-        let start = self
-            .all
-            .first()
-            .map_or(0, |load| self.page_start(load.start));
-        let end = self.all.last().map_or(0, |load| load.end);
-        let end = self.page_end(end).unwrap_or(end);
-        (start.saturating_sub(BIAS_BYTES_MAX)..=end.saturating_add(BIAS_BYTES_MAX))
-            .contains(&address)
+        self.near.contains(&address)
     }
 
     /// Where the file's first bytes are mapped, if they are.
@@ -269,5 +289,6 @@ fn page_start(address: u64, page_bytes: u64) -> u64 {
 }
 
 fn page_end(address: u64, page_bytes: u64) -> Option<u64> {
-    address.checked_next_multiple_of(page_bytes)
+    let last = page_bytes.saturating_sub(1);
+    Some(address.checked_add(last)? & !last)
 }

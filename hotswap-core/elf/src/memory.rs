@@ -77,14 +77,23 @@ impl<'a> Memory<'a> {
 
     /// Bytes that the loader will read at `address`: mapped from the file, readable.
     pub(crate) fn read(&self, address: u64, length: u64) -> Option<&'a [u8]> {
-        let load = self.load(address, length)?;
-        if !load.is_readable() || address.checked_add(length)? > load.file_end {
+        self.read_in(self.load(address, length)?, address, length)
+    }
+
+    fn read_in(&self, load: &Load, address: u64, length: u64) -> Option<&'a [u8]> {
+        if !load.is_readable() {
             return None;
         }
-        let start = load.offset_of(address)?;
+        let start = load.offset_in_file(address, length)?;
         let end = start.checked_add(length)?;
         self.bytes
             .get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+
+    /// The word at `address`, which is in `load`.
+    pub(crate) fn word_in(&self, load: &Load, address: u64) -> Option<u64> {
+        let bytes = self.read_in(load, address, 8)?;
+        Some(u64::from_ne_bytes(*bytes.first_chunk()?))
     }
 
     /// [`Self::read`] as a table of structures.
@@ -117,13 +126,6 @@ impl<'a> Memory<'a> {
             .is_some_and(|load| load.is_readable())
     }
 
-    /// Whether the loader may write there while it relocates. With text relocations it opens every
-    /// segment for writing first.
-    pub(crate) fn is_writable(&self, address: u64, length: u64, text_relocations: bool) -> bool {
-        self.load(address, length)
-            .is_some_and(|load| text_relocations || load.is_writable())
-    }
-
     /// Whether a function may begin there: code, not zeros.
     pub(crate) fn is_code(&self, address: u64) -> bool {
         self.load(address, 1)
@@ -133,13 +135,6 @@ impl<'a> Memory<'a> {
     /// How long the file is.
     pub(crate) fn file_bytes(&self) -> u64 {
         u64::try_from(self.bytes.len()).unwrap_or(u64::MAX)
-    }
-
-    /// Where in the file the bytes are that are mapped at `address`, if they come from there.
-    pub(crate) fn offset_in_file(&self, address: u64, length: u64) -> Option<u64> {
-        let load = self.load(address, length)?;
-        let is_from_file = address.checked_add(length)? <= load.file_end;
-        is_from_file.then(|| load.offset_of(address)).flatten()
     }
 
     /// Which byte of the file is mapped at `address`.
@@ -227,7 +222,9 @@ impl<'a> Memory<'a> {
             ));
         };
         // The loader adds the base address to entries in place when this flag is set.
-        if segment.p_flags.get(E).contains(PF_W) && !self.is_writable(address, length, false) {
+        let is_written = segment.p_flags.get(E).contains(PF_W);
+        let is_writable = self.load(address, length).is_some_and(Load::is_writable);
+        if is_written && !is_writable {
             return refuse(format!(
                 "dynamic table at {address:#x} is to be written, in a read-only segment"
             ));

@@ -13,6 +13,7 @@ use crate::{
     calls::{Calls, Written, is_function},
     dynamic::Dynamic,
     entries::{Table, not_readable},
+    load::Load,
     memory::Memory,
     process::Process,
     refusal::{Refusal, refuse},
@@ -33,11 +34,13 @@ pub(crate) fn check(
     calls: &mut Calls,
     process: Process,
 ) -> Result<bool, Refusal> {
+    let may_write = |load: &&Load| dynamic.text_relocations || load.is_writable();
     let mut work = Work {
         memory,
         dynamic,
         symbols,
         tables,
+        written_tables: tables.within(memory.loads.iter().filter(may_write)),
         calls,
         process,
         targets: Targets::new(memory),
@@ -54,13 +57,15 @@ struct Work<'w, 'a> {
     dynamic: &'w Dynamic<'a>,
     symbols: &'w Symbols<'a>,
     tables: &'w Tables,
+    /// Those that lie where relocations may write: one, if a linker has made the file.
+    written_tables: Tables,
     calls: &'w mut Calls,
     process: Process,
     targets: Targets,
     static_tls: bool,
 }
 
-impl Work<'_, '_> {
+impl<'w> Work<'w, '_> {
     fn check_rela(&mut self, name: &str, table: Table, relative_count: u64) -> Result<(), Refusal> {
         if table.bytes == 0 {
             return Ok(());
@@ -86,9 +91,9 @@ impl Work<'_, '_> {
         };
         let addresses = (table.address..).step_by(size_of::<Relocation>());
         for (number, (entry, address)) in entries.iter().zip(addresses).enumerate() {
-            let action = self.check_one(entry)?;
-            if !shared.contains(&address) {
-                self.take_target(entry.r_offset.get(E), action)?;
+            let (action, load) = self.check_one(entry)?;
+            if let Some(load) = load.filter(|_| !shared.contains(&address)) {
+                self.take_target(entry.r_offset.get(E), load, action)?;
             }
             if name == "DT_JMPREL" && !action.may_be_lazy() {
                 return refuse(format!(
@@ -106,7 +111,8 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn check_one(&mut self, entry: &Relocation) -> Result<Action, Refusal> {
+    /// What it does, and where it writes if it does.
+    fn check_one(&mut self, entry: &Relocation) -> Result<(Action, Option<&'w Load>), Refusal> {
         let target = entry.r_offset.get(E);
         let kind = entry.r_type(E, false);
         let Some(action) = Action::of(self.process.machine, kind) else {
@@ -126,7 +132,7 @@ impl Work<'_, '_> {
                     "relocation at {target:#x} does nothing, but has an addend ({addend:#x})"
                 ));
             }
-            return Ok(action);
+            return Ok((action, None));
         }
         let written = match action {
             Action::Relative => Written::Here(addend),
@@ -158,14 +164,14 @@ impl Work<'_, '_> {
             }
             Action::Nothing | Action::Word | Action::Size(_) | Action::Unknown => Written::Number,
         };
-        self.check_target(target, action.bytes())?;
+        let load = self.check_target(target, action.bytes())?;
         if let Written::Here(address) = written {
             self.check_address(target, address)?;
         }
         if action != Action::Unknown {
             self.calls.write(target, action.bytes(), written)?;
         }
-        Ok(action)
+        Ok((action, Some(load)))
     }
 
     fn check_resolver(&self, target: u64, address: u64) -> Result<Written, Refusal> {
@@ -233,18 +239,18 @@ impl Work<'_, '_> {
     }
 
     fn check_in_place(&mut self, target: u64) -> Result<(), Refusal> {
-        self.check_target(target, 8)?;
-        self.take_target(target, Action::Relative)?;
+        let load = self.check_target(target, 8)?;
+        self.take_target(target, load, Action::Relative)?;
         // It has a place in the file, so that this is there.
-        let address = self.memory.item::<U64<E>>(target).map_or(0, |it| it.get(E));
+        let address = self.memory.word_in(load, target).unwrap_or(0);
         self.check_address(target, address)?;
         self.calls.write(target, 8, Written::InPlace)
     }
 
-    fn take_target(&mut self, target: u64, action: Action) -> Result<(), Refusal> {
+    fn take_target(&mut self, target: u64, load: &Load, action: Action) -> Result<(), Refusal> {
         match action {
             Action::Nothing | Action::Unknown => Ok(()),
-            _ => self.targets.write(self.memory, target, action.bytes()),
+            _ => self.targets.write(load, target, action.bytes()),
         }
     }
 
@@ -257,21 +263,21 @@ impl Work<'_, '_> {
         ))
     }
 
-    fn check_target(&self, target: u64, bytes: u64) -> Result<(), Refusal> {
-        if !self
-            .memory
-            .is_writable(target, bytes, self.dynamic.text_relocations)
-        {
+    /// The loader must be able to write there. With text relocations it opens every segment for writing first.
+    fn check_target(&self, target: u64, bytes: u64) -> Result<&'w Load, Refusal> {
+        let load = self.memory.load(target, bytes);
+        let load = load.filter(|it| self.dynamic.text_relocations || it.is_writable());
+        let Some(load) = load else {
             return refuse(format!(
                 "relocation at {target:#x} would write where the image is not writable"
             ));
-        }
-        if let Some(table) = self.tables.at(target, bytes) {
+        };
+        if let Some(table) = self.written_tables.at(target, bytes) {
             return refuse(format!(
                 "relocation at {target:#x} would write into {table}"
             ));
         }
-        Ok(())
+        Ok(load)
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::{
     dynamic::Dynamic,
+    load::Load,
     memory::Memory,
     refusal::{Refusal, refuse},
     symbols::Symbols,
@@ -42,6 +43,13 @@ impl Tables {
         named.retain(|(_, range)| !range.is_empty());
         named.sort_by_key(|(_, range)| range.start);
         Ok(Self(disjoint(named)?))
+    }
+
+    /// Those of which `loads` have a byte.
+    pub(crate) fn within<'l>(&self, loads: impl Iterator<Item = &'l Load> + Clone) -> Self {
+        let is_within = |range: &Range<u64>| loads.clone().any(|load| load.overlaps(range));
+        let named = self.0.iter().filter(|(_, range)| is_within(range));
+        Self(named.cloned().collect())
     }
 
     /// The table that has a byte of `bytes` bytes at `address`.

@@ -4,6 +4,7 @@
 //! something else. The linkers keep to all three rules (`scripts/libraries`), although ELF demands none of them.
 
 use crate::{
+    load::Load,
     memory::Memory,
     refusal::{Refusal, refuse},
 };
@@ -26,14 +27,13 @@ impl Targets {
         }
     }
 
-    /// Takes note of a relocation that writes `bytes` bytes at `target`.
-    pub(crate) fn write(
-        &mut self,
-        memory: &Memory<'_>,
-        target: u64,
-        bytes: u64,
-    ) -> Result<(), Refusal> {
-        if !target.is_multiple_of(bytes.clamp(1, 8)) {
+    /// Takes note of a relocation that writes `bytes` bytes at `target`, which is in `load`.
+    pub(crate) fn write(&mut self, load: &Load, target: u64, bytes: u64) -> Result<(), Refusal> {
+        let is_aligned = match bytes {
+            4 => target.is_multiple_of(4),
+            _ => target.is_multiple_of(8),
+        };
+        if !is_aligned {
             return refuse(format!(
                 "relocation at {target:#x} would write {bytes} bytes at an unaligned address"
             ));
@@ -43,7 +43,7 @@ impl Targets {
                 "relocation at {target:#x} would write where the image has only zeros"
             ))
         };
-        let offset = memory.offset_in_file(target, bytes).ok_or_else(nowhere)?;
+        let offset = load.offset_in_file(target, bytes).ok_or_else(nowhere)?;
         for unit in offset / UNIT_BYTES..(offset + bytes) / UNIT_BYTES {
             let word = usize::try_from(unit / 64).ok();
             let word = word.and_then(|index| self.written.get_mut(index));
