@@ -18,7 +18,7 @@ use crate::escape::{Escaped, join_lines, printable};
 ///
 /// [`Display`] is one line without a full stop, for example
 /// `cannot load "plugin.so": open: no such file or directory`. [`reason`](Self::reason) is the same
-/// without the path. Where there is more to say, such as the whole report of a layout check,
+/// without the path, and without the [`setting`](Self::setting) at its end. Where there is more to say, such as the whole report of a layout check,
 /// [`source`](error::Error::source) has it.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -28,6 +28,7 @@ struct Inner {
     stage: Stage,
     path: PathBuf,
     message: String,
+    setting: Option<&'static str>,
     source: Option<Box<dyn error::Error + Send + Sync>>,
     is_transient: bool,
 }
@@ -82,6 +83,7 @@ impl Error {
             stage,
             path: path.to_owned(),
             message: join_lines(&message.to_string()),
+            setting: None,
             source: None,
             is_transient: stage.is_transient(),
         }))
@@ -90,6 +92,12 @@ impl Error {
     /// Marks it as transient, whatever its stage.
     pub(crate) fn transient(mut self) -> Self {
         self.0.is_transient = true;
+        self
+    }
+
+    /// It is so by this setting, if by any.
+    pub(crate) fn by(mut self, setting: Option<&'static str>) -> Self {
+        self.0.setting = setting;
         self
     }
 
@@ -126,7 +134,12 @@ impl Error {
         &self.0.message
     }
 
-    /// The stage and what was wrong there, in one line, without the path.
+    /// The field that decides it, such as `Policy::root`, if one does. Its name, for hosts whose users know it by another.
+    pub fn setting(&self) -> Option<&'static str> {
+        self.0.setting
+    }
+
+    /// The stage and what was wrong there, in one line, without the path and the [`setting`](Self::setting).
     pub fn reason(&self) -> String {
         format!("{}: {}", self.0.stage, self.0.message)
     }
@@ -157,10 +170,12 @@ impl Display for Error {
             stage,
             path,
             message,
+            setting,
             ..
         } = &*self.0;
         let path = Escaped(path);
-        write!(f, "cannot load \"{path}\": {stage}: {message}")
+        write!(f, "cannot load \"{path}\": {stage}: {message}")?;
+        setting.map_or(Ok(()), |setting| write!(f, " ({setting})"))
     }
 }
 

@@ -120,6 +120,8 @@ pub(crate) struct Took {
 struct Refusal {
     stage: Stage,
     message: String,
+    /// As [`Error::setting`].
+    setting: Option<&'static str>,
 }
 
 impl Staged {
@@ -130,7 +132,7 @@ impl Staged {
         export: Export<'_>,
         trust: &Trust,
     ) -> Result<(Self, Took)> {
-        let refused = |refusal: Refusal| Error::new(refusal.stage, path, refusal.message);
+        let refused = |refusal: Refusal| refusal.of(path);
         let policy = trust.policy();
         let started = Instant::now();
         proc::check().map_err(refused)?;
@@ -174,8 +176,7 @@ impl Staged {
         let path = &*kept.origin.given;
         let fail = |error: io::Error| Error::new(Stage::Copy, path, error);
         let started = Instant::now();
-        memory::need(kept.origin.bytes)
-            .map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
+        memory::need(kept.origin.bytes).map_err(|refusal| refusal.of(path))?;
         let bytes = kept.copy.map().map_err(fail)?;
         let origin = kept.origin.clone();
         Self::of(&bytes, origin, Some(export), started.elapsed(), |_| {
@@ -247,7 +248,7 @@ impl Staged {
     }
 
     fn refused(&self, refusal: Refusal) -> Error {
-        Error::new(refusal.stage, &self.origin.given, refusal.message)
+        refusal.of(&self.origin.given)
     }
 
     /// The copy for another process: the same file, which nobody can change.
@@ -353,20 +354,35 @@ impl Origin {
             return Ok(());
         };
         let raised = floor::raise(serial, policy);
-        raised.map_err(|refusal| Error::new(refusal.stage, &self.given, refusal.message))
+        raised.map_err(|refusal| refusal.of(&self.given))
     }
 }
 
 impl Refusal {
     fn new(stage: Stage, message: impl Display) -> Self {
-        let message = message.to_string();
-        Self { stage, message }
+        Self {
+            stage,
+            message: message.to_string(),
+            setting: None,
+        }
+    }
+
+    /// It is so by this setting.
+    fn by(self, setting: &'static str) -> Self {
+        Self {
+            setting: Some(setting),
+            ..self
+        }
     }
 
     /// Says what it is about.
     fn about(self, what: &str) -> Self {
         let message = format!("{what}: {}", self.message);
         Self { message, ..self }
+    }
+
+    fn of(self, path: &Path) -> Error {
+        Error::new(self.stage, path, self.message).by(self.setting)
     }
 }
 
@@ -376,7 +392,7 @@ fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Fa
         inspect(bytes, export).map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
     let checked = shared::check(&facts);
     let checked = checked.and_then(|()| memory::need_thread_locals(facts.tls_bytes));
-    checked.map_err(|refusal| Error::new(refusal.stage, path, refusal.message))?;
+    checked.map_err(|refusal| refusal.of(path))?;
     Ok(facts)
 }
 

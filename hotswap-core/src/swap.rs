@@ -638,7 +638,8 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
         // Last: it may wait, and nothing may wait for it.
         if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
             let reason = error.reason();
-            let not_kept = EventKind::SerialNotKept { reason };
+            let setting = error.setting().map(str::to_owned);
+            let not_kept = EventKind::SerialNotKept { reason, setting };
             let generation = Some(swapped.generation);
             self.hotswap.history.happened(generation, not_kept).trace();
         }

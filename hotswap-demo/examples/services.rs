@@ -27,7 +27,7 @@ use crossbeam_channel::{bounded, never, select};
 use hotswap_core::{Hotswap, ServiceSettings, Settings, Trust, WatchSettings};
 use hotswap_types::PluginRef;
 
-use crate::trust::{TrustOptions, name_options};
+use crate::trust::{TrustOptions, with_option};
 
 /// Runs what a plugin wants to be run, and keeps what is to outlive it
 #[derive(Parser)]
@@ -74,7 +74,7 @@ fn main() -> Result<()> {
     let events = plugin.events();
     loop {
         select! {
-            recv(events) -> event => event.iter().for_each(say),
+            recv(events) -> event => event.into_iter().for_each(|event| say(with_option(event))),
             recv(lines) -> line => match line.as_deref() {
                 Ok("") => {}
                 Ok(":services") => {
@@ -93,14 +93,14 @@ fn main() -> Result<()> {
     drop(watch);
     let plugin = Arc::into_inner(plugin).context("only the watch had it, too")?;
     let mapped = plugin.shutdown(Duration::from_secs(10));
-    events.try_iter().for_each(say);
+    events.try_iter().for_each(|event| say(with_option(event)));
     mapped.iter().for_each(say);
     Ok(())
 }
 
 /// A line in one write: services print, too, and not by way of this.
 fn say(what: impl Display) {
-    let line = name_options(&format!("{what}\n"));
+    let line = format!("{what}\n");
     // Nobody can be told that nobody listens.
     let _ = io::stderr().write_all(line.as_bytes());
 }

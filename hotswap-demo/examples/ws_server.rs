@@ -127,7 +127,7 @@ fn main() -> Result<ExitCode> {
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
         Ok(plugin) => plugin,
         Err(error) => {
-            eprintln!("{}", trust::name_options(&Event::from(&error).to_string()));
+            eprintln!("{}", trust::with_option(Event::from(&error)));
             return Ok(ExitCode::FAILURE);
         }
     };

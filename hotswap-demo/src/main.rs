@@ -32,7 +32,7 @@ use crate::{
     console::{Console, Format},
     lines::Request,
     probe::Said,
-    reports::{Fault, Versions},
+    reports::{Fault, Told, Versions},
     signals::Signals,
     trust::TrustOptions,
 };
@@ -124,7 +124,7 @@ fn main() -> Result<ExitCode> {
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
         Ok(plugin) => Arc::new(plugin),
         Err(error) => {
-            console.say(&with_hint(Event::from(&error)));
+            console.say(&told(Event::from(&error)));
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -152,7 +152,7 @@ fn check(options: &Options, trust: &Trust, trial: Trial<PluginRef>) -> Result<Ex
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            Console::new(false, options.events).say(&with_hint(Event::from(&error)));
+            Console::new(false, options.events).say(&told(Event::from(&error)));
             Ok(ExitCode::FAILURE)
         }
     }
@@ -203,7 +203,7 @@ impl Demo {
                 }
                 recv(signals.reloads) -> _ => self.answer(Request::Reload),
                 recv(self.events) -> event => {
-                    event.into_iter().for_each(|event| self.console.say(&with_hint(event)));
+                    event.into_iter().for_each(|event| self.console.say(&told(event)));
                     self.console.prompt_again();
                     Next::GoOn
                 }
@@ -273,7 +273,7 @@ impl Demo {
     fn say_events(&self) {
         self.events
             .try_iter()
-            .for_each(|event| self.console.say(&with_hint(event)));
+            .for_each(|event| self.console.say(&told(event)));
     }
 
     /// Lets the last plugin leave, and says what became of it.
@@ -287,7 +287,7 @@ impl Demo {
             .try_iter()
             .filter(|event| !matches!(event.kind, EventKind::Held { .. }))
         {
-            self.console.say(&event);
+            self.console.say(&told(event));
         }
         for generation in mapped {
             if let State::Draining { held_by } = generation.state {
@@ -300,36 +300,28 @@ impl Demo {
     }
 }
 
-/// A plugin that is not there may only not have been built yet; and policies are set by options here.
-fn with_hint(mut event: Event) -> Event {
-    match &mut event.kind {
+/// As the demo says it: settings are options, and a plugin that is not there may only not have been built yet.
+fn told(event: Event) -> Told {
+    let hint = match &event.kind {
         EventKind::Refused {
             path,
             stage: Stage::Open,
-            reason,
             ..
-        } if !path.exists() => {
-            if let Some(command) = cargo_command_for(path) {
-                reason.push_str(&format!("; build it with `{command}`"));
-            }
-        }
-        EventKind::Refused {
-            stage: Stage::Trust | Stage::Host,
-            reason,
-            ..
-        }
-        | EventKind::SerialNotKept { reason, .. } => *reason = trust::name_options(reason),
-        _ => {}
+        } if !path.exists() => build_hint(path),
+        _ => None,
+    };
+    Told {
+        event: trust::with_option(event),
+        hint,
     }
-    event
 }
 
-fn cargo_command_for(path: &Path) -> Option<&'static str> {
+fn build_hint(path: &Path) -> Option<&'static str> {
     let ends_with = |end| path.ends_with(end);
     if ends_with("target/debug/libplugin.so") {
-        Some("cargo build")
+        Some("build it with `cargo build`")
     } else if ends_with("target/release/libplugin.so") {
-        Some("cargo build --release")
+        Some("build it with `cargo build --release`")
     } else {
         None
     }

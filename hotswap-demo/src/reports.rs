@@ -7,6 +7,15 @@ use hotswap_core::{Event, GenerationInfo, one_line};
 use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 
+/// What the library says, and what to do about it.
+#[derive(Serialize)]
+pub(crate) struct Told {
+    #[serde(flatten)]
+    pub(crate) event: Event,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<&'static str>,
+}
+
 /// A call that gave no answer.
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "fault")]
@@ -29,6 +38,13 @@ pub(crate) struct Note<'a> {
 pub(crate) struct Versions {
     pub(crate) generations: Vec<GenerationInfo>,
     pub(crate) refused: Vec<Event>,
+}
+
+impl Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.event.fmt(f)?;
+        self.hint.map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
 }
 
 impl Display for Fault {

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use hotswap_core::{Policy, PublicKey, Sha256};
+use hotswap_core::{Event, EventKind, Policy, PublicKey, Sha256};
 
 #[derive(Args)]
 pub(crate) struct TrustOptions {
@@ -61,19 +61,27 @@ impl TrustOptions {
     }
 }
 
-/// The library says by which field of its policy something is refused; here it is an option.
-pub(crate) fn name_options(reason: &str) -> String {
-    [
-        ("Policy::trusted_uids", "--trust-uid"),
-        ("Policy::trusted_gids", "--trust-gid"),
-        ("Policy::root", "--root"),
-        ("Policy::serial_min", "--serial-min"),
-        ("Policy::serial_file", "--serial-file"),
-        ("Policy::follow_links", "--no-links"),
-    ]
-    .iter()
-    .fold(reason.to_owned(), |reason, (field, option)| {
-        reason.replace(&format!("({field})"), &format!("({option})"))
+/// The library names the field of a setting that decides something; here it is an option.
+pub(crate) fn with_option(mut event: Event) -> Event {
+    if let EventKind::Refused { setting, .. } | EventKind::SerialNotKept { setting, .. } =
+        &mut event.kind
+        && let Some(option) = setting.as_deref().and_then(option)
+    {
+        *setting = Some(option.to_owned());
+    }
+    event
+}
+
+fn option(setting: &str) -> Option<&'static str> {
+    Some(match setting {
+        "Policy::trusted_uids" => "--trust-uid",
+        "Policy::trusted_gids" => "--trust-gid",
+        "Policy::root" => "--root",
+        "Policy::public_key" => "--public-key",
+        "Policy::serial_min" => "--serial-min",
+        "Policy::serial_file" => "--serial-file",
+        "Policy::follow_links" => "--no-links",
+        _ => return None,
     })
 }
 

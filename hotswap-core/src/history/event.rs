@@ -31,7 +31,7 @@ use crate::{
 /// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
 /// service generation 1: "producer" started
 /// retained 512 retired plugins that are still mapped, 3.5 GB; no more are accepted at 1024, or at 16.0 GB
-/// serial-not-kept generation 5: host: the serial number 42 cannot be kept in serial (Policy::serial_file): …
+/// serial-not-kept generation 5: host: the serial number 42 cannot be kept in serial: … (Policy::serial_file)
 /// static-tls generation 4: it needs 400 bytes of static TLS, which glibc rarely gives back: …
 /// old-library generation 5: the old libdep.so still answers: /srv/libdep.so was replaced after it was loaded
 /// missed 7 events: they were not received in time
@@ -104,7 +104,7 @@ pub enum EventKind {
         library: OldLibrary,
     },
     /// A candidate was not published; nothing has changed.
-    #[text(" {path}: {reason}[; generation {live} stays live]")]
+    #[text(" {path}: {reason}[ ({setting})][; generation {live} stays live]")]
     #[warn_if(true)]
     #[non_exhaustive]
     Refused {
@@ -114,6 +114,8 @@ pub enum EventKind {
         stage: Stage,
         /// What was wrong, in one line, without the path.
         reason: String,
+        /// The name of the field that decides it ([`Error::setting`]).
+        setting: Option<String>,
         /// The generation that stays live; none if this was to be the first.
         live: Option<u64>,
     },
@@ -196,12 +198,14 @@ pub enum EventKind {
     },
     /// The serial number of a generation that was prepared is not in the file of
     /// [`Policy::serial_file`](crate::Policy::serial_file) now that it is published: an older plugin may be accepted later.
-    #[text(": {reason}")]
+    #[text(": {reason}[ ({setting})]")]
     #[warn_if(true)]
     #[non_exhaustive]
     SerialNotKept {
         /// Why it could not be kept, in one line.
         reason: String,
+        /// The name of the field that says where ([`Error::setting`]).
+        setting: Option<String>,
     },
     /// Something has happened to a service that runs code of this generation.
     #[text(": {name:?} {news}")]
@@ -243,6 +247,7 @@ impl Event {
             path: error.path().to_owned(),
             stage: error.stage(),
             reason: error.reason(),
+            setting: error.setting().map(str::to_owned),
             live,
         })
     }

@@ -220,7 +220,7 @@ fn each_kind_of_event_has_this_form_for_programs() {
         ),
         (
             Event::refused(&Error::new(Stage::Open, &path(), "no"), Some(7)).kind,
-            json!({"event": "refused", "path": "/a.so", "stage": "open", "reason": "open: no", "live": 7}),
+            json!({"event": "refused", "path": "/a.so", "stage": "open", "reason": "open: no", "setting": null, "live": 7}),
         ),
         (
             EventKind::Standby { successor: 2 },
@@ -287,8 +287,11 @@ fn each_kind_of_event_has_this_form_for_programs() {
             json!({"event": "retained", "images": 1, "bytes": 2, "images_max": 3, "bytes_max": 4}),
         ),
         (
-            EventKind::SerialNotKept { reason: message() },
-            json!({"event": "serial-not-kept", "reason": "no"}),
+            EventKind::SerialNotKept {
+                reason: message(),
+                setting: Some("Policy::root".to_owned()),
+            },
+            json!({"event": "serial-not-kept", "reason": "no", "setting": "Policy::root"}),
         ),
         (
             service(ServiceNews::Ended {

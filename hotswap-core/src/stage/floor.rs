@@ -52,10 +52,12 @@ pub(super) fn check(
         need(serial, floor, "Policy::serial_min")?;
     }
     if let Some(path) = &policy.serial_file {
-        need(serial, read(path, judge)?.serial, "Policy::serial_file")?;
+        need(serial, read(path, judge)?.serial, SERIAL_FILE)?;
     }
     Ok(())
 }
+
+const SERIAL_FILE: &str = "Policy::serial_file";
 
 /// Keeps the serial number of a candidate that was accepted, if `policy` names a file for it and that has a lower one.
 ///
@@ -67,7 +69,7 @@ pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), Refusal> {
     let judge = Judge::new(policy)?;
     let now = || -> Result<Highest, Refusal> {
         let now = read(path, &judge)?;
-        need(Some(serial), now.serial, "Policy::serial_file")?;
+        need(Some(serial), now.serial, SERIAL_FILE)?;
         Ok(now)
     };
     let Highest { serial: kept, real } = now()?;
@@ -76,10 +78,8 @@ pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), Refusal> {
     }
     let failed = |error: io::Error| {
         let path = Escaped(path);
-        let message = format!(
-            "the serial number {serial} cannot be kept in {path} (Policy::serial_file): {error}"
-        );
-        Refusal::new(Stage::Host, message)
+        let message = format!("the serial number {serial} cannot be kept in {path}: {error}");
+        Refusal::new(Stage::Host, message).by(SERIAL_FILE)
     };
     let next = Next::lock(&real).map_err(failed)?;
     // Another process may have accepted something meanwhile.
@@ -89,14 +89,14 @@ pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn need(serial: Option<u64>, floor: u64, field: &str) -> Result<(), Refusal> {
+fn need(serial: Option<u64>, floor: u64, setting: &'static str) -> Result<(), Refusal> {
     let found = match serial {
         Some(serial) if serial >= floor => return Ok(()),
         Some(serial) => serial.to_string(),
         None => "none".to_owned(),
     };
-    let message = format!("its serial number: expected at least {floor} ({field}), found {found}");
-    Err(Refusal::new(Stage::Trust, message))
+    let message = format!("its serial number: expected at least {floor}, found {found}");
+    Err(Refusal::new(Stage::Trust, message).by(setting))
 }
 
 /// The highest serial number that was accepted.
@@ -109,9 +109,8 @@ struct Highest {
 fn read(path: &Path, judge: &Judge<'_>) -> Result<Highest, Refusal> {
     let refuse = |message: &str| {
         let path = Escaped(path);
-        let message =
-            format!("the highest serial number, in {path} (Policy::serial_file): {message}");
-        Refusal::new(Stage::Trust, message)
+        let message = format!("the highest serial number, in {path}: {message}");
+        Refusal::new(Stage::Trust, message).by(SERIAL_FILE)
     };
     if let Err(Errno::NOENT) = fs::lstat(path) {
         return Err(refuse("no such file; one with `0` in it is a beginning"));
@@ -275,7 +274,7 @@ mod tests {
         chown(&next, Some(OTHER), None).unwrap();
         let refusal = raise(2, &policy).unwrap_err();
         let expected = format!(
-            "the serial number 2 cannot be kept in {} (Policy::serial_file): {} is owned by uid {OTHER}; remove it",
+            "the serial number 2 cannot be kept in {}: {} is owned by uid {OTHER}; remove it",
             path.display(),
             next.display()
         );

@@ -29,6 +29,8 @@ pub(super) struct Judge<'a> {
     follow_links: bool,
 }
 
+const ROOT: &str = "Policy::root";
+
 impl<'a> Judge<'a> {
     pub(super) fn new(policy: &'a Policy) -> Result<Self, Refusal> {
         let host = Host::this();
@@ -36,8 +38,8 @@ impl<'a> Judge<'a> {
         trusted_uids.extend(&policy.trusted_uids);
         let real = |root: &PathBuf| {
             root.canonicalize().map_err(|error| {
-                let message = format!("the root {} (Policy::root): {error}", Escaped(root));
-                Refusal::new(Stage::Trust, message)
+                let message = format!("the root {}: {error}", Escaped(root));
+                Refusal::new(Stage::Trust, message).by(ROOT)
             })
         };
         Ok(Self {
@@ -62,25 +64,24 @@ impl<'a> Judge<'a> {
 
     /// Whether a file may be reached by way of this place, or lie there.
     pub(super) fn look(&self, place: &Place<'_>) -> Result<(), Refusal> {
-        let refuse = |message| Err(Refusal::new(Stage::Trust, message));
+        let refusal = |message| Refusal::new(Stage::Trust, message);
         let path = Escaped(place.real);
         let kind = FileType::from_raw_mode(place.stat.st_mode);
         if kind == FileType::Symlink && !self.follow_links {
-            return refuse(format!(
-                "{path} is a symbolic link, and none is followed (Policy::follow_links)"
-            ));
+            let message = format!("{path} is a symbolic link, and none is followed");
+            return Err(refusal(message).by("Policy::follow_links"));
         }
         if kind == FileType::RegularFile {
             if let Some(root) = self.root.as_ref().filter(|it| !place.real.starts_with(it)) {
                 let root = Escaped(root);
-                return refuse(format!("{path} lies outside of {root} (Policy::root)"));
+                return Err(refusal(format!("{path} lies outside of {root}")).by(ROOT));
             }
             let mount = fs::fstatvfs(place.descriptor);
             let mount = mount.map_err(|error| Refusal::new(Stage::Open, io::Error::from(error)))?;
             if mount.f_flag.contains(StatVfsMountFlags::NOEXEC) {
-                return refuse(format!(
+                return Err(refusal(format!(
                     "{path} lies on a file system that is mounted noexec"
-                ));
+                )));
             }
         }
         self.look_at_rights(place)
@@ -102,7 +103,11 @@ impl<'a> Judge<'a> {
             None => Ok(()),
             Some(objection) => {
                 let message = format!("{} {}", Escaped(place.real), objection.text());
-                Err(Refusal::new(Stage::Trust, message))
+                let setting = objection.setting();
+                Err(Refusal {
+                    setting,
+                    ..Refusal::new(Stage::Trust, message)
+                })
             }
         }
     }
@@ -170,28 +175,35 @@ enum Objection {
 }
 
 impl Objection {
+    /// What decides it, if anything does.
+    fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Owner(_) | Self::UnmappedOwner(_) => Some("Policy::trusted_uids"),
+            Self::Group(_) | Self::UnmappedGroup(_) => Some("Policy::trusted_gids"),
+            Self::Everybody | Self::Acl => None,
+        }
+    }
+
     /// To follow the path.
     fn text(&self) -> String {
         match self {
-            Self::Owner(uid) => format!(
-                "is owned by uid {uid}, who is not trusted; `chown` it, or trust the owner (Policy::trusted_uids)"
-            ),
+            Self::Owner(uid) => {
+                format!("is owned by uid {uid}, who is not trusted; `chown` it, or trust the owner")
+            }
             Self::UnmappedOwner(uid) => format!(
                 "is owned by uid {uid}, which stands for every user whom this user namespace does not know, and is \
-                 not trusted even if it is named (Policy::trusted_uids); map the owner into the namespace, or `chown` it"
+                 not trusted even if it is named; map the owner into the namespace, or `chown` it"
             ),
             Self::UnmappedGroup(gid) => format!(
                 "is writable by group {gid}, which stands for every group that this user namespace does not know, \
-                 and is not trusted even if it is named (Policy::trusted_gids); map the group into the namespace, or \
+                 and is not trusted even if it is named; map the group into the namespace, or \
                  `chmod g-w` it"
             ),
             Self::Everybody => "is writable by everybody; `chmod o-w` it".to_owned(),
             Self::Group(gid) => {
                 let name = Group::from_gid((*gid).into()).ok().flatten();
                 let name = name.map_or(String::new(), |group| format!(" ({})", group.name));
-                format!(
-                    "is writable by group {gid}{name}; `chmod g-w` it, or trust the group (Policy::trusted_gids)"
-                )
+                format!("is writable by group {gid}{name}; `chmod g-w` it, or trust the group")
             }
             Self::Acl => {
                 "may be writable by others, as it has an access control list; `setfacl -b` it"

@@ -32,9 +32,9 @@ pub(super) fn check(
     let claims = match &policy.public_key {
         Some(key) => check_signature(bytes, real, key, judge)?,
         None if policy.serial_min.is_some() || policy.serial_file.is_some() => {
-            let message = "a serial number is asked for (Policy::serial_min, Policy::serial_file), which only a signature \
-                           has, and no signature is (Policy::public_key)";
-            return Err(Refusal::new(Stage::Trust, message));
+            let message =
+                "a serial number is asked for, which only a signature has, and no signature is";
+            return Err(Refusal::new(Stage::Trust, message).by("Policy::public_key"));
         }
         None => Claims::default(),
     };

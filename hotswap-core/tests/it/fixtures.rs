@@ -133,5 +133,15 @@ pub(crate) fn refused(plugin: &Plugin, path: impl AsRef<Path>) -> (Error, String
     assert_eq!(stage, error.stage());
     assert!(live.is_some());
     assert!(!reason.contains('\n'), "one line: {reason}");
+    let reason = whole_reason(&error);
     (error, reason)
+}
+
+/// The reason, and the setting that decides it.
+pub(crate) fn whole_reason(error: &Error) -> String {
+    let reason = error.reason();
+    match error.setting() {
+        Some(setting) => format!("{reason} ({setting})"),
+        None => reason,
+    }
 }

@@ -14,7 +14,7 @@ use minisign::KeyPair;
 
 use crate::{
     alone::alone,
-    fixtures::{Plugin, build_of, plugin, trust_with},
+    fixtures::{Plugin, build_of, plugin, trust_with, whole_reason},
     trust::{Place, accepted, refused},
 };
 
@@ -230,16 +230,15 @@ fn a_serial_number_must_be_high_enough() {
         let line = format!("generation 1 live: {} (serial 42)", path.display());
         assert_eq!(all[0].to_string(), line);
     }
-    let reason = "its serial number: expected at least 43 (Policy::serial_min), found 42";
+    let reason = "its serial number: expected at least 43, found 42 (Policy::serial_min)";
     refused(&path, &it.trust_min(43), reason);
     let none = it.plugin("none.so", "timestamp:1\tfile:serial=99.so\thashed");
-    let reason = "its serial number: expected at least 0 (Policy::serial_min), found none";
+    let reason = "its serial number: expected at least 0, found none (Policy::serial_min)";
     refused(&none, &it.trust_min(0), reason);
 
     // It is part of the signature, and without one there is none.
     let trust = trust_with(|policy| policy.serial_min = Some(1));
-    let reason = "a serial number is asked for (Policy::serial_min, Policy::serial_file), which only a signature has, and no \
-                  signature is (Policy::public_key)";
+    let reason = "a serial number is asked for, which only a signature has, and no signature is (Policy::public_key)";
     refused(&path, &trust, reason);
     let signature = it.place.at("signed.so.minisig");
     let forged = fs::read_to_string(&signature)
@@ -319,10 +318,10 @@ fn the_highest_serial_number_is_kept_when_a_candidate_is_accepted() {
     // The same again is no step back.
     host.swap(plugin(9)).unwrap();
 
-    let reason = "trust: its serial number: expected at least 9 (Policy::serial_file), found 8";
-    assert_eq!(host.swap(plugin(8)).unwrap_err().reason(), reason);
+    let reason = "trust: its serial number: expected at least 9, found 8 (Policy::serial_file)";
+    assert_eq!(whole_reason(&host.swap(plugin(8)).unwrap_err()), reason);
     assert_eq!(
-        Plugin::load(plugin(8), &trust).unwrap_err().reason(),
+        whole_reason(&Plugin::load(plugin(8), &trust).unwrap_err()),
         reason
     );
     // What is refused for something else, or not published, has no say.
@@ -343,8 +342,8 @@ fn the_highest_serial_number_is_kept_when_a_candidate_is_accepted() {
     let live = all.iter().find(|it| it.state == State::Live).unwrap();
     assert_eq!(live.serial, Some(9));
     assert_eq!(it.kept(), "22\n");
-    let reason = "trust: its serial number: expected at least 22 (Policy::serial_file), found 9";
-    assert_eq!(host.swap(plugin(9)).unwrap_err().reason(), reason);
+    let reason = "trust: its serial number: expected at least 22, found 9 (Policy::serial_file)";
+    assert_eq!(whole_reason(&host.swap(plugin(9)).unwrap_err()), reason);
 
     // With both, the higher one holds.
     let both = trust_with(|policy| {
@@ -352,7 +351,7 @@ fn the_highest_serial_number_is_kept_when_a_candidate_is_accepted() {
         policy.serial_file = Some(it.serial_file());
         policy.serial_min = Some(30);
     });
-    let reason = "its serial number: expected at least 30 (Policy::serial_min), found 29";
+    let reason = "its serial number: expected at least 30, found 29 (Policy::serial_min)";
     refused(plugin(29), &both, reason);
     accepted(plugin(30), &both);
     assert_eq!(it.kept(), "30\n");
@@ -369,8 +368,8 @@ fn a_loader_keeps_the_highest_serial_number_too() {
     assert_eq!(loader.libraries()[0].serial, Some(6));
     drop(library);
     let path = it.plugin("signed.so", "serial=5");
-    let reason = "trust: its serial number: expected at least 6 (Policy::serial_file), found 5";
-    assert_eq!(loader.open(&path).unwrap_err().reason(), reason);
+    let reason = "trust: its serial number: expected at least 6, found 5 (Policy::serial_file)";
+    assert_eq!(whole_reason(&loader.open(&path).unwrap_err()), reason);
 }
 
 #[test]
@@ -378,10 +377,8 @@ fn a_file_without_a_number_is_a_refusal_and_no_zero() {
     let it = Signed::new();
     let path = it.plugin("signed.so", "serial=42");
     let file = it.serial_file();
-    let its = format!(
-        "the highest serial number, in {} (Policy::serial_file)",
-        file.display()
-    );
+    let its = format!("the highest serial number, in {}", file.display());
+    let by = "(Policy::serial_file)";
     for (content, found) in [
         ("", r#""""#),
         ("\n", r#""\n""#),
@@ -396,22 +393,30 @@ fn a_file_without_a_number_is_a_refusal_and_no_zero() {
         refused(
             &path,
             &trust,
-            &format!("{its}: expected a number, found {found}"),
+            &format!("{its}: expected a number, found {found} {by}"),
         );
         assert_eq!(it.kept(), content);
     }
     let trust = it.trust_file("0000000000000000000000");
-    let reason = format!("{its}: 22 bytes are more than the 21 that are accepted");
+    let reason = format!("{its}: 22 bytes are more than the 21 that are accepted {by}");
     refused(&path, &trust, &reason);
 
     fs::remove_file(&file).unwrap();
-    let reason = format!("{its}: no such file; one with `0` in it is a beginning");
+    let reason = format!("{its}: no such file; one with `0` in it is a beginning {by}");
     refused(&path, &trust, &reason);
     symlink("nowhere", &file).unwrap();
-    refused(&path, &trust, &format!("{its}: a symbolic link to nowhere"));
+    refused(
+        &path,
+        &trust,
+        &format!("{its}: a symbolic link to nowhere {by}"),
+    );
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    refused(&path, &trust, &format!("{its}: a directory, not a file"));
+    refused(
+        &path,
+        &trust,
+        &format!("{its}: a directory, not a file {by}"),
+    );
     fs::remove_dir(&file).unwrap();
 
     // Nor one that others could have written.
@@ -469,7 +474,7 @@ fn a_relative_file_begins_where_it_was_given() {
         env::set_current_dir(it.place.at("other")).unwrap();
         accepted(&path, &trust);
         assert_eq!(it.kept(), "7\n");
-        let reason = "its serial number: expected at least 99 (Policy::serial_file), found 7";
+        let reason = "its serial number: expected at least 99, found 7 (Policy::serial_file)";
         refused(&path, &relative(), reason);
     });
 }
@@ -510,12 +515,12 @@ fn a_number_that_cannot_be_kept_refuses_the_candidate() {
     let in_the_way = it.place.at("serial.new");
     fs::create_dir(&in_the_way).unwrap();
     let reason = format!(
-        "host: the serial number 2 cannot be kept in {} (Policy::serial_file): Is a directory (os error 21)",
+        "host: the serial number 2 cannot be kept in {}: Is a directory (os error 21) (Policy::serial_file)",
         it.serial_file().display()
     );
-    assert_eq!(host.swap(plugin(2)).unwrap_err().reason(), reason);
+    assert_eq!(whole_reason(&host.swap(plugin(2)).unwrap_err()), reason);
     assert_eq!(
-        Plugin::load(plugin(2), &trust).unwrap_err().reason(),
+        whole_reason(&Plugin::load(plugin(2), &trust).unwrap_err()),
         reason
     );
     assert_eq!(build_of(&host), 2);

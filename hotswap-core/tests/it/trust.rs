@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::{
     alone::alone,
-    fixtures::{StopAtEnd, build_of, plugin, trust_with},
+    fixtures::{StopAtEnd, build_of, plugin, trust_with, whole_reason},
 };
 
 /// A user and a group that are nobody's.
@@ -58,7 +58,7 @@ pub(crate) fn accepted(path: impl AsRef<Path>, trust: &Trust) {
 #[track_caller]
 pub(crate) fn refused(path: impl AsRef<Path>, trust: &Trust, reason: &str) {
     let error = Hotswap::<FixtureRef>::load(path, trust).unwrap_err();
-    assert_eq!(error.reason(), format!("trust: {reason}"));
+    assert_eq!(whole_reason(&error), format!("trust: {reason}"));
     assert_eq!(error.stage(), Stage::Trust);
 }
 
@@ -92,7 +92,7 @@ fn a_file_that_anybody_can_write_is_refused_until_it_is_repaired() {
     place.chmod("plugin.so", 0o646);
     let error = it.swap(&path).unwrap_err();
     assert_eq!(
-        error.reason(),
+        whole_reason(&error),
         format!(
             "trust: {} is writable by everybody; `chmod o-w` it",
             path.display()
@@ -294,7 +294,7 @@ fn a_file_must_lie_inside_of_the_root() {
         }
     }
     let reason = format!(
-        "the root {} (Policy::root): No such file or directory (os error 2)",
+        "the root {}: No such file or directory (os error 2) (Policy::root)",
         place.at("none").display()
     );
     let trust = trust_with(|policy| policy.root = Some(place.at("none")));
@@ -360,7 +360,7 @@ fn a_relative_path_and_a_relative_root_begin_where_they_were_given() {
                 place.at("other/root/plugin.so").display(),
                 place.at("root").display()
             );
-            assert_eq!(error.reason(), reason);
+            assert_eq!(whole_reason(&error), reason);
             assert_eq!(error.path(), Path::new("root/plugin.so"));
         },
     );

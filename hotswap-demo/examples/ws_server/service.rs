@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::trust::name_options;
+use crate::trust::with_option;
 
 /// How long a message may be. Answers are as long as the plugin makes them.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -283,14 +283,13 @@ impl Log {
     /// Says what has happened, and remembers what became of candidates.
     fn take_in(&mut self) {
         for event in self.events.try_iter() {
+            let event = with_option(event);
             let line = event.to_string();
             self.news = 2;
-            match event.kind {
-                EventKind::Accepted { .. } => self.verdict.clone_from(&line),
-                EventKind::Refused { .. } => self.verdict = name_options(&line),
-                _ => {}
+            if let EventKind::Accepted { .. } | EventKind::Refused { .. } = event.kind {
+                self.verdict.clone_from(&line);
             }
-            eprintln!("{}", name_options(&line));
+            eprintln!("{line}");
         }
     }
 }

@@ -46,7 +46,7 @@ fn every_line_is_an_object() {
 
     demo.type_line("/no/such.so");
     let expected = json!({
-        "event": "refused", "path": "/no/such.so", "stage": "open", "reason": "open: no such file", "live": 1,
+        "event": "refused", "path": "/no/such.so", "stage": "open", "reason": "open: no such file", "setting": null, "live": 1,
     });
     assert_eq!(particulars(next(&demo, "refused")), expected);
 

@@ -223,7 +223,7 @@ fn a_signed_plugin_is_not_replaced_by_an_older_one() {
     demo.says("accepted generation 1: ");
     assert_eq!(fs::read(&serial_file).unwrap(), b"42\n");
     demo.type_line(&old);
-    let reason = "trust: its serial number: expected at least 42 (--serial-file), found 41";
+    let reason = "trust: its serial number: expected at least 42, found 41 (--serial-file)";
     let line = format!(
         "refused {}: {reason}; generation 1 stays live",
         old.display()
@@ -240,7 +240,7 @@ fn a_signed_plugin_is_not_replaced_by_an_older_one() {
 
     refused(&options, &old, &reason["trust: ".len()..]);
     let options = ["--public-key", &key, "--serial-min", "43"];
-    let reason = "its serial number: expected at least 43 (--serial-min), found 42";
+    let reason = "its serial number: expected at least 43, found 42 (--serial-min)";
     refused(&options, &new, reason);
     accepted(&["--public-key", &key, "--serial-min", "42"], &new);
 
@@ -251,14 +251,11 @@ fn a_signed_plugin_is_not_replaced_by_an_older_one() {
         "--serial-file",
         serial_file.to_str().unwrap(),
     ];
-    let its = format!(
-        "the highest serial number, in {} (--serial-file)",
-        serial_file.display()
-    );
+    let its = format!("the highest serial number, in {}", serial_file.display());
     refused(
         &options,
         &new,
-        &format!("{its}: no such file; one with `0` in it is a beginning"),
+        &format!("{its}: no such file; one with `0` in it is a beginning (--serial-file)"),
     );
     wrong_usage(
         &["--serial-min", "1"],
@@ -393,13 +390,13 @@ fn an_owner_whom_the_namespace_does_not_know_is_not_trusted_by_number() {
         assert_eq!(code, Some(1));
     };
     let owner = "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not \
-                 trusted even if it is named (--trust-uid); map the owner into the namespace, or `chown` it";
+                 trusted even if it is named; map the owner into the namespace, or `chown` it (--trust-uid)";
     says(&[], 0o644, owner);
     says(&["--trust-uid", "65534"], 0o644, owner);
 
     chown(&path, Some(0), Some(STRANGER)).unwrap();
     let group = "is writable by group 65534, which stands for every group that this user namespace does not know, and is \
-                 not trusted even if it is named (--trust-gid); map the group into the namespace, or `chmod g-w` it";
+                 not trusted even if it is named; map the group into the namespace, or `chmod g-w` it (--trust-gid)";
     says(&[], 0o664, group);
     says(&["--trust-gid", "65534"], 0o664, group);
 

@@ -117,7 +117,7 @@ fn each_objection_says_what_to_do() {
     for (text, expected) in [
         (
             Objection::Owner(1000).text(),
-            "is owned by uid 1000, who is not trusted; `chown` it, or trust the owner (Policy::trusted_uids)",
+            "is owned by uid 1000, who is not trusted; `chown` it, or trust the owner",
         ),
         (
             Objection::Everybody.text(),
@@ -125,7 +125,7 @@ fn each_objection_says_what_to_do() {
         ),
         (
             group,
-            "is writable by group 4294967288; `chmod g-w` it, or trust the group (Policy::trusted_gids)",
+            "is writable by group 4294967288; `chmod g-w` it, or trust the group",
         ),
         (
             Objection::Acl.text(),
@@ -134,12 +134,12 @@ fn each_objection_says_what_to_do() {
         (
             Objection::UnmappedOwner(NOBODY).text(),
             "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not trusted \
-             even if it is named (Policy::trusted_uids); map the owner into the namespace, or `chown` it",
+             even if it is named; map the owner into the namespace, or `chown` it",
         ),
         (
             Objection::UnmappedGroup(NOBODY).text(),
             "is writable by group 65534, which stands for every group that this user namespace does not know, and is not \
-             trusted even if it is named (Policy::trusted_gids); map the group into the namespace, or `chmod g-w` it",
+             trusted even if it is named; map the group into the namespace, or `chmod g-w` it",
         ),
     ] {
         assert_eq!(text, expected);

@@ -10,7 +10,7 @@ use std::{
 use super::{DEP, Folder, SONAME, answer, is_mapped, open_with};
 use crate::{
     alone::{alone, alone_with},
-    fixtures::trust_with,
+    fixtures::{trust_with, whole_reason},
 };
 
 fn chmod(path: &Path, mode: u32) {
@@ -41,7 +41,7 @@ fn one_that_anybody_can_write_is_refused_before_it_is_loaded() {
             "trust: needs libdep.so: {} is writable by everybody; `chmod o-w` it",
             folder.at(name).display()
         );
-        assert_eq!(error.reason(), reason);
+        assert_eq!(whole_reason(&error), reason);
         assert!(!folder.is_loaded() && !is_mapped(&folder.at("")));
         let any_owner = trust_with(|policy| policy.any_owner = true);
         let (_, library) = open_with(&folder.at("plugin.so"), &any_owner).unwrap();
@@ -74,7 +74,7 @@ fn one_that_a_library_needs_is_held_to_the_same() {
         "trust: needs libbelow.so by way of libdep.so: {} is writable by everybody; `chmod o-w` it",
         folder.at("libbelow.so").display()
     );
-    assert_eq!(error.reason(), reason);
+    assert_eq!(whole_reason(&error), reason);
     assert!(!folder.is_loaded());
 }
 
@@ -91,7 +91,7 @@ fn links_and_the_root_are_for_libraries_as_for_plugins() {
         "trust: needs libdep.so: {} is a symbolic link, and none is followed (Policy::follow_links)",
         folder.at("lib/libdep.so").display()
     );
-    assert_eq!(error.unwrap_err().reason(), reason);
+    assert_eq!(whole_reason(&error.unwrap_err()), reason);
 
     folder.folder("root");
     folder.plugin("root/plugin.so", &["-Wl,-rpath,$ORIGIN/../lib"]);
@@ -104,7 +104,7 @@ fn links_and_the_root_are_for_libraries_as_for_plugins() {
         folder.at("lib/real.so").display(),
         folder.at("root").display()
     );
-    assert_eq!(error.unwrap_err().reason(), reason);
+    assert_eq!(whole_reason(&error.unwrap_err()), reason);
     assert!(!folder.is_loaded());
     // The system's libraries lie elsewhere, and most of them are links. Nothing has this one mapped.
     let source = "int answer(void) { return 1; }";
@@ -142,7 +142,7 @@ fn what_the_environment_leads_to_is_held_to_the_same() {
                 "trust: needs libdep.so: {} is writable by everybody; `chmod o-w` it",
                 lib.join(DEP).display()
             );
-            assert_eq!(error.reason(), reason);
+            assert_eq!(whole_reason(&error), reason);
             assert!(!place.join("loaded").exists());
             chmod(&lib.join(DEP), 0o644);
             let (_, library) = open_with(&plugin, &trust_with(|_| {})).unwrap();
@@ -165,7 +165,7 @@ fn what_the_environment_is_changed_to_is_not_looked_into() {
             let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
             let reason =
                 "link: libdep.so: cannot open shared object file: No such file or directory";
-            assert_eq!(error.reason(), reason);
+            assert_eq!(whole_reason(&error), reason);
         },
     );
 }
@@ -196,7 +196,7 @@ fn what_only_the_linker_finds_is_refused_when_it_has_been_loaded() {
         "trust: needs libdep.so: {} is writable by everybody; `chmod o-w` it",
         place.display()
     );
-    assert_eq!(error.reason(), reason);
+    assert_eq!(whole_reason(&error), reason);
     // It leaves with the refused plugin.
     while is_mapped(&place) {
         std::thread::yield_now();
