@@ -32,7 +32,7 @@ mod swap;
 mod threads;
 mod trial;
 
-#[path = "../../tests/it/process.rs"]
+#[path = "../../../tests/it/process.rs"]
 #[expect(dead_code, reason = "the tests ask the system for more")]
 mod process;
 

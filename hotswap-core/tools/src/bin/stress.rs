@@ -3,7 +3,7 @@
 //! `scripts/stress` runs it with the plugins of the tests. What the plugins print goes to stdout, the figures
 //! go to stderr.
 
-#[path = "../tests/it/process.rs"]
+#[path = "../../../tests/it/process.rs"]
 mod process;
 
 use std::{

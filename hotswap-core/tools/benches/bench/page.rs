@@ -29,7 +29,7 @@ pub(crate) fn heading(is_quick: bool) -> Result<String> {
 
 /// Writes the page and its plot to `docs`.
 pub(crate) fn write(tables: &str, svg: &str, is_quick: bool) -> Result {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     fs::create_dir_all(&folder)?;
     let heading = heading(is_quick)?;
     fs::write(

@@ -4,7 +4,7 @@
 //! image for nine times as long as that took: the thread is ten times slower than it was. (A slow finaliser would not
 //! do: it keeps the dynamic linker, and with that all swaps.) The table goes to stdout.
 
-#[path = "../tests/it/process.rs"]
+#[path = "../../../tests/it/process.rs"]
 #[expect(dead_code, reason = "the tests ask the system for more")]
 mod process;
 
