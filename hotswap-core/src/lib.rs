@@ -20,6 +20,9 @@
 //! # Ok::<(), hotswap_core::Error>(())
 //! ```
 //!
+//! The smallest host, an axum server and a test of a plugin, a file each, are in `hotswap-core/examples` of the
+//! repository.
+//!
 //! # The road of a candidate
 //!
 //! ```text

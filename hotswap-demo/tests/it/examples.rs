@@ -1,5 +1,7 @@
 //! The examples, as one runs them.
 
+mod library;
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use rustix::process::Signal;
@@ -8,27 +10,25 @@ use crate::demo::{BINARY, Demo, plugin};
 
 /// An example beside the demo's binary, built now.
 pub(crate) fn example(name: &str) -> Command {
-    let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "hotswap-demo",
-            "--example",
-            name,
-            "--target-dir",
-        ])
-        .arg(
-            Path::new(env!("CARGO_TARGET_TMPDIR"))
-                .parent()
-                .expect("cargo makes it `target/tmp`"),
-        )
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_remove("CARGO_BUILD_TARGET")
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "the example does not build");
+    let status = cargo(&["build", "--quiet", "--example", name]).status();
+    assert!(
+        status.expect("cargo runs").success(),
+        "the example does not build"
+    );
     Command::new(Path::new(BINARY).with_file_name("examples").join(name))
+}
+
+/// Cargo, with the target folder of this test. For the whole workspace: with `--package`, what an example depends on would
+/// be built with other features, and all of that anew.
+fn cargo(arguments: &[&str]) -> Command {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(arguments).arg("--target-dir");
+    cargo.arg(target.expect("cargo makes it `target/tmp`"));
+    cargo.current_dir(workspace.expect("the package is in it"));
+    cargo.env_remove("CARGO_BUILD_TARGET");
+    cargo
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! An axum server that answers by a plugin, which is replaced while the server runs.
+//!
+//! ```sh
+//! cargo build && cargo run -p hotswap-core --example axum -- target/debug/libplugin.so
+//! curl -d hello http://127.0.0.1:3000/process
+//! ```
+//!
+//! Change `hotswap-plugin/src/code.rs`, run `cargo build`, and swap the new code in:
+//!
+//! ```sh
+//! curl -X POST http://127.0.0.1:3000/swap
+//! ```
+//!
+//! The server listens on loopback only, because anybody who reaches it may swap. One that other machines reach serves
+//! `/swap` on a second listener, which is bound to loopback. The example `ws_server` of `hotswap-demo` keeps
+//! connections open across swaps, and bounds what one client may take.
+
+use std::{env, future::IntoFuture, io, net::Ipv4Addr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use axum::{Router, extract::State, http::StatusCode, routing::post};
+use hotswap_core::{Hotswap, Policy, Trust};
+use hotswap_types::PluginRef;
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    select,
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+    time::sleep,
+};
+
+type Plugin = Arc<Hotswap<PluginRef>>;
+type Answer = Result<String, (StatusCode, String)>;
+
+/// How long requests, and after them the plugin, may take to end before the server goes on without them.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn main() -> Result<()> {
+    let mut arguments = env::args().skip(1);
+    let path = arguments.next().context("usage: axum PLUGIN [PORT]")?;
+    let port = arguments.next().map_or(Ok(3000), |port| port.parse())?;
+
+    // SAFETY: whoever runs this builds the plugin, and what replaces it. The policy refuses files that other users of
+    // this machine could have put there.
+    let trust = unsafe { Trust::vouch(Policy::default()) };
+    let plugin: Plugin = Arc::new(Hotswap::load(path, &trust)?);
+
+    let runtime = Runtime::new()?;
+    runtime.block_on(serve(Arc::clone(&plugin), port))?;
+    // Ends all tasks. From here on nobody else has the plugin, and nobody calls it.
+    drop(runtime);
+    let plugin = Arc::into_inner(plugin).context("a task still has the plugin")?;
+    for generation in plugin.shutdown(DRAIN_TIMEOUT) {
+        eprintln!("still mapped: {generation}");
+    }
+    Ok(())
+}
+
+/// Serves until Ctrl-C or SIGTERM, and then until the requests that are being answered have their answers.
+async fn serve(plugin: Plugin, port: u16) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/process", post(process))
+        .route("/swap", post(swap))
+        .with_state(plugin);
+    let (end, cut_off) = (stop_signal()?, stop_signal()?);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(end);
+    select! {
+        served = serving.into_future() => served,
+        () = async { cut_off.await; sleep(DRAIN_TIMEOUT).await } => {
+            eprintln!("some requests have not ended, and are cut off");
+            Ok(())
+        }
+    }
+}
+
+/// Answers a request by the live generation. Never waits for a swap; one that happens meanwhile changes nothing for
+/// this call.
+///
+/// A call that takes long belongs in `spawn_blocking`, as any other. A handler that needs the same generation before
+/// and after an `.await` takes a `plugin.lease()`.
+async fn process(State(plugin): State<Plugin>, text: String) -> Answer {
+    let answer = plugin.with(|it| {
+        let answer = it.process()(text.as_str().into()).into_result();
+        // What leaves the plugin belongs to the host: copies.
+        answer.map(String::from).map_err(|fault| fault.to_string())
+    });
+    answer.map_err(|fault| (StatusCode::INTERNAL_SERVER_ERROR, fault))
+}
+
+/// Loads the plugin's file again, and says what became of it and of the generation before.
+///
+/// The path is not taken from the request: a page that makes a browser on this machine post here only has the same file
+/// loaded again.
+async fn swap(State(plugin): State<Plugin>) -> Answer {
+    // Loading a file and waiting for old calls to end would keep a worker from its other requests.
+    let swapping = spawn_blocking(move || {
+        let swapped = plugin.swap(plugin.last_accepted())?;
+        let retired = plugin.wait(swapped.retired, DRAIN_TIMEOUT);
+        let retired = retired.map_or("not listed".to_owned(), |state| state.to_string());
+        Ok(format!(
+            "generation {} is live, generation {} is {retired}\n",
+            swapped.generation, swapped.retired
+        ))
+    });
+    let swapped: Result<String, hotswap_core::Error> = swapping.await.map_err(|error| {
+        // It panicked, or the server ends.
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+    })?;
+    // Refused: nothing has changed, and the running generation serves on.
+    swapped.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")))
+}
+
+/// Completes at Ctrl-C or SIGTERM, which end nothing by themselves as soon as this returns.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! How to test a plugin: builds it, calls it, replaces it, and sees that the old one leaves the process.
+//!
+//! ```sh
+//! cargo test -p hotswap-core --example testing
+//! ```
+//!
+//! What is in the module `tests` works the same in `tests/plugin.rs` of any package that depends on `hotswap-core` and
+//! on the interface; it is an example only here, which is why there is a `main`. With `PLUGIN=PATH` it tests a file
+//! that was built before, for example the one that is about to be deployed.
+
+fn main() {}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, path::PathBuf, process::Command, time::Duration};
+
+    use hotswap_core::{Hotswap, Policy, State, Trust};
+    use hotswap_types::PluginRef;
+
+    /// Long enough for anything that must happen, on any machine.
+    const SOON: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn it_answers() {
+        let plugin = load(&built());
+        assert_eq!(some_fn(&plugin, 7).unwrap(), "Adding to 10: 17");
+    }
+
+    /// What makes it replaceable: nothing of it is left when its successor has taken over. A thread that does not end,
+    /// or a line `unloadable!()` that was forgotten, shows here and not in production.
+    #[test]
+    fn it_leaves_when_it_is_replaced() {
+        let path = built();
+        let plugin = load(&path);
+        // What has never run has nothing to leave behind.
+        some_fn(&plugin, 7).unwrap();
+
+        // The same file again is a new generation.
+        let swapped = plugin.swap(&path).unwrap();
+        assert_eq!(plugin.wait(swapped.retired, SOON), Some(State::Unloaded));
+
+        assert_eq!(some_fn(&plugin, 8).unwrap(), "Adding to 10: 18");
+        let still_mapped = plugin.shutdown(SOON);
+        assert!(still_mapped.is_empty(), "{still_mapped:?}");
+    }
+
+    fn load(path: &PathBuf) -> Hotswap<PluginRef> {
+        let mut policy = Policy::default();
+        // Whoever owns the folder that this was checked out into.
+        policy.any_owner = true;
+        // SAFETY: the plugin was built from this workspace.
+        let trust = unsafe { Trust::vouch(policy) };
+        Hotswap::load(path, &trust).unwrap()
+    }
+
+    fn some_fn(plugin: &Hotswap<PluginRef>, number: i64) -> Result<String, String> {
+        plugin.with(|it| {
+            let answer = it.some_fn()(number).into_result();
+            answer.map(String::from).map_err(|fault| fault.to_string())
+        })
+    }
+
+    /// The plugin's path. `cargo test` builds no plugins, as no test links to them: so this does, into the same target
+    /// folder. (This program is in `target/PROFILE/deps` or `target/PROFILE/examples`.)
+    fn built() -> PathBuf {
+        if let Some(path) = env::var_os("PLUGIN") {
+            return path.into();
+        }
+        let program = env::current_exe().unwrap();
+        let target = program.ancestors().nth(3).unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "hotswap-plugin"]);
+        let status = cargo.arg("--target-dir").arg(target).status().unwrap();
+        assert!(status.success(), "the plugin does not build");
+        target.join("debug/libplugin.so")
+    }
+}
