@@ -7,6 +7,7 @@ use std::{
     any::Any,
     error,
     fmt::{self, Display},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -87,6 +88,12 @@ impl Error {
             source: None,
             is_transient: stage.is_transient(),
         }))
+    }
+
+    /// No thread can be started, which was to do something for the candidate at `path`.
+    pub(crate) fn no_thread(path: &Path, error: io::Error) -> Self {
+        let message = format!("no thread can be started: {error}");
+        Self::new(Stage::Host, path, message)
     }
 
     /// Marks it as transient, whatever its stage.

@@ -40,7 +40,7 @@ use self::{
     accepted::LastAccepted,
     draining::Draining,
     lease::{Register, Tenancy, Tenants},
-    road::{Candidate, Road, Source, drop_update, no_thread},
+    road::{Candidate, Road, Source, drop_update},
     succession::{Change, Former, Manner, Succession},
 };
 pub use self::{
@@ -162,7 +162,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let services = services.map(|settings| Services::new(settings, &history));
         let services = services
             .transpose()
-            .map_err(|error| no_thread(path, error))?;
+            .map_err(|error| Error::no_thread(path, error))?;
         let candidate = road.prepare(Source::Path(&given), None, services.as_ref(), &reaper)?;
         let mut candidate = road.keep_serial(candidate, &reaper)?;
 

@@ -20,7 +20,6 @@ use super::{
     backlog::{Backlog, Pending},
     draining::Draining,
     retained::{Bounds, Counted, Owner, Retained},
-    road::no_thread,
     succession::Succession,
 };
 use crate::{
@@ -94,7 +93,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         );
         let thread = thread::Builder::new().name("hotswap-reaper".to_owned());
         let thread = check_thread().and_then(|()| thread.spawn(move || watch.run(&inbox)));
-        let thread = thread.map_err(|error| no_thread(path, error))?;
+        let thread = thread.map_err(|error| Error::no_thread(path, error))?;
         Ok(Self {
             jobs,
             thread,

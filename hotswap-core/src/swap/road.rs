@@ -2,7 +2,7 @@
 //! behind.
 
 use std::{
-    io, panic,
+    panic,
     panic::AssertUnwindSafe,
     path::Path,
     thread,
@@ -292,7 +292,7 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
     load: impl FnOnce(S, &Opener) -> Result<T> + Send,
 ) -> Result<T> {
     // It begins while the file is read.
-    let opener = Opener::start().map_err(|error| no_thread(path, error))?;
+    let opener = Opener::start().map_err(|error| Error::no_thread(path, error))?;
     let staged = span.in_scope(stage)?;
     opener.run(|| span.in_scope(|| load(staged, &opener)))
 }
@@ -300,11 +300,11 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
 /// Does work that may call several plugins on a thread that ends with it: what their thread-locals leave there is run
 /// then. On an image's own thread it would keep the others for as long as that image is mapped. Costs some 50 µs.
 pub(super) fn on_short_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
-    check_thread().map_err(|error| no_thread(path, error))?;
+    check_thread().map_err(|error| Error::no_thread(path, error))?;
     thread::scope(|scope| {
         let asking = thread::Builder::new().name("hotswap-asking".to_owned());
         let asking = asking.spawn_scoped(scope, work);
-        let asking = asking.map_err(|error| no_thread(path, error))?;
+        let asking = asking.map_err(|error| Error::no_thread(path, error))?;
         Ok(asking
             .join()
             .unwrap_or_else(|panic| panic::resume_unwind(panic)))
@@ -318,13 +318,4 @@ pub(super) fn drop_update(path: &Path, update: Option<Update>) {
         // Without a thread it is dropped here, with the closure.
         drop(on_short_thread(path, move || drop(update)));
     }
-}
-
-/// `path` only says what the thread was for.
-pub(super) fn no_thread(path: &Path, error: io::Error) -> Error {
-    Error::new(
-        Stage::Host,
-        path,
-        format!("no thread can be started: {error}"),
-    )
 }

@@ -18,7 +18,7 @@ use std::{
 
 use hotswap_kit::{Destructor, Key};
 
-use super::{books::State, table::HOST_TABLE};
+use super::books::State;
 
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`, for which the libc crate has no name; 4 in glibc and musl.
 const DESTRUCTOR_ROUNDS: usize = 4;
@@ -188,6 +188,8 @@ pub(super) fn ask_for_end_of_thread_locals() {
             image: *const c_void,
         ) -> c_int;
     }
+    // Its address says which image the destructor is of.
+    static OF_THE_HOST: u8 = 0;
     let is_image_s = with_work(|work| work.started_by.is_some());
     if !is_image_s && !THIS.with(|this| this.asked.replace(true)) {
         // SAFETY: a function of the executable (or of whatever image this crate is in, which the loader then
@@ -196,7 +198,7 @@ pub(super) fn ask_for_end_of_thread_locals() {
             __cxa_thread_atexit_impl(
                 end_of_thread_locals,
                 ptr::null_mut(),
-                (&raw const HOST_TABLE).cast(),
+                (&raw const OF_THE_HOST).cast(),
             )
         };
     }
