@@ -5,9 +5,10 @@
 //!
 //! What an event is, and all of its forms, is written down in `event`, in one place for each kind.
 
-mod event;
 mod generation;
 mod services;
+
+mod event;
 mod subscribers;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@
 //! always.
 
 mod handlers;
-
+mod keys;
 mod memory;
 
 mod dependencies;
@@ -27,8 +27,6 @@ mod account;
 
 mod ending;
 mod fork;
-mod keys;
-mod libraries;
 mod opener;
 mod pin_reason;
 mod stdout;
@@ -36,6 +34,8 @@ mod stdout;
 mod closed;
 
 mod leaving;
+
+mod libraries;
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},

@@ -11,9 +11,10 @@
 //!
 //! It knows neither swaps nor services, but for the token by which a service that waits for a queue is woken.
 
-mod queue;
 mod shape;
 mod token;
+
+mod queue;
 
 use std::{
     any::Any,

@@ -15,12 +15,9 @@
 //!
 //! This file knows nothing of the dynamic linker.
 
-mod finder;
-mod floor;
 #[expect(unsafe_code, reason = "asks what the kernel said of this process")]
 mod host;
 mod inspection;
-mod judge;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
 mod marks;
@@ -28,12 +25,17 @@ mod marks;
 mod memory;
 mod name;
 mod proc;
-mod proof;
-mod read;
 #[expect(unsafe_code, reason = "maps a copy that nobody can change")]
 mod sealed;
 mod shared;
 mod walk;
+
+mod finder;
+mod judge;
+mod read;
+
+mod floor;
+mod proof;
 mod way;
 
 mod libraries;

@@ -9,12 +9,16 @@ mod backlog;
 mod draining;
 mod holders;
 mod lease;
-mod reaper;
 mod retained;
-mod road;
-mod rollback;
+
 mod settings;
 mod succession;
+
+mod reaper;
+
+mod road;
+
+mod rollback;
 
 use std::{
     fmt, mem,

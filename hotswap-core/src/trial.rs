@@ -20,11 +20,12 @@
 //! One noun a file: [`report`] what the two say to each other, [`descriptors`] what a process has open,
 //! [`child`] what the child does, [`judge`] what the host makes of it.
 
-mod child;
 #[expect(unsafe_code, reason = "closes what a child has inherited")]
 mod descriptors;
-mod judge;
 mod report;
+
+mod child;
+mod judge;
 
 use std::{
     any, env,

@@ -29,8 +29,10 @@
 )]
 
 mod books;
-mod table;
+
 mod thread;
+
+mod table;
 
 use std::{
     borrow::Cow,

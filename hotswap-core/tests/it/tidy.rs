@@ -1,46 +1,100 @@
 //! House rules that the compiler does not know.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    slice,
 };
 
-/// A file uses only those above it in the list of `lib.rs`.
-#[test]
-fn files_use_only_files_above_them() {
-    for package in [".", "cell", "elf"] {
-        check_order(
-            &Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join(package)
-                .join("src"),
-        );
-    }
-}
+/// Types that are public in two crates, and why.
+const SHARED_NAMES: [(&str, &str); 1] = [(
+    "Lease",
+    "a lease on a generation is one on its cell; no program that uses the one names the other",
+)];
 
-fn check_order(source: &Path) {
-    let lib = fs::read_to_string(source.join("lib.rs")).unwrap();
-    let order: Vec<&str> = lib
-        .lines()
-        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
-        .collect();
-    assert!(order.len() > 5, "{order:?}");
+/// A module uses only modules above it: in `lib.rs` those in the lines before its own, and in a folder those that the
+/// folder's file (`stage.rs` of `stage/`) lists before it. An order that holds is also the proof that there are no
+/// circles.
+///
+/// A module may use what the files that it lies in define (`super::Name`): a file and its folder are one module to all
+/// others.
+#[test]
+fn modules_use_only_modules_above_them() {
     let mut uses = 0;
-    for (rank, name) in order.iter().enumerate() {
-        for file in files_of(source, name) {
-            for (used, place) in used_modules(&file) {
-                let used_rank = order.iter().position(|it| *it == used);
-                let used_rank =
-                    used_rank.unwrap_or_else(|| panic!("{place}: no `{used}` in lib.rs"));
-                assert!(
-                    used_rank <= rank,
-                    "{place}: `{name}` uses `{used}`, which is below it"
-                );
-                uses += usize::from(used_rank < rank);
+    let mut wrong = BTreeSet::new();
+    for source in sources() {
+        let modules = modules(&source);
+        for (own, module) in &modules {
+            for (line, path) in paths_in(&module.code) {
+                let used = resolve(&modules, own, &path);
+                let common = own.iter().zip(&used).take_while(|(a, b)| a == b).count();
+                let (Some(user), Some(used)) = (own.get(common), used.get(common)) else {
+                    continue;
+                };
+                uses += 1;
+                let above = &modules[&own[..common]];
+                if above.rank(used) > above.rank(user) {
+                    wrong.insert(format!(
+                        "{}:{line}: `{user}` uses `{used}`, which {} lists after it",
+                        module.file.display(),
+                        above.file.display(),
+                    ));
+                }
             }
         }
     }
-    assert!(uses > 10, "the search in {source:?} has found only {uses}");
+    assert!(
+        wrong.is_empty(),
+        "{}\nList the used module before its user (an empty line between keeps rustfmt from sorting them). If each uses \
+         the other, move what both need into a module above both.",
+        Vec::from_iter(wrong).join("\n")
+    );
+    assert!(uses > 200, "the search has found only {uses} uses");
+}
+
+#[test]
+fn the_search_finds_what_is_used() {
+    let code = "use crate::{a, b::{c, d::E}};\n\nfn f() { super::super::g::<u8>() }\nstruct S(pub(super) u8);";
+    let found: Vec<_> = paths_in(code)
+        .map(|(line, path)| (line, path.join("::")))
+        .collect();
+    let expected = [
+        (1, "crate::a"),
+        (1, "crate::b::c"),
+        (1, "crate::b::d::E"),
+        (3, "super::super::g::"),
+    ];
+    assert_eq!(found, expected.map(|(line, path)| (line, path.to_owned())));
+}
+
+/// One name, one thing: no two public types of the library's crates have the same name.
+#[test]
+fn public_types_have_names_of_their_own() {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        let exported = code_of(&source.join("lib.rs"));
+        for (_, path) in paths_in(&exported) {
+            let name = path.last().copied().unwrap_or_default();
+            if name.starts_with(char::is_uppercase) {
+                let place = format!("{} ({})", source.display(), path.join("::"));
+                all.entry(name.to_owned()).or_default().push(place);
+            }
+        }
+    }
+    assert!(all.len() > 50, "the search has found only {}", all.len());
+    for (name, places) in &all {
+        let is_allowed = SHARED_NAMES.iter().any(|(it, _)| it == name);
+        assert!(
+            places.len() == 1 || is_allowed,
+            "`{name}` is the name of several public types; rename all but one: {places:?}"
+        );
+        assert!(
+            places.len() > 1 || !is_allowed,
+            "`{name}` is the name of one public type only; remove it from SHARED_NAMES"
+        );
+    }
 }
 
 /// README lists the scripts, and each says why it is there and what it costs.
@@ -80,66 +134,151 @@ fn scripts_are_listed_and_say_what_they_cost() {
     assert_eq!(listed, there);
 }
 
-/// `NAME.rs`, and what is in `NAME/`.
-fn files_of(source: &Path, name: &str) -> Vec<PathBuf> {
-    let mut files = vec![source.join(format!("{name}.rs"))];
-    let mut folders = vec![source.join(name)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)
+/// A file, and the modules that it lists.
+struct Module {
+    file: PathBuf,
+    /// Without comments.
+    code: String,
+    children: Vec<String>,
+}
+
+impl Module {
+    fn new(file: PathBuf) -> Self {
+        let code = code_of(&file);
+        let children = code.lines().filter_map(|line| {
+            let (visibility, name) = line.strip_suffix(';')?.split_once("mod ")?;
+            let is_item = visibility.is_empty() || visibility.starts_with("pub");
+            is_item.then(|| name.to_owned())
+        });
+        let children = children.collect();
+        Self {
+            file,
+            code,
+            children,
+        }
+    }
+
+    fn rank(&self, child: &str) -> usize {
+        let rank = self.children.iter().position(|it| it == child);
+        rank.unwrap_or_else(|| panic!("{:?} does not list `{child}`", self.file))
+    }
+
+    fn is_root(&self) -> bool {
+        self.file.ends_with("lib.rs")
+    }
+
+    /// The module whose `name` this one gives on.
+    fn reexported_from(&self, name: &str) -> Option<&String> {
+        let from = paths_in(&self.code).find_map(|(_, path)| match *path {
+            ["self", from, .., last] if last == name => Some(from),
+            ["crate", from, .., last] if last == name && self.is_root() => Some(from),
+            _ => None,
+        })?;
+        self.children.iter().find(|it| *it == from)
+    }
+}
+
+/// The sources of the library's crates: of this one, and of those in its folder.
+fn sources() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let beside = fs::read_dir(root).unwrap().map(|it| it.unwrap().path());
+    let all = beside.chain([root.to_owned()]).map(|it| it.join("src"));
+    all.filter(|it| it.join("lib.rs").exists()).collect()
+}
+
+/// All modules below `lib.rs`, by their paths.
+fn modules(source: &Path) -> BTreeMap<Vec<String>, Module> {
+    let mut modules = BTreeMap::new();
+    let mut found = vec![(Vec::new(), source.join("lib.rs"))];
+    while let Some((path, file)) = found.pop() {
+        let module = Module::new(file);
+        for child in &module.children {
+            let path = [&path[..], slice::from_ref(child)].concat();
+            let file = source.join(path.join("/")).with_extension("rs");
+            found.push((path, file));
+        }
+        modules.insert(path, module);
+    }
+    modules
+}
+
+/// The module that `path` leads to when it is used in module `own`. (In a module inside of a file, `super` is taken for
+/// that of the file.)
+fn resolve(modules: &BTreeMap<Vec<String>, Module>, own: &[String], path: &[&str]) -> Vec<String> {
+    let mut at = own.to_vec();
+    for &name in path {
+        match name {
+            "crate" => at.clear(),
+            "super" => drop(at.pop()),
+            "self" => {}
+            name => {
+                let child = [&at[..], &[name.to_owned()]].concat();
+                if modules.contains_key(&child) {
+                    at = child;
+                } else {
+                    at.extend(modules[&at].reexported_from(name).cloned());
+                    break;
+                }
+            }
+        }
+    }
+    at
+}
+
+/// Every path that begins with `crate`, `super` or `self`, with its line, also those in `use crate::{…}`.
+fn paths_in(code: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
+    let words = code.match_indices("::").filter_map(|(at, _)| {
+        let begin = code[..at]
+            .rfind(|c| !is_of_a_name(c))
+            .map_or(0, |it| it + 1);
+        let is_first = !code[..begin].ends_with("::");
+        (is_first && ["crate", "super", "self"].contains(&&code[begin..at])).then_some(begin)
+    });
+    words.flat_map(|begin| {
+        let line = code[..begin].matches('\n').count() + 1;
+        paths_of(&code[begin..])
             .into_iter()
-            .flatten()
-            .map(Result::unwrap)
-        {
-            let list = if entry.path().is_dir() {
-                &mut folders
-            } else {
-                &mut files
-            };
-            list.push(entry.path());
-        }
-    }
-    files
+            .map(move |path| (line, path))
+    })
 }
 
-/// Every `crate::NAME` outside of comments, also in `use crate::{…}`, with its place.
-fn used_modules(file: &Path) -> Vec<(String, String)> {
+/// The paths at the beginning of `tree`: `a::{b, c::d}` has `a::b` and `a::c::d`.
+fn paths_of(tree: &str) -> Vec<Vec<&str>> {
+    let name = &tree[..tree.find(|c| !is_of_a_name(c)).unwrap_or(tree.len())];
+    let Some(rest) = tree[name.len()..].strip_prefix("::") else {
+        return vec![vec![name]];
+    };
+    let trees = rest.strip_prefix('{').map_or_else(|| vec![rest], items);
+    let paths = trees.into_iter().flat_map(paths_of);
+    paths.map(|path| [&[name], &path[..]].concat()).collect()
+}
+
+/// What is between the commas, up to the brace that ends the list.
+fn items(list: &str) -> Vec<&str> {
+    let (mut depth, mut begin, mut items) = (0, 0, Vec::new());
+    for (at, c) in list.char_indices() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        if depth < 0 || (c == ',' && depth == 0) {
+            items.push(list[begin..at].trim());
+            begin = at + 1;
+        }
+        if depth < 0 {
+            break;
+        }
+    }
+    items.retain(|it| !it.is_empty());
+    items
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Without comments.
+fn code_of(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
-    let code: Vec<&str> = text
+    let code = text
         .lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect();
-    let mut used = Vec::new();
-    for (index, line) in code.iter().enumerate() {
-        let place = format!("{}:{}", file.display(), index + 1);
-        for after in line.split("crate::").skip(1) {
-            let names: Vec<String> = if let Some((list, _)) = after
-                .strip_prefix('{')
-                .and_then(|list| list.split_once('}'))
-            {
-                list.split(',')
-                    .map(|name| name_of(name.trim_start()))
-                    .collect()
-            } else if after.starts_with('{') {
-                let body = code[index + 1..]
-                    .iter()
-                    .take_while(|line| !line.starts_with('}'));
-                let top_level =
-                    body.filter(|line| line.starts_with("    ") && !line.starts_with("     "));
-                top_level
-                    .map(|line| name_of(line.trim_start()))
-                    .filter(|name| !name.is_empty())
-                    .collect()
-            } else {
-                vec![name_of(after)]
-            };
-            used.extend(names.into_iter().map(|name| (name, place.clone())));
-        }
-    }
-    used
-}
-
-fn name_of(text: &str) -> String {
-    text.chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+        .map(|line| line.split("//").next().unwrap_or_default());
+    code.flat_map(|line| [line, "\n"]).collect()
 }
