@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 #[test]
 fn quoted_messages_are_said() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let said: Vec<String> = ["src", "tests/it", "../hotswap-demo/tests/it"]
+    let said: Vec<String> = ["src", "elf/src", "tests/it", "../hotswap-demo/tests/it"]
         .iter()
         .flat_map(|folder| sources(&root.join(folder)))
         .map(|file| plain(&fs::read_to_string(file).unwrap()))
