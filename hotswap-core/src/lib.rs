@@ -207,6 +207,8 @@ pub use hotswap_abi::{one_line, printable};
 /// - [`benchmarks`](docs::benchmarks): what calls and swaps cost, beside the alternatives.
 /// - [`comparison`](docs::comparison): the alternatives, and when they are the better choice.
 /// - [`design`](docs::design): why it is as it is.
+/// - [`architecture`](docs::architecture): which module does what, and where a change belongs.
+/// - [`testing`](docs::testing): what each test suite can find, and what it costs.
 pub mod docs {
     #[doc = include_str!("../docs/tutorial.md")]
     pub mod tutorial {}
@@ -235,6 +237,12 @@ pub mod docs {
 
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}
+
+    #[doc = include_str!("../docs/architecture.md")]
+    pub mod architecture {}
+
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
 }
 
 /// README's example is compiled like any other.

@@ -1,4 +1,4 @@
-//! What the manual quotes is what is said.
+//! What the manual quotes is what is said, and what it names is there.
 
 use std::{fs, path::Path};
 
@@ -32,6 +32,70 @@ fn quoted_messages_are_said() {
         }
     }
     assert!(quoted > 20, "only {quoted} found");
+}
+
+/// The files, scripts and functions that these pages name are there: files below the top, the library's folder or its
+/// sources; functions by a table's columns `file` and `function`.
+#[test]
+fn what_pages_for_contributors_name_is_there() {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = core.parent().unwrap();
+    let find = |name: &str| {
+        let places = [top.join(name), core.join(name), core.join("src").join(name)];
+        places.into_iter().find(|place| place.exists())
+    };
+    let (mut files, mut functions) = (0, 0);
+    for name in [
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "hotswap-core/docs/architecture.md",
+        "hotswap-core/docs/testing.md",
+    ] {
+        let page = fs::read_to_string(top.join(name)).unwrap();
+        for quoted in page.split('`').skip(1).step_by(2) {
+            let is_file = quoted.starts_with("scripts/") || quoted.ends_with(".rs");
+            let file = quoted.split(' ').next().unwrap_or_default();
+            if is_file || quoted.ends_with('/') || quoted.ends_with(".md") {
+                assert!(find(file).is_some(), "{name}: there is no `{file}`");
+                files += 1;
+            }
+        }
+        for row in rows(&page, ["file", "function"]) {
+            let [file, function] = row.map(|cell| cell.trim_matches('`'));
+            let code = fs::read_to_string(find(file).unwrap()).unwrap();
+            let (_, own_name) = function.rsplit_once("::").unwrap_or(("", function));
+            assert!(
+                ["(", "<"]
+                    .iter()
+                    .any(|it| code.contains(&format!("fn {own_name}{it}"))),
+                "{name}: {file} has no function `{own_name}`"
+            );
+            functions += 1;
+        }
+    }
+    assert!(
+        files > 100 && functions > 30,
+        "only {files} files and {functions} functions found"
+    );
+}
+
+/// The cells below these heads, of each table that has both.
+fn rows<'a>(page: &'a str, heads: [&str; 2]) -> Vec<[&'a str; 2]> {
+    let mut columns = None;
+    let mut rows = Vec::new();
+    for line in page.lines() {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        if !line.starts_with('|') {
+            columns = None;
+        } else if let Some(columns) = columns {
+            rows.push(<[usize; 2]>::map(columns, |column| cells[column]));
+        } else {
+            let found = heads.map(|head| cells.iter().position(|cell| *cell == head));
+            columns = found[0].zip(found[1]).map(|(one, other)| [one, other]);
+        }
+    }
+    rows.retain(|row| !row[0].starts_with('-'));
+    rows
 }
 
 /// The first cells below a head `| message |` or the second below `| … | refusal |`, without their code marks.
