@@ -1,6 +1,6 @@
 //! What a generation takes up while it is mapped, against an image opened by hand.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 use hotswap_core::Hotswap;
 use hotswap_types::PluginRef;
@@ -14,6 +14,9 @@ use crate::{
 
 /// How many are held at once.
 const HELD: usize = 100;
+
+/// After so long what is held has given back what it only needed to come up.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// For what must happen.
 const SOON: Duration = Duration::from_secs(60);
@@ -85,6 +88,8 @@ fn leases(plugin: &Hotswap<PluginRef>, path: &Path) -> Result<Resident> {
         leases.push(plugin.lease());
         retired.push(plugin.swap(path)?.retired);
     }
+    // What is only kept for a moment is not counted.
+    thread::sleep(SETTLED);
     let each = before.each_since();
     drop(leases);
     // They need not leave in the order in which they came.
@@ -98,6 +103,7 @@ fn images(path: &Path) -> Result<Resident> {
     let before = Resident::now()?;
     let load = |_| Ok(by_hand::load(path, Copy::Memory)?.0);
     let images = (0..HELD).map(load).collect::<Result<Vec<_>>>()?;
+    thread::sleep(SETTLED);
     let each = before.each_since();
     drop(images);
     each
