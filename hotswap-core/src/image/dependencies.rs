@@ -172,40 +172,23 @@ pub(super) fn caller_of(
 ) -> Option<Caller> {
     let mut caller = None;
     walk(needed, |library| {
-        let known = known(library);
-        match known {
-            Some(Known::Harmless) => return ControlFlow::Continue(Vec::new()),
-            Some(Known::Pinning) => {
-                caller = Some(Caller::Able(library.to_owned()));
-                return ControlFlow::Break(());
+        let found = match Judged::of(library, known(library)) {
+            Judged::Harmless | Judged::Plain { is_known: true, .. } => {
+                return ControlFlow::Continue(Vec::new());
             }
-            Some(Known::HarmlessWithoutThreads) | None => {}
-        }
-        let mapped = mapped(library);
-        let abilities: Option<Vec<Abilities>> = mapped.iter().map(Abilities::of).collect();
-        // One that is not found has another name than it is asked for by; then nothing is known of it.
-        let abilities = abilities.filter(|all| !all.is_empty());
-        let is_plain = known == Some(Known::HarmlessWithoutThreads);
-        match abilities {
-            Some(abilities) if !abilities.iter().any(|it| it.may_call(is_plain)) => {
-                if is_plain {
-                    return ControlFlow::Continue(Vec::new());
+            Judged::Able => Caller::Able(library.to_owned()),
+            Judged::Plain {
+                mapped, abilities, ..
+            } => {
+                let mut data = mapped.iter().flat_map(|it| &it.writable);
+                if !data.any(|data| has_address_of(place, data)) {
+                    return ControlFlow::Continue(needs(abilities));
                 }
-                if mapped
-                    .iter()
-                    .flat_map(|it| &it.writable)
-                    .any(|data| has_address_of(place, data))
-                {
-                    caller = Some(Caller::Has(library.to_owned()));
-                    return ControlFlow::Break(());
-                }
-                ControlFlow::Continue(abilities.into_iter().flat_map(|it| it.needed).collect())
+                Caller::Has(library.to_owned())
             }
-            _ => {
-                caller = Some(Caller::Able(library.to_owned()));
-                ControlFlow::Break(())
-            }
-        }
+        };
+        caller = Some(found);
+        ControlFlow::Break(())
     });
     caller
 }
@@ -219,32 +202,66 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
     let mut may_run = false;
     walk(&library, |library| {
         let known = told(library, policy).or_else(|| known(library));
-        match known {
-            Some(Known::Harmless) => return ControlFlow::Continue(Vec::new()),
-            Some(Known::Pinning) => {
-                may_run = true;
-                return ControlFlow::Break(());
+        match Judged::of(library, known) {
+            Judged::Harmless => return ControlFlow::Continue(Vec::new()),
+            Judged::Plain {
+                mapped, abilities, ..
+            } if !abilities.iter().any(|it| it.leaves)
+                && !mapped.iter().any(Mapped::is_registered) =>
+            {
+                return ControlFlow::Continue(needs(abilities));
             }
-            Some(Known::HarmlessWithoutThreads) | None => {}
+            Judged::Able | Judged::Plain { .. } => {}
         }
-        let mapped = mapped(library);
-        let abilities: Option<Vec<Abilities>> = mapped.iter().map(Abilities::of).collect();
-        let is_plain = known == Some(Known::HarmlessWithoutThreads);
-        let abilities = abilities.filter(|all| {
-            // As above, nothing is known of one that is not found.
-            !all.is_empty() && !all.iter().any(|it| it.may_call(is_plain) || it.leaves)
-        });
-        match abilities.filter(|_| !mapped.iter().any(Mapped::is_registered)) {
-            Some(abilities) => {
-                ControlFlow::Continue(abilities.into_iter().flat_map(|it| it.needed).collect())
-            }
-            None => {
-                may_run = true;
-                ControlFlow::Break(())
-            }
-        }
+        may_run = true;
+        ControlFlow::Break(())
     });
     may_run
+}
+
+/// What can be said of a library by its name and its file.
+enum Judged {
+    /// It calls nobody, and neither does what it needs.
+    Harmless,
+    /// It may call what it was given, or nothing is known of it.
+    Able,
+    /// It has no threads of its own.
+    Plain {
+        /// Whether it is known to call nobody then.
+        is_known: bool,
+        mapped: Vec<Mapped>,
+        abilities: Vec<Abilities>,
+    },
+}
+
+impl Judged {
+    fn of(library: &str, known: Option<Known>) -> Self {
+        let is_known = match known {
+            Some(Known::Harmless) => return Self::Harmless,
+            Some(Known::Pinning) => return Self::Able,
+            Some(Known::HarmlessWithoutThreads) => true,
+            None => false,
+        };
+        let mapped = mapped(library);
+        let abilities: Option<Vec<Abilities>> = mapped.iter().map(Abilities::of).collect();
+        match abilities {
+            // One that is not found has another name than it is asked for by; then nothing is known of it.
+            Some(abilities)
+                if !abilities.is_empty() && !abilities.iter().any(|it| it.may_call(is_known)) =>
+            {
+                Self::Plain {
+                    is_known,
+                    mapped,
+                    abilities,
+                }
+            }
+            _ => Self::Able,
+        }
+    }
+}
+
+fn needs(abilities: Vec<Abilities>) -> Vec<String> {
+    abilities.into_iter().flat_map(|it| it.needed).collect()
 }
 
 /// Notes what the libraries can do that an image needs, from their files, when it has just been opened: later a deploy

@@ -20,7 +20,9 @@ use tracing_subscriber::{
 
 use crate::{
     alone::alone,
-    fixtures::{SOON, StopAtEnd, build_of, generation, load, load_with, plugin, trust, unloaded},
+    fixtures::{
+        Plugin, SOON, StopAtEnd, build_of, generation, load, load_with, plugin, trust, unloaded,
+    },
     process::{images, open_descriptors},
 };
 
@@ -380,13 +382,32 @@ fn nobody_waits_for_a_lease_a_call_or_what_is_pinned() {
     );
 }
 
+/// Does something while so many threads are inside a call.
+fn during_calls(it: &Plugin, calls: usize, body: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    let entered = Barrier::new(calls + 1);
+    thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
+        for _ in 0..calls {
+            scope.spawn(|| {
+                it.with(|_| {
+                    entered.wait();
+                    while !stop.load(Ordering::Relaxed) {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                });
+            });
+        }
+        entered.wait();
+        body();
+    });
+}
+
 #[test]
 fn of_many_holders_some_are_listed_and_the_rest_is_counted() {
     const CALLS: usize = 40;
     let it = load_with("build_1", |settings| settings.record_leases = true);
     let leases: Vec<_> = (0..100).map(|_| it.lease()).collect();
-    let stop = AtomicBool::new(false);
-    let entered = Barrier::new(CALLS + 1);
     let listed = |expected: usize| {
         let by = loop {
             match generation(&it, 1).state {
@@ -409,19 +430,7 @@ fn of_many_holders_some_are_listed_and_the_rest_is_counted() {
         assert_eq!(by.len(), 33);
         by
     };
-    thread::scope(|scope| {
-        let _stop = StopAtEnd(&stop);
-        for _ in 0..CALLS {
-            scope.spawn(|| {
-                it.with(|_| {
-                    entered.wait();
-                    while !stop.load(Ordering::Relaxed) {
-                        thread::sleep(Duration::from_millis(1));
-                    }
-                });
-            });
-        }
-        entered.wait();
+    during_calls(&it, CALLS, || {
         it.swap(plugin("build_2")).unwrap();
         let by = listed(CALLS + leases.len());
         assert!(matches!(by[0], Holder::Call { .. }), "{by:?}");
@@ -435,24 +444,9 @@ fn of_many_holders_some_are_listed_and_the_rest_is_counted() {
 
 #[test]
 fn leases_that_are_not_recorded_are_told_beside_many_calls() {
-    const CALLS: usize = 40;
     let it = load("build_1");
     let leases: Vec<_> = (0..100).map(|_| it.lease()).collect();
-    let stop = AtomicBool::new(false);
-    let entered = Barrier::new(CALLS + 1);
-    thread::scope(|scope| {
-        let _stop = StopAtEnd(&stop);
-        for _ in 0..CALLS {
-            scope.spawn(|| {
-                it.with(|_| {
-                    entered.wait();
-                    while !stop.load(Ordering::Relaxed) {
-                        thread::sleep(Duration::from_millis(1));
-                    }
-                });
-            });
-        }
-        entered.wait();
+    during_calls(&it, 40, || {
         it.swap(plugin("build_2")).unwrap();
         let by = loop {
             match generation(&it, 1).state {
