@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use humantime::{format_rfc3339_seconds, parse_rfc3339};
 
+use crate::escape::printable;
+
 /// What a signature says beside that the bytes are signed. It is in the trusted comment, which is signed, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claims {
@@ -21,8 +23,9 @@ impl Claims {
     pub(super) fn read(comment: &str) -> Result<Self, String> {
         let mut claims = Self::default();
         for word in said_by_author(comment) {
+            let shown = printable(word);
             let not_understood =
-                || format!("its trusted comment has `{word}`, which is not understood");
+                || format!("its trusted comment has `{shown}`, which is not understood");
             let is_new = match word.split_once('=') {
                 Some(("serial", number)) => {
                     let serial = serial(number).ok_or_else(not_understood)?;
@@ -32,7 +35,8 @@ impl Claims {
                     let expires = parse_rfc3339(time).map_err(|_| not_understood())?;
                     claims.expires.replace(expires).is_none()
                 }
-                _ if is_meant_as_claim(word) => return Err(not_understood()),
+                // With what cannot be seen in it, it may look like anything.
+                _ if is_meant_as_claim(word) || shown != word => return Err(not_understood()),
                 _ => true,
             };
             if !is_new {
@@ -55,13 +59,13 @@ impl Claims {
 }
 
 /// The words of a comment, without the name of a file in one that minisign has written by itself: a name may have blanks in
-/// it, and anything else. Such a comment has the fields `timestamp:…`, `file:…` and `hashed` first, with tabs in between. In
-/// all others every word counts.
+/// it, and anything else. Such a comment has the fields `timestamp:…`, `file:…` and `hashed` (or `prehashed`, as `rsign2` has it) first,
+/// with tabs in between. In all others every word counts.
 fn said_by_author(comment: &str) -> impl Iterator<Item = &str> {
     let fields: Vec<&str> = comment.split('\t').collect();
     let is_own = matches!(
         &*fields,
-        [time, file, "hashed", ..] if is_timestamp(time) && file.starts_with("file:")
+        [time, file, "hashed" | "prehashed", ..] if is_timestamp(time) && file.starts_with("file:")
     );
     let fields = fields.into_iter().enumerate();
     let said = fields.filter(move |(index, _)| !(is_own && *index == 1));
@@ -70,7 +74,7 @@ fn said_by_author(comment: &str) -> impl Iterator<Item = &str> {
 
 fn is_timestamp(field: &str) -> bool {
     let time = field.strip_prefix("timestamp:");
-    time.is_some_and(|time| time.bytes().all(|byte| byte.is_ascii_digit()))
+    time.is_some_and(|time| !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Digits and nothing else.
@@ -79,11 +83,21 @@ pub(crate) fn serial(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| is_number)
 }
 
-/// `Serial=42`, `serial:42`, `expires`.
+/// `Serial=42`, `"serial=42"`, `expires`, `release=7,expires=…`: whatever has one of the names in it, or one that its author
+/// may have taken for it.
 fn is_meant_as_claim(word: &str) -> bool {
-    let name = word.split(|c: char| !c.is_alphabetic()).next();
-    let names = ["serial", "expires", "expiry"];
-    name.is_some_and(|name| names.iter().any(|it| name.eq_ignore_ascii_case(it)))
+    const NAMES: [&str; 8] = [
+        "serial",
+        "serialno",
+        "serialnumber",
+        "expire",
+        "expires",
+        "expiresat",
+        "expired",
+        "expiry",
+    ];
+    let mut names = word.split(|c: char| !c.is_alphabetic());
+    names.any(|name| NAMES.iter().any(|it| name.eq_ignore_ascii_case(it)))
 }
 
 #[cfg(test)]
@@ -148,9 +162,10 @@ mod tests {
                 both(Some(7), None),
             ),
             (
-                "aserial=1 serials=2 not-serial=3 my:serial=4",
-                both(None, None),
+                "timestamp:1\tfile:my serial=9\tprehashed\tserial=7",
+                both(Some(7), None),
             ),
+            ("aserial=1 serials=2 deserialisation=3", both(None, None)),
             // Nor is it the name of a file where minisign does not write one.
             (
                 "file:v42.so expires=2027-01-31T00:00:00Z",
@@ -207,6 +222,17 @@ mod tests {
             "EXPIRES=2027-01-31T00:00:00Z",
             "expires:2027-01-31T00:00:00Z",
             "expiry=2027-01-31T00:00:00Z",
+            "expire=2027-01-31T00:00:00Z",
+            "expiresAt=2027-01-31T00:00:00Z",
+            "serialno=42",
+            "\"expires=2027-01-31T00:00:00Z\"",
+            "'serial=42'",
+            "(serial=42)",
+            "--serial=42",
+            "not-serial=3",
+            "my:serial=4",
+            "release=7,expires=2027-01-31T00:00:00Z",
+            "v42;serial=42",
         ] {
             assert_eq!(
                 Claims::read(&format!("timestamp:1 {word}\tfile:a")),
@@ -215,6 +241,18 @@ mod tests {
                 )),
             );
         }
+        for word in [
+            "\u{feff}expires=2027-01-31T00:00:00Z",
+            "se\u{ad}rial=42",
+            "\0serial=42",
+            "\u{200b}serial=42",
+        ] {
+            let text = Claims::read(word).unwrap_err();
+            assert!(text.ends_with("which is not understood"), "{text}");
+            assert!(text.is_ascii(), "{text}");
+        }
+        // A time without digits is none of minisign's.
+        assert!(Claims::read("timestamp:\tfile: expires=never\thashed").is_err());
         assert_eq!(
             Claims::read("timestamp:1 file:b\tfile:v42.so expires=never\thashed"),
             Err("its trusted comment has `expires=never`, which is not understood".to_owned()),
