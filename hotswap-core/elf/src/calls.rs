@@ -56,6 +56,12 @@ pub(crate) enum Written {
 impl Calls {
     pub(crate) fn read(memory: &Memory<'_>, dynamic: &Dynamic<'_>) -> Result<Self, Refusal> {
         let ranges = [dynamic.init_array.range(), dynamic.fini_array.range()];
+        if ranges[0].start < ranges[1].end && ranges[1].start < ranges[0].end {
+            return refuse(format!(
+                "DT_INIT_ARRAY at {:#x} and DT_FINI_ARRAY at {:#x} overlap",
+                ranges[0].start, ranges[1].start
+            ));
+        }
         let ranges = ranges.iter().filter(|range| !range.is_empty());
         let start = ranges.clone().map(|range| range.start).min();
         let end = ranges.map(|range| range.end).max();

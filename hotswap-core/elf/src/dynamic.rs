@@ -5,10 +5,10 @@ use std::{collections::HashSet, ops::Range};
 use object::elf::{
     DF_1_NODELETE, DF_1_NOOPEN, DF_1_PIE, DF_STATIC_TLS, DF_TEXTREL, DT_AUXILIARY, DT_DEBUG,
     DT_FILTER, DT_FINI, DT_FINI_ARRAY, DT_FINI_ARRAYSZ, DT_FLAGS, DT_FLAGS_1, DT_GNU_HASH, DT_HASH,
-    DT_INIT, DT_INIT_ARRAY, DT_INIT_ARRAYSZ, DT_NEEDED, DT_PREINIT_ARRAYSZ, DT_REL, DT_RELA,
-    DT_RELACOUNT, DT_RELAENT, DT_RELASZ, DT_RELR, DT_RELRENT, DT_RELRSZ, DT_RELSZ, DT_RPATH,
-    DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_SYMENT, DT_SYMTAB, DT_TEXTREL, DT_VERDEF,
-    DT_VERNEED, DT_VERSYM,
+    DT_INIT, DT_INIT_ARRAY, DT_INIT_ARRAYSZ, DT_JMPREL, DT_NEEDED, DT_PLTRELSZ, DT_PREINIT_ARRAYSZ,
+    DT_REL, DT_RELA, DT_RELACOUNT, DT_RELAENT, DT_RELASZ, DT_RELR, DT_RELRENT, DT_RELRSZ, DT_RELSZ,
+    DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_SYMENT, DT_SYMTAB, DT_TEXTREL,
+    DT_VERDEF, DT_VERNEED, DT_VERSYM, DynamicTag,
 };
 
 use crate::{
@@ -24,6 +24,30 @@ pub(crate) const NAME_BYTES_MAX: usize = 4096;
 const PATH_BYTES_MAX: usize = 64 << 10;
 /// Each is a file to be opened.
 const NEEDED_MAX: usize = 1024;
+
+/// What says where something lies, or how large it is.
+const SINGLE: [DynamicTag; 20] = [
+    DT_FINI,
+    DT_FINI_ARRAY,
+    DT_FINI_ARRAYSZ,
+    DT_GNU_HASH,
+    DT_HASH,
+    DT_INIT,
+    DT_INIT_ARRAY,
+    DT_INIT_ARRAYSZ,
+    DT_JMPREL,
+    DT_PLTRELSZ,
+    DT_RELA,
+    DT_RELASZ,
+    DT_RELR,
+    DT_RELRSZ,
+    DT_STRSZ,
+    DT_STRTAB,
+    DT_SYMTAB,
+    DT_VERDEF,
+    DT_VERNEED,
+    DT_VERSYM,
+];
 
 /// The dynamic table, its parts in pairs.
 pub(crate) struct Dynamic<'a> {
@@ -59,6 +83,7 @@ impl<'a> Dynamic<'a> {
     pub(crate) fn read(memory: &Memory<'a>) -> Result<Self, Refusal> {
         let entries = Entries(memory);
         check_loadable(&entries, memory)?;
+        entries.check_single(&SINGLE)?;
         let strings = entries.table("DT_STRTAB", DT_STRTAB, DT_STRSZ, 1)?;
         if let Some(size) = entries.last(DT_SYMENT).filter(|size| *size != 24) {
             return refuse(format!("symbols of {size} bytes (DT_SYMENT), expected 24"));

@@ -1,6 +1,7 @@
 //! The entries of the dynamic table, by their tags, and the tables that they are pairs of.
 //!
-//! A tag given twice counts as it does in the loader: the last one. Missing partners ("a table
+//! A tag given twice counts as it does in the loader: the last one. Of those that this crate reads, two that differ are
+//! refused. Missing partners ("a table
 //! without its size") are null pointers in the loader, so they are refused here. Whether a table at an
 //! address makes sense is judged by the file that reads it.
 
@@ -57,6 +58,20 @@ impl Entries<'_, '_> {
             .filter(|entry| entry.d_tag.get(E) == tag)
             .map(|entry| entry.d_val.get(E))
             .collect()
+    }
+
+    /// Refuses a tag that is there twice, with different values: no linker writes that, and one of them is damage.
+    pub(crate) fn check_single(&self, tags: &[DynamicTag]) -> Result<(), Refusal> {
+        for tag in tags {
+            let all = self.all(*tag);
+            if all.windows(2).any(|pair| pair[0] != pair[1]) {
+                return refuse(format!(
+                    "the dynamic table has the tag {:#x} twice, with different values",
+                    tag.0
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The value that counts.

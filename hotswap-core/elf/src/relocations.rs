@@ -134,16 +134,29 @@ impl<'w> Work<'w, '_> {
             }
             return Ok((action, None));
         }
+        let is_address = matches!(action, Action::Slot | Action::Address);
+        if is_address && symbol.st_type() == STT_TLS {
+            return refuse(format!(
+                "relocation at {target:#x} takes the address of {}, which is a thread-local",
+                self.symbols.name(symbol)
+            ));
+        }
+        // Half of an address: only code that is relocated has those.
+        if action == Action::Word && !self.dynamic.text_relocations {
+            return refuse(format!(
+                "relocation at {target:#x} writes four bytes, in a library without text relocations"
+            ));
+        }
         let written = match action {
             Action::Relative => Written::Here(addend),
             Action::Indirect => self.check_resolver(target, addend)?,
-            Action::Address => address_written(symbol, addend),
+            Action::Address => address_written(entry.r_sym(E, false), symbol, addend),
             Action::Slot if entry.r_sym(E, false) == 0 || !target.is_multiple_of(8) => {
                 return refuse(format!(
                     "relocation at {target:#x} is unaligned or for no symbol"
                 ));
             }
-            Action::Slot => address_written(symbol, addend),
+            Action::Slot => address_written(entry.r_sym(E, false), symbol, addend),
             Action::ThreadLocal | Action::StaticThreadLocal | Action::ThreadLocalPair => {
                 self.check_thread_local(target, (entry.r_sym(E, false), symbol), action)?;
                 Written::Number
@@ -281,8 +294,10 @@ impl<'w> Work<'w, '_> {
     }
 }
 
-fn address_written(symbol: &Symbol, addend: u64) -> Written {
+fn address_written(number: u32, symbol: &Symbol, addend: u64) -> Written {
     match symbol.st_shndx.get(E) {
+        // That of no symbol stands for the beginning of the image.
+        _ if number == 0 => return Written::Here(addend),
         SHN_UNDEF => return Written::Elsewhere,
         // No address of the image: a number that a linker script has given a name.
         SHN_ABS => return Written::Number,

@@ -1,7 +1,8 @@
 //! Where relocations write: each at an aligned place that the file fills, and no two at the same.
 //!
 //! The loader writes without a look. What was written to the wrong place is used much later, by code that takes it for
-//! something else. The linkers keep to all three rules (`scripts/libraries`), although ELF demands none of them.
+//! something else. The linkers keep to all three rules (`scripts/libraries`) but for pointers in
+//! packed structures, although ELF demands none of them.
 
 use crate::{
     load::Load,

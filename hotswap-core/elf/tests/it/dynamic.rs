@@ -9,6 +9,11 @@ use crate::{
 #[test]
 fn damaged_dynamic_table() {
     let gone = |entry: &'static str| move |lib: &mut Library| _ = lib.without(entry);
+    // As one bit makes it of the end mark: the second is empty, and the relocations of calls would be missing.
+    check(
+        |lib| _ = lib.tag("spare", 2, 0),
+        "the dynamic table has the tag 0x2 twice, with different values",
+    );
     check(gone("strtab"), "the dynamic table has no DT_STRTAB");
     check(
         gone("strsz"),

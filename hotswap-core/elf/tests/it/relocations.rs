@@ -106,6 +106,23 @@ fn damaged_relocations() {
         "relocation at 0x3400 is unaligned or for no symbol",
     );
     check(
+        |lib| _ = lib.set32("rela_got", 8, 2),
+        "relocation at 0x3400 writes four bytes, in a library without text relocations",
+    );
+    check(
+        |lib| _ = lib.set32("rela_got", 12, 5),
+        "relocation at 0x3400 takes the address of local, which is a thread-local",
+    );
+    // Without a symbol an address is one within the image.
+    check(
+        |lib| {
+            lib.value("relacount", 2)
+                .set32("rela_data", 8, 1)
+                .set64("rela_data", 16, 1 << 46);
+        },
+        "relocation at 0x4008 leaves the address 0x400000000000, which is outside of the image",
+    );
+    check(
         |lib| _ = lib.set32("rela_call", 8, 1),
         "DT_JMPREL has a relocation of type 1",
     );
@@ -176,6 +193,19 @@ fn damaged_functions_to_call() {
     check(
         |lib| _ = lib.set64("rela_init", 16, DATA),
         "DT_INIT_ARRAY calls 0x4000 (entry 0), which is not executable code",
+    );
+    check(
+        |lib| {
+            lib.value("relacount", 0)
+                .set32("rela_init", 8, 1)
+                .set64("rela_init", 16, DATA);
+        },
+        "DT_INIT_ARRAY calls 0x4000 (entry 0), which is not executable code",
+    );
+    // What is in both would be called twice, or when it should not.
+    check(
+        |lib| _ = lib.value("fini_array", RELRO + 0x10),
+        "DT_INIT_ARRAY at 0x3010 and DT_FINI_ARRAY at 0x3010 overlap",
     );
     check(
         |lib| _ = lib.set64("rela_init", 0, DATA + 0x40),
