@@ -5,7 +5,7 @@
 //! curl -d hello http://127.0.0.1:3000/process
 //! ```
 //!
-//! Change `hotswap-plugin/src/code.rs`, run `cargo build`, and swap the new code in:
+//! Change what `process` gives in `hotswap-plugin/src/code.rs`, run `cargo build`, and swap the new code in:
 //!
 //! ```sh
 //! curl -X POST http://127.0.0.1:3000/swap

@@ -290,7 +290,8 @@ impl Loader {
     /// before it was asked for.
     ///
     /// Nobody waits for a receiver. One that is slow misses events, and is told how many
-    /// ([`LoaderSettings::events_max`], [`EventKind::Missed`](crate::EventKind::Missed)); to drop it ends it.
+    /// ([`LoaderSettings::events_max`], [`EventKind::Missed`](crate::EventKind::Missed)); one that was dropped is
+    /// forgotten with the next event.
     pub fn events(&self) -> Receiver<Event> {
         self.shared.history.events()
     }

@@ -535,7 +535,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// before it was asked for, from the first generation on.
     ///
     /// Nobody waits for a receiver. One that is slow misses events, and is told how many
-    /// ([`Settings::events_max`], [`EventKind::Missed`]); to drop it ends it.
+    /// ([`Settings::events_max`], [`EventKind::Missed`]); one that was dropped is
+    /// forgotten with the next event.
     pub fn events(&self) -> Receiver<Event> {
         self.history.events()
     }

@@ -353,7 +353,7 @@ fn event(input: &DeriveInput) -> Result<TokenStream> {
             quote! {
                 ::tracing::event!(
                     target: "hotswap", ::tracing::Level::#level,
-                    generation = about.generation, version = about.version.as_deref(),
+                    generation = about.generation, version = version.as_deref(),
                     build_id = about.build_id.as_deref(), sha256 = sha256.as_deref(), #fields #name
                 )
             }
@@ -387,6 +387,7 @@ fn event(input: &DeriveInput) -> Result<TokenStream> {
 
             /// Tells the subscribers of `tracing`.
             pub(super) fn trace(&self, about: &Event) {
+                let version = about.version.as_deref().map(crate::escape::one_line);
                 let sha256 = about.sha256.map(|it| it.to_string());
                 match self { #arms }
             }

@@ -38,8 +38,8 @@ use crate::{
 /// ```
 ///
 /// As [`serde::Serialize`] it is one object: `event` is the name of the kind, and the fields of the kind are beside those of this
-/// type. For [`tracing`] it is an event of the target `hotswap` with the same name and fields, `WARN` if somebody may want
-/// to look into it and otherwise `INFO`.
+/// type. For [`tracing`] it is an event of the target `hotswap` with the same name and fields, where a field that is
+/// an object for programs is a text; `WARN` if somebody may want to look into it, otherwise `INFO`.
 #[report]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -149,12 +149,12 @@ pub enum EventKind {
         by: Vec<Holder>,
     },
     /// The hook that a plugin runs before it is unloaded has panicked. It is unloaded all the same.
-    #[text(": {message}")]
+    #[text(": {panic}")]
     #[warn_if(true)]
     #[non_exhaustive]
     HookPanicked {
-        /// The message of the panic.
-        message: String,
+        /// What the panic said. (Not `message`: for `tracing`, that is the name of the event.)
+        panic: String,
     },
     /// A retired generation has left the address space: looked up, not assumed.
     #[text(" after {after:.1?}[; {heap}]")]

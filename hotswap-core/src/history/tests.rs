@@ -41,6 +41,7 @@ fn check(said: &dyn Display) {
 fn check_event(kind: EventKind) {
     let event = Event {
         generation: Some(1),
+        version: Some(name()),
         ..Event::now(kind)
     };
     check(&event);
@@ -56,7 +57,9 @@ fn check_event(kind: EventKind) {
     let fields = Fields::default();
     let subscriber = Registry::default().with(fields.clone());
     with_default(subscriber, || News(vec![event]).trace());
-    check(&fields.0.lock().unwrap());
+    let fields = fields.0.lock().unwrap();
+    check(&fields);
+    assert_eq!(fields.matches("message=").count(), 1, "{fields}");
 }
 
 /// The fields of the events that a subscriber is told, as they are given to it.
@@ -163,7 +166,7 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
         loaded_again: None,
         why: Some(name()),
     });
-    check_event(EventKind::HookPanicked { message: name() });
+    check_event(EventKind::HookPanicked { panic: name() });
     check_event(service(ServiceNews::Started));
     check(&ServiceInfo {
         name: name(),
@@ -258,8 +261,8 @@ fn each_kind_of_event_has_this_form_for_programs() {
             ]}),
         ),
         (
-            EventKind::HookPanicked { message: message() },
-            json!({"event": "hook-panicked", "message": "no"}),
+            EventKind::HookPanicked { panic: message() },
+            json!({"event": "hook-panicked", "panic": "no"}),
         ),
         (
             EventKind::Unloaded {

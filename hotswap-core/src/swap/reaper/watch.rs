@@ -269,7 +269,7 @@ impl<M: Send + Sync> Watch<M> {
     fn try_close(&mut self, mut watched: Watched<M>, calls: Option<&Calls>) -> bool {
         if let Phase::Leaving(mut image) = watched.job.phase {
             if let (Some(message), Some(number)) = (image.hook_panic(), watched.job.number) {
-                let panicked = EventKind::HookPanicked { message };
+                let panicked = EventKind::HookPanicked { panic: message };
                 self.history.happened(Some(number), panicked).trace();
             }
             match image.try_close() {
