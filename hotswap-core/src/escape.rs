@@ -2,7 +2,7 @@
 //!
 //! A path, a name in a file, and what a plugin or the dynamic linker says may hold characters that move the cursor, end
 //! the line, turn the direction of the text or cannot be seen. Every such text goes through this file before it becomes
-//! part of a refusal, of an event, of a report or of a log. Which characters are escaped, [`hotswap_abi`] says: what it
+//! part of a refusal, of an event, of a report or of a log. Which characters are escaped, [`hotswap_sdk`] says: what it
 //! prints in a plugin goes by the same.
 //!
 //! It knows nothing of where a text comes from.
@@ -13,8 +13,8 @@ use std::{
     os::unix::ffi::OsStrExt,
 };
 
-use hotswap_abi::host::write_printable;
-pub(crate) use hotswap_abi::{one_line, printable};
+use hotswap_sdk::host::write_printable;
+pub(crate) use hotswap_sdk::{one_line, printable};
 
 /// A path or a name, on one line and so that no two look the same: quotes and backslashes are escaped too, and bytes that
 /// are no text are shown as `\xFF`.

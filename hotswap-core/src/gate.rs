@@ -43,9 +43,9 @@ pub struct CheckReport {
     pub expires: Option<SystemTime>,
     /// The linker's build id in hexadecimal, if there is one.
     pub build_id: Option<String>,
-    /// The name of the plugin's package, if it has the kit.
+    /// The name of the plugin's package, if it has `unloadable!`.
     pub name: Option<String>,
-    /// The version of the plugin's package, if it has the kit.
+    /// The version of the plugin's package, if it has `unloadable!`.
     pub version: Option<String>,
     /// The interface, and the version of it that the plugin was built with.
     pub interface: String,
@@ -67,9 +67,9 @@ pub struct CheckReport {
     /// The imported functions that keep something of the plugin, such as a callback, that is not taken back when it
     /// leaves. Any of them pins it, unless its author vouches for it.
     pub leaves: Vec<String>,
-    /// Why its kit is of no use, if it has one that is not.
-    pub kit_problem: Option<String>,
-    /// Whether it has an update (`hotswap_abi::update!`), which a host with [services](crate::Settings::services) runs
+    /// Why its `unloadable!` is of no use, if it has one that is not.
+    pub unloadable_problem: Option<String>,
+    /// Whether it has an update (`hotswap_sdk::update!`), which a host with [services](crate::Settings::services) runs
     /// before it publishes it.
     pub has_update: bool,
     /// Why such a host refuses it although it passes here, if it does: the update is none that a host can run.
@@ -126,7 +126,7 @@ pub fn check<M: RootModule>(
     let Findings {
         interface,
         package,
-        kit_problem,
+        unloadable_problem,
         update,
         stays,
     } = trial.run(&staged, deadline)?.findings;
@@ -153,7 +153,7 @@ pub fn check<M: RootModule>(
         unique_symbols_cleared: cleared.unique_symbols,
         static_tls_bytes: facts.static_tls_bytes(),
         leaves: facts.leaves.iter().map(ToString::to_string).collect(),
-        kit_problem,
+        unloadable_problem,
         left_out: left_out(&update, &libraries),
         libraries,
         has_update: update != FoundUpdate::None,
@@ -207,11 +207,11 @@ impl Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let package = match (&self.name, &self.version) {
             (Some(name), Some(version)) => format!("{name} {version}"),
-            _ => "not known, for it has no kit".to_owned(),
+            _ => "not known, for it has no `unloadable!`".to_owned(),
         };
-        let kit = match (&self.kit_problem, &self.name) {
+        let unloadable = match (&self.unloadable_problem, &self.name) {
             (Some(problem), _) => problem.clone(),
-            (None, Some(_)) => format!("version {}", hotswap_kit::VERSION),
+            (None, Some(_)) => format!("version {}", hotswap_unload::VERSION),
             (None, None) => "none".to_owned(),
         };
         let unloading = match &self.stays {
@@ -268,7 +268,7 @@ impl Display for CheckReport {
             ),
             ("static TLS", static_tls),
             ("leaves", leaves),
-            ("kit", one_line(&kit)),
+            ("unloadable", one_line(&unloadable)),
             ("update", one_line(&update)),
             ("unloading", one_line(unloading)),
             ("left out", self.left_out.join("; ")),

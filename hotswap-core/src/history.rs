@@ -344,7 +344,7 @@ impl Published {
             version,
             published: SystemTime::now(),
             loaded_again,
-            kit_problem: image.kit_problem(),
+            unloadable_problem: image.unloadable_problem(),
             static_tls_bytes: image.facts().static_tls_bytes(),
             serial: origin.claims.serial,
             expires: origin.claims.expires,

@@ -82,7 +82,7 @@ pub enum Holder {
         name: String,
     },
     /// A thread that was alive when a pthread key of the plugin was deleted, and may be running its destructor. Only
-    /// of a plugin without the kit.
+    /// of a plugin without `unloadable!`.
     #[text("{}, which may be running the destructor of a deleted key", Thread(*thread, name.0))]
     #[non_exhaustive]
     DeletedKey {
@@ -94,9 +94,9 @@ pub enum Holder {
     /// The hook that the plugin runs before it is unloaded.
     #[text("its own hook, which is running")]
     Hook,
-    /// What the plugin's initialisers have started is more than its kit could take note of. This does not
+    /// What the plugin's initialisers have started is more than its `unloadable!` could take note of. This does not
     /// end.
-    #[text("more than its kit could count")]
+    #[text("more than its `unloadable!` could count")]
     Uncounted,
     /// More than are listed: of a generation that many hold, the first 32 are. [`Leases`](Self::Leases) are not among
     /// them, and come after this.

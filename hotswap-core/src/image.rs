@@ -49,7 +49,7 @@ use std::{
 };
 
 use hotswap_elf::{Export, Facts};
-use hotswap_kit::PluginTable;
+use hotswap_unload::PluginTable;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub(crate) use self::{
@@ -60,9 +60,9 @@ pub(crate) use self::{
     opener::Opener,
 };
 use self::{
-    account::{Account, NoKit},
+    account::{Account, AttachError},
     handlers::{Handlers, Snapshot},
-    leaving::Kit,
+    leaving::Attachment,
     libraries::Libraries,
 };
 pub use self::{
@@ -91,7 +91,7 @@ pub(crate) struct Image {
     name: CString,
     place: Place,
     handlers: Arc<Handlers>,
-    kit: Kit,
+    attachment: Attachment,
     policy: Policy,
     old_libraries: Vec<OldLibrary>,
     /// Until somebody has asked.
@@ -110,7 +110,7 @@ struct Place {
 }
 
 impl Image {
-    /// Maps and links the copy, runs its initialisers, and shakes hands with its kit if it has one. Before that it opens
+    /// Maps and links the copy, runs its initialisers, and attaches to its `unloadable!` if it has one. Before that it opens
     /// those of its libraries that the linker would not find. To be called on the thread of `opener`.
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
@@ -129,21 +129,21 @@ impl Image {
             name,
             place,
             handlers,
-            kit: Kit::Missing,
+            attachment: Attachment::Missing,
             policy: policy.clone(),
             old_libraries,
             untrusted_library,
         };
-        if let Some(table) = image.own_symbol(hotswap_kit::TABLE_SYMBOL) {
+        if let Some(table) = image.own_symbol(hotswap_unload::TABLE_SYMBOL) {
             let table = table.as_ptr().cast_const().cast::<PluginTable>();
             let readable = |bytes| image.place.has(table.addr(), bytes);
-            // SAFETY: the image itself defines the symbol, under the kit's name, and as many bytes as are read are
+            // SAFETY: the image itself defines the symbol, under the name of `unloadable!`, and as many bytes as are read are
             // mapped there; its initialisers have run, and nobody else has it. The account is closed before the
             // image is (`leaving`).
             let account = unsafe { Account::attach(table, readable, &image.handlers) };
-            image.kit = account.map_or_else(Kit::Refused, Kit::Attached);
+            image.attachment = account.map_or_else(Attachment::Refused, Attachment::Attached);
         } else if image.facts().has_marker {
-            image.kit = Kit::Refused(NoKit::NotFound);
+            image.attachment = Attachment::Refused(AttachError::NotFound);
         }
         Ok(image)
     }
@@ -223,19 +223,19 @@ impl Image {
         self.staged.keep()
     }
 
-    /// Why the image is treated as one without the kit although it has one.
-    pub(crate) fn kit_problem(&self) -> Option<String> {
-        match &self.kit {
-            Kit::Refused(problem) => Some(problem.to_string()),
-            Kit::Attached(_) | Kit::Missing => None,
+    /// Why the image is treated as one without `unloadable!` although it has one.
+    pub(crate) fn unloadable_problem(&self) -> Option<String> {
+        match &self.attachment {
+            Attachment::Refused(problem) => Some(problem.to_string()),
+            Attachment::Attached(_) | Attachment::Missing => None,
         }
     }
 
-    /// The name and the version of the plugin's package, if its kit tells.
+    /// The name and the version of the plugin's package, if its `unloadable!` tells.
     pub(crate) fn package(&self) -> Option<(String, String)> {
-        match &self.kit {
-            Kit::Attached(account) => Some(account.package()),
-            Kit::Refused(_) | Kit::Missing => None,
+        match &self.attachment {
+            Attachment::Attached(account) => Some(account.package()),
+            Attachment::Refused(_) | Attachment::Missing => None,
         }
     }
 

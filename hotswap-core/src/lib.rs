@@ -59,7 +59,7 @@
 //!
 //! # What outlives a swap
 //!
-//! With [`Settings::services`], a plugin may export an *update* (`hotswap_abi::update!`), which is run before it is
+//! With [`Settings::services`], a plugin may export an *update* (`hotswap_sdk::update!`), which is run before it is
 //! published: it says which *services*, named threads, should run, and makes, takes over and migrates named values.
 //! What it says is done with the publishing, or not at all; only a change inside a shared value cannot be taken back
 //! (*Updates* in [`docs::plugins`]). A service keeps the code that it began with mapped until it ends, and a value the
@@ -194,7 +194,7 @@ pub use crate::{
     watch::{Watch, WatchSettings},
 };
 
-pub use hotswap_abi::{one_line, printable};
+pub use hotswap_sdk::{one_line, printable};
 
 /// The manual: what is too long to be said at the names.
 ///

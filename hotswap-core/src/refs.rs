@@ -26,7 +26,7 @@ use std::{
 };
 
 use abi_stable::StableAbi;
-use hotswap_abi::{
+use hotswap_sdk::{
     Ref,
     host::{ChannelHandle, Handle, Parcel, RawRef, TypeInfo, Values},
 };

@@ -24,7 +24,7 @@ use std::{
 };
 
 use abi_stable::StableAbi;
-use hotswap_abi::Ref;
+use hotswap_sdk::Ref;
 
 pub(crate) use self::update::{Update, find_update};
 use self::{instance::Instance, keeper::Keeper};

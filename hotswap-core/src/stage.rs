@@ -10,7 +10,7 @@
 //! loaded gives the *old* image. Every copy is a file of its own, and is loaded under a path that was never used
 //! before ([`name`]). Whoever has the image keeps the descriptor open, for debuggers, and to load it again.
 //!
-//! In the copy of a plugin with the kit, what would keep it mapped for good is taken away ([`marks`]). Whoever is
+//! In the copy of a plugin with `unloadable!`, what would keep it mapped for good is taken away ([`marks`]). Whoever is
 //! told of the bytes (pins, signatures, hashes) is told of those of the file.
 //!
 //! This file knows nothing of the dynamic linker.

@@ -1,12 +1,12 @@
 //! From an image to one of its typed symbols, checked.
 //!
-//! What a typed symbol is, [`hotswap_abi`] says. Nothing of the image has to run for this.
+//! What a typed symbol is, [`hotswap_sdk`] says. Nothing of the image has to run for this.
 
 use std::{ffi::c_void, fmt, mem, path::Path, ptr::NonNull};
 
 use abi_stable::{StableAbi, library::AbiHeader};
-use hotswap_abi::{SYMBOL_PREFIX, SymbolMark, TypedSymbol};
 use hotswap_elf::Export;
+use hotswap_sdk::{SYMBOL_PREFIX, SymbolMark, TypedSymbol};
 
 use crate::{
     error::{Error, Result, Stage},

@@ -150,13 +150,13 @@ pub struct Policy {
     /// None unless set.
     pub pinning_libraries: Vec<String>,
     /// Whether marks by which the system keeps an image mapped for good are taken away in the private copy of a plugin
-    /// that has the kit (`unloadable!`): `-z nodelete` (`DF_1_NODELETE`), which compilers and build scripts may set for
+    /// that has `unloadable!`: `-z nodelete` (`DF_1_NODELETE`), which compilers and build scripts may set for
     /// every library, and unique symbols (`STB_GNU_UNIQUE`, the inline statics of C++ as g++ builds them), which
     /// become weak ones. Without that, each swap leaves an image behind, pinned.
     ///
     /// Costs nothing where there are no such marks. Where there are, the code that runs has not quite the bytes of the
     /// file: some of its dynamic table and its symbol table, never code or data. Pins, signatures and every hash that
-    /// is reported are of the file. It does not apply to files without the kit, nor to unique symbols of a plugin that
+    /// is reported are of the file. It does not apply to files without `unloadable!`, nor to unique symbols of a plugin that
     /// needs more libraries than those of the C and C++ runtime, with which it may share what they stand for, or
     /// that defines some of libstdc++'s own. A C++ static that two *plugins* share by this mechanism is no longer one
     /// static: unset this if you count on that.

@@ -90,7 +90,7 @@ fn row(it: &GenerationInfo) -> [String; HEAD.len()] {
     let hash = it.sha256.map_or_else(String::new, |hash| hash.to_string());
     let package = match (&it.name, &it.version) {
         (Some(name), Some(version)) => one_line(&format!("{name} {version}")),
-        _ => "no kit".to_owned(),
+        _ => "no unloadable!".to_owned(),
     };
     [
         format_rfc3339_seconds(it.published).to_string(),

@@ -11,7 +11,7 @@ use hotswap_types::{Answer, Greet, Plugin, PluginRef, caught};
 hotswap_types::unloadable!();
 
 // Run by hosts that have turned services on, and by no others.
-hotswap_types::abi::update!(services::update);
+hotswap_types::sdk::update!(services::update);
 
 /// Found by the host. A constant: a root module that is allocated is left behind at every reload.
 #[export_root_module]

@@ -18,8 +18,8 @@ use abi_stable::{
     std_types::RStr,
 };
 
-pub use hotswap_abi::{self as abi, Answer, Fault, caught, export_symbol};
-pub use hotswap_kit::unloadable;
+pub use hotswap_sdk::{self as sdk, Answer, Fault, caught, export_symbol};
+pub use hotswap_unload::unloadable;
 
 /// What a plugin offers.
 ///

@@ -48,7 +48,7 @@ pub struct Event {
     pub at: SystemTime,
     /// The generation that it happened to, if it happened to one.
     pub generation: Option<u64>,
-    /// The version of that plugin's package, if it has the kit.
+    /// The version of that plugin's package, if it has `unloadable!`.
     pub version: Option<String>,
     /// The linker's build id of that plugin in hexadecimal, if it has one.
     pub build_id: Option<String>,
@@ -162,7 +162,7 @@ pub enum EventKind {
     Unloaded {
         /// The time since it was retired.
         after: Duration,
-        /// What it has left on the heap, if its allocator counts (`hotswap_kit::CountingAllocator`).
+        /// What it has left on the heap, if its allocator counts (`hotswap_unload::CountingAllocator`).
         heap: Option<HeapLeft>,
     },
     /// A retired generation is not in use any more, and stays mapped nevertheless: the system keeps it, or it was not

@@ -66,7 +66,7 @@ impl Display for Phases {
 /// Its [`Display`] is one line.
 #[report]
 #[text(
-    "generation {number} {state}: {path}[ (generation {loaded_again} again)][ (serial {serial})][ ({kit_problem})]\
+    "generation {number} {state}: {path}[ (generation {loaded_again} again)][ (serial {serial})][ ({unloadable_problem})]\
      [ ({static_tls_bytes} bytes of static TLS)]{}",
     Each(old_libraries.0)
 )]
@@ -86,16 +86,16 @@ pub struct GenerationInfo {
     /// What its bytes are, if that was asked for: by pins ([`Policy::sha256`](crate::Policy::sha256)), by
     /// [`Settings::record_sha256`](crate::Settings::record_sha256), or with [`Hotswap::sha256`](crate::Hotswap::sha256).
     pub sha256: Option<Sha256>,
-    /// The name of the plugin's package, if it has the kit.
+    /// The name of the plugin's package, if it has `unloadable!`.
     pub name: Option<String>,
-    /// The version of the plugin's package, if it has the kit.
+    /// The version of the plugin's package, if it has `unloadable!`.
     pub version: Option<String>,
     /// When it was published.
     pub published: SystemTime,
     /// The generation whose bytes it was loaded from again, by a rollback.
     pub loaded_again: Option<u64>,
-    /// Why it is treated as a plugin without the kit although it has one; then it may unload less well.
-    pub kit_problem: Option<String>,
+    /// Why it is treated as a plugin without `unloadable!` although it has one; then it may unload less well.
+    pub unloadable_problem: Option<String>,
     /// How many bytes of static TLS it needs, if it needs any ([`EventKind::StaticTls`](crate::EventKind::StaticTls)).
     pub static_tls_bytes: Option<u64>,
     /// The serial number in its signature, if one is asked for and has a number

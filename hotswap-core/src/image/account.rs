@@ -1,6 +1,6 @@
 //! What one image still has to do: its threads, thread-local destructors and key values, kept by the host.
 //!
-//! A plugin with the kit sends each registration here instead of to libc. The image may be closed when
+//! A plugin with `unloadable!` sends each registration here instead of to libc. The image may be closed when
 //! nobody calls it, nobody holds a lease on it, and its account is clear.
 //!
 //! # Invariants
@@ -20,7 +20,7 @@
 //! - Lock order: an account's books, then nothing.
 //!
 //! # What it does not know
-//! Calls and leases (`cell` counts them), how an image is opened and whether it left, and what the kit does
+//! Calls and leases (`cell` counts them), how an image is opened and whether it left, and what `unloadable!` does
 //! not see (its documentation has the list). A process that forks and goes on without `exec` must not unload
 //! in the child: the threads that are counted here stayed behind.
 #![expect(
@@ -46,7 +46,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_kit::{
+use hotswap_unload::{
     BeforeUnload, DECLINED_ATTACHED, DECLINED_UNBOUND, Heap, PluginTable, Text, Texts,
     USES_ON_EXIT, USES_TIMER_THREADS, VERSION,
 };
@@ -62,7 +62,7 @@ pub(super) use self::{
 };
 use super::{dependencies::is_named, handlers::Handlers};
 
-/// What is known of one image with the kit. Its number is never used twice in a process.
+/// What is known of one image with `unloadable!`. Its number is never used twice in a process.
 ///
 /// The life of one: [`attach`](Self::attach), calls, [`retire`](Self::retire), [`hook`](Self::hook), waiting
 /// until it is clear (look again now and then: the end of a thread that a constructor
@@ -74,15 +74,15 @@ pub(super) struct Account {
     plugin: &'static PluginTable,
 }
 
-/// Why an image that exports a kit is treated as one without.
+/// Why an image that has `unloadable!` is treated as one without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub(crate) enum NoKit {
+pub(crate) enum AttachError {
     /// The file defines it, and the linker does not find it in the image.
     NotFound,
-    /// What the kit's symbol leads to is no table.
+    /// What the symbol of `unloadable!` leads to is no table.
     Unaligned,
-    /// The plugin was built with another version of the kit.
+    /// The plugin was built with another version of `unloadable!`.
     Version {
         /// The plugin's.
         found: u32,
@@ -100,7 +100,7 @@ pub(crate) enum NoKit {
     Declined,
     /// Somebody has attached to this image before.
     Attached,
-    /// The kit's symbols were not bound when the plugin was linked, so that it sees nothing.
+    /// The symbols of `unloadable!` were not bound when the plugin was linked, so that it sees nothing.
     Unbound,
     /// The host has used up its own pthread keys, of which the accounts need one in all.
     HostOutOfKeys,
@@ -116,7 +116,7 @@ pub(crate) struct Outstanding {
     /// Thread-local destructors that constructors left with libc. They are no reason to wait: the loader
     /// itself keeps the image until their threads have ended, and then it is pinned.
     pub early_destructors: usize,
-    /// Constructors left more than the kit could note; this never becomes clear.
+    /// Constructors left more than `unloadable!` could note; this never becomes clear.
     pub unknown: bool,
 }
 
@@ -145,14 +145,14 @@ pub(crate) struct Debtor {
 }
 
 impl Account {
-    /// Shakes hands with the kit of an image, on the thread that opened it: what constructors left with that thread is
+    /// Attaches to the `unloadable!` of an image, on the thread that opened it: what constructors left with that thread is
     /// counted like the rest, and the thread counts as inside the image until it ends.
     ///
     /// # Errors
-    /// [`NoKit`]: nothing has changed, and the plugin works as one without the kit.
+    /// [`AttachError`]: nothing has changed, and the plugin works as one without `unloadable!`.
     ///
     /// # Safety
-    /// `plugin` is the address of the symbol [`TABLE_SYMBOL`](hotswap_kit::TABLE_SYMBOL), defined by the
+    /// `plugin` is the address of the symbol [`TABLE_SYMBOL`](hotswap_unload::TABLE_SYMBOL), defined by the
     /// image itself, whose constructors have run; nobody has attached to it, and nobody calls it yet. A table
     /// of another version or size is refused without being read further. The image is closed only after
     /// [`close`](Self::close) on this account, and the account is not used after the image has left, apart
@@ -161,18 +161,18 @@ impl Account {
         plugin: *const PluginTable,
         readable: impl Fn(usize) -> bool,
         handlers: &Arc<Handlers>,
-    ) -> Result<Self, NoKit> {
+    ) -> Result<Self, AttachError> {
         if !plugin.is_aligned() {
-            return Err(NoKit::Unaligned);
+            return Err(AttachError::Unaligned);
         }
         let expected = size_of::<PluginTable>() as u32;
         if !readable(offset_of!(PluginTable, attach)) {
-            return Err(NoKit::Short { found: 0, expected });
+            return Err(AttachError::Short { found: 0, expected });
         }
         // SAFETY: the version is where it is in each version of the table, and was found to be mapped.
         let found = unsafe { (*plugin).version };
         if found != VERSION {
-            return Err(NoKit::Version {
+            return Err(AttachError::Version {
                 found,
                 expected: VERSION,
             });
@@ -180,13 +180,13 @@ impl Account {
         // SAFETY: the size is where it is in each version of the table, and was found to be mapped.
         let found = unsafe { (*plugin).size };
         if found < expected || !readable(size_of::<PluginTable>()) {
-            return Err(NoKit::Short { found, expected });
+            return Err(AttachError::Short { found, expected });
         }
         // SAFETY: of our version and not shorter. 'static stands for "as long as the image is mapped", which
         // is what the caller promised for all uses of the account.
         let plugin: &'static PluginTable = unsafe { &*plugin };
         if exit_key().is_none() {
-            return Err(NoKit::HostOutOfKeys);
+            return Err(AttachError::HostOutOfKeys);
         }
 
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -206,9 +206,9 @@ impl Account {
             // SAFETY: made above, and the plugin has not kept it.
             drop(unsafe { Arc::from_raw(token) });
             return Err(match answer {
-                DECLINED_ATTACHED => NoKit::Attached,
-                DECLINED_UNBOUND => NoKit::Unbound,
-                _ => NoKit::Declined,
+                DECLINED_ATTACHED => AttachError::Attached,
+                DECLINED_UNBOUND => AttachError::Unbound,
+                _ => AttachError::Declined,
             });
         }
         thread::stay_inside(&state);
@@ -423,35 +423,38 @@ impl fmt::Debug for Account {
     }
 }
 
-impl fmt::Display for NoKit {
+impl fmt::Display for AttachError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("treated as a plugin without the kit: ")?;
+        f.write_str("treated as a plugin without `unloadable!`: ")?;
         match self {
-            Self::NotFound => f.write_str("its kit is not found in it"),
-            Self::Unaligned => f.write_str("its kit's table is at an odd address"),
+            Self::NotFound => f.write_str("its `unloadable!` is not found in it"),
+            Self::Unaligned => f.write_str("its `unloadable!` table is at an odd address"),
             Self::Version { found, expected } => {
-                write!(f, "its kit has version {found}, expected {expected}")
+                write!(
+                    f,
+                    "its `unloadable!` has version {found}, expected {expected}"
+                )
             }
             Self::Short { found, expected } => {
                 write!(
                     f,
-                    "its kit's table has {found} bytes, expected at least {expected}"
+                    "its `unloadable!` table has {found} bytes, expected at least {expected}"
                 )
             }
             Self::Declined => write!(
                 f,
-                "its kit does not take version {VERSION} of the host's table"
+                "its `unloadable!` does not take version {VERSION} of the host's table"
             ),
             Self::Attached => f.write_str("it is attached to another account already"),
-            Self::Unbound => {
-                f.write_str("its kit sees nothing, because it was linked past the kit's symbols")
-            }
+            Self::Unbound => f.write_str(
+                "its `unloadable!` sees nothing, because it was linked past its own symbols",
+            ),
             Self::HostOutOfKeys => f.write_str("the host has no pthread key left for the account"),
         }
     }
 }
 
-impl std::error::Error for NoKit {}
+impl std::error::Error for AttachError {}
 
 impl Outstanding {
     fn name_threads(&mut self) {
@@ -480,7 +483,9 @@ mod tests {
         let problem = attached.err().map(|problem| problem.to_string());
         assert_eq!(
             problem.as_deref(),
-            Some("treated as a plugin without the kit: its kit's table is at an odd address")
+            Some(
+                "treated as a plugin without `unloadable!`: its `unloadable!` table is at an odd address"
+            )
         );
     }
 }

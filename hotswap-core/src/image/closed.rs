@@ -24,7 +24,7 @@ use crate::stage::Staged;
 pub(super) struct Closed {
     pub(super) staged: ManuallyDrop<Staged>,
     pub(super) name: CString,
-    /// The kit's account must outlive the image.
+    /// The account of `unloadable!` must outlive the image.
     pub(super) account: Option<Account>,
     pub(super) heap: Option<HeapLeft>,
 }

@@ -39,7 +39,7 @@ const OF_C: [&str; 8] = [
 /// More libraries that call nothing of an image when its own calls have returned, and do not mind that it goes, although
 /// they can start threads.
 const HARMLESS: [&str; 4] = [
-    // Its threads are those of `std::thread`, which the kit counts.
+    // Its threads are those of `std::thread`, which `unloadable!` counts.
     "libstdc++",
     // Their threads compress, and end with the context that they belong to.
     "libzstd",

@@ -6,12 +6,12 @@
 //! handlers were ever seen. An image is not closed for signal `n` when
 //!
 //! - the handler of `n` lies in it now, or
-//! - another image with the kit that still runs was given its handler as the one before, when it set its own, or
+//! - another image with `unloadable!` that still runs was given its handler as the one before, when it set its own, or
 //! - its handler was set at some time, is not now, and what is there instead is not what was there before the image was
 //!   opened: somebody has replaced it, and may know it.
 //!
 //! # What it does not know
-//! - A handler of an image without the kit that was set and replaced between two looks (one before each `dlopen`, one
+//! - A handler of an image without `unloadable!` that was set and replaced between two looks (one before each `dlopen`, one
 //!   before each `dlclose`).
 //! - A handler that the host itself has been given and that was set back by its image.
 //! - A handler that the finalisers of another image set again.

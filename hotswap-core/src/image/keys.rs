@@ -1,4 +1,4 @@
-//! libc's pthread keys whose destructor lies in an image: what a plugin without the kit leaves behind.
+//! libc's pthread keys whose destructor lies in an image: what a plugin without `unloadable!` leaves behind.
 //!
 //! `thread::current()` in a plugin makes one. Closed with it, the image is unmapped and the process dies when
 //! a thread with a value ends; after some thousand reloads there are no keys left, and std aborts.

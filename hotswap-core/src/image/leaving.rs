@@ -5,9 +5,9 @@
 //! 1. The plugin's hook runs, on a thread of its own.
 //! 2. Is there anything that may call it and cannot be waited for: functions that it uses, signal handlers, libraries?
 //!    Then it stays open when its threads have ended, and is pinned; its thread-locals stay, too. One that can start
-//!    threads is pinned if it has no kit, or one that we cannot work with, for that hides what the image uses.
-//! 3. What the [`Account`] of a plugin with the kit counts is waited for: its threads, its thread-local destructors,
-//!    the values of its keys. Of a plugin without the kit, pthread keys whose destructor lies in the image are deleted,
+//!    threads is pinned if it has no `unloadable!`, or one that we cannot work with, for that hides what the image uses.
+//! 3. What the [`Account`] of a plugin with `unloadable!` counts is waited for: its threads, its thread-local destructors,
+//!    the values of its keys. Of a plugin without `unloadable!`, pthread keys whose destructor lies in the image are deleted,
 //!    and threads that may be running one are waited for ([`ending`](super::ending)).
 //! 4. The thread that opened it writes out what the plugin's std holds back, and ends. What initialisers have left with
 //!    libc for its end runs now. A thread that has nothing to do for the image ends during step 5 instead.
@@ -22,11 +22,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_kit::Heap;
+use hotswap_unload::Heap;
 
 use super::{
     Image,
-    account::{Account, NoKit, Outstanding, thread_name},
+    account::{Account, AttachError, Outstanding, thread_name},
     closed::Closed,
     dependencies::{self, Caller, Known},
     ending::Ending,
@@ -37,15 +37,15 @@ use super::{
 };
 use crate::{holder::Holder, stage::check_thread};
 
-/// What an image has of the plugin kit.
+/// Whether this host is attached to the image's `unloadable!`.
 #[derive(Debug)]
-pub(super) enum Kit {
+pub(super) enum Attachment {
     /// It keeps an account with us.
     Attached(Account),
     /// It has none.
     Missing,
     /// It has one that we cannot work with.
-    Refused(NoKit),
+    Refused(AttachError),
 }
 
 /// An image that nobody calls any more, and that may still have something to do.
@@ -53,7 +53,7 @@ pub(crate) struct Leaving {
     image: Image,
     hook: Option<JoinHandle<Result<(), String>>>,
     hook_panic: Option<String>,
-    /// The threads that may be running a destructor whose key was deleted. Only of a plugin without the kit.
+    /// The threads that may be running a destructor whose key was deleted. Only of a plugin without `unloadable!`.
     ending: Option<Ending>,
     /// Whether it was found that nothing can call it but its own threads and destructors.
     is_free: bool,
@@ -110,8 +110,8 @@ impl Leaving {
             never: None,
             heap: None,
         };
-        match &leaving.image.kit {
-            Kit::Attached(account) => {
+        match &leaving.image.attachment {
+            Attachment::Attached(account) => {
                 // The hook may take its time, so it has a thread of its own; if none is to be had, this one.
                 let thread = thread::Builder::new().name("hotswap-unload".to_owned());
                 if let Some(hook) = account.hook() {
@@ -124,9 +124,9 @@ impl Leaving {
                     }
                 }
             }
-            // What such a plugin uses of libc it gets through its kit, out of sight of the inspection.
-            Kit::Refused(_) => leaving.never = Some(PinReason::MayHaveThreads),
-            Kit::Missing => leaving.forget_keys(),
+            // What such a plugin uses of libc it gets through its `unloadable!`, out of sight of the inspection.
+            Attachment::Refused(_) => leaving.never = Some(PinReason::MayHaveThreads),
+            Attachment::Missing => leaving.forget_keys(),
         }
         // At once if there is no hook, so that whoever is here can do what is left for its thread.
         if leaving.hook.is_none() && leaving.never.is_none() {
@@ -135,7 +135,7 @@ impl Leaving {
         leaving
     }
 
-    /// What a plugin without the kit leaves with libc: its keys are deleted, so that no thread calls their
+    /// What a plugin without `unloadable!` leaves with libc: its keys are deleted, so that no thread calls their
     /// destructors when it ends. (What the values own is leaked.)
     fn forget_keys(&mut self) {
         let facts = self.image.staged.facts();
@@ -229,7 +229,7 @@ impl Leaving {
         }
         self.is_free = true;
         self.was_quiet = is_quiet;
-        if let Kit::Attached(account) = &self.image.kit {
+        if let Attachment::Attached(account) = &self.image.attachment {
             // SAFETY: owning the image means that no call is inside, and none will be (`Image::retire`); its hook has
             // ended, and what could call it was looked for.
             unsafe { account.retire() };
@@ -239,9 +239,9 @@ impl Leaving {
 
     /// Whether threads that the image has started have ended.
     fn has_no_threads(&self) -> bool {
-        match &self.image.kit {
-            Kit::Attached(account) => account.has_no_threads(),
-            Kit::Missing | Kit::Refused(_) => true,
+        match &self.image.attachment {
+            Attachment::Attached(account) => account.has_no_threads(),
+            Attachment::Missing | Attachment::Refused(_) => true,
         }
     }
 
@@ -253,48 +253,47 @@ impl Leaving {
     }
 
     fn is_clear_but_for_opener(&self) -> bool {
-        match &self.image.kit {
-            Kit::Attached(account) => account.is_clear_but_for(self.image.opener.tid()),
-            Kit::Missing | Kit::Refused(_) => true,
+        match &self.image.attachment {
+            Attachment::Attached(account) => account.is_clear_but_for(self.image.opener.tid()),
+            Attachment::Missing | Attachment::Refused(_) => true,
         }
     }
 
     /// Whether it is known what threads have left to run for it.
     fn is_counted(&self) -> bool {
-        match &self.image.kit {
-            Kit::Attached(_) => true,
-            Kit::Missing | Kit::Refused(_) => !self.image.staged.facts().thread_exit_hook,
+        match &self.image.attachment {
+            Attachment::Attached(_) => true,
+            Attachment::Missing | Attachment::Refused(_) => {
+                !self.image.staged.facts().thread_exit_hook
+            }
         }
     }
 
     /// What writes out what the plugin's std holds back, if it has printed.
     fn flush(&self) -> Option<unsafe extern "C" fn()> {
-        let Image {
-            staged, place, kit, ..
-        } = &self.image;
-        match kit {
-            // SAFETY: `staged` is what the image was opened from, it is mapped there, and nobody is inside.
-            Kit::Attached(account) if unsafe { stdout::printed(staged, place) } == Some(true) => {
-                Some(account.flush())
-            }
-            _ => None,
-        }
+        let Attachment::Attached(account) = &self.image.attachment else {
+            return None;
+        };
+        let Image { staged, place, .. } = &self.image;
+        // SAFETY: `staged` is what the image was opened from, it is mapped there, and nobody is inside.
+        let has_printed = unsafe { stdout::printed(staged, place) } == Some(true);
+        has_printed.then(|| account.flush())
     }
 
     /// Whether the end of the thread that opened the image runs nothing of it. Then it may end while the image is closed,
     /// and nobody waits for it.
     ///
-    /// What C++ code leaves with its runtime for a thread's end the kit does not see, nor what was left before it was
+    /// What C++ code leaves with its runtime for a thread's end `unloadable!` does not see, nor what was left before it was
     /// attached.
     fn has_nothing_for_opener(&self) -> bool {
         let needed = &self.image.staged.facts().needed;
-        match &self.image.kit {
-            Kit::Attached(account) => {
+        match &self.image.attachment {
+            Attachment::Attached(account) => {
                 account.never_had_early_ones()
                     && account.is_clear()
                     && dependencies::are_of_c(needed)
             }
-            Kit::Missing | Kit::Refused(_) => false,
+            Attachment::Missing | Attachment::Refused(_) => false,
         }
     }
 
@@ -314,13 +313,13 @@ impl Leaving {
             staged,
             place,
             handlers,
-            kit,
+            attachment,
             policy,
             ..
         } = &self.image;
-        let account = match kit {
-            Kit::Attached(account) => Some(account),
-            Kit::Missing | Kit::Refused(_) => None,
+        let account = match attachment {
+            Attachment::Attached(account) => Some(account),
+            Attachment::Missing | Attachment::Refused(_) => None,
         };
         let is_vouched = |name: &str| account.is_some_and(|account| account.vouches_for(name));
         let imported = staged.facts().leaves.iter().copied();
@@ -347,7 +346,7 @@ impl Leaving {
             None => {}
         }
         // Keys that a library has made with a destructor of the image. Those of the image itself are the host's, or were
-        // made before it attached; without the kit they were deleted.
+        // made before it attached; without `unloadable!` they were deleted.
         let mut keys = keys::keys_into(&place.range())
             .unwrap_or_default()
             .into_iter();
@@ -363,7 +362,7 @@ impl Leaving {
 
     /// To be called when no code of the image runs any more, and none will.
     fn close(mut self: Box<Self>) -> Exit {
-        if let Kit::Attached(account) = &self.image.kit {
+        if let Attachment::Attached(account) = &self.image.attachment {
             // SAFETY: the image is mapped.
             let heap = unsafe { account.heap() };
             self.heap = heap.map(|Heap { bytes, allocations }| HeapLeft { bytes, allocations });
@@ -378,12 +377,12 @@ impl Leaving {
             staged,
             opener,
             name,
-            kit,
+            attachment,
             ..
         } = image;
-        let account = match kit {
-            Kit::Attached(account) => Some(account),
-            Kit::Missing | Kit::Refused(_) => None,
+        let account = match attachment {
+            Attachment::Attached(account) => Some(account),
+            Attachment::Missing | Attachment::Refused(_) => None,
         };
         let closed = Closed {
             staged,
@@ -423,9 +422,9 @@ impl Leaving {
     /// What is waited for at this moment.
     pub(crate) fn obstacles(&self) -> Vec<Holder> {
         let hook = self.hook.as_ref().map(|_| Holder::Hook);
-        let outstanding = match &self.image.kit {
-            Kit::Attached(account) => account.outstanding(),
-            Kit::Missing | Kit::Refused(_) => Outstanding::default(),
+        let outstanding = match &self.image.attachment {
+            Attachment::Attached(account) => account.outstanding(),
+            Attachment::Missing | Attachment::Refused(_) => Outstanding::default(),
         };
         let Outstanding {
             threads,

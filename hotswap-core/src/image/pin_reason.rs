@@ -21,10 +21,10 @@ pub enum PinReason {
     /// A thread that is still running has used a thread-local of it that has a destructor. The image
     /// leaves some time after that thread has ended.
     ThreadLocals,
-    /// It can start threads and does not have the kit, or not one that this host works with, so that nobody
+    /// It can start threads and does not have `unloadable!`, or not one that this host works with, so that nobody
     /// knows whether they have ended. It never leaves.
     MayHaveThreads,
-    /// It can make pthread keys and does not have the kit, and this system does not show them. It never
+    /// It can make pthread keys and does not have `unloadable!`, and this system does not show them. It never
     /// leaves.
     MayHaveKeys,
     /// It uses a function by which it may be called later, and that cannot be taken back or counted. It never leaves.
@@ -86,11 +86,11 @@ impl Display for PinReason {
                 f.write_str("a living thread has yet to run a destructor of one of its thread-locals")
             }
             Self::MayHaveThreads => f.write_str(
-                "it can start threads and has no kit (`unloadable!`) that this host works with, so that they may \
+                "it can start threads and has no `unloadable!` that this host works with, so that they may \
                  still be running",
             ),
             Self::MayHaveKeys => f.write_str(
-                "it can make pthread keys and has no kit (`unloadable!`), and this system does not show them",
+                "it can make pthread keys and has no `unloadable!`, and this system does not show them",
             ),
             Self::Function(name) => write!(
                 f,

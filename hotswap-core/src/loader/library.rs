@@ -52,7 +52,7 @@ impl Library {
     /// The function that the library exports as `name`, as whatever `F` says it is: a C function, of which nothing is
     /// known but its address.
     ///
-    /// The library may be any. One without the kit is unloaded where that is known to be safe, and stays mapped
+    /// The library may be any. One without `unloadable!` is unloaded where that is known to be safe, and stays mapped
     /// where it is not.
     ///
     /// # Errors

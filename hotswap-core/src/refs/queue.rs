@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
-use hotswap_abi::{
+use hotswap_sdk::{
     Stop,
     host::{Bytes, RawChannel},
 };

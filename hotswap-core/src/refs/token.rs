@@ -6,7 +6,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
-use hotswap_abi::Stop;
+use hotswap_sdk::Stop;
 
 /// The token of one service. It is set when there is no sender any more, which every waiting receiver notices.
 pub(crate) struct Token {
@@ -48,7 +48,7 @@ impl Token {
     }
 }
 
-impl hotswap_abi::host::Token for Token {
+impl hotswap_sdk::host::Token for Token {
     fn is_set(&self) -> bool {
         self.set.try_recv() == Err(TryRecvError::Disconnected)
     }

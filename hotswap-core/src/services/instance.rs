@@ -7,7 +7,7 @@ use std::{
 
 use abi_stable::std_types::RDuration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
-use hotswap_abi::{
+use hotswap_sdk::{
     Again, Fault,
     host::{Body, Token as _},
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Sender, bounded};
-use hotswap_abi::{
+use hotswap_sdk::{
     Again, UpdateFn,
     host::{Body, Host, SYMBOL},
 };
@@ -91,7 +91,7 @@ impl Services {
     }
 }
 
-/// What the candidate exports with `hotswap_abi::update!`, if it does. Runs nothing of it.
+/// What the candidate exports with `hotswap_sdk::update!`, if it does. Runs nothing of it.
 pub(crate) fn find_update(image: &Image) -> Result<Option<UpdateFn>> {
     symbol::find_optional(image, SYMBOL)
 }

@@ -5,11 +5,11 @@
 use hotswap_elf::{Export, Facts, Machine, Process, Query, Refusal};
 
 /// Whether the bytes are a library that this process can be given, and define `export` if one is named. A plugin with
-/// the kit has the marker.
+/// `unloadable!` has the marker.
 pub(crate) fn inspect(bytes: &[u8], export: Option<Export<'_>>) -> Result<Facts, Refusal> {
     let query = Query {
         export,
-        marker: Some(hotswap_kit::TABLE_SYMBOL),
+        marker: Some(hotswap_unload::TABLE_SYMBOL),
     };
     hotswap_elf::inspect(bytes, query, this_process())
 }

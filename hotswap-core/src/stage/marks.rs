@@ -1,7 +1,7 @@
 //! The marks in a file by which the system keeps an image mapped for good, taken away in the copy.
 //!
-//! Only of a plugin with the kit (`unloadable!`): its author has said that it may be unmapped, and its host knows
-//! when. A file without the kit is copied as it is.
+//! Only of a plugin with `unloadable!`: its author has said that it may be unmapped, and its host knows
+//! when. A file without `unloadable!` is copied as it is.
 
 use hotswap_elf::{Change, Facts};
 
@@ -80,9 +80,9 @@ mod tests {
         to: 0x01,
     };
 
-    fn facts(has_kit: bool, needed: &[&str], unique_in_std: bool) -> Facts {
+    fn facts(has_unloadable: bool, needed: &[&str], unique_in_std: bool) -> Facts {
         let mut facts = Facts::default();
-        facts.has_marker = has_kit;
+        facts.has_marker = has_unloadable;
         facts.needed = needed.iter().map(ToString::to_string).collect();
         facts.nodelete = true;
         facts.without_nodelete = vec![CHANGE];
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_with_the_kit_and_unique_symbols_only_beside_the_runtime() {
+    fn only_with_unloadable_and_unique_symbols_only_beside_the_runtime() {
         let runtime = [
             "libstdc++.so.6",
             "libgcc_s.so.1",

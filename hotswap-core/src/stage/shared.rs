@@ -1,7 +1,7 @@
 //! Whether a file shares its standard library, or another crate, with others.
 //!
 //! Then it cannot be unloaded with any certainty: what a shared std registers for it (thread-locals, threads,
-//! hooks) the kit does not see and the system does not take back, and a crate that outlives the file keeps what it
+//! hooks) `unloadable!` does not see and the system does not take back, and a crate that outlives the file keeps what it
 //! was given of its code. A thread that ended after the file had left crashed the host (2026-11).
 
 use hotswap_elf::Facts;

@@ -31,7 +31,7 @@ pub struct Settings<M> {
     /// panic refuses the candidate too. It is waited for; callers of the live generation are not kept.
     pub probe: Option<Probe<M>>,
     /// With it, plugins may run services and keep values that outlive them: what they export with
-    /// `hotswap_abi::update!` is run with each candidate, after the probe and before it is published. Off unless
+    /// `hotswap_sdk::update!` is run with each candidate, after the probe and before it is published. Off unless
     /// set: then no candidate's update is run.
     pub services: Option<ServiceSettings>,
     /// How long a new generation is on probation after a swap. For that time the one before stays mapped, as

@@ -146,7 +146,7 @@ impl Child {
         };
         let (image, interface) = opener.run(load)?;
         drop(opener);
-        let (package, kit_problem) = (image.package(), image.kit_problem());
+        let (package, unloadable_problem) = (image.package(), image.unloadable_problem());
         self.reached(Stage::Symbol)?;
         let update = match services::find_update(&image) {
             Ok(None) => FoundUpdate::None,
@@ -157,7 +157,7 @@ impl Child {
         Ok(Findings {
             interface,
             package,
-            kit_problem,
+            unloadable_problem,
             update,
             stays: unload(image.retire()),
         })

@@ -34,10 +34,10 @@ pub(super) enum Report {
 pub(crate) struct Findings {
     /// The version of the interface that the plugin was built with.
     pub(crate) interface: String,
-    /// Name and version of the plugin's package, if it has the kit.
+    /// Name and version of the plugin's package, if it has `unloadable!`.
     pub(crate) package: Option<(String, String)>,
-    /// Why its kit is of no use, if it is not.
-    pub(crate) kit_problem: Option<String>,
+    /// Why its `unloadable!` is of no use, if it is not.
+    pub(crate) unloadable_problem: Option<String>,
     pub(crate) update: FoundUpdate,
     /// Why it has not left again, if it has not.
     pub(crate) stays: Option<String>,
@@ -128,8 +128,15 @@ impl Findings {
             FoundUpdate::Good => Some(GOOD.to_owned()),
             FoundUpdate::Bad(reason) => Some(reason.clone()),
         };
-        let (kit_problem, stays) = (&self.kit_problem, &self.stays);
-        let texts = [&interface, &name, &version, kit_problem, &update, stays];
+        let (unloadable_problem, stays) = (&self.unloadable_problem, &self.stays);
+        let texts = [
+            &interface,
+            &name,
+            &version,
+            unloadable_problem,
+            &update,
+            stays,
+        ];
         let mut bytes = vec![FINISHED];
         for text in texts {
             bytes.push(0);
@@ -145,11 +152,12 @@ impl Findings {
         let texts: Vec<_> = texts
             .map(|it| Some(text(it)).filter(|it| !it.is_empty()))
             .collect();
-        let [interface, name, version, kit_problem, update, stays] = texts.try_into().ok()?;
+        let [interface, name, version, unloadable_problem, update, stays] =
+            texts.try_into().ok()?;
         Some(Self {
             interface: interface.unwrap_or_default(),
             package: name.zip(version),
-            kit_problem,
+            unloadable_problem,
             update: match update {
                 None => FoundUpdate::None,
                 Some(text) if text == GOOD => FoundUpdate::Good,
@@ -207,7 +215,7 @@ mod tests {
         check(Report::Finished(Findings {
             interface: "0.1.0".to_owned(),
             package: Some(("plugin".to_owned(), "1.2".to_owned())),
-            kit_problem: Some("no".to_owned()),
+            unloadable_problem: Some("no".to_owned()),
             update: FoundUpdate::Bad("another type".to_owned()),
             stays: Some("a\nb".to_owned()),
         }));

@@ -47,12 +47,12 @@ fn a_swap_point_of_the_parent_is_called_in_the_child_and_not_swapped() {
     alone(
         "forked::a_swap_point_of_the_parent_is_called_in_the_child_and_not_swapped",
         || {
-            let it = Arc::new(load("constructs_kit"));
+            let it = Arc::new(load("constructs_unloadable"));
             let loader = Loader::new(&trust()).unwrap();
             let library = loader.open(plugin("symbols_1")).unwrap();
             let watch = it.watch(WatchSettings::default()).unwrap();
             let lease = it.lease();
-            let prepared = it.prepare(plugin("kit_with_hook")).unwrap();
+            let prepared = it.prepare(plugin("unloadable_with_hook")).unwrap();
             in_child(|| drop(prepared));
             in_child(|| {
                 assert_eq!(build_of(&it), 12);
@@ -83,7 +83,7 @@ fn a_swap_point_that_is_made_in_the_child_works_like_any_other() {
     alone(
         "forked::a_swap_point_that_is_made_in_the_child_works_like_any_other",
         || {
-            let of_parent = load("constructs_kit");
+            let of_parent = load("constructs_unloadable");
             // The thread has something to do for the parent's.
             of_parent.with(|it| it.text()(THREAD_LOCAL_DROP).map(drop).unwrap());
             let stop = AtomicBool::new(false);
@@ -100,7 +100,7 @@ fn a_swap_point_that_is_made_in_the_child_works_like_any_other() {
                 for _ in 0..10 {
                     in_child(|| {
                         let inherited = images().len();
-                        let it = load("constructs_kit");
+                        let it = load("constructs_unloadable");
                         it.with(|it| it.text()(THREAD_LOCAL_DROP).map(drop).unwrap());
                         it.swap(plugin("build_1")).unwrap();
                         // This thread has a destructor to run, and is known for it by the number that it has here.

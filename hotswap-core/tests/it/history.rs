@@ -9,20 +9,23 @@ use crate::fixtures::{generation, load, load_with, plugin, refused, trust_with, 
 
 #[test]
 fn a_generation_is_known_by_its_bytes_and_its_package() {
-    let it = load("constructs_kit");
+    let it = load("constructs_unloadable");
     it.swap(plugin("build_1")).unwrap();
-    let with_kit = generation(&it, 1);
-    let bytes = fs::read(plugin("constructs_kit")).unwrap();
-    assert_eq!(with_kit.file_bytes, bytes.len() as u64);
-    assert_eq!(with_kit.name.as_deref(), Some("hotswap-fixtures"));
-    assert_eq!(with_kit.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    let with_unloadable = generation(&it, 1);
+    let bytes = fs::read(plugin("constructs_unloadable")).unwrap();
+    assert_eq!(with_unloadable.file_bytes, bytes.len() as u64);
+    assert_eq!(with_unloadable.name.as_deref(), Some("hotswap-fixtures"));
+    assert_eq!(
+        with_unloadable.version.as_deref(),
+        Some(env!("CARGO_PKG_VERSION"))
+    );
     let without = generation(&it, 2);
     assert_eq!((without.name, without.version), (None, None));
     // The same file has the same build id, and another one another.
     it.swap(plugin("build_1")).unwrap();
     let again = generation(&it, 3);
     assert_eq!(without.build_id, again.build_id);
-    assert!(with_kit.build_id.is_none() || with_kit.build_id != again.build_id);
+    assert!(with_unloadable.build_id.is_none() || with_unloadable.build_id != again.build_id);
 }
 
 fn hash_of(name: &str) -> Option<Sha256> {

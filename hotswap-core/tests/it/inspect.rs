@@ -13,15 +13,15 @@ fn a_plugin_in_plain_rust_leaves_nothing_and_shares_nothing() {
     const LEAVE: [&str; 3] = [
         "libfunctions_plain.so",
         "libconstructs_plain.so",
-        "libkit_unbound.so",
+        "libunloadable_unbound.so",
     ];
     let query = Query {
-        marker: Some(hotswap_kit::TABLE_SYMBOL),
+        marker: Some(hotswap_unload::TABLE_SYMBOL),
         ..Query::default()
     };
     let process = Process::new(Machine::NATIVE, 4096);
     let folder = fixtures::plugin("build_1");
-    let (mut plugins, mut with_kit) = (0, 0);
+    let (mut plugins, mut with_unloadable) = (0, 0);
     for entry in fs::read_dir(folder.parent().unwrap()).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
@@ -41,8 +41,11 @@ fn a_plugin_in_plain_rust_leaves_nothing_and_shares_nothing() {
         assert_eq!(found.imports_rust, None, "{name}");
         assert!(!found.nodelete && !found.unique_symbols);
         plugins += 1;
-        with_kit += usize::from(found.has_marker);
+        with_unloadable += usize::from(found.has_marker);
     }
     assert!(plugins > 20, "only {plugins} were found");
-    assert!((5..plugins).contains(&with_kit), "{with_kit} have the kit");
+    assert!(
+        (5..plugins).contains(&with_unloadable),
+        "{with_unloadable} have `unloadable!`"
+    );
 }

@@ -71,7 +71,7 @@ fn shutdown_waits_and_leaves_nothing() {
 /// Whoever shuts down may be the thread that is waited for.
 #[test]
 fn shutdown_leaves_the_plugin_too_and_may_wait_for_ever() {
-    let it = load("constructs_kit");
+    let it = load("constructs_unloadable");
     let place = hotswap_fixtures::constructs::CONSTRUCTS
         .iter()
         .position(|(name, _)| *name == "thread_local_drop");

@@ -172,7 +172,7 @@ fn exhausted_mappings_are_an_error_however_many_are_left() {
         "limits::exhausted_mappings_are_an_error_however_many_are_left",
         || {
             // The second has a hook, for which there is a thread when it leaves.
-            for (name, build) in [("build_2", 2), ("kit_with_hook", 13)] {
+            for (name, build) in [("build_2", 2), ("unloadable_with_hook", 13)] {
                 mappings_run_out(name, build);
             }
         },

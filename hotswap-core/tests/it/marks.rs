@@ -94,7 +94,7 @@ fn swaps_and_leaves(file: &Path, build: u64, swaps: u64) {
     }
     let live = it.generations().pop().unwrap().number;
     assert_eq!(it.sha256(live), Some(sha256));
-    assert_eq!(it.generations()[0].kit_problem, None);
+    assert_eq!(it.generations()[0].unloadable_problem, None);
     assert!(it.shutdown(SOON).is_empty());
     assert_eq!(images(), []);
 }
@@ -110,24 +110,24 @@ fn stays_if_it_is_told_to(file: &Path, why: PinReason) {
 }
 
 #[test]
-fn a_plugin_with_the_kit_leaves_although_it_is_linked_to_stay() {
+fn an_unloadable_plugin_leaves_although_it_is_linked_to_stay() {
     alone(
-        "marks::a_plugin_with_the_kit_leaves_although_it_is_linked_to_stay",
+        "marks::an_unloadable_plugin_leaves_although_it_is_linked_to_stay",
         || {
-            swaps_and_leaves(&nodelete("constructs_kit"), 12, 100);
-            swaps_and_leaves(&nodelete("kit_with_hook"), 13, 20);
-            stays_if_it_is_told_to(&nodelete("constructs_kit"), PinReason::NoDelete);
+            swaps_and_leaves(&nodelete("constructs_unloadable"), 12, 100);
+            swaps_and_leaves(&nodelete("unloadable_with_hook"), 13, 20);
+            stays_if_it_is_told_to(&nodelete("constructs_unloadable"), PinReason::NoDelete);
         },
     );
 }
 
 #[test]
-fn unique_symbols_of_a_plugin_with_the_kit_do_not_keep_it() {
+fn unique_symbols_of_a_plugin_with_unloadable_do_not_keep_it() {
     alone(
-        "marks::unique_symbols_of_a_plugin_with_the_kit_do_not_keep_it",
+        "marks::unique_symbols_of_a_plugin_with_unloadable_do_not_keep_it",
         || {
             // A static that is looked up in every load, which is what has the system keep it.
-            let file = unique("constructs_kit", "hotswap_kit");
+            let file = unique("constructs_unloadable", "hotswap_unload");
             swaps_and_leaves(&file, 12, 20);
             stays_if_it_is_told_to(&file, PinReason::UniqueSymbols);
         },
@@ -135,8 +135,8 @@ fn unique_symbols_of_a_plugin_with_the_kit_do_not_keep_it() {
 }
 
 #[test]
-fn without_the_kit_the_marks_are_left() {
-    alone("marks::without_the_kit_the_marks_are_left", || {
+fn without_unloadable_the_marks_are_left() {
+    alone("marks::without_unloadable_the_marks_are_left", || {
         let it = load(&nodelete("build_2"), |_| {});
         it.swap(plugin("build_1")).unwrap();
         assert_eq!(

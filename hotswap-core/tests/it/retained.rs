@@ -16,8 +16,8 @@ use crate::{
     fixtures::{Plugin, SOON, build_of, load_with, plugin, refused, trust, unloaded},
 };
 
-/// Why a plugin without the kit that can start threads stays.
-const WHY: &str = "it can start threads and has no kit (`unloadable!`) that this host works with, so that they may \
+/// Why a plugin without `unloadable!` that can start threads stays.
+const WHY: &str = "it can start threads and has no `unloadable!` that this host works with, so that they may \
                    still be running";
 
 fn with_max(name: &str, images_max: usize) -> Plugin {

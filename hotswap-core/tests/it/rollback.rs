@@ -133,7 +133,7 @@ fn a_rollback_inside_a_call_is_back_on_its_generation() {
 /// The old image is still mapped, and the linker must not take the copy for it.
 #[test]
 fn a_generation_that_is_on_its_way_out_is_loaded_again() {
-    let it = load("constructs_kit");
+    let it = load("constructs_unloadable");
     let place = hotswap_fixtures::constructs::CONSTRUCTS
         .iter()
         .position(|(name, _)| *name == "thread_local_drop");

@@ -158,15 +158,16 @@ fn show(name: &str, user: User, before: &Option<State>, after: &Option<State>) {
 }
 
 #[test]
-fn with_the_kit_everything_leaves() {
-    alone("unloading::with_the_kit_everything_leaves", || {
+fn with_unloadable_everything_leaves() {
+    alone("unloading::with_unloadable_everything_leaves", || {
         let it = Arc::new(load("build_1"));
-        // The host has one key of its own, for all plugins with the kit.
-        use_and_swap(&it, "constructs_kit", place("nothing"), User::Main);
+        // The host has one key of its own, for all plugins with `unloadable!`.
+        use_and_swap(&it, "constructs_unloadable", place("nothing"), User::Main);
         let before = (threads(), keys_in_use());
         for (construct, (name, _)) in CONSTRUCTS.iter().enumerate() {
             for user in USERS {
-                let [before, after] = use_and_swap(&it, "constructs_kit", construct as u64, user);
+                let [before, after] =
+                    use_and_swap(&it, "constructs_unloadable", construct as u64, user);
                 show(name, user, &before, &after);
                 assert_eq!(after, Some(State::Unloaded), "{name} {user:?}");
                 // The main thread leaves by waiting, so it may or may not have been seen.
@@ -184,9 +185,9 @@ fn with_the_kit_everything_leaves() {
 }
 
 #[test]
-fn without_the_kit_nothing_crashes_and_what_stays_says_why() {
+fn without_unloadable_nothing_crashes_and_what_stays_says_why() {
     alone(
-        "unloading::without_the_kit_nothing_crashes_and_what_stays_says_why",
+        "unloading::without_unloadable_nothing_crashes_and_what_stays_says_why",
         || {
             let it = Arc::new(load("build_1"));
             for (construct, (name, _)) in CONSTRUCTS.iter().enumerate() {
@@ -209,9 +210,9 @@ fn without_the_kit_nothing_crashes_and_what_stays_says_why() {
 
 /// Such a plugin leaves at once where its thread-locals keep nothing: here a pthread key is all there is.
 #[test]
-fn keys_of_a_plugin_without_the_kit_are_deleted() {
+fn keys_of_a_plugin_without_unloadable_are_deleted() {
     alone(
-        "unloading::keys_of_a_plugin_without_the_kit_are_deleted",
+        "unloading::keys_of_a_plugin_without_unloadable_are_deleted",
         || {
             let it = Arc::new(load("build_1"));
             let before = keys_in_use();
@@ -231,11 +232,11 @@ fn two_thousand_reloads_with_thread_current_on_one_thread() {
     alone(
         "unloading::two_thousand_reloads_with_thread_current_on_one_thread",
         || {
-            let it = load("constructs_kit");
+            let it = load("constructs_unloadable");
             let before = keys_in_use();
             for _ in 0..2_000 {
                 run(&it, place("thread_current"));
-                let swapped = it.swap(plugin("constructs_kit")).unwrap();
+                let swapped = it.swap(plugin("constructs_unloadable")).unwrap();
                 // Leaves the retired one.
                 run(&it, place("nothing"));
                 if swapped.generation.is_multiple_of(100) {
@@ -258,7 +259,7 @@ fn two_thousand_reloads_with_thread_current_on_one_thread() {
 
 #[test]
 fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() {
-    let it = load_with("kit_with_hook", |settings| {
+    let it = load_with("unloadable_with_hook", |settings| {
         settings.drain_deadline = Duration::from_millis(50)
     });
     run(&it, STUBBORN_FOR_A_WHILE);
@@ -307,7 +308,7 @@ fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() 
 
 #[test]
 fn the_hook_stops_the_plugin_s_threads_and_its_panic_is_reported() {
-    let it = load("kit_with_hook");
+    let it = load("unloadable_with_hook");
     run(&it, START_STUBBORN);
     it.swap(plugin("build_1")).unwrap();
     unloaded(&it, 1);
@@ -323,12 +324,14 @@ fn the_hook_stops_the_plugin_s_threads_and_its_panic_is_reported() {
 }
 
 #[test]
-fn a_kit_that_the_host_does_not_know_is_no_kit_and_that_is_said() {
-    let it = load("kit_of_the_next_version");
-    let problem = it.generations()[0].kit_problem.clone();
+fn an_unknown_version_of_unloadable_counts_as_none_and_that_is_said() {
+    let it = load("unloadable_of_the_next_version");
+    let problem = it.generations()[0].unloadable_problem.clone();
     assert_eq!(
         problem.as_deref(),
-        Some("treated as a plugin without the kit: its kit has version 3, expected 2")
+        Some(
+            "treated as a plugin without `unloadable!`: its `unloadable!` has version 3, expected 2"
+        )
     );
     // Its shadows are in the way of seeing that it can start threads.
     run(&it, START_STUBBORN);
@@ -340,10 +343,13 @@ fn a_kit_that_the_host_does_not_know_is_no_kit_and_that_is_said() {
         })
     );
 
-    let it = load("kit_unbound");
-    let problem = it.generations()[0].kit_problem.clone().expect("a problem");
+    let it = load("unloadable_unbound");
+    let problem = it.generations()[0]
+        .unloadable_problem
+        .clone()
+        .expect("a problem");
     assert!(
-        problem.starts_with("treated as a plugin without the kit: "),
+        problem.starts_with("treated as a plugin without `unloadable!`: "),
         "{problem}"
     );
     it.swap(plugin("build_1")).unwrap();
@@ -356,9 +362,9 @@ fn a_kit_that_the_host_does_not_know_is_no_kit_and_that_is_said() {
 }
 
 #[test]
-fn a_kit_whose_table_has_grown_is_as_good() {
-    let it = load("kit_with_a_longer_table");
-    assert_eq!(it.generations()[0].kit_problem, None);
+fn a_table_of_unloadable_that_has_grown_is_as_good() {
+    let it = load("unloadable_with_a_longer_table");
+    assert_eq!(it.generations()[0].unloadable_problem, None);
     run(&it, place("spawn_join"));
     it.swap(plugin("build_1")).unwrap();
     build_of(&it);
@@ -388,10 +394,10 @@ fn initialiser_leaves(test: &str, construct: u64) {
         test,
         &[("HOTSWAP_CONSTRUCTOR", &construct.to_string())],
         || {
-            let it = load("kit_in_a_constructor");
+            let it = load("unloadable_in_a_constructor");
             let keys = keys_in_use();
             for _ in 0..10 {
-                let swapped = it.swap(plugin("kit_in_a_constructor")).unwrap();
+                let swapped = it.swap(plugin("unloadable_in_a_constructor")).unwrap();
                 unloaded(&it, swapped.retired);
             }
             assert_eq!((keys_in_use(), images().len()), (keys, 1));
@@ -402,7 +408,7 @@ fn initialiser_leaves(test: &str, construct: u64) {
 /// What a probe leaves on the thread that runs it keeps no generation.
 #[test]
 fn a_probe_that_calls_the_live_generation_keeps_none() {
-    let it = load_with("constructs_kit", |settings| {
+    let it = load_with("constructs_unloadable", |settings| {
         let construct = place("thread_local_drop");
         settings.probe = Some(Arc::new(move |_, live| {
             if let Some(live) = live {
@@ -412,7 +418,7 @@ fn a_probe_that_calls_the_live_generation_keeps_none() {
         }));
     });
     for _ in 0..3 {
-        let swapped = it.swap(plugin("constructs_kit")).unwrap();
+        let swapped = it.swap(plugin("constructs_unloadable")).unwrap();
         unloaded(&it, swapped.retired);
     }
 }

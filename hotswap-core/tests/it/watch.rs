@@ -247,7 +247,7 @@ fn a_refused_change_is_reported_once_and_watching_goes_on() {
 /// What is known of the one that is live are the bytes of its file, and not those of its copy.
 #[test]
 fn a_file_whose_copy_is_changed_is_no_change_of_itself() {
-    let marked = nodelete("constructs_kit");
+    let marked = nodelete("constructs_unloadable");
     let put = |folder: &std::path::Path| {
         fs::copy(&marked, folder.join("plugin.new")).unwrap();
         fs::rename(folder.join("plugin.new"), folder.join("plugin.so")).unwrap();

@@ -52,7 +52,7 @@ fn a_good_plugin_is_described() {
     assert_eq!(value("unique"), "no");
     assert_eq!(value("static TLS"), "no");
     assert_eq!(value("leaves"), "nothing");
-    assert_eq!(value("kit"), "version 2");
+    assert_eq!(value("unloadable"), "version 2");
     assert_eq!(value("update"), "not run here");
     assert_eq!(value("unloading"), "left again");
     assert_eq!(
@@ -139,9 +139,9 @@ fn each_library_is_listed_with_where_it_was_found() {
 fn what_will_not_leave_is_said() {
     let (code, out, _) = check(&plugin("misbehaving_to_the_end"));
     assert_eq!(code, Some(0));
-    assert!(out.contains("\n  kit        none\n"), "{out}");
+    assert!(out.contains("\n  unloadable none\n"), "{out}");
     assert!(
-        out.contains("\n  unloading  it can start threads and has no kit"),
+        out.contains("\n  unloading  it can start threads and has no `unloadable!`"),
         "{out}"
     );
 }

@@ -4,13 +4,13 @@ use std::fs;
 
 use object::{Object as _, ObjectSymbol as _};
 
-/// The kit's shadows belong into plugins. In a host they would be found by everything in the process.
+/// The shadows of `unloadable!` belong into plugins. In a host they would be found by everything in the process.
 #[test]
-fn the_kit_is_not_linked_into_the_host() {
+fn unloadable_is_not_linked_into_the_host() {
     let file = fs::read(env!("CARGO_BIN_EXE_hotswap-demo")).unwrap();
     let file = object::File::parse(&*file).unwrap();
     let names = [
-        "hotswap_kit",
+        "hotswap_unload",
         "pthread_create",
         "pthread_key_create",
         "__cxa_thread_atexit_impl",

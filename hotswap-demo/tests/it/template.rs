@@ -189,8 +189,12 @@ fn a_workspace_is_made_with_nothing_of_ours_but_the_library() {
     ];
     check_kept(&it.join("hotswap-core"), "hotswap-core", &core);
     let manifest = ["Files NEW/Cargo.toml and OLD/Cargo.toml differ"];
-    check_kept(&it.join("hotswap-kit"), "hotswap-types/kit", &manifest);
-    check_kept(&it.join("hotswap-abi"), "hotswap-types/abi", &manifest);
+    check_kept(
+        &it.join("hotswap-unload"),
+        "hotswap-types/unload",
+        &manifest,
+    );
+    check_kept(&it.join("hotswap-sdk"), "hotswap-types/sdk", &manifest);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::{
     time::Instant,
 };
 
-use hotswap_kit::{Destructor, Key, VIRTUAL_KEY_FIRST};
+use hotswap_unload::{Destructor, Key, VIRTUAL_KEY_FIRST};
 
 use super::{super::handlers::Handlers, Debtor, Outstanding, PluginThread};
 
@@ -47,7 +47,7 @@ pub(super) struct Books {
     /// Keys of libc that the image made before the host attached; also in `keys`.
     pub(super) early_keys: Vec<Key>,
     pub(super) early_destructors: usize,
-    /// `USES_…` of the kit.
+    /// `USES_…` of `unloadable!`.
     pub(super) uses: u32,
     pub(super) unknown: bool,
     pub(super) closed: bool,

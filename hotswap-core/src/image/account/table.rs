@@ -1,4 +1,4 @@
-//! What the kit calls: libc's functions, for one image, on the books.
+//! What `unloadable!` calls: libc's functions, for one image, on the books.
 //!
 //! A panic in one of them ends the process (they are `extern "C"`); none is meant to.
 #![expect(unsafe_code, reason = "what the image passes are addresses")]
@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use hotswap_kit::{
+use hotswap_unload::{
     C11StartRoutine, Destructor, Handover, HostTable, Key, StartRoutine, Token, VERSION,
 };
 

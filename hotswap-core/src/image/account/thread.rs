@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use hotswap_kit::{Destructor, Key};
+use hotswap_unload::{Destructor, Key};
 
 use super::books::State;
 

@@ -2,9 +2,9 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Instant};
 
-use hotswap_abi::Lock;
 use hotswap_core::{GenerationInfo, State};
 use hotswap_fixtures::services::Pair;
+use hotswap_sdk::Lock;
 
 use super::{Host, until};
 use crate::{

@@ -88,10 +88,10 @@ fn each(test: &str, name: &str, expected: &[(&str, State)]) {
 }
 
 #[test]
-fn with_the_kit_what_is_used_decides() {
+fn with_unloadable_what_is_used_decides() {
     each(
-        "unloading::callbacks::with_the_kit_what_is_used_decides",
-        "callbacks_kit",
+        "unloading::callbacks::with_unloadable_what_is_used_decides",
+        "callbacks_unloadable",
         &[
             ("on_exit", function("on_exit")),
             ("timer_thread", function("timer_create")),
@@ -117,9 +117,9 @@ fn an_author_may_vouch_for_functions_and_not_for_handlers() {
 }
 
 #[test]
-fn without_the_kit_handlers_are_found() {
+fn without_unloadable_handlers_are_found() {
     each(
-        "unloading::callbacks::without_the_kit_handlers_are_found",
+        "unloading::callbacks::without_unloadable_handlers_are_found",
         "callbacks_plain",
         &[
             ("sigaction", signal("SIGUSR1")),
@@ -130,7 +130,7 @@ fn without_the_kit_handlers_are_found() {
 }
 
 #[test]
-fn without_the_kit_what_is_imported_decides() {
+fn without_unloadable_what_is_imported_decides() {
     let (_, state) = leave("functions_plain", "timer_none");
     let State::Pinned {
         reason: PinReason::Function(name),
@@ -147,10 +147,10 @@ fn a_handler_that_another_plugin_knows_pins() {
     alone(
         "unloading::callbacks::a_handler_that_another_plugin_knows_pins",
         || {
-            let it = load("callbacks_kit");
+            let it = load("callbacks_unloadable");
             ask(&it, "signal_chained");
             let lease = it.lease();
-            it.swap(plugin("callbacks_kit")).unwrap();
+            it.swap(plugin("callbacks_unloadable")).unwrap();
             ask(&it, "signal_chained");
             drop(lease);
             assert_eq!(it.wait(1, SOON), Some(signal("SIGUSR2")));
@@ -173,13 +173,13 @@ fn a_handler_that_another_plugin_knows_pins() {
 fn the_reason_says_what_to_do() {
     alone("unloading::callbacks::the_reason_says_what_to_do", || {
         let last_event = |it: &Plugin| it.events().try_iter().last().unwrap().to_string();
-        let (it, _) = leave("callbacks_kit", "sigaction");
+        let (it, _) = leave("callbacks_unloadable", "sigaction");
         assert_eq!(
             last_event(&it),
             "pinned generation 1: it has handled SIGUSR1, and its handler may still be called; handlers belong in the \
              host"
         );
-        let (it, _) = leave("callbacks_kit", "on_exit");
+        let (it, _) = leave("callbacks_unloadable", "on_exit");
         assert_eq!(
             last_event(&it),
             "pinned generation 1: it uses `on_exit`, by which it may still be called; a plugin that knows better \
@@ -273,7 +273,7 @@ fn a_destructor_that_is_running_when_its_key_is_deleted_is_waited_for() {
 
 #[test]
 fn a_thread_without_a_name_does_not_pass_for_its_creator() {
-    let it = Arc::new(load_with("kit_with_hook", |settings| {
+    let it = Arc::new(load_with("unloadable_with_hook", |settings| {
         settings.drain_deadline = Duration::ZERO
     }));
     let caller = thread::Builder::new().name("host-caller".to_owned());

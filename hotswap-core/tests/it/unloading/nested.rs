@@ -119,7 +119,7 @@ fn a_thread_that_a_constructor_has_started() {
 /// What is run early is still all of it, for a thread that is not inside.
 #[test]
 fn a_thread_that_is_not_inside_leaves_at_once() {
-    let it = load("constructs_kit");
+    let it = load("constructs_unloadable");
     it.with(|it| it.text()(1).map(drop).unwrap());
     it.swap(plugin("build_1")).unwrap();
     assert_eq!(it.wait(1, SOON), Some(State::Unloaded));

@@ -60,7 +60,7 @@ fn an_address_outside_of_the_image_is_not_read() {
     alone(
         "unloading::symbol_table::an_address_outside_of_the_image_is_not_read",
         || {
-            let good = fs::read(plugin("constructs_kit")).unwrap();
+            let good = fs::read(plugin("constructs_unloadable")).unwrap();
             let (entry, bss) = entry_of_stdout(&good);
             let size = number::<8>(&good, entry.start + 16);
             let folder = tempfile::tempdir().unwrap();

@@ -23,12 +23,12 @@ impl Profile {
     }
 }
 
-/// A plugin of the tests without the kit, `tests/fixtures/examples/NAME.rs`, as a release build.
+/// A plugin of the tests without `unloadable!`, `tests/fixtures/examples/NAME.rs`, as a release build.
 pub(crate) fn fixture(name: &str) -> Result<PathBuf> {
     built(format!("release/examples/lib{name}.so"))
 }
 
-/// The demo's plugin, with the kit, and in a debug build with all debug information: what its author swaps.
+/// The demo's plugin, with `unloadable!`, and in a debug build with all debug information: what its author swaps.
 pub(crate) fn demo_plugin(profile: Profile) -> Result<PathBuf> {
     built(format!("{}/libplugin.so", profile.name()))
 }

@@ -52,7 +52,7 @@ struct Round {
 pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     let rounds = effort.choose(100, 1_000);
     let fixture = place::fixture("build_1")?;
-    compare::<FixtureRef>("release without the kit", &fixture, rounds, rows)?;
+    compare::<FixtureRef>("release without `unloadable!`", &fixture, rounds, rows)?;
     for profile in [Profile::Release, Profile::Debug] {
         let plugin = place::demo_plugin(profile)?;
         compare::<PluginRef>(profile.name(), &plugin, rounds, rows)?;

@@ -10,7 +10,7 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// `plugins/` has it.
     pub(crate) package: &'static str,
-    /// Separated by spaces. `kit`: with `unloadable!`.
+    /// Separated by spaces. `unloadable`: with `unloadable!`.
     pub(crate) features: &'static str,
     pub(crate) expected: Expected,
     /// Sent to the process when nobody calls the plugin any more.
@@ -56,48 +56,48 @@ const SIGUSR2: Signal = Signal {
 const NAMES_SIGUSR1: &[&str] = &["SIGUSR1", "signal 10"];
 const NAMES_SIGUSR2: &[&str] = &["SIGUSR2", "signal 12"];
 const THREAD: &[&str] = &["thread"];
-/// Without the kit, nobody knows which threads are the plugin's, or whether they have ended.
+/// Without `unloadable!`, nobody knows which threads are the plugin's, or whether they have ended.
 const MAY_START_THREADS: &[&str] = &["start threads"];
 
 // One case a line.
 #[rustfmt::skip]
 pub(crate) const CASES: &[Case] = &[
-    case("thread::current, no kit", "thread-current", "", Unloaded),
-    case("openssl", "openssl", "kit", Pinned(&["libcrypto", "libssl"])),
-    case("openssl, no kit", "openssl", "", Pinned(&["libcrypto", "libssl"])),
-    case("mimalloc", "allocator", "kit mimalloc", Unloaded).with_static_tls(),
-    case("jemalloc", "allocator", "kit jemalloc", Unloaded),
-    case("rusqlite, the system's SQLite", "sqlite", "kit", Unloaded),
-    case("rusqlite, bundled", "sqlite", "kit bundled", Unloaded),
-    case("tokio", "tokio", "kit", Unloaded),
-    case("tokio, no kit", "tokio", "", Pinned(MAY_START_THREADS)),
-    case("rayon, own pool", "rayon", "kit own-pool", Unloaded),
-    case("rayon, global pool", "rayon", "kit", Draining(THREAD)),
-    case("rayon, global pool, no kit", "rayon", "", Pinned(MAY_START_THREADS)),
-    case("ureq with rustls", "ureq", "kit", Unloaded),
-    case("signal-hook", "signal-hook", "kit", Pinned(NAMES_SIGUSR1)).then(SIGUSR1),
-    case("signal-hook, no kit", "signal-hook", "", Pinned(NAMES_SIGUSR1)).then(SIGUSR1),
+    case("thread::current, no unloadable!", "thread-current", "", Unloaded),
+    case("openssl", "openssl", "unloadable", Pinned(&["libcrypto", "libssl"])),
+    case("openssl, no unloadable!", "openssl", "", Pinned(&["libcrypto", "libssl"])),
+    case("mimalloc", "allocator", "unloadable mimalloc", Unloaded).with_static_tls(),
+    case("jemalloc", "allocator", "unloadable jemalloc", Unloaded),
+    case("rusqlite, the system's SQLite", "sqlite", "unloadable", Unloaded),
+    case("rusqlite, bundled", "sqlite", "unloadable bundled", Unloaded),
+    case("tokio", "tokio", "unloadable", Unloaded),
+    case("tokio, no unloadable!", "tokio", "", Pinned(MAY_START_THREADS)),
+    case("rayon, own pool", "rayon", "unloadable own-pool", Unloaded),
+    case("rayon, global pool", "rayon", "unloadable", Draining(THREAD)),
+    case("rayon, global pool, no unloadable!", "rayon", "", Pinned(MAY_START_THREADS)),
+    case("ureq with rustls", "ureq", "unloadable", Unloaded),
+    case("signal-hook", "signal-hook", "unloadable", Pinned(NAMES_SIGUSR1)).then(SIGUSR1),
+    case("signal-hook, no unloadable!", "signal-hook", "", Pinned(NAMES_SIGUSR1)).then(SIGUSR1),
     // Its thread is seen before its handler: an image that is still draining is not asked about signals.
-    case("ctrlc", "ctrlc", "kit", Draining(THREAD)).then(SIGINT),
-    case("ctrlc, no kit", "ctrlc", "", Pinned(&["start threads", "SIGINT"])).then(SIGINT),
-    case("C++: no threads", "native", "kit plain", Unloaded),
-    case("C++: a unique symbol", "native", "kit unique", Unloaded),
-    case("C++: std::thread, joined", "native", "kit joined", Unloaded),
-    case("C++: std::thread, detached", "native", "kit detached", Unloaded),
-    case("C++: std::async", "native", "kit async", Unloaded),
-    case("C: thrd_create, detached", "native", "kit thrd", Unloaded),
-    case("C: tss_create", "native", "kit tss", Unloaded),
-    case("C: on_exit", "native", "kit on-exit", Pinned(&["on_exit"])),
-    case("C: on_exit, no kit", "native", "on-exit", Pinned(&["on_exit"])),
-    case("C: timer_create, SIGEV_THREAD", "native", "kit timer-thread", Pinned(&["timer_create"])),
-    case("C: timer_create, SIGEV_NONE", "native", "kit timer-none", Unloaded),
-    case("C: sigaction", "native", "kit sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
-    case("C: sigaction, no kit", "native", "sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
+    case("ctrlc", "ctrlc", "unloadable", Draining(THREAD)).then(SIGINT),
+    case("ctrlc, no unloadable!", "ctrlc", "", Pinned(&["start threads", "SIGINT"])).then(SIGINT),
+    case("C++: no threads", "native", "unloadable plain", Unloaded),
+    case("C++: a unique symbol", "native", "unloadable unique", Unloaded),
+    case("C++: std::thread, joined", "native", "unloadable joined", Unloaded),
+    case("C++: std::thread, detached", "native", "unloadable detached", Unloaded),
+    case("C++: std::async", "native", "unloadable async", Unloaded),
+    case("C: thrd_create, detached", "native", "unloadable thrd", Unloaded),
+    case("C: tss_create", "native", "unloadable tss", Unloaded),
+    case("C: on_exit", "native", "unloadable on-exit", Pinned(&["on_exit"])),
+    case("C: on_exit, no unloadable!", "native", "on-exit", Pinned(&["on_exit"])),
+    case("C: timer_create, SIGEV_THREAD", "native", "unloadable timer-thread", Pinned(&["timer_create"])),
+    case("C: timer_create, SIGEV_NONE", "native", "unloadable timer-none", Unloaded),
+    case("C: sigaction", "native", "unloadable sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
+    case("C: sigaction, no unloadable!", "native", "sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
     // A successor that is called before the hook of its predecessor has run knows the predecessor's handler, and sets it
     // again in its own hook.
-    case("C: signal, taken back", "native", "kit signal", UnloadedOrPinned(NAMES_SIGUSR2)),
-    case("a library with a thread", "library", "kit", Pinned(&["libhelper"])),
-    case("a library, joined and vouched for", "library", "kit vouched", Unloaded),
+    case("C: signal, taken back", "native", "unloadable signal", UnloadedOrPinned(NAMES_SIGUSR2)),
+    case("a library with a thread", "library", "unloadable", Pinned(&["libhelper"])),
+    case("a library, joined and vouched for", "library", "unloadable vouched", Unloaded),
 ];
 
 const fn case(

@@ -76,7 +76,7 @@ impl Fixtures {
         let debug = fs::canonicalize(&folders[0])?;
         let mut bases = vec![
             Plugin::read(&debug, "build_2", 2)?,
-            Plugin::read(&debug, "constructs_kit", 12)?,
+            Plugin::read(&debug, "constructs_unloadable", 12)?,
         ];
         for release in &folders[1..] {
             bases.push(Plugin::read(release, "other_tables", 28)?);

@@ -52,7 +52,7 @@ fn good(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
         ("suffix_field", 3),
         ("panicking", 7),
         ("constructs_plain", 11),
-        ("kit_unbound", 16),
+        ("unloadable_unbound", 16),
     ] {
         let candidate = Candidate::Path(fixtures.plugin(name));
         let case = Case::new(

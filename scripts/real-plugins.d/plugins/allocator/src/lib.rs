@@ -2,7 +2,7 @@
 
 use std::thread;
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 hotswap_types::unloadable!();
 support::plugin!(work);
 

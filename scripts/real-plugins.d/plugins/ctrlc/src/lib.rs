@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 hotswap_types::unloadable!();
 support::plugin!(work);
 

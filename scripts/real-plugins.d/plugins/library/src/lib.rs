@@ -9,9 +9,9 @@ use std::{
     },
 };
 
-#[cfg(all(feature = "kit", not(feature = "vouched")))]
+#[cfg(all(feature = "unloadable", not(feature = "vouched")))]
 hotswap_types::unloadable!();
-#[cfg(all(feature = "kit", feature = "vouched"))]
+#[cfg(all(feature = "unloadable", feature = "vouched"))]
 hotswap_types::unloadable!(before_unload = stop, vouch("libhelper"));
 support::plugin!(work);
 
@@ -38,7 +38,7 @@ fn work(text: &str) -> Result<String, String> {
     ))
 }
 
-#[cfg(all(feature = "kit", feature = "vouched"))]
+#[cfg(all(feature = "unloadable", feature = "vouched"))]
 fn stop() {
     if let Some(helper) = HELPER.get().filter(|helper| !helper.0.is_null()) {
         // SAFETY: it was started, and is stopped once: the host calls this once, when it calls nothing else any more.

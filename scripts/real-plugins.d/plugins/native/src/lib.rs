@@ -2,7 +2,7 @@
 
 use std::ffi::c_long;
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 hotswap_types::unloadable!(before_unload = stop);
 support::plugin!(work);
 
@@ -10,7 +10,7 @@ unsafe extern "C" {
     /// May be called on any thread.
     fn native_work(number: c_long) -> c_long;
     /// Called once, when nobody is in `native_work` any more.
-    #[cfg(feature = "kit")]
+    #[cfg(feature = "unloadable")]
     fn native_stop();
 }
 
@@ -20,7 +20,7 @@ fn work(text: &str) -> Result<String, String> {
     Ok(format!("{number} {text}"))
 }
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 fn stop() {
     // SAFETY: called once, by the host, which calls nothing else then.
     unsafe { native_stop() }

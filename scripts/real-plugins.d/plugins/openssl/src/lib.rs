@@ -9,7 +9,7 @@ use openssl::{
     ssl::{HandshakeError, Ssl, SslContext, SslMethod, SslVerifyMode},
 };
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 hotswap_types::unloadable!();
 support::plugin!(work);
 

@@ -3,9 +3,9 @@
 
 use rayon::prelude::*;
 
-#[cfg(all(feature = "kit", feature = "own-pool"))]
+#[cfg(all(feature = "unloadable", feature = "own-pool"))]
 hotswap_types::unloadable!(before_unload = pool::stop);
-#[cfg(all(feature = "kit", not(feature = "own-pool")))]
+#[cfg(all(feature = "unloadable", not(feature = "own-pool")))]
 hotswap_types::unloadable!();
 support::plugin!(work);
 

@@ -8,7 +8,7 @@ use std::sync::{
 
 use signal_hook::{SigId, consts::SIGUSR1, flag};
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 hotswap_types::unloadable!(before_unload = stop);
 support::plugin!(work);
 
@@ -21,7 +21,7 @@ fn work(text: &str) -> Result<String, String> {
     Ok(format!("{} {text}", SEEN.load(Ordering::Relaxed)))
 }
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 fn stop() {
     if let Ok(id) = *REGISTERED {
         signal_hook::low_level::unregister(id);

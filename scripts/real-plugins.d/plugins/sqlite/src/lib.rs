@@ -14,7 +14,7 @@ use std::{
 
 use rusqlite::{Connection, functions::FunctionFlags};
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 hotswap_types::unloadable!(before_unload = stop);
 support::plugin!(work);
 
@@ -43,7 +43,7 @@ fn count(text: &str) -> rusqlite::Result<String> {
     )
 }
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 fn stop() {
     if let Some(Database { connection, path }) = database().take() {
         drop(connection);

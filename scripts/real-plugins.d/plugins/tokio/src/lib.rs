@@ -15,7 +15,7 @@ use tokio::{
     time,
 };
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 hotswap_types::unloadable!(before_unload = stop);
 support::plugin!(work);
 
@@ -53,7 +53,7 @@ fn echoed(text: &str) -> io::Result<String> {
     })
 }
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 fn stop() {
     if let Some(echo) = echo().take() {
         echo.runtime.shutdown_timeout(Duration::from_secs(5));

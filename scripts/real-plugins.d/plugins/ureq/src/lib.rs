@@ -10,7 +10,7 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 hotswap_types::unloadable!(before_unload = stop);
 support::plugin!(work);
 
@@ -44,7 +44,7 @@ fn agent(certificate: &str) -> Result<Agent, ureq::Error> {
 }
 
 /// Closes the connections that the agent keeps.
-#[cfg(feature = "kit")]
+#[cfg(feature = "unloadable")]
 fn stop() {
     drop(lock().take());
 }

@@ -23,7 +23,7 @@ const CONTENDED: u32 = 2;
 /// Plain data that one thread at a time may look at and change, whichever generation its code is of.
 ///
 /// ```
-/// use hotswap_abi::Lock;
+/// use hotswap_sdk::Lock;
 ///
 /// let pair = Lock::new([1, 2]);
 /// pair.lock().swap(0, 1);

@@ -23,11 +23,11 @@ static COUNTS: AtomicBool = AtomicBool::new(false);
 /// use std::alloc::System;
 ///
 /// #[global_allocator]
-/// static ALLOCATOR: hotswap_kit::CountingAllocator<System> = hotswap_kit::CountingAllocator::new(System);
+/// static ALLOCATOR: hotswap_unload::CountingAllocator<System> = hotswap_unload::CountingAllocator::new(System);
 /// # fn main() {
-/// #     let before = hotswap_kit::CountingAllocator::<System>::heap();
+/// #     let before = hotswap_unload::CountingAllocator::<System>::heap();
 /// #     let kept = vec![1_u8; 1000];
-/// #     let after = hotswap_kit::CountingAllocator::<System>::heap();
+/// #     let after = hotswap_unload::CountingAllocator::<System>::heap();
 /// #     assert_eq!(after.allocations - before.allocations, 1);
 /// #     assert_eq!(after.bytes - before.bytes, kept.len());
 /// # }

@@ -30,7 +30,7 @@ use crate::{
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// use hotswap_abi::{Stop, Update};
+/// use hotswap_sdk::{Stop, Update};
 ///
 /// fn update(update: &mut Update<'_>) -> Result<(), String> {
 ///     // Not `limit.store(200, …)` on a value that others have.
@@ -39,7 +39,7 @@ use crate::{
 ///     let visits = update.create_ref("visits", || AtomicU64::new(0))?;
 ///     update.restart("visits from 0", move |_: &Stop| visits.store(0, Ordering::Relaxed))
 /// }
-/// # hotswap_abi::update!(update);
+/// # hotswap_sdk::update!(update);
 /// ```
 ///
 /// Every method gives a text when it cannot do what is asked; hand that on with `?`, and the plugin is refused
@@ -300,12 +300,12 @@ pub fn run(
 /// called. One line, at the top of the plugin.
 ///
 /// ```
-/// fn update(update: &mut hotswap_abi::Update<'_>) -> Result<(), String> {
+/// fn update(update: &mut hotswap_sdk::Update<'_>) -> Result<(), String> {
 ///     update.stop("old service");
 ///     Ok(())
 /// }
 ///
-/// hotswap_abi::update!(update);
+/// hotswap_sdk::update!(update);
 /// ```
 #[macro_export]
 macro_rules! update {

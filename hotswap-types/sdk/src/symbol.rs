@@ -68,7 +68,7 @@ impl<T: StableAbi> TypedSymbol<T> {
 /// pub struct Greet(pub extern "C" fn(name: RStr<'_>) -> RString);
 ///
 /// // In the plugin:
-/// hotswap_abi::export_symbol!(greet: Greet = Greet(greet));
+/// hotswap_sdk::export_symbol!(greet: Greet = Greet(greet));
 ///
 /// extern "C" fn greet(name: RStr<'_>) -> RString {
 ///     format!("Hello {name}").into()

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use std::{sync::atomic::{AtomicU64, Ordering}, time::Duration};
-//! use hotswap_abi::Update;
+//! use hotswap_sdk::Update;
 //!
 //! fn update(update: &mut Update<'_>) -> Result<(), String> {
 //!     let counter = update.create_ref("counter", || AtomicU64::new(0))?;

@@ -56,7 +56,7 @@ impl std::error::Error for Fault {}
 /// A plugin built with `panic = "abort"` has nothing to catch: there a panic ends the process.
 ///
 /// ```
-/// use hotswap_abi::{Fault, caught};
+/// use hotswap_sdk::{Fault, caught};
 ///
 /// assert_eq!(caught(|| Ok("fine".to_owned())).unwrap(), "fine");
 /// assert_eq!(caught(|| Err("no".to_owned())).unwrap_err(), Fault::Failed("no".into()));

@@ -1,7 +1,7 @@
-//! The plugin kit: one line in a plugin lets the host unmap its image for real.
+//! `unloadable!`: one line in a plugin lets the host unmap its image for real.
 //!
 //! ```
-//! hotswap_kit::unloadable!(before_unload = stop_threads);
+//! hotswap_unload::unloadable!(before_unload = stop_threads);
 //!
 //! fn stop_threads() {
 //!     // Called once, when the host retires this plugin and nobody calls it any more.
@@ -25,7 +25,7 @@
 //!   the image's code has returned. A count that reached zero inside the image would be a use after unmap:
 //!   the host may close the image before the thread has left it (forced with a debugger, 2026-11).
 //! - Without a host that attaches (a host that never heard of hotswap, a version it does not know, or a
-//!   constructor, which runs before there is anybody to attach) the plugin behaves as if the kit were not
+//!   constructor, which runs before there is anybody to attach) the plugin behaves as if `unloadable!` were not
 //!   there: every shadow calls libc.
 //! - No shadow allocates, so that a plugin's own allocator may use what is shadowed.
 //! - Both sides check `version` and `size` of the other's table before they use it. Fields are only ever
@@ -42,7 +42,7 @@
 //! who knows better says so, with the names that the host's reason gives:
 //!
 //! ```
-//! hotswap_kit::unloadable!(before_unload = stop, vouch("libpool"), pinned_by("libcodec"));
+//! hotswap_unload::unloadable!(before_unload = stop, vouch("libpool"), pinned_by("libcodec"));
 //!
 //! // Joins the threads of `libpool.so`, which call this plugin. `libcodec.so` keeps callbacks for good.
 //! fn stop() {}
@@ -168,7 +168,7 @@ macro_rules! unloadable {
         #[cfg(not(test))]
         const _: () = {
             #[unsafe(no_mangle)]
-            pub static hotswap_kit: $crate::PluginTable = $crate::PluginTable::new(
+            pub static hotswap_unload: $crate::PluginTable = $crate::PluginTable::new(
                 $hook,
                 ::core::env!("CARGO_PKG_NAME"),
                 ::core::env!("CARGO_PKG_VERSION"),

@@ -4,11 +4,11 @@
 use core::ffi::{c_int, c_uint, c_void};
 
 /// The version of both tables that this source describes. A host that finds another one treats the plugin
-/// as one without the kit, and says so.
+/// as one without `unloadable!`, and says so.
 pub const VERSION: u32 = 2;
 
-/// The exported symbol, a [`PluginTable`], by which a host finds the kit in an image.
-pub const TABLE_SYMBOL: &str = "hotswap_kit";
+/// The exported symbol, a [`PluginTable`], by which a host finds `unloadable!` in an image.
+pub const TABLE_SYMBOL: &str = "hotswap_unload";
 
 /// Keys from here on are the host's inventions; libc's are below `PTHREAD_KEYS_MAX` (1024 in glibc). For
 /// such a number libc's own functions answer "no such key".
@@ -91,7 +91,7 @@ pub struct HostTable {
 pub struct Handover {
     /// `size_of::<Handover>()` in the plugin: a later one may be longer.
     pub size: u32,
-    /// Not 0 when there was more than the kit could note: then it is never known safe to unload.
+    /// Not 0 when there was more than `unloadable!` could note: then it is never known safe to unload.
     pub incomplete: c_int,
     /// Threads that run the image's code, or that will run a destructor of it by libc's hand.
     pub threads: *const c_int,
@@ -122,7 +122,7 @@ pub struct EarlyKey {
 #[repr(C)]
 #[derive(Debug)]
 pub struct PluginTable {
-    /// [`VERSION`] of the plugin's kit.
+    /// [`VERSION`] of the plugin's `unloadable!`.
     pub version: u32,
     /// `size_of::<PluginTable>()` in the plugin: a later one may be longer.
     pub size: u32,
@@ -229,7 +229,7 @@ impl Texts {
 }
 
 impl PluginTable {
-    /// The table of an image built with this kit.
+    /// The table of an image built with this `unloadable!`.
     #[must_use]
     pub const fn new(
         before_unload: Option<BeforeUnload>,

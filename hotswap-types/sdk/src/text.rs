@@ -18,8 +18,8 @@ use std::{
 /// # Examples
 ///
 /// ```
-/// assert_eq!(hotswap_abi::printable("two\nlines"), "two\nlines");
-/// assert_eq!(hotswap_abi::printable("a\u{202e}b\u{1b}[2J"), r"a\u{202e}b\u{1b}[2J");
+/// assert_eq!(hotswap_sdk::printable("two\nlines"), "two\nlines");
+/// assert_eq!(hotswap_sdk::printable("a\u{202e}b\u{1b}[2J"), r"a\u{202e}b\u{1b}[2J");
 /// ```
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -37,7 +37,7 @@ pub fn printable(text: &str) -> String {
 /// # Examples
 ///
 /// ```
-/// assert_eq!(hotswap_abi::one_line("two\nlines\u{1b}[2J"), r"two\nlines\u{1b}[2J");
+/// assert_eq!(hotswap_sdk::one_line("two\nlines\u{1b}[2J"), r"two\nlines\u{1b}[2J");
 /// ```
 pub fn one_line(text: &str) -> String {
     printable(text).replace('\n', r"\n")

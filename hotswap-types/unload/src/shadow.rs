@@ -76,7 +76,7 @@ pub(crate) struct Early {
 }
 
 impl Early {
-    /// Fixed, because the kit must not allocate. Constructors seldom start one thread; where there are more,
+    /// Fixed, because `unloadable!` must not allocate. Constructors seldom start one thread; where there are more,
     /// the image is not known safe to unload, which is reported, and is all that happens.
     const THREADS_MAX: usize = 64;
     const KEYS_MAX: usize = 32;

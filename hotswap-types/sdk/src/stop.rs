@@ -12,7 +12,7 @@ use crate::handle::Handle;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use hotswap_abi::Stop;
+/// # use hotswap_sdk::Stop;
 /// fn ticker(stop: &Stop) {
 ///     while stop.sleep(Duration::from_millis(100)) {
 ///         // Something to be done now and then.
