@@ -55,9 +55,9 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
     fork::prepare_for_forks,
-    leaving::{Exit, Leaving, Pinned},
+    leaving::{Exit, Gone, Leaving, Pinned},
     libraries::find_libraries,
-    opener::Opener,
+    opener::{Opener, Spare},
 };
 use self::{
     account::{Account, AttachError},

@@ -264,8 +264,8 @@ impl Loader {
         };
         stage_and_load(
             &prepare_span(path),
-            path,
             stage,
+            || self.shared.reaper.opener(path),
             |(staged, phases), opener| {
                 let started = Instant::now();
                 let image = Image::open(staged, opener, trust.policy())?;

@@ -398,6 +398,12 @@ fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Fa
     Ok(facts)
 }
 
+/// Refuses the candidate at `path` when there are not enough memory mappings left for its image. Where a thread is started
+/// for it, [`check_thread`] has asked for them.
+pub(crate) fn check_mappings(path: &Path) -> Result<()> {
+    memory::need_image_mappings().map_err(|refusal| refusal.of(path))
+}
+
 /// Whether a thread can be started: to be asked before each, for std ends the process where there is no memory for all
 /// that a thread needs.
 ///

@@ -58,7 +58,7 @@ use self::{
 };
 pub(super) use self::{
     books::{thread_lives, thread_name},
-    thread::forget_this_thread_s_number,
+    thread::{forget_this_thread_s_number, leave_all},
 };
 use super::{dependencies::is_named, handlers::Handlers};
 

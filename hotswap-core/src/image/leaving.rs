@@ -10,7 +10,7 @@
 //!    the values of its keys. Of a plugin without `unloadable!`, pthread keys whose destructor lies in the image are deleted,
 //!    and threads that may be running one are waited for ([`ending`](super::ending)).
 //! 4. The thread that opened it writes out what the plugin's std holds back, and ends. What initialisers have left with
-//!    libc for its end runs now. A thread that has nothing to do for the image ends during step 5 instead.
+//!    libc for its end runs now. A thread that has nothing to do for the image is left for the next image instead.
 //! 5. It is closed, and looked for ([`Closed`]).
 //!
 //! A step that has to wait for something is left for the next time. The image's finalisers run on the thread that calls
@@ -69,12 +69,20 @@ pub(crate) struct Leaving {
 
 /// What came of an attempt to close an image.
 pub(crate) enum Exit {
-    /// It has left the address space, and this on its heap if that is counted.
-    Gone(Option<HeapLeft>),
+    /// It has left the address space.
+    Gone(Gone),
     /// The system keeps it, or it cannot be known safe to close.
     Pinned(Box<Pinned>),
     /// There is something to wait for.
     NotYet(Box<Leaving>),
+}
+
+/// What is left of an image.
+pub(crate) struct Gone {
+    /// What is left on its heap, if that is counted.
+    pub(crate) heap: Option<HeapLeft>,
+    /// The thread that opened it, if nothing of the image is left there.
+    pub(crate) opener: Option<Opener>,
 }
 
 /// An image that nobody uses and that is still mapped.
@@ -280,8 +288,7 @@ impl Leaving {
         has_printed.then(|| account.flush())
     }
 
-    /// Whether the end of the thread that opened the image runs nothing of it. Then it may end while the image is closed,
-    /// and nobody waits for it.
+    /// Whether the image has left nothing on the thread that opened it. Then that thread may outlive the image.
     ///
     /// What C++ code leaves with its runtime for a thread's end `unloadable!` does not see, nor what was left before it was
     /// attached.
@@ -390,13 +397,12 @@ impl Leaving {
             account,
             heap,
         };
-        // If it has not ended by now, it has nothing to do but that, which it does while the image is closed.
-        opener.end(|| {});
-        let closed = closed.close(ManuallyDrop::into_inner(library));
-        opener.join();
-        drop(ManuallyDrop::into_inner(opener));
-        match closed {
-            Ok(heap) => Exit::Gone(heap),
+        let opener = ManuallyDrop::into_inner(opener);
+        match closed.close(ManuallyDrop::into_inner(library)) {
+            Ok(heap) => Exit::Gone(Gone {
+                heap,
+                opener: (!opener.is_ending()).then_some(opener),
+            }),
             Err(closed) => {
                 let why = closed.why();
                 let image = StillMapped::Closed(closed);
@@ -475,19 +481,19 @@ impl Pinned {
     ///
     /// An image that was closed and is kept by a thread does not leave when that thread ends, but with the next
     /// `dlclose` that unloads anything (glibc 2.36, 2026-11). Opening and closing it once more is one.
-    pub(crate) fn retry(self: Box<Self>) -> Result<Option<HeapLeft>, Box<Self>> {
+    pub(crate) fn retry(self: Box<Self>) -> Result<Gone, Box<Self>> {
         if self.why.is_final() {
             return Err(self);
         }
         let Self { why, image } = *self;
         let image = match image {
             StillMapped::Open(leaving) => match leaving.try_close() {
-                Exit::Gone(heap) => return Ok(heap),
+                Exit::Gone(gone) => return Ok(gone),
                 Exit::Pinned(pinned) => return Err(pinned),
                 Exit::NotYet(leaving) => StillMapped::Open(leaving),
             },
             StillMapped::Closed(closed) => match closed.close_again() {
-                Ok(heap) => return Ok(heap),
+                Ok(heap) => return Ok(Gone { heap, opener: None }),
                 Err(closed) => StillMapped::Closed(closed),
             },
         };

@@ -19,8 +19,11 @@ const MARGIN_BYTES: u64 = 14 << 20;
 const STACK_BYTES: u64 = 2 << 20;
 
 /// A thread takes six mappings: a stack, one for signals, and room for its allocations, each with a guard. There may
-/// be two at once, and an image takes as many.
-const MAPPINGS: usize = 24;
+/// be two at once.
+const THREAD_MAPPINGS: usize = 12;
+
+/// What an image takes: its segments, and what the linker allocates for it.
+const IMAGE_MAPPINGS: usize = 12;
 
 /// Thread-locals of so many bytes are left to the margin.
 const THREAD_LOCALS_BYTES_MIN: u64 = 4096;
@@ -46,10 +49,19 @@ pub(super) fn need_thread_locals(bytes: u64) -> Result<(), Refusal> {
 /// Whether a thread can be started. Where there is no memory for the stack on which it handles signals, std ends the
 /// process instead of giving an error. Costs some 20 microseconds.
 pub(super) fn check_thread() -> io::Result<()> {
-    need(0).map_err(|refusal| io::Error::other(refusal.message))?;
-    make_mappings().map_err(|error| {
-        let what = format!("{MAPPINGS} memory mappings cannot be made (vm.max_map_count): {error}");
-        io::Error::other(what)
+    let enough = need(0).and_then(|()| need_mappings(THREAD_MAPPINGS + IMAGE_MAPPINGS));
+    enough.map_err(|refusal| io::Error::other(refusal.message))
+}
+
+/// Refuses when no image can be mapped. Costs some 10 microseconds.
+pub(super) fn need_image_mappings() -> Result<(), Refusal> {
+    need_mappings(IMAGE_MAPPINGS)
+}
+
+fn need_mappings(count: usize) -> Result<(), Refusal> {
+    make_mappings(count).map_err(|error| {
+        let message = format!("{count} memory mappings cannot be made (vm.max_map_count): {error}");
+        Refusal::new(Stage::Host, message)
     })
 }
 
@@ -67,10 +79,10 @@ fn need_bytes(bytes: u64, what_for: &str) -> Result<(), Refusal> {
 
 /// Makes so many mappings, and takes them back. (Mappings side by side are one to the kernel, unless their protection
 /// differs.)
-fn make_mappings() -> io::Result<()> {
+fn make_mappings(count: usize) -> io::Result<()> {
     let page = rustix::param::page_size();
-    let pages = MmapMut::map_anon(MAPPINGS * page)?;
-    for index in (0..MAPPINGS).step_by(2) {
+    let pages = MmapMut::map_anon(count * page)?;
+    for index in (0..count).step_by(2) {
         let start = pages.as_ptr().wrapping_add(index * page);
         // SAFETY: a page of a mapping that is ours alone, and that nobody reads or writes.
         let result = unsafe { libc::mprotect(start.cast_mut().cast(), page, libc::PROT_NONE) };

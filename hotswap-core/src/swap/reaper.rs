@@ -25,8 +25,8 @@ use super::{
 use crate::{
     error::{Error, Result, Stage},
     history::{EventKind, History, News},
-    image::{Leaving, Pinned},
-    stage::{Kept, check_thread},
+    image::{Leaving, Opener, Pinned, Spare},
+    stage::{Kept, check_mappings, check_thread},
 };
 
 /// The swap point's end of the reaper.
@@ -36,6 +36,7 @@ pub(crate) struct Reaper<M> {
     history: Arc<History>,
     retained: Owner,
     backlog: Arc<Backlog>,
+    spare: Spare,
 }
 
 /// A reaper that takes no more, and ends when it has nothing left to watch.
@@ -85,10 +86,12 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         let (jobs, inbox) = crossbeam_channel::unbounded();
         let (owner, retained) = Retained::new(bounds);
         let backlog = Arc::new(Backlog::default());
+        let spare = Spare::default();
         let watch = Watch::new(
             Arc::clone(&history),
             retained,
             Arc::clone(&backlog),
+            spare.clone(),
             drain_deadline,
         );
         let thread = thread::Builder::new().name("hotswap-reaper".to_owned());
@@ -100,6 +103,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
             history,
             retained: owner,
             backlog,
+            spare,
         })
     }
 
@@ -158,6 +162,15 @@ impl<M: Send + Sync + 'static> Reaper<M> {
             let bounds = retained.bounds();
             Error::new(Stage::Host, path, excess.text(bounds, &self.history))
         })
+    }
+
+    /// A thread for the image of the candidate at `path`: the one that an image has left, or a new one.
+    pub(crate) fn opener(&self, path: &Path) -> Result<Opener> {
+        if let Some(spare) = self.spare.take() {
+            check_mappings(path)?;
+            return Ok(spare);
+        }
+        Opener::start().map_err(|error| Error::no_thread(path, error))
     }
 
     /// Never fails and never waits. Has `copies` dropped.

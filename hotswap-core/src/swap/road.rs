@@ -88,7 +88,8 @@ impl<M: RootModule + Send + Sync> Road<M> {
         let path = source.path();
         let span = prepare_span(path);
         let stage = || debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source));
-        let opened = stage_and_load(&span, path, stage, |staged, opener| {
+        let opener = || reaper.opener(path);
+        let opened = stage_and_load(&span, stage, opener, |staged, opener| {
             self.open(staged, opener, reaper)
         })?;
         if self.probe.is_none() && services.is_none() {
@@ -284,16 +285,15 @@ pub(crate) fn prepare_span(path: &Path) -> Span {
     info_span!(target: "hotswap", "prepare", path = %Escaped(path))
 }
 
-/// Stages the file at `path` here, and loads it on a new thread, which the image then keeps.
+/// Stages a file here, and loads it on the thread of an opener, which the image then keeps.
 pub(crate) fn stage_and_load<S: Send, T: Send>(
     span: &Span,
-    path: &Path,
     stage: impl FnOnce() -> Result<S>,
+    opener: impl FnOnce() -> Result<Opener>,
     load: impl FnOnce(S, &Opener) -> Result<T> + Send,
 ) -> Result<T> {
-    // It begins while the file is read.
-    let opener = Opener::start().map_err(|error| Error::no_thread(path, error))?;
     let staged = span.in_scope(stage)?;
+    let opener = opener()?;
     opener.run(|| span.in_scope(|| load(staged, &opener)))
 }
 

@@ -7,11 +7,12 @@ use std::{
 };
 
 use hotswap_core::{EventKind, PinReason, State};
+use hotswap_fixtures::constructs::CONSTRUCTS;
 
 use crate::{
-    alone::alone,
+    alone::{alone, alone_with},
     fixtures::{SOON, build_of, load, plugin, unloaded},
-    process::{images, open_descriptors, threads},
+    process::{images, open_descriptors, openers, threads},
 };
 
 #[test]
@@ -40,6 +41,35 @@ fn dropping_while_leases_are_out_is_safe_and_does_not_wait() {
                 .filter(|event| matches!(event.kind, EventKind::Unloaded { .. }))
                 .count();
             assert_eq!((left, images().len()), (2, 0));
+        },
+    );
+}
+
+#[test]
+fn a_thread_on_which_an_image_left_nothing_opens_the_next() {
+    let left = |(name, _): &(&str, _)| *name == "thread_local_drop";
+    let left = CONSTRUCTS.iter().position(left).unwrap().to_string();
+    alone_with(
+        "leaving::a_thread_on_which_an_image_left_nothing_opens_the_next",
+        &[("HOTSWAP_CONSTRUCTOR", &left)],
+        || {
+            let it = load("constructs_unloadable");
+            let swap = |name| unloaded(&it, it.swap(plugin(name)).unwrap().retired);
+            swap("constructs_unloadable");
+            let two = openers();
+            assert_eq!(two.len(), 2, "that of the live image, and a spare one");
+            for _ in 0..20 {
+                swap("constructs_unloadable");
+            }
+            assert_eq!(openers(), two);
+
+            // Its constructor leaves a destructor for the end of the thread.
+            swap("unloadable_in_a_constructor");
+            swap("constructs_unloadable");
+            let now = openers();
+            assert!(now.len() <= 2 && now != two, "{now:?}, {two:?}");
+            assert!(it.shutdown(SOON).is_empty());
+            assert_eq!(openers().len(), 0);
         },
     );
 }

@@ -120,7 +120,7 @@ fn exhausted_memory_is_an_error_at_whatever_step_it_runs_out() {
             refusals.dedup();
             println!("{accepted} accepted; {refusals:#?}");
             assert!(
-                accepted > 0 && refusals.len() > 1,
+                accepted > 0 && !refusals.is_empty(),
                 "{accepted}, {refusals:?}"
             );
         },

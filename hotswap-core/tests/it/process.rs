@@ -1,6 +1,6 @@
 //! What the system knows of this process.
 
-use std::{fs, ops::Range};
+use std::{collections::BTreeSet, fs, ops::Range, path::PathBuf};
 
 /// Resident memory, in bytes, of what is not shared with a file: the private copies of plugins are
 /// counted by their images, not here.
@@ -52,6 +52,20 @@ pub(crate) fn open_descriptors() -> usize {
 
 pub(crate) fn threads() -> usize {
     fs::read_dir("/proc/self/task").expect("/proc").count()
+}
+
+/// The numbers of those that have opened an image, and of one that waits for the next image.
+pub(crate) fn openers() -> BTreeSet<String> {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc");
+    let is_opener = |task: &PathBuf| {
+        fs::read_to_string(task.join("comm")).is_ok_and(|it| it.trim_end() == "hotswap-loader")
+    };
+    let openers = tasks
+        .map(|task| task.expect("/proc").path())
+        .filter(is_opener);
+    openers
+        .filter_map(|task| Some(task.file_name()?.to_str()?.to_owned()))
+        .collect()
 }
 
 /// How many pthread keys the process has in use: as many as are missing when all others are taken.

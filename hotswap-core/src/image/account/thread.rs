@@ -122,11 +122,18 @@ pub(super) fn inside<R>(account: &Arc<State>, call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Makes the thread that opens an image count as inside it until the thread ends. What initialisers registered with
-/// libc runs then, beside what is registered here: neither may run while the other is on the stack.
+/// Makes the thread that opens an image count as inside it until the thread ends or [leaves](leave_all). What
+/// initialisers registered with libc runs at its end, beside what is registered here: neither may run while the other is
+/// on the stack.
 pub(super) fn stay_inside(account: &Arc<State>) {
     with_work(|work| work.inside.push(Arc::clone(account)));
     ask_for_end_of_thread();
+}
+
+/// Ends what [`stay_inside`] began on this thread, whose images have left and have nothing for it to run.
+pub(in super::super) fn leave_all() {
+    let left = with_work(|work| mem::take(&mut work.inside));
+    drop(left);
 }
 
 /// The retired images for which this thread has something to run, and that it is not inside of.

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     history::{EventKind, History, News},
     holder::Holder,
-    image::{Exit, HeapLeft},
+    image::{Exit, Gone, Spare},
     refs,
     stage::Kept,
 };
@@ -47,6 +47,7 @@ pub(super) struct Watch<M> {
     history: Arc<History>,
     retained: Arc<Retained>,
     backlog: Arc<Backlog>,
+    spare: Spare,
     drain_deadline: Duration,
     all: Vec<Watched<M>>,
     /// Whether something was found to be left for other threads to do.
@@ -70,12 +71,14 @@ impl<M: Send + Sync> Watch<M> {
         history: Arc<History>,
         retained: Arc<Retained>,
         backlog: Arc<Backlog>,
+        spare: Spare,
         drain_deadline: Duration,
     ) -> Self {
         Self {
             history,
             retained,
             backlog,
+            spare,
             drain_deadline,
             all: Vec::new(),
             nudge: false,
@@ -273,7 +276,7 @@ impl<M: Send + Sync> Watch<M> {
                 self.history.happened(Some(number), panicked).trace();
             }
             match image.try_close() {
-                Exit::Gone(heap) => {
+                Exit::Gone(gone) => {
                     let Job {
                         number,
                         since,
@@ -281,7 +284,7 @@ impl<M: Send + Sync> Watch<M> {
                         pending,
                         ..
                     } = watched.job;
-                    self.has_left(number, since, counted, pending, heap);
+                    self.has_left(number, since, counted, pending, gone);
                     return true;
                 }
                 Exit::Pinned(image) => {
@@ -319,13 +322,17 @@ impl<M: Send + Sync> Watch<M> {
         since: Instant,
         counted: Option<Counted>,
         pending: Option<Pending>,
-        heap: Option<HeapLeft>,
+        gone: Gone,
     ) {
         self.has_changed = true;
+        // Before anybody hears of it, who may need a thread for the next one.
+        if let Some(opener) = gone.opener {
+            self.spare.keep(opener);
+        }
         self.uncount(counted);
         drop(pending);
         if let Some(number) = number {
-            self.history.unloaded(number, since.elapsed(), heap);
+            self.history.unloaded(number, since.elapsed(), gone.heap);
         }
     }
 
@@ -414,8 +421,8 @@ impl<M: Send + Sync> Watch<M> {
                     self.history.pinned(number, image.why().clone());
                 }
                 match retried {
-                    Ok(heap) => {
-                        self.has_left(number, since, counted, None, heap);
+                    Ok(gone) => {
+                        self.has_left(number, since, counted, None, gone);
                         continue;
                     }
                     // What is pinned for good is asked no more.
