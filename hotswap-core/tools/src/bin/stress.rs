@@ -4,6 +4,7 @@
 //! go to stderr.
 
 #[path = "../../../tests/it/process.rs"]
+#[expect(dead_code, reason = "the tests ask the system for more")]
 mod process;
 
 use std::{
