@@ -9,7 +9,7 @@ use std::{
 use serde::{Serialize, Serializer};
 use sha2::Digest;
 
-use crate::error::ParseError;
+use crate::parse::ParseError;
 
 /// A SHA-256, written and read as 64 hexadecimal digits.
 ///

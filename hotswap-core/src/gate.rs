@@ -12,7 +12,7 @@ use humantime::format_rfc3339_seconds;
 
 use crate::{
     digest::Sha256,
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     escape::{Escaped, one_line},
     given::GivenPath,
     image::{STATIC_TLS_TUNABLE, find_libraries},
@@ -131,7 +131,7 @@ pub fn check<M: RootModule>(
         stays,
     } = trial.run(&staged, deadline)?.findings;
     let sha256 = staged.sha256();
-    let sha256 = sha256.map_err(|error| Error::new(Stage::Copy, path, error))?;
+    let sha256 = sha256.map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
     let (origin, facts, cleared) = (staged.origin(), staged.facts(), staged.cleared());
     let (name, version) = package.unzip();
     let libraries: Vec<_> = staged.libraries().iter().map(LibraryInfo::from).collect();

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{Error, Result, Stage};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A path, made absolute when it was given: a later `chdir` does not change what it means.
 ///
@@ -23,9 +23,9 @@ impl GivenPath {
     /// The path is empty, contains a NUL, or is a bare name, for which the dynamic linker would look elsewhere; or it
     /// is relative, and the current folder has no path.
     pub(crate) fn new(path: &Path) -> Result<Self> {
-        let refused = |message: String| Error::new(Stage::Open, path, message);
-        check_spelling(path).map_err(|message| refused(message.to_owned()))?;
-        let absolute = absolute(path).map_err(|error| refused(error.to_string()))?;
+        let refused = |kind| Error::new(path, kind);
+        check_spelling(path).map_err(|problem| refused(ErrorKind::InvalidPath { problem }))?;
+        let absolute = absolute(path).map_err(|error| refused(ErrorKind::cannot_open(error)))?;
         Ok(Self {
             given: path.to_owned(),
             absolute,

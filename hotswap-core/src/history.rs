@@ -22,7 +22,6 @@ use std::{
 
 use crossbeam_channel::Receiver;
 
-pub(crate) use self::event::RetiredPlugins;
 use self::subscribers::Subscribers;
 pub use self::{
     event::{Event, EventKind},

@@ -70,7 +70,7 @@ pub use self::{
     pin_reason::{HeapLeft, PinReason},
 };
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     stage::{Kept, Origin, Staged},
     trust::Policy,
 };
@@ -300,9 +300,9 @@ fn link(staged: &Staged, opener: &Opener) -> Result<(Library, CString, Place)> {
     if opened_name.as_ref() != Some(&name) {
         // The error of closing says nothing that a user could do something about.
         let _ = library.close();
-        return Err(Error::new(Stage::Link, given, "it is mapped already"));
+        return Err(Error::new(given, ErrorKind::link("it is mapped already")));
     }
-    let missing = || Error::new(Stage::Link, given, "the system does not list it");
+    let missing = || Error::new(given, ErrorKind::link("the system does not list it"));
     let place = staged
         .check_descriptor()
         .and_then(|()| find(&name).ok_or_else(missing));
@@ -410,9 +410,9 @@ fn linker_error(staged: &Staged, opened: &Path, error: libloading::Error) -> Err
     let message = message
         .replace(&prefix, "")
         .replace(&*opened.to_string_lossy(), "it");
-    let help = static_tls_help(&message, staged.facts());
-    let message = help.map_or_else(|| message.clone(), |help| format!("{message}; {help}"));
-    Error::new(Stage::Link, &staged.origin().given, message)
+    let advice = static_tls_help(&message, staged.facts());
+    let kind = ErrorKind::Link { message, advice };
+    Error::new(&staged.origin().given, kind)
 }
 
 /// What to add if `message` says that there is no static TLS left. glibc translates its messages where the host has

@@ -31,7 +31,7 @@ pub(crate) use self::{
     functions::check_functions,
 };
 use crate::{
-    error::{Error, Stage},
+    error::{Error, ErrorKind},
     image::Image,
 };
 
@@ -94,17 +94,26 @@ pub(crate) fn check(expected: Description, found: Description) -> Result<(), Mis
 
 impl From<Damaged> for Mismatch {
     fn from(damaged: Damaged) -> Self {
-        Self {
-            summary: damaged.to_string(),
-            report: None,
-        }
+        Self::without_report(damaged.to_string())
     }
 }
 
 impl Mismatch {
-    /// The refusal of the file at `path`.
-    pub(crate) fn refuse(self, path: &Path) -> Error {
-        let error = Error::new(Stage::Layout, path, self.summary);
+    /// When nothing could be compared.
+    pub(crate) fn without_report(summary: String) -> Self {
+        Self {
+            summary,
+            report: None,
+        }
+    }
+
+    /// The refusal of the file at `path`, for its root module or for a typed symbol.
+    pub(crate) fn refuse(self, path: &Path, symbol: Option<&str>) -> Error {
+        let kind = ErrorKind::Layout {
+            symbol: symbol.map(str::to_owned),
+            difference: self.summary,
+        };
+        let error = Error::new(path, kind);
         match self.report {
             Some(report) => error.because(&report),
             None => error,

@@ -86,6 +86,12 @@ mod escape;
 // How reports show what they are made of.
 mod report;
 
+// Why a text is not what it should be.
+mod parse;
+
+// What a file's bytes are.
+mod digest;
+
 // Why a candidate was refused.
 mod error;
 
@@ -97,9 +103,6 @@ mod limits;
 
 // A path as somebody gave it.
 mod given;
-
-// What a file's bytes are.
-mod digest;
 
 // Who has signed them.
 mod signature;
@@ -171,7 +174,7 @@ mod watch;
 
 pub use crate::{
     digest::Sha256,
-    error::{Error, ParseError, Result, Stage},
+    error::{Distrust, Error, ErrorKind, Result, SignatureProblem, Stage, SystemError},
     gate::{CheckReport, LibraryInfo, check},
     history::{
         Event, EventKind, GenerationInfo, Phases, ServiceEnd, ServiceInfo, ServiceNews,
@@ -181,6 +184,7 @@ pub use crate::{
     image::{HeapLeft, OldLibrary, PinReason},
     loader::{Library, Loader, LoaderSettings, Symbol},
     owned::{AssertHostOwned, HostOwned},
+    parse::ParseError,
     refs::RefInfo,
     services::ServiceSettings,
     signature::PublicKey,

@@ -19,7 +19,7 @@ use crossbeam_channel::Receiver;
 use self::library::Opened;
 pub use self::library::{Library, Symbol};
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     given::GivenPath,
     history::{Event, GenerationInfo, History, Limits, Phases, State},
     image::{self, Image},
@@ -200,9 +200,11 @@ impl Loader {
             history, reaper, ..
         } = &*self.shared;
         if self.shared.process != process::id() {
-            let what = "this process was forked off the one that made the loader, and has none of its threads; make one \
-                        here";
-            return Err(Error::new(Stage::Host, path, what));
+            let kind = ErrorKind::Forked {
+                made: "made the loader",
+                remedy: "make one",
+            };
+            return Err(Error::new(path, kind));
         }
         let linked = GivenPath::new(path).and_then(|given| {
             reaper.admit(path, || ())?;

@@ -19,7 +19,7 @@ use abi_stable::{
 use hotswap_elf::Export;
 
 use crate::{
-    error::{Error, Result, Stage},
+    error::{CONSTRUCTOR, Error, ErrorKind, Result, Stage},
     image::Image,
     layout::{self, Description, Mismatch},
 };
@@ -66,77 +66,92 @@ impl<M: RootModule> Checked<'_, M> {
         // SAFETY: the layout of the module is that of `M`, or one that `M` is a prefix of: `check` has seen
         // to that, and nobody else makes a `Checked`.
         let module = unsafe { self.header.unchecked_layout::<M>() };
-        let refuse = |message| Error::new(Stage::Root, &self.image.origin().given, message);
-        let module = module.map_err(|error| refuse(describe_root_error(error)))?;
+        let refuse = |kind| Error::new(&self.image.origin().given, kind);
+        let module = module.map_err(|error| refuse(root_error(error)))?;
         let checked = layout::check_functions(self.image, module);
-        checked.map_err(|name| refuse(format!("its function `{name}` is not code")))?;
+        checked.map_err(|name| {
+            let function = name.to_string();
+            refuse(ErrorKind::NotCode { function })
+        })?;
         Ok(module)
     }
 }
 
 fn header(image: &Image, path: &Path) -> Result<&'static LibHeader> {
-    let refuse = |message: String| Error::new(Stage::Header, path, message);
+    let refuse = |kind| Error::new(path, kind);
+    let bad = |problem: String| refuse(ErrorKind::BadHeader { problem });
     let address = image
         .symbol(ROOT_MODULE_LOADER_NAME)
-        .ok_or_else(|| refuse("it exports no abi_stable root module".to_owned()))?;
+        .ok_or_else(|| refuse(ErrorKind::NoRootModule))?;
     // SAFETY: the export under this name is abi_stable's header (`Trust::vouch`), and an `AbiHeaderRef`
     // is a transparent pointer to one. What can be recognised as something else is, below and by `upgrade`.
     let header =
         unsafe { mem::transmute::<*const (), AbiHeaderRef>(address.as_ptr().cast_const().cast()) };
     if header.is_valid() && layout::check_header(image, address.addr().get()).is_err() {
-        return Err(refuse("its root module's header is damaged".to_owned()));
+        return Err(bad("its root module's header is damaged".to_owned()));
     }
-    header.upgrade().map_err(|error| {
-        refuse(match error {
-            LibraryError::InvalidAbiHeader(found)
-                if found.magic_string == AbiHeader::VALUE.magic_string =>
-            {
-                let (major, minor) = (found.abi_major, found.abi_minor);
-                let expected = abi_stable::ABI_STABLE_VERSION;
-                format!("another version of abi_stable: expected {expected}, found {major}.{minor}")
-            }
-            LibraryError::InvalidAbiHeader(_) => {
-                "its root module is not an abi_stable one".to_owned()
-            }
-            other => other.to_string(),
-        })
+    header.upgrade().map_err(|error| match error {
+        LibraryError::InvalidAbiHeader(found)
+            if found.magic_string == AbiHeader::VALUE.magic_string =>
+        {
+            refuse(ErrorKind::abi_stable(
+                None,
+                found.abi_major,
+                found.abi_minor,
+            ))
+        }
+        LibraryError::InvalidAbiHeader(_) => {
+            bad("its root module is not an abi_stable one".to_owned())
+        }
+        other => bad(other.to_string()),
     })
 }
 
 /// As for a package of cargo: the same major version, below 1.0 the same minor version too. Which of two such versions
 /// is older does not matter; whether their types go together is found out one by one.
 fn check_version<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
-    let refuse = |message: String| Error::new(Stage::Version, path, message);
-    let parse = |strings| VersionNumber::new(strings).map_err(|error| refuse(error.to_string()));
-    let (host, plugin) = (parse(M::VERSION_STRINGS)?, parse(header.version_strings())?);
-    if host.is_loosely_compatible(plugin) {
+    let host = VersionNumber::new(M::VERSION_STRINGS);
+    let plugin = VersionNumber::new(header.version_strings());
+    if let (Ok(host), Ok(plugin)) = (&host, &plugin)
+        && host.is_loosely_compatible(*plugin)
+    {
         return Ok(());
     }
-    let accepted = match host.major {
-        0 => format!("0.{}.x", host.minor),
-        major => format!("{major}.x"),
+    // One that cannot be read is shown as the reason why.
+    let expected = match host {
+        Ok(host) if host.major == 0 => format!("0.{}.x", host.minor),
+        Ok(host) => format!("{}.x", host.major),
+        Err(error) => error.to_string(),
     };
-    Err(refuse(format!(
-        "the interface {}: expected {accepted}, found {plugin}",
-        M::NAME
-    )))
+    let found = plugin.map_or_else(|error| error.to_string(), |plugin| plugin.to_string());
+    let interface = M::NAME.to_owned();
+    let kind = ErrorKind::Version {
+        interface,
+        expected,
+        found,
+    };
+    Err(Error::new(path, kind))
 }
 
 fn check_layout<M: RootModule>(image: &Image, header: &LibHeader, path: &Path) -> Result<()> {
-    let refuse = |message: &str| Error::new(Stage::Layout, path, message);
     let Some(found) = header.layout() else {
-        return Err(refuse(
-            "it carries no description of its types, so that they cannot be checked",
-        ));
+        let problem = "it carries no description of its types, so that they cannot be checked";
+        return Err(Mismatch::without_report(problem.to_owned()).refuse(path, None));
     };
     let found = Description::in_image(image, found).map_err(Mismatch::from);
     let checked = found.and_then(|found| layout::check(Description::of::<M>(), found));
-    checked.map_err(|mismatch| mismatch.refuse(path))
+    checked.map_err(|mismatch| mismatch.refuse(path, None))
 }
 
-fn describe_root_error(error: RootModuleError) -> String {
+fn root_error(error: RootModuleError) -> ErrorKind {
     match error {
-        RootModuleError::Returned(error) => format!("its constructor failed: {error}"),
-        RootModuleError::Unwound => "its constructor panicked".to_owned(),
+        RootModuleError::Returned(error) => ErrorKind::ConstructorFailed {
+            message: error.to_string(),
+        },
+        RootModuleError::Unwound => ErrorKind::Panicked {
+            stage: Stage::Root,
+            who: CONSTRUCTOR,
+            message: None,
+        },
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     fmt::{self, Debug, Display},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -54,6 +55,18 @@ impl Display for Count<'_> {
     }
 }
 
+/// How many plugins, as the beginning of a sentence that goes on with what they are.
+pub(crate) struct RetiredPlugins(pub(crate) usize);
+
+impl Display for RetiredPlugins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 retired plugin is"),
+            count => write!(f, "{count} retired plugins are"),
+        }
+    }
+}
+
 /// A size, to be read by people.
 pub(crate) struct Bytes(pub(crate) u64);
 
@@ -81,10 +94,7 @@ fn in_milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn path<S: Serializer>(
-    path: &std::path::Path,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&Escaped(path))
 }
 
@@ -115,12 +125,23 @@ pub(crate) fn milliseconds<S: Serializer>(
 
 /// The same for what need not be there.
 pub(crate) mod optional {
-    use std::time::{Duration, SystemTime};
+    use std::{
+        path::PathBuf,
+        time::{Duration, SystemTime},
+    };
 
     use serde::{Serialize, Serializer};
 
     use super::{in_microseconds, in_milliseconds};
-    use crate::escape::printable;
+    use crate::escape::{Escaped, printable};
+
+    pub(crate) fn path<S: Serializer>(
+        path: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let path = path.as_ref().map(|path| Escaped(path).to_string());
+        path.serialize(serializer)
+    }
 
     pub(crate) fn text<S: Serializer>(
         text: &Option<String>,

@@ -13,7 +13,7 @@ use std::{
 use minisign_verify::{Error, Signature};
 
 pub(crate) use self::claims::{Claims, serial};
-use crate::error::ParseError;
+use crate::{error::SignatureProblem, parse::ParseError};
 
 /// A public key of minisign's.
 ///
@@ -38,21 +38,28 @@ impl PublicKey {
     ///
     /// Not the kind that minisign made by default before 0.9 (2020) and that is over the bytes themselves:
     /// all of today's are over their hash.
-    pub(crate) fn verify(&self, bytes: &[u8], signature: &[u8]) -> Result<Claims, String> {
+    pub(crate) fn verify(
+        &self,
+        bytes: &[u8],
+        signature: &[u8],
+    ) -> Result<Claims, SignatureProblem> {
         let text = str::from_utf8(signature).ok();
         let parsed = text.and_then(|text| Some((text, Signature::decode(text).ok()?)));
-        let (text, signature) = parsed.ok_or("not a minisign signature")?;
+        let malformed = |problem: &str| SignatureProblem::Malformed {
+            problem: problem.to_owned(),
+        };
+        let (text, signature) = parsed.ok_or_else(|| malformed("not a minisign signature"))?;
         match self.key.verify(bytes, &signature, false) {
-            Ok(()) => Claims::read(signature.trusted_comment()),
-            Err(Error::UnexpectedKeyId) => Err(format!(
-                "made with another key: expected {}, found {}",
-                KeyId(&self.base64),
-                KeyId(text.lines().nth(1).unwrap_or_default()),
+            Ok(()) => Claims::read(signature.trusted_comment())
+                .map_err(|problem| SignatureProblem::Malformed { problem }),
+            Err(Error::UnexpectedKeyId) => Err(SignatureProblem::OtherKey {
+                expected: KeyId(&self.base64).to_string(),
+                found: KeyId(text.lines().nth(1).unwrap_or_default()).to_string(),
+            }),
+            Err(Error::UnexpectedAlgorithm) => Err(malformed(
+                "of minisign's old kind; sign again with `minisign -S -H`",
             )),
-            Err(Error::UnexpectedAlgorithm) => {
-                Err("of minisign's old kind; sign again with `minisign -S -H`".to_owned())
-            }
-            Err(_) => Err("it does not match the file".to_owned()),
+            Err(_) => Err(SignatureProblem::Mismatch),
         }
     }
 }
@@ -117,6 +124,12 @@ mod tests {
         signature.unwrap().into_string()
     }
 
+    /// Problems as text.
+    fn verify(key: &PublicKey, bytes: &[u8], signature: &[u8]) -> Result<Claims, String> {
+        let claims = key.verify(bytes, signature);
+        claims.map_err(|problem| problem.to_string())
+    }
+
     fn pair() -> (KeyPair, PublicKey) {
         let pair = KeyPair::generate_unencrypted_keypair().unwrap();
         let key = pair.pk.to_base64().parse().unwrap();
@@ -170,15 +183,15 @@ mod tests {
         let ((pair, key), (other, another)) = (pair(), pair());
         let signature = sign(&pair, b"plugin");
         assert_eq!(
-            key.verify(b"plugin", signature.as_bytes()),
+            verify(&key, b"plugin", signature.as_bytes()),
             Ok(Claims::default())
         );
         assert_eq!(
-            key.verify(b"Plugin", signature.as_bytes()),
+            verify(&key, b"Plugin", signature.as_bytes()),
             Err("it does not match the file".to_owned())
         );
         assert_eq!(
-            key.verify(b"plugin", sign(&other, b"plugin").as_bytes()),
+            verify(&key, b"plugin", sign(&other, b"plugin").as_bytes()),
             Err(format!(
                 "made with another key: expected {}, found {}",
                 KeyId(&key.base64),
@@ -188,7 +201,7 @@ mod tests {
         // The comment is signed too.
         let comment = signature.replace("trusted comment: ", "trusted comment: not ");
         assert_eq!(
-            key.verify(b"plugin", comment.as_bytes()),
+            verify(&key, b"plugin", comment.as_bytes()),
             Err("it does not match the file".to_owned())
         );
     }
@@ -199,12 +212,12 @@ mod tests {
         let comment = Some("serial=42");
         let signature = minisign::sign(Some(&pair.pk), &pair.sk, &b"plugin"[..], comment, None);
         let signature = signature.unwrap().into_string();
-        let claims = key.verify(b"plugin", signature.as_bytes()).unwrap();
+        let claims = verify(&key, b"plugin", signature.as_bytes()).unwrap();
         assert_eq!(claims.serial, Some(42));
         for comment in ["serial=43", "serial=042", "serial=42 ", ""] {
             let forged = signature.replace("serial=42", comment);
             assert_eq!(
-                key.verify(b"plugin", forged.as_bytes()),
+                verify(&key, b"plugin", forged.as_bytes()),
                 Err("it does not match the file".to_owned()),
                 "{comment:?}"
             );
@@ -218,7 +231,7 @@ mod tests {
         let half = &signature.as_bytes()[..signature.len() / 2];
         for bytes in [b"", &b"garbage"[..], b"\xff\n\xff", b"\n\n\n\n", half] {
             assert_eq!(
-                key.verify(b"plugin", bytes),
+                verify(&key, b"plugin", bytes),
                 Err("not a minisign signature".to_owned())
             );
         }
@@ -233,7 +246,7 @@ mod tests {
             trusted comment: timestamp:1555779966\tfile:test\n\
             QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==\n";
         assert_eq!(
-            key.verify(b"test", signature),
+            verify(&key, b"test", signature),
             Err("of minisign's old kind; sign again with `minisign -S -H`".to_owned())
         );
     }

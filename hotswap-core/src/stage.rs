@@ -41,7 +41,6 @@ mod way;
 mod libraries;
 
 use std::{
-    fmt::Display,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -67,7 +66,7 @@ use self::{
 };
 use crate::{
     digest::Sha256,
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     given::GivenPath,
     signature::Claims,
     trust::{Policy, Trust},
@@ -117,15 +116,6 @@ pub(crate) struct Took {
     pub(crate) inspect: Duration,
 }
 
-/// Why a candidate is refused, where its path is not known, or not the one that was asked for.
-#[derive(Debug)]
-struct Refusal {
-    stage: Stage,
-    message: String,
-    /// As [`Error::setting`].
-    setting: Option<&'static str>,
-}
-
 impl Staged {
     /// Reads the file at `path`, holds it against the policy, inspects it, also for its definition of
     /// `export`, and keeps a sealed copy.
@@ -134,7 +124,7 @@ impl Staged {
         export: Export<'_>,
         trust: &Trust,
     ) -> Result<(Self, Took)> {
-        let refused = |refusal: Refusal| refusal.of(path);
+        let refused = |kind: ErrorKind| Error::new(path, kind);
         let policy = trust.policy();
         let started = Instant::now();
         proc::check().map_err(refused)?;
@@ -176,9 +166,9 @@ impl Staged {
     /// for the same library for as long as that is mapped.
     pub(crate) fn again(kept: &Kept, export: Export<'_>) -> Result<(Self, Took)> {
         let path = &*kept.origin.given;
-        let fail = |error: io::Error| Error::new(Stage::Copy, path, error);
+        let fail = |error: io::Error| Error::new(path, ErrorKind::cannot_copy(error));
         let started = Instant::now();
-        memory::need(kept.origin.bytes).map_err(|refusal| refusal.of(path))?;
+        memory::need(kept.origin.bytes).map_err(|kind| Error::new(path, kind))?;
         let bytes = kept.copy.map().map_err(fail)?;
         let origin = kept.origin.clone();
         Self::of(&bytes, origin, Some(export), started.elapsed(), |_| {
@@ -201,7 +191,7 @@ impl Staged {
 
         let started = Instant::now();
         let (copy, cleared) =
-            seal(&mut facts).map_err(|error| Error::new(Stage::Copy, path, error))?;
+            seal(&mut facts).map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
         let took = Took {
             copy: read + started.elapsed(),
             inspect,
@@ -221,7 +211,7 @@ impl Staged {
     /// A copy that another process has made and inspected. It is inspected again, for the facts.
     pub(crate) fn from_sealed(copy: OwnedFd, export: Export<'_>) -> Result<Self> {
         let nowhere = Path::new("");
-        let fail = |error: io::Error| Error::new(Stage::Copy, nowhere, error);
+        let fail = |error: io::Error| Error::new(nowhere, ErrorKind::cannot_copy(error));
         let copy = Sealed::from_other(copy).map_err(fail)?;
         let bytes = copy.map().map_err(fail)?;
         let origin = Origin {
@@ -249,8 +239,8 @@ impl Staged {
         Ok(staged)
     }
 
-    fn refused(&self, refusal: Refusal) -> Error {
-        refusal.of(&self.origin.given)
+    fn refused(&self, kind: ErrorKind) -> Error {
+        Error::new(&self.origin.given, kind)
     }
 
     /// The copy for another process: the same file, which nobody can change.
@@ -264,7 +254,7 @@ impl Staged {
     /// There is no `/proc`, or other code has closed the copy's descriptor.
     pub(crate) fn loader_path(&self) -> Result<PathBuf> {
         let path = self.copy.path();
-        path.map_err(|error| Error::new(Stage::Link, &self.origin.given, error))
+        path.map_err(|error| self.refused(ErrorKind::link(error)))
     }
 
     /// Whether the descriptor still leads to the copy. After the dynamic linker has opened
@@ -274,7 +264,7 @@ impl Staged {
     /// Other code has closed the descriptor.
     pub(crate) fn check_descriptor(&self) -> Result<()> {
         let check = self.copy.check();
-        check.map_err(|error| Error::new(Stage::Link, &self.origin.given, error))
+        check.map_err(|error| self.refused(ErrorKind::link(error)))
     }
 
     /// The bytes of the copy.
@@ -290,7 +280,7 @@ impl Staged {
     /// Has [`Origin::sha256`] known.
     pub(crate) fn hash(&mut self) -> Result<()> {
         let sha256 = self.sha256();
-        let sha256 = sha256.map_err(|error| Error::new(Stage::Copy, &self.origin.given, error))?;
+        let sha256 = sha256.map_err(|error| self.refused(ErrorKind::cannot_copy(error)))?;
         self.origin.sha256 = Some(sha256);
         Ok(())
     }
@@ -356,52 +346,25 @@ impl Origin {
             return Ok(());
         };
         let raised = floor::raise(serial, policy);
-        raised.map_err(|refusal| refusal.of(&self.given))
-    }
-}
-
-impl Refusal {
-    fn new(stage: Stage, message: impl Display) -> Self {
-        Self {
-            stage,
-            message: message.to_string(),
-            setting: None,
-        }
-    }
-
-    /// It is so by this setting.
-    fn by(self, setting: &'static str) -> Self {
-        Self {
-            setting: Some(setting),
-            ..self
-        }
-    }
-
-    /// Says what it is about.
-    fn about(self, what: &str) -> Self {
-        let message = format!("{what}: {}", self.message);
-        Self { message, ..self }
-    }
-
-    fn of(self, path: &Path) -> Error {
-        Error::new(self.stage, path, self.message).by(self.setting)
+        raised.map_err(|kind| Error::new(&self.given, kind))
     }
 }
 
 /// What the linker survives is not yet what can be loaded: see [`shared`].
 fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Facts> {
-    let facts =
-        inspect(bytes, export).map_err(|refusal| Error::new(Stage::Inspect, path, refusal))?;
+    let refused = |kind| Error::new(path, kind);
+    let facts = inspect(bytes, export);
+    let facts = facts.map_err(|refusal| refused(ErrorKind::Malformed { refusal }))?;
     let checked = shared::check(&facts);
     let checked = checked.and_then(|()| memory::need_thread_locals(facts.tls_bytes));
-    checked.map_err(|refusal| refusal.of(path))?;
+    checked.map_err(refused)?;
     Ok(facts)
 }
 
 /// Refuses the candidate at `path` when there are not enough memory mappings left for its image. Where a thread is started
 /// for it, [`check_thread`] has asked for them.
 pub(crate) fn check_mappings(path: &Path) -> Result<()> {
-    memory::need_image_mappings().map_err(|refusal| refusal.of(path))
+    memory::need_image_mappings().map_err(|kind| Error::new(path, kind))
 }
 
 /// Whether a thread can be started: to be asked before each, for std ends the process where there is no memory for all

@@ -55,7 +55,7 @@ pub use self::{
 use crate::{
     deadline::deadline,
     digest::Sha256,
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     escape::join_lines,
     given::GivenPath,
     history::{
@@ -356,9 +356,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Refuses what needs threads that are not there, before any lock is taken: one of them may have held it.
     fn check_process(&self, path: &Path) -> Result<()> {
         if self.is_inherited() {
-            let what = "this process was forked off the one that loaded the plugin, and has none of its threads; load it \
-                        anew here";
-            return Err(Error::new(Stage::Host, path, what));
+            let kind = ErrorKind::Forked {
+                made: "loaded the plugin",
+                remedy: "load it anew",
+            };
+            return Err(Error::new(path, kind));
         }
         Ok(())
     }

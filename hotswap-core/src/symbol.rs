@@ -9,7 +9,7 @@ use hotswap_elf::Export;
 use hotswap_sdk::{SYMBOL_PREFIX, SymbolMark, TypedSymbol};
 
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     escape::{Escaped, one_line},
     image::Image,
     layout::{self, Description},
@@ -42,15 +42,11 @@ pub(crate) fn check_name(path: &Path, named: &[String], name: &str) -> Result<()
     if named.iter().any(|it| it == name) {
         return Ok(());
     }
-    let there = match named {
-        [] => "it exports no typed symbols".to_owned(),
-        named => format!("it exports `{}`", named.join("`, `")),
+    let kind = ErrorKind::NoSymbol {
+        name: name.to_owned(),
+        found: named.to_vec(),
     };
-    Err(Error::new(
-        Stage::Symbol,
-        path,
-        format!("no `{name}`; {there}"),
-    ))
+    Err(Error::new(path, kind))
 }
 
 /// The value that the image exports under the name. It may lead into the image.
@@ -71,7 +67,7 @@ pub(crate) fn find_optional<T: StableAbi + Copy>(image: &Image, name: &str) -> R
         size_min: size_of::<TypedSymbol<T>>() as u64,
     };
     let inspected = image.inspect(export);
-    inspected.map_err(|error| Error::new(Stage::Symbol, &image.origin().given, error))?;
+    inspected.map_err(|problem| bad(image, name, problem))?;
     typed(image, name).map(Some)
 }
 
@@ -81,16 +77,14 @@ fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
     let expected = Description::of::<T>();
     layout::check(expected, found).map_err(|mut mismatch| {
         let (expected, found) = (expected.summary(), found.summary());
-        mismatch.summary = if expected == found {
-            format!("`{name}`: {}", mismatch.summary)
-        } else {
-            format!("`{name}`: expected {expected}, found {found}")
-        };
-        mismatch.refuse(path)
+        if expected != found {
+            mismatch.summary = format!("expected {expected}, found {found}");
+        }
+        mismatch.refuse(path, Some(name))
     })?;
     let symbol: *const TypedSymbol<T> = (&raw const *head).cast();
     if !symbol.is_aligned() {
-        return Err(Error::new(Stage::Symbol, path, at_an_odd_address(name)));
+        return Err(bad(image, name, at_an_odd_address(name)));
     }
     // SAFETY: the type of the value is `T`, or one that can be used as such: `layout::check` has seen to that. The
     // image is mapped for as long as it is borrowed, and the value is copied before that ends.
@@ -124,19 +118,16 @@ pub(crate) unsafe fn c_static<T: Sync>(image: &Image, name: &str) -> Result<&'st
     let address = c_symbol(image, name, Export::Static { name, size_min })?;
     let address: NonNull<T> = address.cast();
     if !address.is_aligned() {
-        let path = &image.origin().given;
-        return Err(Error::new(Stage::Symbol, path, at_an_odd_address(name)));
+        return Err(bad(image, name, at_an_odd_address(name)));
     }
     // SAFETY: the caller says that there is a `T`; so many bytes are there, as the inspection has seen.
     Ok(unsafe { address.as_ref() })
 }
 
 fn c_symbol(image: &Image, name: &str, export: Export<'_>) -> Result<NonNull<c_void>> {
-    let refuse =
-        |message: &dyn fmt::Display| Error::new(Stage::Symbol, &image.origin().given, message);
-    image.inspect(export).map_err(|error| refuse(&error))?;
-    let address = image.symbol(name);
-    address.ok_or_else(|| refuse(&format!("the system does not find `{name}`")))
+    let inspected = image.inspect(export);
+    inspected.map_err(|problem| bad(image, name, problem))?;
+    image.symbol(name).ok_or_else(|| not_found(image, name))
 }
 
 /// All typed symbols of the image, by name.
@@ -145,7 +136,7 @@ pub(crate) fn list(image: &Image) -> Vec<SymbolInfo> {
         name: name.clone(),
         type_name: match head(image, name) {
             Ok((_, of)) => of.summary(),
-            Err(error) => error.message().to_owned(),
+            Err(error) => error.message(),
         },
     };
     image.facts().named.iter().map(info).collect()
@@ -153,9 +144,9 @@ pub(crate) fn list(image: &Image) -> Vec<SymbolInfo> {
 
 /// What stands before the value, and the type of the value.
 fn head<'a>(image: &'a Image, name: &str) -> Result<(&'a Head, Description)> {
-    let refuse = |message: String| Error::new(Stage::Symbol, &image.origin().given, message);
+    let refuse = |problem: String| bad(image, name, problem);
     let address = image.symbol(&format!("{SYMBOL_PREFIX}{name}"));
-    let address = address.ok_or_else(|| refuse(format!("the system does not find `{name}`")))?;
+    let address = address.ok_or_else(|| not_found(image, name))?;
     let head: NonNull<Head> = address.cast();
     if !head.is_aligned() {
         return Err(refuse(at_an_odd_address(name)));
@@ -166,11 +157,8 @@ fn head<'a>(image: &'a Image, name: &str) -> Result<(&'a Head, Description)> {
         return Err(refuse(format!("`{name}` is not a typed symbol")));
     }
     if !header.is_valid() {
-        let (major, minor) = (header.abi_major, header.abi_minor);
-        let expected = abi_stable::ABI_STABLE_VERSION;
-        return Err(refuse(format!(
-            "`{name}` is of another version of abi_stable: expected {expected}, found {major}.{minor}"
-        )));
+        let kind = ErrorKind::abi_stable(Some(name), header.abi_major, header.abi_minor);
+        return Err(Error::new(&image.origin().given, kind));
     }
     if *version != SymbolMark::VERSION {
         return Err(refuse(format!(
@@ -184,6 +172,14 @@ fn head<'a>(image: &'a Image, name: &str) -> Result<(&'a Head, Description)> {
     let of = Description::in_image(image, head.layout);
     let of = of.map_err(|damaged| refuse(format!("`{name}`: {damaged}")))?;
     Ok((head, of))
+}
+
+fn bad(image: &Image, name: &str, problem: String) -> Error {
+    Error::new(&image.origin().given, ErrorKind::bad_symbol(name, problem))
+}
+
+fn not_found(image: &Image, name: &str) -> Error {
+    bad(image, name, format!("the system does not find `{name}`"))
 }
 
 fn at_an_odd_address(name: &str) -> String {

@@ -42,7 +42,7 @@ use hotswap_elf::Export;
 
 pub(crate) use self::report::{Findings, FoundUpdate};
 use crate::{
-    error::{Error, Result, Stage, panic_text},
+    error::{Error, ErrorKind, PROBE, Result, Stage, panicked},
     image::Image,
     module,
     stage::Staged,
@@ -172,12 +172,12 @@ impl<M> Trial<M> {
 
 /// Calls a host's probe; its panic is an answer too.
 pub(crate) fn ask(probe: impl FnOnce() -> std::result::Result<(), String>) -> Result<()> {
-    let message = match panic::catch_unwind(AssertUnwindSafe(probe)) {
+    let kind = match panic::catch_unwind(AssertUnwindSafe(probe)) {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(message)) => message,
-        Err(panic) => panic_text("the probe", &*panic),
+        Ok(Err(reason)) => ErrorKind::Probe { reason },
+        Err(panic) => panicked(Stage::Probe, PROBE, &*panic),
     };
-    Err(Error::new(Stage::Probe, candidate(), message))
+    Err(Error::new(candidate(), kind))
 }
 
 /// In a child: the host knows the path.

@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use self::{known::Known, notices::Notices, retry::Retry};
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, Result},
     stage::{Reached, Way, check_thread},
     swap::Hotswap,
 };
@@ -81,10 +81,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///   is no file, it is waited for.
     /// - Each settled change is one swap. Bytes that are the last accepted ones are not swapped in again.
     /// - Each attempt that is refused is an [`EventKind::Refused`](crate::EventKind::Refused), and watching goes on.
-    /// - Bytes that were refused for what they are ([`Stage::Inspect`], [`Header`](Stage::Header),
-    ///   [`Symbol`](Stage::Symbol), [`Version`](Stage::Version) or [`Layout`](Stage::Layout)) are not tried again before
-    ///   other bytes were there.
-    /// - Anything else may pass: a library that is missing, a constructor, an update or a probe that fails, too little
+    /// - Bytes that were refused for what they are are not tried again before other bytes were there.
+    /// - Anything else may pass ([`Error::is_transient`]): a library that is missing, a constructor, an update or a probe that fails, too little
     ///   memory, a trial that takes too long, an owner, a signature that is not there yet, too many retired plugins. Such
     ///   a file is tried again after [`retry_after`](WatchSettings::retry_after), and then after pauses that double, up
     ///   to [`retry_after_max`](WatchSettings::retry_after_max). It is tried again at once when it is touched or moved in
@@ -143,10 +141,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         };
         let thread = thread::Builder::new().name("hotswap-watch".to_owned());
         let thread = check_thread().and_then(|()| thread.spawn(move || watcher.run()));
-        let thread = thread.map_err(|error| {
-            let message = format!("no thread can be started: {error}");
-            Error::new(Stage::Host, path, message)
-        })?;
+        let thread = thread.map_err(|error| Error::no_thread(path, error))?;
         Ok(Watch {
             stop: Some(stop),
             thread: Some(thread),

@@ -8,7 +8,8 @@
 //! | `Duration` | | whole microseconds, as `NAME_us` |
 //! | `SystemTime` | | milliseconds since 1970, as `NAME_ms` |
 //! | `Vec<T>` | separated by commas | a list |
-//! | `Location` | | text |
+//! | `Location`, `Refusal` | | text |
+//! | `ErrorKind` | for `tracing` its name | |
 //!
 //! and `Option` of those. All else is what it is: `Display` and `Serialize`.
 
@@ -26,8 +27,13 @@ use syn::{
 pub(crate) struct Options {
     /// The field that says which variant it is, for programs.
     tag: Option<LitStr>,
+    /// The field that has the fields of the variant, for programs. Without it they are beside the tag.
+    content: Option<LitStr>,
     /// Whether to make the functions that events have.
     is_event: bool,
+    /// Whether it is why something was refused. The names of such variants are in snake case for programs, and the text
+    /// is one line in all: lines in its fields, which come from plugins and the system, are joined.
+    is_error: bool,
 }
 
 impl Parse for Options {
@@ -40,8 +46,16 @@ impl Parse for Options {
                     input.parse::<Token![=]>()?;
                     options.tag = Some(input.parse()?);
                 }
+                "content" => {
+                    input.parse::<Token![=]>()?;
+                    options.content = Some(input.parse()?);
+                }
                 "event" => options.is_event = true,
-                _ => return Err(Error::new(name.span(), "expected `tag` or `event`")),
+                "error" => options.is_error = true,
+                _ => {
+                    let message = "expected `tag`, `content`, `event` or `error`";
+                    return Err(Error::new(name.span(), message));
+                }
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -52,31 +66,42 @@ impl Parse for Options {
 }
 
 pub(crate) fn expand(options: &Options, mut input: DeriveInput) -> Result<TokenStream> {
-    let display = display(&input)?;
-    let event = match options.is_event {
-        true => event(&input)?,
-        false => TokenStream::new(),
+    let display = display(&input, options.is_error)?;
+    let functions = match (options.is_event, options.is_error) {
+        (true, _) => event(&input)?,
+        (false, true) => error_name(&input)?,
+        (false, false) => TokenStream::new(),
     };
     input.attrs.retain(|it| !is_ours(it));
     input
         .attrs
         .push(parse_quote!(#[derive(::serde::Serialize)]));
     if let Some(tag) = &options.tag {
-        input
-            .attrs
-            .push(parse_quote!(#[serde(tag = #tag, rename_all = "kebab-case")]));
+        let case = match options.is_error {
+            true => "snake_case",
+            false => "kebab-case",
+        };
+        input.attrs.push(match &options.content {
+            None => parse_quote!(#[serde(tag = #tag, rename_all = #case)]),
+            Some(content) => {
+                parse_quote!(#[serde(tag = #tag, content = #content, rename_all = #case)])
+            }
+        });
     }
     match &mut input.data {
         Data::Struct(data) => data.fields.iter_mut().for_each(set_form),
         Data::Enum(data) => {
             for variant in &mut data.variants {
                 variant.attrs.retain(|it| !is_ours(it));
+                if options.is_error && !variant.fields.is_empty() {
+                    variant.attrs.push(parse_quote!(#[non_exhaustive]));
+                }
                 variant.fields.iter_mut().for_each(set_form);
             }
         }
         Data::Union(_) => {}
     }
-    Ok(quote!(#input #display #event))
+    Ok(quote!(#input #display #functions))
 }
 
 fn is_ours(attribute: &Attribute) -> bool {
@@ -92,8 +117,10 @@ enum Kind {
     Time,
     List,
     Number,
-    /// A place in the code.
-    Place,
+    /// What is text for programs, too.
+    Plain,
+    /// Why something was refused.
+    Reason,
     Other,
 }
 
@@ -111,7 +138,8 @@ impl Form {
             },
             None => Self {
                 kind: match last_name(ty).as_deref() {
-                    Some("Location") => Kind::Place,
+                    Some("Location" | "Refusal") => Kind::Plain,
+                    Some("ErrorKind") => Kind::Reason,
                     Some("PathBuf") => Kind::Path,
                     Some("String") => Kind::Text,
                     Some("Duration") => Kind::Duration,
@@ -125,13 +153,20 @@ impl Form {
         }
     }
 
-    /// The value `name`, a reference, as it is shown.
-    fn shown(&self, name: &Ident) -> TokenStream {
+    /// The value `name`, a reference, as it is shown; in an error, where the whole text is escaped at the end, text as it
+    /// is.
+    fn shown(&self, name: &Ident, is_error: bool) -> TokenStream {
         match self.kind {
             Kind::Path => quote!(crate::escape::Escaped(#name)),
-            Kind::Text => quote!(crate::report::Text(#name)),
+            Kind::Text if !is_error => quote!(crate::report::Text(#name)),
             Kind::List => quote!(crate::report::List(#name)),
-            Kind::Duration | Kind::Time | Kind::Number | Kind::Place | Kind::Other => quote!(#name),
+            Kind::Text
+            | Kind::Duration
+            | Kind::Time
+            | Kind::Number
+            | Kind::Plain
+            | Kind::Reason
+            | Kind::Other => quote!(#name),
         }
     }
 
@@ -174,8 +209,8 @@ fn set_form(field: &mut Field) {
         Kind::Text => "text",
         Kind::Duration => "microseconds",
         Kind::Time => "milliseconds",
-        Kind::Place => "display",
-        Kind::List | Kind::Number | Kind::Other => return,
+        Kind::Plain => "display",
+        Kind::List | Kind::Number | Kind::Reason | Kind::Other => return,
     };
     let module = if form.is_optional {
         "crate::report::optional"
@@ -217,7 +252,7 @@ impl Text {
     }
 
     /// Writes it to `f`, where the fields are bound by name to references.
-    fn write(&self, fields: &Fields) -> Result<TokenStream> {
+    fn write(&self, fields: &Fields, is_error: bool) -> Result<TokenStream> {
         let span = self.template.span();
         let text = self.template.value();
         let mut writes = TokenStream::new();
@@ -227,7 +262,7 @@ impl Text {
             if let Some(name) = &field.ident
                 && !form.is_optional
             {
-                let value = form.shown(name);
+                let value = form.shown(name, is_error);
                 shown.push(quote!(let #name = #value;));
             }
         }
@@ -239,7 +274,7 @@ impl Text {
                 _ => return Err(Error::new(span, "a `[` and a `]` each, not nested")),
             };
             if let Some(section) = section {
-                writes.extend(optional(section, fields, span)?);
+                writes.extend(optional(section, fields, span, is_error)?);
             }
             if !plain.is_empty() {
                 // What else is shown belongs to the part that has places without a name.
@@ -260,7 +295,7 @@ impl Text {
 }
 
 /// A part that is left out when the field that it shows is `None`.
-fn optional(section: &str, fields: &Fields, span: Span) -> Result<TokenStream> {
+fn optional(section: &str, fields: &Fields, span: Span, is_error: bool) -> Result<TokenStream> {
     let name = section
         .split_once('{')
         .and_then(|(_, rest)| rest.split(['}', ':']).next());
@@ -272,7 +307,7 @@ fn optional(section: &str, fields: &Fields, span: Span) -> Result<TokenStream> {
     let Some((field, name)) = field.and_then(|it| Some((it, it.ident.as_ref()?))) else {
         return Err(Error::new(span, format!("`[{section}]` shows no field")));
     };
-    let value = Form::of(&field.ty).shown(name);
+    let value = Form::of(&field.ty).shown(name, is_error);
     let section = LitStr::new(section, span);
     Ok(quote! {
         if let Some(#name) = #name {
@@ -283,14 +318,14 @@ fn optional(section: &str, fields: &Fields, span: Span) -> Result<TokenStream> {
 }
 
 /// `Display`, if there are texts.
-fn display(input: &DeriveInput) -> Result<TokenStream> {
+fn display(input: &DeriveInput, is_error: bool) -> Result<TokenStream> {
     let body = match &input.data {
         Data::Struct(data) => {
             let Some(text) = Text::of(&input.attrs)? else {
                 return Ok(TokenStream::new());
             };
             let names = data.fields.iter().filter_map(|it| it.ident.as_ref());
-            let write = text.write(&data.fields)?;
+            let write = text.write(&data.fields, is_error)?;
             quote! {
                 let Self { #(#names,)* } = self;
                 #write
@@ -306,12 +341,24 @@ fn display(input: &DeriveInput) -> Result<TokenStream> {
                     return Err(Error::new(variant.ident.span(), "it has no text"));
                 };
                 let pattern = pattern(variant);
-                let write = text.write(&variant.fields)?;
+                let write = text.write(&variant.fields, is_error)?;
                 arms.extend(quote!(#pattern => { #write }));
             }
             quote!(match self { #arms })
         }
         Data::Union(_) => return Ok(TokenStream::new()),
+    };
+    let body = match is_error {
+        false => body,
+        true => quote! {
+            let mut text = ::std::string::String::new();
+            let write = |f: &mut ::std::string::String| -> ::std::fmt::Result {
+                use ::std::fmt::Write as _;
+                #body
+            };
+            write(&mut text)?;
+            f.write_str(&crate::escape::join_lines(&text))
+        },
     };
     let name = &input.ident;
     Ok(quote! {
@@ -344,7 +391,7 @@ fn event(input: &DeriveInput) -> Result<TokenStream> {
     let (mut names, mut arms) = (TokenStream::new(), TokenStream::new());
     for variant in &data.variants {
         let ident = &variant.ident;
-        let name = kebab_case(&ident.to_string());
+        let name = separated(&ident.to_string(), '-');
         names.extend(quote!(Self::#ident { .. } => #name,));
         let fields = variant.fields.iter().filter_map(traced);
         let fields = quote!(#(#fields,)*);
@@ -400,24 +447,47 @@ fn traced(field: &Field) -> Option<TokenStream> {
     let name = field.ident.as_ref()?;
     let form = Form::of(&field.ty);
     let key = format_ident!("{name}{}", form.unit());
-    let shown = form.shown(name);
+    let shown = form.shown(name, false);
     Some(match (form.kind, form.is_optional) {
         (Kind::Number, _) => quote!(#key = *#name),
         (Kind::Duration, false) => quote!(#key = crate::report::in_microseconds(*#name)),
         (Kind::Duration, true) => quote!(#key = #name.map(crate::report::in_microseconds)),
         (Kind::Time, _) => return None,
+        (Kind::Reason, false) => quote!(#key = %#name.name()),
         (_, false) => quote!(#key = %#shown),
         (_, true) => quote!(#key = #name.as_ref().map(|#name| ::tracing::field::display(#shown))),
     })
 }
 
-fn kebab_case(name: &str) -> String {
-    let mut kebab = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !kebab.is_empty() {
-            kebab.push('-');
+/// The name of an error, as programs are told it.
+fn error_name(input: &DeriveInput) -> Result<TokenStream> {
+    let Data::Enum(data) = &input.data else {
+        return Err(Error::new(input.ident.span(), "an error is an enum"));
+    };
+    let names = data.variants.iter().map(|variant| {
+        let ident = &variant.ident;
+        let name = separated(&ident.to_string(), '_');
+        quote!(Self::#ident { .. } => #name,)
+    });
+    let name = &input.ident;
+    Ok(quote! {
+        impl #name {
+            /// The name of the variant in snake case, as programs are told it. It is stable.
+            pub fn name(&self) -> &'static str {
+                match self { #(#names)* }
+            }
         }
-        kebab.push(c.to_ascii_lowercase());
+    })
+}
+
+/// The words of a name in camel case, in lower case and with this between them.
+fn separated(name: &str, separator: char) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(separator);
+        }
+        words.push(c.to_ascii_lowercase());
     }
-    kebab
+    words
 }

@@ -9,10 +9,10 @@ use std::{
 use super::{Phases, services::ServiceNews};
 use crate::{
     digest::Sha256,
-    error::{Error, Stage},
+    error::{Error, ErrorKind, Stage},
     holder::Holder,
     image::{HeapLeft, OldLibrary, PinReason, STATIC_TLS_TUNABLE},
-    report::{Bytes, report},
+    report::{Bytes, RetiredPlugins, report},
 };
 
 /// Something that happened at a swap point, and when, and to which plugin.
@@ -112,7 +112,10 @@ pub enum EventKind {
         path: PathBuf,
         /// How far it came.
         stage: Stage,
-        /// What was wrong, in one line, without the path.
+        /// What was wrong. For programs `kind` is its [name](ErrorKind::name), and `data` is an object of its fields.
+        #[serde(flatten)]
+        kind: ErrorKind,
+        /// The stage and what was wrong there, in one line, without the path ([`Error::reason`]).
         reason: String,
         /// The name of the field that decides it ([`Error::setting`]).
         setting: Option<String>,
@@ -246,6 +249,7 @@ impl Event {
         Self::now(EventKind::Refused {
             path: error.path().to_owned(),
             stage: error.stage(),
+            kind: error.kind().clone(),
             reason: error.reason(),
             setting: error.setting().map(str::to_owned),
             live,
@@ -295,18 +299,6 @@ impl Display for Back {
                     "generation {earlier} is live again, as generation {live}"
                 )
             }
-        }
-    }
-}
-
-/// How many plugins, as the beginning of a sentence that goes on with what they are.
-pub(crate) struct RetiredPlugins(pub(crate) usize);
-
-impl Display for RetiredPlugins {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            1 => f.write_str("1 retired plugin is"),
-            count => write!(f, "{count} retired plugins are"),
         }
     }
 }

@@ -19,7 +19,7 @@ use tracing_subscriber::{
 use serde_json::json;
 
 use super::*;
-use crate::{error::Stage, image::OldLibrary};
+use crate::{error::ErrorKind, image::OldLibrary};
 
 /// Turns the direction of the text, ends the line, is invisible (also for std's `Debug`), begins a sequence that a
 /// terminal obeys.
@@ -90,7 +90,7 @@ fn name() -> String {
 
 #[test]
 fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
-    let error = Error::new(Stage::Link, HIDDEN.as_ref(), HIDDEN);
+    let error = Error::new(HIDDEN.as_ref(), ErrorKind::link(HIDDEN));
     let path = PathBuf::from(HIDDEN);
     let service = |news| EventKind::Service { name: name(), news };
     let ends = [
@@ -188,6 +188,11 @@ fn each_kind_of_event_has_this_form_for_programs() {
         news,
     };
     let message = || "no".to_owned();
+    let too_low = ErrorKind::SerialTooLow {
+        floor: 5,
+        found: Some(3),
+        is_in_file: true,
+    };
     let forms = [
         (
             EventKind::Accepted {
@@ -222,8 +227,13 @@ fn each_kind_of_event_has_this_form_for_programs() {
             json!({"event": "old-library", "name": "liba.so", "mapped": "/a.so", "found": "/b.so"}),
         ),
         (
-            Event::refused(&Error::new(Stage::Open, &path(), "no"), Some(7)).kind,
-            json!({"event": "refused", "path": "/a.so", "stage": "open", "reason": "open: no", "setting": null, "live": 7}),
+            Event::refused(&Error::new(&path(), too_low), Some(7)).kind,
+            json!({
+                "event": "refused", "path": "/a.so", "stage": "trust", "kind": "serial_too_low",
+                "data": {"floor": 5, "found": 3, "is_in_file": true},
+                "reason": "trust: its serial number: expected at least 5, found 3", "setting": "Policy::serial_file",
+                "live": 7
+            }),
         ),
         (
             EventKind::Standby { successor: 2 },

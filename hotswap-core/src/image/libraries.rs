@@ -27,7 +27,7 @@ use rustix::fs;
 use super::{Opener, dependencies, each_object, opened_as};
 use crate::{
     cache::Cache,
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     escape::Escaped,
     report::report,
     stage::{Found, LibraryFile, Needed, Staged, finder},
@@ -96,7 +96,7 @@ impl Libraries {
         match libraries.open_first(opener) {
             Ok(()) => Ok(libraries),
             Err(message) => {
-                let error = Error::new(Stage::Link, &staged.origin().given, message);
+                let error = Error::new(&staged.origin().given, ErrorKind::link(message));
                 Err(libraries.give_up(error, opener, policy))
             }
         }
@@ -129,18 +129,12 @@ impl Libraries {
         if kept.is_empty() {
             return error;
         }
-        let paths: Vec<_> = kept
-            .iter()
-            .map(|it| Escaped(&it.path).to_string())
-            .collect();
+        let paths = kept.iter().map(|it| it.path.clone()).collect();
         mem::forget((kept, opener.clone()));
         if is_trial {
             return error;
         }
-        let paths = paths.join(", ");
-        error.adding(&format!(
-            "libraries that stay mapped, as they may run threads or be called back: {paths}"
-        ))
+        error.keeping(paths)
     }
 
     fn take(&mut self, name: &str, file: &LibraryFile) {

@@ -17,7 +17,7 @@ use super::{
     instance::{Instance, Run},
 };
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     holder::Holder,
     image::Image,
     refs::{Changes, Former, Hold, Names},
@@ -79,13 +79,16 @@ impl Services {
     pub(crate) fn ask(&self, image: &Image, replaced: Names) -> Result<Update> {
         let path = &image.origin().given;
         // First: what the inspection could not map for want of it would be taken for a fault of the bytes.
-        check_thread().map_err(|error| Error::new(Stage::Host, path, error))?;
+        check_thread().map_err(|error| Error::no_thread(path, error))?;
         let function = find_update(image)?;
         let update = Update::open(&self.0, function.is_some(), replaced);
-        let mut update = update.map_err(|busy| Error::new(Stage::Host, path, busy))?;
+        let mut update = update.map_err(|kind| Error::new(path, kind))?;
         if let (Some(function), Some(asked)) = (function, &mut update.asked) {
             let answer = function.run(asked);
-            answer.map_err(|fault| Error::new(Stage::Update, path, fault))?;
+            answer.map_err(|fault| {
+                let reason = fault.to_string();
+                Error::new(path, ErrorKind::Update { reason })
+            })?;
         }
         Ok(update)
     }
@@ -97,14 +100,11 @@ pub(crate) fn find_update(image: &Image) -> Result<Option<UpdateFn>> {
 }
 
 impl Update {
-    fn open(
-        services: &Arc<Inner>,
-        has_update: bool,
-        replaced: Names,
-    ) -> Result<Self, &'static str> {
+    fn open(services: &Arc<Inner>, has_update: bool, replaced: Names) -> Result<Self, ErrorKind> {
         let mut state = services.state();
         if state.updating {
-            return Err("the update of another candidate is under way, or waits to be published");
+            let what = "the update of another candidate is under way, or waits to be published";
+            return Err(ErrorKind::Busy { what });
         }
         state.updating = true;
         Ok(Self {

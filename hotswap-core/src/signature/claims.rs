@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use humantime::{format_rfc3339_seconds, parse_rfc3339};
+use humantime::parse_rfc3339;
 
 use crate::escape::printable;
 
@@ -46,15 +46,9 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Itself, if it has not expired at this time.
-    pub(crate) fn not_expired(self, now: SystemTime) -> Result<Self, String> {
-        match self.expires {
-            Some(expires) if expires <= now => Err(format!(
-                "it has expired at {}",
-                format_rfc3339_seconds(expires)
-            )),
-            _ => Ok(self),
-        }
+    /// Since when it counts no longer at this time, if so.
+    pub(crate) fn expired(self, now: SystemTime) -> Option<SystemTime> {
+        self.expires.filter(|expires| *expires <= now)
     }
 }
 
@@ -275,15 +269,12 @@ mod tests {
     #[test]
     fn a_signature_expires_at_the_moment_that_it_names() {
         let claims = Claims::read("expires=2027-01-31T00:00:00Z").unwrap();
-        let at = |time| claims.not_expired(parse_rfc3339(time).unwrap());
-        assert_eq!(at("2027-01-30T23:59:59Z"), Ok(claims));
+        let at = |time| claims.expired(parse_rfc3339(time).unwrap());
+        assert_eq!(at("2027-01-30T23:59:59Z"), None);
         for time in ["2027-01-31T00:00:00Z", "2100-01-01T00:00:00Z"] {
-            assert_eq!(
-                at(time),
-                Err("it has expired at 2027-01-31T00:00:00Z".to_owned())
-            );
+            assert_eq!(at(time), claims.expires);
         }
         let unlimited = Claims::default();
-        assert_eq!(unlimited.not_expired(SystemTime::now()), Ok(unlimited));
+        assert_eq!(unlimited.expired(SystemTime::now()), None);
     }
 }

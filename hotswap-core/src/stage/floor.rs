@@ -24,12 +24,11 @@ use rustix::{
 };
 
 use super::{
-    Refusal,
     judge::Judge,
     read::{Content, read_settled},
 };
 use crate::{
-    error::Stage,
+    error::{ErrorKind, Stage},
     escape::{Escaped, excerpt},
     signature,
     trust::Policy,
@@ -47,39 +46,37 @@ pub(super) fn check(
     serial: Option<u64>,
     policy: &Policy,
     judge: &Judge<'_>,
-) -> Result<(), Refusal> {
+) -> Result<(), ErrorKind> {
     if let Some(floor) = policy.serial_min {
-        need(serial, floor, "Policy::serial_min")?;
+        need(serial, floor, false)?;
     }
     if let Some(path) = &policy.serial_file {
-        need(serial, read(path, judge)?.serial, SERIAL_FILE)?;
+        need(serial, read(path, judge)?.serial, true)?;
     }
     Ok(())
 }
 
-const SERIAL_FILE: &str = "Policy::serial_file";
-
 /// Keeps the serial number of a candidate that was accepted, if `policy` names a file for it and that has a lower one.
 ///
 /// Waits for other processes that write to the file, and for the disk.
-pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), Refusal> {
+pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), ErrorKind> {
     let Some(path) = &policy.serial_file else {
         return Ok(());
     };
     let judge = Judge::new(policy)?;
-    let now = || -> Result<Highest, Refusal> {
+    let now = || -> Result<Highest, ErrorKind> {
         let now = read(path, &judge)?;
-        need(Some(serial), now.serial, SERIAL_FILE)?;
+        need(Some(serial), now.serial, true)?;
         Ok(now)
     };
     let Highest { serial: kept, real } = now()?;
     if kept == serial {
         return Ok(());
     }
-    let failed = |error: io::Error| {
-        let path = Escaped(path);
-        let message = format!("the serial number {serial} cannot be kept in {path}: {error}");
-        Refusal::new(Stage::Host, message).by(SERIAL_FILE)
+    let failed = |error: io::Error| ErrorKind::SerialNotKept {
+        path: path.clone(),
+        serial,
+        error: error.into(),
     };
     let next = Next::lock(&real).map_err(failed)?;
     // Another process may have accepted something meanwhile.
@@ -89,14 +86,15 @@ pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn need(serial: Option<u64>, floor: u64, setting: &'static str) -> Result<(), Refusal> {
-    let found = match serial {
-        Some(serial) if serial >= floor => return Ok(()),
-        Some(serial) => serial.to_string(),
-        None => "none".to_owned(),
-    };
-    let message = format!("its serial number: expected at least {floor}, found {found}");
-    Err(Refusal::new(Stage::Trust, message).by(setting))
+fn need(found: Option<u64>, floor: u64, is_in_file: bool) -> Result<(), ErrorKind> {
+    if found.is_some_and(|found| found >= floor) {
+        return Ok(());
+    }
+    Err(ErrorKind::SerialTooLow {
+        floor,
+        found,
+        is_in_file,
+    })
 }
 
 /// The highest serial number that was accepted.
@@ -106,25 +104,25 @@ struct Highest {
     real: PathBuf,
 }
 
-fn read(path: &Path, judge: &Judge<'_>) -> Result<Highest, Refusal> {
-    let refuse = |message: &str| {
-        let path = Escaped(path);
-        let message = format!("the highest serial number, in {path}: {message}");
-        Refusal::new(Stage::Trust, message).by(SERIAL_FILE)
+fn read(path: &Path, judge: &Judge<'_>) -> Result<Highest, ErrorKind> {
+    let refuse = |problem: String| ErrorKind::SerialFile {
+        path: path.to_owned(),
+        problem,
     };
     if let Err(Errno::NOENT) = fs::lstat(path) {
-        return Err(refuse("no such file; one with `0` in it is a beginning"));
+        let problem = "no such file; one with `0` in it is a beginning";
+        return Err(refuse(problem.to_owned()));
     }
     let content = read_settled(path, FILE_BYTES_MAX, |place| judge.look_at_rights(place));
-    let Content { bytes, real, .. } = content.map_err(|refusal| match refusal.stage {
+    let Content { bytes, real, .. } = content.map_err(|refusal| match refusal.stage() {
         // That names a path already.
         Stage::Trust => refusal,
-        _ => refuse(&refusal.message),
+        _ => refuse(refusal.to_string()),
     })?;
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let serial = str::from_utf8(text).ok().and_then(signature::serial);
     let serial = serial
-        .ok_or_else(|| refuse(&format!("expected a number, found \"{}\"", excerpt(&bytes))))?;
+        .ok_or_else(|| refuse(format!("expected a number, found \"{}\"", excerpt(&bytes))))?;
     Ok(Highest { serial, real })
 }
 
@@ -278,7 +276,10 @@ mod tests {
             path.display(),
             next.display()
         );
-        assert_eq!((refusal.stage, refusal.message), (Stage::Host, expected));
+        assert_eq!(
+            (refusal.stage(), refusal.to_string()),
+            (Stage::Host, expected)
+        );
         assert_eq!(std::fs::read(&path).unwrap(), b"1\n");
     }
 
@@ -317,7 +318,7 @@ mod tests {
                         let raised = raise(serial, policy);
                         // Or somebody was faster.
                         if let Err(refusal) = raised {
-                            assert_eq!(refusal.stage, Stage::Trust, "{}", refusal.message);
+                            assert_eq!(refusal.stage(), Stage::Trust, "{refusal}");
                         }
                         let judge = Judge::new(policy).unwrap();
                         assert!(

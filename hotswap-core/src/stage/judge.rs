@@ -12,12 +12,14 @@ use rustix::{
 };
 
 use super::{
-    Refusal,
     host::{Host, unmapped_gid},
     proc,
     walk::Place,
 };
-use crate::{error::Stage, escape::Escaped, trust::Policy};
+use crate::{
+    error::{Distrust, ErrorKind},
+    trust::Policy,
+};
 
 /// A policy, as it is for one file.
 pub(super) struct Judge<'a> {
@@ -29,17 +31,15 @@ pub(super) struct Judge<'a> {
     follow_links: bool,
 }
 
-const ROOT: &str = "Policy::root";
-
 impl<'a> Judge<'a> {
-    pub(super) fn new(policy: &'a Policy) -> Result<Self, Refusal> {
+    pub(super) fn new(policy: &'a Policy) -> Result<Self, ErrorKind> {
         let host = Host::this();
         let mut trusted_uids = host.trusted_uids();
         trusted_uids.extend(&policy.trusted_uids);
         let real = |root: &PathBuf| {
-            root.canonicalize().map_err(|error| {
-                let message = format!("the root {}: {error}", Escaped(root));
-                Refusal::new(Stage::Trust, message).by(ROOT)
+            root.canonicalize().map_err(|error| ErrorKind::Root {
+                path: root.clone(),
+                error: error.into(),
             })
         };
         Ok(Self {
@@ -63,32 +63,27 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether a file may be reached by way of this place, or lie there.
-    pub(super) fn look(&self, place: &Place<'_>) -> Result<(), Refusal> {
-        let refusal = |message| Refusal::new(Stage::Trust, message);
-        let path = Escaped(place.real);
+    pub(super) fn look(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
+        let distrust = |why| Err(not_trusted(place, why));
         let kind = FileType::from_raw_mode(place.stat.st_mode);
         if kind == FileType::Symlink && !self.follow_links {
-            let message = format!("{path} is a symbolic link, and none is followed");
-            return Err(refusal(message).by("Policy::follow_links"));
+            return distrust(Distrust::Link);
         }
         if kind == FileType::RegularFile {
             if let Some(root) = self.root.as_ref().filter(|it| !place.real.starts_with(it)) {
-                let root = Escaped(root);
-                return Err(refusal(format!("{path} lies outside of {root}")).by(ROOT));
+                return distrust(Distrust::OutsideRoot { root: root.clone() });
             }
             let mount = fs::fstatvfs(place.descriptor);
-            let mount = mount.map_err(|error| Refusal::new(Stage::Open, io::Error::from(error)))?;
+            let mount = mount.map_err(ErrorKind::cannot_open)?;
             if mount.f_flag.contains(StatVfsMountFlags::NOEXEC) {
-                return Err(refusal(format!(
-                    "{path} lies on a file system that is mounted noexec"
-                )));
+                return distrust(Distrust::Noexec);
             }
         }
         self.look_at_rights(place)
     }
 
     /// Whether nobody but those who are trusted can have put it there, or can change it.
-    pub(super) fn look_at_rights(&self, place: &Place<'_>) -> Result<(), Refusal> {
+    pub(super) fn look_at_rights(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
         if self.policy.any_owner {
             return Ok(());
         }
@@ -101,24 +96,21 @@ impl<'a> Judge<'a> {
         };
         match self.objection(rights, || has_acl(place), is_private_group) {
             None => Ok(()),
-            Some(objection) => {
-                let message = format!("{} {}", Escaped(place.real), objection.text());
-                let setting = objection.setting();
-                Err(Refusal {
-                    setting,
-                    ..Refusal::new(Stage::Trust, message)
-                })
+            Some(Distrust::Group { gid, .. }) => {
+                let name = group_name(gid);
+                Err(not_trusted(place, Distrust::Group { gid, name }))
             }
+            Some(why) => Err(not_trusted(place, why)),
         }
     }
 
-    /// What is wrong with such rights. The questions at the end are only asked when it comes to a group.
+    /// What is wrong with such rights; a group has no name yet. The questions at the end are only asked when it comes to a group.
     fn objection(
         &self,
         rights: Rights,
         has_acl: impl FnOnce() -> bool,
         is_private_group: impl FnOnce(u32, u32) -> bool,
-    ) -> Option<Objection> {
+    ) -> Option<Distrust> {
         let Rights {
             kind,
             uid,
@@ -127,10 +119,10 @@ impl<'a> Judge<'a> {
         } = rights;
         // Also if it is one of those that are trusted: it may be anybody.
         if uid == self.unmapped_uid && has_unmapped("/proc/self/uid_map") {
-            return Some(Objection::UnmappedOwner(uid));
+            return Some(Distrust::UnmappedOwner { uid });
         }
         if !self.trusted_uids.contains(&uid) {
-            return Some(Objection::Owner(uid));
+            return Some(Distrust::Owner { uid });
         }
         // Nobody writes to a link; and in a sticky folder nobody but its owner touches what is not theirs.
         let is_sticky = kind == FileType::Directory && mode.contains(Mode::SVTX);
@@ -138,20 +130,20 @@ impl<'a> Judge<'a> {
             return None;
         }
         if mode.contains(Mode::WOTH) {
-            return Some(Objection::Everybody);
+            return Some(Distrust::Everybody);
         }
         if !mode.contains(Mode::WGRP) {
             return None;
         }
         // Then these bits are no rights, but what the rights on the list are limited to.
         if has_acl() {
-            return Some(Objection::Acl);
+            return Some(Distrust::Acl);
         }
         if gid == unmapped_gid() && has_unmapped("/proc/self/gid_map") {
-            return Some(Objection::UnmappedGroup(gid));
+            return Some(Distrust::UnmappedGroup { gid });
         }
         let is_trusted = gid == 0 || self.policy.trusted_gids.contains(&gid);
-        (!is_trusted && !is_private_group(uid, gid)).then_some(Objection::Group(gid))
+        (!is_trusted && !is_private_group(uid, gid)).then_some(Distrust::Group { gid, name: None })
     }
 }
 
@@ -163,53 +155,15 @@ struct Rights {
     mode: Mode,
 }
 
-/// What is wrong with a place.
-#[derive(Debug, PartialEq, Eq)]
-enum Objection {
-    Owner(u32),
-    UnmappedOwner(u32),
-    Everybody,
-    Group(u32),
-    UnmappedGroup(u32),
-    Acl,
+fn group_name(gid: u32) -> Option<String> {
+    let group = Group::from_gid(gid.into()).ok().flatten();
+    group.map(|group| group.name)
 }
 
-impl Objection {
-    /// What decides it, if anything does.
-    fn setting(&self) -> Option<&'static str> {
-        match self {
-            Self::Owner(_) | Self::UnmappedOwner(_) => Some("Policy::trusted_uids"),
-            Self::Group(_) | Self::UnmappedGroup(_) => Some("Policy::trusted_gids"),
-            Self::Everybody | Self::Acl => None,
-        }
-    }
-
-    /// To follow the path.
-    fn text(&self) -> String {
-        match self {
-            Self::Owner(uid) => {
-                format!("is owned by uid {uid}, who is not trusted; `chown` it, or trust the owner")
-            }
-            Self::UnmappedOwner(uid) => format!(
-                "is owned by uid {uid}, which stands for every user whom this user namespace does not know, and is \
-                 not trusted even if it is named; map the owner into the namespace, or `chown` it"
-            ),
-            Self::UnmappedGroup(gid) => format!(
-                "is writable by group {gid}, which stands for every group that this user namespace does not know, \
-                 and is not trusted even if it is named; map the group into the namespace, or \
-                 `chmod g-w` it"
-            ),
-            Self::Everybody => "is writable by everybody; `chmod o-w` it".to_owned(),
-            Self::Group(gid) => {
-                let name = Group::from_gid((*gid).into()).ok().flatten();
-                let name = name.map_or(String::new(), |group| format!(" ({})", group.name));
-                format!("is writable by group {gid}{name}; `chmod g-w` it, or trust the group")
-            }
-            Self::Acl => {
-                "may be writable by others, as it has an access control list; `setfacl -b` it"
-                    .to_owned()
-            }
-        }
+fn not_trusted(place: &Place<'_>, why: Distrust) -> ErrorKind {
+    ErrorKind::NotTrusted {
+        path: place.real.to_owned(),
+        why,
     }
 }
 

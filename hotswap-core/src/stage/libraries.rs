@@ -28,12 +28,11 @@ use hotswap_elf::Facts;
 
 use self::{
     folders::{Folder, Object, library_path, search_path, system_folders},
-    rules::{Rules, Taken, is_readable_file},
+    rules::{LibraryRefusal, Rules, Taken, is_readable_file},
 };
-use super::{Refusal, Staged, judge::Judge};
+use super::{Staged, judge::Judge};
 use crate::{
-    error::{Result, Stage},
-    escape::Escaped,
+    error::{ErrorKind, Result},
     trust::Policy,
 };
 
@@ -135,7 +134,7 @@ fn find(
     origin: &Path,
     policy: &Policy,
     mapped: &dyn Fn(&str) -> Option<PathBuf>,
-) -> Result<Vec<Needed>, Refusal> {
+) -> Result<Vec<Needed>, ErrorKind> {
     let mut search = Search {
         policy,
         rules: OnceCell::new(),
@@ -157,13 +156,13 @@ fn find(
 
 /// Whether a library may be loaded that the linker has found by itself, and what it needs. A path that leads nowhere
 /// any more needs nothing.
-fn check(name: &str, path: &Path, policy: &Policy) -> Result<Vec<String>, Refusal> {
+fn check(name: &str, path: &Path, policy: &Policy) -> Result<Vec<String>, ErrorKind> {
     if !is_readable_file(path) {
         return Ok(Vec::new());
     }
     let rules = Rules::new(policy)?;
     let taken = rules.take(path, &rules.system);
-    let taken = taken.map_err(|refusal| refusal.about(&format!("needs {}", Escaped(name))))?;
+    let taken = taken.map_err(|refusal| refusal.of(name, None))?;
     Ok(taken.map_or_else(Vec::new, |(_, facts)| facts.needed.clone()))
 }
 
@@ -204,20 +203,16 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn look(&mut self, asked: usize) -> Result<(), Refusal> {
+    fn look(&mut self, asked: usize) -> Result<(), ErrorKind> {
         let Asked { name, by, .. } = &self.all[asked];
         let (name, by) = (name.clone(), *by);
-        let needs = || match &self.objects[by].name {
-            Some(library) => format!("needs {} by way of {}", Escaped(&name), Escaped(library)),
-            None => format!("needs {}", Escaped(&name)),
-        };
         if self.all.len() > LIBRARIES_MAX {
-            let message = format!("needs more than {LIBRARIES_MAX} libraries by way of others");
-            return Err(Refusal::new(Stage::Open, message));
+            let libraries_max = LIBRARIES_MAX;
+            return Err(ErrorKind::TooManyLibraries { libraries_max });
         }
-        let (found, facts) = self
-            .find(&name, by)
-            .map_err(|refusal| refusal.about(&needs()))?;
+        let found = self.find(&name, by);
+        let (found, facts) =
+            found.map_err(|refusal| refusal.of(&name, self.objects[by].name.clone()))?;
         if let (Found::File(file), Some(facts)) = (&found, &facts) {
             let origin = file.path.parent().unwrap_or(Path::new("/"));
             let library = Object::library(&name, facts, origin, by);
@@ -229,7 +224,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    fn find(&self, name: &str, by: usize) -> Result<(Found, Option<Arc<Facts>>), Refusal> {
+    fn find(&self, name: &str, by: usize) -> Result<(Found, Option<Arc<Facts>>), LibraryRefusal> {
         let file = |path: PathBuf, identity, is_opened_first| {
             Found::File(LibraryFile {
                 path,
@@ -277,12 +272,8 @@ impl<'a> Search<'a> {
         match relative {
             None => Ok((Found::Nowhere, None)),
             Some(entry) => {
-                let message = format!(
-                    "it is only in the folder \"{}\", which is relative to the current folder, and libraries are not \
-                     looked for there",
-                    Escaped(entry)
-                );
-                Err(Refusal::new(Stage::Trust, message))
+                let folder = entry;
+                Err(ErrorKind::RelativeFolder { folder }.into())
             }
         }
     }
@@ -292,7 +283,7 @@ impl<'a> Search<'a> {
         &self,
         path: &Path,
         judge: impl for<'r> FnOnce(&'r Rules<'a>) -> &'r Judge<'a>,
-    ) -> Result<Option<Taken>, Refusal> {
+    ) -> Result<Option<Taken>, LibraryRefusal> {
         if !is_readable_file(path) {
             return Ok(None);
         }

@@ -9,8 +9,7 @@ use std::{env, fs, io};
 
 use memmap2::MmapMut;
 
-use super::Refusal;
-use crate::error::Stage;
+use crate::error::ErrorKind;
 
 /// Some thousand small things.
 const MARGIN_BYTES: u64 = 14 << 20;
@@ -30,42 +29,41 @@ const THREAD_LOCALS_BYTES_MIN: u64 = 4096;
 
 /// Refuses when there is not enough memory left for a candidate of so many bytes and for what has to be done
 /// with it. Costs a few microseconds.
-pub(super) fn need(file_bytes: u64) -> Result<(), Refusal> {
-    need_bytes(file_bytes.saturating_mul(2), "")
+pub(super) fn need(file_bytes: u64) -> Result<(), ErrorKind> {
+    need_bytes(file_bytes.saturating_mul(2), None)
 }
 
 /// Refuses when there is not enough memory left for the thread-locals of a candidate, of so many bytes, on every thread
 /// that there is: the dynamic linker allocates them when a thread first uses one, and ends the process if it cannot.
 /// Costs nothing for a few kilobytes, and otherwise a look at a file of the system's.
-pub(super) fn need_thread_locals(bytes: u64) -> Result<(), Refusal> {
+pub(super) fn need_thread_locals(bytes: u64) -> Result<(), ErrorKind> {
     if bytes <= THREAD_LOCALS_BYTES_MIN {
         return Ok(());
     }
     let threads = threads();
-    let what = format!(" for its thread-locals on {threads} threads");
-    need_bytes(bytes.saturating_mul(threads), &what)
+    need_bytes(bytes.saturating_mul(threads), Some(threads))
 }
 
 /// Whether a thread can be started. Where there is no memory for the stack on which it handles signals, std ends the
 /// process instead of giving an error. Costs some 20 microseconds.
 pub(super) fn check_thread() -> io::Result<()> {
     let enough = need(0).and_then(|()| need_mappings(THREAD_MAPPINGS + IMAGE_MAPPINGS));
-    enough.map_err(|refusal| io::Error::other(refusal.message))
+    enough.map_err(|kind| io::Error::other(kind.to_string()))
 }
 
 /// Refuses when no image can be mapped. Costs some 10 microseconds.
-pub(super) fn need_image_mappings() -> Result<(), Refusal> {
+pub(super) fn need_image_mappings() -> Result<(), ErrorKind> {
     need_mappings(IMAGE_MAPPINGS)
 }
 
-fn need_mappings(count: usize) -> Result<(), Refusal> {
-    make_mappings(count).map_err(|error| {
-        let message = format!("{count} memory mappings cannot be made (vm.max_map_count): {error}");
-        Refusal::new(Stage::Host, message)
+fn need_mappings(mappings: usize) -> Result<(), ErrorKind> {
+    make_mappings(mappings).map_err(|error| ErrorKind::NoMappings {
+        mappings,
+        error: error.into(),
     })
 }
 
-fn need_bytes(bytes: u64, what_for: &str) -> Result<(), Refusal> {
+fn need_bytes(bytes: u64, threads: Option<u64>) -> Result<(), ErrorKind> {
     let stack = env::var("RUST_MIN_STACK").ok();
     let stack = stack.and_then(|bytes| bytes.parse().ok());
     let margin = MARGIN_BYTES.saturating_add(stack.unwrap_or(STACK_BYTES));
@@ -73,8 +71,10 @@ fn need_bytes(bytes: u64, what_for: &str) -> Result<(), Refusal> {
     if usize::try_from(needed).is_ok_and(|needed| MmapMut::map_anon(needed).is_ok()) {
         return Ok(());
     }
-    let message = format!("not enough memory is left: {needed} bytes are needed{what_for}");
-    Err(Refusal::new(Stage::Host, message))
+    Err(ErrorKind::NoMemory {
+        bytes: needed,
+        threads,
+    })
 }
 
 /// Makes so many mappings, and takes them back. (Mappings side by side are one to the kernel, unless their protection
@@ -106,14 +106,15 @@ fn threads() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Stage;
 
     #[test]
     fn thread_locals_are_counted_for_every_thread() {
         assert!(need_thread_locals(0).is_ok());
         assert!(need_thread_locals(1 << 20).is_ok());
         let refusal = need_thread_locals(u64::MAX / 4).unwrap_err();
-        assert_eq!(refusal.stage, Stage::Host);
-        let message = &refusal.message;
+        assert_eq!(refusal.stage(), Stage::Host);
+        let message = &refusal.to_string();
         assert!(
             message.starts_with("not enough memory is left: "),
             "{message}"

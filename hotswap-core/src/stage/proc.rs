@@ -7,11 +7,10 @@ use std::{io, os::fd::AsRawFd};
 
 use rustix::fs::{self, Mode, OFlags};
 
-use super::Refusal;
-use crate::error::Stage;
+use crate::error::ErrorKind;
 
 /// Refuses where `/proc` does not show this process's descriptors. Costs four system calls.
-pub(super) fn check() -> Result<(), Refusal> {
+pub(super) fn check() -> Result<(), ErrorKind> {
     let top = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = fs::open("/", top, Mode::empty()).map_err(|error| refusal("/", error.into()))?;
     let path = path(&top);
@@ -33,8 +32,8 @@ pub(super) fn path(descriptor: &impl AsRawFd) -> String {
     format!("/proc/self/fd/{}", descriptor.as_raw_fd())
 }
 
-fn refusal(path: &str, error: io::Error) -> Refusal {
+fn refusal(path: &str, error: io::Error) -> ErrorKind {
     let message =
         format!("files are opened by way of /proc, which cannot be used: {path}: {error}");
-    Refusal::new(Stage::Open, message)
+    ErrorKind::cannot_open(io::Error::new(error.kind(), message))
 }

@@ -8,11 +8,10 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Refusal, floor, judge::Judge, read::read_settled};
+use super::{floor, judge::Judge, read::read_settled};
 use crate::{
     digest::Sha256,
-    error::Stage,
-    escape::Escaped,
+    error::{ErrorKind, SignatureProblem, Stage},
     signature::{Claims, PublicKey},
     trust::Policy,
 };
@@ -27,14 +26,12 @@ pub(super) fn check(
     real: &Path,
     policy: &Policy,
     judge: &Judge<'_>,
-) -> Result<(Option<Sha256>, Claims), Refusal> {
+) -> Result<(Option<Sha256>, Claims), ErrorKind> {
     let sha256 = check_pins(bytes, &policy.sha256)?;
     let claims = match &policy.public_key {
         Some(key) => check_signature(bytes, real, key, judge)?,
         None if policy.serial_min.is_some() || policy.serial_file.is_some() => {
-            let message =
-                "a serial number is asked for, which only a signature has, and no signature is";
-            return Err(Refusal::new(Stage::Trust, message).by("Policy::public_key"));
+            return Err(ErrorKind::NoPublicKey);
         }
         None => Claims::default(),
     };
@@ -49,7 +46,7 @@ pub(super) fn signature_path(real: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<Option<Sha256>, Refusal> {
+fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<Option<Sha256>, ErrorKind> {
     if pins.is_empty() {
         return Ok(None);
     }
@@ -57,9 +54,8 @@ fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<Option<Sha256>, Refusal> 
     if pins.contains(&found) {
         return Ok(Some(found));
     }
-    let pins: Vec<_> = pins.iter().map(Sha256::to_string).collect();
-    let message = format!("SHA-256: expected {}, found {found}", pins.join(" or "));
-    Err(Refusal::new(Stage::Trust, message))
+    let expected = pins.to_vec();
+    Err(ErrorKind::Pin { expected, found })
 }
 
 fn check_signature(
@@ -67,19 +63,23 @@ fn check_signature(
     real: &Path,
     key: &PublicKey,
     judge: &Judge<'_>,
-) -> Result<Claims, Refusal> {
+) -> Result<Claims, ErrorKind> {
     let path = signature_path(real);
-    let refuse = |message: &str| {
-        let message = format!("its signature {}: {message}", Escaped(&path));
-        Refusal::new(Stage::Trust, message)
+    let refuse = |why| ErrorKind::Signature {
+        path: path.clone(),
+        why,
     };
     let signature = read_settled(&path, SIGNATURE_BYTES_MAX, |place| judge.look(place));
-    let signature = signature.map_err(|refusal| match refusal.stage {
+    let signature = signature.map_err(|refusal| match refusal.stage() {
         // That names a path already, if not this one.
         Stage::Trust => refusal,
-        _ => refuse(&refusal.message),
+        _ => refuse(SignatureProblem::Unreadable {
+            cause: Box::new(refusal),
+        }),
     })?;
-    let claims = key.verify(bytes, &signature.bytes);
-    let claims = claims.and_then(|claims| claims.not_expired(SystemTime::now()));
-    claims.map_err(|message| refuse(&message))
+    let claims = key.verify(bytes, &signature.bytes).map_err(refuse)?;
+    match claims.expired(SystemTime::now()) {
+        Some(at) => Err(ErrorKind::Expired { path, at }),
+        None => Ok(claims),
+    }
 }

@@ -11,12 +11,11 @@ use std::{
 use rustix::fs::{self, Stat};
 
 use super::{
-    Refusal,
     lease::{self, Writers},
     memory,
     walk::{self, Found, Place},
 };
-use crate::error::Stage;
+use crate::error::ErrorKind;
 
 /// What was in a file, all at one time.
 pub(super) struct Content {
@@ -43,8 +42,8 @@ const SECOND_LOOK: Duration = Duration::from_millis(20);
 pub(super) fn read_settled(
     path: &Path,
     bytes_max: u64,
-    look: impl Fn(&Place<'_>) -> Result<(), Refusal>,
-) -> Result<Content, Refusal> {
+    look: impl Fn(&Place<'_>) -> Result<(), ErrorKind>,
+) -> Result<Content, ErrorKind> {
     let mut why = "";
     for attempt in 1..=READ_ATTEMPTS {
         let Found {
@@ -55,12 +54,14 @@ pub(super) fn read_settled(
         } = walk::open(path, &look)?;
         let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
         if size > bytes_max {
-            let message = format!("{size} bytes are more than the {bytes_max} that are accepted");
-            return Err(Refusal::new(Stage::Open, message));
+            return Err(ErrorKind::TooLarge {
+                bytes: size,
+                bytes_max,
+            });
         }
         memory::need(size)?;
         let writers = lease::keep_out(&file);
-        match read_unless_written(&file, &before, writers).map_err(failed)? {
+        match read_unless_written(&file, &before, writers).map_err(ErrorKind::cannot_copy)? {
             Read::Whole(bytes) => {
                 return Ok(Content {
                     bytes,
@@ -75,8 +76,7 @@ pub(super) fn read_settled(
             thread::sleep(READ_PAUSE);
         }
     }
-    let message = format!("{why}; it seems to be still being written");
-    Err(Refusal::new(Stage::Open, message))
+    Err(ErrorKind::KeepsChanging { what: why })
 }
 
 /// What came of reading a file.
@@ -94,7 +94,11 @@ enum Read {
 fn read_unless_written(mut file: &File, before: &Stat, writers: Writers<'_>) -> io::Result<Read> {
     let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
     let bytes = match writers {
-        Writers::There => return Ok(Read::Unsettled("the file is open for writing")),
+        Writers::There => {
+            return Ok(Read::Unsettled(
+                "the file is open for writing; it seems to be still being written",
+            ));
+        }
         Writers::KeptOut(_) | Writers::NotKnown => read_at_most(file, size)?,
     };
     let is_settled = match &writers {
@@ -110,12 +114,8 @@ fn read_unless_written(mut file: &File, before: &Stat, writers: Writers<'_>) -> 
     Ok(if is_settled && is_same {
         Read::Whole(bytes)
     } else {
-        Read::Unsettled("the file keeps changing")
+        Read::Unsettled("the file keeps changing; it seems to be still being written")
     })
-}
-
-fn failed(error: io::Error) -> Refusal {
-    Refusal::new(Stage::Copy, error)
 }
 
 /// `size` bytes, one more if the file has grown, fewer if it has shrunk.

@@ -6,24 +6,17 @@
 
 use hotswap_elf::Facts;
 
-use super::Refusal;
-use crate::{error::Stage, escape::excerpt};
+use crate::{error::ErrorKind, escape::excerpt};
 
 /// Refuses a file that takes code from a Rust library.
-pub(super) fn check(facts: &Facts) -> Result<(), Refusal> {
+pub(super) fn check(facts: &Facts) -> Result<(), ErrorKind> {
     let Some(symbol) = &facts.imports_rust else {
         return Ok(());
     };
-    let library = match library(&facts.needed, symbol) {
-        Some(name) => format!("{name}, "),
-        None => String::new(),
-    };
-    let symbol = excerpt(symbol.as_bytes());
-    let message = format!(
-        "takes Rust code from another library ({library}symbol {symbol}): build it without `-C prefer-dynamic`, \
-         and without dependencies of crate-type `dylib`"
-    );
-    Err(Refusal::new(Stage::Inspect, message))
+    Err(ErrorKind::SharesRust {
+        library: library(&facts.needed, symbol).map(str::to_owned),
+        symbol: excerpt(symbol.as_bytes()),
+    })
 }
 
 /// The library of which the symbol probably is: std, one whose name ends with a hash as Cargo appends it, one with
@@ -51,6 +44,7 @@ fn is_hash(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Stage;
 
     #[track_caller]
     fn refused(needed: &[&str], symbol: &str) -> String {
@@ -58,8 +52,8 @@ mod tests {
         facts.needed = needed.iter().map(ToString::to_string).collect();
         facts.imports_rust = Some(symbol.to_owned());
         let refusal = check(&facts).unwrap_err();
-        assert_eq!(refusal.stage, Stage::Inspect);
-        refusal.message
+        assert_eq!(refusal.stage(), Stage::Inspect);
+        refusal.to_string()
     }
 
     #[test]

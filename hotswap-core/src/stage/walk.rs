@@ -23,7 +23,6 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs::File,
-    io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -36,8 +35,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Refusal, proc};
-use crate::error::Stage;
+use super::proc;
+use crate::error::ErrorKind;
 
 /// A regular file at the end of a path, opened for reading.
 #[derive(Debug)]
@@ -68,22 +67,22 @@ const WALKS_MAX: usize = 16;
 /// itself. Never waits for anybody.
 pub(super) fn open(
     path: &Path,
-    mut look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
-) -> Result<Found, Refusal> {
+    mut look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
+) -> Result<Found, ErrorKind> {
     for _ in 0..WALKS_MAX {
         if let Some(found) = open_once(path, &mut look)? {
             return Ok(found);
         }
     }
-    let message = "the folders that lead to it keep changing";
-    Err(Refusal::new(Stage::Open, message))
+    let what = "the folders that lead to it keep changing";
+    Err(ErrorKind::KeepsChanging { what })
 }
 
 /// `None`: when the walk had ended, its real path did not lead to the file any more.
 fn open_once(
     path: &Path,
-    look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
-) -> Result<Option<Found>, Refusal> {
+    look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
+) -> Result<Option<Found>, ErrorKind> {
     let mut trail = Trail::default();
     let opened = trail.walk(path, look).and_then(|place| {
         let file = open_for_reading(&place)?;
@@ -98,16 +97,10 @@ fn open_once(
             followed_link: trail.links > 0,
         })),
         Err(Stop::Refused(refusal)) => Err(refusal),
-        Err(Stop::Failed(error)) => Err(Refusal::new(
-            Stage::Open,
-            match error {
-                Errno::LOOP => "the symbolic links lead in a circle".to_owned(),
-                Errno::NOENT if trail.ends_in_link => "a symbolic link to nowhere".to_owned(),
-                Errno::NOENT => "no such file".to_owned(),
-                Errno::ACCESS => "permission denied".to_owned(),
-                other => io::Error::from(other).to_string(),
-            },
-        )),
+        Err(Stop::Failed(Errno::NOENT)) => Err(ErrorKind::NotFound {
+            is_link: trail.ends_in_link,
+        }),
+        Err(Stop::Failed(error)) => Err(ErrorKind::cannot_open(error)),
     }
 }
 
@@ -151,7 +144,7 @@ struct Folder {
 /// Why a walk goes no further.
 enum Stop {
     Failed(Errno),
-    Refused(Refusal),
+    Refused(ErrorKind),
 }
 
 impl From<Errno> for Stop {
@@ -160,8 +153,8 @@ impl From<Errno> for Stop {
     }
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
+impl From<ErrorKind> for Stop {
+    fn from(refusal: ErrorKind) -> Self {
         Self::Refused(refusal)
     }
 }
@@ -171,7 +164,7 @@ impl Trail {
     fn walk(
         &mut self,
         path: &Path,
-        mut look: impl FnMut(&Place<'_>) -> Result<(), Refusal>,
+        mut look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
     ) -> Result<OwnedFd, Stop> {
         // The names that are left, the next one last.
         let mut ahead = Vec::new();
@@ -312,13 +305,13 @@ fn open_place(here: BorrowedFd<'_>, name: &OsStr, is_last: bool) -> rustix::io::
     }
 }
 
-fn no_file(kind: FileType) -> Refusal {
-    let message = match kind {
+fn no_file(kind: FileType) -> ErrorKind {
+    let found = match kind {
         FileType::Directory => "a directory, not a file",
         FileType::Fifo => "a FIFO, not a file",
         FileType::Socket => "a socket, not a file",
         FileType::CharacterDevice | FileType::BlockDevice => "a device, not a file",
         _ => "not a regular file",
     };
-    Refusal::new(Stage::Open, message)
+    ErrorKind::NotAFile { found }
 }

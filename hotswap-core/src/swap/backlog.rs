@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::history::RetiredPlugins;
+use crate::error::ErrorKind;
 
 /// With so many images in the backlog, the next candidate waits. Each keeps its copy and a descriptor; a few of them
 /// keep the unloading thread busy while a candidate is prepared.
@@ -93,17 +93,14 @@ impl State {
 
 impl Behind {
     /// What there is, and for how long it was waited for by which setting.
-    pub(super) fn text(&self, timeout: Duration, settings: &str) -> String {
-        let current = match self.current {
-            Some(Some(number)) => format!("; the thread that unloads is at generation {number}"),
-            Some(None) => "; the thread that unloads is at a refused candidate".to_owned(),
-            None => String::new(),
-        };
-        format!(
-            "unloading is behind: {} still to be unloaded after {timeout:?} ({settings}::unload_timeout), and no more \
-             are accepted until one has left{current}",
-            RetiredPlugins(self.images)
-        )
+    pub(super) fn kind(&self, timeout: Duration, settings: &str) -> ErrorKind {
+        ErrorKind::UnloadingBehind {
+            images: self.images,
+            timeout,
+            setting: format!("{settings}::unload_timeout"),
+            generation: self.current.flatten(),
+            is_refused: self.current == Some(None),
+        }
     }
 }
 
@@ -144,7 +141,7 @@ mod tests {
             backlog.set_current(current);
             let mut left = Duration::ZERO;
             let behind = backlog.wait(&mut left).unwrap_err();
-            behind.text(Duration::ZERO, "Settings")
+            behind.kind(Duration::ZERO, "Settings").to_string()
         };
         let expected = "unloading is behind: 5 retired plugins are still to be unloaded after 0ns \
                         (Settings::unload_timeout), and no more are accepted until one has left";

@@ -23,7 +23,7 @@ use super::{
     succession::Succession,
 };
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, Result},
     history::{EventKind, History, News},
     image::{Leaving, Opener, Pinned, Spare},
     stage::{Kept, check_mappings, check_thread},
@@ -127,9 +127,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
             }
             drop(turn);
             let waited = self.backlog.wait(&mut left);
-            waited.map_err(|behind| {
-                Error::new(Stage::Host, path, behind.text(unload_timeout, settings))
-            })?;
+            waited.map_err(|behind| Error::new(path, behind.kind(unload_timeout, settings)))?;
         }
     }
 
@@ -160,7 +158,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         let checked = retained.check(times);
         checked.map_err(|excess| {
             let bounds = retained.bounds();
-            Error::new(Stage::Host, path, excess.text(bounds, &self.history))
+            Error::new(path, excess.kind(bounds, &self.history))
         })
     }
 

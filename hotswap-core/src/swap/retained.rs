@@ -16,9 +16,9 @@ use std::{
 use rustix::system;
 
 use crate::{
-    history::{History, RetiredPlugins, State},
+    error::ErrorKind,
+    history::{History, State},
     limits::{Limit, Resource, limit},
-    report::Bytes,
 };
 
 /// How much may be retained, and whose settings say so.
@@ -198,19 +198,20 @@ impl Retained {
 
 impl Excess {
     /// What is there, by which setting it is too much, and who keeps some of it.
-    pub(super) fn text(&self, bounds: Bounds, history: &History) -> String {
-        let setting = if self.of_images {
-            format!("retired_images_max is {}", bounds.images_max)
+    pub(super) fn kind(&self, bounds: Bounds, history: &History) -> ErrorKind {
+        let (field, max) = if self.of_images {
+            ("retired_images_max", bounds.images_max as u64)
         } else {
-            format!("retired_bytes_max is {}", Bytes(bounds.bytes_max))
+            ("retired_bytes_max", bounds.bytes_max)
         };
-        format!(
-            "{} still mapped, {}, and no more are accepted ({}::{setting}): {}",
-            RetiredPlugins(self.total.images),
-            Bytes(self.total.bytes),
-            bounds.settings,
-            self.list(history).join("; ")
-        )
+        ErrorKind::Retired {
+            images: self.total.images,
+            bytes: self.total.bytes,
+            setting: format!("{}::{field}", bounds.settings),
+            is_of_bytes: !self.of_images,
+            max,
+            left: self.list(history),
+        }
     }
 
     fn list(&self, history: &History) -> Vec<String> {

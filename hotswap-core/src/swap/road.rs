@@ -20,7 +20,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    error::{Error, Result, Stage, panic_text},
+    error::{Error, ErrorKind, PROBE, Result, Stage, panicked},
     escape::Escaped,
     given::GivenPath,
     history::Phases,
@@ -151,8 +151,8 @@ impl<M: RootModule + Send + Sync> Road<M> {
         } = candidate;
         let started = Instant::now();
         let answer = debug_span!(target: "hotswap", "probe").in_scope(|| self.probe(&module, live));
-        if let Err(message) = answer {
-            let error = Error::new(Stage::Probe, path, message);
+        if let Err(kind) = answer {
+            let error = Error::new(path, kind);
             return Err(dispose(image, error, reaper));
         }
         let probe = started.elapsed();
@@ -231,7 +231,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
         &self,
         module: &M,
         live: Option<&Cell<Generation<M>>>,
-    ) -> std::result::Result<(), String> {
+    ) -> std::result::Result<(), ErrorKind> {
         let Some(probe) = &self.probe else {
             return Ok(());
         };
@@ -240,7 +240,10 @@ impl<M: RootModule + Send + Sync> Road<M> {
             Some(cell) => cell.with(|live| probe(module, Some(live))),
             None => probe(module, None),
         }));
-        answer.unwrap_or_else(|panic| Err(panic_text("the probe", &*panic)))
+        match answer {
+            Ok(answer) => answer.map_err(|reason| ErrorKind::Probe { reason }),
+            Err(panic) => Err(panicked(Stage::Probe, PROBE, &*panic)),
+        }
     }
 
     pub(super) fn number(&self, candidate: Candidate<M>, number: u64) -> Generation<M> {

@@ -13,7 +13,7 @@ use super::{
     succession::{Line, Manner, Restored},
 };
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result},
     history::Return,
     refs,
 };
@@ -76,8 +76,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let Some(earlier) = earlier else {
             drop(turn);
             let path = self.cell.with(|live| live.path().to_owned());
-            let what = "there is no earlier generation to go back to";
-            let error = Error::new(Stage::Host, &path, what);
+            let error = Error::new(&path, ErrorKind::NoEarlierGeneration);
             self.history.refused(&error);
             return Err(error);
         };
@@ -143,7 +142,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             if !line.begin_return() {
                 drop(line);
                 let what = "a rollback is under way already";
-                return Ok(Err(Error::new(Stage::Host, previous.path(), what)));
+                let kind = ErrorKind::Busy { what };
+                return Ok(Err(Error::new(previous.path(), kind)));
             }
             let (live, values) = (line.live(), line.values_before());
             drop(line);

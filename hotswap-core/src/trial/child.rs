@@ -25,7 +25,7 @@ use super::{
     report::{Findings, FoundUpdate, Report, Token},
 };
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result, Stage},
     image::{Exit, Image, Leaving, Opener},
     report::List,
     services,
@@ -58,7 +58,11 @@ pub(super) fn run(export: Export<'_>, ask: &Ask<'_>) -> ! {
 /// Says to the host why there is no trial; gives that back where no host listens.
 fn refuse_to_begin(error: io::Error) -> io::Result<()> {
     let message = format!("it cannot begin: {error}");
-    let report = Report::from(&Error::new(Stage::Trial, candidate(), message));
+    let kind = ErrorKind::RefusedInTrial {
+        stage: Stage::Trial,
+        reason: message,
+    };
+    let report = Report::from(&Error::new(candidate(), kind));
     send(stdio::stdout(), &report.encode(), SendFlags::NOSIGNAL).map_err(|_| error)?;
     Ok(())
 }
@@ -113,21 +117,19 @@ impl Child {
     /// Loads, asks and unloads; a second time if that has left descriptors open, because what is opened once
     /// for the whole process, by a library for example, does no harm.
     fn try_out(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<Findings> {
-        let lost = "it closes or replaces descriptors that are not its own";
-        let kept = "each time it is loaded, it leaves descriptors open";
         let before = open_now()?;
         let findings = self.load_and_unload(export, ask, Self::given)?;
         let after = open_now()?;
         match before.change(&after) {
             None => return Ok(findings),
-            Some(Change::Lost(which)) => return Err(refusal(lost, &which)),
+            Some(Change::Lost(which)) => return Err(refusal(true, which)),
             Some(Change::Gained(_)) => {}
         }
         self.load_and_unload(export, ask, Self::another)?;
         match after.change(&open_now()?) {
             None => Ok(findings),
-            Some(Change::Lost(which)) => Err(refusal(lost, &which)),
-            Some(Change::Gained(which)) => Err(refusal(kept, &which)),
+            Some(Change::Lost(which)) => Err(refusal(true, which)),
+            Some(Change::Gained(which)) => Err(refusal(false, which)),
         }
     }
 
@@ -233,9 +235,8 @@ fn open_now() -> Result<Open> {
     Open::now().map_err(host_error)
 }
 
-fn refusal(what: &str, which: &[String]) -> Error {
-    let message = format!("{what}: {}", which.join(", "));
-    Error::new(Stage::Unload, candidate(), message)
+fn refusal(are_lost: bool, which: Vec<String>) -> Error {
+    Error::new(candidate(), ErrorKind::Descriptors { are_lost, which })
 }
 
 /// Puts before an error what it was that failed.
@@ -247,5 +248,5 @@ fn when<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> io::Error {
 }
 
 fn host_error(error: io::Error) -> Error {
-    Error::new(Stage::Trial, candidate(), error)
+    Error::new(candidate(), ErrorKind::trial("", error))
 }

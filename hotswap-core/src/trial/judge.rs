@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::Signal;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -26,7 +25,7 @@ use super::{
     report::{Findings, MESSAGE_BYTES_MAX, Report, Token},
 };
 use crate::{
-    error::{Error, Result, Stage},
+    error::{Error, ErrorKind, Result, Stage},
     stage::{Needed, Staged},
 };
 
@@ -41,9 +40,8 @@ const SAID_BYTES_MAX: usize = 4096;
 pub(super) fn run(staged: &Staged, interface: &str, deadline: Duration) -> Result<Tried> {
     let path = &*staged.origin().given;
     let started = Instant::now();
-    let mut watch = Watch::start(staged, interface).map_err(|error| {
-        Error::new(Stage::Trial, path, format!("it cannot be started: {error}"))
-    })?;
+    let mut watch = Watch::start(staged, interface)
+        .map_err(|error| Error::new(path, ErrorKind::trial("it cannot be started: ", error)))?;
     let verdict = watch.listen(started, deadline);
     let ending = watch.end(&verdict, started, deadline);
     watch.judge(path, verdict, ending, deadline)?;
@@ -74,11 +72,7 @@ enum Verdict {
     /// The child has returned the token.
     Passed,
     /// The child has found a reason.
-    Refused {
-        stage: Stage,
-        message: String,
-        details: String,
-    },
+    Refused { kind: ErrorKind, details: String },
     /// The child has ended, or has hung up.
     Gone,
     /// The deadline has passed.
@@ -208,16 +202,8 @@ impl Watch {
         }
         match Report::decode(&message[..length]) {
             Some(Report::Reached(stage)) => self.reached = Some(stage),
-            Some(Report::Refused {
-                stage,
-                message,
-                details,
-            }) => {
-                return Ok(Some(Verdict::Refused {
-                    stage,
-                    message,
-                    details,
-                }));
+            Some(Report::Refused { kind, details }) => {
+                return Ok(Some(Verdict::Refused { kind, details }));
             }
             Some(Report::Finished(findings)) if self.token.is_none() => {
                 self.findings = findings;
@@ -277,24 +263,13 @@ impl Watch {
         ending: Ending,
         deadline: Duration,
     ) -> Result<()> {
-        let reached = self.reached.unwrap_or(Stage::Trial);
-        let is_fault = ending.is_fault();
-        let died = |message: String| {
-            let error = Error::new(reached, path, message);
-            Err(if is_fault { error } else { error.transient() })
-        };
+        let stage = self.reached.unwrap_or(Stage::Trial);
+        let refused = |kind| Err(Error::new(path, kind));
         match (verdict, ending) {
             (Verdict::Passed, Ending::Unknown) => Ok(()),
             (Verdict::Passed, Ending::Status(status)) if status.success() => Ok(()),
-            (
-                Verdict::Refused {
-                    stage,
-                    message,
-                    details,
-                },
-                _,
-            ) => {
-                let error = Error::new(stage, path, message);
+            (Verdict::Refused { kind, details }, _) => {
+                let error = Error::new(path, kind);
                 Err(if details.is_empty() {
                     error
                 } else {
@@ -302,24 +277,26 @@ impl Watch {
                 })
             }
             (Verdict::Deaf(error), _) => {
-                let message = format!("it cannot be listened to: {error}");
-                Err(Error::new(Stage::Trial, path, message))
+                refused(ErrorKind::trial("it cannot be listened to: ", error))
             }
-            (_, Ending::Killed) => died(format!("no end after {deadline:?}, in a trial")),
+            (_, Ending::Killed) => refused(ErrorKind::TimedOut {
+                stage,
+                timeout: deadline,
+            }),
             (verdict, ending) => {
                 self.hear_the_rest();
-                let mut message = describe(&ending);
-                if matches!(verdict, Verdict::Passed) {
-                    message.push_str(" when all was done");
-                }
-                message.push_str(", in a trial");
-                if self.reached.is_none() {
-                    message.push_str(", before `Trial::at_top_of_main`");
-                }
-                if let Some(line) = self.last_line() {
-                    message.push_str(&format!("; it said: {line}"));
-                }
-                died(message)
+                let status = match ending {
+                    Ending::Status(status) => Some(status),
+                    Ending::Unknown | Ending::Killed => None,
+                };
+                refused(ErrorKind::Died {
+                    stage,
+                    exit_code: status.and_then(|it| it.code()),
+                    signal: status.and_then(|it| it.signal()),
+                    has_begun: self.reached.is_some(),
+                    has_finished: matches!(verdict, Verdict::Passed),
+                    said: self.last_line(),
+                })
             }
         }
     }
@@ -344,54 +321,4 @@ impl Watch {
 struct News {
     reported: bool,
     said: bool,
-}
-
-impl Ending {
-    /// Whether it has ended by a fault of its code or its data. Any other end may have come from outside: a deadline
-    /// that was too short, a lack of memory, somebody's signal.
-    fn is_fault(&self) -> bool {
-        let signal = match self {
-            Self::Status(status) => status.signal(),
-            Self::Unknown | Self::Killed => None,
-        };
-        let signal = signal.and_then(|signal| Signal::try_from(signal).ok());
-        matches!(
-            signal,
-            Some(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE)
-        )
-    }
-}
-
-fn describe(ending: &Ending) -> String {
-    match ending {
-        Ending::Status(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("the process ended with exit code {code}"),
-            (None, Some(signal)) => match Signal::try_from(signal) {
-                Ok(signal) => format!("killed by {signal}"),
-                Err(_) => format!("killed by signal {signal}"),
-            },
-            (None, None) => "the process ended".to_owned(),
-        },
-        Ending::Unknown | Ending::Killed => {
-            "the process ended (how is not known: this host does not wait for its children)"
-                .to_owned()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_fault_is_about_the_bytes() {
-        let by = |signal: Signal| Ending::Status(ExitStatus::from_raw(signal as i32));
-        assert!(by(Signal::SIGSEGV).is_fault());
-        assert!(by(Signal::SIGILL).is_fault());
-        assert!(!by(Signal::SIGKILL).is_fault(), "no memory was left");
-        assert!(!by(Signal::SIGABRT).is_fault(), "an allocation failed");
-        assert!(!Ending::Status(ExitStatus::from_raw(1 << 8)).is_fault());
-        assert!(!Ending::Killed.is_fault(), "the deadline has passed");
-        assert!(!Ending::Unknown.is_fault());
-    }
 }

@@ -4,7 +4,7 @@
 //! The host believes nothing that it does not understand: the code that is on trial runs in the same process
 //! as the one that reports.
 
-use crate::error::{Error, Stage};
+use crate::error::{CONSTRUCTOR, Error, ErrorKind, PROBE, Stage};
 
 /// Long enough for a whole report of a layout check; what is longer is cut off.
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -18,9 +18,8 @@ pub(super) enum Report {
     Reached(Stage),
     /// The candidate is refused at this stage, for a reason that was found out and not suffered.
     Refused {
-        stage: Stage,
-        message: String,
-        /// The whole of it, if the message is only the gist.
+        kind: ErrorKind,
+        /// All that there is to say, if the kind is only the gist.
         details: String,
     },
     /// All stages are behind it, and this is what was seen there.
@@ -78,14 +77,14 @@ impl Report {
     pub(super) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Reached(stage) => vec![REACHED, place(*stage)],
-            Self::Refused {
-                stage,
-                message,
-                details,
-            } => {
-                let mut bytes = vec![REFUSED, place(*stage)];
-                bytes.extend(message.replace('\0', "\\0").bytes());
-                bytes.push(0);
+            Self::Refused { kind, details } => {
+                let texts = texts_of(kind);
+                let count = u8::try_from(texts.len()).unwrap_or(u8::MAX);
+                let mut bytes = vec![REFUSED, place(kind.stage()), count];
+                for text in texts.iter().take(count.into()) {
+                    bytes.extend(text.replace('\0', "\\0").bytes());
+                    bytes.push(0);
+                }
                 bytes.extend(details.bytes());
                 bytes.truncate(MESSAGE_BYTES_MAX);
                 bytes
@@ -98,14 +97,14 @@ impl Report {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         match *bytes {
             [REACHED, place] => Some(Self::Reached(*STAGES.get(usize::from(place))?)),
-            [REFUSED, place, ref text @ ..] => {
+            [REFUSED, place, count, ref text @ ..] => {
                 let stage = *STAGES.get(usize::from(place))?;
                 let text = String::from_utf8_lossy(text);
-                let (message, details) = text.split_once('\0').unwrap_or((&text, ""));
+                let mut texts: Vec<_> = text.splitn(usize::from(count) + 1, '\0').collect();
+                let details = (texts.len() > count.into()).then(|| texts.pop());
                 Some(Self::Refused {
-                    stage,
-                    message: message.to_owned(),
-                    details: details.to_owned(),
+                    kind: kind_of(stage, &texts)?,
+                    details: details.flatten().unwrap_or_default().to_owned(),
                 })
             }
             [FINISHED, ref texts @ ..] => Some(Self::Finished(Findings::decode(texts)?)),
@@ -114,6 +113,98 @@ impl Report {
         }
     }
 }
+
+/// The name and the fields of what a child can find out. Of any other kind the stage and the text are sent.
+fn texts_of(kind: &ErrorKind) -> Vec<String> {
+    let some = |text: &Option<String>| text.clone().unwrap_or_default();
+    let fields = match kind {
+        ErrorKind::NoRootModule => vec![],
+        ErrorKind::BadHeader { problem } => vec![problem.clone()],
+        ErrorKind::ConstructorFailed { message } => vec![message.clone()],
+        ErrorKind::NotCode { function } => vec![function.clone()],
+        ErrorKind::Probe { reason } => vec![reason.clone()],
+        ErrorKind::Panicked { message, .. } => vec![some(message)],
+        ErrorKind::Link { message, advice } => vec![message.clone(), some(advice)],
+        ErrorKind::Layout { symbol, difference } => vec![some(symbol), difference.clone()],
+        ErrorKind::AbiStable {
+            symbol,
+            expected,
+            found,
+        } => vec![some(symbol), expected.clone(), found.clone()],
+        ErrorKind::Version {
+            interface,
+            expected,
+            found,
+        } => vec![interface.clone(), expected.clone(), found.clone()],
+        ErrorKind::Descriptors { are_lost, which } => {
+            let lost = if *are_lost { LOST } else { "" };
+            let lost = [lost.to_owned()].into_iter();
+            lost.chain(which.iter().cloned()).collect()
+        }
+        _ => vec![kind.to_string()],
+    };
+    let name = [kind.name().to_owned()].into_iter();
+    name.chain(fields).collect()
+}
+
+fn kind_of(stage: Stage, texts: &[&str]) -> Option<ErrorKind> {
+    let text = |text: &str| text.to_owned();
+    let some = |text: &str| Some(text.to_owned()).filter(|it| !it.is_empty());
+    let (name, fields) = texts.split_first()?;
+    Some(match (*name, fields) {
+        ("no_root_module", []) => ErrorKind::NoRootModule,
+        ("bad_header", [problem]) => ErrorKind::BadHeader {
+            problem: text(problem),
+        },
+        ("constructor_failed", [message]) => ErrorKind::ConstructorFailed {
+            message: text(message),
+        },
+        ("not_code", [function]) => ErrorKind::NotCode {
+            function: text(function),
+        },
+        ("probe", [reason]) => ErrorKind::Probe {
+            reason: text(reason),
+        },
+        ("panicked", [message]) => ErrorKind::Panicked {
+            stage,
+            who: match stage {
+                Stage::Root => CONSTRUCTOR,
+                _ => PROBE,
+            },
+            message: some(message),
+        },
+        ("link", [message, advice]) => ErrorKind::Link {
+            message: text(message),
+            advice: some(advice),
+        },
+        ("layout", [symbol, difference]) => ErrorKind::Layout {
+            symbol: some(symbol),
+            difference: text(difference),
+        },
+        ("abi_stable", [symbol, expected, found]) => ErrorKind::AbiStable {
+            symbol: some(symbol),
+            expected: text(expected),
+            found: text(found),
+        },
+        ("version", [interface, expected, found]) => ErrorKind::Version {
+            interface: text(interface),
+            expected: text(expected),
+            found: text(found),
+        },
+        ("descriptors", [lost, which @ ..]) => ErrorKind::Descriptors {
+            are_lost: *lost == LOST,
+            which: which.iter().map(|it| text(it)).collect(),
+        },
+        (_, [reason]) => ErrorKind::RefusedInTrial {
+            stage,
+            reason: text(reason),
+        },
+        _ => return None,
+    })
+}
+
+/// What stands for descriptors that were there before.
+const LOST: &str = "lost";
 
 /// What stands for an update that can be run; there is no reason of one character.
 const GOOD: &str = "+";
@@ -172,8 +263,7 @@ impl From<&Error> for Report {
     fn from(error: &Error) -> Self {
         let details = std::error::Error::source(error).map(ToString::to_string);
         Self::Refused {
-            stage: error.stage(),
-            message: error.message().to_owned(),
+            kind: error.kind().clone(),
             details: details.unwrap_or_default(),
         }
     }
@@ -198,8 +288,9 @@ mod tests {
 
     fn refused(message: &str, details: &str) -> Report {
         Report::Refused {
-            stage: Stage::Layout,
-            message: message.to_owned(),
+            kind: ErrorKind::Probe {
+                reason: message.to_owned(),
+            },
             details: details.to_owned(),
         }
     }
@@ -227,29 +318,91 @@ mod tests {
     }
 
     #[test]
+    fn what_a_child_finds_out_stays_data() {
+        let text = || "no".to_owned();
+        for kind in [
+            ErrorKind::NoRootModule,
+            ErrorKind::BadHeader { problem: text() },
+            ErrorKind::ConstructorFailed { message: text() },
+            ErrorKind::NotCode { function: text() },
+            ErrorKind::Panicked {
+                stage: Stage::Root,
+                who: CONSTRUCTOR,
+                message: None,
+            },
+            ErrorKind::Panicked {
+                stage: Stage::Probe,
+                who: PROBE,
+                message: Some(text()),
+            },
+            ErrorKind::link("no"),
+            ErrorKind::Layout {
+                symbol: Some(text()),
+                difference: text(),
+            },
+            ErrorKind::abi_stable(None, 1, 2),
+            ErrorKind::Version {
+                interface: text(),
+                expected: text(),
+                found: text(),
+            },
+            ErrorKind::Descriptors {
+                are_lost: true,
+                which: vec![text(), text()],
+            },
+            ErrorKind::Descriptors {
+                are_lost: false,
+                which: vec![text()],
+            },
+        ] {
+            check(Report::Refused {
+                kind,
+                details: String::new(),
+            });
+        }
+        let other = Report::Refused {
+            kind: ErrorKind::trial("no: ", std::io::Error::other("none")),
+            details: String::new(),
+        };
+        let Some(Report::Refused { kind, .. }) = Report::decode(&other.encode()) else {
+            panic!("not understood")
+        };
+        assert!(matches!(
+            kind,
+            ErrorKind::RefusedInTrial {
+                stage: Stage::Trial,
+                ..
+            }
+        ));
+        assert_eq!(kind.to_string(), "no: none");
+    }
+
+    #[test]
     fn what_is_too_long_is_cut_off() {
         let long = "é".repeat(MESSAGE_BYTES_MAX);
         let bytes = refused("short", &long).encode();
         assert_eq!(bytes.len(), MESSAGE_BYTES_MAX);
         let Some(Report::Refused {
-            message, details, ..
+            kind: ErrorKind::Probe { reason },
+            details,
         }) = Report::decode(&bytes)
         else {
             panic!("not understood")
         };
-        assert_eq!(message, "short");
+        assert_eq!(reason, "short");
         assert!(details.starts_with("éé"));
     }
 
     #[test]
     fn a_message_keeps_its_end() {
         let Some(Report::Refused {
-            message, details, ..
+            kind: ErrorKind::Probe { reason },
+            details,
         }) = Report::decode(&refused("a\0b", "c\0d").encode())
         else {
             panic!("not understood")
         };
-        assert_eq!((&*message, &*details), ("a\\0b", "c\0d"));
+        assert_eq!((&*reason, &*details), ("a\\0b", "c\0d"));
     }
 
     #[test]
@@ -262,6 +415,8 @@ mod tests {
             &[REACHED, 0, 0],
             &[REFUSED],
             &[REFUSED, 200],
+            &[REFUSED, 0, 0],
+            &[REFUSED, 0, 1],
             &[FINISHED],
             &[FINISHED, 0, 0, 0, 0, 0],
             &[FINISHED, 0, 0, 0, 0, 0, 0, 0],

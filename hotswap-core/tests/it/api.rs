@@ -29,12 +29,14 @@ fn everything_goes_to_any_thread() {
     shared::<Symbol<Greet>>();
     shared::<Watch>();
     shared::<Trust>();
-    shared::<Error>();
 }
 
 #[test]
 fn reports_are_values() {
     value::<CheckReport>();
+    value::<Distrust>();
+    value::<Error>();
+    value::<ErrorKind>();
     value::<Event>();
     value::<EventKind>();
     value::<GenerationInfo>();
@@ -56,10 +58,12 @@ fn reports_are_values() {
     value::<ServiceSettings>();
     value::<ServiceState>();
     value::<Sha256>();
+    value::<SignatureProblem>();
     value::<Stage>();
     value::<State>();
     value::<Swapped>();
     value::<SymbolInfo>();
+    value::<SystemError>();
     value::<WatchSettings>();
 }
 

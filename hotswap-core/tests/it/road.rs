@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use hotswap_core::{EventKind, Hotswap, Stage, State};
+use hotswap_core::{ErrorKind, EventKind, Hotswap, Stage, State};
 use hotswap_fixtures::FixtureRef;
 
 use crate::fixtures::{build_of, load, load_with, plugin, refused, trust, trust_with, unloaded};
@@ -76,6 +76,10 @@ fn the_first_plugin_can_be_refused_too() {
         r#"cannot load "/no/such/plugin.so": open: no such file"#
     );
     assert_eq!(error.stage(), Stage::Open);
+    assert!(matches!(
+        error.kind(),
+        ErrorKind::NotFound { is_link: false, .. }
+    ));
 }
 
 #[test]
@@ -269,8 +273,13 @@ fn the_host_asks_a_candidate_before_it_is_published() {
     let (error, reason) = refused(&it, plugin("build_2"));
     assert_eq!(error.stage(), Stage::Probe);
     assert_eq!(reason, "probe: build 2 is not wanted");
-    let (_, reason) = refused(&it, plugin("suffix_field"));
+    let ErrorKind::Probe { reason, .. } = error.kind() else {
+        panic!("{:?}", error.kind())
+    };
+    assert_eq!(reason, "build 2 is\nnot wanted", "as the probe has said it");
+    let (error, reason) = refused(&it, plugin("suffix_field"));
     assert_eq!(reason, "probe: the probe panicked: build 3 is not known");
+    assert_eq!(error.kind().name(), "panicked");
     let swapped = it.swap(plugin("build_1")).unwrap();
     assert_eq!(swapped.generation, 2);
     let expected = [(1, None), (2, Some(1)), (3, Some(1)), (1, Some(1))];
@@ -294,6 +303,10 @@ fn a_set_is_swapped_as_a_whole_or_not_at_all() {
         };
         let error = swap_both("build_2", "removed_field").unwrap_err();
         assert_eq!(error.stage(), Stage::Layout);
+        assert!(matches!(
+            error.kind(),
+            ErrorKind::Layout { symbol: None, .. }
+        ));
         assert_eq!((build_of(&first), build_of(&second)), (1, 1));
         assert_eq!(first.generations().len(), 1);
         // The one that was good has left again.

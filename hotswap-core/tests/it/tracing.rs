@@ -76,7 +76,7 @@ fn spans_and_events_have_fields() {
         };
         assert_eq!(
             refused,
-            "WARN hotswap: refused path=/no/such.so stage=open reason=open: no such file live=2"
+            "WARN hotswap: refused path=/no/such.so stage=open kind=not_found reason=open: no such file live=2"
         );
         // The reaper tells of it when it has told those who wait.
         while lines.ending(": unloaded generation=1 build_id=").is_empty() {

@@ -46,7 +46,8 @@ fn every_line_is_an_object() {
 
     demo.type_line("/no/such.so");
     let expected = json!({
-        "event": "refused", "path": "/no/such.so", "stage": "open", "reason": "open: no such file", "setting": null, "live": 1,
+        "event": "refused", "path": "/no/such.so", "stage": "open", "kind": "not_found", "data": {"is_link": false},
+        "reason": "open: no such file", "setting": null, "live": 1,
     });
     assert_eq!(particulars(next(&demo, "refused")), expected);
 

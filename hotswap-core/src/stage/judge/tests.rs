@@ -8,7 +8,11 @@ const STAFF: u32 = 50;
 const ITS_OWN: u32 = 1000;
 const NOBODY: u32 = 65_534;
 
-fn check(kind: FileType, uid: u32, gid: u32, mode: u32, expected: Option<Objection>) {
+fn group(gid: u32) -> Distrust {
+    Distrust::Group { gid, name: None }
+}
+
+fn check(kind: FileType, uid: u32, gid: u32, mode: u32, expected: Option<Distrust>) {
     check_with_acl(false, kind, uid, gid, mode, expected);
 }
 
@@ -19,7 +23,7 @@ fn check_with_acl(
     uid: u32,
     gid: u32,
     mode: u32,
-    expected: Option<Objection>,
+    expected: Option<Distrust>,
 ) {
     let policy = Policy {
         trusted_gids: vec![STAFF + 1],
@@ -53,8 +57,8 @@ fn owners_must_be_trusted() {
     ] {
         check(kind, 0, 0, mode, None);
         check(kind, ANN, ITS_OWN, mode, None);
-        check(kind, BOB, ITS_OWN, mode, Some(Objection::Owner(BOB)));
-        check(kind, BOB, 0, mode, Some(Objection::Owner(BOB)));
+        check(kind, BOB, ITS_OWN, mode, Some(Distrust::Owner { uid: BOB }));
+        check(kind, BOB, 0, mode, Some(Distrust::Owner { uid: BOB }));
     }
 }
 
@@ -63,14 +67,14 @@ fn nobody_else_may_write() {
     use FileType::{Directory, RegularFile};
     for kind in [Directory, RegularFile] {
         check(kind, ANN, STAFF, 0o755, None);
-        check(kind, ANN, STAFF, 0o757, Some(Objection::Everybody));
-        check(kind, 0, 0, 0o777, Some(Objection::Everybody));
-        check(kind, ANN, STAFF, 0o775, Some(Objection::Group(STAFF)));
+        check(kind, ANN, STAFF, 0o757, Some(Distrust::Everybody));
+        check(kind, 0, 0, 0o777, Some(Distrust::Everybody));
+        check(kind, ANN, STAFF, 0o775, Some(group(STAFF)));
         check(kind, ANN, STAFF + 1, 0o775, None);
         check(kind, ANN, 0, 0o775, None);
         check(kind, ANN, ITS_OWN, 0o775, None);
         // Another owner's own group is a group like any other.
-        check(kind, 0, ITS_OWN, 0o775, Some(Objection::Group(ITS_OWN)));
+        check(kind, 0, ITS_OWN, 0o775, Some(group(ITS_OWN)));
     }
 }
 
@@ -84,15 +88,9 @@ fn a_sticky_folder_may_be_anybody_s_but_not_a_sticky_file() {
         0,
         STAFF,
         0o1646,
-        Some(Objection::Everybody),
+        Some(Distrust::Everybody),
     );
-    check(
-        FileType::RegularFile,
-        0,
-        STAFF,
-        0o1664,
-        Some(Objection::Group(STAFF)),
-    );
+    check(FileType::RegularFile, 0, STAFF, 0o1664, Some(group(STAFF)));
 }
 
 #[test]
@@ -104,7 +102,7 @@ fn a_group_that_may_write_is_not_told_apart_from_an_access_control_list() {
             ANN,
             gid,
             0o664,
-            Some(Objection::Acl),
+            Some(Distrust::Acl),
         );
         check_with_acl(true, FileType::RegularFile, ANN, gid, 0o644, None);
     }
@@ -113,31 +111,31 @@ fn a_group_that_may_write_is_not_told_apart_from_an_access_control_list() {
 
 #[test]
 fn each_objection_says_what_to_do() {
-    let group = Objection::Group(u32::MAX - 7).text();
+    let unnamed = group(u32::MAX - 7).to_string();
     for (text, expected) in [
         (
-            Objection::Owner(1000).text(),
+            Distrust::Owner { uid: 1000 }.to_string(),
             "is owned by uid 1000, who is not trusted; `chown` it, or trust the owner",
         ),
         (
-            Objection::Everybody.text(),
+            Distrust::Everybody.to_string(),
             "is writable by everybody; `chmod o-w` it",
         ),
         (
-            group,
+            unnamed,
             "is writable by group 4294967288; `chmod g-w` it, or trust the group",
         ),
         (
-            Objection::Acl.text(),
+            Distrust::Acl.to_string(),
             "may be writable by others, as it has an access control list; `setfacl -b` it",
         ),
         (
-            Objection::UnmappedOwner(NOBODY).text(),
+            Distrust::UnmappedOwner { uid: NOBODY }.to_string(),
             "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not trusted \
              even if it is named; map the owner into the namespace, or `chown` it",
         ),
         (
-            Objection::UnmappedGroup(NOBODY).text(),
+            Distrust::UnmappedGroup { gid: NOBODY }.to_string(),
             "is writable by group 65534, which stands for every group that this user namespace does not know, and is not \
              trusted even if it is named; map the group into the namespace, or `chmod g-w` it",
         ),
@@ -145,10 +143,14 @@ fn each_objection_says_what_to_do() {
         assert_eq!(text, expected);
     }
     // The one group that every system has.
+    let root = Distrust::Group {
+        gid: 0,
+        name: group_name(0),
+    };
+    let text = root.to_string();
     assert!(
-        Objection::Group(0)
-            .text()
-            .starts_with("is writable by group 0 (root); ")
+        text.starts_with("is writable by group 0 (root); "),
+        "{text}"
     );
 }
 
@@ -208,7 +210,7 @@ fn this_process_s_own_user_is_trusted() {
         ..Policy::default()
     };
     let judge = Judge::new(&policy)
-        .map_err(|refusal| refusal.message)
+        .map_err(|refusal| refusal.to_string())
         .unwrap();
     let executable = std::env::current_exe().unwrap();
     let owner = fs::stat(&executable).unwrap().st_uid;

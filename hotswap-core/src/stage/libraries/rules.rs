@@ -1,17 +1,21 @@
 //! Which file the linker would take for a library, and whether it may.
 
-use std::{cell::RefCell, path::Path, sync::Arc};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hotswap_elf::Facts;
 use rustix::fs::{self, Access, AtFlags, CWD, FileType, Stat};
 
 use super::super::{
-    Refusal, inspection,
+    inspection,
     judge::Judge,
     read::read_settled,
     walk::{self, Place},
 };
-use crate::{cache::Cache, error::Stage, escape::Escaped, trust::Policy};
+use crate::{cache::Cache, error::ErrorKind, trust::Policy};
 
 /// A library by its device and inode, and what it needs.
 pub(super) type Taken = ((u64, u64), Arc<Facts>);
@@ -24,8 +28,34 @@ pub(super) struct Rules<'a> {
     bytes_max: u64,
 }
 
+/// Why a library may not be loaded.
+#[derive(Debug)]
+pub(super) struct LibraryRefusal {
+    /// The file, if `cause` does not name one.
+    path: Option<PathBuf>,
+    cause: ErrorKind,
+}
+
+impl LibraryRefusal {
+    /// The refusal of a candidate that needs it, itself or by way of another library.
+    pub(super) fn of(self, name: &str, by: Option<String>) -> ErrorKind {
+        ErrorKind::Library {
+            name: name.to_owned(),
+            by,
+            path: self.path,
+            cause: Box::new(self.cause),
+        }
+    }
+}
+
+impl From<ErrorKind> for LibraryRefusal {
+    fn from(cause: ErrorKind) -> Self {
+        Self { path: None, cause }
+    }
+}
+
 impl<'a> Rules<'a> {
-    pub(super) fn new(policy: &'a Policy) -> Result<Self, Refusal> {
+    pub(super) fn new(policy: &'a Policy) -> Result<Self, ErrorKind> {
         let all = Judge::new(policy)?;
         Ok(Self {
             system: all.of_system(),
@@ -35,7 +65,11 @@ impl<'a> Rules<'a> {
     }
 
     /// The file at `path`, which can be read, if the linker would take it.
-    pub(super) fn take(&self, path: &Path, judge: &Judge<'_>) -> Result<Option<Taken>, Refusal> {
+    pub(super) fn take(
+        &self,
+        path: &Path,
+        judge: &Judge<'_>,
+    ) -> Result<Option<Taken>, LibraryRefusal> {
         self.take_if(path, |place| judge.look(place))
     }
 
@@ -43,8 +77,8 @@ impl<'a> Rules<'a> {
     fn take_if(
         &self,
         path: &Path,
-        look: impl Fn(&Place<'_>) -> Result<(), Refusal>,
-    ) -> Result<Option<Taken>, Refusal> {
+        look: impl Fn(&Place<'_>) -> Result<(), ErrorKind>,
+    ) -> Result<Option<Taken>, LibraryRefusal> {
         let objection = RefCell::new(None);
         let look = |place: &Place<'_>| {
             let mut objection = objection.borrow_mut();
@@ -53,7 +87,10 @@ impl<'a> Rules<'a> {
             }
             Ok(())
         };
-        let about_path = |refusal: Refusal| refusal.about(&Escaped(path).to_string());
+        let about_path = |cause| LibraryRefusal {
+            path: Some(path.to_owned()),
+            cause,
+        };
         let stat = walk::open(path, look).map_err(about_path)?.stat;
         let (stat, facts) = match FACTS.get(&state(&stat)) {
             Some(facts) => (stat, facts),
@@ -64,9 +101,8 @@ impl<'a> Rules<'a> {
                 if !inspection::is_for_this_machine(&content.bytes) {
                     return Ok(None);
                 }
-                // Not the stage at which the candidate's own bytes are inspected: those may be good.
                 let facts = inspection::inspect(&content.bytes, None)
-                    .map_err(|refusal| about_path(Refusal::new(Stage::Open, refusal)))?;
+                    .map_err(|refusal| about_path(ErrorKind::Malformed { refusal }))?;
                 let facts = Arc::new(facts);
                 FACTS.insert(state(&content.stat), Arc::clone(&facts));
                 (content.stat, facts)
@@ -74,7 +110,7 @@ impl<'a> Rules<'a> {
         };
         // Only now: what the linker passes over may belong to anybody.
         match objection.into_inner() {
-            Some(objection) => Err(objection),
+            Some(objection) => Err(objection.into()),
             None => Ok(Some((identity(&stat), facts))),
         }
     }
@@ -144,7 +180,12 @@ mod tests {
         };
         let (good, bad) = (("libgood.so", 0o644), ("libbad.so", 0o666));
         let refusal = replaced((good, bad)).unwrap_err();
-        assert!(refusal.message.contains("is writable by everybody"));
+        assert!(
+            refusal
+                .cause
+                .to_string()
+                .contains("is writable by everybody")
+        );
         assert_eq!(replaced((bad, good)).ok(), Some(vec![good.0.to_owned()]));
     }
 }

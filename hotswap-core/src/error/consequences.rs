@@ -1,0 +1,142 @@
+//! What follows from an [`ErrorKind`]: the stage, the setting that decides it, and whether the same bytes may be accepted
+//! later.
+
+use super::{
+    ErrorKind, Stage,
+    details::{SystemError, is_fault},
+};
+
+impl ErrorKind {
+    pub(crate) fn cannot_open(error: impl Into<SystemError>) -> Self {
+        Self::CannotOpen {
+            error: error.into(),
+        }
+    }
+
+    pub(crate) fn cannot_copy(error: impl Into<SystemError>) -> Self {
+        Self::CannotCopy {
+            error: error.into(),
+        }
+    }
+
+    pub(crate) fn no_thread(error: impl Into<SystemError>) -> Self {
+        Self::NoThread {
+            error: error.into(),
+        }
+    }
+
+    pub(crate) fn trial(what: &'static str, error: impl Into<SystemError>) -> Self {
+        Self::Trial {
+            what,
+            error: error.into(),
+        }
+    }
+
+    /// Another version of abi_stable, of the root module or of a typed symbol.
+    pub(crate) fn abi_stable(symbol: Option<&str>, major: u32, minor: u32) -> Self {
+        Self::AbiStable {
+            symbol: symbol.map(str::to_owned),
+            expected: abi_stable::ABI_STABLE_VERSION.to_string(),
+            found: format!("{major}.{minor}"),
+        }
+    }
+
+    /// What a file exports under `name` cannot be used.
+    pub(crate) fn bad_symbol(name: &str, problem: impl ToString) -> Self {
+        Self::BadSymbol {
+            name: name.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+
+    /// The linker, or what it is asked for, has said so.
+    pub(crate) fn link(message: impl ToString) -> Self {
+        Self::Link {
+            message: message.to_string(),
+            advice: None,
+        }
+    }
+
+    /// How far a candidate comes that is refused for it.
+    pub(crate) fn stage(&self) -> Stage {
+        match self {
+            Self::InvalidPath { .. }
+            | Self::NotFound { .. }
+            | Self::NotAFile { .. }
+            | Self::CannotOpen { .. }
+            | Self::KeepsChanging { .. }
+            | Self::TooLarge { .. }
+            | Self::TooManyLibraries { .. } => Stage::Open,
+            Self::Root { .. }
+            | Self::NotTrusted { .. }
+            | Self::Pin { .. }
+            | Self::NoPublicKey
+            | Self::Signature { .. }
+            | Self::Expired { .. }
+            | Self::SerialTooLow { .. }
+            | Self::SerialFile { .. }
+            | Self::RelativeFolder { .. } => Stage::Trust,
+            Self::Library { cause, .. } => match cause.stage() {
+                // Not the stage at which the candidate's own bytes are inspected: those may be good.
+                Stage::Inspect => Stage::Open,
+                stage => stage,
+            },
+            Self::CannotCopy { .. } => Stage::Copy,
+            Self::Malformed { .. } | Self::SharesRust { .. } => Stage::Inspect,
+            Self::Link { .. } => Stage::Link,
+            Self::NoRootModule | Self::BadHeader { .. } | Self::AbiStable { symbol: None, .. } => {
+                Stage::Header
+            }
+            Self::AbiStable { .. } | Self::NoSymbol { .. } | Self::BadSymbol { .. } => {
+                Stage::Symbol
+            }
+            Self::Version { .. } => Stage::Version,
+            Self::Layout { .. } => Stage::Layout,
+            Self::ConstructorFailed { .. } | Self::NotCode { .. } => Stage::Root,
+            Self::Probe { .. } => Stage::Probe,
+            Self::Update { .. } => Stage::Update,
+            Self::Trial { .. } => Stage::Trial,
+            Self::Descriptors { .. } => Stage::Unload,
+            Self::Panicked { stage, .. }
+            | Self::Died { stage, .. }
+            | Self::TimedOut { stage, .. }
+            | Self::RefusedInTrial { stage, .. } => *stage,
+            Self::SerialNotKept { .. }
+            | Self::NoThread { .. }
+            | Self::NoMemory { .. }
+            | Self::NoMappings { .. }
+            | Self::Retired { .. }
+            | Self::UnloadingBehind { .. }
+            | Self::Forked { .. }
+            | Self::NoEarlierGeneration
+            | Self::Busy { .. } => Stage::Host,
+        }
+    }
+
+    /// As [`Error::setting`](super::Error::setting).
+    pub(super) fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Root { .. } => Some("Policy::root"),
+            Self::NotTrusted { why, .. } => why.setting(),
+            Self::NoPublicKey => Some("Policy::public_key"),
+            Self::SerialTooLow {
+                is_in_file: false, ..
+            } => Some("Policy::serial_min"),
+            Self::SerialTooLow { .. } | Self::SerialFile { .. } | Self::SerialNotKept { .. } => {
+                Some("Policy::serial_file")
+            }
+            Self::Library { cause, .. } => cause.setting(),
+            _ => None,
+        }
+    }
+
+    /// As [`Error::is_transient`](super::Error::is_transient).
+    pub(super) fn is_transient(&self) -> bool {
+        let came_from_outside = match self {
+            Self::Died { signal, .. } => !is_fault(*signal),
+            Self::TimedOut { .. } => true,
+            _ => false,
+        };
+        came_from_outside || self.stage().is_transient()
+    }
+}

@@ -1,0 +1,236 @@
+//! Parts of an [`ErrorKind`](super::ErrorKind) that are enums of their own, and how some of its fields are written.
+
+use std::{
+    fmt::{self, Display},
+    io,
+    path::PathBuf,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{escape::Escaped, report::report};
+
+/// What the system says of something that has failed, or what is said in its place.
+///
+/// Its [`Display`] is the text. For programs it is an object of `code` and `message`.
+#[report]
+#[text("{message}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemError {
+    #[serde(skip)]
+    kind: io::ErrorKind,
+    code: Option<i32>,
+    message: String,
+}
+
+impl SystemError {
+    /// What kind of an error it is.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.kind
+    }
+
+    /// The system's number of it (`errno`), if the system has said it.
+    pub fn code(&self) -> Option<i32> {
+        self.code
+    }
+}
+
+impl From<io::Error> for SystemError {
+    fn from(error: io::Error) -> Self {
+        Self {
+            kind: error.kind(),
+            code: error.raw_os_error(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for SystemError {
+    fn from(error: rustix::io::Errno) -> Self {
+        io::Error::from(error).into()
+    }
+}
+
+/// What the policy does not allow about a file, a folder or a link on the way to it.
+///
+/// Its [`Display`] follows the path in a sentence.
+#[report(tag = "why", error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Distrust {
+    /// It is a symbolic link, and [`Policy::follow_links`](crate::Policy::follow_links) is off. Give the path without
+    /// links.
+    #[text("is a symbolic link, and none is followed")]
+    Link,
+    /// The file lies outside of [`Policy::root`](crate::Policy::root). Put it there.
+    #[text("lies outside of {root}")]
+    OutsideRoot {
+        /// The real path of the root.
+        root: PathBuf,
+    },
+    /// The administrator wants no code to be run from there. Put the file on another file system.
+    #[text("lies on a file system that is mounted noexec")]
+    Noexec,
+    /// Its owner could replace it. Change the owner, or name it in
+    /// [`Policy::trusted_uids`](crate::Policy::trusted_uids).
+    #[text("is owned by uid {uid}, who is not trusted; `chown` it, or trust the owner")]
+    Owner {
+        /// The owner.
+        uid: u32,
+    },
+    /// Its owner is the user that stands for all users whom this user namespace does not know. Map the owner into the
+    /// namespace, or change it.
+    #[text(
+        "is owned by uid {uid}, which stands for every user whom this user namespace does not know, and is not trusted \
+         even if it is named; map the owner into the namespace, or `chown` it"
+    )]
+    UnmappedOwner {
+        /// The number of that user.
+        uid: u32,
+    },
+    /// Everybody can write to it. Take that right away.
+    #[text("is writable by everybody; `chmod o-w` it")]
+    Everybody,
+    /// The members of a group can write to it. Take that right away, or name the group in
+    /// [`Policy::trusted_gids`](crate::Policy::trusted_gids).
+    #[text("is writable by group {gid}[ ({name})]; `chmod g-w` it, or trust the group")]
+    Group {
+        /// The group.
+        gid: u32,
+        /// What it is called, if the system knows.
+        name: Option<String>,
+    },
+    /// As [`UnmappedOwner`](Self::UnmappedOwner), for a group that can write to it.
+    #[text(
+        "is writable by group {gid}, which stands for every group that this user namespace does not know, and is not \
+         trusted even if it is named; map the group into the namespace, or `chmod g-w` it"
+    )]
+    UnmappedGroup {
+        /// The number of that group.
+        gid: u32,
+    },
+    /// It has an access control list, which is not read. Remove the list.
+    #[text("may be writable by others, as it has an access control list; `setfacl -b` it")]
+    Acl,
+}
+
+impl Distrust {
+    /// As [`Error::setting`](super::Error::setting).
+    pub(super) fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Link => Some("Policy::follow_links"),
+            Self::OutsideRoot { .. } => Some("Policy::root"),
+            Self::Owner { .. } | Self::UnmappedOwner { .. } => Some("Policy::trusted_uids"),
+            Self::Group { .. } | Self::UnmappedGroup { .. } => Some("Policy::trusted_gids"),
+            Self::Noexec | Self::Everybody | Self::Acl => None,
+        }
+    }
+}
+
+/// What the thread that unloads is at.
+#[derive(Clone, Copy)]
+pub(super) struct UnloadingAt {
+    pub(super) generation: Option<u64>,
+    pub(super) is_refused: bool,
+}
+
+impl Display for UnloadingAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.generation, self.is_refused) {
+            (Some(number), _) => write!(f, "; the thread that unloads is at generation {number}"),
+            (None, true) => f.write_str("; the thread that unloads is at a refused candidate"),
+            (None, false) => Ok(()),
+        }
+    }
+}
+
+/// What opening a file has failed with, in shorter words where a user meets it often.
+pub(super) struct OpenError<'a>(pub(super) &'a SystemError);
+
+impl Display for OpenError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.code {
+            Some(libc::ELOOP) => f.write_str("the symbolic links lead in a circle"),
+            Some(libc::EACCES) => f.write_str("permission denied"),
+            _ => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Which symbols there are instead.
+pub(super) struct Exported<'a>(pub(super) &'a [String]);
+
+impl Display for Exported<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("it exports no typed symbols"),
+            named => write!(f, "it exports `{}`", named.join("`, `")),
+        }
+    }
+}
+
+/// The library that needs another one.
+pub(super) struct By<'a>(pub(super) &'a Option<String>);
+
+impl Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(library) = self.0 else { return Ok(()) };
+        write!(f, " by way of {}", Escaped(library))
+    }
+}
+
+/// How the process of a trial has ended.
+pub(super) struct Death {
+    pub(super) exit_code: Option<i32>,
+    pub(super) signal: Option<i32>,
+    pub(super) has_begun: bool,
+    pub(super) has_finished: bool,
+}
+
+impl Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.exit_code, self.signal) {
+            (Some(code), _) => write!(f, "the process ended with exit code {code}")?,
+            (None, Some(signal)) => match Signal::try_from(signal) {
+                Ok(signal) => write!(f, "killed by {signal}")?,
+                Err(_) => write!(f, "killed by signal {signal}")?,
+            },
+            (None, None) => f.write_str(
+                "the process ended (how is not known: this host does not wait for its children)",
+            )?,
+        }
+        if self.has_finished {
+            f.write_str(" when all was done")?;
+        }
+        f.write_str(", in a trial")?;
+        if !self.has_begun {
+            f.write_str(", before `Trial::at_top_of_main`")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a process that ended by this signal did so by a fault of its code or its data. Any other end may have come
+/// from outside: a timeout that was too short, a lack of memory, somebody's signal.
+pub(super) fn is_fault(signal: Option<i32>) -> bool {
+    let signal = signal.and_then(|signal| Signal::try_from(signal).ok());
+    matches!(
+        signal,
+        Some(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_fault_is_about_the_bytes() {
+        let by = |signal: Signal| is_fault(Some(signal as i32));
+        assert!(by(Signal::SIGSEGV));
+        assert!(by(Signal::SIGILL));
+        assert!(!by(Signal::SIGKILL), "no memory was left");
+        assert!(!by(Signal::SIGABRT), "an allocation failed");
+        assert!(!is_fault(None), "an exit code, or nothing is known");
+    }
+}
