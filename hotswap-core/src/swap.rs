@@ -400,7 +400,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             before,
             probation,
             retired,
-            mut dropped,
+            dropped,
             values,
         } = self.succession.publish(&mut line, &self.cell, new, manner);
         published.phases.publish = started.elapsed();
@@ -424,10 +424,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.reaper()
                 .watch_probation(&self.succession, number, until);
         }
+        self.reaper().drop_copies(dropped);
         for former in retired {
-            let copies = mem::take(&mut dropped);
-            self.reaper()
-                .retire(former.number, former.generation, copies);
+            self.reaper().retire(former.number, former.generation);
         }
         refs::drop_elsewhere(replaced.into_iter().chain(values));
         let swapped = Swapped {
@@ -602,7 +601,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         drop(line);
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());
-            reaper.retire(former.number, former.generation, Vec::new());
+            reaper.retire(former.number, former.generation);
         }
         Some(reaper.end())
     }

@@ -1,10 +1,17 @@
-//! The thread that watches the old generations leave.
+//! The thread that unloads what is retired.
 //!
-//! One for each swap point, started with it, idle while nothing is retired. What it does is in [`watch`]; here is what
-//! it is given.
+//! One for each swap point or loader, started with it, idle while nothing is retired. What it does is in [`worker`]; here
+//! is what it is given.
 
-mod looks;
-mod watch;
+mod records;
+
+mod pinned;
+
+mod unloading;
+
+mod polling;
+
+mod worker;
 
 use std::{
     path::Path,
@@ -15,63 +22,42 @@ use std::{
 
 use crossbeam_channel::Sender;
 
-use self::watch::Watch;
+use self::{
+    records::Records,
+    unloading::{Phase, Unloading},
+    worker::{Probation, Worker},
+};
 use super::{
-    backlog::{Backlog, Pending},
+    backlog::Backlog,
     draining::Draining,
-    retained::{Bounds, Counted, Owner, Retained},
+    retained::{Bounds, Owner, Retained},
     succession::Succession,
 };
 use crate::{
     error::{Error, Result},
-    history::{EventKind, History, News},
-    image::{Leaving, Opener, Pinned, Spare},
+    history::History,
+    image::{Leaving, Opener, Spare},
     stage::{Kept, check_mappings, check_thread},
 };
 
 /// The swap point's end of the reaper.
 pub(crate) struct Reaper<M> {
-    jobs: Sender<Job<M>>,
+    tasks: Sender<Task<M>>,
     thread: JoinHandle<()>,
-    history: Arc<History>,
+    records: Arc<Records>,
     retained: Owner,
-    backlog: Arc<Backlog>,
-    spare: Spare,
 }
 
-/// A reaper that takes no more, and ends when it has nothing left to watch.
+/// A reaper that takes no more, and ends when nothing is left to unload.
 pub(super) struct Ending(JoinHandle<()>);
 
-struct Job<M> {
-    /// None for what is left of a refused candidate.
-    number: Option<u64>,
-    since: Instant,
-    phase: Phase<M>,
-    /// If it is an image that is retired.
-    counted: Option<Counted>,
-    /// While nothing is known that holds it up.
-    pending: Option<Pending>,
-    /// Copies that nobody needs any more. They are dropped here, where nobody waits for their memory to be given back.
-    copies: Vec<Kept>,
-}
-
-/// How far a retired generation has come.
-enum Phase<M> {
-    /// Calls or leases may be left on it, and a rollback may take it back.
-    Draining(Draining<M>),
-    /// Threads or destructors of its own may be left.
-    Leaving(Box<Leaving>),
-    /// The generation is live; until then the one before it is standby.
-    OnProbation {
-        succession: Arc<Succession<M>>,
-        until: Instant,
-    },
-    /// Nobody uses it, and it is still mapped; it may leave later.
-    Pinned {
-        image: Box<Pinned>,
-        pause: Duration,
-        next: Instant,
-    },
+/// What the thread is given.
+enum Task<M> {
+    Unload(Unloading<M>),
+    /// In the place of the one before.
+    WatchProbation(Probation<M>),
+    /// They are dropped where nobody waits for their memory to be given back.
+    DropCopies(Vec<Kept>),
 }
 
 impl<M: Send + Sync + 'static> Reaper<M> {
@@ -83,27 +69,23 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         bounds: Bounds,
     ) -> Result<Self> {
         // What is in it is bounded: images by what may be retained, and all else comes with one.
-        let (jobs, inbox) = crossbeam_channel::unbounded();
+        let (tasks, inbox) = crossbeam_channel::unbounded();
         let (owner, retained) = Retained::new(bounds);
-        let backlog = Arc::new(Backlog::default());
-        let spare = Spare::default();
-        let watch = Watch::new(
-            Arc::clone(&history),
+        let records = Arc::new(Records {
+            history,
             retained,
-            Arc::clone(&backlog),
-            spare.clone(),
-            drain_deadline,
-        );
+            backlog: Arc::new(Backlog::default()),
+            spare: Spare::default(),
+        });
+        let worker = Worker::new(Arc::clone(&records), drain_deadline);
         let thread = thread::Builder::new().name("hotswap-reaper".to_owned());
-        let thread = check_thread().and_then(|()| thread.spawn(move || watch.run(&inbox)));
+        let thread = check_thread().and_then(|()| thread.spawn(move || worker.run(&inbox)));
         let thread = thread.map_err(|error| Error::no_thread(path, error))?;
         Ok(Self {
-            jobs,
+            tasks,
             thread,
-            history,
+            records,
             retained: owner,
-            backlog,
-            spare,
         })
     }
 
@@ -126,7 +108,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
                 return Ok(turn);
             }
             drop(turn);
-            let waited = self.backlog.wait(&mut left);
+            let waited = self.records.backlog.wait(&mut left);
             waited.map_err(|behind| Error::new(path, behind.kind(unload_timeout, settings)))?;
         }
     }
@@ -135,7 +117,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// a call that may be what holds an image, or has something left to run for one; and on the reaper's own thread
     /// (a finaliser, a subscriber of `tracing`) nobody else would do it.
     fn has_room(&self) -> bool {
-        self.backlog.has_room()
+        self.records.backlog.has_room()
             || hotswap_cell::is_inside_call()
             || thread::current().id() == self.thread.thread().id()
     }
@@ -158,23 +140,39 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         let checked = retained.check(times);
         checked.map_err(|excess| {
             let bounds = retained.bounds();
-            Error::new(path, excess.kind(bounds, &self.history))
+            Error::new(path, excess.kind(bounds, &self.records.history))
         })
     }
 
     /// A thread for the image of the candidate at `path`: the one that an image has left, or a new one.
     pub(crate) fn opener(&self, path: &Path) -> Result<Opener> {
-        if let Some(spare) = self.spare.take() {
+        if let Some(spare) = self.records.spare.take() {
             check_mappings(path)?;
             return Ok(spare);
         }
         Opener::start().map_err(|error| Error::no_thread(path, error))
     }
 
-    /// Never fails and never waits. Has `copies` dropped.
-    pub(super) fn retire(&self, number: u64, generation: Draining<M>, copies: Vec<Kept>) {
-        let counted = counted(&generation);
-        self.send(Some(number), Phase::Draining(generation), counted, copies);
+    /// Never fails and never waits.
+    pub(super) fn retire(&self, number: u64, generation: Draining<M>) {
+        self.unload(Some(number), Phase::Draining(generation), false);
+    }
+
+    /// As [`retire`](Self::retire), for what nobody can use any more.
+    pub(crate) fn leave(&self, number: u64, image: Leaving) {
+        self.unload(Some(number), Phase::Leaving(Box::new(image)), false);
+    }
+
+    /// As [`leave`](Self::leave), for what is left of a refused candidate.
+    pub(crate) fn dispose(&self, image: Leaving) {
+        self.unload(None, Phase::Leaving(Box::new(image)), true);
+    }
+
+    /// Drops copies that nobody needs any more. Never waits.
+    pub(super) fn drop_copies(&self, copies: Vec<Kept>) {
+        if !copies.is_empty() {
+            self.send(Task::DropCopies(copies));
+        }
     }
 
     /// Retires the standby when the probation of generation `number` has ended.
@@ -184,51 +182,29 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         number: u64,
         until: Instant,
     ) {
-        let succession = Arc::clone(succession);
-        let phase = Phase::OnProbation { succession, until };
-        self.send(Some(number), phase, None, Vec::new());
-    }
-
-    /// As [`retire`](Self::retire), for what nobody can use any more.
-    pub(crate) fn leave(&self, number: u64, image: Leaving) {
-        let counted = Counted::new(image.file_bytes(), false);
-        let phase = Phase::Leaving(Box::new(image));
-        self.send(Some(number), phase, Some(counted), Vec::new());
-    }
-
-    /// As [`leave`](Self::leave), for what is left of a refused candidate.
-    pub(crate) fn dispose(&self, image: Leaving) {
-        let counted = Counted::new(image.file_bytes(), true);
-        let phase = Phase::Leaving(Box::new(image));
-        self.send(None, phase, Some(counted), Vec::new());
+        self.send(Task::WatchProbation(Probation {
+            succession: Arc::clone(succession),
+            number,
+            until,
+        }));
     }
 
     pub(super) fn end(self) -> Ending {
         Ending(self.thread)
     }
 
-    /// Should the reaper be gone after all, what is sent stays mapped for good, which is safe.
-    fn send(
-        &self,
-        number: Option<u64>,
-        phase: Phase<M>,
-        counted: Option<Counted>,
-        copies: Vec<Kept>,
-    ) {
-        // Before the reaper has it, who may find at once that it has left.
-        let pending = counted.map(|_| self.backlog.add());
-        let news = count(self.retained.retained(), counted, &self.history);
-        drop(self.jobs.send(Job {
-            number,
-            since: Instant::now(),
-            phase,
-            counted,
-            pending,
-            copies,
-        }));
+    /// It is on record before the reaper has it, who may find at once that it has left.
+    fn unload(&self, number: Option<u64>, phase: Phase<M>, is_refused: bool) {
+        let (unloading, news) = Unloading::new(number, phase, is_refused, &self.records);
+        self.send(Task::Unload(unloading));
         if let Some(news) = news {
             news.trace();
         }
+    }
+
+    /// Should the reaper be gone after all, what is sent stays mapped for good, which is safe.
+    fn send(&self, task: Task<M>) {
+        drop(self.tasks.send(task));
     }
 }
 
@@ -237,27 +213,4 @@ impl Ending {
     pub(super) fn join(self) {
         drop(self.0.join());
     }
-}
-
-/// What is counted of a generation, if no rollback has taken it back already.
-fn counted<M: Send + Sync>(generation: &Draining<M>) -> Option<Counted> {
-    let bytes = generation.inspect(|it| it.peek().image.origin().bytes)?;
-    Some(Counted::new(bytes, false))
-}
-
-/// Counts it, and tells if half of what may be there is reached.
-fn count(retained: &Retained, counted: Option<Counted>, history: &History) -> Option<News> {
-    let total = retained.add(counted?)?;
-    let Bounds {
-        images_max,
-        bytes_max,
-        ..
-    } = retained.bounds();
-    let retained = EventKind::Retained {
-        images: total.images,
-        bytes: total.bytes,
-        images_max,
-        bytes_max,
-    };
-    Some(history.happened(None, retained))
 }

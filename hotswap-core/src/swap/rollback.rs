@@ -200,9 +200,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             .map(|(update, previous)| (self.publish_update(update, back.generation), previous))
             .unzip();
         drop(line);
-        let copies = copy.into_iter().collect();
-        self.reaper()
-            .retire(former.number, former.generation, copies);
+        self.reaper().drop_copies(copy.into_iter().collect());
+        self.reaper().retire(former.number, former.generation);
         news.trace();
         refs::drop_elsewhere(replaced.into_iter().chain(values));
         drop(previous);

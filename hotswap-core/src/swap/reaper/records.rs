@@ -1,0 +1,72 @@
+//! Where it is written down what becomes of each image: the list of generations, what is retained, and the backlog.
+
+use std::{sync::Arc, time::Instant};
+
+use super::super::{
+    backlog::{Backlog, Pending},
+    retained::{Bounds, Counted, Retained},
+};
+use crate::{
+    history::{EventKind, History, News},
+    image::{Gone, Spare},
+};
+
+/// Those of one swap point or loader.
+pub(super) struct Records {
+    pub(super) history: Arc<History>,
+    pub(super) retained: Arc<Retained>,
+    pub(super) backlog: Arc<Backlog>,
+    /// The thread that an image has left.
+    pub(super) spare: Spare,
+}
+
+impl Records {
+    /// Counts an image that is retired, if it is one, and adds it to the backlog. Gives the event if half of what may be
+    /// retained is reached.
+    pub(super) fn add(&self, counted: Option<Counted>) -> (Option<Pending>, Option<News>) {
+        let pending = counted.map(|_| self.backlog.add());
+        (pending, self.count(counted))
+    }
+
+    fn count(&self, counted: Option<Counted>) -> Option<News> {
+        let total = self.retained.add(counted?)?;
+        let Bounds {
+            images_max,
+            bytes_max,
+            ..
+        } = self.retained.bounds();
+        let retained = EventKind::Retained {
+            images: total.images,
+            bytes: total.bytes,
+            images_max,
+            bytes_max,
+        };
+        Some(self.history.happened(None, retained))
+    }
+
+    /// It is not retired any more: it has left, or a rollback has taken it back.
+    pub(super) fn uncount(&self, counted: Option<Counted>) {
+        if let Some(counted) = counted {
+            self.retained.remove(counted);
+        }
+    }
+
+    /// An image that was retired at `since` has left. Whoever waits for room, or hears of it, may swap.
+    pub(super) fn left(
+        &self,
+        number: Option<u64>,
+        since: Instant,
+        counted: Option<Counted>,
+        pending: Option<Pending>,
+        gone: Gone,
+    ) {
+        if let Some(opener) = gone.opener {
+            self.spare.keep(opener);
+        }
+        self.uncount(counted);
+        drop(pending);
+        if let Some(number) = number {
+            self.history.unloaded(number, since.elapsed(), gone.heap);
+        }
+    }
+}
