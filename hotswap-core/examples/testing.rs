@@ -45,9 +45,11 @@ mod tests {
     }
 
     fn load(path: &PathBuf) -> Hotswap<PluginRef> {
-        let mut policy = Policy::default();
-        // Whoever owns the folder that this was checked out into.
-        policy.any_owner = true;
+        let policy = Policy {
+            // Whoever owns the folder that this was checked out into.
+            any_owner: true,
+            ..Policy::default()
+        };
         // SAFETY: the plugin was built from this workspace.
         let trust = unsafe { Trust::vouch(policy) };
         Hotswap::load(path, &trust).unwrap()

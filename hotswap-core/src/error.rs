@@ -47,10 +47,10 @@ use crate::escape::{Escaped, printable};
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(Box<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Inner {
     path: PathBuf,
     kind: ErrorKind,
@@ -60,7 +60,7 @@ struct Inner {
 }
 
 /// Lines of text, escaped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Report(String);
 
 /// A result of this crate.
@@ -151,12 +151,12 @@ impl Error {
 
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "cannot load \"{}\": {}",
-            Escaped(self.path()),
-            self.reason()
-        )?;
+        let what = match self.kind() {
+            ErrorKind::RefType { .. } => "cannot use a value with",
+            _ => "cannot load",
+        };
+        let (path, reason) = (Escaped(self.path()), self.reason());
+        write!(f, "{what} \"{path}\": {reason}")?;
         self.setting()
             .map_or(Ok(()), |setting| write!(f, " ({setting})"))
     }

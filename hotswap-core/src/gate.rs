@@ -4,7 +4,7 @@
 use std::{
     fmt::{self, Display},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use abi_stable::library::RootModule;
@@ -104,7 +104,7 @@ pub struct LibraryInfo {
 /// - the plugin's update, which a host with [services](crate::Settings::services) runs with its own values;
 /// - who owns and can write the libraries that only the system's linker finds ([`LibraryInfo::path`]);
 /// - the host's own probe ([`Settings::probe`](crate::Settings::probe)), which may ask the live generation, too;
-/// - whether the host has room: its retired plugins ([`Settings::retired_images_max`](crate::Settings)), its memory, and
+/// - whether the host has room: its retired plugins ([`Limits::retired_images_max`](crate::Limits)), its memory, and
 ///   its static TLS.
 ///
 /// Costs reading the file, and a [`Trial`]. What is found out here can change by the time of the swap, which does all
@@ -117,7 +117,6 @@ pub fn check<M: RootModule>(
     path: impl AsRef<Path>,
     trust: &Trust,
     trial: Trial<M>,
-    deadline: Duration,
 ) -> Result<CheckReport> {
     let given = GivenPath::new(path.as_ref())?;
     let path = &*given;
@@ -129,7 +128,7 @@ pub fn check<M: RootModule>(
         unloadable_problem,
         update,
         stays,
-    } = trial.run(&staged, deadline)?.findings;
+    } = trial.run(&staged)?.findings;
     let sha256 = staged.sha256();
     let sha256 = sha256.map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
     let (origin, facts, cleared) = (staged.origin(), staged.facts(), staged.cleared());
@@ -174,7 +173,7 @@ fn left_out(update: &FoundUpdate, libraries: &[LibraryInfo]) -> Vec<String> {
         .then_some("who owns and can write what only the system's linker finds");
     let of_a_host = [
         "the probe of a host (Settings::probe)",
-        "whether a host has room (Settings::retired_images_max, memory, static TLS)",
+        "whether a host has room (Limits::retired_images_max, memory, static TLS)",
     ];
     let all = update.into_iter().chain(libraries).chain(of_a_host);
     all.map(str::to_owned).collect()

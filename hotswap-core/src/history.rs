@@ -53,9 +53,9 @@ pub(crate) struct Return {
     pub(crate) why: Option<String>,
 }
 
-/// How much is kept.
+/// How long the lists and queues may become.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Lengths {
     /// Generations that have ended.
     pub(crate) ended: usize,
     /// Candidates that were refused.
@@ -95,11 +95,11 @@ struct Ledger {
     subscribers: Subscribers,
     /// Of the kind [`EventKind::Refused`].
     refused: VecDeque<Event>,
-    limits: Limits,
+    limits: Lengths,
 }
 
 impl History {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Lengths) -> Self {
         let ledger = Ledger {
             generations: VecDeque::new(),
             published: 0,

@@ -189,7 +189,7 @@ pub use crate::{
     services::ServiceSettings,
     signature::PublicKey,
     swap::{
-        Bound, Generation, Hotswap, Lease, Prepared, Probe, RolledBack, Settings, Swapped,
+        Bound, Generation, Hotswap, Lease, Limits, Prepared, Probe, RolledBack, Settings, Swapped,
         detach_current_thread,
     },
     symbol::SymbolInfo,

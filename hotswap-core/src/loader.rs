@@ -21,13 +21,10 @@ pub use self::library::{Library, Symbol};
 use crate::{
     error::{Error, ErrorKind, Result},
     given::GivenPath,
-    history::{Event, GenerationInfo, History, Limits, Phases, State},
+    history::{Event, GenerationInfo, History, Phases, State},
     image::{self, Image},
     stage::Staged,
-    swap::{
-        Bounds, Reaper, UNLOAD_TIMEOUT, bytes_max_by_default, images_max_by_default, prepare_span,
-        stage_and_load, wait_for_end, with_libraries,
-    },
+    swap::{Limits, Reaper, prepare_span, stage_and_load, wait_for_end, with_libraries},
     symbol,
     trial::Trial,
     trust::Trust,
@@ -64,47 +61,17 @@ pub struct Loader {
 }
 
 /// How a loader behaves.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
 pub struct LoaderSettings {
     /// With it, every library is opened in a child process first. Off unless set.
     pub trial: Option<Trial<Library>>,
-    /// How long a trial may take, all in all, before the file is refused and the child is killed. 10 s unless
-    /// set.
-    pub trial_deadline: Duration,
-    /// After this time a library that nobody has any more, and that still cannot leave, is reported as held.
-    /// Nothing is ever ended or unmapped because of it. 5 s unless set.
-    pub drain_deadline: Duration,
-    /// How many libraries that nobody has any more, and refused files, may be mapped nevertheless: on their way out,
-    /// held, or pinned. What swap points and loaders that are gone have left behind counts, too. Libraries that
-    /// somebody has do not.
-    ///
-    /// With so many, [`Loader::open`] and [`Loader::load`] are refused before the file is looked at, with a text that
-    /// names the first of what is left and why it is; nobody waits. With half of it there is an event
-    /// ([`EventKind::Retained`](crate::EventKind::Retained)). Threads that load at the same time may each have one
-    /// refused file more. The default is that of
-    /// [`Settings::retired_images_max`](crate::Settings::retired_images_max).
-    pub retired_images_max: usize,
-    /// How many bytes their copies may have. At the bound the same happens. The default is that of
-    /// [`Settings::retired_bytes_max`](crate::Settings::retired_bytes_max).
-    pub retired_bytes_max: u64,
-    /// How long [`Loader::open`] and [`Loader::load`] wait while the thread that unloads is behind, before they are
-    /// refused. See [`Settings::unload_timeout`](crate::Settings::unload_timeout). 2 s unless set.
-    pub unload_timeout: Duration,
-    /// How many libraries that have left stay in the list. 64 unless set.
-    pub ended_libraries_max: usize,
-    /// How many refused files stay in the list. 64 unless set.
-    pub refused_max: usize,
-    /// How many events are kept for each receiver of [`events`](Loader::events) that does not come. What finds no room is
-    /// counted; an [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before the next event that does.
-    /// 1,024 unless set, and at least 1.
-    pub events_max: usize,
+    /// What swap points and loaders have in common: bounds, and times.
+    pub limits: Limits,
 }
 
 struct Shared {
     trust: Trust,
     trial: Option<Trial<Library>>,
-    trial_deadline: Duration,
     history: Arc<History>,
     /// It has no generations to drain: it is given images that nobody uses any more.
     reaper: Reaper<()>,
@@ -131,25 +98,15 @@ impl Loader {
     pub fn with_settings(trust: &Trust, settings: LoaderSettings) -> Result<Self> {
         hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
         image::prepare_for_forks();
-        let history = Arc::new(History::new(Limits {
-            ended: settings.ended_libraries_max,
-            refused: settings.refused_max,
-            events: settings.events_max,
-        }));
+        let LoaderSettings { trial, limits } = settings;
+        let history = Arc::new(History::new(limits.lengths()));
         // No path is known yet.
         let nothing = Path::new("");
-        let bounds = Bounds {
-            images_max: settings.retired_images_max,
-            bytes_max: settings.retired_bytes_max,
-            unload_timeout: settings.unload_timeout,
-            settings: "LoaderSettings",
-        };
-        let deadline = settings.drain_deadline;
-        let reaper = Reaper::start(nothing, Arc::clone(&history), deadline, bounds)?;
+        let deadline = limits.drain_deadline;
+        let reaper = Reaper::start(nothing, Arc::clone(&history), deadline, limits.bounds())?;
         let shared = Arc::new(Shared {
             trust: trust.clone(),
-            trial: settings.trial,
-            trial_deadline: settings.trial_deadline,
+            trial,
             history,
             reaper,
             process: process::id(),
@@ -161,7 +118,7 @@ impl Loader {
     ///
     /// The type is compared down to the last field, by the layouts that host and library carry. Costs reading and
     /// copying the file, one `dlopen`, and a thread, which is parked for as long as the library is mapped; waits for
-    /// nobody but the thread that unloads ([`LoaderSettings::unload_timeout`]). The library is loaded anew each time:
+    /// nobody but the thread that unloads ([`Limits::unload_timeout`]). The library is loaded anew each time:
     /// for several symbols of one, [`open`](Self::open) it.
     ///
     /// # Errors
@@ -240,12 +197,7 @@ impl Loader {
     }
 
     fn link(&self, path: &GivenPath, name: Option<&str>) -> Result<(Image, Phases)> {
-        let Shared {
-            trust,
-            trial,
-            trial_deadline,
-            ..
-        } = &*self.shared;
+        let Shared { trust, trial, .. } = &*self.shared;
         let stage = || {
             let (staged, took) = Staged::prepare(path, symbol::EXPORTS, trust)?;
             if let Some(name) = name {
@@ -253,7 +205,7 @@ impl Loader {
             }
             let (staged, took) = with_libraries(staged, took, trust.policy())?;
             let tried = match trial {
-                Some(trial) => trial.run(&staged, *trial_deadline)?.took,
+                Some(trial) => trial.run(&staged)?.took,
                 None => Duration::ZERO,
             };
             let phases = Phases {
@@ -278,12 +230,12 @@ impl Loader {
     }
 
     /// The libraries, oldest first: those that are mapped, and the last of those that have left (see
-    /// [`LoaderSettings`]). Their bytes are hashed only if there are pins ([`Policy::sha256`](crate::Policy::sha256)).
+    /// [`Limits`]). Their bytes are hashed only if there are pins ([`Policy::sha256`](crate::Policy::sha256)).
     pub fn libraries(&self) -> Vec<GenerationInfo> {
         self.shared.history.generations()
     }
 
-    /// The files that were refused, oldest first; the last of them (see [`LoaderSettings`]).
+    /// The files that were refused, oldest first; the last of them (see [`Limits`]).
     pub fn refused(&self) -> Vec<Event> {
         self.shared.history.refusals()
     }
@@ -292,7 +244,7 @@ impl Loader {
     /// before it was asked for.
     ///
     /// Nobody waits for a receiver. One that is slow misses events, and is told how many
-    /// ([`LoaderSettings::events_max`], [`EventKind::Missed`](crate::EventKind::Missed)); one that was dropped is
+    /// ([`Limits::events_max`], [`EventKind::Missed`](crate::EventKind::Missed)); one that was dropped is
     /// forgotten with the next event.
     pub fn events(&self) -> Receiver<Event> {
         self.shared.history.events()
@@ -313,21 +265,5 @@ impl fmt::Debug for Loader {
         f.debug_struct("Loader")
             .field("libraries", &self.libraries())
             .finish_non_exhaustive()
-    }
-}
-
-impl Default for LoaderSettings {
-    fn default() -> Self {
-        Self {
-            trial: None,
-            trial_deadline: Duration::from_secs(10),
-            drain_deadline: Duration::from_secs(5),
-            retired_images_max: images_max_by_default(),
-            retired_bytes_max: bytes_max_by_default(),
-            unload_timeout: UNLOAD_TIMEOUT,
-            ended_libraries_max: 64,
-            refused_max: 64,
-            events_max: 1024,
-        }
     }
 }

@@ -36,7 +36,6 @@ use crate::{
 
 /// How services are dealt with.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ServiceSettings {
     /// After this time a service that was asked to stop and still runs is reported as stuck. It is left to run:
     /// its generation stays mapped, and what is to take its place waits. 5 s unless set.

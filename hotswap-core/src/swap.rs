@@ -36,9 +36,7 @@ use hotswap_cell::Cell;
 pub(crate) use self::{
     accepted::Accepted,
     reaper::Reaper,
-    retained::{Bounds, bytes_max_by_default, images_max_by_default},
     road::{prepare_span, stage_and_load, with_libraries},
-    settings::UNLOAD_TIMEOUT,
 };
 use self::{
     accepted::LastAccepted,
@@ -50,17 +48,15 @@ use self::{
 pub use self::{
     lease::{Bound, Lease},
     rollback::RolledBack,
-    settings::{Probe, Settings},
+    settings::{Limits, Probe, Settings},
 };
 use crate::{
     deadline::deadline,
     digest::Sha256,
     error::{Error, ErrorKind, Result},
-    escape::join_lines,
     given::GivenPath,
     history::{
-        Event, EventKind, GenerationInfo, History, Limits, News, Phases, Published, ServiceInfo,
-        State,
+        Event, EventKind, GenerationInfo, History, News, Phases, Published, ServiceInfo, State,
     },
     holder::Holder,
     image::{self, Image, Leaving},
@@ -153,13 +149,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         image::prepare_for_forks();
         let given = GivenPath::new(path.as_ref())?;
         let path = &*given;
-        let history = Arc::new(History::new(Limits {
-            ended: settings.ended_generations_max,
-            refused: settings.refused_candidates_max,
-            events: settings.events_max,
-        }));
-        let deadline = settings.drain_deadline;
-        let reaper = Reaper::start(path, Arc::clone(&history), deadline, settings.bounds())?;
+        let limits = &settings.limits;
+        let history = Arc::new(History::new(limits.lengths()));
+        let deadline = limits.drain_deadline;
+        let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
         reaper.admit(path, || ())?;
         let road = Road::new(trust, &settings);
         let services = settings.services.as_ref();
@@ -252,7 +245,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Returns as soon as new calls reach the new generation. The old one drains, and is unloaded,
     /// beside it: [`wait`](Self::wait) for that, or listen to [`events`](Self::events). Waits for
     /// other swaps of the same swap point, and while the thread that unloads is behind
-    /// ([`Settings::unload_timeout`]); for no call and for no lease. It may be called inside [`with`](Self::with).
+    /// ([`Limits::unload_timeout`]); for no call and for no lease. It may be called inside [`with`](Self::with).
     ///
     /// Costs reading and copying the file, one `dlopen`, and a thread, which is parked for as long as the generation
     /// is mapped: some allocators take the thread that loads them for the process's main one. [`Swapped::phases`] has
@@ -315,7 +308,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// dropped: it would be told of a state that is about to change.
     ///
     /// Waits for other candidates of the same swap point that are being prepared, and while the thread that unloads is
-    /// behind ([`Settings::unload_timeout`]); for no call and for no lease.
+    /// behind ([`Limits::unload_timeout`]); for no call and for no lease.
     /// Costs what [`swap`](Self::swap) costs, and the memory of the candidate for as long as it is kept.
     ///
     /// # Errors
@@ -519,16 +512,19 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// # Errors
     ///
-    /// The value is of another type; nothing of it is read.
-    pub fn with_ref<T, R>(&self, name: &str, f: impl FnOnce(&T) -> R) -> Result<Option<R>, String>
+    /// The value is of another type ([`ErrorKind::RefType`]); nothing of it is read. The error's path is that of the live
+    /// generation.
+    pub fn with_ref<T, R>(&self, name: &str, f: impl FnOnce(&T) -> R) -> Result<Option<R>>
     where
         T: StableAbi + Send + Sync + 'static,
         R: HostOwned,
     {
         let found = self.services.as_ref().map(|services| services.get(name));
-        let found = found
-            .transpose()
-            .map_err(|difference| join_lines(&difference))?;
+        let found = found.transpose().map_err(|problem| {
+            let path = self.cell.with(|live| live.path().to_owned());
+            let name = name.to_owned();
+            Error::new(&path, ErrorKind::RefType { name, problem })
+        })?;
         Ok(found.flatten().map(|value| f(&value)))
     }
 
@@ -536,7 +532,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// before it was asked for, from the first generation on.
     ///
     /// Nobody waits for a receiver. One that is slow misses events, and is told how many
-    /// ([`Settings::events_max`], [`EventKind::Missed`]); one that was dropped is
+    /// ([`Limits::events_max`], [`EventKind::Missed`]); one that was dropped is
     /// forgotten with the next event.
     pub fn events(&self) -> Receiver<Event> {
         self.history.events()

@@ -68,7 +68,11 @@ const NAME: &str = "hotswap-trial";
 /// and then what a load costs. Nobody waits for it but the one who has asked for the swap.
 pub struct Trial<M> {
     of: PhantomData<fn(&M)>,
+    timeout: Duration,
 }
+
+/// How long a trial may take unless the host says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is asked of an opened candidate, which is given back together with the version of its interface. Each
 /// stage is reported before it begins.
@@ -96,7 +100,7 @@ impl<M: RootModule> Trial<M> {
     /// has none of its arguments and descriptors, nothing to read on standard input, a standard output that
     /// leads nowhere, and a standard error of which the last line becomes part of the refusal. It writes no
     /// core dump. Where a sandbox denies it a call that it needs for that, the candidate is refused, and the refusal names
-    /// the call. It is killed when the trial's deadline has passed, with the processes of its group, and by itself when
+    /// the call. It is killed when the trial's time is over ([`with_timeout`](Self::with_timeout)), with the processes of its group, and by itself when
     /// the host dies. A process that a candidate has started and that has left the group, as a daemon does (`setsid`,
     /// `setpgid`), is not found: it goes on. The child does not run in a program that has privileges of its own (setuid,
     /// or capabilities of its file).
@@ -112,8 +116,7 @@ impl<M: RootModule> Trial<M> {
     ///
     ///     // SAFETY: we build these plugins ourselves, and nobody else can write to that folder.
     ///     let trust = unsafe { Trust::vouch(Policy::default()) };
-    ///     let mut settings = Settings::default();
-    ///     settings.trial = Some(trial);
+    ///     let settings = Settings { trial: Some(trial), ..Settings::default() };
     ///     let plugin = Hotswap::load_with("./plugins/libplugin.so", &trust, settings)?;
     /// #   drop(plugin);
     ///     Ok(())
@@ -152,7 +155,16 @@ impl<M> Trial<M> {
         if is_child {
             child::run(export, question);
         }
-        Self { of: PhantomData }
+        Self {
+            of: PhantomData,
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// The same trial, which may take so long, all in all, before the candidate is refused and the child is killed. 10 s
+    /// unless set.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// By this a child knows which of several trials it is to run.
@@ -165,8 +177,8 @@ impl<M> Trial<M> {
     /// # Errors
     ///
     /// Whatever is wrong with it there.
-    pub(crate) fn run(self, staged: &Staged, deadline: Duration) -> Result<Tried> {
-        judge::run(staged, Self::interface(), deadline)
+    pub(crate) fn run(self, staged: &Staged) -> Result<Tried> {
+        judge::run(staged, Self::interface(), self.timeout)
     }
 }
 

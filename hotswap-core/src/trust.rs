@@ -58,13 +58,14 @@ pub struct Trust {
 /// ```
 /// use hotswap_core::Policy;
 ///
-/// let mut policy = Policy::default();
-/// policy.root = Some("/srv/plugins".into());
-/// policy.public_key = Some("RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse()?);
+/// let policy = Policy {
+///     root: Some("/srv/plugins".into()),
+///     public_key: Some("RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse()?),
+///     ..Policy::default()
+/// };
 /// # Ok::<(), hotswap_core::ParseError>(())
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Policy {
     /// The largest file that is accepted, in bytes. A larger one is refused before it is copied.
     ///

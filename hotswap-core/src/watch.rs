@@ -48,7 +48,6 @@ pub struct Watch {
 
 /// How a file is watched.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct WatchSettings {
     /// For how long nothing must have changed before a change is taken for whole. 150 ms unless set, and at
     /// least 1 ms.
@@ -88,7 +87,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///   to [`retry_after_max`](WatchSettings::retry_after_max). It is tried again at once when it is touched or moved in
     ///   again, also with the same bytes, or when anything else on the way changes. Refused candidates may stay mapped.
     ///   While they make up half of what may be retired and mapped
-    ///   ([`Settings::retired_images_max`](crate::Settings::retired_images_max)), no attempt follows a pause, so that
+    ///   ([`Limits::retired_images_max`](crate::Limits::retired_images_max)), no attempt follows a pause, so that
     ///   attempts do not use up what the next good candidate needs.
     /// - When another path is accepted, because somebody swaps it in, that one is watched from then on. A
     ///   rollback changes neither the path nor what counts as accepted, so that it is not undone before the

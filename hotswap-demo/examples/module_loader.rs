@@ -43,12 +43,16 @@ struct Options {
 fn main() -> Result<()> {
     let trial = Trial::of_libraries_at_top_of_main(probe);
     let options = Options::parse();
-    let mut policy = Policy::default();
-    policy.any_owner = options.any_owner;
+    let policy = Policy {
+        any_owner: options.any_owner,
+        ..Policy::default()
+    };
     // SAFETY: whoever runs the example vouches for the file.
     let trust = unsafe { Trust::vouch(policy) };
-    let mut settings = LoaderSettings::default();
-    settings.trial = options.trial.then_some(trial);
+    let settings = LoaderSettings {
+        trial: options.trial.then_some(trial),
+        ..LoaderSettings::default()
+    };
     let loader = Loader::with_settings(&trust, settings)?;
 
     let Some(name) = options.symbol.filter(|_| !options.list) else {

@@ -41,8 +41,10 @@ fn main() -> Result<ExitCode> {
         }
         _ => anyhow::bail!("usage: requests ONE.so OTHER.so [SECONDS]"),
     };
-    let mut policy = Policy::default();
-    policy.any_owner = true;
+    let policy = Policy {
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: whoever runs the example vouches for the two plugins.
     let trust = unsafe { Trust::vouch(policy) };
     let plugin = Hotswap::load(paths[0], &trust)?;

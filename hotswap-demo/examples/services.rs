@@ -62,8 +62,10 @@ fn main() -> Result<()> {
 
     // SAFETY: whoever runs the example, and types the paths, vouches for the plugins.
     let trust = unsafe { Trust::vouch(options.trust.policy()) };
-    let mut settings = Settings::default();
-    settings.services = Some(ServiceSettings::default());
+    let settings = Settings {
+        services: Some(ServiceSettings::default()),
+        ..Settings::default()
+    };
     let plugin: Arc<Hotswap<PluginRef>> =
         Arc::new(Hotswap::load_with(&options.plugin, &trust, settings)?);
     let watch = options

@@ -46,7 +46,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, value_parser};
-use hotswap_core::{Event, Hotswap, Settings, Trial, Trust};
+use hotswap_core::{Event, Hotswap, Limits, Settings, Trial, Trust};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
 
@@ -118,12 +118,17 @@ fn main() -> Result<ExitCode> {
     // SAFETY: whoever runs the server vouches for the plugin, and for what is put in its place. What a call gives is
     // turned into the host's own values there.
     let trust = unsafe { Trust::vouch(options.trust.policy()) };
-    let mut settings = Settings::default();
-    // For the page.
-    settings.record_sha256 = true;
-    settings.trial = options.trial.then_some(trial);
-    settings.ended_generations_max = service::HISTORY_MAX;
-    settings.refused_candidates_max = service::HISTORY_MAX;
+    let settings = Settings {
+        // For the page.
+        record_sha256: true,
+        trial: options.trial.then_some(trial),
+        limits: Limits {
+            ended_max: service::HISTORY_MAX,
+            refused_max: service::HISTORY_MAX,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
         Ok(plugin) => plugin,
         Err(error) => {

@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
 use hotswap_core::{
-    Event, EventKind, Hotswap, Settings, Stage, State, Trial, Trust, Watch, WatchSettings,
+    Event, EventKind, Hotswap, Limits, Settings, Stage, State, Trial, Trust, Watch, WatchSettings,
     printable,
 };
 use hotswap_types::PluginRef;
@@ -99,6 +99,7 @@ struct Options {
 fn main() -> Result<ExitCode> {
     let trial = Trial::at_top_of_main(probe::probe);
     let options = Options::parse();
+    let trial = trial.with_timeout(options.trial_deadline);
     // SAFETY: whoever runs the demo, and types the paths, vouches for those files: they are plugins for
     // `hotswap-types`, or something that is refused. What we take out of a call is turned into the
     // host's own values there.
@@ -113,14 +114,18 @@ fn main() -> Result<ExitCode> {
         lines::from_stdin().context("no thread can be started")?
     };
     let console = Console::new(!options.no_stdin, options.events);
-    let mut settings = Settings::default();
-    settings.drain_deadline = options.drain_deadline;
-    settings.probation = options.probation;
-    settings.probation_faults_max = options.faults;
-    settings.trial = options.trial.then_some(trial);
-    settings.trial_deadline = options.trial_deadline;
-    // For `:versions`.
-    settings.record_sha256 = true;
+    let settings = Settings {
+        probation: options.probation,
+        probation_faults_max: options.faults,
+        trial: options.trial.then_some(trial),
+        // For `:versions`.
+        record_sha256: true,
+        limits: Limits {
+            drain_deadline: options.drain_deadline,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
     let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
         Ok(plugin) => Arc::new(plugin),
         Err(error) => {
@@ -145,7 +150,7 @@ fn main() -> Result<ExitCode> {
 
 /// Says what is known of the plugin, or why it would be refused.
 fn check(options: &Options, trust: &Trust, trial: Trial<PluginRef>) -> Result<ExitCode> {
-    match hotswap_core::check(&options.plugin, trust, trial, options.trial_deadline) {
+    match hotswap_core::check(&options.plugin, trust, trial) {
         Ok(report) => {
             let printed = writeln!(io::stdout(), "{report}");
             printed.context("standard output cannot be written")?;

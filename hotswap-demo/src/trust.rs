@@ -47,17 +47,18 @@ pub(crate) struct TrustOptions {
 
 impl TrustOptions {
     pub(crate) fn policy(&self) -> Policy {
-        let mut policy = Policy::default();
-        policy.root.clone_from(&self.root);
-        policy.sha256.clone_from(&self.sha256);
-        policy.public_key.clone_from(&self.public_key);
-        policy.serial_min = self.serial_min;
-        policy.serial_file.clone_from(&self.serial_file);
-        policy.trusted_uids.clone_from(&self.trust_uid);
-        policy.trusted_gids.clone_from(&self.trust_gid);
-        policy.any_owner = self.any_owner;
-        policy.follow_links = !self.no_links;
-        policy
+        Policy {
+            root: self.root.clone(),
+            sha256: self.sha256.clone(),
+            public_key: self.public_key.clone(),
+            serial_min: self.serial_min,
+            serial_file: self.serial_file.clone(),
+            trusted_uids: self.trust_uid.clone(),
+            trusted_gids: self.trust_gid.clone(),
+            any_owner: self.any_owner,
+            follow_links: !self.no_links,
+            ..Policy::default()
+        }
     }
 }
 

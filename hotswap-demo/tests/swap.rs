@@ -88,9 +88,11 @@ fn plugin() -> PathBuf {
 }
 
 fn trust() -> Trust {
-    let mut policy = Policy::default();
-    // These are about what the plugin does, whoever owns the folder that all this was checked out into.
-    policy.any_owner = true;
+    let policy = Policy {
+        // These are about what the plugin does, whoever owns the folder that all this was checked out into.
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: the plugin was built just now, from this workspace.
     unsafe { Trust::vouch(policy) }
 }

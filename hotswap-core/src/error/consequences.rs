@@ -91,7 +91,7 @@ impl ErrorKind {
                 Stage::Symbol
             }
             Self::Version { .. } => Stage::Version,
-            Self::Layout { .. } => Stage::Layout,
+            Self::Layout { .. } | Self::RefType { .. } => Stage::Layout,
             Self::ConstructorFailed { .. } | Self::NotCode { .. } => Stage::Root,
             Self::Probe { .. } => Stage::Probe,
             Self::Update { .. } => Stage::Update,

@@ -246,6 +246,14 @@ pub enum ErrorKind {
         /// Where they differ, what was expected there, and what was found.
         difference: String,
     },
+    /// A value that outlives generations has another type than the host asks for ([`with_ref`](crate::Hotswap::with_ref)).
+    #[text("{problem}")]
+    RefType {
+        /// The name of the value.
+        name: String,
+        /// What was expected and found, in words that have the name.
+        problem: String,
+    },
     /// Its constructor has returned an error. Whatever that says is missing may be there later.
     #[text("its constructor failed: {message}")]
     ConstructorFailed {
@@ -323,7 +331,7 @@ pub enum ErrorKind {
         /// The last line on its standard error.
         said: Option<String>,
     },
-    /// The trial did not end in time ([`Settings::trial_deadline`](crate::Settings::trial_deadline)).
+    /// The trial did not end in time ([`Trial::with_timeout`](crate::Trial::with_timeout)).
     #[text("no end after {timeout:?}, in a trial")]
     TimedOut {
         /// How far it came.
@@ -380,8 +388,9 @@ pub enum ErrorKind {
     /// As many retired plugins are still mapped as may be. See who holds them; a process that has lost them for good is
     /// best restarted.
     #[text(
-        "{} still mapped, {}, and no more are accepted ({setting} is {}): {}",
+        "{} still mapped, {}, and no more are accepted ({} is {}): {}",
         RetiredPlugins(*images), Bytes(*bytes),
+        if *is_of_bytes { "Limits::retired_bytes_max" } else { "Limits::retired_images_max" },
         if *is_of_bytes { Bytes(*max).to_string() } else { max.to_string() }, left.0.join("; ")
     )]
     Retired {
@@ -389,9 +398,8 @@ pub enum ErrorKind {
         images: usize,
         /// The size of their copies.
         bytes: u64,
-        /// The name of the field that sets the bound.
-        setting: String,
-        /// Whether that is a bound of bytes, and not of images.
+        /// Whether the bound is [`Limits::retired_bytes_max`](crate::Limits::retired_bytes_max). If not, it is
+        /// [`Limits::retired_images_max`](crate::Limits::retired_images_max).
         is_of_bytes: bool,
         /// The bound.
         max: u64,
@@ -401,17 +409,15 @@ pub enum ErrorKind {
     /// The thread that unloads has not come to an end with the generations before in time. Swap less often, or look for
     /// finalisers that take long.
     #[text(
-        "unloading is behind: {} still to be unloaded after {timeout:?} ({setting}), and no more are accepted until one has \
+        "unloading is behind: {} still to be unloaded after {timeout:?} (Limits::unload_timeout), and no more are accepted until one has \
          left{}",
         RetiredPlugins(*images), UnloadingAt { generation: *generation, is_refused: *is_refused }
     )]
     UnloadingBehind {
         /// How many are still to be unloaded.
         images: usize,
-        /// How long the candidate has waited.
+        /// How long the candidate has waited: [`Limits::unload_timeout`](crate::Limits::unload_timeout).
         timeout: Duration,
-        /// The name of the field that sets that time.
-        setting: String,
         /// The generation that is being unloaded, if it is one.
         generation: Option<u64>,
         /// Whether it is a refused candidate.

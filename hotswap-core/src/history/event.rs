@@ -177,11 +177,11 @@ pub enum EventKind {
         /// As far as that is known.
         reason: PinReason,
     },
-    /// Half of what may be retired and still mapped is ([`Settings::retired_images_max`],
-    /// [`Settings::retired_bytes_max`]). It is told again when that was less than a quarter meanwhile.
+    /// Half of what may be retired and still mapped is ([`Limits::retired_images_max`],
+    /// [`Limits::retired_bytes_max`]). It is told again when that was less than a quarter meanwhile.
     ///
-    /// [`Settings::retired_images_max`]: crate::Settings::retired_images_max
-    /// [`Settings::retired_bytes_max`]: crate::Settings::retired_bytes_max
+    /// [`Limits::retired_images_max`]: crate::Limits::retired_images_max
+    /// [`Limits::retired_bytes_max`]: crate::Limits::retired_bytes_max
     #[text(
         " {} still mapped, {}; no more are accepted at {images_max}, or at {}",
         RetiredPlugins(*images), Bytes(*bytes), Bytes(*bytes_max)

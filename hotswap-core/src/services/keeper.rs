@@ -68,11 +68,11 @@ fn run(asked: &Receiver<Asked>, history: &History, stop_deadline: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Limits;
+    use crate::history::Lengths;
 
     #[test]
     fn what_has_ended_is_not_kept_while_another_does_not_stop() {
-        let limits = Limits {
+        let limits = Lengths {
             ended: 1,
             refused: 1,
             events: 1,

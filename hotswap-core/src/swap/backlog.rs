@@ -92,12 +92,11 @@ impl State {
 }
 
 impl Behind {
-    /// What there is, and for how long it was waited for by which setting.
-    pub(super) fn kind(&self, timeout: Duration, settings: &str) -> ErrorKind {
+    /// What there is, and for how long it was waited for.
+    pub(super) fn kind(&self, timeout: Duration) -> ErrorKind {
         ErrorKind::UnloadingBehind {
             images: self.images,
             timeout,
-            setting: format!("{settings}::unload_timeout"),
             generation: self.current.flatten(),
             is_refused: self.current == Some(None),
         }
@@ -141,10 +140,10 @@ mod tests {
             backlog.set_current(current);
             let mut left = Duration::ZERO;
             let behind = backlog.wait(&mut left).unwrap_err();
-            behind.kind(Duration::ZERO, "Settings").to_string()
+            behind.kind(Duration::ZERO).to_string()
         };
         let expected = "unloading is behind: 5 retired plugins are still to be unloaded after 0ns \
-                        (Settings::unload_timeout), and no more are accepted until one has left";
+                        (Limits::unload_timeout), and no more are accepted until one has left";
         assert_eq!(text(None), expected);
         assert_eq!(
             text(Some(Some(7))),

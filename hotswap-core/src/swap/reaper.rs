@@ -95,11 +95,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// Gives what `turn` gives, which may take its time. Both bounds are looked at with it, and again after each wait,
     /// for others go ahead meanwhile. Nobody waits for room with it, and only that wait counts.
     pub(crate) fn admit<T>(&self, path: &Path, turn: impl Fn() -> T) -> Result<T> {
-        let Bounds {
-            unload_timeout,
-            settings,
-            ..
-        } = self.retained.retained().bounds();
+        let Bounds { unload_timeout, .. } = self.retained.retained().bounds();
         let mut left = unload_timeout;
         loop {
             let turn = turn();
@@ -109,7 +105,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
             }
             drop(turn);
             let waited = self.records.backlog.wait(&mut left);
-            waited.map_err(|behind| Error::new(path, behind.kind(unload_timeout, settings)))?;
+            waited.map_err(|behind| Error::new(path, behind.kind(unload_timeout)))?;
         }
     }
 

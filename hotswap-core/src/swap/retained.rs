@@ -21,14 +21,13 @@ use crate::{
     limits::{Limit, Resource, limit},
 };
 
-/// How much may be retained, and whose settings say so.
+/// How much may be retained.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) images_max: usize,
     pub(crate) bytes_max: u64,
     /// How long a candidate waits for what the unloading thread has still to do.
     pub(crate) unload_timeout: Duration,
-    pub(crate) settings: &'static str,
 }
 
 /// So many images, with copies of so many bytes.
@@ -197,17 +196,16 @@ impl Retained {
 }
 
 impl Excess {
-    /// What is there, by which setting it is too much, and who keeps some of it.
+    /// What is there, by which bound it is too much, and who keeps some of it.
     pub(super) fn kind(&self, bounds: Bounds, history: &History) -> ErrorKind {
-        let (field, max) = if self.of_images {
-            ("retired_images_max", bounds.images_max as u64)
+        let max = if self.of_images {
+            bounds.images_max as u64
         } else {
-            ("retired_bytes_max", bounds.bytes_max)
+            bounds.bytes_max
         };
         ErrorKind::Retired {
             images: self.total.images,
             bytes: self.total.bytes,
-            setting: format!("{}::{field}", bounds.settings),
             is_of_bytes: !self.of_images,
             max,
             left: self.list(history),

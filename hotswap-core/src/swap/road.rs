@@ -37,7 +37,6 @@ use crate::{
 pub(super) struct Road<M> {
     trust: Trust,
     trial: Option<Trial<M>>,
-    trial_deadline: Duration,
     probe: Option<Probe<M>>,
     record_leases: bool,
     record_sha256: bool,
@@ -66,7 +65,6 @@ impl<M: RootModule + Send + Sync> Road<M> {
         Self {
             trust: trust.clone(),
             trial: settings.trial,
-            trial_deadline: settings.trial_deadline,
             probe: settings.probe.clone(),
             record_leases: settings.record_leases,
             record_sha256: settings.record_sha256,
@@ -197,7 +195,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
             (Source::Kept(_), _) => Duration::ZERO,
             (Source::Path(_), Some(trial)) => {
                 debug_span!(target: "hotswap", "trial")
-                    .in_scope(|| trial.run(&staged, self.trial_deadline))?
+                    .in_scope(|| trial.run(&staged))?
                     .took
             }
             (Source::Path(_), None) => Duration::ZERO,

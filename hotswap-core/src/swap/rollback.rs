@@ -31,6 +31,13 @@ pub struct RolledBack {
     pub loaded_again: Option<u64>,
 }
 
+/// What has come of going back to the generation before as it is mapped.
+enum Attempt<'a, M> {
+    Ended(Result<RolledBack>),
+    /// There is none, or it is on its way out. Nothing has changed; the lock is still held, or was taken again.
+    NotMapped(MutexGuard<'a, Line<M>>),
+}
+
 impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Puts the generation before back.
     ///
@@ -65,11 +72,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         let turn = self.turn();
         let mut line = match self.restore_mapped(self.succession.lock(), None) {
-            Ok(back) => {
+            Attempt::Ended(back) => {
                 drop(turn);
                 return back.inspect_err(|error| self.history.refused(error));
             }
-            Err(line) => line,
+            Attempt::NotMapped(line) => line,
         };
         let earlier = line.take_earlier();
         drop(line);
@@ -121,29 +128,30 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let faults = line.faults();
         let plural = if faults == 1 { "" } else { "s" };
         let why = format!("{faults} fault{plural} on probation, the last: {what}");
-        let back = self.restore_mapped(line, Some(why)).ok()?;
-        back.inspect_err(|error| self.history.refused(error)).ok()
+        match self.restore_mapped(line, Some(why)) {
+            Attempt::Ended(back) => back.inspect_err(|error| self.history.refused(error)).ok(),
+            Attempt::NotMapped(_) => None,
+        }
     }
 
-    /// Makes the generation before live again if it is still mapped, as standby or because it drains. Gives the line
-    /// back if it is not.
+    /// Makes the generation before live again if it is still mapped, as standby or because it drains.
     fn restore_mapped<'a>(
         &'a self,
         mut line: MutexGuard<'a, Line<M>>,
         why: Option<String>,
-    ) -> std::result::Result<Result<RolledBack>, MutexGuard<'a, Line<M>>> {
+    ) -> Attempt<'a, M> {
         // The update is gone before its generation is free to leave. Both may run code of plugins when they are
         // dropped, and that is for when no lock is held.
         let mut update_of = None;
         if let Some(services) = &self.services {
             let Some(previous) = line.lease_previous() else {
-                return Err(line);
+                return Attempt::NotMapped(line);
             };
             if !line.begin_return() {
                 drop(line);
                 let what = "a rollback is under way already";
                 let kind = ErrorKind::Busy { what };
-                return Ok(Err(Error::new(previous.path(), kind)));
+                return Attempt::Ended(Err(Error::new(previous.path(), kind)));
             }
             let (live, values) = (line.live(), line.values_before());
             drop(line);
@@ -170,16 +178,16 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                     drop(line);
                     drop_update(previous.path(), Some(update));
                     drop(previous);
-                    return Err(self.succession.lock());
+                    return Attempt::NotMapped(self.succession.lock());
                 }
                 Err(error) => {
                     drop(line);
-                    return Ok(Err(error));
+                    return Attempt::Ended(Err(error));
                 }
             }
         }
         let Some(restored) = line.restore(&self.cell) else {
-            return Err(line);
+            return Attempt::NotMapped(line);
         };
         let Restored {
             former,
@@ -205,6 +213,6 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         news.trace();
         refs::drop_elsewhere(replaced.into_iter().chain(values));
         drop(previous);
-        Ok(Ok(back))
+        Attempt::Ended(Ok(back))
     }
 }

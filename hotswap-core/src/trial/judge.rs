@@ -37,14 +37,14 @@ const TURN: Duration = Duration::from_millis(50);
 const SAID_BYTES_MAX: usize = 4096;
 
 /// Runs the trial of `interface`.
-pub(super) fn run(staged: &Staged, interface: &str, deadline: Duration) -> Result<Tried> {
+pub(super) fn run(staged: &Staged, interface: &str, timeout: Duration) -> Result<Tried> {
     let path = &*staged.origin().given;
     let started = Instant::now();
     let mut watch = Watch::start(staged, interface)
         .map_err(|error| Error::new(path, ErrorKind::trial("it cannot be started: ", error)))?;
-    let verdict = watch.listen(started, deadline);
-    let ending = watch.end(&verdict, started, deadline);
-    watch.judge(path, verdict, ending, deadline)?;
+    let verdict = watch.listen(started, timeout);
+    let ending = watch.end(&verdict, started, timeout);
+    watch.judge(path, verdict, ending, timeout)?;
     Ok(Tried {
         took: started.elapsed(),
         findings: watch.findings,
@@ -75,7 +75,7 @@ enum Verdict {
     Refused { kind: ErrorKind, details: String },
     /// The child has ended, or has hung up.
     Gone,
-    /// The deadline has passed.
+    /// Its time is over.
     Late,
     /// The system does not let us listen.
     Deaf(io::Error),
@@ -126,9 +126,9 @@ impl Watch {
         })
     }
 
-    fn listen(&mut self, started: Instant, deadline: Duration) -> Verdict {
+    fn listen(&mut self, started: Instant, timeout: Duration) -> Verdict {
         loop {
-            let left = deadline.saturating_sub(started.elapsed());
+            let left = timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
                 return Verdict::Late;
             }
@@ -234,8 +234,8 @@ impl Watch {
     }
 
     /// Lets a child end that is about to, ends any other, and those that it has started.
-    fn end(&mut self, verdict: &Verdict, started: Instant, deadline: Duration) -> Ending {
-        let has_time = || started.elapsed() < deadline;
+    fn end(&mut self, verdict: &Verdict, started: Instant, timeout: Duration) -> Ending {
+        let has_time = || started.elapsed() < timeout;
         if matches!(verdict, Verdict::Passed | Verdict::Gone) {
             let mut pause = Duration::from_micros(20);
             while !self.has_ended() && has_time() {
@@ -261,7 +261,7 @@ impl Watch {
         path: &Path,
         verdict: Verdict,
         ending: Ending,
-        deadline: Duration,
+        timeout: Duration,
     ) -> Result<()> {
         let stage = self.reached.unwrap_or(Stage::Trial);
         let refused = |kind| Err(Error::new(path, kind));
@@ -279,10 +279,7 @@ impl Watch {
             (Verdict::Deaf(error), _) => {
                 refused(ErrorKind::trial("it cannot be listened to: ", error))
             }
-            (_, Ending::Killed) => refused(ErrorKind::TimedOut {
-                stage,
-                timeout: deadline,
-            }),
+            (_, Ending::Killed) => refused(ErrorKind::TimedOut { stage, timeout }),
             (verdict, ending) => {
                 self.hear_the_rest();
                 let status = match ending {

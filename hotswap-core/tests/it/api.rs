@@ -1,6 +1,6 @@
 //! What the public types promise beside what their signatures say.
 
-use std::{fmt::Debug, panic::UnwindSafe, sync::Arc};
+use std::{fmt::Debug, panic::UnwindSafe, sync::Arc, time::Duration};
 
 use hotswap_core::*;
 use hotswap_fixtures::{FixtureRef, symbols::Greet};
@@ -43,6 +43,7 @@ fn reports_are_values() {
     value::<HeapLeft>();
     value::<Holder>();
     value::<LibraryInfo>();
+    value::<Limits>();
     value::<LoaderSettings>();
     value::<OldLibrary>();
     value::<ParseError>();
@@ -65,6 +66,42 @@ fn reports_are_values() {
     value::<SymbolInfo>();
     value::<SystemError>();
     value::<WatchSettings>();
+}
+
+/// What a host sets is written in one expression; all else stays as it is by default.
+#[test]
+fn settings_are_one_expression() {
+    let minute = Duration::from_secs(60);
+    let settings: Settings<FixtureRef> = Settings {
+        probation: Some(minute),
+        limits: Limits {
+            events_max: 7,
+            ..Limits::default()
+        },
+        services: Some(ServiceSettings {
+            stop_deadline: minute,
+        }),
+        ..Settings::default()
+    };
+    assert_eq!(
+        (settings.limits.events_max, settings.rollback_copies_max),
+        (7, 1)
+    );
+    let settings = LoaderSettings {
+        limits: settings.limits,
+        ..LoaderSettings::default()
+    };
+    assert_eq!(settings.limits.events_max, 7);
+    let watch = WatchSettings {
+        settle: minute,
+        ..WatchSettings::default()
+    };
+    assert!(watch.settle > watch.retry_after);
+    let policy = Policy {
+        any_owner: true,
+        ..Policy::default()
+    };
+    assert!(policy.follow_links);
 }
 
 /// Every name of the crate is looked at in here, or has no values.

@@ -11,7 +11,7 @@ use std::{
 
 use ::tracing::{Event, Subscriber};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hotswap_core::{Error, Holder, Library, Loader, LoaderSettings, Stage, State};
+use hotswap_core::{Error, Holder, Library, Limits, Loader, LoaderSettings, Stage, State};
 use tracing_subscriber::{
     Layer,
     layer::{Context, SubscriberExt},
@@ -65,7 +65,7 @@ fn a_slow_unloading_thread_leaves_few_images_and_copies_behind() {
             const SWAPS: u64 = 60;
             // Ten times what a swap and its unloading take by themselves.
             after_each(|| thread::sleep(Duration::from_millis(50)));
-            let it = load_with("build_1", |settings| settings.unload_timeout = SOON);
+            let it = load_with("build_1", |settings| settings.limits.unload_timeout = SOON);
             let before = open_descriptors();
             let (mut descriptors, mut mapped) = (0, 0);
             for _ in 0..SWAPS {
@@ -94,7 +94,7 @@ fn a_candidate_that_has_waited_in_vain_is_refused_and_told_for_what() {
         || {
             let (arrived, go_on) = gate();
             let it = load_with("build_1", |settings| {
-                settings.unload_timeout = Duration::from_millis(10);
+                settings.limits.unload_timeout = Duration::from_millis(10);
             });
             it.swap(plugin("build_1")).unwrap();
             arrived.recv_timeout(SOON).unwrap();
@@ -102,7 +102,7 @@ fn a_candidate_that_has_waited_in_vain_is_refused_and_told_for_what() {
                 it.swap(plugin("build_1")).unwrap();
             }
             let reason = "host: unloading is behind: 4 retired plugins are still to be unloaded after 10ms \
-                          (Settings::unload_timeout), and no more are accepted until one has left; the thread that \
+                          (Limits::unload_timeout), and no more are accepted until one has left; the thread that \
                           unloads is at generation 1";
             for error in [
                 it.swap(plugin("build_2")).unwrap_err(),
@@ -139,8 +139,8 @@ fn what_calls_and_leases_have_held_is_waited_for_when_they_have_ended() {
         || {
             let (arrived, go_on) = gate();
             let it = load_with("build_1", |settings| {
-                settings.unload_timeout = Duration::ZERO;
-                settings.drain_deadline = Duration::MAX;
+                settings.limits.unload_timeout = Duration::ZERO;
+                settings.limits.drain_deadline = Duration::MAX;
             });
             let stop = AtomicBool::new(false);
             let entered = Barrier::new(2);
@@ -200,7 +200,7 @@ fn who_stands_behind_another_candidate_does_not_pay_for_that_time() {
             let (probed, wait_probed) = bounded(0);
             let (answer, wait_answer) = bounded::<()>(0);
             let it = load_with("build_1", |settings| {
-                settings.unload_timeout = TIMEOUT;
+                settings.limits.unload_timeout = TIMEOUT;
                 settings.probe = Some(Arc::new(move |candidate, _| {
                     if candidate.build_a()() == 2 {
                         probed.send(()).map_err(|error| error.to_string())?;
@@ -253,7 +253,7 @@ fn the_thread_that_unloads_does_not_wait_for_itself() {
                 }
             });
             let it = Arc::new(load_with("build_1", |settings| {
-                settings.unload_timeout = Duration::MAX;
+                settings.limits.unload_timeout = Duration::MAX;
             }));
             let swap = {
                 let it = Arc::clone(&it);
@@ -275,8 +275,13 @@ fn the_thread_that_unloads_does_not_wait_for_itself() {
 fn a_loader_waits_for_its_thread_too() {
     alone("backlog::a_loader_waits_for_its_thread_too", || {
         let (arrived, go_on) = gate();
-        let mut settings = LoaderSettings::default();
-        settings.unload_timeout = Duration::ZERO;
+        let settings = LoaderSettings {
+            limits: Limits {
+                unload_timeout: Duration::ZERO,
+                ..Limits::default()
+            },
+            ..LoaderSettings::default()
+        };
         let loader = Loader::with_settings(&trust(), settings).unwrap();
         let open = || {
             loader
@@ -291,7 +296,7 @@ fn a_loader_waits_for_its_thread_too() {
         let error: Error = open().unwrap_err();
         assert_eq!(error.stage(), Stage::Host);
         let reason = error.reason();
-        let expected = "still to be unloaded after 0ns (LoaderSettings::unload_timeout)";
+        let expected = "still to be unloaded after 0ns (Limits::unload_timeout)";
         assert!(reason.contains(expected), "{reason}");
         drop((arrived, go_on));
         for number in 1..=BACKLOG + 1 {
@@ -309,9 +314,14 @@ fn a_loader_counts_again_what_is_retained_when_it_has_waited() {
         "backlog::a_loader_counts_again_what_is_retained_when_it_has_waited",
         || {
             let (arrived, go_on) = gate();
-            let mut settings = LoaderSettings::default();
-            settings.unload_timeout = Duration::MAX;
-            settings.retired_images_max = MAX;
+            let settings = LoaderSettings {
+                limits: Limits {
+                    unload_timeout: Duration::MAX,
+                    retired_images_max: MAX,
+                    ..Limits::default()
+                },
+                ..LoaderSettings::default()
+            };
             let loader = Loader::with_settings(&trust(), settings).unwrap();
             // They stay when they are retired.
             let mut opened: Vec<_> = (0..MAX)
@@ -353,7 +363,7 @@ fn nobody_waits_for_a_lease_a_call_or_what_is_pinned() {
         "backlog::nobody_waits_for_a_lease_a_call_or_what_is_pinned",
         || {
             let it = load_with("build_1", |settings| {
-                settings.unload_timeout = Duration::MAX
+                settings.limits.unload_timeout = Duration::MAX
             });
             let stop = AtomicBool::new(false);
             let entered = Barrier::new(2);

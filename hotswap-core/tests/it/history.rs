@@ -90,7 +90,7 @@ fn a_hash_is_there_without_asking_if_it_is_recorded_or_pinned() {
 
 #[test]
 fn refused_candidates_are_kept_with_their_reason_and_forgotten_in_order() {
-    let it = load_with("build_1", |settings| settings.refused_candidates_max = 2);
+    let it = load_with("build_1", |settings| settings.limits.refused_max = 2);
     for path in ["/no/1", "/no/2", "/no/3"] {
         refused(&it, path);
     }
@@ -102,7 +102,7 @@ fn refused_candidates_are_kept_with_their_reason_and_forgotten_in_order() {
 
 #[test]
 fn generations_that_have_ended_are_forgotten_in_order() {
-    let it = load_with("build_1", |settings| settings.ended_generations_max = 2);
+    let it = load_with("build_1", |settings| settings.limits.ended_max = 2);
     for number in 1..5 {
         it.swap(plugin("build_2")).unwrap();
         unloaded(&it, number);

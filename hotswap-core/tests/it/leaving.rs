@@ -180,7 +180,7 @@ fn an_image_that_a_thread_keeps_is_reported_as_pinned_and_leaves_after_the_threa
 
 #[test]
 fn events_that_nobody_receives_are_counted() {
-    let it = crate::fixtures::load_with("build_1", |settings| settings.events_max = 2);
+    let it = crate::fixtures::load_with("build_1", |settings| settings.limits.events_max = 2);
     for _ in 0..4 {
         it.swap("/none.so").unwrap_err();
     }
@@ -199,7 +199,7 @@ fn events_that_nobody_receives_are_counted() {
 #[test]
 fn at_least_one_event_is_kept() {
     for max in [0, 1] {
-        let it = crate::fixtures::load_with("build_1", |settings| settings.events_max = max);
+        let it = crate::fixtures::load_with("build_1", |settings| settings.limits.events_max = max);
         it.swap("/none.so").unwrap_err();
         let events = it.events();
         let kept = || {
@@ -221,7 +221,7 @@ fn at_least_one_event_is_kept() {
 fn each_receiver_gets_every_event_and_one_that_does_not_come_delays_nobody() {
     const SWAPS: usize = 20;
     const MAX: usize = 5;
-    let it = crate::fixtures::load_with("build_1", |settings| settings.events_max = MAX);
+    let it = crate::fixtures::load_with("build_1", |settings| settings.limits.events_max = MAX);
     let (first, second, idle) = (it.events(), it.events(), it.events());
     drop(it.events());
     let (mut told_first, mut told_second) = (Vec::new(), Vec::new());
@@ -246,7 +246,7 @@ fn each_receiver_gets_every_event_and_one_that_does_not_come_delays_nobody() {
 
 #[test]
 fn the_list_forgets_the_oldest_that_have_left() {
-    let it = crate::fixtures::load_with("build_1", |settings| settings.ended_generations_max = 2);
+    let it = crate::fixtures::load_with("build_1", |settings| settings.limits.ended_max = 2);
     let lease = it.lease();
     for number in 2..=6 {
         it.swap(plugin("build_2")).unwrap();

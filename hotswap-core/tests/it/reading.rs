@@ -72,7 +72,7 @@ fn a_call_does_not_inherit_from_a_lease() {
 #[test]
 fn a_lease_outlives_two_swaps_and_ends_on_another_thread() {
     let it = load_with("build_1", |settings| {
-        settings.drain_deadline = Duration::from_millis(10)
+        settings.limits.drain_deadline = Duration::from_millis(10)
     });
     let lease = it.lease();
     it.swap(plugin("build_2")).unwrap();
@@ -102,7 +102,7 @@ fn a_lease_outlives_two_swaps_and_ends_on_another_thread() {
 fn recorded_leases_say_where_and_when_they_were_taken() {
     let it = load_with("build_1", |settings| {
         settings.record_leases = true;
-        settings.drain_deadline = Duration::from_millis(10);
+        settings.limits.drain_deadline = Duration::from_millis(10);
     });
     drop(it.lease());
     let lease = it.lease();
@@ -139,7 +139,7 @@ fn recorded_leases_say_where_and_when_they_were_taken() {
 #[test]
 fn a_call_that_does_not_end_is_named() {
     let it = Arc::new(load_with("build_1", |settings| {
-        settings.drain_deadline = Duration::from_millis(10)
+        settings.limits.drain_deadline = Duration::from_millis(10)
     }));
     let (entered, wait_entered) = mpsc::channel();
     let (leave, wait_leave) = mpsc::channel::<()>();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Event, EventKind, Generation, Hotswap, Loader, LoaderSettings, PinReason, Settings, Stage,
-    State,
+    Event, EventKind, Generation, Hotswap, Limits, Loader, LoaderSettings, PinReason, Settings,
+    Stage, State,
 };
 use hotswap_fixtures::FixtureRef;
 
@@ -21,7 +21,9 @@ const WHY: &str = "it can start threads and has no `unloadable!` that this host 
                    still be running";
 
 fn with_max(name: &str, images_max: usize) -> Plugin {
-    load_with(name, |settings| settings.retired_images_max = images_max)
+    load_with(name, |settings| {
+        settings.limits.retired_images_max = images_max
+    })
 }
 
 /// As it is said.
@@ -75,7 +77,7 @@ fn plugins_that_never_leave_are_accepted_up_to_a_bound() {
             assert_eq!(error.stage(), Stage::Host);
             let expected = format!(
                 "host: 4 retired plugins are still mapped, {bytes}, and no more are accepted \
-                 (Settings::retired_images_max is 4): generation 1 pinned, {WHY}; generation 2 pinned, {WHY}; \
+                 (Limits::retired_images_max is 4): generation 1 pinned, {WHY}; generation 2 pinned, {WHY}; \
                  generation 3 pinned, {WHY}; 1 more"
             );
             assert_eq!(reason, expected);
@@ -141,7 +143,9 @@ fn when_something_has_left_more_are_accepted() {
 #[test]
 fn bytes_are_bounded_too() {
     alone("retained::bytes_are_bounded_too", || {
-        let it = load_with("build_1", |settings| settings.retired_bytes_max = 1000);
+        let it = load_with("build_1", |settings| {
+            settings.limits.retired_bytes_max = 1000
+        });
         let lease = it.lease();
         it.swap(plugin("build_2")).unwrap();
         let event = it.events().try_iter().last().unwrap().to_string();
@@ -152,7 +156,7 @@ fn bytes_are_bounded_too() {
         assert!(event.ends_with(", or at 1.0 kB"), "{event}");
         let (_, reason) = refused(&it, plugin("build_2"));
         let start = format!(
-            "host: 1 retired plugin is still mapped, {bytes}, and no more are accepted (Settings::retired_bytes_max \
+            "host: 1 retired plugin is still mapped, {bytes}, and no more are accepted (Limits::retired_bytes_max \
              is 1.0 kB): generation 1 draining"
         );
         assert!(reason.starts_with(&start), "{reason}");
@@ -167,12 +171,17 @@ fn refused_candidates_that_do_not_leave_count() {
     alone(
         "retained::refused_candidates_that_do_not_leave_count",
         || {
-            let mut settings = Settings::<FixtureRef>::default();
-            settings.retired_images_max = 3;
-            settings.probe = Some(std::sync::Arc::new(|_, live| match live {
-                Some(_) => Err("never".to_owned()),
-                None => Ok(()),
-            }));
+            let settings = Settings::<FixtureRef> {
+                probe: Some(std::sync::Arc::new(|_, live| match live {
+                    Some(_) => Err("never".to_owned()),
+                    None => Ok(()),
+                })),
+                limits: Limits {
+                    retired_images_max: 3,
+                    ..Limits::default()
+                },
+                ..Settings::<FixtureRef>::default()
+            };
             let it: Plugin = Hotswap::load_with(plugin("build_1"), &trust(), settings).unwrap();
             for _ in 0..3 {
                 let (_, reason) = refused(&it, plugin("constructs_plain"));
@@ -180,7 +189,7 @@ fn refused_candidates_that_do_not_leave_count() {
             }
             let (_, reason) = refused(&it, plugin("constructs_plain"));
             assert!(
-                reason.ends_with("(Settings::retired_images_max is 3): 3 refused candidates"),
+                reason.ends_with("(Limits::retired_images_max is 3): 3 refused candidates"),
                 "{reason}"
             );
         },
@@ -193,12 +202,17 @@ fn a_rollback_that_is_refused_each_time_ends_at_twice_the_bound() {
     alone(
         "retained::a_rollback_that_is_refused_each_time_ends_at_twice_the_bound",
         || {
-            let mut settings = Settings::<FixtureRef>::default();
-            settings.retired_images_max = 2;
-            settings.probe = Some(std::sync::Arc::new(|_, live| match live {
-                Some(live) if Generation::number(live) == 2 => Err("never".to_owned()),
-                _ => Ok(()),
-            }));
+            let settings = Settings::<FixtureRef> {
+                probe: Some(std::sync::Arc::new(|_, live| match live {
+                    Some(live) if Generation::number(live) == 2 => Err("never".to_owned()),
+                    _ => Ok(()),
+                })),
+                limits: Limits {
+                    retired_images_max: 2,
+                    ..Limits::default()
+                },
+                ..Settings::<FixtureRef>::default()
+            };
             let path = plugin("constructs_plain");
             let it: Plugin = Hotswap::load_with(&path, &trust(), settings).unwrap();
             it.swap(&path).unwrap();
@@ -225,9 +239,14 @@ fn what_swap_points_and_loaders_have_left_behind_counts_for_the_next() {
         || {
             let path = plugin("constructs_plain");
             let load = || {
-                let mut settings = Settings::<FixtureRef>::default();
-                settings.retired_images_max = 4;
-                settings.probe = Some(std::sync::Arc::new(|_, _| Err("never".to_owned())));
+                let settings = Settings::<FixtureRef> {
+                    probe: Some(std::sync::Arc::new(|_, _| Err("never".to_owned()))),
+                    limits: Limits {
+                        retired_images_max: 4,
+                        ..Limits::default()
+                    },
+                    ..Settings::<FixtureRef>::default()
+                };
                 Hotswap::<FixtureRef>::load_with(&path, &trust(), settings)
             };
             for _ in 0..2 {
@@ -239,7 +258,7 @@ fn what_swap_points_and_loaders_have_left_behind_counts_for_the_next() {
             let reason = load().unwrap_err().reason();
             assert!(
                 reason.ends_with(
-                    "(Settings::retired_images_max is 4): 4 of swap points and loaders that are gone"
+                    "(Limits::retired_images_max is 4): 4 of swap points and loaders that are gone"
                 ),
                 "{reason}"
             );
@@ -257,8 +276,13 @@ fn what_swap_points_and_loaders_have_left_behind_counts_for_the_next() {
 #[test]
 fn a_loader_has_the_same_bound() {
     alone("retained::a_loader_has_the_same_bound", || {
-        let mut settings = LoaderSettings::default();
-        settings.retired_images_max = 2;
+        let settings = LoaderSettings {
+            limits: Limits {
+                retired_images_max: 2,
+                ..Limits::default()
+            },
+            ..LoaderSettings::default()
+        };
         let loader = Loader::with_settings(&trust(), settings).unwrap();
         let in_use = loader.open(plugin("constructs_plain")).unwrap();
         for _ in 0..2 {
@@ -267,7 +291,7 @@ fn a_loader_has_the_same_bound() {
         assert!(loader.wait(3, SOON).unwrap().has_ended());
         let reason = loader.open("/no/such.so").unwrap_err().reason();
         assert!(
-            reason.contains("(LoaderSettings::retired_images_max is 2): generation 2 "),
+            reason.contains("(Limits::retired_images_max is 2): generation 2 "),
             "{reason}"
         );
         let events = loader.events();
@@ -302,8 +326,8 @@ fn the_bounds_follow_from_the_limits_of_the_process() {
         || {
             use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
             let settings = Settings::<FixtureRef>::default();
-            assert!((1..1 << 20).contains(&settings.retired_images_max));
-            assert!(settings.retired_bytes_max > 1 << 20);
+            assert!((1..1 << 20).contains(&settings.limits.retired_images_max));
+            assert!(settings.limits.retired_bytes_max > 1 << 20);
             let before = getrlimit(Resource::Nofile);
             let less = Rlimit {
                 current: Some(400),
@@ -311,8 +335,8 @@ fn the_bounds_follow_from_the_limits_of_the_process() {
             };
             setrlimit(Resource::Nofile, less).unwrap();
             let settings = Settings::<FixtureRef>::default();
-            assert_eq!(settings.retired_images_max, 100);
-            assert_eq!(LoaderSettings::default().retired_images_max, 100);
+            assert_eq!(settings.limits.retired_images_max, 100);
+            assert_eq!(LoaderSettings::default().limits.retired_images_max, 100);
         },
     );
 }

@@ -85,7 +85,7 @@ fn a_file_that_is_gone_is_loaded_again_from_its_bytes() {
 fn a_generation_that_is_still_in_use_is_put_back_as_it_is() {
     // It is noted as held at once, and not again when it is live.
     let it = load_with("build_1", |settings| {
-        settings.drain_deadline = Duration::ZERO
+        settings.limits.drain_deadline = Duration::ZERO
     });
     let before = it.with(address);
     let lease = it.lease();
@@ -175,8 +175,8 @@ fn storm() {
     const TIME: Duration = Duration::from_secs(2);
     let it = load_with("build_1", |settings| {
         settings.rollback_copies_max = 3;
-        settings.drain_deadline = Duration::ZERO;
-        settings.ended_generations_max = usize::MAX;
+        settings.limits.drain_deadline = Duration::ZERO;
+        settings.limits.ended_max = usize::MAX;
     });
     let stop = AtomicBool::new(false);
     let (put_back, loaded) = (AtomicU32::new(0), AtomicU32::new(0));

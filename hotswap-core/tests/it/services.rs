@@ -78,8 +78,10 @@ impl Host {
 
     fn with(script: &str, change: impl FnOnce(&mut Settings<FixtureRef>)) -> Self {
         let files = Files::new();
-        let mut settings = Settings::default();
-        settings.services = Some(ServiceSettings::default());
+        let mut settings = Settings {
+            services: Some(ServiceSettings::default()),
+            ..Settings::default()
+        };
         change(&mut settings);
         let plugin = Hotswap::load_with(files.with(script), &trust(), settings);
         let plugin = plugin.expect("a good plugin");

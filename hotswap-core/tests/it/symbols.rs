@@ -13,7 +13,7 @@ use std::{
 };
 
 use abi_stable::std_types::{RStr, RString};
-use hotswap_core::{Holder, Library, Loader, LoaderSettings, Stage, State, Symbol};
+use hotswap_core::{Holder, Library, Limits, Loader, LoaderSettings, Stage, State, Symbol};
 use hotswap_fixtures::symbols::{Greet, Point};
 
 use crate::{
@@ -317,8 +317,13 @@ fn a_function_of_a_c_library() {
 
 #[test]
 fn a_thread_that_has_used_it_is_named_until_it_has_left() {
-    let mut settings = LoaderSettings::default();
-    settings.drain_deadline = Duration::from_millis(20);
+    let settings = LoaderSettings {
+        limits: Limits {
+            drain_deadline: Duration::from_millis(20),
+            ..Limits::default()
+        },
+        ..LoaderSettings::default()
+    };
     let loader = Loader::with_settings(&trust(), settings).unwrap();
     let greet = loader.load::<Greet>(plugin("symbols_1"), "greet").unwrap();
     let greet = Arc::new(greet);

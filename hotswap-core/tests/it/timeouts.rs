@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hotswap_core::{Loader, LoaderSettings, ServiceSettings, State, WatchSettings};
+use hotswap_core::{Limits, Loader, LoaderSettings, ServiceSettings, State, WatchSettings};
 
 use crate::fixtures::{SOON, build_of, load_with, plugin, trust, unloaded};
 
@@ -34,10 +34,10 @@ fn a_probation_may_be_endless() {
 fn nothing_that_is_waited_for_has_a_longest_time() {
     for time in ENDLESS {
         let it = load_with("build_1", |settings| {
-            settings.drain_deadline = time;
-            settings.trial_deadline = time;
-            let mut services = ServiceSettings::default();
-            services.stop_deadline = time;
+            settings.limits.drain_deadline = time;
+            let services = ServiceSettings {
+                stop_deadline: time,
+            };
             settings.services = Some(services);
         });
         let lease = it.lease();
@@ -46,9 +46,13 @@ fn nothing_that_is_waited_for_has_a_longest_time() {
         assert_eq!(it.wait(retired, time), Some(State::Unloaded));
         assert!(it.shutdown(time).is_empty());
 
-        let mut settings = LoaderSettings::default();
-        settings.drain_deadline = time;
-        settings.trial_deadline = time;
+        let settings = LoaderSettings {
+            limits: Limits {
+                drain_deadline: time,
+                ..Limits::default()
+            },
+            ..LoaderSettings::default()
+        };
         let loader = Loader::with_settings(&trust(), settings).unwrap();
         let number = loader.open(plugin("symbols_1")).unwrap().number();
         assert_eq!(loader.wait(number, time), Some(State::Unloaded));
@@ -58,11 +62,11 @@ fn nothing_that_is_waited_for_has_a_longest_time() {
 #[test]
 fn no_bound_is_too_large() {
     let it = load_with("build_1", |settings| {
-        settings.events_max = usize::MAX;
-        settings.ended_generations_max = usize::MAX;
-        settings.refused_candidates_max = usize::MAX;
-        settings.retired_images_max = usize::MAX;
-        settings.retired_bytes_max = u64::MAX;
+        settings.limits.events_max = usize::MAX;
+        settings.limits.ended_max = usize::MAX;
+        settings.limits.refused_max = usize::MAX;
+        settings.limits.retired_images_max = usize::MAX;
+        settings.limits.retired_bytes_max = u64::MAX;
         settings.rollback_copies_max = usize::MAX;
         settings.probation_faults_max = u32::MAX;
     });
@@ -71,12 +75,17 @@ fn no_bound_is_too_large() {
     assert!(it.swap("/no/such.so").is_err());
     assert!(it.events().len() >= 3);
 
-    let mut settings = LoaderSettings::default();
-    settings.events_max = usize::MAX;
-    settings.ended_libraries_max = usize::MAX;
-    settings.refused_max = usize::MAX;
-    settings.retired_images_max = usize::MAX;
-    settings.retired_bytes_max = u64::MAX;
+    let settings = LoaderSettings {
+        limits: Limits {
+            events_max: usize::MAX,
+            ended_max: usize::MAX,
+            refused_max: usize::MAX,
+            retired_images_max: usize::MAX,
+            retired_bytes_max: u64::MAX,
+            ..Limits::default()
+        },
+        ..LoaderSettings::default()
+    };
     let loader = Loader::with_settings(&trust(), settings).unwrap();
     drop(loader.open(plugin("symbols_1")).unwrap());
     assert_eq!(loader.wait(1, SOON), Some(State::Unloaded));
@@ -86,8 +95,11 @@ fn no_bound_is_too_large() {
 fn a_watch_may_wait_for_ever() {
     for time in ENDLESS {
         let it = Arc::new(load_with("build_1", |_| {}));
-        let mut settings = WatchSettings::default();
-        (settings.settle, settings.look_every) = (time, time);
+        let settings = WatchSettings {
+            settle: time,
+            look_every: time,
+            ..WatchSettings::default()
+        };
         let watch = it.watch(settings).unwrap();
         // Ends its thread.
         drop(watch);

@@ -53,8 +53,8 @@ fn spans_and_events_have_fields() {
             .with_writer(lines.clone())
             .init();
         let it = load_with("build_1", |settings| {
-            settings.retired_images_max = 2;
-            settings.retired_bytes_max = 1 << 40;
+            settings.limits.retired_images_max = 2;
+            settings.limits.retired_bytes_max = 1 << 40;
         });
         it.swap(plugin("build_2")).unwrap();
         unloaded(&it, 1);

@@ -263,7 +263,7 @@ fn two_thousand_reloads_with_thread_current_on_one_thread() {
 #[test]
 fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() {
     let it = load_with("unloadable_with_hook", |settings| {
-        settings.drain_deadline = Duration::from_millis(50)
+        settings.limits.drain_deadline = Duration::from_millis(50)
     });
     run(&it, STUBBORN_FOR_A_WHILE);
     it.swap(plugin("build_1")).unwrap();

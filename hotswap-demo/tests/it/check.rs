@@ -62,7 +62,7 @@ fn a_good_plugin_is_described() {
 }
 
 /// Of every plugin.
-const LEFT_OUT: &str = "the probe of a host (Settings::probe); whether a host has room (Settings::retired_images_max, \
+const LEFT_OUT: &str = "the probe of a host (Settings::probe); whether a host has room (Limits::retired_images_max, \
                         memory, static TLS)";
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the demo says to programs.
 
-use hotswap_core::{Hotswap, Policy, ServiceSettings, Settings, Trust};
+use hotswap_core::{Hotswap, Limits, Policy, ServiceSettings, Settings, Trust};
 use hotswap_types::PluginRef;
 use serde_json::{Value, json};
 
@@ -123,13 +123,20 @@ fn static_tls_has_a_form_for_programs() {
 
 #[test]
 fn what_stays_mapped_has_a_form_for_programs() {
-    let mut policy = Policy::default();
-    policy.any_owner = true;
+    let policy = Policy {
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: it is a plugin of ours.
     let trust = unsafe { Trust::vouch(policy) };
-    let mut settings = Settings::default();
-    settings.retired_images_max = 2;
-    settings.retired_bytes_max = 1 << 40;
+    let settings = Settings {
+        limits: Limits {
+            retired_images_max: 2,
+            retired_bytes_max: 1 << 40,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
     let path = plugin("shipped");
     let plugin: Hotswap<PluginRef> = Hotswap::load_with(&path, &trust, settings).unwrap();
     let lease = plugin.lease();
@@ -149,12 +156,16 @@ fn what_stays_mapped_has_a_form_for_programs() {
 
 #[test]
 fn services_and_values_have_a_form_for_programs() {
-    let mut policy = Policy::default();
-    policy.any_owner = true;
+    let policy = Policy {
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: it is a plugin of ours.
     let trust = unsafe { Trust::vouch(policy) };
-    let mut settings = Settings::default();
-    settings.services = Some(ServiceSettings::default());
+    let settings = Settings {
+        services: Some(ServiceSettings::default()),
+        ..Settings::default()
+    };
     let path = plugin("services_word");
     let plugin: Hotswap<PluginRef> = Hotswap::load_with(path, &trust, settings).unwrap();
     let events = plugin.events();
@@ -223,12 +234,16 @@ fn what_a_terminal_does_not_show_is_escaped_in_both_forms() {
 
 #[test]
 fn what_a_terminal_does_not_show_is_escaped_in_services_and_values() {
-    let mut policy = Policy::default();
-    policy.any_owner = true;
+    let policy = Policy {
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: it is a plugin of ours.
     let trust = unsafe { Trust::vouch(policy) };
-    let mut settings = Settings::default();
-    settings.services = Some(ServiceSettings::default());
+    let settings = Settings {
+        services: Some(ServiceSettings::default()),
+        ..Settings::default()
+    };
     let path = plugin("hidden");
     let plugin: Hotswap<PluginRef> = Hotswap::load_with(path, &trust, settings).unwrap();
     let events = plugin.events();

@@ -58,7 +58,7 @@ fn no_name_runs_twice_and_what_was_asked_for_last_runs() {
         let mut random = Random(seed);
         let mut host = Host::with("", |settings| {
             settings.probation = (seed % 2 == 0).then_some(SOON);
-            settings.events_max = 100_000;
+            settings.limits.events_max = 100_000;
         });
         let mut wanted = Wanted::new();
         let shares: Vec<_> = (0..60)
@@ -156,7 +156,7 @@ fn ended(host: &mut Host, seed: u64) {
 fn swaps_from_many_threads_while_services_come_and_go_and_faults_are_reported() {
     for probation in [None, Some(SOON)] {
         let mut host = Host::with("start one 0", |settings| {
-            settings.events_max = 100_000;
+            settings.limits.events_max = 100_000;
             settings.probation = probation;
         });
         let scripts = [

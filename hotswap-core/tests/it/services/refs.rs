@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use hotswap_core::State;
+use hotswap_core::{ErrorKind, State};
 use hotswap_fixtures::services::{Config, Decimal, before};
 
 use super::{Host, until};
@@ -67,7 +67,7 @@ fn another_type_is_an_error_that_names_both() {
     );
     let error = host.plugin().with_ref("it", |it: &Config| it.burst);
     assert_eq!(
-        error.unwrap_err(),
+        error.unwrap_err().kind().to_string(),
         "ref \"it\": another type: the fields of `Config` differ: expected `limit`, `burst`, found `limit`"
     );
     host.goes_on("one");
@@ -205,7 +205,14 @@ fn what_a_number_counts_counts() {
     );
     let raw = |it: &Decimal<10_000>| it.raw;
     let found = host.plugin().with_ref("price", raw);
-    assert_eq!(found, Err(expected.to_owned()));
+    let error = found.unwrap_err();
+    assert_eq!(error.reason(), format!("layout: {expected}"));
+    let start = "cannot use a value with \"";
+    assert!(error.to_string().starts_with(start), "{error}");
+    let ErrorKind::RefType { name, .. } = error.kind() else {
+        panic!("{:?}", error.kind())
+    };
+    assert_eq!(name, "price");
     host.swap("to-ten-thousandths price\nten-thousandths price")
         .unwrap();
     assert_eq!(host.plugin().with_ref("price", raw), Ok(Some(199_900)));

@@ -30,7 +30,7 @@ fn a_started_service_runs_on_and_a_restarted_one_is_on_new_code() {
 #[test]
 fn old_code_stays_as_long_as_a_service_runs_on_it_and_says_so() {
     let host = Host::with("start one 1", |settings| {
-        settings.drain_deadline = std::time::Duration::ZERO;
+        settings.limits.drain_deadline = std::time::Duration::ZERO;
     });
     host.swap("start one 2").unwrap();
     let events = &host.events;

@@ -71,8 +71,10 @@ fn threads() -> Vec<String> {
 #[test]
 fn a_first_plugin_whose_update_fails_is_not_loaded() {
     let files = Files::new();
-    let mut settings = Settings::default();
-    settings.services = Some(ServiceSettings::default());
+    let settings = Settings {
+        services: Some(ServiceSettings::default()),
+        ..Settings::default()
+    };
     let path = files.with("start one 1\nfail at once");
     let loaded = Hotswap::<hotswap_fixtures::FixtureRef>::load_with(&path, &trust(), settings);
     assert_eq!(loaded.unwrap_err().reason(), "update: at once");
@@ -365,5 +367,6 @@ fn what_an_update_says_is_escaped() {
         .plugin()
         .with_ref(&format!("{HIDDEN}.value"), |_: &u64| ());
     let wrong = wrong.unwrap_err();
-    assert!(wrong.contains(SHOWN), "{wrong}");
+    let reason = wrong.reason();
+    assert!(reason.contains(SHOWN), "{reason}");
 }

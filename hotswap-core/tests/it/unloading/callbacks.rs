@@ -217,7 +217,7 @@ fn a_finaliser_may_wait_for_a_thread() {
 #[test]
 fn a_thread_of_cxx_is_counted() {
     let it = load_with("cxx_thread", |settings| {
-        settings.drain_deadline = Duration::ZERO
+        settings.limits.drain_deadline = Duration::ZERO
     });
     it.with(|it| it.text()(300).map(drop).unwrap());
     it.swap(plugin("build_1")).unwrap();
@@ -274,7 +274,7 @@ fn a_destructor_that_is_running_when_its_key_is_deleted_is_waited_for() {
 #[test]
 fn a_thread_without_a_name_does_not_pass_for_its_creator() {
     let it = Arc::new(load_with("unloadable_with_hook", |settings| {
-        settings.drain_deadline = Duration::ZERO
+        settings.limits.drain_deadline = Duration::ZERO
     }));
     let caller = thread::Builder::new().name("host-caller".to_owned());
     let caller = caller.spawn({

@@ -156,7 +156,7 @@ fn what_has_waited_for_room_and_is_not_followed_any_more_is_not_refused() {
         || {
             let (arrived, go_on) = gate();
             let change = |settings: &mut Settings<FixtureRef>| {
-                settings.unload_timeout = Duration::from_secs(2);
+                settings.limits.unload_timeout = Duration::from_secs(2);
             };
             let it = Watched::unwatched("plugin.so", &trust(), change, plugin_so);
             let swap = |path: &Path| {

@@ -226,7 +226,9 @@ fn when_too_much_is_retained_room_is_waited_for() {
     alone(
         "watch::retrying::when_too_much_is_retained_room_is_waited_for",
         || {
-            let it = watched(impatient(), |settings| settings.retired_images_max = 1);
+            let it = watched(impatient(), |settings| {
+                settings.limits.retired_images_max = 1
+            });
             let lease = it.it.lease();
             it.put("plugin.so", "build_2");
             it.accepts(2);
@@ -248,7 +250,7 @@ fn attempts_do_not_use_up_what_may_be_retained() {
         "watch::retrying::attempts_do_not_use_up_what_may_be_retained",
         || {
             let it = watched(impatient(), |settings| {
-                settings.retired_images_max = 6;
+                settings.limits.retired_images_max = 6;
                 settings.probe = Some(Arc::new(|candidate, _| match candidate.build_a()() {
                     11 => Err("never".to_owned()),
                     _ => Ok(()),

@@ -39,11 +39,12 @@ pub(super) struct Watched {
 
 /// What is refused is tried again only when it has changed.
 pub(super) fn settings(settle: Duration, look_every: Duration) -> WatchSettings {
-    let mut settings = WatchSettings::default();
-    settings.settle = settle;
-    settings.look_every = look_every;
-    settings.retry_after = Duration::MAX;
-    settings
+    WatchSettings {
+        settle,
+        look_every,
+        retry_after: Duration::MAX,
+        ..WatchSettings::default()
+    }
 }
 
 impl Watched {

@@ -46,9 +46,11 @@ pub(crate) fn load<M: RootModule + Send + Sync>(path: &PathBuf) -> Result<Hotswa
 }
 
 pub(crate) fn trust() -> Trust {
-    let mut policy = Policy::default();
-    // Whoever owns the folder that this was checked out into.
-    policy.any_owner = true;
+    let policy = Policy {
+        // Whoever owns the folder that this was checked out into.
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: the files are the plugins of this workspace.
     unsafe { Trust::vouch(policy) }
 }

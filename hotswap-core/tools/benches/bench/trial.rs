@@ -32,8 +32,10 @@ pub(crate) fn run(trial: Trial<PluginRef>, effort: Effort, rows: &mut Rows) -> R
 fn measure(trial: Trial<PluginRef>, case: &str, effort: Effort, rows: &mut Rows) -> Result {
     for profile in [Profile::Release, Profile::Debug] {
         let path = place::demo_plugin(profile)?;
-        let mut settings = Settings::default();
-        settings.trial = Some(trial);
+        let settings = Settings {
+            trial: Some(trial),
+            ..Settings::default()
+        };
         let plugin: Hotswap<PluginRef> = Hotswap::load_with(&path, &place::trust(), settings)?;
         let swaps = (0..effort.choose(20, 200)).map(|_| Ok(plugin.swap(&path)?));
         let swaps = swaps.collect::<Result<Vec<Swapped>>>()?;

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_core::{EventKind, Hotswap, Policy, Settings, State, Trust};
+use hotswap_core::{EventKind, Hotswap, Limits, Policy, Settings, State, Trust};
 use hotswap_fixtures::FixtureRef;
 use tracing_subscriber::{
     Layer,
@@ -53,12 +53,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let (path, swaps): (PathBuf, u64) = (path.into(), swaps.parse()?);
     tracing_subscriber::registry().with(Pause).init();
-    let mut policy = Policy::default();
-    policy.any_owner = true;
+    let policy = Policy {
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: the files are the plugins of the tests.
     let trust = unsafe { Trust::vouch(policy) };
-    let mut settings = Settings::default();
-    settings.unload_timeout = SOON;
+    let settings = Settings {
+        limits: Limits {
+            unload_timeout: SOON,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
     let plugin: Plugin = Hotswap::load_with(&path, &trust, settings)?;
 
     let unloading = unloading(&plugin, &path)?;

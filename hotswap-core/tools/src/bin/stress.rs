@@ -76,8 +76,10 @@ fn stress(
     construct: u64,
     swaps: Range<u64>,
 ) -> Result<(), Box<dyn Error>> {
-    let mut policy = Policy::default();
-    policy.any_owner = true;
+    let policy = Policy {
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: the files are the plugins of the tests.
     let trust = unsafe { Trust::vouch(policy) };
     let plugin: Hotswap<FixtureRef> = Hotswap::load(path, &trust)?;

@@ -47,8 +47,10 @@ pub(crate) fn run(case: &Case, swaps: u32, a: &Path, b: &Path) -> Result<(), Box
         // SAFETY: the server's thread, the only other one, does not look at the environment.
         unsafe { env::set_var("REAL_PLUGINS_CERTIFICATE", certificate) };
     }
-    let mut policy = Policy::default();
-    policy.any_owner = true;
+    let policy = Policy {
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: the files were built by `scripts/real-plugins`.
     let trust = unsafe { Trust::vouch(policy) };
     let plugin: Hotswap<PluginRef> = match Hotswap::load(a, &trust) {

@@ -63,14 +63,17 @@ pub(crate) fn probe(plugin: &FixtureRef) -> Result<(), String> {
 
 /// Loads `good`, and swaps in whatever it is told.
 pub(crate) fn host(good: &Path, trial: Option<Trial<FixtureRef>>) -> Result<(), Box<dyn Error>> {
-    let mut policy = Policy::default();
-    // Whoever owns the folder that this was checked out into.
-    policy.any_owner = true;
+    let policy = Policy {
+        // Whoever owns the folder that this was checked out into.
+        any_owner: true,
+        ..Policy::default()
+    };
     // SAFETY: the promise is not kept: this process is there to be killed, and it is tested how far one comes without.
     let trust = unsafe { Trust::vouch(policy) };
-    let mut settings = Settings::default();
-    settings.trial = trial;
-    settings.trial_deadline = Duration::from_secs(2);
+    let settings = Settings {
+        trial: trial.map(|it| it.with_timeout(Duration::from_secs(2))),
+        ..Settings::default()
+    };
     let it: Hotswap<FixtureRef> = Hotswap::load_with(good, &trust, settings)?;
     crash::tell();
     println!("ready");
