@@ -176,7 +176,7 @@ impl Display for Report {
 
 impl error::Error for Report {}
 
-/// Who may panic on the road of a candidate ([`ErrorKind::Panicked`]).
+/// Who may panic on the pipeline of a candidate ([`ErrorKind::Panicked`]).
 pub(crate) const CONSTRUCTOR: &str = "its constructor";
 pub(crate) const PROBE: &str = "the probe";
 

@@ -23,7 +23,7 @@
 //! The smallest host, an axum server and a test of a plugin, a file each, are in `hotswap-core/examples` of the
 //! repository.
 //!
-//! # The road of a candidate
+//! # The pipeline of a candidate
 //!
 //! ```text
 //! path ─► Staged ─► Image ─► root module ─► published generation ─► retired ─► unloaded
@@ -33,7 +33,7 @@
 //!         inspected
 //! ```
 //!
-//! With a [`Trial`], a child process takes the copy down the same road and back first.
+//! With a [`Trial`], a child process takes the copy through the same pipeline and back first.
 //!
 //! All that may fail comes before *published*, and leaves no trace when it does. Nothing after it can
 //! fail the swap.
@@ -52,7 +52,7 @@
 //! A call happens inside [`with`](Hotswap::with), all of it on one generation. A **lease** is the same right for as
 //! long as one likes: across threads, swaps and `.await`s.
 //!
-//! A **trial** walks the road in a child process first; a **probe** is the host's own question to a candidate. A
+//! A **trial** goes through the pipeline in a child process first; a **probe** is the host's own question to a candidate. A
 //! **service** is a thread, and a **ref** a value, that outlives generations ([`Settings::services`]).
 //!
 //! For a single function of a file, without any of this, there is the [`Loader`].
@@ -156,11 +156,11 @@ mod refs;
 // Threads that outlive generations, and what a candidate says of them.
 mod services;
 
-// The same road in a child process first.
+// The same pipeline in a child process first.
 mod trial;
 
-// The same road for a deploy script, and no further.
-mod gate;
+// The same pipeline for a deploy script, up to publishing.
+mod check;
 
 // Both columns together.
 mod swap;
@@ -173,9 +173,9 @@ mod loader;
 mod watch;
 
 pub use crate::{
+    check::{CheckReport, LibraryInfo, check},
     digest::Sha256,
     error::{Distrust, Error, ErrorKind, Result, SignatureProblem, Stage, SystemError},
-    gate::{CheckReport, LibraryInfo, check},
     history::{
         Event, EventKind, GenerationInfo, Phases, ServiceEnd, ServiceInfo, ServiceNews,
         ServiceState, State,

@@ -1,7 +1,7 @@
 //! [`Loader`]: single symbols out of any file, without a root module and without a swap point.
 //!
 //! A library that was opened is numbered and listed like a generation of a swap point; but several are live at once,
-//! each for as long as somebody has it or a symbol of it. The road there and the way out are the same.
+//! each for as long as somebody has it or a symbol of it. The pipeline and the way out are the same.
 
 mod library;
 
@@ -131,7 +131,7 @@ impl Loader {
         name: &str,
     ) -> Result<Symbol<T>> {
         let path = path.as_ref();
-        let (library, value) = self.road(path, Some(name), |image| symbol::find(image, name))?;
+        let (library, value) = self.admit(path, Some(name), |image| symbol::find(image, name))?;
         Ok(library.into_symbol(value))
     }
 
@@ -141,13 +141,13 @@ impl Loader {
     ///
     /// The file was refused.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Library> {
-        let (library, ()) = self.road(path.as_ref(), None, |_| Ok(()))?;
+        let (library, ()) = self.admit(path.as_ref(), None, |_| Ok(()))?;
         Ok(library)
     }
 
-    /// The road of a candidate; `name` is looked for before anything of the file runs, and `take` is the last that
+    /// The pipeline of a candidate; `name` is looked for before anything of the file runs, and `take` is the last that
     /// may refuse it.
-    fn road<T>(
+    fn admit<T>(
         &self,
         path: &Path,
         name: Option<&str>,

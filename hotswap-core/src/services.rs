@@ -14,8 +14,8 @@
 //! It does not know when candidates are published, nor what a generation is.
 
 mod instance;
-mod keeper;
 mod update;
+mod watchdog;
 
 use std::{
     mem,
@@ -27,7 +27,7 @@ use abi_stable::StableAbi;
 use hotswap_sdk::Ref;
 
 pub(crate) use self::update::{Update, find_update};
-use self::{instance::Instance, keeper::Keeper};
+use self::{instance::Instance, watchdog::Watchdog};
 use crate::{
     deadline::deadline,
     history::{History, ServiceInfo},
@@ -56,7 +56,7 @@ pub(crate) struct Services(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     history: Arc<History>,
-    keeper: Keeper,
+    watchdog: Watchdog,
     stop_deadline: Duration,
 }
 
@@ -75,7 +75,7 @@ impl Services {
         Ok(Self(Arc::new(Inner {
             state: Mutex::default(),
             history: Arc::clone(history),
-            keeper: Keeper::start(Arc::clone(history), stop_deadline)?,
+            watchdog: Watchdog::start(Arc::clone(history), stop_deadline)?,
             stop_deadline,
         })))
     }
@@ -116,7 +116,7 @@ impl Services {
 impl Inner {
     fn ask_to_stop(&self, instance: &Arc<Instance>) {
         if instance.ask_to_stop() {
-            self.keeper.watch(Arc::clone(instance));
+            self.watchdog.watch(Arc::clone(instance));
         }
     }
 

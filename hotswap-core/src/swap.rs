@@ -1,4 +1,4 @@
-//! [`Hotswap`]: the whole road of a candidate, and the only file that knows both who reads and what is
+//! [`Hotswap`]: all that a candidate passes through, and the only file that knows both who reads and what is
 //! loaded.
 //!
 //! Everything that may fail is done before *publish*, which is one atomic store; nothing after it can
@@ -16,7 +16,7 @@ mod succession;
 
 mod reaper;
 
-mod road;
+mod pipeline;
 
 mod rollback;
 
@@ -35,15 +35,15 @@ use hotswap_cell::Cell;
 
 pub(crate) use self::{
     accepted::Accepted,
+    pipeline::{prepare_span, stage_and_load, with_libraries},
     reaper::Reaper,
-    road::{prepare_span, stage_and_load, with_libraries},
 };
 use self::{
     accepted::LastAccepted,
     draining::Draining,
-    lease::{Register, Tenancy, Tenants},
-    road::{Candidate, Road, Source, drop_update},
-    succession::{Change, Former, Manner, Succession},
+    lease::{NamedLease, NamedLeases, Register},
+    pipeline::{Candidate, Pipeline, Source, drop_update},
+    succession::{Change, Former, PublishKind, Succession},
 };
 pub use self::{
     lease::{Bound, Lease},
@@ -79,7 +79,7 @@ use crate::{
 /// [`shutdown`](Self::shutdown) does wait.
 pub struct Hotswap<M: RootModule + Send + Sync> {
     cell: Cell<Generation<M>>,
-    road: Road<M>,
+    pipeline: Pipeline<M>,
     history: Arc<History>,
     /// Which generation is live; what changes that is serialised here.
     succession: Arc<Succession<M>>,
@@ -103,7 +103,7 @@ pub struct Generation<M> {
     image: Image,
     /// If leases are recorded.
     leases: Option<Register>,
-    tenants: Tenants,
+    named_leases: NamedLeases,
 }
 
 /// What a swap did.
@@ -154,25 +154,25 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let deadline = limits.drain_deadline;
         let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
         reaper.admit(path, || ())?;
-        let road = Road::new(trust, &settings);
+        let pipeline = Pipeline::new(trust, &settings);
         let services = settings.services.as_ref();
         let services = services.map(|settings| Services::new(settings, &history));
         let services = services
             .transpose()
             .map_err(|error| Error::no_thread(path, error))?;
-        let candidate = road.prepare(Source::Path(&given), None, services.as_ref(), &reaper)?;
-        let mut candidate = road.keep_serial(candidate, &reaper)?;
+        let candidate = pipeline.prepare(Source::Path(&given), None, services.as_ref(), &reaper)?;
+        let mut candidate = pipeline.keep_serial(candidate, &reaper)?;
 
         let number = history.next_number();
         let published = Published::of(number, &candidate.image, candidate.phases, None);
         let accepted = LastAccepted::new(Accepted::of(number, &candidate.image));
         let update = candidate.update.take();
-        let cell = Cell::new(road.number(candidate, number));
+        let cell = Cell::new(pipeline.number(candidate, number));
         history.published(published).trace();
         drop(update.map(|update| update.publish(number, &|holder| hold(&cell, holder))));
         Ok(Self {
             cell,
-            road,
+            pipeline,
             history,
             succession: Arc::new(Succession::new(
                 settings.probation,
@@ -287,8 +287,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ) -> Result<Swapped> {
         let published = turn.and_then(|_turn| {
             let candidate = self.prepare_from(Source::Path(&path?))?;
-            let candidate = self.road.keep_serial(candidate, self.reaper())?;
-            Ok(self.publish(candidate, Manner::Swap, None))
+            let candidate = self.pipeline.keep_serial(candidate, self.reaper())?;
+            Ok(self.publish(candidate, PublishKind::Swap, None))
         });
         let (swapped, news) = published.inspect_err(|error| {
             note(error);
@@ -342,7 +342,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<M>> {
         let services = self.services.as_ref();
-        self.road
+        self.pipeline
             .prepare(source, Some(&self.cell), services, self.reaper())
     }
 
@@ -379,23 +379,25 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     fn publish(
         &self,
         mut candidate: Candidate<M>,
-        manner: Manner,
+        kind: PublishKind,
         loaded_again: Option<u64>,
     ) -> (Swapped, News) {
         let started = Instant::now();
-        let mut line = self.succession.lock();
+        let mut generations = self.succession.lock();
         let number = self.history.next_number();
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
         let update = candidate.update.take();
-        let accepted = (manner == Manner::Swap).then(|| Accepted::of(number, &candidate.image));
-        let new = self.road.number(candidate, number);
+        let accepted = (kind == PublishKind::Swap).then(|| Accepted::of(number, &candidate.image));
+        let new = self.pipeline.number(candidate, number);
         let Change {
             before,
             probation,
             retired,
             dropped,
             values,
-        } = self.succession.publish(&mut line, &self.cell, new, manner);
+        } = self
+            .succession
+            .publish(&mut generations, &self.cell, new, kind);
         published.phases.publish = started.elapsed();
         published.before = Some(before);
         published.on_probation = probation.is_some();
@@ -410,8 +412,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         // Under the lock, so that the live generation is the one that it is of.
         let replaced = update.map(|update| self.publish_update(update, number));
-        let replaced = replaced.and_then(|replaced| line.keep_values(replaced));
-        drop(line);
+        let replaced = replaced.and_then(|replaced| generations.keep_values(replaced));
+        drop(generations);
 
         if let Some(until) = probation {
             self.reaper()
@@ -457,7 +459,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     }
 
     pub(crate) fn policy(&self) -> &Policy {
-        self.road.policy()
+        self.pipeline.policy()
     }
 
     /// The generations, oldest first: the live one, those that have not left yet, and the last of those
@@ -588,13 +590,13 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         // Before the reaper is taken: should this panic, the rest is done when the swap point is dropped.
         self.close_services(latest);
         let reaper = self.reaper.take()?;
-        let mut line = self.succession.lock();
-        let standby = line.close();
+        let mut generations = self.succession.lock();
+        let standby = generations.close();
         let live = Former {
-            number: line.live(),
+            number: generations.live(),
             generation: Draining::new(self.cell.close()),
         };
-        drop(line);
+        drop(generations);
         for former in standby.into_iter().chain([live]) {
             self.history.draining(former.number, Vec::new());
             reaper.retire(former.number, former.generation);
@@ -635,7 +637,7 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
         );
         let candidate = self.candidate.take().expect("published once");
         let origin = candidate.image.origin().clone();
-        let (swapped, news) = self.hotswap.publish(candidate, Manner::Swap, None);
+        let (swapped, news) = self.hotswap.publish(candidate, PublishKind::Swap, None);
         news.trace();
         // Last: it may wait, and nothing may wait for it.
         if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
@@ -718,7 +720,7 @@ impl<M> Generation<M> {
 
 /// Keeps the live generation, in the name of one that the list knows.
 fn hold<M: RootModule + Send + Sync>(cell: &Cell<Generation<M>>, holder: Holder) -> Hold {
-    Box::new(Tenancy::new(cell.lease(), holder))
+    Box::new(NamedLease::new(cell.lease(), holder))
 }
 
 /// Waits until the generation has ended, at most for `timeout`, and gives its state then.

@@ -18,14 +18,14 @@
 //!   else could start it with more privileges than their own, it refuses.
 //!
 //! One noun a file: [`report`] what the two say to each other, [`descriptors`] what a process has open,
-//! [`child`] what the child does, [`judge`] what the host makes of it.
+//! [`child`] what the child does, [`parent`] what the host makes of it.
 
 #[expect(unsafe_code, reason = "closes what a child has inherited")]
 mod descriptors;
 mod report;
 
 mod child;
-mod judge;
+mod parent;
 
 use std::{
     any, env,
@@ -178,7 +178,7 @@ impl<M> Trial<M> {
     ///
     /// Whatever is wrong with it there.
     pub(crate) fn run(self, staged: &Staged) -> Result<Tried> {
-        judge::run(staged, Self::interface(), self.timeout)
+        parent::run(staged, Self::interface(), self.timeout)
     }
 }
 

@@ -123,7 +123,7 @@ pub struct Policy {
     pub serial_min: Option<u64>,
     /// A file with the highest serial number that was accepted, which is the lowest that the next file may have. When a
     /// candidate is accepted, its number is kept there if it is higher: just before it is published, or just after if it
-    /// was [prepared](crate::Hotswap::prepare). A trial, [`check`](crate::check) and a rollback write nothing. Several
+    /// was [prepared](crate::Hotswap::prepare). A trial, [`check`](crate::check()) and a rollback write nothing. Several
     /// hosts may have one file. It needs `public_key`.
     ///
     /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can write

@@ -4,7 +4,7 @@
 //! Looks are all that counts; what the system says of changes ([`notices`]) only says when to look. A look that
 //! finds something else than the one before is followed by another one after the settle time, until two agree
 //! and nothing was heard in between. Then the file's bytes are compared with those that were accepted and those
-//! that were refused, and only other ones are swapped in, by [`Hotswap::swap`]'s own road, checks and events.
+//! that were refused, and only other ones are swapped in, by [`Hotswap::swap`]'s own pipeline, checks and events.
 //! Bytes that were refused for a reason that may pass ([`Error::is_transient`]) are tried again ([`retry`]).
 //!
 //! What happens meanwhile is looked at afterwards: a look is begun by what was heard before it, and what is

@@ -17,7 +17,7 @@
 //!   finaliser starts must be waited for by it.
 //! - A thread's own list is touched by that thread alone and never borrowed across a call out of this file,
 //!   so that destructors may register, set keys and start threads.
-//! - Lock order: an account's books, then nothing.
+//! - Lock order: an account's registrations, then nothing.
 //!
 //! # What it does not know
 //! Calls and leases (`cell` counts them), how an image is opened and whether it left, and what `unloadable!` does
@@ -28,7 +28,7 @@
     reason = "calls functions of the image and of libc by address"
 )]
 
-mod books;
+mod registrations;
 
 mod thread;
 
@@ -52,12 +52,12 @@ use hotswap_unload::{
 };
 
 use self::{
-    books::State,
+    registrations::State,
     table::HOST_TABLE,
     thread::{exit_key, run_newest_destructor, run_values},
 };
 pub(super) use self::{
-    books::{thread_lives, thread_name},
+    registrations::{thread_lives, thread_name},
     thread::{forget_this_thread_s_number, leave_all},
 };
 use super::{dependencies::is_named, handlers::Handlers};
@@ -195,7 +195,7 @@ impl Account {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             process: process::id(),
             handlers: Arc::clone(handlers),
-            books: Mutex::default(),
+            registrations: Mutex::default(),
             retired: AtomicBool::new(false),
             left: AtomicBool::new(false),
         });
@@ -243,42 +243,42 @@ impl Account {
 
     /// Whether it is a key of libc that the image made before the host attached.
     pub(super) fn is_early_key(&self, key: libc::pthread_key_t) -> bool {
-        self.state.books().early_keys.contains(&key)
+        self.state.registrations().early_keys.contains(&key)
     }
 
     /// Whether threads that the image has started have ended. A system call for each thread that there is.
     pub(super) fn has_no_threads(&self) -> bool {
-        let mut books = self.state.books();
-        books.forget_the_dead();
-        books.threads.is_empty() && !books.unknown
+        let mut registrations = self.state.registrations();
+        registrations.forget_the_dead();
+        registrations.threads.is_empty() && !registrations.unknown
     }
 
     /// Whether there is nothing left to wait for but what thread `opener` has to do when it ends. A system call for
     /// each thread that there is.
     pub(super) fn is_clear_but_for(&self, opener: i32) -> bool {
-        let mut books = self.state.books();
-        books.forget_the_dead();
-        books.is_clear_but_for(Some(opener))
+        let mut registrations = self.state.registrations();
+        registrations.forget_the_dead();
+        registrations.is_clear_but_for(Some(opener))
     }
 
     /// Whether there is nothing left to wait for.
     pub(super) fn is_clear(&self) -> bool {
-        self.state.books().is_clear()
+        self.state.registrations().is_clear()
     }
 
     /// Whether no destructor and no key is older than the account. What becomes of those is not counted.
     pub(super) fn never_had_early_ones(&self) -> bool {
-        let books = self.state.books();
-        books.early_destructors == 0 && books.early_keys.is_empty()
+        let registrations = self.state.registrations();
+        registrations.early_destructors == 0 && registrations.early_keys.is_empty()
     }
 
     /// What is left to wait for. Reads `/proc` for the names of threads; takes the account's lock, which
     /// nobody holds for long.
     pub(super) fn outstanding(&self) -> Outstanding {
         let mut outstanding = {
-            let mut books = self.state.books();
-            books.forget_the_dead();
-            books.outstanding()
+            let mut registrations = self.state.registrations();
+            registrations.forget_the_dead();
+            registrations.outstanding()
         };
         outstanding.name_threads();
         outstanding
@@ -307,7 +307,7 @@ impl Account {
             (USES_ON_EXIT, "on_exit"),
             (USES_TIMER_THREADS, "timer_create"),
         ];
-        let uses = self.state.books().uses;
+        let uses = self.state.registrations().uses;
         NAMES
             .into_iter()
             .filter(move |(bit, _)| uses & bit != 0)
@@ -330,7 +330,7 @@ impl Account {
         texts.iter().map(text)
     }
 
-    /// Closes the books before `dlclose`, and deletes what libc has of the image: the keys its constructors
+    /// Closes the registrations before `dlclose`, and deletes what libc has of the image: the keys its constructors
     /// made.
     ///
     /// # Errors
@@ -339,16 +339,16 @@ impl Account {
     /// # Safety
     /// No call is inside the image and none will be.
     pub(super) unsafe fn close(&self) -> Result<(), Box<Outstanding>> {
-        let mut books = self.state.books();
-        books.forget_the_dead();
-        if !books.is_clear() {
-            let mut outstanding = books.outstanding();
-            drop(books);
+        let mut registrations = self.state.registrations();
+        registrations.forget_the_dead();
+        if !registrations.is_clear() {
+            let mut outstanding = registrations.outstanding();
+            drop(registrations);
             outstanding.name_threads();
             return Err(Box::new(outstanding));
         }
-        books.closed = true;
-        for key in mem::take(&mut books.early_keys) {
+        registrations.closed = true;
+        for key in mem::take(&mut registrations.early_keys) {
             // SAFETY: the image's constructors made it, no thread has a value of it any more.
             unsafe { libc::pthread_key_delete(key) };
         }

@@ -19,23 +19,23 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
         leases,
     } = generation.holders(calls);
     let generation = generation.peek();
-    let (tenants, tenants_count) = generation.tenants.first(LISTED_MAX);
+    let (named_leases, named_count) = generation.named_leases.first(LISTED_MAX);
     let (recorded, recorded_count, unrecorded) = match &generation.leases {
         Some(register) => {
             let (first, count) = register.first(LISTED_MAX);
             (first, count, 0)
         }
-        // Tenants have leases, too; one may have come or gone between the two looks.
-        None => (Vec::new(), 0, leases.saturating_sub(tenants_count)),
+        // NamedLeases have leases, too; one may have come or gone between the two looks.
+        None => (Vec::new(), 0, leases.saturating_sub(named_count)),
     };
     let call = |thread| Holder::Call {
         thread,
         name: String::new(),
     };
     let lease = |(place, age)| Holder::Lease { place, age };
-    let all = threads.into_iter().map(call).chain(tenants);
+    let all = threads.into_iter().map(call).chain(named_leases);
     let all = all.chain(recorded.into_iter().map(lease));
-    let mut list = listed(all, calls + tenants_count + recorded_count);
+    let mut list = listed(all, calls + named_count + recorded_count);
     list.extend((unrecorded > 0).then_some(Holder::Leases { count: unrecorded }));
     list
 }

@@ -38,10 +38,10 @@ type Taken = (&'static Location<'static>, Duration);
 
 /// What else keeps one generation, beyond calls and leases of the host.
 #[derive(Debug, Default)]
-pub(super) struct Tenants(Mutex<BTreeMap<u64, Holder>>);
+pub(super) struct NamedLeases(Mutex<BTreeMap<u64, Holder>>);
 
 /// The right of one of them to the generation, until it is dropped.
-pub(super) struct Tenancy<M> {
+pub(super) struct NamedLease<M> {
     generation: hotswap_cell::Lease<Generation<M>>,
     entry: u64,
 }
@@ -164,24 +164,24 @@ impl<M, T: fmt::Debug> fmt::Debug for Bound<M, T> {
     }
 }
 
-impl<M> Tenancy<M> {
-    pub(super) fn new(generation: hotswap_cell::Lease<Generation<M>>, tenant: Holder) -> Self {
-        let entry = generation.tenants.enter(tenant);
+impl<M> NamedLease<M> {
+    pub(super) fn new(generation: hotswap_cell::Lease<Generation<M>>, holder: Holder) -> Self {
+        let entry = generation.named_leases.enter(holder);
         Self { generation, entry }
     }
 }
 
-impl<M> Drop for Tenancy<M> {
+impl<M> Drop for NamedLease<M> {
     fn drop(&mut self) {
-        self.generation.tenants.all().remove(&self.entry);
+        self.generation.named_leases.all().remove(&self.entry);
     }
 }
 
-impl Tenants {
-    fn enter(&self, tenant: Holder) -> u64 {
+impl NamedLeases {
+    fn enter(&self, holder: Holder) -> u64 {
         let mut all = self.all();
         let entry = all.last_key_value().map_or(0, |(last, _)| last + 1);
-        all.insert(entry, tenant);
+        all.insert(entry, holder);
         entry
     }
 

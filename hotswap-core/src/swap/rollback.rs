@@ -9,8 +9,8 @@ use abi_stable::library::RootModule;
 
 use super::{
     Hotswap,
-    road::{Source, drop_update, on_short_thread},
-    succession::{Line, Manner, Restored},
+    pipeline::{Source, drop_update, on_short_thread},
+    succession::{Generations, PublishKind, Restored},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -35,7 +35,7 @@ pub struct RolledBack {
 enum Attempt<'a, M> {
     Ended(Result<RolledBack>),
     /// There is none, or it is on its way out. Nothing has changed; the lock is still held, or was taken again.
-    NotMapped(MutexGuard<'a, Line<M>>),
+    NotMapped(MutexGuard<'a, Generations<M>>),
 }
 
 impl<M: RootModule + Send + Sync> Hotswap<M> {
@@ -45,8 +45,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// while it is standby because the live one is on probation, and while it drains because calls or leases keep it.
     /// That needs neither memory nor static TLS. Once it has drained it begins to leave, its hook
     /// (`before_unload`) runs, and it can only be loaded again: from the bytes that it was loaded from, whatever has
-    /// become of the file since, under a new number. That walks the road of any candidate, but for the checks of the
-    /// file and the trial.
+    /// become of the file since, under a new number. It goes through the pipeline of any candidate, but for
+    /// the checks of the file and the trial.
     ///
     /// Each rollback goes one generation further back, as far as copies are kept
     /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)); the generation that is left is not
@@ -71,15 +71,15 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.check_process(&path)?;
         }
         let turn = self.turn();
-        let mut line = match self.restore_mapped(self.succession.lock(), None) {
+        let mut generations = match self.restore_mapped(self.succession.lock(), None) {
             Attempt::Ended(back) => {
                 drop(turn);
                 return back.inspect_err(|error| self.history.refused(error));
             }
-            Attempt::NotMapped(line) => line,
+            Attempt::NotMapped(generations) => generations,
         };
-        let earlier = line.take_earlier();
-        drop(line);
+        let earlier = generations.take_earlier();
+        drop(generations);
         let Some(earlier) = earlier else {
             drop(turn);
             let path = self.cell.with(|live| live.path().to_owned());
@@ -96,7 +96,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.succession.lock().put_back(earlier);
             self.history.refused(error);
         })?;
-        let (swapped, news) = self.publish(candidate, Manner::Rollback, Some(number));
+        let (swapped, news) = self.publish(candidate, PublishKind::Rollback, Some(number));
         news.trace();
         Ok(RolledBack {
             generation: swapped.generation,
@@ -121,14 +121,15 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         if self.is_inherited() {
             return None;
         }
-        let mut line = self.succession.lock();
-        if !self.succession.count_fault(&mut line, generation) || line.is_returning() {
+        let mut generations = self.succession.lock();
+        if !self.succession.count_fault(&mut generations, generation) || generations.is_returning()
+        {
             return None;
         }
-        let faults = line.faults();
+        let faults = generations.faults();
         let plural = if faults == 1 { "" } else { "s" };
         let why = format!("{faults} fault{plural} on probation, the last: {what}");
-        match self.restore_mapped(line, Some(why)) {
+        match self.restore_mapped(generations, Some(why)) {
             Attempt::Ended(back) => back.inspect_err(|error| self.history.refused(error)).ok(),
             Attempt::NotMapped(_) => None,
         }
@@ -137,57 +138,58 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Makes the generation before live again if it is still mapped, as standby or because it drains.
     fn restore_mapped<'a>(
         &'a self,
-        mut line: MutexGuard<'a, Line<M>>,
+        mut generations: MutexGuard<'a, Generations<M>>,
         why: Option<String>,
     ) -> Attempt<'a, M> {
         // The update is gone before its generation is free to leave. Both may run code of plugins when they are
         // dropped, and that is for when no lock is held.
         let mut update_of = None;
         if let Some(services) = &self.services {
-            let Some(previous) = line.lease_previous() else {
-                return Attempt::NotMapped(line);
+            let Some(previous) = generations.lease_previous() else {
+                return Attempt::NotMapped(generations);
             };
-            if !line.begin_return() {
-                drop(line);
+            if !generations.begin_return() {
+                drop(generations);
                 let what = "a rollback is under way already";
                 let kind = ErrorKind::Busy { what };
                 return Attempt::Ended(Err(Error::new(previous.path(), kind)));
             }
-            let (live, values) = (line.live(), line.values_before());
-            drop(line);
+            let (live, values) = (generations.live(), generations.values_before());
+            drop(generations);
             let image = &previous.image;
             let ask = move || services.ask(image, values);
             // Unwind-safe: the panic goes on when what it must not leave behind is undone.
             let asked = panic::catch_unwind(AssertUnwindSafe(|| {
                 on_short_thread(previous.path(), ask).flatten()
             }));
-            line = self.succession.lock();
-            line.end_return();
+            generations = self.succession.lock();
+            generations.end_return();
             let asked = match asked {
                 Ok(asked) => asked,
                 Err(panicked) => {
-                    drop(line);
+                    drop(generations);
                     panic::resume_unwind(panicked);
                 }
             };
             // A standby may only drain by now. It is there nevertheless, for it is leased.
-            let is_previous = line.live() == live && line.previous() == Some(previous.number());
+            let is_previous =
+                generations.live() == live && generations.previous() == Some(previous.number());
             match asked {
                 Ok(update) if is_previous => update_of = Some((update, previous)),
                 Ok(update) => {
-                    drop(line);
+                    drop(generations);
                     drop_update(previous.path(), Some(update));
                     drop(previous);
                     return Attempt::NotMapped(self.succession.lock());
                 }
                 Err(error) => {
-                    drop(line);
+                    drop(generations);
                     return Attempt::Ended(Err(error));
                 }
             }
         }
-        let Some(restored) = line.restore(&self.cell) else {
-            return Attempt::NotMapped(line);
+        let Some(restored) = generations.restore(&self.cell) else {
+            return Attempt::NotMapped(generations);
         };
         let Restored {
             former,
@@ -195,7 +197,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             values,
         } = restored;
         let back = RolledBack {
-            generation: line.live(),
+            generation: generations.live(),
             retired: former.number,
             loaded_again: None,
         };
@@ -207,7 +209,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let (replaced, previous) = update_of
             .map(|(update, previous)| (self.publish_update(update, back.generation), previous))
             .unzip();
-        drop(line);
+        drop(generations);
         self.reaper().drop_copies(copy.into_iter().collect());
         self.reaper().retire(former.number, former.generation);
         news.trace();

@@ -19,15 +19,15 @@ use hotswap_cell::Cell;
 use super::{Generation, draining::Draining};
 use crate::{deadline::deadline, refs, stage::Kept};
 
-/// The line of generations of one swap point.
+/// The generations of one swap point.
 pub(super) struct Succession<M> {
-    line: Mutex<Line<M>>,
+    generations: Mutex<Generations<M>>,
     probation: Option<Duration>,
     faults_max: u32,
 }
 
 /// What the lock is for.
-pub(super) struct Line<M> {
+pub(super) struct Generations<M> {
     live: u64,
     /// While the live generation is on probation.
     probation: Option<Probation<M>>,
@@ -63,7 +63,7 @@ pub(super) struct Earlier<M> {
 
 /// Why a generation is published.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum PublishKind {
     /// In place of one that may be wanted back.
     Swap,
     /// In place of one that is not wanted any more.
@@ -102,7 +102,7 @@ pub(super) struct Ended<M> {
 impl<M: Send + Sync> Succession<M> {
     /// With generation 1 live.
     pub(super) fn new(probation: Option<Duration>, faults_max: u32, copies_max: usize) -> Self {
-        let line = Line {
+        let generations = Generations {
             live: 1,
             probation: None,
             kept: VecDeque::new(),
@@ -110,55 +110,57 @@ impl<M: Send + Sync> Succession<M> {
             returning: false,
         };
         Self {
-            line: Mutex::new(line),
+            generations: Mutex::new(generations),
             probation,
             faults_max,
         }
     }
 
-    /// Nothing in here panics under the lock but a failed allocation; the line is whole even then.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Line<M>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing in here panics under the lock but a failed allocation; they are whole even then.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Generations<M>> {
+        self.generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a new generation the live one.
     pub(super) fn publish(
         &self,
-        line: &mut Line<M>,
+        generations: &mut Generations<M>,
         cell: &Cell<Generation<M>>,
         new: Generation<M>,
-        manner: Manner,
+        kind: PublishKind,
     ) -> Change<M> {
-        let (number, before) = (new.number, line.live);
+        let (number, before) = (new.number, generations.live);
         // Before the new one is live: nothing may fail after that.
-        let probation = self.probation.filter(|_| manner == Manner::Swap);
+        let probation = self.probation.filter(|_| kind == PublishKind::Swap);
         let until = probation.map(|time| deadline(Instant::now(), time));
         let generation = cell.publish(new);
-        line.live = number;
+        generations.live = number;
         let former = Former {
             number: before,
             generation: Draining::new(generation),
         };
-        let ended = line.probation.take();
+        let ended = generations.probation.take();
         let (standby, values) = ended.map(|it| (it.standby, it.values)).unzip();
         let mut retired: Vec<_> = standby.into_iter().collect();
-        retired.iter().for_each(|standby| line.keep(standby));
-        match (manner, until) {
-            (Manner::Swap, Some(until)) => {
-                line.probation = Some(Probation {
+        retired.iter().for_each(|standby| generations.keep(standby));
+        match (kind, until) {
+            (PublishKind::Swap, Some(until)) => {
+                generations.probation = Some(Probation {
                     until,
                     faults: 0,
                     standby: former,
                     values: None,
                 });
             }
-            (Manner::Swap, None) => {
-                line.keep(&former);
+            (PublishKind::Swap, None) => {
+                generations.keep(&former);
                 retired.push(former);
             }
-            (Manner::Rollback, _) => retired.push(former),
+            (PublishKind::Rollback, _) => retired.push(former),
         }
-        let dropped = line.take_excess();
+        let dropped = generations.take_excess();
         Change {
             before,
             probation: until,
@@ -169,9 +171,13 @@ impl<M: Send + Sync> Succession<M> {
     }
 
     /// Counts a fault of `number`. `true`: it was one too many.
-    pub(super) fn count_fault(&self, line: &mut Line<M>, number: u64) -> bool {
-        let is_live = line.live == number;
-        let Some(probation) = line.probation.as_mut().filter(|it| is_live && it.is_on()) else {
+    pub(super) fn count_fault(&self, generations: &mut Generations<M>, number: u64) -> bool {
+        let is_live = generations.live == number;
+        let Some(probation) = generations
+            .probation
+            .as_mut()
+            .filter(|it| is_live && it.is_on())
+        else {
             return false;
         };
         probation.faults += 1;
@@ -179,7 +185,7 @@ impl<M: Send + Sync> Succession<M> {
     }
 }
 
-impl<M: Send + Sync> Line<M> {
+impl<M: Send + Sync> Generations<M> {
     pub(super) fn live(&self) -> u64 {
         self.live
     }

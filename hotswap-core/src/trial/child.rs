@@ -1,4 +1,4 @@
-//! What a trial's child does: the road of a candidate, and its way out.
+//! What a trial's child does: the pipeline of a candidate, and its way out.
 //!
 //! Each stage is reported before it begins, so that a host whose child has died knows where.
 

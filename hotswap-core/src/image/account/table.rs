@@ -1,4 +1,4 @@
-//! What `unloadable!` calls: libc's functions, for one image, on the books.
+//! What `unloadable!` calls: libc's functions, for one image, counted.
 //!
 //! A panic in one of them ends the process (they are `extern "C"`); none is meant to.
 #![expect(unsafe_code, reason = "what the image passes are addresses")]
@@ -14,7 +14,7 @@ use hotswap_unload::{
 };
 
 use super::{
-    books::{State, own_name},
+    registrations::{State, own_name},
     thread::{
         ask_for_end_of_thread, ask_for_end_of_thread_locals, this_tid, try_with_work, with_work,
     },
@@ -66,11 +66,11 @@ unsafe extern "C" fn thread_atexit(
     // SAFETY: the caller's promise.
     let account = unsafe { account_arc(token) };
     {
-        let mut books = account.books();
-        if books.is_closed_for(this_tid()) {
+        let mut registrations = account.registrations();
+        if registrations.is_closed_for(this_tid()) {
             return libc::EPERM;
         }
-        books.debt(this_tid(), |debt| debt.destructors += 1);
+        registrations.debt(this_tid(), |debt| debt.destructors += 1);
     }
     with_work(|work| work.destructors.push((account, destructor, object)));
     ask_for_end_of_thread_locals();
@@ -84,7 +84,7 @@ unsafe extern "C" fn key_create(
 ) -> c_int {
     // SAFETY: the caller's promise.
     let account = unsafe { account(token) };
-    let Some(number) = account.books().key_made(destructor) else {
+    let Some(number) = account.registrations().key_made(destructor) else {
         return libc::EAGAIN;
     };
     // SAFETY: the caller's place for the key.
@@ -95,7 +95,7 @@ unsafe extern "C" fn key_create(
 unsafe extern "C" fn key_delete(token: Token, key: Key) -> c_int {
     // SAFETY: the caller's promise.
     let account = unsafe { account(token) };
-    if account.settle(|books| books.key_deleted(key)) {
+    if account.settle(|registrations| registrations.key_deleted(key)) {
         0
     } else {
         libc::EINVAL
@@ -108,14 +108,14 @@ unsafe extern "C" fn key_set(token: Token, key: Key, value: *const c_void) -> c_
     let tid = this_tid();
     if value.is_null() {
         if with_work(|work| work.take_value(&account, key)).is_some() {
-            account.settle(|books| books.value_gone(tid, key));
+            account.settle(|registrations| registrations.value_gone(tid, key));
         }
         return 0;
     }
     if with_work(|work| work.replace_value(&account, key, value.cast_mut())) {
         return 0;
     }
-    if let Err(error) = account.books().value_set(tid, key) {
+    if let Err(error) = account.registrations().value_set(tid, key) {
         return error;
     }
     with_work(|work| {
@@ -186,7 +186,7 @@ unsafe fn start_thread(
     let account = unsafe { account_arc(token) };
     let creator = own_name();
     // Also by a finaliser, which had better wait for it.
-    let ticket = account.books().thread_begins(creator);
+    let ticket = account.registrations().thread_begins(creator);
     let given = Box::into_raw(Box::new(Start {
         account: Arc::clone(&account),
         ticket,
@@ -203,7 +203,7 @@ unsafe fn start_thread(
     if result != 0 {
         // SAFETY: no thread has taken it.
         drop(unsafe { Box::from_raw(given) });
-        account.settle(|books| books.thread_ended(ticket));
+        account.settle(|registrations| registrations.thread_ended(ticket));
     }
     result
 }
@@ -221,7 +221,7 @@ unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
             start,
             argument,
         } = *given;
-        account.books().thread_runs(ticket, this_tid());
+        account.registrations().thread_runs(ticket, this_tid());
         with_work(|work| work.started_by = Some((account, ticket)));
         ask_for_end_of_thread();
         (start, argument)
@@ -238,7 +238,7 @@ unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
 unsafe extern "C" fn note_uses(token: Token, uses: u32) {
     // SAFETY: the caller's promise.
     let account = unsafe { account(token) };
-    account.settle(|books| books.uses |= uses);
+    account.settle(|registrations| registrations.uses |= uses);
 }
 
 unsafe extern "C" fn note_handler(token: Token, signal: c_int, old: usize, new: usize) {
@@ -261,16 +261,18 @@ unsafe extern "C" fn hand_over(token: Token, early: *const Handover) {
     let keys = unsafe { slice::from_raw_parts(early.keys, early.keys_len) };
     // Constructors ran on this thread.
     let creator = own_name();
-    let mut books = account.books();
+    let mut registrations = account.registrations();
     for &tid in threads {
-        let ticket = books.thread_begins(creator.clone());
-        books.thread_runs(ticket, tid);
+        let ticket = registrations.thread_begins(creator.clone());
+        registrations.thread_runs(ticket, tid);
     }
-    books.uses = early.uses;
-    books.early_keys.extend(keys.iter().map(|early| early.key));
-    books
+    registrations.uses = early.uses;
+    registrations
+        .early_keys
+        .extend(keys.iter().map(|early| early.key));
+    registrations
         .keys
         .extend(keys.iter().map(|early| (early.key, early.destructor)));
-    books.early_destructors = early.destructors;
-    books.unknown = early.incomplete != 0;
+    registrations.early_destructors = early.destructors;
+    registrations.unknown = early.incomplete != 0;
 }

@@ -18,7 +18,7 @@ use std::{
 
 use hotswap_unload::{Destructor, Key};
 
-use super::books::State;
+use super::registrations::State;
 
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`, for which the libc crate has no name; 4 in glibc and musl.
 const DESTRUCTOR_ROUNDS: usize = 4;
@@ -154,7 +154,7 @@ pub(super) fn retired_and_left() -> Vec<Arc<State>> {
     retired.dedup_by(|one, other| Arc::ptr_eq(one, other));
     // A thread that the image started runs its code; one that a constructor started is only known by its number.
     let tid = this_tid();
-    retired.retain(|account| !account.books().has_thread(tid));
+    retired.retain(|account| !account.registrations().has_thread(tid));
     retired
 }
 
@@ -228,14 +228,14 @@ unsafe extern "C" fn end_of_thread(_: *mut c_void) {
     run_values(|_| true);
     // What is left after all rounds is left, as with libc. It is settled, for nobody will run it.
     for (account, key, _) in with_work(|work| mem::take(&mut work.values)) {
-        account.settle(|books| books.value_gone(this_tid(), key));
+        account.settle(|registrations| registrations.value_gone(this_tid(), key));
     }
     with_work(|work| {
         work.destructors = Vec::new();
         work.inside = Vec::new();
     });
     if let Some((account, ticket)) = with_work(|work| work.started_by.take()) {
-        account.settle(|books| books.thread_ended(ticket));
+        account.settle(|registrations| registrations.thread_ended(ticket));
     }
 }
 
@@ -261,8 +261,8 @@ pub(super) fn run_newest_destructor(of: impl Fn(&Arc<State>) -> bool) -> bool {
     // counted. A panic in it ends the process within the image, as std has it.
     inside(&account, || unsafe { destructor(object) });
     // Saturating for the child of a fork, where `forget_the_dead` knows nobody.
-    account.settle(|books| {
-        books.debt(this_tid(), |debt| {
+    account.settle(|registrations| {
+        registrations.debt(this_tid(), |debt| {
             debt.destructors = debt.destructors.saturating_sub(1)
         })
     });
@@ -286,14 +286,16 @@ pub(super) fn run_values(of: impl Fn(&Arc<State>) -> bool) {
             let Some(value) = with_work(|work| work.take_value(&account, key)) else {
                 continue;
             };
-            let Some(destructor) = account.settle(|books| books.value_runs(this_tid(), key)) else {
+            let Some(destructor) =
+                account.settle(|registrations| registrations.value_runs(this_tid(), key))
+            else {
                 continue;
             };
             // SAFETY: the key's destructor, with a value that this thread set; the image is mapped because
             // this was counted, and is still counted.
             inside(&account, || unsafe { destructor(value) });
-            account.settle(|books| {
-                books.debt(this_tid(), |debt| {
+            account.settle(|registrations| {
+                registrations.debt(this_tid(), |debt| {
                     debt.running = debt.running.saturating_sub(1)
                 })
             });

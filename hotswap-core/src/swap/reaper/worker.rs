@@ -179,8 +179,8 @@ impl<M: Send + Sync> Worker<M> {
     /// Retires the standby, which is not needed any more. The list is changed under the lock, as a rollback does it: it
     /// may make the standby live right after.
     fn end_probation(&mut self, probation: &Probation<M>) {
-        let mut line = probation.succession.lock();
-        let Some(ended) = line.end_probation(probation.number) else {
+        let mut generations = probation.succession.lock();
+        let Some(ended) = generations.end_probation(probation.number) else {
             return;
         };
         let Ended {
@@ -189,7 +189,7 @@ impl<M: Send + Sync> Worker<M> {
             copies,
         } = ended;
         self.records.history.draining(standby.number, Vec::new());
-        drop(line);
+        drop(generations);
         self.has_changed = true;
         let phase = Phase::Draining(standby.generation);
         let (unloading, news) = Unloading::new(Some(standby.number), phase, false, &self.records);

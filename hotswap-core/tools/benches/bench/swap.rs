@@ -169,7 +169,7 @@ pub(crate) fn processor_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
-/// Files that are refused at three places of the road, against the copy of each by hand.
+/// Files that are refused at three places of the pipeline, against the copy of each by hand.
 fn refuse(rounds: usize, rows: &mut Rows) -> Result {
     let plugin: Hotswap<FixtureRef> = place::load(&place::fixture("build_1")?)?;
     let folder = tempfile::tempdir()?;

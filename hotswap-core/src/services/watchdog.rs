@@ -15,17 +15,17 @@ use crate::{deadline::deadline, history::History, stage::check_thread};
 
 /// The other end of the thread. When this is dropped, the thread ends as soon as those that it knows of have ended
 /// or were reported.
-pub(super) struct Keeper(Sender<Asked>);
+pub(super) struct Watchdog(Sender<Asked>);
 
 /// A service, and when it was asked to stop.
 type Asked = (Arc<Instance>, Instant);
 
-impl Keeper {
+impl Watchdog {
     pub(super) fn start(history: Arc<History>, stop_deadline: Duration) -> io::Result<Self> {
         let (sender, asked) = unbounded();
         check_thread()?;
-        let keeper = thread::Builder::new().name("hotswap-keeper".to_owned());
-        keeper.spawn(move || run(&asked, &history, stop_deadline))?;
+        let watchdog = thread::Builder::new().name("hotswap-watchdog".to_owned());
+        watchdog.spawn(move || run(&asked, &history, stop_deadline))?;
         Ok(Self(sender))
     }
 
@@ -78,15 +78,15 @@ mod tests {
             events: 1,
         };
         let history = Arc::new(History::new(limits));
-        let keeper = Keeper::start(history, Duration::MAX).unwrap();
+        let watchdog = Watchdog::start(history, Duration::MAX).unwrap();
         let (stuck, _goes_on) = Instance::new("stuck".to_owned(), 1);
-        keeper.watch(stuck);
+        watchdog.watch(stuck);
         let mut ended = Vec::new();
         for number in 0..100 {
             let (instance, sender) = Instance::new(number.to_string(), 1);
             ended.push(Arc::downgrade(&instance));
             drop(sender);
-            keeper.watch(instance);
+            watchdog.watch(instance);
         }
         // All but the last one, which nothing has followed yet.
         ended.pop();

@@ -1,4 +1,4 @@
-//! Would this file be accepted? The road of a candidate in a child process: nothing of it runs in this process, and
+//! Would this file be accepted? The pipeline of a candidate in a child process: nothing of it runs in this process, and
 //! nothing is published. What only a host can find out is left out, and the report says so.
 
 use std::{

@@ -1,4 +1,4 @@
-//! The road of a candidate, and every place where it ends.
+//! The pipeline of a candidate, and every place where it ends.
 
 use std::{
     error::Error as _,
@@ -288,34 +288,37 @@ fn the_host_asks_a_candidate_before_it_is_published() {
 
 #[test]
 fn a_set_is_swapped_as_a_whole_or_not_at_all() {
-    crate::alone::alone("road::a_set_is_swapped_as_a_whole_or_not_at_all", || {
-        let (first, second) = (load("build_1"), load("build_1"));
-        let swap_both = |a: &str, b: &str| -> hotswap_core::Result<()> {
-            let (a, b) = (first.prepare(plugin(a))?, second.prepare(plugin(b))?);
-            assert_eq!(
-                (build_of(&first), build_of(&second)),
-                (1, 1),
-                "nothing is published yet"
-            );
-            assert_eq!(a.publish().generation, 2);
-            assert_eq!(b.publish().generation, 2);
-            Ok(())
-        };
-        let error = swap_both("build_2", "removed_field").unwrap_err();
-        assert_eq!(error.stage(), Stage::Layout);
-        assert!(matches!(
-            error.kind(),
-            ErrorKind::Layout { symbol: None, .. }
-        ));
-        assert_eq!((build_of(&first), build_of(&second)), (1, 1));
-        assert_eq!(first.generations().len(), 1);
-        // The one that was good has left again.
-        while crate::process::images().len() > 2 {
-            std::thread::yield_now();
-        }
-        swap_both("build_2", "suffix_field").unwrap();
-        assert_eq!((build_of(&first), build_of(&second)), (2, 3));
-    });
+    crate::alone::alone(
+        "pipeline::a_set_is_swapped_as_a_whole_or_not_at_all",
+        || {
+            let (first, second) = (load("build_1"), load("build_1"));
+            let swap_both = |a: &str, b: &str| -> hotswap_core::Result<()> {
+                let (a, b) = (first.prepare(plugin(a))?, second.prepare(plugin(b))?);
+                assert_eq!(
+                    (build_of(&first), build_of(&second)),
+                    (1, 1),
+                    "nothing is published yet"
+                );
+                assert_eq!(a.publish().generation, 2);
+                assert_eq!(b.publish().generation, 2);
+                Ok(())
+            };
+            let error = swap_both("build_2", "removed_field").unwrap_err();
+            assert_eq!(error.stage(), Stage::Layout);
+            assert!(matches!(
+                error.kind(),
+                ErrorKind::Layout { symbol: None, .. }
+            ));
+            assert_eq!((build_of(&first), build_of(&second)), (1, 1));
+            assert_eq!(first.generations().len(), 1);
+            // The one that was good has left again.
+            while crate::process::images().len() > 2 {
+                std::thread::yield_now();
+            }
+            swap_both("build_2", "suffix_field").unwrap();
+            assert_eq!((build_of(&first), build_of(&second)), (2, 3));
+        },
+    );
 }
 
 /// abi_stable's own checked load crashes here: it keeps pointers into images that are gone.
@@ -335,7 +338,7 @@ fn layouts_alternate() {
 /// The same with every image at a place of its own, so that no stale pointer can be right by chance.
 #[test]
 fn layouts_alternate_at_different_addresses() {
-    crate::alone::alone("road::layouts_alternate_at_different_addresses", || {
+    crate::alone::alone("pipeline::layouts_alternate_at_different_addresses", || {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
         let it = load("suffix_field");
         let mut seen = Vec::new();

@@ -27,7 +27,7 @@ pub(super) struct State {
     /// The process in which the image was opened. A child that was forked off has none of the threads.
     pub(super) process: u32,
     pub(super) handlers: Arc<Handlers>,
-    pub(super) books: Mutex<Books>,
+    pub(super) registrations: Mutex<Registrations>,
     /// Set when no call is inside the image any more, nor will be.
     pub(super) retired: AtomicBool,
     /// Set when the image has left; then a thread may throw away what it holds of this account.
@@ -36,7 +36,7 @@ pub(super) struct State {
 
 /// The counts of one account.
 #[derive(Default)]
-pub(super) struct Books {
+pub(super) struct Registrations {
     pub(super) threads: Vec<ThreadEntry>,
     pub(super) next_ticket: u64,
     /// By thread number. An entry with nothing in it is removed.
@@ -79,8 +79,10 @@ impl Debt {
 }
 
 impl State {
-    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn registrations(&self) -> MutexGuard<'_, Registrations> {
+        self.registrations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether no call is inside the image any more, nor will be.
@@ -89,13 +91,13 @@ impl State {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// Changes the books, under their lock.
-    pub(super) fn settle<R>(&self, change: impl FnOnce(&mut Books) -> R) -> R {
-        change(&mut self.books())
+    /// Changes the registrations, under their lock.
+    pub(super) fn settle<R>(&self, change: impl FnOnce(&mut Registrations) -> R) -> R {
+        change(&mut self.registrations())
     }
 }
 
-impl Books {
+impl Registrations {
     /// Whether there is nothing left to wait for but what thread `but` has to do when it ends.
     pub(super) fn is_clear_but_for(&self, but: Option<c_int>) -> bool {
         let others = |debtor: &&c_int| but != Some(**debtor);

@@ -1,4 +1,4 @@
-//! The road of a candidate up to *publish*. All that may fail is here; a refused candidate leaves nothing
+//! The pipeline of a candidate up to *publish*. All that may fail is here; a refused candidate leaves nothing
 //! behind.
 
 use std::{
@@ -15,7 +15,7 @@ use tracing::{Span, debug_span, info_span};
 
 use super::{
     Generation, Probe,
-    lease::{Register, Tenants},
+    lease::{NamedLeases, Register},
     reaper::Reaper,
     settings::Settings,
 };
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// What every candidate of a swap point has to pass.
-pub(super) struct Road<M> {
+pub(super) struct Pipeline<M> {
     trust: Trust,
     trial: Option<Trial<M>>,
     probe: Option<Probe<M>>,
@@ -60,7 +60,7 @@ pub(super) struct Candidate<M> {
     pub(super) phases: Phases,
 }
 
-impl<M: RootModule + Send + Sync> Road<M> {
+impl<M: RootModule + Send + Sync> Pipeline<M> {
     pub(super) fn new(trust: &Trust, settings: &Settings<M>) -> Self {
         Self {
             trust: trust.clone(),
@@ -75,7 +75,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
         self.trust.policy()
     }
 
-    /// Walks the road; `live` has the running generation, if there is one.
+    /// Runs a candidate through it; `live` has the running generation, if there is one.
     pub(super) fn prepare(
         &self,
         source: Source<'_>,
@@ -250,7 +250,7 @@ impl<M: RootModule + Send + Sync> Road<M> {
             module: candidate.module,
             image: candidate.image,
             leases: self.record_leases.then(Register::default),
-            tenants: Tenants::default(),
+            named_leases: NamedLeases::default(),
         }
     }
 }
