@@ -1,31 +1,31 @@
-//! What orders a reader's announcement and a retirer's look at it.
+//! What orders a reader's announcement against the scan of the thread that retires a value.
 //!
-//! What loom does not see: the asymmetric pair. Under loom both halves are `fence(SeqCst)`; that the system's `membarrier`
-//! makes a compiler fence as strong as that is the kernel's promise (`membarrier(2)`), not something that we check.
+//! Loom does not check the asymmetric pair: under loom both halves are `fence(SeqCst)`. That `membarrier` makes a
+//! compiler fence as strong as that is the kernel's promise (`membarrier(2)`), which no test of ours can check.
 
 use crate::{
     sync::{Ordering, fence},
     system,
 };
 
-/// How a reader's announcement and a retirer's look at it are ordered, in this process.
+/// How this process orders a reader's announcement against a retiring thread's scan.
 ///
-/// Both sides do the same: write something of one's own, pass the barrier, read what the other wrote.
-/// With either kind, at least one of the two sees the other's write.
+/// Both sides do the same: write a variable of their own, pass the barrier, read what the other side wrote. With
+/// either kind, at least one of the two sees the other's write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Barrier {
-    /// The reader only keeps the compiler from reordering; the retirer interrupts every running thread
-    /// of the process (`MEMBARRIER_CMD_PRIVATE_EXPEDITED`), which stands in for the readers' fences.
+    /// The reader only keeps the compiler from reordering. The retiring thread makes the kernel interrupt every
+    /// running thread of the process (`MEMBARRIER_CMD_PRIVATE_EXPEDITED`), which replaces the readers' fences.
     Asymmetric,
     /// Both sides execute a sequentially consistent fence.
     Full,
 }
 
 impl Barrier {
-    /// The cheapest pair that this system has.
+    /// Selects the cheapest pair that this system has.
     ///
-    /// Registering is once per process and costs about a millisecond when other threads already run
-    /// (the kernel waits for a grace period), so callers keep the answer.
+    /// Registering happens once per process and costs about a millisecond when other threads already run (the kernel
+    /// waits for a grace period), so callers keep the result.
     pub(crate) fn detect() -> Self {
         if system::register_process_barrier() {
             Self::Asymmetric
@@ -49,8 +49,8 @@ impl Barrier {
         }
     }
 
-    /// The retirer's half. `false`: the system refused, so nothing may be concluded from what is read
-    /// afterwards (a seccomp filter that was installed after the registration does that).
+    /// The retiring thread's half. `false`: the system refused, so the caller may conclude nothing from what it reads
+    /// afterwards. (A seccomp filter that was installed after the registration makes the system refuse.)
     #[must_use]
     pub(crate) fn heavy(self) -> bool {
         match self {

@@ -1,32 +1,33 @@
-//! Which calls there are: for those who want to know who holds a value, not for those who free it.
+//! Which calls there are, for reports on who holds a value. Nothing that frees a value relies on this module.
 
 use std::collections::HashMap;
 
 use crate::{registry, slot::Inside};
 
-/// Who still uses a retired value, as far as one look can tell.
+/// Who still uses a retired value, as far as one look at the slots can tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// The system's numbers of some of the threads that are inside a call, or just entering one.
+    /// The system's numbers of some of the threads that are inside a call on the value, or just entering a call on
+    /// any cell.
     pub threads: Vec<u32>,
-    /// How many calls there are in all, not counting those inside of others on the same cell.
+    /// The number of calls in all. Calls inside another call on the same cell are not counted.
     pub calls: usize,
-    /// How many leases there are.
+    /// The number of leases.
     pub leases: usize,
 }
 
-/// Which calls there were at one moment, of all cells: one look serves many retired values.
+/// The calls on all cells at one moment. One snapshot serves many retired values.
 ///
-/// A value that is in use here was in use then. That one is not proves nothing: only
-/// [`Retired::try_drain`](crate::Retired::try_drain) does.
+/// A value that the snapshot shows in use was in use at that moment. A value that it does not show may be in use all
+/// the same; only [`Retired::try_drain`](crate::Retired::try_drain) proves that it is not.
 pub struct Calls {
     inside: HashMap<*const (), Threads>,
-    /// They are about to enter, whatever that will be.
+    /// Threads that were about to enter; the value that they will load is not known.
     entering: Threads,
     named_max: usize,
 }
 
-/// Some threads by number, and how many there are.
+/// The numbers of some threads, and how many threads there are.
 #[derive(Default)]
 struct Threads {
     named: Vec<u32>,
@@ -34,7 +35,7 @@ struct Threads {
 }
 
 impl Calls {
-    /// Looks at every slot once, and keeps the numbers of at most so many threads for each value.
+    /// Looks at every slot once. Keeps at most `named_max` thread numbers for each value. Waits for nobody.
     pub fn snapshot(named_max: usize) -> Self {
         let mut calls = Self {
             inside: HashMap::new(),
@@ -55,7 +56,7 @@ impl Calls {
         calls
     }
 
-    /// Of the value at this address.
+    /// The holders of the value at this address.
     pub(crate) fn holders(&self, value: *const (), leases: usize) -> Holders {
         let all = || self.inside.get(&value).into_iter().chain([&self.entering]);
         let named = all().flat_map(|threads| threads.named.iter().copied());
@@ -66,7 +67,7 @@ impl Calls {
         }
     }
 
-    /// Whether a call was inside of the value at this address.
+    /// Returns whether a call was inside the value at this address.
     pub(crate) fn names(&self, value: *const ()) -> bool {
         self.inside.contains_key(&value)
     }

@@ -2,65 +2,65 @@
 //!
 //! # How it works
 //!
-//! Every thread that reads owns a [`Slot`], which anybody may look at. To enter, a thread
+//! Every thread that reads owns a [`Slot`], which every other thread may look at. To enter, a thread
 //!
 //! 1. announces itself: the slot holds *entering*,
 //! 2. passes the light half of a [`Barrier`](crate::barrier::Barrier),
 //! 3. loads the cell's current value,
 //! 4. names it: the slot holds the value,
 //!
-//! and when the call ends it clears the slot. Readers share nothing that is written, and nothing is retried:
-//! a reader never waits and never loops. (With hazard pointers, step 3 is repeated until it agrees with
-//! step 4, which a storm of swaps can make go on for ever.)
+//! When the call ends, the thread clears the slot. Readers write nothing that another reader writes, and retry
+//! nothing: a reader never waits and never loops. (With hazard pointers, a reader repeats step 3 until it agrees with
+//! step 4; a storm of swaps can make that go on for ever.)
 //!
-//! Whoever retires a value first replaces it, then passes the heavy half of the barrier, then looks at
-//! all slots. For each reader there are two cases:
+//! A thread that retires a value first replaces it, then passes the heavy half of the barrier, then looks at all
+//! slots. For each reader there are two cases:
 //!
-//! - If the reader's announcement comes before our barrier, we see it, or the value's name, or something
-//!   later. An announcement may turn out to be for the old value, so it counts as holding it.
-//! - If our barrier comes before the reader's announcement, the reader's load in step 3 comes after our
-//!   replacement: it gets the new value, and to have seen its slot idle was right.
+//! - If the reader's announcement comes before our barrier, we see the announcement, the value's name, or something
+//!   later. The reader may have announced itself for the old value, so an announcement counts as holding it.
+//! - If our barrier comes before the reader's announcement, the reader's load in step 3 comes after our replacement.
+//!   The reader gets the new value, so it was right to treat its slot as idle.
 //!
-//! So one heavy barrier per retired value is enough; afterwards the slots are polled. Naming and clearing
-//! are `Release` writes, so that whoever sees one knows that everything the reader did with the value
-//! before it has happened.
+//! One heavy barrier per retired value is therefore enough; after it, the slots are polled. Naming and clearing are
+//! `Release` writes: a thread that sees one knows that everything the reader did with the previous value has
+//! happened.
 //!
 //! # Several calls of one thread
 //!
-//! A thread may be inside of several calls at once: because a call makes a call, or because it runs several
-//! coroutines that have a stack each. The first kind ends last in, first out, and the second kind in any order.
-//! Nothing tells the two kinds apart, so all calls of one thread on one cell that overlap use the value of the
-//! first, and rely on one slot: the call that has entered through it, and others that are counted in the slot as
-//! nested. While there are nested calls, the slot's `after_exit`, which is what the end of the call that entered
-//! writes, is the value with a mark. There are two cases:
+//! A thread may be inside several calls at once: because a call makes another call, or because the thread runs
+//! several coroutines, each with its own stack. Nested calls end last in, first out; calls of coroutines end in any
+//! order. Nothing tells the two apart. So all overlapping calls of one thread on one cell use the value of the first
+//! one and share one slot: one call entered through the slot, and the slot counts the others as nested. `after_exit`
+//! is the word that the entering call writes to the slot when it ends. While there are nested calls, `after_exit` is
+//! the value with a mark. There are two cases:
 //!
-//! - If the call that entered ends first, the slot holds the value with the mark, which still names it. The last
-//!   nested call to end finds the mark, and clears the slot.
-//! - If the last nested call ends first, it finds no mark: it leaves the slot as it is and puts back `after_exit`.
-//!   The end of the call that entered clears the slot.
+//! - If the entering call ends first, the slot then holds the value with the mark, which still names the value. The
+//!   last nested call finds the mark and clears the slot.
+//! - If the last nested call ends first, it finds no mark. It leaves the slot as it is and resets `after_exit`. The
+//!   entering call clears the slot when it ends.
 //!
-//! Either way the slot names the value without a gap from the beginning of the first call to the end of the last.
-//! All of them run on the thread that clears the slot, so whoever sees it cleared knows that all have ended. That
-//! a call ends on the thread on which it began is relied on; only unsafe code can move a suspended call to another
-//! thread.
+//! Either way the slot names the value without a gap from the beginning of the first call to the end of the last. All
+//! these calls run on the thread that clears the slot, so a thread that sees the slot cleared knows that all of them
+//! have ended. This relies on each call ending on the thread on which it began; only unsafe code can move a suspended
+//! call to another thread.
 //!
-//! Calls on another cell rely on another slot of the thread's chain. Slots do not depend on each other, but for one
-//! thing: an inline call looks at the first slot of the chain only, so that one says whether others are in use.
+//! A call on another cell uses another slot of the thread's chain. Slots are independent with one exception: an
+//! inline call looks only at the first slot of the chain, so the first slot also records whether others are in use.
 //!
-//! A call may never end, because its coroutine is leaked. Its slot then names its value for ever, and the value is
-//! never freed; other values, and calls of other threads, are not concerned. The cell itself may be moved or dropped
-//! meanwhile, and another cell may take its place, so a nested call knows its cell by a number and not by its
-//! address.
+//! A call never ends if its coroutine is leaked. Its slot then names its value for ever, and the value is never
+//! freed. Other values and the calls of other threads are not affected. The cell may meanwhile be moved or dropped,
+//! and another cell may take its address, so a nested call recognises its cell by an id and not by its address.
 //!
 //! # Invariants
 //!
-//! - `Cell::current` is null or a pointer from `Arc::into_raw`, and that one count is the cell's. The value has the
-//!   number of the cell.
-//! - A slot names a value from when a call enters through it until the last call that relies on it has ended.
-//! - What a slot names is not freed. The last count of a value is the cell's or that of a [`Retired`], and both look
-//!   at the slots before they let go of it.
-//! - A [`Retired`] value is in no cell, so that its holders only become fewer, but for leases that its owner takes,
-//!   and for nested calls, which begin only while another call on the value has not ended. To put it back takes it.
+//! - `Cell::current` is null or a pointer from `Arc::into_raw` whose one count belongs to the cell. The value carries
+//!   the id of that cell.
+//! - A slot names a value from the moment a call enters through it until the last call that uses the slot has ended.
+//! - A value that a slot names is not freed. The last count of a value belongs to the cell or to a [`Retired`], and
+//!   both look at the slots before they give up that count.
+//! - A [`Retired`] value is in no cell, so no new call can reach it. Its holders only become fewer, except for leases
+//!   that its owner takes, and for nested calls, which begin only while another call on the value has not ended.
+//!   [`Cell::restore`] consumes the `Retired`.
 
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
@@ -71,111 +71,119 @@ use crate::{
     sync::{Arc, AtomicPtr, Ordering},
 };
 
-/// A value that can be replaced while it is read.
+/// A value that threads can read while another thread replaces it.
 ///
-/// Dropping it drops the value, unless a lease holds it, which then does.
+/// Dropping the cell drops the value, unless a lease holds it; then dropping the last lease does.
 pub struct Cell<T> {
-    current: AtomicPtr<Numbered<T>>,
+    current: AtomicPtr<Tagged<T>>,
     id: CellId,
     owns: PhantomData<Arc<T>>,
 }
 
-/// A value and the number of its cell, by which a nested call recognises it. The number comes first, so that it can
-/// be read without knowing the type of the value. The alignment keeps the count of an [`Arc`], which every lease
-/// changes, off the cache lines that calls read: two of them, for processors fetch lines in pairs.
+/// A value and the id of its cell, by which a nested call recognises the cell. The id is the first field, so that it
+/// can be read without knowing the type of the value. Every lease changes the count of the [`Arc`]; the alignment
+/// keeps that count off the cache lines that calls read. It is two cache lines, because processors fetch lines in
+/// pairs.
 #[repr(C, align(128))]
-struct Numbered<T> {
+struct Tagged<T> {
     cell: CellId,
     value: T,
 }
 
-const _: () = assert!(align_of::<Numbered<()>>() == 128);
+const _: () = assert!(align_of::<Tagged<()>>() == 128);
 
-/// The right to use one value for as long as one likes, on any thread. Costs a counter.
-pub struct Lease<T>(Arc<Numbered<T>>);
+/// The right to use one value for as long as one likes, on any thread. Taking and dropping one changes a shared
+/// counter.
+pub struct Lease<T>(Arc<Tagged<T>>);
 
-/// A value that new readers cannot reach any more, and old ones may still use.
+/// A value that new readers cannot reach any more, and that earlier readers may still use.
 ///
-/// Dropping it leaks the value: it can then never be known to be unused.
+/// Dropping a `Retired` leaks the value, because nobody can then find out that it is unused.
 #[must_use = "a retired value that is dropped is leaked"]
 pub struct Retired<T> {
-    value: ManuallyDrop<Arc<Numbered<T>>>,
+    value: ManuallyDrop<Arc<Tagged<T>>>,
     /// Whether a heavy barrier has passed since the value left its cell.
     fenced: bool,
 }
 
 impl<T: Send + Sync> Cell<T> {
-    /// A cell with this value.
+    /// Creates a cell that holds `value`.
     pub fn new(value: T) -> Self {
         let id = CellId::new();
         Self {
-            current: AtomicPtr::new(id.number(value)),
+            current: AtomicPtr::new(id.allocate(value)),
             id,
             owns: PhantomData,
         }
     }
 
-    /// Calls `f` with the current value or, if this thread is inside of a call on this cell already, with the value
-    /// of that call. Waits for nobody.
+    /// Calls `f` with the current value. If this thread is already inside a call on this cell, `f` gets the value of
+    /// that call. Waits for nobody.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match chain::ready_head() {
             Some(head) => f(&self.begin_at_head(head)),
-            None => self.with_outlined(f),
+            None => self.with_slow_path(f),
         }
     }
 
-    /// The calls that are not made inline: a call inside of a call, the first call of a thread, one while a thread
-    /// ends, and one that has to run the quiescence callback first.
+    /// Handles the calls that are not inline: a call inside another call, the first call of a thread, a call while
+    /// the thread ends, and a call that must run the quiescence callback first.
     #[cold]
-    fn with_outlined<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+    fn with_slow_path<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         f(&self.begin())
     }
 
-    /// Leases the current value, also inside a `with` that is on an older one.
+    /// Leases the current value, even inside a [`with`](Self::with) that uses an older one. Waits for nobody.
     pub fn lease(&self) -> Lease<T> {
         match chain::ready_head() {
             Some(head) => {
                 let call = self.begin_at_head(head);
-                // SAFETY: the call has not ended.
+                // SAFETY: `call` is a call on `call.value`, and lives until after this block.
                 unsafe { lease_during_call(call.value) }
             }
             None => {
-                let call = self.begin_apart();
-                // SAFETY: the call has not ended.
+                let call = self.begin_on_current();
+                // SAFETY: `call` is a call on `call.value`, and lives until after this block.
                 unsafe { lease_during_call(call.value) }
             }
         }
     }
 
-    /// Replaces the value. New readers reach the new one from here on; nobody is waited for.
+    /// Replaces the value, and returns the previous one. New readers get the new value from here on. Waits for
+    /// nobody.
     pub fn publish(&self, value: T) -> Retired<T> {
-        self.replace(self.id.number(value))
+        self.replace(self.id.allocate(value))
     }
 
-    /// Puts a value back that was replaced, whether or not it is still in use from then, and takes out the one
-    /// that has replaced it.
+    /// Puts a replaced value back, whether or not it is still in use, and returns the value that had replaced it.
+    /// Waits for nobody.
     ///
-    /// Nothing of the retirement carries over: when the value is retired again, that begins with a heavy
-    /// barrier of its own. Readers from before are readers like any other.
+    /// Nothing of the first retirement carries over: when the value is retired again, that begins with a heavy
+    /// barrier of its own. Readers from before the first retirement count like all others.
+    ///
+    /// # Panics
+    ///
+    /// If `retired` comes from another cell.
     pub fn restore(&self, retired: Retired<T>) -> Retired<T> {
-        assert_eq!(retired.value.cell, self.id, "a value is for one cell");
+        assert_eq!(retired.value.cell, self.id, "a value belongs to one cell");
         let value = ManuallyDrop::into_inner(retired.value);
         self.replace(Arc::into_raw(value).cast_mut())
     }
 
-    /// Takes the value out for good; the cell must not be read any more. The exclusive borrow says that
-    /// no `with` is under way, so that only leases, and calls that were forgotten, can hold the value.
+    /// Takes the value out for good; the cell must not be read any more. The exclusive borrow shows that no `with` is
+    /// under way, so only leases and forgotten calls can still hold the value.
     pub fn close(&mut self) -> Retired<T> {
         self.replace(ptr::null_mut())
     }
 
-    fn replace(&self, new: *mut Numbered<T>) -> Retired<T> {
-        // Release: pairs with the Acquire in `enter`, for what `new` points to. Acquire: pairs with the
-        // Release of the `replace` that put the old value here; it is about to be ours.
+    fn replace(&self, new: *mut Tagged<T>) -> Retired<T> {
+        // Release: pairs with the Acquire in `enter`, for what `new` points to. Acquire: pairs with the Release of
+        // the `replace` that put the old value here; the old value is about to be ours.
         let old = self.current.swap(new, Ordering::AcqRel);
         assert!(!old.is_null(), "a closed cell has no value");
-        // SAFETY: `old` is from `Arc::into_raw`, and taking it out of the cell makes its count ours.
+        // SAFETY: `old` is from `Arc::into_raw` (invariant of `current`), and the swap took the cell's count out with
+        // it, so the count is now ours.
         let value = unsafe { Arc::from_raw(old) };
         Retired {
             value: ManuallyDrop::new(value),
@@ -183,7 +191,7 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// A call through the head of this thread's chain, which is [ready](chain::ready_head).
+    /// Begins a call through the head of this thread's chain. The head must be [ready](chain::ready_head).
     #[inline]
     fn begin_at_head<'a>(&'a self, head: &'a Slot) -> HeadCall<'a, T> {
         HeadCall {
@@ -193,14 +201,14 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// A call on the value of a call on this cell that this thread is inside of, or on the current value if there is
-    /// none.
+    /// Begins a call. If this thread is inside a call on this cell, the new call uses the value of that call;
+    /// otherwise it uses the current value.
     #[inline]
     fn begin(&self) -> Call<'_, T> {
         let (slot, named) = chain::begin(self.id);
         Call {
             value: match named {
-                // It has this cell's number, so it is from this cell's `current`, and points to a `Numbered<T>`.
+                // The value carries this cell's id, so it came from this cell's `current` and is a `Tagged<T>`.
                 Some(value) => value.as_ptr().cast(),
                 None => self.enter(slot),
             },
@@ -210,9 +218,9 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// A call on the current value, whatever this thread is inside of.
-    fn begin_apart(&self) -> Call<'_, T> {
-        let slot = chain::begin_apart();
+    /// Begins a call on the current value, even if this thread is inside another call on this cell.
+    fn begin_on_current(&self) -> Call<'_, T> {
+        let slot = chain::begin_on_current();
         Call {
             value: self.enter(slot),
             slot,
@@ -221,9 +229,9 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// Names the current value in an idle slot of this thread.
+    /// Makes an idle slot of this thread name the current value.
     #[inline]
-    fn enter(&self, slot: &Slot) -> *const Numbered<T> {
+    fn enter(&self, slot: &Slot) -> *const Tagged<T> {
         slot.announce();
         // Acquire: pairs with the Release in `replace`.
         let value = self.current.load(Ordering::Acquire).cast_const();
@@ -234,30 +242,31 @@ impl<T: Send + Sync> Cell<T> {
 
 /// # Safety
 ///
-/// A call on `value`, which is from [`Cell::current`], has not ended.
-unsafe fn lease_during_call<T>(value: *const Numbered<T>) -> Lease<T> {
-    // SAFETY: the pointer is from `Arc::into_raw` (invariant of `current`), and the value is not drained while the
-    // call lasts.
+/// `value` is from [`Cell::current`], and a call on it has not ended.
+unsafe fn lease_during_call<T>(value: *const Tagged<T>) -> Lease<T> {
+    // SAFETY: the pointer is from `Arc::into_raw` (invariant of `current`), and the value is not freed while the
+    // caller's call names it in a slot.
     unsafe { Arc::increment_strong_count(value) };
-    // SAFETY: the pointer is from `Arc::into_raw`, and the count is the one just added.
+    // SAFETY: the pointer is from `Arc::into_raw`, and the count that this takes is the one just added.
     Lease(unsafe { Arc::from_raw(value) })
 }
 
 impl CellId {
-    /// A value for the cell with this number, which owns it from here on.
-    fn number<T>(self, value: T) -> *mut Numbered<T> {
-        Arc::into_raw(Arc::new(Numbered { cell: self, value })).cast_mut()
+    /// Allocates `value` for the cell with this id. The returned pointer owns one count.
+    fn allocate<T>(self, value: T) -> *mut Tagged<T> {
+        Arc::into_raw(Arc::new(Tagged { cell: self, value })).cast_mut()
     }
 }
 
 impl<T> Drop for Cell<T> {
     fn drop(&mut self) {
         let current = self.current.swap(ptr::null_mut(), Ordering::AcqRel);
-        // A call that is under way borrows the cell, but one that was forgotten does not, and what a slot names is not
-        // freed. The slot has named it since before the cell became ours alone, so this look at the slots sees it.
+        // A running call borrows the cell, but a forgotten call does not, and a value that a slot names must not be
+        // freed. The forgotten call named the value before the cell became exclusively ours, so this scan sees it.
         let is_named = || registry::all().any(|slot| slot.names(current.cast_const().cast()));
         if !current.is_null() && !is_named() {
-            // SAFETY: the pointer is from `Arc::into_raw` and the count is the cell's, which is gone after this.
+            // SAFETY: the pointer is from `Arc::into_raw` and carries the cell's count, which nobody else takes:
+            // `current` is now null.
             drop(unsafe { Arc::from_raw(current) });
         }
     }
@@ -284,19 +293,23 @@ impl<T> Clone for Lease<T> {
 }
 
 impl<T> Retired<T> {
-    /// Looks once, and gives the value back if nobody can use it any more.
+    /// Looks once, and returns the value if nobody can use it any more. Never waits; the caller asks again.
     ///
-    /// Costs a heavy barrier the first time, and a look at every slot each time.
+    /// The first look costs a heavy barrier. Every look reads all slots.
+    ///
+    /// # Errors
+    ///
+    /// Returns the `Retired` if a reader may still use the value, or if the system refuses the barrier.
     pub fn try_drain(mut self) -> Result<T, Self> {
         if !self.fence() || registry::all().any(|slot| slot.may_hold(self.address())) {
             return Err(self);
         }
-        // Slots first, leases second: a reader that takes a lease counts it before it clears its slot,
-        // so that whoever saw the slot idle sees the lease. `try_unwrap` takes the last count with an
-        // Acquire that pairs with the Release of every lease's drop.
+        // Slots first, leases second: a reader that takes a lease counts it before it clears its slot, so a thread
+        // that saw the slot idle also sees the lease. `try_unwrap` takes the last count with an Acquire, which pairs
+        // with the Release of every lease's drop.
         let Self { value, fenced } = self;
         match Arc::try_unwrap(ManuallyDrop::into_inner(value)) {
-            Ok(numbered) => Ok(numbered.value),
+            Ok(tagged) => Ok(tagged.value),
             Err(value) => Err(Self {
                 value: ManuallyDrop::new(value),
                 fenced,
@@ -304,24 +317,24 @@ impl<T> Retired<T> {
         }
     }
 
-    /// The value, which others may be using too.
+    /// Borrows the value, which readers may be using too.
     pub fn peek(&self) -> &T {
         &self.value.value
     }
 
-    /// Leases it, while it is not decided whether it will be put back.
+    /// Leases the value, for a caller that may still put it back with [`Cell::restore`].
     pub fn lease(&self) -> Lease<T> {
         Lease(Arc::clone(&self.value))
     }
 
-    /// Who held it when the slots were looked at, and who has leases now; readers that were just entering are among
-    /// them.
+    /// Lists the readers of the value: the calls of the snapshot `calls`, which may include readers that were just
+    /// entering any cell, and the leases that exist now.
     pub fn holders(&self, calls: &Calls) -> Holders {
         calls.holders(self.address(), self.leases())
     }
 
-    /// Whether [`try_drain`](Self::try_drain) would only find that it is in use, as it was when the slots were looked
-    /// at.
+    /// Returns whether the value had a lease now or a call at the time of the snapshot; then
+    /// [`try_drain`](Self::try_drain) is not worth its cost yet.
     pub fn was_in_use(&self, calls: &Calls) -> bool {
         self.leases() > 0 || calls.names(self.address())
     }
@@ -336,14 +349,15 @@ impl<T> Retired<T> {
     }
 
     fn address(&self) -> *const () {
-        ptr::from_ref::<Numbered<T>>(&self.value).cast()
+        ptr::from_ref::<Tagged<T>>(&self.value).cast()
     }
 }
 
-/// A call that entered through the head of its thread's chain, when nothing of the chain was in use. It ends when this
-/// is dropped, also by a panic. Its end is one write, whatever has begun since. Not `Send`, because of the pointer.
+/// A call that entered through the head of its thread's chain while no slot of the chain was in use. Dropping it ends
+/// the call, also during a panic. Ending it is one write, whatever has begun since. It is not `Send`, because it
+/// holds a raw pointer.
 struct HeadCall<'a, T> {
-    value: *const Numbered<T>,
+    value: *const Tagged<T>,
     slot: &'a Slot,
     cell: PhantomData<&'a Cell<T>>,
 }
@@ -353,10 +367,10 @@ impl<T> Deref for HeadCall<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot has named the value since this was made, and nothing but dropping this makes it cease to,
-        // so the value is not freed before.
-        let numbered = unsafe { &*self.value };
-        &numbered.value
+        // SAFETY: the slot has named the value since this call was created, and ceases to name it only when this call
+        // is dropped. A named value is not freed.
+        let tagged = unsafe { &*self.value };
+        &tagged.value
     }
 }
 
@@ -367,11 +381,12 @@ impl<T> Drop for HeadCall<'_, T> {
     }
 }
 
-/// Any other call. It ends when this is dropped, also by a panic. Not `Send`, because of the pointer.
+/// A call that is not inline. Dropping it ends the call, also during a panic. It is not `Send`, because it holds a
+/// raw pointer.
 struct Call<'a, T> {
-    value: *const Numbered<T>,
+    value: *const Tagged<T>,
     slot: &'static Slot,
-    /// Whether it relies on a slot that another call has entered through.
+    /// Whether another call entered through the slot.
     is_nested: bool,
     cell: PhantomData<&'a Cell<T>>,
 }
@@ -381,11 +396,11 @@ impl<T> Deref for Call<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot names the value at least until this is dropped, so the value is not freed before: if this
-        // call has entered, only its own end can clear the slot, and otherwise it is counted in `nested`, which keeps
-        // the slot from being cleared.
-        let numbered = unsafe { &*self.value };
-        &numbered.value
+        // SAFETY: the slot names the value at least until this call is dropped, and a named value is not freed. If
+        // this call entered, only its own end can clear the slot. Otherwise the slot counts this call in `nested`,
+        // which keeps the slot from being cleared.
+        let tagged = unsafe { &*self.value };
+        &tagged.value
     }
 }
 

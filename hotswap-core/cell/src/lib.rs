@@ -2,10 +2,14 @@
 //!
 //! # How it is built
 //!
-//! From the ground up, each file using only those before it: `sync`, std's atomics or the model checker's; `system` and
-//! `barrier`, what orders a reader and a retirer; `slot`, what one thread says that it reads; `registry`, all slots;
-//! `chain`, the slots of one thread; `calls`, who reads what; and `cell`, whose description has the argument why all of it
-//! is right. `scripts/loom` checks it under a model checker.
+//! The modules, from the ground up; each uses only those before it:
+//!
+//! - `sync`: the atomics of std, or those of the model checker.
+//! - `system` and `barrier`: what orders a reader against the thread that retires a value.
+//! - `slot`: the value that one thread is reading. `registry`: all slots. `chain`: the slots of one thread.
+//! - `calls`: which threads read which value, for reports.
+//! - `cell`: the public type. Its module documentation argues why the scheme is correct; `scripts/loom` checks it
+//!   with a model checker.
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 

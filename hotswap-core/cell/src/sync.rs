@@ -1,5 +1,5 @@
-//! The one place where the standard library's atomics and the model checker's are told apart: with `--cfg loom` the very
-//! same code runs under [loom](https://docs.rs/loom).
+//! Selects the atomics: those of the standard library, or with `--cfg loom` those of the model checker
+//! [loom](https://docs.rs/loom). The rest of the crate is the same code in both cases.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
@@ -13,7 +13,7 @@ pub(crate) use loom::sync::{
     atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering, fence},
 };
 
-/// Thread-locals. Those without a destructor can be read at any time in a thread's life.
+/// Declares thread-locals. Those without a destructor can be read at any time in a thread's life.
 #[cfg(not(loom))]
 macro_rules! per_thread {
     ($($(#[$doc:meta])* static $name:ident: $type:ty = $value:expr;)*) => {
@@ -28,7 +28,8 @@ macro_rules! per_thread {
     };
 }
 
-/// A static made at its first use; the model checker makes it anew, and drops it, in every execution.
+/// Declares a static that is initialised at its first use. The model checker initialises and drops it in every
+/// execution.
 #[cfg(not(loom))]
 macro_rules! process_wide {
     ($(#[$doc:meta])* static $name:ident: $type:ty = $make:expr;) => {

@@ -1,22 +1,22 @@
-//! What is asked of the system: an asymmetric barrier, and a thread's number.
+//! The crate's system calls: an asymmetric barrier, and the number of a thread.
 
 #[cfg(all(target_os = "linux", not(loom)))]
 use rustix::thread::{MembarrierCommand, membarrier};
 
-/// Prepares [`process_barrier`]. `false`: there is none.
+/// Prepares [`process_barrier`]. `false`: the system has none.
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) fn register_process_barrier() -> bool {
     membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
 }
 
-/// Has every running thread of the process pass a full fence, and passes one itself (`membarrier(2)`). `false`: the
+/// Makes every running thread of the process pass a full fence, and passes one itself (`membarrier(2)`). `false`: the
 /// system refused.
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) fn process_barrier() -> bool {
     membarrier(MembarrierCommand::PrivateExpedited).is_ok()
 }
 
-/// There is none on other systems, nor in the model checker, which could not see it.
+/// Other systems have no such barrier. The model checker could not see it, so under loom there is none either.
 #[cfg(not(all(target_os = "linux", not(loom))))]
 pub(crate) fn register_process_barrier() -> bool {
     false
@@ -27,7 +27,7 @@ pub(crate) fn process_barrier() -> bool {
     false
 }
 
-/// The calling thread's number in the system, which no other living thread of the process has.
+/// The calling thread's number in the system. No other living thread of the process has the same one.
 pub(crate) fn thread_number() -> u32 {
     rustix::thread::gettid()
         .as_raw_nonzero()

@@ -1,12 +1,11 @@
-//! What the model checker looks at: every interleaving of publish, read, nest, lease, retire and drain
-//! for two threads, and for three within a bound on preemptions (see `scripts/loom`).
+//! The model that loom checks: every interleaving of publish, read, nest, lease, retire and drain for two threads,
+//! and for three threads within a bound on preemptions (see `scripts/loom`).
 //!
-//! Calls of one thread that end in any order, as those of coroutines do, are guards here, which the reader drops
-//! in the order in question while another thread publishes and drains.
+//! Calls of one thread can end in any order, as those of coroutines do. A call is a guard here; the reader drops its
+//! guards in the order under test while another thread publishes and drains.
 //!
-//! The value under test is a loom `UnsafeCell`: reading it is a read for loom, and draining it a write.
-//! A read that is not ordered before the drain fails the model, whether or not the schedule happens to
-//! run them at the same time.
+//! The value under test is a loom `UnsafeCell`: reading it is a read for loom, and draining it is a write. A read
+//! that is not ordered before the drain fails the model, whether or not the schedule runs them at the same time.
 
 use std::{
     mem::{self, ManuallyDrop},
@@ -22,7 +21,7 @@ use loom::{cell::UnsafeCell, thread};
 use super::{Cell, HeadCall, Retired};
 use crate::chain;
 
-/// A stand-in for a plugin: used while mapped, and then unmapped.
+/// Stands for a plugin: it is used while mapped, and then unmapped.
 struct Plugin {
     number: u32,
     mapped: UnsafeCell<bool>,
@@ -84,7 +83,7 @@ fn explore(preemption_bound: Option<usize>, scenario: impl Fn() + Send + Sync + 
     );
 }
 
-/// Drains to the end, as the reaper does: by asking again.
+/// Asks until the value is drained, as the reaper does.
 fn drain(mut retired: Retired<Plugin>) -> u32 {
     loop {
         match retired.try_drain() {
@@ -97,25 +96,25 @@ fn drain(mut retired: Retired<Plugin>) -> u32 {
     }
 }
 
-/// One look while the readers run; what it answers depends on the interleaving.
+/// Asks once while the readers run; the answer depends on the interleaving.
 fn look(retired: Retired<Plugin>) -> Option<Retired<Plugin>> {
     retired.try_drain().map(Plugin::unmap).err()
 }
 
-/// One look when all readers are gone: now it must be free. (That nothing is leaked loom checks itself.)
+/// Asks once when all readers are gone: the value must now be free. (Loom itself checks that nothing leaks.)
 fn look_again(held: Option<Retired<Plugin>>) {
     if let Some(retired) = held {
         assert!(look(retired).is_none(), "held by nobody");
     }
 }
 
-/// A call as `with` makes it inline; this thread has called before.
+/// Begins a call as the inline path of `with` does. This thread must have called before.
 fn begin_inline(cell: &Cell<Plugin>) -> HeadCall<'_, Plugin> {
     let head = chain::ready_head().expect("it has called before, and is inside of nothing");
     cell.begin_at_head(head)
 }
 
-/// Frees what is held for ever, because the model checker insists that nothing is leaked.
+/// Frees a value that a forgotten call holds for ever, because the model checker fails on leaks.
 fn free(held: Retired<Plugin>) {
     drop(ManuallyDrop::into_inner(held.value));
 }
@@ -172,7 +171,7 @@ fn calls_nest_across_swap_points() {
     });
 }
 
-/// The first call, through which the slot was entered, ends before one that relies on its slot.
+/// The call that entered through the slot ends before a nested call that uses the same slot.
 #[test]
 fn the_first_of_two_calls_ends_first() {
     exhaustively(|| {
@@ -232,8 +231,8 @@ fn the_first_of_two_calls_ends_last() {
     });
 }
 
-/// The call on the outer swap point ends first, so that the head of the reader's chain is idle while another slot
-/// is in use. A nested call must find that one.
+/// The call on the outer cell ends first, so the head of the reader's chain is idle while another slot is in use. A
+/// nested call must find that other slot.
 #[test]
 fn calls_of_two_swap_points_end_crosswise() {
     exhaustively(|| {
@@ -245,7 +244,7 @@ fn calls_of_two_swap_points_end_crosswise() {
             drop(in_a);
             let number = in_b.call();
             assert_eq!(b.with(Plugin::call), number);
-            // Through the idle head, and back to what it was.
+            // This call enters through the idle head, and must restore its idle word.
             assert_eq!(a.with(Plugin::call), 1);
             assert_eq!(b.with(Plugin::call), number);
             drop(in_b);
@@ -258,7 +257,7 @@ fn calls_of_two_swap_points_end_crosswise() {
     });
 }
 
-/// Two calls on each of two swap points, begun in turn; those that entered end first.
+/// Two calls on each of two cells, begun in turn; the entering calls end first.
 #[test]
 fn nested_calls_of_two_swap_points_end_crosswise() {
     exhaustively(|| {
@@ -307,8 +306,8 @@ fn a_call_that_never_ends_holds_its_own_generation_only() {
     });
 }
 
-/// A swap point may go while a forgotten call on it holds a value. Its place may then be another's, which must not
-/// be taken for it.
+/// A cell may be dropped while a forgotten call on it holds a value. Another cell may then get its address; a nested
+/// call must not mistake that cell for the first.
 #[test]
 fn a_call_that_never_ends_holds_a_generation_of_a_swap_point_that_has_gone() {
     exhaustively(|| {

@@ -1,4 +1,4 @@
-//! What needs real threads, and many of them. Interleavings are the model checker's (`model`).
+//! Tests that need many real threads. The model checker tests interleavings (`model`).
 
 use std::{
     cell::RefCell,
@@ -14,7 +14,7 @@ use std::{
 use super::{Call, Cell, Lease, Retired};
 use crate::{calls::Calls, registry};
 
-/// Counts how often it is dropped, and notices when it is used afterwards.
+/// Counts its drops, and fails when it is used after a drop.
 struct Counted {
     number: usize,
     alive: AtomicBool,
@@ -98,7 +98,7 @@ fn every_value_is_dropped_once_and_after_its_last_reader() {
     assert_eq!(drops.load(Ordering::Relaxed), VALUES + 1);
 }
 
-/// A value that fills some cache lines, so that one which is freed too early is seen to change while it is read.
+/// A value of several cache lines. If it is freed too early, a reader sees it change.
 struct Page {
     words: [AtomicUsize; Self::WORDS],
     drops: Arc<AtomicUsize>,
@@ -106,7 +106,7 @@ struct Page {
 
 impl Page {
     const WORDS: usize = 64;
-    /// What is left behind by a drop.
+    /// `drop` overwrites the words with this.
     const DROPPED: usize = usize::MAX;
 
     fn new(number: usize, drops: &Arc<AtomicUsize>) -> Self {
@@ -116,7 +116,7 @@ impl Page {
         }
     }
 
-    /// Its number, which is read over and over.
+    /// Returns the number, after reading it over and over.
     fn check(&self) -> usize {
         let number = self.words[0].load(Ordering::Relaxed);
         assert_ne!(number, Self::DROPPED, "used after it was dropped");
@@ -147,8 +147,8 @@ impl Drop for StopWhenDropped<'_> {
     }
 }
 
-/// Built with `--release` it is also a test of the asymmetric barrier, which the model checker does not see: without
-/// the heavy half, two of three runs fail (2026-11; a debug build is too slow between replacing and looking).
+/// Built with `--release` this also tests the asymmetric barrier, which the model checker does not see: without the
+/// heavy half, two of three runs fail (2026-11). A debug build is too slow between replacing and looking.
 #[test]
 fn a_storm_drops_each_value_once_and_none_too_early() {
     const PUBLISHED: usize = if cfg!(debug_assertions) {
@@ -179,7 +179,7 @@ fn a_storm_drops_each_value_once_and_none_too_early() {
             })
         };
         scope.spawn(move || until_stopped(&|| assert!(nested() <= PUBLISHED)));
-        // Calls of one thread that end in another order than that of a stack.
+        // Calls of one thread that do not end last in, first out.
         scope.spawn(move || {
             until_stopped(&|| {
                 let (first, in_other) = (cell.begin(), other.begin());
@@ -193,7 +193,7 @@ fn a_storm_drops_each_value_once_and_none_too_early() {
                 in_other.check();
             });
         });
-        // Leases that end on another thread, each some calls later.
+        // Leases that are dropped on another thread, each some calls later.
         scope.spawn(move || {
             until_stopped(&|| {
                 let lease = cell.with(|_| cell.lease());
@@ -211,7 +211,7 @@ fn a_storm_drops_each_value_once_and_none_too_early() {
         });
         let _stop = StopWhenDropped(stop);
         for number in 1..=PUBLISHED {
-            // At once, because what is freed too early is freed within moments.
+            // Look at once: a value that is freed too early is freed within moments.
             let looked_at = cell.publish(Page::new(number, &drops)).try_drain();
             retired.extend(looked_at.err());
             if number % 100 == 0 {
@@ -220,7 +220,7 @@ fn a_storm_drops_each_value_once_and_none_too_early() {
             }
         }
     });
-    // Nobody of ours is left. A thread of another test may be just entering something, for a moment.
+    // No reader of this test is left. A thread of another test may be just entering a cell, for a moment.
     let ended = Instant::now();
     while !retired.is_empty() {
         assert!(ended.elapsed() < Duration::from_secs(60), "held by nobody");
@@ -247,7 +247,7 @@ fn slots_of_threads_that_have_ended_are_used_again() {
     for _ in 0..1_000 {
         short_lived();
     }
-    // Tests that run beside this one may need some for themselves.
+    // Tests that run at the same time may need slots too.
     let added = registry::all().count() - before;
     assert!(
         added < 100,
@@ -256,14 +256,14 @@ fn slots_of_threads_that_have_ended_are_used_again() {
 }
 
 thread_local! {
-    /// A call that is under way when its thread ends.
+    /// A call that is still running when its thread ends.
     static LAST: RefCell<Option<Call<'static, u32>>> = const { RefCell::new(None) };
 }
 
 #[test]
 fn slots_in_use_when_their_thread_ends_are_used_again() {
     let cell: &'static Cell<u32> = Box::leak(Box::new(Cell::new(1)));
-    // Whichever thread-local is made first, and so destroyed last.
+    // Thread-locals are destroyed in reverse order of their initialisation.
     let short_lived = |is_destroyed_after_slots: bool| {
         let thread = thread::spawn(move || {
             if is_destroyed_after_slots {
@@ -307,7 +307,7 @@ fn what_a_forgotten_call_holds_is_never_dropped_and_all_else_is() {
     let held = held.expect("held").try_drain().err().expect("held");
     assert_eq!(held.peek().check(), 0);
 
-    // Back in the cell, and dropped with it.
+    // Put the value back. The forgotten call still holds it, so the cell does not drop it.
     drop(drain(cell.restore(held)));
     drop(Arc::into_inner(cell));
     assert_eq!(drops.load(Ordering::Relaxed), 2);
