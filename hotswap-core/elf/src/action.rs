@@ -1,4 +1,4 @@
-//! The types of relocations: what each does, on the machines that are known here.
+//! The relocation types of the machines that this crate knows, and what each type does.
 //!
 //! The types are those that glibc's loader handles (2.36 to 2.42).
 
@@ -13,7 +13,7 @@ use object::elf::{
 
 use crate::process::Machine;
 
-/// What a relocation does, whatever the machine calls it.
+/// What a relocation does, independent of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Nothing,
@@ -29,31 +29,31 @@ pub(crate) enum Action {
     Word,
     /// Writes the size of a symbol, as four or as eight bytes.
     Size(u64),
-    /// Writes something about a thread-local.
+    /// Writes a value that describes a thread-local: a module number, or an offset.
     ThreadLocal,
-    /// The same, and it must be in the static TLS block.
+    /// Writes the offset of a thread-local that must be in the static TLS block.
     StaticThreadLocal,
-    /// The same, as two words.
+    /// Writes two words that describe a thread-local.
     ThreadLocalPair,
-    /// Copies a symbol's bytes: for executables only.
+    /// Copies a symbol's bytes; only executables may have it.
     Copy,
-    /// On a machine without a table.
+    /// The machine's relocation types are not known here.
     Unknown,
 }
 
 impl Action {
-    /// What the type `kind` is on `machine`. None: the loader does not know it.
+    /// What the relocation type `kind` does on `machine`. `None`: the loader does not know the type.
     pub(crate) fn of(machine: Machine, kind: RelocationType) -> Option<Self> {
         match machine {
             Machine::X86_64 => x86_64(kind),
             Machine::AARCH64 => aarch64(kind),
-            // No relocation is number zero everywhere.
+            // On every machine, type zero is no relocation.
             _ if kind.0 == 0 => Some(Self::Nothing),
             _ => Some(Self::Unknown),
         }
     }
 
-    /// How many bytes it writes, at least.
+    /// The number of bytes that the relocation writes, at least.
     pub(crate) fn bytes(self) -> u64 {
         match self {
             Self::Nothing => 0,
@@ -64,7 +64,7 @@ impl Action {
         }
     }
 
-    /// Whether the loader knows how to put it off, and so linkers put it into the second table.
+    /// Whether the loader can defer the relocation; linkers then put it into `DT_JMPREL`.
     pub(crate) fn may_be_lazy(self) -> bool {
         matches!(
             self,

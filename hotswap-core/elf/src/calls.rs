@@ -1,5 +1,5 @@
-//! The functions that the loader calls by itself: initialisers when it opens the image, finalisers
-//! when it closes it. Each must be code once relocation is done; what the code does is not our matter.
+//! The functions that the loader itself calls: initialisers when it opens the image, finalisers when it closes it.
+//! Each must be executable code once relocation is done. What the code does is not checked.
 
 use std::ops::Range;
 
@@ -15,11 +15,11 @@ use crate::{
     tables::Tables,
 };
 
-/// The arrays of functions, as far as relocation has filled them in.
+/// The initialisers and finalisers, as far as the relocations seen so far have filled them in.
 pub(crate) struct Calls {
     single: [(&'static str, Option<u64>); 2],
     arrays: [Array; 2],
-    /// What begins with the first array and ends with the last one.
+    /// From the beginning of the first array to the end of the last one.
     all_arrays: Range<u64>,
 }
 
@@ -29,25 +29,25 @@ struct Array {
     slots: Vec<Slot>,
 }
 
-/// What stands in a slot.
+/// The content of a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slot {
-    /// What the file has there, which is not an address yet.
+    /// The value in the file; it is not an address yet.
     Raw(u64),
-    /// An address within the image.
+    /// An address inside the image.
     Here(u64),
-    /// An address in a library that is not known here.
+    /// An address in a library that this crate does not know.
     Elsewhere,
 }
 
-/// What a relocation leaves at its target.
+/// What a relocation writes to its target.
 #[derive(Clone, Copy)]
 pub(crate) enum Written {
-    /// An address within the image.
+    /// An address inside the image.
     Here(u64),
-    /// The address that stands there already, now relative to the image.
+    /// The address that the file has at the target, relocated.
     InPlace,
-    /// An address that another library decides.
+    /// An address that depends on another library.
     Elsewhere,
     /// Something that is not an address.
     Number,
@@ -75,14 +75,14 @@ impl Calls {
         })
     }
 
-    /// Notes what a relocation writes, if it hits an array.
+    /// Records what a relocation writes, if it writes into an array.
     pub(crate) fn write(
         &mut self,
         target: u64,
         bytes: u64,
         written: Written,
     ) -> Result<(), Refusal> {
-        // Few do.
+        // Few relocations do.
         if target >= self.all_arrays.end || target.saturating_add(bytes) <= self.all_arrays.start {
             return Ok(());
         }
@@ -191,7 +191,8 @@ impl Array {
     }
 }
 
-/// Whether a function may begin at `address`. Small linkers put tables and code into one segment.
+/// Whether a function may begin at `address`. A table is no function; small linkers put tables and code into one
+/// segment.
 pub(crate) fn is_function(memory: &Memory<'_>, tables: &Tables, address: u64) -> bool {
     memory.is_code(address) && tables.at(address, 1).is_none()
 }

@@ -1,4 +1,4 @@
-//! What the dynamic table says: where the loader finds everything else.
+//! The dynamic table, which tells the loader where everything else is.
 
 use std::{collections::HashSet, ops::Range};
 
@@ -22,11 +22,11 @@ use crate::{
 /// The loader copies names and search paths onto its stack.
 pub(crate) const NAME_BYTES_MAX: usize = 4096;
 const PATH_BYTES_MAX: usize = 64 << 10;
-/// Each is a file to be opened.
+/// The loader opens one file for each.
 const NEEDED_MAX: usize = 1024;
 
-/// What says where something lies, or how large it is.
-const SINGLE: [DynamicTag; 20] = [
+/// Tags that hold an address or a size. Linkers write each at most once.
+const UNIQUE_TAGS: [DynamicTag; 20] = [
     DT_FINI,
     DT_FINI_ARRAY,
     DT_FINI_ARRAYSZ,
@@ -49,7 +49,7 @@ const SINGLE: [DynamicTag; 20] = [
     DT_VERSYM,
 ];
 
-/// The dynamic table, its parts in pairs.
+/// The dynamic table. An address and its size are one `Table`.
 pub(crate) struct Dynamic<'a> {
     pub(crate) strings: Strings<'a>,
     pub(crate) symbols: u64,
@@ -69,7 +69,7 @@ pub(crate) struct Dynamic<'a> {
     pub(crate) text_relocations: bool,
     pub(crate) static_tls: bool,
     pub(crate) nodelete: bool,
-    /// What to change so that `nodelete` is not true.
+    /// The changes to the file that make `nodelete` false.
     pub(crate) without_nodelete: Vec<Change>,
     pub(crate) strings_range: Range<u64>,
     needed: Vec<u64>,
@@ -83,7 +83,7 @@ impl<'a> Dynamic<'a> {
     pub(crate) fn read(memory: &Memory<'a>) -> Result<Self, Refusal> {
         let entries = Entries(memory);
         check_loadable(&entries, memory)?;
-        entries.check_single(&SINGLE)?;
+        entries.check_single(&UNIQUE_TAGS)?;
         let strings = entries.table("DT_STRTAB", DT_STRTAB, DT_STRSZ, 1)?;
         if let Some(size) = entries.last(DT_SYMENT).filter(|size| *size != 24) {
             return refuse(format!("symbols of {size} bytes (DT_SYMENT), expected 24"));
@@ -115,7 +115,7 @@ impl<'a> Dynamic<'a> {
             filters: [entries.all(DT_AUXILIARY), entries.all(DT_FILTER)].concat(),
             soname: entries.last(DT_SONAME),
             runpath: entries.last(DT_RUNPATH),
-            // Both given, the older one is ignored.
+            // If both are given, the loader ignores the older one.
             rpath: match entries.last(DT_RUNPATH) {
                 Some(_) => None,
                 None => entries.last(DT_RPATH),
@@ -125,8 +125,8 @@ impl<'a> Dynamic<'a> {
         Ok(dynamic)
     }
 
-    /// Fills in what the file needs, and where it looks for that.
-    pub(crate) fn name_libraries(&self, facts: &mut Facts) {
+    /// Records which libraries the file needs, and where it looks for them.
+    pub(crate) fn record_libraries(&self, facts: &mut Facts) {
         let text = |offset| {
             let name = self.strings.get(offset, PATH_BYTES_MAX)?;
             Some(String::from_utf8_lossy(name).into_owned())
@@ -144,7 +144,7 @@ impl<'a> Dynamic<'a> {
             .collect()
     }
 
-    /// The address of the next table after `address`, which bounds a table without a length.
+    /// The address of the next table after `address`. It bounds a table whose length is not known.
     pub(crate) fn next_table(&self, address: u64) -> Option<u64> {
         let addresses = [
             self.gnu_hash,
@@ -219,11 +219,11 @@ impl<'a> Dynamic<'a> {
     }
 }
 
-/// What no shared object has, or what forbids `dlopen`.
+/// Refuses what no shared object has, and what forbids `dlopen`.
 fn check_loadable(entries: &Entries<'_, '_>, memory: &Memory<'_>) -> Result<(), Refusal> {
     let flags_1 = entries.last(DT_FLAGS_1).unwrap_or(0);
     let debug = entries.last(DT_DEBUG).is_some();
-    // Linkers before 2.26 (and Go's) do not set the flag; they do reserve the debugger's entry.
+    // Linkers before 2.26 (and Go's) do not set the flag, but they reserve an entry for the debugger.
     if flags_1 & DF_1_PIE.0 != 0 || (memory.interpreter && debug) {
         return refuse("a position-independent executable, expected a shared object");
     }
@@ -238,7 +238,7 @@ fn check_loadable(entries: &Entries<'_, '_>, memory: &Memory<'_>) -> Result<(), 
             "has pre-initialisers (DT_PREINIT_ARRAY), which only an executable may have",
         );
     }
-    // The 64-bit machines with such relocations (mips) are not among those we know.
+    // The 64-bit machines that have such relocations (mips) are not among those that we know.
     if entries.last(DT_RELSZ).is_some_and(|bytes| bytes != 0) && entries.last(DT_REL).is_some() {
         return refuse(
             "has relocations without addends (DT_REL), which this machine's loader ignores",

@@ -1,9 +1,8 @@
-//! The entries of the dynamic table, by their tags, and the tables that they are pairs of.
+//! The entries of the dynamic table by their tags, and the tables that pairs of entries describe.
 //!
-//! A tag given twice counts as it does in the loader: the last one. Of those that this crate reads, two that differ are
-//! refused. Missing partners ("a table
-//! without its size") are null pointers in the loader, so they are refused here. Whether a table at an
-//! address makes sense is judged by the file that reads it.
+//! If a tag occurs twice, the last one counts, as in the loader. A tag that this crate reads is refused if it occurs
+//! twice with different values. An entry without its partner ("a table without its size") would be a null pointer in
+//! the loader, so it is refused here. The file that reads a table judges whether a table at its address makes sense.
 
 use std::{mem, ops::Range};
 
@@ -18,7 +17,7 @@ use crate::{
     refusal::{Refusal, refuse},
 };
 
-/// Where a table lies, in bytes. Empty when there is none.
+/// The address and length of a table; empty when there is none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Table {
     pub(crate) address: u64,
@@ -31,7 +30,7 @@ impl Table {
     }
 }
 
-/// The line for a table that is not where it should be.
+/// The message for a table that is not in a readable, file-backed segment.
 pub(crate) fn not_readable(what: &str, table: Table) -> String {
     format!(
         "{what} at {:#x} ({:#x} bytes) is not inside a readable, file-backed segment",
@@ -60,7 +59,7 @@ impl Entries<'_, '_> {
             .collect()
     }
 
-    /// Refuses a tag that is there twice, with different values: no linker writes that, and one of them is damage.
+    /// Refuses a tag that occurs twice with different values. No linker writes that, so one of them is damage.
     pub(crate) fn check_single(&self, tags: &[DynamicTag]) -> Result<(), Refusal> {
         for tag in tags {
             let all = self.all(*tag);
@@ -74,7 +73,7 @@ impl Entries<'_, '_> {
         Ok(())
     }
 
-    /// The value that counts.
+    /// The value that counts: the last one.
     pub(crate) fn last(&self, tag: DynamicTag) -> Option<u64> {
         let entry = self
             .0
@@ -84,7 +83,8 @@ impl Entries<'_, '_> {
         Some(entry.d_val.get(E))
     }
 
-    /// The byte with `DF_1_NODELETE`, wherever there is one: of several entries the last counts today.
+    /// The changes that clear `DF_1_NODELETE` in every entry that has it. (Of several entries, only the last counts
+    /// today.)
     pub(crate) fn without_nodelete(&self) -> Vec<Change> {
         const FLAG: u8 = DF_1_NODELETE.0 as u8;
         // The flag is in the lowest byte of the value.
@@ -109,7 +109,7 @@ impl Entries<'_, '_> {
         marked.map(change).collect()
     }
 
-    /// The value of an entry that every library has.
+    /// The value of an entry that every library must have.
     pub(crate) fn required(&self, name: &str, tag: DynamicTag) -> Result<u64, Refusal> {
         match self.last(tag) {
             Some(value) => Ok(value),
@@ -117,7 +117,7 @@ impl Entries<'_, '_> {
         }
     }
 
-    /// A table that every library has.
+    /// A table that every library must have.
     pub(crate) fn table(
         &self,
         name: &str,
@@ -133,7 +133,7 @@ impl Entries<'_, '_> {
         Ok(Table { address, bytes })
     }
 
-    /// A table of 8-byte things, if there is one.
+    /// A table of 8-byte items, if there is one.
     pub(crate) fn optional(
         &self,
         name: &str,
@@ -169,7 +169,7 @@ impl Entries<'_, '_> {
         if self.last(tag).is_none() {
             return Ok(table);
         }
-        // glibc asserts it: exit(127).
+        // glibc asserts this: exit(127).
         match self.last(entry) {
             Some(each) if each == expected => {}
             Some(each) => {
@@ -186,12 +186,12 @@ impl Entries<'_, '_> {
         check_entries(name, table, expected)
     }
 
-    /// The relocations that linkers keep apart, because the loader may put them off.
+    /// The relocations in `DT_JMPREL`, a separate table because the loader may defer them.
     pub(crate) fn plt(&self) -> Result<Table, Refusal> {
         let name = "DT_JMPREL";
         match (self.last(DT_JMPREL), self.last(DT_PLTREL)) {
             (None, None) => return Ok(Table::default()),
-            // glibc asserts it: exit(127).
+            // glibc asserts this: exit(127).
             (Some(_), Some(kind)) if kind == DT_RELA.0.unsigned_abs() => {}
             (Some(_), Some(kind)) => {
                 return refuse(format!(

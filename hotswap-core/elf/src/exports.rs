@@ -1,4 +1,4 @@
-//! What `dlsym` finds in the file: whether that is what somebody expects.
+//! What `dlsym` finds in the file, and whether that is what the caller expects.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ use crate::{
     symbols::Symbols,
 };
 
-/// Of those that are listed: how many, and how long their names may be. Each is looked up, in a hash chain that may
-/// be as long as the file.
+/// How many prefixed names a file may export, and how long each may be. Each is looked up in a hash chain that may be
+/// as long as the file.
 const NAMED_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 256;
 
@@ -28,30 +28,31 @@ impl<'s, 'a> Exports<'s, 'a> {
         Self { memory, symbols }
     }
 
-    /// Whether `dlsym` finds a static of that name.
+    /// Whether `dlsym` finds a static with this name.
     pub(crate) fn has_static(&self, name: &str) -> bool {
         let found = self.look_up(name.as_bytes());
         found.is_some_and(|symbol| symbol.st_type() == STT_OBJECT)
     }
 
-    /// `name` is to be a static of so many bytes.
+    /// Checks that `name` is a static of at least `size_min` bytes.
     pub(crate) fn check_static(&self, name: &str, size_min: u64) -> Result<(), Refusal> {
         self.check(name, Some(size_min))
     }
 
-    /// `name` is to be a function.
+    /// Checks that `name` is a function.
     pub(crate) fn check_function(&self, name: &str) -> Result<(), Refusal> {
         self.check(name, None)
     }
 
-    /// All symbols whose names begin with `prefix` are to be statics of so many bytes. Gives the rest of the names.
+    /// Checks that all symbols whose names begin with `prefix` are statics of at least `size_min` bytes. Returns the
+    /// rest of each name.
     pub(crate) fn check_prefixed(
         &self,
         prefix: &str,
         size_min: u64,
     ) -> Result<Vec<String>, Refusal> {
         let mut all = BTreeSet::new();
-        // Without an exact count nothing is exported.
+        // Without an exact count the file exports nothing.
         let entries = if self.symbols.exact {
             self.symbols.entries
         } else {
@@ -89,7 +90,7 @@ impl<'s, 'a> Exports<'s, 'a> {
         Ok(all.into_iter().collect())
     }
 
-    /// A static of so many bytes, or a function if no size is given.
+    /// Checks for a static of at least `size` bytes, or for a function if `size` is `None`.
     fn check(&self, name: &str, size: Option<u64>) -> Result<(), Refusal> {
         let shown = excerpt(name.as_bytes());
         let Some(symbol) = self.look_up(name.as_bytes()) else {
@@ -127,9 +128,9 @@ impl<'s, 'a> Exports<'s, 'a> {
         }
     }
 
-    /// As `dlsym` does it: `do_lookup_x` and `check_match` of glibc.
+    /// Finds a symbol in the same way as `dlsym` (`do_lookup_x` and `check_match` of glibc).
     fn look_up(&self, name: &[u8]) -> Option<&'a Symbol> {
-        // The newest version of several, if none of them is without a version.
+        // If no symbol of this name is unversioned, `dlsym` takes the default version.
         let mut versioned = None;
         for number in self.symbols.index.candidates(name) {
             let symbol = self.symbols.entries.get(number)?;

@@ -1,69 +1,72 @@
-//! What is true of a file that passed.
+//! What the inspection has found out about a file that passed.
 
-/// What is true of a file that passed.
+/// What the inspection has found out about a file that passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
-    /// The libraries it needs, in order (`DT_NEEDED`).
+    /// The libraries that the file needs, in order (`DT_NEEDED`).
     pub needed: Vec<String>,
-    /// Where it looks for them (`DT_RUNPATH`).
+    /// The search path for these libraries (`DT_RUNPATH`).
     pub runpath: Option<String>,
-    /// Where it and what it needs look for them (`DT_RPATH`). Of a file with both, there is only the other.
+    /// The search path for these libraries and for those that they need (`DT_RPATH`). `None` if the file has a
+    /// `DT_RUNPATH`, because the loader then ignores the other.
     pub rpath: Option<String>,
-    /// The linker's build id in hexadecimal: the same in two files that were linked from the same.
+    /// The linker's build id, in hexadecimal. Two files linked from the same input have the same build id.
     pub build_id: Option<String>,
-    /// Of an [`Export::Prefixed`](crate::Export::Prefixed), what follows the prefix in each name, sorted.
+    /// For [`Export::Prefixed`](crate::Export::Prefixed): the part of each name after the prefix, sorted.
     pub named: Vec<String>,
-    /// Defines the [`marker`](crate::Query::marker) that was asked for, as a `static` that `dlsym` finds.
+    /// Whether the file defines the [`marker`](crate::Query::marker) of the query, as a `static` that `dlsym` finds.
     pub has_marker: bool,
 
-    /// Linked with `-z nodelete`: `dlclose` never unmaps it.
+    /// Whether the file is linked with `-z nodelete`; `dlclose` then never unmaps it.
     pub nodelete: bool,
-    /// What to change in the file so that it is not.
+    /// The changes to the file that remove `nodelete`.
     pub without_nodelete: Vec<Change>,
-    /// Defines `STB_GNU_UNIQUE` symbols: once one is bound, glibc never unmaps the image.
+    /// Whether the file defines `STB_GNU_UNIQUE` symbols. Once one of them is bound, glibc never unmaps the image.
     pub unique_symbols: bool,
-    /// One of them is a static of a class in namespace `std`, such as libstdc++ has some of too.
+    /// Whether one of these symbols is a static of a class in namespace `std`; libstdc++ may define it too.
     pub unique_in_std: bool,
-    /// What to change in the file so that they are weak symbols.
+    /// The changes to the file that turn these symbols into weak symbols.
     pub without_unique: Vec<Change>,
 
-    /// Imports what registers destructors for the end of a thread (`__cxa_thread_atexit`): glibc keeps an image mapped
-    /// for as long as a thread lives that has touched one of its thread-locals with a destructor.
+    /// Whether the file imports a function that registers thread-local destructors (`__cxa_thread_atexit`). glibc
+    /// keeps an image mapped as long as a thread lives that has used one of the image's thread-locals with a
+    /// destructor.
     pub thread_exit_hook: bool,
-    /// Imports what makes pthread keys (`pthread_key_create`), whose destructors are called at a thread's end whether
-    /// or not the image is still there.
+    /// Whether the file imports a function that creates pthread keys (`pthread_key_create`). The destructor of a key
+    /// is called when a thread ends, even if the image has been unmapped.
     pub makes_keys: bool,
-    /// Imports what starts threads (`pthread_create`), which may run when the image is gone.
+    /// Whether the file imports a function that starts threads (`pthread_create`). A thread may still run when the
+    /// image has been unmapped.
     pub starts_threads: bool,
-    /// The imported functions, as a programmer calls them and sorted, by which something else may stay behind that
-    /// refers to the image and that `dlclose` does not take back.
+    /// Imported functions that may leave behind something else that refers to the image and that `dlclose` does not
+    /// remove. Each has the name that a programmer knows; the list is sorted.
     pub leaves: Vec<&'static str>,
-    /// A symbol that it takes from a Rust library: std, or another crate, is shared with others. Of its name, the first
-    /// 512 bytes.
+    /// A symbol that the file imports from a Rust library: it then shares std, or another crate, with other images.
+    /// At most the first 512 bytes of the symbol's name.
     pub imports_rust: Option<String>,
 
-    /// How many bytes of thread-local storage each thread has of it.
+    /// How many bytes of thread-local storage the file adds to each thread.
     pub tls_bytes: u64,
-    /// Its thread-locals must lie in the static TLS block, of which a running process has little left (about 1.6 KB in
-    /// glibc 2.36): opening it a few times may fail.
+    /// Whether the file's thread-locals must lie in the static TLS block. A running process has little of it left
+    /// (about 1.6 KB in glibc 2.36), so opening the file a few times may fail.
     pub static_tls: bool,
 }
 
 impl Facts {
-    /// How much of the static TLS block it takes up, if its thread-locals must lie there.
+    /// How many bytes of the static TLS block the file uses, if its thread-locals must lie there.
     pub fn static_tls_bytes(&self) -> Option<u64> {
         self.static_tls.then_some(self.tls_bytes)
     }
 }
 
-/// Another byte in the place of one of the file.
+/// One byte of the file to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where it is in the file.
+    /// The byte's offset in the file.
     pub offset: u64,
-    /// What the file has there.
+    /// The byte that the file has at the offset.
     pub from: u8,
-    /// What it should have.
+    /// The byte to write instead.
     pub to: u8,
 }

@@ -1,7 +1,7 @@
-//! The file header: is it an ELF shared object for this process, and whole?
+//! The file header: is the file a complete ELF shared object for this process?
 //!
-//! What is checked first is what an operator can mistake: another kind of file, another machine, a
-//! file cut short. Damage comes after.
+//! The checks for an operator's mistakes come first: another kind of file, another machine, a file cut short. The
+//! checks for damage follow.
 
 use object::NativeEndian as E;
 use object::elf::{
@@ -28,14 +28,14 @@ const HEADER_BYTES: u64 = size_of::<FileHeader>() as u64;
 const SEGMENT_BYTES: u64 = size_of::<Segment>() as u64;
 const SECTION_BYTES: u64 = size_of::<Section>() as u64;
 
-/// The program headers, and where in the file they are.
+/// The program headers, and their offset in the file.
 #[derive(Clone, Copy)]
 pub(crate) struct Segments<'a> {
     pub(crate) offset: u64,
     pub(crate) all: &'a [Segment],
 }
 
-/// The program headers of a file that is for `process` and not cut short.
+/// Reads the program headers of a file, after checking that it is for `process` and not cut short.
 pub(crate) fn segments(bytes: &[u8], process: Process) -> Result<Segments<'_>, Refusal> {
     let header = read(bytes)?;
     check_machine(header, process)?;
@@ -78,8 +78,8 @@ pub(crate) fn segments(bytes: &[u8], process: Process) -> Result<Segments<'_>, R
     })
 }
 
-/// Whether the bytes are what `objcopy --only-keep-debug` makes of a library: debug information, and headers that
-/// describe code and data which are not there. Notes are.
+/// Returns whether the bytes are the output of `objcopy --only-keep-debug` for a library: debug information, and
+/// section headers for code and data that the file does not contain. Such a file does contain notes.
 pub(crate) fn is_debug_information(bytes: &[u8]) -> bool {
     let sections = |header: &FileHeader| {
         let start = usize::try_from(header.e_shoff.get(E)).ok()?;
@@ -100,10 +100,11 @@ pub(crate) fn is_debug_information(bytes: &[u8]) -> bool {
     }) && has_code_or_data
 }
 
-/// Whether the bytes begin as a 64-bit ELF file for the machine of `process` does.
+/// Returns whether the bytes begin like a 64-bit ELF file for the machine of `process`.
 ///
-/// When the loader searches folders for a library, it passes over a file for another machine. At what is no ELF file at
-/// all, such as a linker script, it ends its search with an error ("invalid ELF header", "file too short").
+/// When the loader searches folders for a library, it skips a file for another machine. When it meets a file that is
+/// not ELF at all, such as a linker script, it ends the search with an error ("invalid ELF header", "file too
+/// short").
 pub fn is_for(bytes: &[u8], process: Process) -> bool {
     read(bytes).is_ok_and(|header| check_machine(header, process).is_ok())
 }
@@ -113,7 +114,7 @@ fn read(bytes: &[u8]) -> Result<&FileHeader, Refusal> {
     if magic.is_empty() || !ELFMAG.starts_with(magic) {
         return refuse(format!("not a shared object: {}", kind::name(bytes)));
     }
-    // The first sixteen bytes mean the same in every class and byte order.
+    // The first sixteen bytes have the same meaning in every class and byte order.
     let class = bytes.get(4).copied();
     if class == Some(ELFCLASS32.0) {
         return refuse("a 32-bit object, this process is 64-bit");
@@ -187,8 +188,8 @@ fn check_version(header: &FileHeader) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The end of the last byte that must be there. The section headers, which no loader reads, stand last
-/// in nearly every file: a file without them was cut short, even if all that is loaded arrived.
+/// The number of bytes that the file must at least have. No loader reads the section headers, but in nearly every
+/// file they are last: a file without them was cut short, even if everything that is loaded has arrived.
 fn bytes_needed(header: &FileHeader, segments: &[Segment]) -> Result<u64, Refusal> {
     let mut needed = 0;
     for segment in segments
@@ -196,7 +197,7 @@ fn bytes_needed(header: &FileHeader, segments: &[Segment]) -> Result<u64, Refusa
         .filter(|segment| segment.p_type.get(E) == PT_LOAD)
     {
         let length = segment.p_filesz.get(E);
-        // Zeros only: its offset means nothing.
+        // A segment of zeros only; its offset has no meaning.
         if length != 0 {
             needed = needed.max(end_of(segment.p_offset.get(E), length)?);
         }

@@ -1,14 +1,14 @@
-//! What the names of imported symbols tell of code that nobody has run yet.
+//! What the names of imported symbols reveal about code that has not run yet.
 //!
-//! The tables are of glibc 2.36 to 2.42 and of the libstdc++ of GCC 5 to 15. A function that code finds by
-//! `dlsym`, or calls by way of another library, is not seen.
+//! The tables are for glibc 2.36 to 2.42 and for libstdc++ of GCC 5 to 15. This module does not see a function that
+//! code finds with `dlsym` or calls through another library.
 
 use std::collections::BTreeSet;
 
 use crate::facts::Facts;
 
-/// Of a name, so much is looked at. The longest in the table has some 90 bytes; a file that takes code from a Rust
-/// library takes something with a shorter name as well.
+/// Only this many bytes of a name are read. The longest name in the table has about 90 bytes, and a file that imports
+/// code from a Rust library also imports something with a shorter name.
 pub(crate) const NAME_BYTES_MAX: usize = 512;
 
 /// What calling an imported function may leave behind.
@@ -20,8 +20,8 @@ enum Effect {
     Key,
     /// A thread.
     Thread,
-    /// Something else that refers to the caller's code or data and that `dlclose` does not take back; with the
-    /// function's name as a programmer knows it.
+    /// Something else that refers to the caller's code or data and that `dlclose` does not remove. The name is the
+    /// one a programmer knows.
     Leaves(&'static str),
 }
 
@@ -29,10 +29,11 @@ use Effect::{Key, Leaves, Thread, ThreadExitHook};
 
 /// Functions and their effects, sorted by symbol.
 ///
-/// Not in it is what `dlclose` takes back, because it is registered together with the image's handle (`atexit`,
-/// `at_quick_exit`, `pthread_atfork`), and signal handlers, of which the kernel is asked. Nor what every Rust program
-/// imports (`sigaltstack`, `syscall`), what mostly has a harmless use (`setvbuf` with no buffer), and what weak
-/// references in the startup code of C libraries name (`__register_frame_info`).
+/// The table leaves out functions whose effect `dlclose` undoes, because they register the image's handle too
+/// (`atexit`, `at_quick_exit`, `pthread_atfork`). It leaves out signal handlers, because the kernel can list those.
+/// It also leaves out what every Rust program imports (`sigaltstack`, `syscall`), what mostly has a harmless use
+/// (`setvbuf` without a buffer), and what weak references in the startup code of C libraries name
+/// (`__register_frame_info`).
 const IMPORTS: &[(&str, &[Effect])] = &[
     (
         "_ZNSt13__future_base13_State_baseV211_Make_ready6_M_setEv",
@@ -43,7 +44,7 @@ const IMPORTS: &[(&str, &[Effect])] = &[
         &[Leaves("std::pmr::set_default_resource")],
     ),
     ("_ZNSt6locale6globalERKS_", &[Leaves("std::locale::global")]),
-    // Of GCC 4.4 to 4.9, and of programs built with those.
+    // For GCC 4.4 to 4.9, and for programs built with them.
     (
         "_ZNSt6thread15_M_start_threadESt10shared_ptrINS_10_Impl_baseEE",
         &[Leaves("std::thread")],
@@ -60,7 +61,7 @@ const IMPORTS: &[(&str, &[Effect])] = &[
         "_ZNSt8ios_base17register_callbackEPFvNS_5eventERS_iEi",
         &[Leaves("std::ios_base::register_callback")],
     ),
-    // The setter: `std::cout` keeps the buffer that it is given.
+    // This is the setter: `std::cout` keeps the buffer that it is given.
     (
         "_ZNSt9basic_iosIcSt11char_traitsIcEE5rdbufEPSt15basic_streambufIcS1_E",
         &[Leaves("std::ios::rdbuf")],
@@ -81,12 +82,12 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ("__clone", &[Leaves("clone")]),
     ("__cxa_thread_atexit", &[ThreadExitHook]),
     ("__cxa_thread_atexit_impl", &[ThreadExitHook]),
-    // Variables that hold a function: gone from glibc 2.34 on for newly linked code.
+    // Variables that hold a function. Code linked against glibc 2.34 or later cannot name them.
     ("__free_hook", &[Leaves("__free_hook")]),
     ("__malloc_hook", &[Leaves("__malloc_hook")]),
     ("__memalign_hook", &[Leaves("__memalign_hook")]),
     ("__realloc_hook", &[Leaves("__realloc_hook")]),
-    // A notification by a call (`SIGEV_THREAD`), and a buffer that is read or written meanwhile.
+    // They notify by a call (`SIGEV_THREAD`), and use a buffer until they have finished.
     ("aio_fsync", &[Leaves("aio_fsync")]),
     ("aio_fsync64", &[Leaves("aio_fsync")]),
     ("aio_read", &[Leaves("aio_read")]),
@@ -99,10 +100,10 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ),
     ("clone", &[Thread, Leaves("clone")]),
     ("error_print_progname", &[Leaves("error_print_progname")]),
-    // A stream that is still open is flushed at the end of the process.
+    // The process flushes a stream that is still open when it ends.
     ("fopencookie", &[Leaves("fopencookie")]),
     ("getaddrinfo_a", &[Leaves("getaddrinfo_a")]),
-    // Keeps the buffer that it is given, as does `setstate`.
+    // `initstate` and `setstate` keep the buffer that they are given.
     ("initstate", &[Leaves("initstate")]),
     ("lio_listio", &[Leaves("lio_listio")]),
     ("lio_listio64", &[Leaves("lio_listio")]),
@@ -114,12 +115,12 @@ const IMPORTS: &[(&str, &[Effect])] = &[
         &[Leaves("obstack_alloc_failed_handler")],
     ),
     ("on_exit", &[Leaves("on_exit")]),
-    // Keeps its first argument, and reads it at each message.
+    // `openlog` keeps its first argument, and reads it for each message.
     ("openlog", &[Leaves("openlog")]),
     ("profil", &[Leaves("profil")]),
     ("pthread_create", &[Thread]),
     ("pthread_key_create", &[Key]),
-    // The environment then consists of the caller's text.
+    // `putenv` puts the caller's own text into the environment.
     ("putenv", &[Leaves("putenv")]),
     (
         "register_printf_function",
@@ -136,7 +137,7 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ("register_printf_type", &[Leaves("register_printf_type")]),
     ("setstate", &[Leaves("setstate")]),
     ("sprofil", &[Leaves("sprofil")]),
-    // Of SQLite, for all connections of the process.
+    // These functions of SQLite take effect for all connections of the process.
     (
         "sqlite3_auto_extension",
         &[Leaves("sqlite3_auto_extension")],
@@ -148,30 +149,30 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ("tss_create", &[Key]),
 ];
 
-/// Which names may be in the table, by what [`slot`] makes of them: a look at this in place of one at the table, which
-/// is not in the processor's cache when a file is inspected (6 µs for a plugin of 60 imports, 2026-11).
-static SLOTS: [u64; 4] = slots();
+/// The set of [`filter_bit`]s of all names in the table. Testing it replaces a search in the table, which is not in
+/// the processor's cache when a file is inspected (6 µs for a plugin of 60 imports, 2026-11).
+static FILTER: [u64; 4] = filter();
 
-const fn slots() -> [u64; 4] {
-    let mut slots = [0; 4];
+const fn filter() -> [u64; 4] {
+    let mut filter = [0; 4];
     let mut number = 0;
     while number < IMPORTS.len() {
-        let slot = slot(IMPORTS[number].0.as_bytes());
-        slots[slot / 64] |= 1 << (slot % 64);
+        let bit = filter_bit(IMPORTS[number].0.as_bytes());
+        filter[bit / 64] |= 1 << (bit % 64);
         number += 1;
     }
-    slots
+    filter
 }
 
-/// Of the length and the ends of a name, less than 256.
-const fn slot(name: &[u8]) -> usize {
+/// A number below 256, made from the length, the first and the last byte of a name.
+const fn filter_bit(name: &[u8]) -> usize {
     match name {
         [first, .., last] => (name.len() * 31 + *first as usize * 7 + *last as usize) % 256,
         _ => 0,
     }
 }
 
-/// What is noted of the imports of a file.
+/// What the imports of a file have shown so far.
 #[derive(Default)]
 pub(crate) struct Imports {
     thread_exit_hook: bool,
@@ -182,24 +183,24 @@ pub(crate) struct Imports {
     plain: Option<String>,
 }
 
-/// A symbol that rustc names.
+/// A symbol whose name rustc has chosen.
 enum Rust {
-    /// It says of which crate it is.
+    /// The name contains its crate.
     Mangled,
-    /// One of those by which the parts of std know each other.
+    /// A fixed name by which the parts of std refer to each other.
     Plain,
 }
 
 impl Imports {
-    /// Notes one more.
+    /// Takes one more imported name into account.
     pub(crate) fn note(&mut self, name: &[u8]) {
         match kind_of(name) {
             Some(Rust::Mangled) if self.mangled.is_none() => self.mangled = Some(text(name)),
             Some(Rust::Plain) if self.plain.is_none() => self.plain = Some(text(name)),
             _ => {}
         }
-        let slot = slot(name);
-        if SLOTS[slot / 64] & 1 << (slot % 64) == 0 {
+        let bit = filter_bit(name);
+        if FILTER[bit / 64] & 1 << (bit % 64) == 0 {
             return;
         }
         let Ok(place) = IMPORTS.binary_search_by(|(symbol, _)| symbol.as_bytes().cmp(name)) else {
@@ -215,7 +216,7 @@ impl Imports {
         }
     }
 
-    pub(crate) fn tell(self, facts: &mut Facts) {
+    pub(crate) fn record_in(self, facts: &mut Facts) {
         facts.thread_exit_hook = self.thread_exit_hook;
         facts.makes_keys = self.makes_keys;
         facts.starts_threads = self.starts_threads;
@@ -229,7 +230,7 @@ fn text(name: &[u8]) -> String {
 }
 
 fn kind_of(name: &[u8]) -> Option<Rust> {
-    // Those of the allocator were called so up to Rust 1.86, and are mangled since.
+    // The allocator's symbols had these names up to Rust 1.86; since then they are mangled.
     const PREFIXES: [&[u8]; 3] = [b"__rust_", b"__rdl_", b"__rg_"];
     const NAMES: [&[u8]; 3] = [b"rust_eh_personality", b"rust_begin_unwind", b"rust_panic"];
     if let Some(mangled) = name.strip_prefix(b"_R") {
@@ -243,13 +244,13 @@ fn kind_of(name: &[u8]) -> Option<Rust> {
     }
 }
 
-/// After `_R`, a version, which is not written yet, and the beginning of a path.
+/// After `_R` come the digits of a version (no compiler writes one yet) and the beginning of a path.
 fn is_mangled_v0(rest: &[u8]) -> bool {
     let path = rest.iter().find(|byte| !byte.is_ascii_digit());
     path.is_some_and(|first| b"CMXYNIB".contains(first))
 }
 
-/// As C++ mangles it, with a hash for the last name: `17h`, 16 hexadecimal digits, `E`.
+/// The name is mangled like C++, and its last component is a hash: `17h`, 16 hexadecimal digits, `E`.
 fn is_mangled_legacy(name: &[u8]) -> bool {
     const HASH_BYTES: usize = "17h0123456789abcdefE".len();
     let hash = name
@@ -277,7 +278,7 @@ mod tests {
         let mut imports = Imports::default();
         names.iter().for_each(|name| imports.note(name.as_bytes()));
         let mut facts = Facts::default();
-        imports.tell(&mut facts);
+        imports.record_in(&mut facts);
         facts
     }
 

@@ -1,7 +1,7 @@
 //! The hash table by which `dlsym` and every relocation find a symbol.
 //!
-//! glibc uses the GNU table if there is one, and then never looks at the other. It follows chains
-//! without counting: here it is made sure that each ends, within its segment.
+//! glibc uses the GNU table if there is one, and then ignores the other. It follows chains without counting, so this
+//! module checks that each chain ends within its segment.
 
 use std::ops::Range;
 
@@ -15,10 +15,10 @@ use crate::{
     refusal::{Refusal, refuse},
 };
 
-/// The table that the loader would use.
+/// The hash table that the loader would use.
 pub(crate) struct Index<'a> {
     kind: Kind<'a>,
-    /// Where it lies.
+    /// The addresses of the table.
     pub(crate) range: Range<u64>,
 }
 
@@ -45,7 +45,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// How many symbols there are, if this table tells.
+    /// The number of symbols, if this table tells.
     pub(crate) fn count(&self) -> Option<u64> {
         match &self.kind {
             Kind::Gnu { chain: [], .. } => None,
@@ -56,7 +56,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The numbers of the symbols that may have this name, in the order of the loader.
+    /// The numbers of the symbols that may have this name, in the order in which the loader tries them.
     pub(crate) fn candidates(&self, name: &[u8]) -> Vec<usize> {
         let numbers = match &self.kind {
             Kind::Gnu {
@@ -79,7 +79,7 @@ impl<'a> Index<'a> {
         };
         let (base, shift) = (header.symbol_base.get(E), header.bloom_shift.get(E));
         let (blooms, buckets) = (header.bloom_count.get(E), header.bucket_count.get(E));
-        // glibc asserts a power of two, and takes none for four thousand million.
+        // glibc asserts a power of two, but reads zero as 2³² words.
         if !blooms.is_power_of_two() {
             return refuse(format!(
                 "{what}: a filter of {blooms} words, expected a power of two"
@@ -88,7 +88,7 @@ impl<'a> Index<'a> {
         if buckets == 0 {
             return refuse(format!("{what}: no buckets"));
         }
-        // Neither sum can overflow for an address that was read.
+        // These sums cannot overflow, because the header at `address` could be read.
         let bloom_at = address.saturating_add(16);
         let buckets_at = bloom_at.saturating_add(u64::from(blooms) * 8);
         let chain_at = buckets_at.saturating_add(u64::from(buckets) * 4);
@@ -142,8 +142,8 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Chains lie one after another, each ending with an odd word. So the one that begins last ends them
-/// all, and one walk is enough to know that each ends.
+/// Chains lie one after another, and each ends with an odd word. The chain that begins last therefore ends after all
+/// others: if it has an end, all of them have one.
 fn gnu_chain<'a>(
     memory: &Memory<'a>,
     base: u32,
@@ -157,7 +157,7 @@ fn gnu_chain<'a>(
             .map(|bucket| bucket.get(E))
             .filter(|bucket| *bucket != 0)
     };
-    // None used: nothing is exported.
+    // No bucket is used: the file exports nothing.
     let (Some(first), Some(last)) = (used().min(), used().max()) else {
         return Ok(&[]);
     };
@@ -182,9 +182,9 @@ fn gnu_chain<'a>(
     }
 }
 
-/// Links must stay in the table and must not go round: the loader follows them until zero.
+/// Refuses chains that leave the table or loop, because the loader follows them until it finds zero.
 fn check_links(what: &str, buckets: &[U32<E>], chain: &[U32<E>]) -> Result<(), Refusal> {
-    // For each symbol the walk that came by, counted from one.
+    // For each symbol: the walk that first reached it, counted from one.
     let mut seen_by = vec![0u32; chain.len()];
     for (walk, bucket) in (1..=u32::MAX).zip(buckets) {
         let mut number = bucket.get(E);
@@ -200,7 +200,7 @@ fn check_links(what: &str, buckets: &[U32<E>], chain: &[U32<E>]) -> Result<(), R
                 return refuse(format!("{what}: a chain goes round at symbol {number}"));
             }
             if *seen != 0 {
-                // An earlier walk went on from here to the end.
+                // An earlier walk has followed the chain from here to its end.
                 break;
             }
             *seen = walk;
@@ -220,7 +220,7 @@ fn gnu_candidates(
     let wanted = gnu_hash(name);
     let word = usize::try_from(wanted / 64).ok()? & bloom.len().checked_sub(1)?;
     let word = bloom.get(word)?.get(E);
-    // The processor takes the shift modulo 32, and so does a wrapping shift.
+    // The processor takes the shift modulo 32; `wrapping_shr` does the same.
     let bits = [wanted % 64, wanted.wrapping_shr(shift) % 64];
     if bits.iter().any(|bit| word.wrapping_shr(*bit) & 1 == 0) {
         return None;
@@ -246,7 +246,7 @@ fn sys_v_candidates(name: &[u8], buckets: &[U32<E>], chain: &[U32<E>]) -> Option
         .checked_rem(buckets.len())?;
     let mut number = usize::try_from(buckets.get(bucket)?.get(E)).ok()?;
     let mut found = Vec::new();
-    // Checked to end; the bound costs nothing.
+    // `check_links` has shown that the chain ends; this bound is only a precaution.
     while number != 0 && found.len() < chain.len() {
         found.push(number);
         number = usize::try_from(chain.get(number)?.get(E)).ok()?;

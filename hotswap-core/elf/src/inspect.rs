@@ -1,8 +1,8 @@
-//! The bytes of a file, judged.
+//! Inspects the bytes of a file.
 //!
-//! [`inspect`] is pure and total: on any bytes it returns, without panic, in time linear in the file, and with no
-//! allocation larger than a small multiple of the file. It reads no debug information and no instructions, and section
-//! headers only to name what it refuses.
+//! [`inspect`] is pure and total: it returns on any bytes, without a panic, in time linear in the size of the file,
+//! and without an allocation larger than a small multiple of that size. It reads no debug information and no
+//! instructions. It reads section headers only to find the right words for a refusal.
 
 use crate::{
     calls::Calls,
@@ -21,19 +21,20 @@ use crate::{
     versions::Versions,
 };
 
-/// What is really the matter with a file that has lost its code, whatever of it is missed first.
+/// The refusal of a file that has lost its code, whichever check fails first.
 const DEBUG_INFORMATION: &str = "debug information alone, without the library that it was split from \
      (objcopy --only-keep-debug): give that";
 
-/// Judges the bytes of a file that `process` would open.
+/// Checks whether `process` can open the bytes of a file.
 ///
-/// Only what the loader itself would read is touched.
+/// It reads only what the loader itself would read, in time linear in the size of the file. It does no I/O.
 ///
 /// # Errors
-/// A [`Refusal`] when the file is something else, is for another machine, is damaged in a way that the
-/// loader would not survive, or does not define [`Query::export`] such that `dlsym` finds it.
+///
+/// A [`Refusal`] when the file is something else, is for another machine, is damaged in a way that the loader would
+/// not survive, or does not define [`Query::export`] such that `dlsym` finds it.
 pub fn inspect(bytes: &[u8], query: Query<'_>, process: Process) -> Result<Facts, Refusal> {
-    judge(bytes, query, process).map_err(|refusal| {
+    checked(bytes, query, process).map_err(|refusal| {
         if header::is_debug_information(bytes) {
             return Refusal::new(DEBUG_INFORMATION);
         }
@@ -41,7 +42,7 @@ pub fn inspect(bytes: &[u8], query: Query<'_>, process: Process) -> Result<Facts
     })
 }
 
-fn judge(bytes: &[u8], query: Query<'_>, process: Process) -> Result<Facts, Refusal> {
+fn checked(bytes: &[u8], query: Query<'_>, process: Process) -> Result<Facts, Refusal> {
     let segments = header::segments(bytes, process)?;
     let memory = Memory::new(bytes, segments, process)?;
     let dynamic = Dynamic::read(&memory)?;
@@ -53,7 +54,7 @@ fn judge(bytes: &[u8], query: Query<'_>, process: Process) -> Result<Facts, Refu
         build_id: notes::read(&memory, segments.all)?,
         ..Facts::default()
     };
-    dynamic.name_libraries(&mut facts);
+    dynamic.record_libraries(&mut facts);
     let versions = Versions::read(&memory, &dynamic)?;
     let symbols = Symbols::read(&memory, &dynamic, &versions, process)?;
     symbols.check(&memory, &mut facts)?;

@@ -1,11 +1,11 @@
-//! What a file is when it is not an ELF file: the operator sees at once which file he gave.
+//! Names the kind of a file that is not an ELF file, so that the operator sees at once which file was given.
 //!
-//! Knows beginnings of files only; judges nothing that begins as ELF does.
+//! It knows only how files begin, and judges nothing that begins like an ELF file.
 
 use crate::refusal::excerpt;
 
-/// What begins in a way of its own. The longer beginnings of two that agree come first.
-const BEGINNINGS: &[(&[u8], &str)] = &[
+/// File beginnings that identify one kind. Of two that share a prefix, the longer one comes first.
+const MAGIC_NUMBERS: &[(&[u8], &str)] = &[
     (b"!<thin>\n", "a thin static library (ar archive)"),
     (b"\x1f\x8b", "gzip-compressed data"),
     (b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
@@ -28,12 +28,12 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
     ),
 ];
 
-/// Names what `bytes` are, to be read after "not a shared object: ".
+/// Names the kind of the file `bytes`. The text follows "not a shared object: ".
 pub(crate) fn name(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "the file is empty".into();
     }
-    if let Some((_, what)) = BEGINNINGS
+    if let Some((_, what)) = MAGIC_NUMBERS
         .iter()
         .find(|(start, _)| bytes.starts_with(start))
     {
@@ -58,7 +58,7 @@ pub(crate) fn name(bytes: &[u8]) -> String {
 }
 
 fn archive(bytes: &[u8]) -> String {
-    // The metadata is one of the first members; after a symbol index, a few kilobytes in.
+    // The metadata is one of the first members; if a symbol index precedes it, it is a few kilobytes in.
     const SEARCHED_BYTES_MAX: usize = 256 << 10;
     let searched = bytes.get(..SEARCHED_BYTES_MAX).unwrap_or(bytes);
     let member = b"lib.rmeta";
@@ -72,7 +72,8 @@ fn archive(bytes: &[u8]) -> String {
     }
 }
 
-/// Both share four bytes; then comes the number of architectures, or a class file's version (45 up).
+/// Both kinds begin with the same four bytes. Then comes the number of architectures, or a class file's version (from
+/// 45).
 fn java_or_universal(bytes: &[u8]) -> String {
     match bytes.get(4..8) {
         Some([0, 0, 0, architectures]) if *architectures < 45 => {
@@ -92,7 +93,7 @@ fn text(bytes: &[u8]) -> Option<String> {
     let head = bytes.get(..READ_BYTES_MAX).unwrap_or(bytes);
     let readable = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // Cut within a character, not garbage.
+        // The end of `head` cuts a character in two.
         Err(error) if error.error_len().is_none() => {
             std::str::from_utf8(head.get(..error.valid_up_to())?).ok()?
         }
@@ -106,7 +107,7 @@ fn text(bytes: &[u8]) -> Option<String> {
     }
     let start = readable.trim_start().to_ascii_lowercase();
     let linker = ["input(", "input (", "group(", "group (", "output_format("];
-    // A comment may stand before the first word.
+    // A comment may precede the first word.
     let code = start
         .split_once("*/")
         .map_or(start.as_str(), |(_, code)| code.trim_start());

@@ -2,13 +2,17 @@
 //!
 //! # How it is built
 //!
-//! The crate `object` gives the layout of the structures; all that is judged is judged here. A noun a file, from the
-//! ground up: `refusal`, `process`, `query` and `facts` are what is asked and answered. `kind` names what is no ELF
-//! file, and `header` reads the file header. `load` and `memory` say where the loader will put what. `entries`,
-//! `strings` and `dynamic` are the dynamic table; `notes`, `versions`, `index` (the hash table), `imports`, `symbol`,
-//! `symbols` and `exports` what it leads to. `tables` says where all those lie, `calls` which functions the loader
-//! will call, `targets` where relocations write, `action` what each type of them does, and `relocations` checks them.
-//! `inspect` is all of it.
+//! The crate `object` supplies the layout of the structures; this crate makes all the checks. One noun per file, from
+//! the ground up:
+//!
+//! - `refusal`, `process`, `query` and `facts`: the question and its answers.
+//! - `kind` names files that are not ELF; `header` reads the file header.
+//! - `load` and `memory`: what the loader will map at which address.
+//! - `entries`, `strings` and `dynamic`: the dynamic table. `notes`, `versions`, `index` (the hash table), `imports`,
+//!   `symbol`, `symbols` and `exports`: what the dynamic table points to.
+//! - `tables`: the address ranges of those tables. `calls`: the functions that the loader will call.
+//! - `targets`: where relocations write. `action`: what each relocation type does. `relocations` checks them.
+//! - `inspect` runs all checks in order.
 
 #![forbid(unsafe_code)]
 

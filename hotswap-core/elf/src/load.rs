@@ -1,7 +1,7 @@
-//! The load segments: which bytes of the file the loader will map at which addresses, and zeros behind them.
+//! The load segments: which bytes of the file the loader will map at which addresses, and the zeros after them.
 //!
-//! The rule that makes this a simple list: load segments ascend and share no page, so that no segment
-//! covers another's bytes, whatever the order of mappings in the loader.
+//! Load segments ascend and share no page. Therefore no segment covers another's bytes, in whatever order the loader
+//! maps them, and a list describes them all.
 
 use std::{
     ops::{Range, RangeInclusive},
@@ -17,25 +17,25 @@ use crate::{
     refusal::{Refusal, refuse},
 };
 
-/// Address space one image may ask for. Code models end at 2 GiB; a large `static mut` may go beyond.
+/// The address space that one image may ask for. Code models end at 2 GiB; a large `static mut` may need more.
 const SPAN_BYTES_MAX: u64 = 16 << 30;
 /// The largest huge page of any machine we know; linkers write 4 KiB to 64 KiB.
 const ALIGN_MAX: u64 = 1 << 30;
-/// How far from what it stands for an address may be: `&table[-1]`, or `&table[i - 'A']`.
+/// How far outside the image an address of the image may lie: `&table[-1]`, or `&table[i - 'A']`.
 const BIAS_BYTES_MAX: u64 = 4096;
 
-/// All load segments, in ascending order. There is at least one.
+/// All load segments, in ascending order; at least one.
 pub(crate) struct Loads {
     all: Vec<Load>,
     page_bytes: u64,
-    /// From the first page to the end of the last one, and a little to both sides.
+    /// From the first page to the end of the last one, extended by [`BIAS_BYTES_MAX`] on both sides.
     near: RangeInclusive<u64>,
 }
 
 /// A load segment.
 pub(crate) struct Load {
     pub(crate) start: u64,
-    /// End of what comes from the file; zeros from here to `end`.
+    /// The end of the bytes that come from the file; zeros follow up to `end`.
     pub(crate) file_end: u64,
     end: u64,
     pub(crate) offset: u64,
@@ -64,12 +64,12 @@ impl Load {
         self.start < range.end && range.start < self.end
     }
 
-    /// Which byte of the file is mapped at `address`.
+    /// The file offset of the byte that is mapped at `address`.
     pub(crate) fn offset_of(&self, address: u64) -> Option<u64> {
         self.offset.checked_add(address.checked_sub(self.start)?)
     }
 
-    /// Where in the file the bytes are that are mapped at `address`, if all of them come from there.
+    /// The file offset of the `length` bytes mapped at `address`, if all of them come from the file.
     pub(crate) fn offset_in_file(&self, address: u64, length: u64) -> Option<u64> {
         let is_from_file = address.checked_add(length)? <= self.file_end;
         is_from_file.then(|| self.offset_of(address)).flatten()
@@ -100,7 +100,7 @@ impl Loads {
         self.all.iter()
     }
 
-    /// The one that has all `length` bytes at `address`.
+    /// The load segment that contains all `length` bytes at `address`.
     pub(crate) fn at(&self, address: u64, length: u64) -> Option<&Load> {
         let end = address.checked_add(length)?;
         self.all
@@ -108,7 +108,8 @@ impl Loads {
             .find(|load| load.start <= address && end <= load.end)
     }
 
-    /// The load whose pages hold this offset, even if the load itself begins after or ends before it.
+    /// The load segment whose pages contain this file offset, even if the segment itself begins after or ends before
+    /// it.
     pub(crate) fn near_offset(&self, offset: u64) -> Option<&Load> {
         self.all.iter().find(|load| {
             let range = load.file_range();
@@ -117,7 +118,7 @@ impl Loads {
         })
     }
 
-    /// Whether the pages of a load that is data have all these bytes.
+    /// Whether the pages of one data segment contain all these bytes.
     pub(crate) fn has_data(&self, start: u64, length: u64) -> bool {
         let is_inside = |end: u64| {
             self.all.iter().any(|load| {
@@ -132,8 +133,8 @@ impl Loads {
         start.checked_add(length).is_some_and(is_inside)
     }
 
-    /// Whether the page of `address` is mapped, or `address` is the end of one: the names of ends
-    /// (`_end`) are symbols too.
+    /// Whether the page of `address` is mapped, or `address` is the end of a mapped page: symbols such as `_end` name
+    /// the end.
     pub(crate) fn is_mapped(&self, address: u64) -> bool {
         self.all.iter().any(|load| {
             let end = self.page_end(load.end);
@@ -141,13 +142,13 @@ impl Loads {
         })
     }
 
-    /// Whether an address belongs to the image: it lies between its first page and the end of its last one (ends are
-    /// addresses, too), or so little outside that a compiler may have put a constant into it.
+    /// Whether an address can belong to the image. It lies between the image's first page and the end of its last one
+    /// (an end is an address too), or so little outside that a compiler may have added a constant to it.
     pub(crate) fn is_near(&self, address: u64) -> bool {
         self.near.contains(&address)
     }
 
-    /// Where the file's first bytes are mapped, if they are.
+    /// The addresses of the file header, if it is mapped.
     pub(crate) fn file_header_range(&self) -> Range<u64> {
         const HEADER_BYTES: u64 = 64;
         let first = self.all.iter().find(|load| load.file_range().contains(&0));
@@ -212,8 +213,8 @@ fn load(segment: &Segment, number: usize, page_bytes: u64) -> Result<Load, Refus
     if align > ALIGN_MAX || (align > 1 && !align.is_power_of_two()) {
         return refuse(format!("load segment {number}: alignment {align:#x}"));
     }
-    // Modulo the page, as the loader demands. Linkers also keep to the alignment; some tools that edit
-    // libraries do not, and glibc stopped to mind in 2.35.
+    // The loader demands equality modulo the page size. Linkers also respect the alignment; some tools that edit
+    // libraries do not, and glibc no longer checks it since 2.35.
     if !start.wrapping_sub(offset).is_multiple_of(page_bytes) {
         return refuse(format!(
             "load segment {number}: address {start:#x} and offset {offset:#x} differ modulo {page_bytes:#x}"
@@ -236,8 +237,8 @@ fn load(segment: &Segment, number: usize, page_bytes: u64) -> Result<Load, Refus
     })
 }
 
-/// The loader zeroes the rest of the last page that comes from the file. A segment without bytes from
-/// the file can name a page beyond the file's end: writing there is SIGBUS.
+/// The loader zeroes the rest of the last page that comes from the file. A segment without bytes from the file can
+/// name a page beyond the file's end; writing to that page is a SIGBUS.
 fn check_zero_fill(bytes: &[u8], load: &Load, page_bytes: u64) -> Result<(), Refusal> {
     if load.end == load.file_end || load.file_end.is_multiple_of(page_bytes) {
         return Ok(());
@@ -252,7 +253,7 @@ fn check_zero_fill(bytes: &[u8], load: &Load, page_bytes: u64) -> Result<(), Ref
     Ok(())
 }
 
-/// No linker maps the same bytes twice.
+/// Refuses two segments that map the same bytes; no linker does that.
 fn check_file_range(before: &[Load], load: &Load) -> Result<(), Refusal> {
     let range = load.file_range();
     let overlaps = |other: &&Load| {
@@ -268,7 +269,7 @@ fn check_file_range(before: &[Load], load: &Load) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Zeros are for variables. Where they follow what nobody may write, the end of that is missing.
+/// Zeros are for variables. If zeros follow bytes that are not writable, the end of those bytes is missing.
 fn check_zeros(load: &Load, number: usize) -> Result<(), Refusal> {
     let zeros = load.end.saturating_sub(load.file_end);
     if !load.flags.contains(PF_W) && zeros != 0 {

@@ -1,7 +1,7 @@
-//! The image as the loader will lay it out: which address is which byte of the file, and what may be
-//! done there. Everything that is later read at an address is read through [`Memory`].
+//! The image as the loader will lay it out: which address is which byte of the file, and which access the segment
+//! allows. All later reads at an address go through [`Memory`].
 //!
-//! Beside the load segments it has what the other program headers say.
+//! Besides the load segments, [`Memory`] holds what the other program headers say.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ use crate::{
     refusal::{Refusal, refuse},
 };
 
-/// A thread's first use of a thread-local that cannot be allocated aborts the process (glibc 2.36).
+/// If a thread-local cannot be allocated, the thread's first use of it aborts the process (glibc 2.36).
 const TLS_BYTES_MAX: u64 = 256 << 20;
 const TLS_ALIGN_MAX: u64 = 1 << 20;
 
@@ -27,13 +27,13 @@ const TLS_ALIGN_MAX: u64 = 1 << 20;
 pub(crate) struct Memory<'a> {
     bytes: &'a [u8],
     pub(crate) loads: Loads,
-    /// The dynamic table, up to its end mark.
+    /// The dynamic table, up to its `DT_NULL`.
     pub(crate) dynamic: &'a [Dyn64<E>],
     pub(crate) dynamic_range: Range<u64>,
     pub(crate) tls: Option<Tls>,
-    /// Program headers in memory, which the loader and unwinders read as long as the image lives.
+    /// The program headers in memory. The loader and unwinders read them as long as the image lives.
     pub(crate) headers_range: Range<u64>,
-    /// Has a `PT_INTERP`, as executables do (and the C library).
+    /// Whether the file has a `PT_INTERP`, as executables and the C library do.
     pub(crate) interpreter: bool,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Memory<'a> {
         Ok(memory)
     }
 
-    /// Bytes that the loader will read at `address`: mapped from the file, readable.
+    /// The bytes that the loader will read at `address`, if they come from the file and are readable.
     pub(crate) fn read(&self, address: u64, length: u64) -> Option<&'a [u8]> {
         self.read_in(self.load(address, length)?, address, length)
     }
@@ -90,13 +90,13 @@ impl<'a> Memory<'a> {
             .get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
     }
 
-    /// The word at `address`, which is in `load`.
+    /// The word at `address`, which lies in `load`.
     pub(crate) fn word_in(&self, load: &Load, address: u64) -> Option<u64> {
         let bytes = self.read_in(load, address, 8)?;
         Some(u64::from_ne_bytes(*bytes.first_chunk()?))
     }
 
-    /// [`Self::read`] as a table of structures.
+    /// [`Self::read`], as a table of structures.
     pub(crate) fn table<T: Pod>(&self, address: u64, count: u64) -> Option<&'a [T]> {
         let each = u64::try_from(size_of::<T>()).ok()?;
         let bytes = self.read(address, count.checked_mul(each)?)?;
@@ -112,7 +112,7 @@ impl<'a> Memory<'a> {
         self.table(address, 1)?.first()
     }
 
-    /// How many file-backed, readable bytes stand from `address` on.
+    /// How many readable bytes from the file follow `address` without a gap.
     pub(crate) fn readable_from(&self, address: u64) -> u64 {
         match self.load(address, 0) {
             Some(load) if load.is_readable() => load.file_end.saturating_sub(address),
@@ -120,24 +120,24 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Whether the process may read there, file-backed or zero.
+    /// Whether the process may read these bytes; they may be zeros that do not come from the file.
     pub(crate) fn is_readable(&self, address: u64, length: u64) -> bool {
         self.load(address, length)
             .is_some_and(|load| load.is_readable())
     }
 
-    /// Whether a function may begin there: code, not zeros.
+    /// Whether a function may begin at `address`: the byte is executable and comes from the file.
     pub(crate) fn is_code(&self, address: u64) -> bool {
         self.load(address, 1)
             .is_some_and(|load| load.is_executable() && address < load.file_end)
     }
 
-    /// How long the file is.
+    /// The length of the file.
     pub(crate) fn file_bytes(&self) -> u64 {
         u64::try_from(self.bytes.len()).unwrap_or(u64::MAX)
     }
 
-    /// Which byte of the file is mapped at `address`.
+    /// The file offset of the byte that is mapped at `address`.
     pub(crate) fn offset_at(&self, address: u64) -> Option<u64> {
         self.load(address, 1)?.offset_of(address)
     }
@@ -146,12 +146,12 @@ impl<'a> Memory<'a> {
         self.loads.at(address, length)
     }
 
-    /// Where the loader will look for the program headers: at `PT_PHDR`, or where a load happens to
-    /// cover them. It and every unwinder read them there unchecked.
+    /// Finds the address at which the loader will look for the program headers: at `PT_PHDR`, or where a load segment
+    /// happens to cover them. The loader and every unwinder read them there without a check.
     fn find_headers(&mut self, segments: Segments<'_>) -> Result<(), Refusal> {
         let length = u64::try_from(size_of_val(segments.all)).unwrap_or(u64::MAX);
         let expected = segments.offset;
-        // glibc takes the last of several.
+        // If there are several, glibc uses the last one.
         let named = segments
             .all
             .iter()
@@ -160,12 +160,12 @@ impl<'a> Memory<'a> {
             Some(segment) => segment.p_vaddr.get(E),
             None => match self.loads.near_offset(expected) {
                 Some(load) => load.start.wrapping_add(expected.wrapping_sub(load.offset)),
-                // The loader keeps a copy of its own.
+                // The loader then keeps a copy of its own.
                 None => return Ok(()),
             },
         };
         let found = self.read(address, length).and(self.offset_at(address));
-        // An address of zero means none to the loader.
+        // The loader takes an address of zero to mean that there are none.
         if address == 0 || found != Some(expected) {
             return refuse(format!(
                 "program headers are at offset {expected:#x}, but not mapped at {address:#x}"
@@ -175,8 +175,8 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// A segment says twice where it is, by offset and by address. The loader uses the address only;
-    /// that the two differ shows damage. (Some linkers give relro no offset.)
+    /// A segment gives its place twice: as an offset and as an address. The loader uses only the address; a
+    /// difference shows damage. (Some linkers write no offset for relro.)
     fn check_offset(&self, segment: &Segment) -> Result<(), Refusal> {
         const BOTH: [ProgramType; 5] = [PT_DYNAMIC, PT_GNU_EH_FRAME, PT_NOTE, PT_PHDR, PT_TLS];
         if !BOTH.contains(&segment.p_type.get(E)) {
@@ -205,7 +205,7 @@ impl<'a> Memory<'a> {
                 "dynamic table at {address:#x}, which is not aligned to 8 bytes"
             ));
         }
-        // The loader reads up to the end mark, whatever the segment's length says.
+        // The loader reads up to `DT_NULL`, whatever length the segment has.
         let entry_bytes = size_of::<Dyn64<E>>() as u64;
         let Some(entries) = self.table::<Dyn64<E>>(address, length / entry_bytes) else {
             return refuse(format!(
@@ -221,7 +221,7 @@ impl<'a> Memory<'a> {
                 entries.len()
             ));
         };
-        // The loader adds the base address to entries in place when this flag is set.
+        // If this flag is set, the loader adds the base address to entries in place.
         let is_written = segment.p_flags.get(E).contains(PF_W);
         let is_writable = self.load(address, length).is_some_and(Load::is_writable);
         if is_written && !is_writable {
@@ -250,11 +250,11 @@ impl<'a> Memory<'a> {
                 "thread-local segment of {length:#x} bytes, at most {TLS_BYTES_MAX:#x} make sense"
             ));
         }
-        // Zero is a division by zero in glibc when the block is to be static.
+        // When the block is to be static, glibc divides by the alignment.
         if !align.is_power_of_two() || align > TLS_ALIGN_MAX {
             return refuse(format!("thread-local segment with alignment {align:#x}"));
         }
-        // glibc takes an image at address zero for none, and then copies from there.
+        // glibc takes address zero to mean that there is no image, and then copies from address zero.
         if from_file != 0 && (start == 0 || self.read(start, from_file).is_none()) {
             return refuse(format!(
                 "thread-local segment at {start:#x} ({from_file:#x} bytes) is not inside a readable load segment"
@@ -264,7 +264,7 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// After relocation these pages become read-only *and not executable*: they must be data.
+    /// After relocation these pages become read-only *and not executable*, so they must be data.
     fn check_relro(&self, segment: &Segment) -> Result<(), Refusal> {
         let (start, length) = (segment.p_vaddr.get(E), segment.p_memsz.get(E));
         if length != 0 && !self.loads.has_data(start, length) {

@@ -1,4 +1,4 @@
-//! Notes: the build id for the operator, and the properties that the loader parses on the way.
+//! Notes: the build id, which is for the operator, and the properties, which the loader parses.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::{
     refusal::{Refusal, refuse},
 };
 
-/// Reads the build id; checks what the loader reads.
+/// Reads the build id, and checks the notes that the loader reads.
 pub(crate) fn read(memory: &Memory<'_>, segments: &[Segment]) -> Result<Option<String>, Refusal> {
     let mut build_id = None;
     for segment in segments {
@@ -21,7 +21,7 @@ pub(crate) fn read(memory: &Memory<'_>, segments: &[Segment]) -> Result<Option<S
             continue;
         }
         let (address, length) = (segment.p_vaddr.get(E), segment.p_memsz.get(E));
-        // glibc reads notes with this alignment only, and believes their lengths (2.36 to 2.42).
+        // glibc reads only notes with this alignment, and trusts their lengths (2.36 to 2.42).
         let read_by_loader = segment.p_align.get(E) == 8;
         let notes = memory.read(address, length);
         if notes.is_none() && read_by_loader && length != 0 {
@@ -40,7 +40,7 @@ pub(crate) fn read(memory: &Memory<'_>, segments: &[Segment]) -> Result<Option<S
     Ok(build_id)
 }
 
-/// False when a note is cut off.
+/// Returns `false` when a note is cut off.
 fn walk(mut rest: &[u8], align: usize, build_id: &mut Option<String>) -> bool {
     while let Ok((header, body)) = pod::from_bytes::<NoteHeader64<E>>(rest) {
         let lengths = (
@@ -50,7 +50,7 @@ fn walk(mut rest: &[u8], align: usize, build_id: &mut Option<String>) -> bool {
         let (Ok(name_length), Ok(length)) = lengths else {
             return false;
         };
-        // Offsets are aligned as seen from the header.
+        // Alignment counts from the note's header.
         let header_length = size_of::<NoteHeader64<E>>();
         let start = header_length
             .checked_add(name_length)
@@ -72,7 +72,7 @@ fn walk(mut rest: &[u8], align: usize, build_id: &mut Option<String>) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    // Twenty bytes are usual; a longer one is not worth more.
+    // A build id usually has twenty bytes.
     const SHOWN_BYTES_MAX: usize = 64;
     let mut text = String::new();
     for byte in bytes.iter().take(SHOWN_BYTES_MAX) {

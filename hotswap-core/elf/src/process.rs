@@ -1,4 +1,4 @@
-//! What would open the file: a process on some machine, with pages of some size.
+//! The process that would open the file: its machine and its page size.
 
 use std::fmt;
 
@@ -7,19 +7,19 @@ use object::elf::{
     EM_S390, EM_SPARCV9, EM_X86_64,
 };
 
-/// A kind of processor, by the number that ELF files have for it (`e_machine`).
+/// A processor architecture, identified by its number in ELF files (`e_machine`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine(u16);
 
 impl Machine {
-    /// Not known: files for all machines pass, and the loader has to tell them apart.
+    /// The machine is not known. Files for all machines pass; the loader has to tell them apart.
     pub const UNKNOWN: Self = Self(EM_NONE.0);
     /// 64-bit x86.
     pub const X86_64: Self = Self(EM_X86_64.0);
     /// 64-bit ARM.
     pub const AARCH64: Self = Self(EM_AARCH64.0);
 
-    /// The one that this code is compiled for, or [`UNKNOWN`](Self::UNKNOWN) if this crate has no number for it.
+    /// The machine that this code is compiled for, or [`UNKNOWN`](Self::UNKNOWN) if this crate has no number for it.
     pub const NATIVE: Self = Self(
         if cfg!(target_arch = "x86_64") {
             EM_X86_64
@@ -41,23 +41,23 @@ impl Machine {
         .0,
     );
 
-    /// The one with this number.
+    /// The machine with this `e_machine` number.
     pub const fn from_number(number: u16) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// The machine's `e_machine` number.
     pub const fn number(self) -> u16 {
         self.0
     }
 
-    /// Whether the types of its relocations are known here.
+    /// Whether this crate knows the machine's relocation types.
     pub(crate) fn has_known_relocations(self) -> bool {
         matches!(self, Self::X86_64 | Self::AARCH64)
     }
 }
 
-/// As an operator calls it: `x86-64`, or `machine 0x1234`.
+/// The name that operators use: `x86-64`, or `machine 0x1234`.
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match elf::Machine(self.0) {
@@ -77,7 +77,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// A 64-bit process that would open the file, of the byte order of the one that inspects it.
+/// A 64-bit process that would open the file. It has the byte order of the inspecting process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     pub(crate) machine: Machine,
@@ -86,8 +86,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// One on this machine, where a page of memory has so many bytes (`sysconf(_SC_PAGESIZE)`). What is no power of two
-    /// is no size of a page, and counts as 4096.
+    /// A process on `machine` whose memory pages have `page_bytes` bytes (`sysconf(_SC_PAGESIZE)`). A number that is
+    /// not a power of two cannot be a page size, and counts as 4096.
     pub const fn new(machine: Machine, page_bytes: u64) -> Self {
         let page_bytes = if page_bytes.is_power_of_two() {
             page_bytes

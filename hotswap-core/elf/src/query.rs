@@ -1,23 +1,23 @@
-//! What is asked of a file, beside whether it can be opened.
+//! What the caller asks about a file, besides whether it can be opened.
 
-/// What is asked of a file, beside whether it can be opened. By default nothing.
+/// What the caller asks about a file, besides whether it can be opened. The default asks nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Query<'a> {
-    /// What the file has to define. It is refused if it does not.
+    /// A symbol that the file must define. A file that does not define it is refused.
     pub export: Option<Export<'a>>,
-    /// The name of a `static` that the file may define. Whether it does is told by
-    /// [`Facts::has_marker`](crate::Facts::has_marker).
+    /// The name of a `static` that the file may define; [`Facts::has_marker`](crate::Facts::has_marker) says whether
+    /// it does.
     pub marker: Option<&'a str>,
 }
 
-/// What has to be in the file, by its symbol name.
+/// A symbol that the file must define.
 #[derive(Clone, Copy, Debug)]
 pub enum Export<'a> {
-    /// A `static` that may be read as `size_min` bytes.
+    /// A `static` of at least `size_min` readable bytes.
     Static {
         /// The symbol's name, without a NUL.
         name: &'a str,
-        /// How many bytes may be read at its address.
+        /// How many bytes the caller will read at the symbol's address.
         size_min: u64,
     },
     /// A function.
@@ -25,12 +25,12 @@ pub enum Export<'a> {
         /// The symbol's name, without a NUL.
         name: &'a str,
     },
-    /// All whose names begin with `prefix`, if there are any: each a `static` that may be read as `size_min`
-    /// bytes. [`Facts::named`](crate::Facts::named) has the rest of their names.
+    /// Every symbol whose name begins with `prefix`, if there are any, must be a `static` of at least `size_min`
+    /// readable bytes. [`Facts::named`](crate::Facts::named) lists the rest of each name.
     Prefixed {
-        /// What the names begin with.
+        /// The common beginning of the names.
         prefix: &'a str,
-        /// How many bytes may be read at each address.
+        /// How many bytes the caller will read at each symbol's address.
         size_min: u64,
     },
 }

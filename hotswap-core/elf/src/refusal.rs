@@ -1,10 +1,10 @@
-//! Why a file is refused.
+//! The reason why the inspection refuses a file.
 
 use std::fmt;
 
-/// Why a file is refused: one line, lower case, without a full stop; offsets and addresses in hex.
+/// Why a file is refused: one line, lower case, without a full stop. Offsets and addresses are in hexadecimal.
 ///
-/// Text out of the file is cut off after 120 bytes, and has escapes for all that is not printable ASCII.
+/// Text from the file is cut off after 120 bytes, and every character that is not printable ASCII is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal(String);
@@ -23,12 +23,12 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Shorthand for the one way out.
+/// Returns a refusal.
 pub(crate) fn refuse<T>(text: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(text))
 }
 
-/// The beginning of some bytes of the file, as a refusal shows it.
+/// The first bytes of some text from the file, in the form in which a refusal shows them.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     const SHOWN_BYTES_MAX: usize = 120;
     let shown = bytes.get(..SHOWN_BYTES_MAX).unwrap_or(bytes);

@@ -1,9 +1,9 @@
-//! Relocations: every write that the loader does into the image before it runs any of its code.
+//! Relocations: every write that the loader makes into the image before it runs any of the image's code.
 //!
-//! The loader checks a type, and nothing else: not where it writes, not which symbol it reads, not what it leaves. An
-//! address that is left may lie a little outside of the segments (`Loads::is_near`), because compilers put constants
-//! into addresses. A wrong address inside of the image cannot be told from a right one. On machines whose types are not
-//! known here ([`Action`]) only targets and symbol numbers are checked.
+//! The loader checks only the type of a relocation: not where it writes, not which symbol it uses, not the resulting
+//! address. A resulting address may lie a little outside the segments (`Loads::is_near`), because compilers add
+//! constants to addresses. Nothing tells a wrong address inside the image from a right one. On machines whose
+//! relocation types are not known here ([`Action`]), only targets and symbol numbers are checked.
 
 use object::elf::{Rela64, SHN_ABS, SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_TLS};
 use object::{NativeEndian as E, U64};
@@ -25,7 +25,7 @@ use crate::{
 
 type Relocation = Rela64<E>;
 
-/// Checks every relocation, and tells `calls` what they write. Whether one needs the static TLS block.
+/// Checks every relocation, and tells `calls` what it writes. Returns whether one needs the static TLS block.
 pub(crate) fn check(
     memory: &Memory<'_>,
     dynamic: &Dynamic<'_>,
@@ -35,7 +35,7 @@ pub(crate) fn check(
     process: Process,
 ) -> Result<bool, Refusal> {
     let may_write = |load: &&Load| dynamic.text_relocations || load.is_writable();
-    let mut work = Work {
+    let mut checker = Checker {
         memory,
         dynamic,
         symbols,
@@ -46,18 +46,18 @@ pub(crate) fn check(
         targets: Targets::new(memory),
         static_tls: false,
     };
-    work.check_relr(dynamic.relr)?;
-    work.check_rela("DT_RELA", dynamic.rela, dynamic.relative_count)?;
-    work.check_rela("DT_JMPREL", dynamic.plt, 0)?;
-    Ok(work.static_tls)
+    checker.check_relr(dynamic.relr)?;
+    checker.check_rela("DT_RELA", dynamic.rela, dynamic.relative_count)?;
+    checker.check_rela("DT_JMPREL", dynamic.plt, 0)?;
+    Ok(checker.static_tls)
 }
 
-struct Work<'w, 'a> {
+struct Checker<'w, 'a> {
     memory: &'w Memory<'a>,
     dynamic: &'w Dynamic<'a>,
     symbols: &'w Symbols<'a>,
     tables: &'w Tables,
-    /// Those that lie where relocations may write: one, if a linker has made the file.
+    /// The tables in segments that relocations may write to: one table, in a file that a linker has made.
     written_tables: Tables,
     calls: &'w mut Calls,
     process: Process,
@@ -65,7 +65,7 @@ struct Work<'w, 'a> {
     static_tls: bool,
 }
 
-impl<'w> Work<'w, '_> {
+impl<'w> Checker<'w, '_> {
     fn check_rela(&mut self, name: &str, table: Table, relative_count: u64) -> Result<(), Refusal> {
         if table.bytes == 0 {
             return Ok(());
@@ -84,7 +84,7 @@ impl<'w> Work<'w, '_> {
                 entries.len()
             ));
         }
-        // The second table may be the end of the first.
+        // `DT_JMPREL` may be the end of `DT_RELA`.
         let shared = match name {
             "DT_RELA" => self.dynamic.plt.range(),
             _ => 0..0,
@@ -93,7 +93,7 @@ impl<'w> Work<'w, '_> {
         for (number, (entry, address)) in entries.iter().zip(addresses).enumerate() {
             let (action, load) = self.check_one(entry)?;
             if let Some(load) = load.filter(|_| !shared.contains(&address)) {
-                self.take_target(entry.r_offset.get(E), load, action)?;
+                self.claim_target(entry.r_offset.get(E), load, action)?;
             }
             if name == "DT_JMPREL" && !action.may_be_lazy() {
                 return refuse(format!(
@@ -101,7 +101,7 @@ impl<'w> Work<'w, '_> {
                     entry.r_type(E, false).0
                 ));
             }
-            // glibc asserts it: exit(127).
+            // glibc asserts this: exit(127).
             if number < relative && action != Action::Relative && action != Action::Unknown {
                 return refuse(format!(
                     "relocation {number} is among the {relative} relative ones (DT_RELACOUNT), but is not relative"
@@ -111,7 +111,7 @@ impl<'w> Work<'w, '_> {
         Ok(())
     }
 
-    /// What it does, and where it writes if it does.
+    /// Checks one relocation. Returns what it does, and the load segment that it writes to, if any.
     fn check_one(&mut self, entry: &Relocation) -> Result<(Action, Option<&'w Load>), Refusal> {
         let target = entry.r_offset.get(E);
         let kind = entry.r_type(E, false);
@@ -122,11 +122,13 @@ impl<'w> Work<'w, '_> {
             ));
         };
         let addend = entry.r_addend.get(E).cast_unsigned();
-        // The loader looks up the version of the symbol whatever the type.
-        let symbol = self.symbols.referred(self.memory, entry.r_sym(E, false))?;
+        // The loader looks up the version of the symbol for every type.
+        let symbol = self
+            .symbols
+            .referenced(self.memory, entry.r_sym(E, false))?;
         if action == Action::Nothing {
-            // What linkers leave of a relocation that they took back has none. Another table, or this one from
-            // a wrong place on, looks like that: its relocations would be missing when code runs.
+            // A relocation that a linker has withdrawn has no addend. With an addend this is probably another table,
+            // or this table read from a wrong offset; its real relocations would be missing when code runs.
             if addend != 0 {
                 return refuse(format!(
                     "relocation at {target:#x} does nothing, but has an addend ({addend:#x})"
@@ -141,7 +143,7 @@ impl<'w> Work<'w, '_> {
                 self.symbols.name(symbol)
             ));
         }
-        // Half of an address: only code that is relocated has those.
+        // A four-byte address occurs only in code that is relocated.
         if action == Action::Word && !self.dynamic.text_relocations {
             return refuse(format!(
                 "relocation at {target:#x} writes four bytes, in a library without text relocations"
@@ -166,7 +168,7 @@ impl<'w> Work<'w, '_> {
                     "relocation at {target:#x} copies a symbol, as only executables do"
                 ));
             }
-            // The loader takes it for granted that there is such a symbol.
+            // The loader assumes that the symbol exists.
             Action::Size(_)
                 if symbol.st_bind() == STB_WEAK && symbol.st_shndx.get(E) == SHN_UNDEF =>
             {
@@ -196,7 +198,7 @@ impl<'w> Work<'w, '_> {
         ))
     }
 
-    /// glibc divides by the alignment of the segment in which the symbol is: there must be one.
+    /// glibc divides by the alignment of the symbol's TLS segment, so the image must have one.
     fn check_thread_local(
         &mut self,
         target: u64,
@@ -204,7 +206,7 @@ impl<'w> Work<'w, '_> {
         action: Action,
     ) -> Result<(), Refusal> {
         self.static_tls |= action == Action::StaticThreadLocal;
-        // A local symbol may name the section instead.
+        // A local symbol may name the section instead of the thread-local.
         let local = number == 0 || symbol.st_bind() == STB_LOCAL;
         if !local && symbol.st_type() != STT_TLS {
             return refuse(format!(
@@ -221,7 +223,7 @@ impl<'w> Work<'w, '_> {
         Ok(())
     }
 
-    /// Packed relative relocations: an address, then bitmaps of the 63 words after it, each.
+    /// Packed relative relocations: an address, then any number of bitmaps, each for the next 63 words.
     fn check_relr(&mut self, table: Table) -> Result<(), Refusal> {
         const WORDS_A_BITMAP: u64 = 63;
         if table.bytes == 0 {
@@ -253,14 +255,14 @@ impl<'w> Work<'w, '_> {
 
     fn check_in_place(&mut self, target: u64) -> Result<(), Refusal> {
         let load = self.check_target(target, 8)?;
-        self.take_target(target, load, Action::Relative)?;
-        // It has a place in the file, so that this is there.
+        self.claim_target(target, load, Action::Relative)?;
+        // `claim_target` has checked that the word comes from the file, so the read succeeds.
         let address = self.memory.word_in(load, target).unwrap_or(0);
         self.check_address(target, address)?;
         self.calls.write(target, 8, Written::InPlace)
     }
 
-    fn take_target(&mut self, target: u64, load: &Load, action: Action) -> Result<(), Refusal> {
+    fn claim_target(&mut self, target: u64, load: &Load, action: Action) -> Result<(), Refusal> {
         match action {
             Action::Nothing | Action::Unknown => Ok(()),
             _ => self.targets.write(load, target, action.bytes()),
@@ -276,7 +278,7 @@ impl<'w> Work<'w, '_> {
         ))
     }
 
-    /// The loader must be able to write there. With text relocations it opens every segment for writing first.
+    /// The loader must be able to write to the target. With text relocations it first makes every segment writable.
     fn check_target(&self, target: u64, bytes: u64) -> Result<&'w Load, Refusal> {
         let load = self.memory.load(target, bytes);
         let load = load.filter(|it| self.dynamic.text_relocations || it.is_writable());
@@ -296,13 +298,13 @@ impl<'w> Work<'w, '_> {
 
 fn address_written(number: u32, symbol: &Symbol, addend: u64) -> Written {
     match symbol.st_shndx.get(E) {
-        // That of no symbol stands for the beginning of the image.
+        // Symbol number zero stands for the beginning of the image.
         _ if number == 0 => return Written::Here(addend),
         SHN_UNDEF => return Written::Elsewhere,
-        // No address of the image: a number that a linker script has given a name.
+        // The value is not an address in the image but a number, which a linker script has given a name.
         SHN_ABS => return Written::Number,
         _ => {}
     }
-    // Another library's symbol of the same name may win; ours should make sense nevertheless.
+    // Another library's symbol of the same name may win. The address of ours must still be valid.
     Written::Here(symbol.st_value.get(E).wrapping_add(addend))
 }

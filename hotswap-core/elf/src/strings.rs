@@ -1,4 +1,4 @@
-//! The string table, into which all other tables point by offsets.
+//! The string table. All other tables name strings by their offset in it.
 
 use crate::{
     entries::{Table, not_readable},
@@ -6,7 +6,7 @@ use crate::{
     refusal::{Refusal, refuse},
 };
 
-/// The string table. Its last byte is zero, so every offset inside begins a terminated name.
+/// The string table. Its last byte is zero, so every offset inside it begins a terminated name.
 #[derive(Clone, Copy)]
 pub(crate) struct Strings<'a>(&'a [u8]);
 
@@ -22,13 +22,13 @@ impl<'a> Strings<'a> {
         }
     }
 
-    /// How many bytes all names have.
+    /// The size of the table in bytes.
     pub(crate) fn bytes(self) -> usize {
         self.0.len()
     }
 
-    /// The name at `offset`, without its zero; of one longer than `bytes_max` the beginning, which is
-    /// longer than that too. Names may overlap and be as long as the file: nobody asks without a bound.
+    /// The name at `offset`, without its zero. For a name longer than `bytes_max`, the first `bytes_max + 1` bytes.
+    /// Names may overlap and be as long as the file, so every caller sets a bound.
     pub(crate) fn get(self, offset: u64, bytes_max: usize) -> Option<&'a [u8]> {
         let rest = self
             .0
@@ -43,7 +43,7 @@ impl<'a> Strings<'a> {
         usize::try_from(offset).is_ok_and(|offset| offset < self.0.len())
     }
 
-    /// Whether exactly `name` stands at `offset`; costs no more than `name`'s length.
+    /// Whether exactly `name` stands at `offset`. The cost is at most proportional to the length of `name`.
     pub(crate) fn is(self, offset: u32, name: &[u8]) -> bool {
         usize::try_from(offset)
             .ok()

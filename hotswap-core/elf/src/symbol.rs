@@ -1,4 +1,4 @@
-//! One dynamic symbol, and what it is to `dlsym`.
+//! One dynamic symbol, and how `dlsym` treats it.
 
 use object::NativeEndian as E;
 use object::elf::{
@@ -8,7 +8,7 @@ use object::elf::{
 
 pub(crate) type Symbol = Sym64<E>;
 
-/// Whether it stands for something in the image.
+/// Whether the symbol stands for something in the image.
 pub(crate) fn is_definition(symbol: &Symbol) -> bool {
     const DEFINING: [SymbolType; 6] = [
         STT_NOTYPE,
@@ -23,14 +23,14 @@ pub(crate) fn is_definition(symbol: &Symbol) -> bool {
     section != SHN_UNDEF && has_value && DEFINING.contains(&kind)
 }
 
-/// Whether others may be bound to it.
+/// Whether other images may bind to the symbol.
 pub(crate) fn is_visible(symbol: &Symbol) -> bool {
     let visibility = symbol.st_visibility();
     let bound = matches!(symbol.st_bind(), STB_GLOBAL | STB_WEAK | STB_GNU_UNIQUE);
     bound && visibility != STV_HIDDEN && visibility != STV_INTERNAL
 }
 
-/// What it is, for a message.
+/// The symbol's type, as a message names it.
 pub(crate) fn type_name(kind: SymbolType) -> String {
     match kind {
         STT_NOTYPE => "something without a type".into(),

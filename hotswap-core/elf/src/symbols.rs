@@ -1,6 +1,6 @@
 //! The dynamic symbols: what the file exports and imports.
 //!
-//! The file nowhere says how many symbols it has: the count follows from the hash table.
+//! No field of the file says how many symbols it has; the number follows from the hash table.
 
 use std::{mem, ops::Range};
 
@@ -26,8 +26,8 @@ use crate::{
 
 const SYMBOL_BYTES: u64 = size_of::<Symbol>() as u64;
 
-/// What the names of the statics in C++'s own namespace begin with, and of the guards of their initialisation: those of
-/// classes (`std::locale::id`), not those of functions.
+/// How the names of class statics in namespace `std` (`std::locale::id`), and of the guards of their initialisation,
+/// begin. Statics of functions begin otherwise.
 const CPP_STATICS: &[&[u8]] = &[
     b"_ZNSt", b"_ZNSs", b"_ZNSb", b"_ZGVNSt", b"_ZGVNSs", b"_ZGVNSb",
 ];
@@ -36,15 +36,15 @@ const CPP_STATICS: &[&[u8]] = &[
 pub(crate) struct Symbols<'a> {
     pub(crate) strings: Strings<'a>,
     pub(crate) entries: &'a [Symbol],
-    /// Where they begin in the file.
+    /// The file offset of the first entry.
     offset: u64,
-    /// The count is exact, and every entry a symbol. It is not when nothing is exported, for then the
-    /// hash table is empty: the entries then go on to where another table begins.
+    /// Whether the count is exact, so that every entry is a symbol. It is not when the file exports nothing: the hash
+    /// table is then empty, and the entries continue up to the next table.
     pub(crate) exact: bool,
     pub(crate) versym: Option<&'a [Versym<E>]>,
     highest_version: u16,
     pub(crate) index: Index<'a>,
-    /// On the machines we know, a function's address is where its code begins.
+    /// Whether a function's address is where its code begins, as on the machines that we know.
     functions_are_code: bool,
 }
 
@@ -87,7 +87,7 @@ impl<'a> Symbols<'a> {
         })
     }
 
-    /// Where its tables lie, as far as their ends are known.
+    /// The address ranges of the tables, as far as their ends are known.
     pub(crate) fn ranges(&self, dynamic: &Dynamic<'_>) -> [(&'static str, Range<u64>); 3] {
         let count = if self.exact {
             u64::try_from(self.entries.len()).unwrap_or(0)
@@ -106,11 +106,12 @@ impl<'a> Symbols<'a> {
         ]
     }
 
-    /// Checks every symbol, and notes what is worth knowing of them.
+    /// Checks every symbol, and records the facts that symbols show.
     pub(crate) fn check(&self, memory: &Memory<'_>, facts: &mut Facts) -> Result<(), Refusal> {
         let mut imports = Imports::default();
         for (number, symbol) in self.entries.iter().enumerate().skip(1) {
-            // Beyond the last symbol may lie anything. Those that are used are checked when they are.
+            // Without an exact count, entries beyond the last symbol may hold anything. `referenced` checks the ones
+            // that relocations use.
             if self.exact {
                 self.check_one(memory, number, symbol)?;
             }
@@ -123,10 +124,10 @@ impl<'a> Symbols<'a> {
             if symbol.st_bind() == STB_GNU_UNIQUE {
                 facts.unique_symbols = true;
                 facts.unique_in_std |= self.is_cpp_static(symbol);
-                facts.without_unique.push(self.weakened(number, symbol));
+                facts.without_unique.push(self.as_weak(number, symbol));
             }
         }
-        imports.tell(facts);
+        imports.record_in(facts);
         Ok(())
     }
 
@@ -138,8 +139,8 @@ impl<'a> Symbols<'a> {
             .any(|prefix| name.unwrap_or_default().starts_with(prefix))
     }
 
-    /// The byte of a symbol that says how it is bound, and the one that says the same of a weak symbol.
-    fn weakened(&self, number: usize, symbol: &Symbol) -> Change {
+    /// The change that turns a symbol into a weak symbol: the byte that holds its binding.
+    fn as_weak(&self, number: usize, symbol: &Symbol) -> Change {
         let before = u64::try_from(number).unwrap_or(u64::MAX);
         let table_bytes = before.saturating_mul(SYMBOL_BYTES);
         let field = mem::offset_of!(Symbol, st_info) as u64;
@@ -153,8 +154,12 @@ impl<'a> Symbols<'a> {
         }
     }
 
-    /// The symbol that a relocation refers to.
-    pub(crate) fn referred(&self, memory: &Memory<'_>, number: u32) -> Result<&'a Symbol, Refusal> {
+    /// The symbol that a relocation refers to, checked.
+    pub(crate) fn referenced(
+        &self,
+        memory: &Memory<'_>,
+        number: u32,
+    ) -> Result<&'a Symbol, Refusal> {
         let number = usize::try_from(number).unwrap_or(usize::MAX);
         let Some(symbol) = self.entries.get(number) else {
             return refuse(format!(
@@ -165,7 +170,7 @@ impl<'a> Symbols<'a> {
         if !self.exact && number != 0 {
             self.check_one(memory, number, symbol)?;
         }
-        // The loader binds it to this image's first byte.
+        // The loader would bind such a symbol to this image's first byte.
         if number != 0 && symbol.st_shndx.get(E) == SHN_UNDEF && !is_visible(symbol) {
             return refuse(format!(
                 "a relocation refers to symbol {number} ({}), which is local or hidden but undefined",
@@ -175,7 +180,7 @@ impl<'a> Symbols<'a> {
         Ok(symbol)
     }
 
-    /// The name of a symbol, for a message.
+    /// The symbol's name, for a message.
     pub(crate) fn name(&self, symbol: &Symbol) -> String {
         let name = self.strings.get(u64::from(symbol.st_name.get(E)), 128);
         excerpt(name.unwrap_or_default())
@@ -195,7 +200,7 @@ impl<'a> Symbols<'a> {
         }
         if let Some(version) = self.versym.and_then(|versions| versions.get(number)) {
             let version = version.0.get(E).0 & 0x7fff;
-            // glibc indexes an array with it, which it does not have when no version is numbered.
+            // glibc uses the version as an array index, and has no array when no version has a number.
             if version > self.highest_version {
                 return refuse(format!(
                     "symbol {number} ({}) has version {version}, the highest is {}",
@@ -218,13 +223,13 @@ impl<'a> Symbols<'a> {
         symbol: &Symbol,
     ) -> Result<(), Refusal> {
         let (value, kind) = (symbol.st_value.get(E), symbol.st_type());
-        let good = match kind {
+        let is_valid = match kind {
             STT_TLS => memory.tls.as_ref().is_some_and(|tls| value <= tls.bytes),
             STT_GNU_IFUNC => memory.is_code(value),
             STT_FUNC if self.functions_are_code => memory.is_code(value),
             _ => memory.loads.is_mapped(value),
         };
-        if good {
+        if is_valid {
             return Ok(());
         }
         let what = match kind {

@@ -1,7 +1,8 @@
-//! The tables that the loader reads while it relocates and calls: they must not lie on one another, no
-//! relocation may write into them, and no function begins in them.
+//! The tables that the loader reads while it relocates and calls functions. They must not overlap, no relocation may
+//! write into them, and no function may begin in them.
 //!
-//! A table in the wrong place is often still a readable one. That two of them share bytes gives it away.
+//! A damaged address often leads to bytes that are still a readable table. Such a table shares bytes with another
+//! one, and so is found out.
 
 use std::ops::Range;
 
@@ -45,14 +46,14 @@ impl Tables {
         Ok(Self(disjoint(named)?))
     }
 
-    /// Those of which `loads` have a byte.
+    /// The tables that have a byte in one of `loads`.
     pub(crate) fn within<'l>(&self, loads: impl Iterator<Item = &'l Load> + Clone) -> Self {
         let is_within = |range: &Range<u64>| loads.clone().any(|load| load.overlaps(range));
         let named = self.0.iter().filter(|(_, range)| is_within(range));
         Self(named.cloned().collect())
     }
 
-    /// The table that has a byte of `bytes` bytes at `address`.
+    /// The table that contains one of the `bytes` bytes at `address`.
     pub(crate) fn at(&self, address: u64, bytes: u64) -> Option<&'static str> {
         let before = self.0.partition_point(|(_, range)| range.end <= address);
         let (name, range) = self.0.get(before)?;
@@ -60,8 +61,8 @@ impl Tables {
     }
 }
 
-/// Checks that none lies on another one. But the second kind of relocations may be a part of the first: what it shares
-/// with the first is left to that.
+/// Refuses tables that overlap. There is one exception: `DT_JMPREL` may be a part of `DT_RELA`. Then the shared bytes
+/// count only as a part of `DT_RELA`.
 fn disjoint(named: Vec<Named>) -> Result<Vec<Named>, Refusal> {
     let mut all: Vec<Named> = Vec::new();
     for (name, mut range) in named {

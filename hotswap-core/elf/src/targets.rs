@@ -1,8 +1,9 @@
-//! Where relocations write: each at an aligned place that the file fills, and no two at the same.
+//! Where relocations write: each at an aligned address whose bytes come from the file, and no two at the same
+//! address.
 //!
-//! The loader writes without a look. What was written to the wrong place is used much later, by code that takes it for
-//! something else. The linkers keep to all three rules (`scripts/libraries`) but for pointers in
-//! packed structures, although ELF demands none of them.
+//! The loader writes without a check. A word written to the wrong place is used much later, by code that takes it for
+//! something else. ELF demands none of the three rules, but linkers keep them (`scripts/libraries`), except for
+//! pointers in packed structures.
 
 use crate::{
     load::Load,
@@ -10,12 +11,12 @@ use crate::{
     refusal::{Refusal, refuse},
 };
 
-/// Linkers write words, and halves of words.
+/// Linkers write words of 8 bytes, and halves of words.
 const UNIT_BYTES: u64 = 4;
 
-/// The places that relocations have written to so far.
+/// The addresses that relocations have written to so far.
 pub(crate) struct Targets {
-    /// A bit for each unit of the file.
+    /// One bit for each unit of the file.
     written: Vec<u64>,
 }
 
@@ -28,7 +29,8 @@ impl Targets {
         }
     }
 
-    /// Takes note of a relocation that writes `bytes` bytes at `target`, which is in `load`.
+    /// Records a relocation that writes `bytes` bytes at `target`, which lies in `load`. Refuses one that breaks a
+    /// rule.
     pub(crate) fn write(&mut self, load: &Load, target: u64, bytes: u64) -> Result<(), Refusal> {
         let is_aligned = match bytes {
             4 => target.is_multiple_of(4),

@@ -1,8 +1,8 @@
-//! Symbol versions: which versions of which libraries are needed, and which are defined here.
+//! Symbol versions: which versions of which libraries the file needs, and which versions it defines.
 //!
-//! The loader follows both chains by offsets until one is zero, twice, and indexes an array by the
-//! numbers it finds. Offsets only lead forward, but chains can be entered from every entry: the count
-//! of steps is bounded, here as in any sane file.
+//! The loader follows both chains by offsets until an offset is zero, twice, and uses the version numbers in them as
+//! array indexes. Offsets only lead forward, but chains can be entered from every entry, so the number of steps is
+//! bounded here. No sane file reaches the bound.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -21,8 +21,7 @@ const STEPS_MAX: u32 = 1 << 16;
 
 /// What the version tables say as a whole.
 pub(crate) struct Versions {
-    /// The highest number given to a version; zero when there are none, and then the loader keeps no
-    /// array to look into.
+    /// The highest version number, or zero when there are no versions. The loader then has no array to index.
     pub(crate) highest: u16,
     pub(crate) needed_range: Range<u64>,
     pub(crate) defined_range: Range<u64>,
@@ -67,7 +66,7 @@ struct Walk<'m, 'a> {
     needed: HashSet<&'a [u8]>,
     highest: u16,
     steps: u32,
-    /// The end of the entry that lies last.
+    /// The highest end address of the entries read so far.
     end: u64,
 }
 
