@@ -55,7 +55,13 @@
 //! A **trial** goes through the pipeline in a child process first; a **probe** is the host's own question to a candidate. A
 //! **service** is a thread, and a **ref** a value, that outlives generations ([`Settings::services`]).
 //!
-//! For a single function of a file, without any of this, there is the [`Loader`].
+//! For a single function of a file, without any of this, there is the [`Loader`](loader::Loader).
+//!
+//! # Where things are
+//!
+//! At the root is what most hosts name. The rest is by topic: [`event`] and [`reasons`] have the parts of events and
+//! errors, [`services`] the threads and values that outlive generations, [`watch`] changes of files, [`loader`] single
+//! symbols, [`check`] what a deploy script asks, and [`text`] how to show what comes from a plugin.
 //!
 //! # What outlives a swap
 //!
@@ -154,51 +160,57 @@ mod history;
 mod refs;
 
 // Threads that outlive generations, and what a candidate says of them.
-mod services;
+pub mod services;
 
 // The same pipeline in a child process first.
 mod trial;
 
 // The same pipeline for a deploy script, up to publishing.
-mod check;
+pub mod check;
 
 // Both columns together.
 mod swap;
 
 // Single symbols, without a swap point.
 #[expect(unsafe_code, reason = "takes the host's word for C symbols")]
-mod loader;
+pub mod loader;
 
 // Settled changes of a file become swaps.
-mod watch;
+pub mod watch;
 
 pub use crate::{
-    check::{CheckReport, LibraryInfo, check},
     digest::Sha256,
-    error::{Distrust, Error, ErrorKind, Result, SignatureProblem, Stage, SystemError},
-    history::{
-        Event, EventKind, GenerationInfo, Phases, ServiceEnd, ServiceInfo, ServiceNews,
-        ServiceState, State,
-    },
-    holder::Holder,
-    image::{HeapLeft, OldLibrary, PinReason},
-    loader::{Library, Loader, LoaderSettings, Symbol},
+    error::{Error, ErrorKind, Result, Stage},
+    history::{Event, EventKind, GenerationInfo, State},
     owned::{AssertHostOwned, HostOwned},
     parse::ParseError,
-    refs::RefInfo,
-    services::ServiceSettings,
     signature::PublicKey,
     swap::{
         Bound, Generation, Hotswap, Lease, Limits, Prepared, Probe, RolledBack, Settings, Swapped,
         detach_current_thread,
     },
-    symbol::SymbolInfo,
     trial::Trial,
     trust::{Policy, Trust},
-    watch::{Watch, WatchSettings},
 };
 
-pub use hotswap_sdk::{one_line, printable};
+/// Parts of an [`Event`], and of what a swap point lists: who holds a generation, why it is pinned, how long a swap took.
+pub mod event {
+    pub use crate::{
+        history::Phases,
+        holder::Holder,
+        image::{HeapLeft, OldLibrary, PinReason},
+    };
+}
+
+/// Parts of an [`ErrorKind`].
+pub mod reasons {
+    pub use crate::error::{Distrust, SignatureProblem, SystemError};
+}
+
+/// How to show text that comes from a plugin, a path or a file on a terminal.
+pub mod text {
+    pub use hotswap_sdk::{one_line, printable};
+}
 
 /// The manual: what is too long to be said at the names.
 ///

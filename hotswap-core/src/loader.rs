@@ -18,6 +18,7 @@ use crossbeam_channel::Receiver;
 
 use self::library::Opened;
 pub use self::library::{Library, Symbol};
+pub use crate::symbol::SymbolInfo;
 use crate::{
     error::{Error, ErrorKind, Result},
     given::GivenPath,
@@ -44,7 +45,7 @@ use crate::{
 /// A plugin exports `greet: Greet` with one line (`hotswap_types::export_symbol`):
 ///
 /// ```no_run
-/// use hotswap_core::{Loader, Policy, Trust};
+/// use hotswap_core::{Policy, Trust, loader::Loader};
 /// use hotswap_types::Greet;
 ///
 /// // SAFETY: we build these plugins ourselves, and nobody else can write to that folder.

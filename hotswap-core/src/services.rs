@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - What runs changes only when an update is published, of which no two are open at once ([`Update`]).
+//! - What runs changes only when an update is published, of which no two are open at once (`Update`).
 //! - Of one name, at most one service is in the plugin's code: one that takes the place of another waits until that
 //!   has ended, however long that takes.
 //! - A service has a hold on its generation from before its code runs until its closure is dropped.
@@ -26,13 +26,14 @@ use std::{
 use abi_stable::StableAbi;
 use hotswap_sdk::Ref;
 
+pub use crate::{
+    history::{ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
+    refs::RefInfo,
+};
+
 pub(crate) use self::update::{Update, find_update};
 use self::{instance::Instance, watchdog::Watchdog};
-use crate::{
-    deadline::deadline,
-    history::{History, ServiceInfo},
-    refs::{Names, RefInfo},
-};
+use crate::{deadline::deadline, history::History, refs::Names};
 
 /// How services are dealt with.
 #[derive(Clone, Debug)]

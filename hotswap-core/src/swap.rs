@@ -553,7 +553,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// are still mapped then: held by leases, or pinned.
     ///
     /// Services are stopped before, the last that was started first; each is waited for until it counts as stuck
-    /// ([`ServiceSettings::stop_deadline`](crate::ServiceSettings::stop_deadline)). The values are let go of.
+    /// ([`ServiceSettings::stop_deadline`](crate::services::ServiceSettings::stop_deadline)). The values are let go of.
     ///
     /// Generations that are still held go on draining, and are unloaded when their leases are dropped.
     pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {

@@ -95,7 +95,7 @@ fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
 ///
 /// # Safety
 ///
-/// As [`Library::c_function`](crate::Library::c_function).
+/// As [`Library::c_function`](crate::loader::Library::c_function).
 pub(crate) unsafe fn c_function<F: Copy>(image: &Image, name: &str) -> Result<F> {
     const {
         assert!(
@@ -112,7 +112,7 @@ pub(crate) unsafe fn c_function<F: Copy>(image: &Image, name: &str) -> Result<F>
 ///
 /// # Safety
 ///
-/// As [`Library::c_static`](crate::Library::c_static); the image is mapped for as long as this is used.
+/// As [`Library::c_static`](crate::loader::Library::c_static); the image is mapped for as long as this is used.
 pub(crate) unsafe fn c_static<T: Sync>(image: &Image, name: &str) -> Result<&'static T> {
     let size_min = size_of::<T>() as u64;
     let address = c_symbol(image, name, Export::Static { name, size_min })?;

@@ -123,7 +123,7 @@ pub struct Policy {
     pub serial_min: Option<u64>,
     /// A file with the highest serial number that was accepted, which is the lowest that the next file may have. When a
     /// candidate is accepted, its number is kept there if it is higher: just before it is published, or just after if it
-    /// was [prepared](crate::Hotswap::prepare). A trial, [`check`](crate::check()) and a rollback write nothing. Several
+    /// was [prepared](crate::Hotswap::prepare). A trial, [`check`](crate::check::check) and a rollback write nothing. Several
     /// hosts may have one file. It needs `public_key`.
     ///
     /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can write
@@ -141,7 +141,7 @@ pub struct Policy {
     pub serial_file: Option<PathBuf>,
     /// Libraries of which the host knows that they call nothing of a plugin any more when its calls have returned,
     /// beside those that hotswap knows: file names, with or without what follows `.so` (`"libpool"`). A plugin that
-    /// needs one of them can be unloaded. See [`PinReason::Library`](crate::PinReason::Library).
+    /// needs one of them can be unloaded. See [`PinReason::Library`](crate::event::PinReason::Library).
     ///
     /// None unless set.
     pub harmless_libraries: Vec<String>,
@@ -203,8 +203,8 @@ impl Trust {
     /// And you promise, for all code of the host that is given something of a plugin with a raw root module, that
     /// **nothing of it is used after the call, or without the lease, that lent it**. That code is the closures that
     /// you give to [`Hotswap::with`](crate::Hotswap::with), [`Lease::with`](crate::Lease::with),
-    /// [`Lease::bind`](crate::Lease::bind), [`Symbol::with`](crate::Symbol::with) and
-    /// [`Library::c_function`](crate::Library::c_function), and the host's [`Probe`](crate::Probe). An abi_stable value
+    /// [`Lease::bind`](crate::Lease::bind), [`Symbol::with`](crate::loader::Symbol::with) and
+    /// [`Library::c_function`](crate::loader::Library::c_function), and the host's [`Probe`](crate::Probe). An abi_stable value
     /// such as an `RString`, a function pointer or a copy of the root module is `'static` for the compiler, but its
     /// code and its statics leave with the plugin. What is returned is checked ([`HostOwned`](crate::HostOwned)). These
     /// ways out are not, and a value that has taken one of them is called or dropped after its code has left:

@@ -1,11 +1,11 @@
 //! Changes of a file become swaps, when they have settled.
 //!
 //! A thread looks at the way that the last accepted path leads to its file: every folder, every link, the file.
-//! Looks are all that counts; what the system says of changes ([`notices`]) only says when to look. A look that
+//! Looks are all that counts; what the system says of changes (`notices`) only says when to look. A look that
 //! finds something else than the one before is followed by another one after the settle time, until two agree
 //! and nothing was heard in between. Then the file's bytes are compared with those that were accepted and those
 //! that were refused, and only other ones are swapped in, by [`Hotswap::swap`]'s own pipeline, checks and events.
-//! Bytes that were refused for a reason that may pass ([`Error::is_transient`]) are tried again ([`retry`]).
+//! Bytes that were refused for a reason that may pass ([`Error::is_transient`]) are tried again (`retry`).
 //!
 //! What happens meanwhile is looked at afterwards: a look is begun by what was heard before it, and what is
 //! heard during it, or during the swap that it leads to, begins another.
@@ -110,7 +110,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///
     /// ```no_run
     /// # use std::sync::Arc;
-    /// # use hotswap_core::{Hotswap, Policy, Trust, WatchSettings};
+    /// # use hotswap_core::{Hotswap, Policy, Trust, watch::WatchSettings};
     /// # use hotswap_types::PluginRef;
     /// # let trust = unsafe { Trust::vouch(Policy::default()) };
     /// let plugin: Arc<Hotswap<PluginRef>> = Arc::new(Hotswap::load("./plugins/libplugin.so", &trust)?);

@@ -14,7 +14,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use hotswap_core::{Library, Loader, LoaderSettings, Policy, Trial, Trust, printable};
+use hotswap_core::{
+    Policy, Trial, Trust,
+    loader::{Library, Loader, LoaderSettings},
+    text::printable,
+};
 use hotswap_types::Greet;
 
 /// Loads a function from a file again and again, and calls it

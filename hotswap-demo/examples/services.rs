@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{bounded, never, select};
-use hotswap_core::{Hotswap, ServiceSettings, Settings, Trust, WatchSettings};
+use hotswap_core::{Hotswap, Settings, Trust, services::ServiceSettings, watch::WatchSettings};
 use hotswap_types::PluginRef;
 
 use crate::trust::{TrustOptions, with_option};

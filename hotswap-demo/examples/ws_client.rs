@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
-use hotswap_core::printable;
+use hotswap_core::text::printable;
 use rustyline::{Config, DefaultEditor, ExternalPrinter, error::ReadlineError};
 use tokio::{net::TcpStream, runtime, sync::mpsc};
 use tokio_tungstenite::{

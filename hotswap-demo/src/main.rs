@@ -23,8 +23,9 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
 use hotswap_core::{
-    Event, EventKind, Hotswap, Limits, Settings, Stage, State, Trial, Trust, Watch, WatchSettings,
-    printable,
+    Event, EventKind, Hotswap, Limits, Settings, Stage, State, Trial, Trust,
+    text::printable,
+    watch::{Watch, WatchSettings},
 };
 use hotswap_types::PluginRef;
 
@@ -150,7 +151,7 @@ fn main() -> Result<ExitCode> {
 
 /// Says what is known of the plugin, or why it would be refused.
 fn check(options: &Options, trust: &Trust, trial: Trial<PluginRef>) -> Result<ExitCode> {
-    match hotswap_core::check(&options.plugin, trust, trial) {
+    match hotswap_core::check::check(&options.plugin, trust, trial) {
         Ok(report) => {
             let printed = writeln!(io::stdout(), "{report}");
             printed.context("standard output cannot be written")?;

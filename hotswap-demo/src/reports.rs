@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display};
 
-use hotswap_core::{Event, GenerationInfo, one_line};
+use hotswap_core::{Event, GenerationInfo, text::one_line};
 use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 

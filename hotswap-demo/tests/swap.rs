@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Hotswap, Loader, Policy, State, Trust};
+use hotswap_core::{Hotswap, Policy, State, Trust, loader::Loader};
 use hotswap_types::{Greet, PluginRef};
 
 #[test]

@@ -68,7 +68,7 @@ impl Library {
     /// # Examples
     ///
     /// ```no_run
-    /// # use hotswap_core::{Loader, Policy, Trust};
+    /// # use hotswap_core::{Policy, Trust, loader::Loader};
     /// # let trust = unsafe { Trust::vouch(Policy::default()) };
     /// let maths = Loader::new(&trust)?.open("/lib/x86_64-linux-gnu/libm.so.6")?;
     /// // SAFETY: `double cos(double)`, which asks nothing of its callers (man 3 cos).
@@ -147,7 +147,7 @@ impl<T> Symbol<T> {
     /// # Examples
     ///
     /// ```no_run
-    /// # use hotswap_core::Symbol;
+    /// # use hotswap_core::loader::Symbol;
     /// # use hotswap_types::Greet;
     /// fn greeting(greet: &Symbol<Greet>) -> Option<String> {
     ///     greet.with(|greet| greet.0("Rust".into()).into_result().map(String::from).ok())
@@ -157,7 +157,7 @@ impl<T> Symbol<T> {
     /// The text as the plugin gives it would outlive the code by which it is dropped:
     ///
     /// ```compile_fail,E0277
-    /// # use hotswap_core::Symbol;
+    /// # use hotswap_core::loader::Symbol;
     /// # use hotswap_types::{Answer, Greet};
     /// fn greeting(greet: &Symbol<Greet>) -> Answer {
     ///     greet.with(|greet| greet.0("Rust".into()))
@@ -176,7 +176,7 @@ impl<T> Symbol<T> {
 }
 
 impl Trial<Library> {
-    /// [`at_top_of_main`](Self::at_top_of_main) for the libraries of a [`Loader`](crate::Loader): everything that is said there holds
+    /// [`at_top_of_main`](Self::at_top_of_main) for the libraries of a [`Loader`](crate::loader::Loader): everything that is said there holds
     /// here.
     ///
     /// The probe takes symbols out of the library, and calls them. It must not keep any of them, or the library.

@@ -76,11 +76,11 @@ pub struct Limits {
     /// How many images may be retired and still mapped, for whatever reason: generations that are held, that are on
     /// their way out, or that are pinned, and refused candidates that have not left. What swap points and loaders that
     /// are gone have left behind counts, too. The live generation, a standby, and candidates that are prepared and not
-    /// yet published do not, and of a [`Loader`](crate::Loader) neither do libraries that somebody has.
+    /// yet published do not, and of a [`Loader`](crate::loader::Loader) neither do libraries that somebody has.
     ///
     /// Each of them keeps a descriptor and the memory of its copy, and most of them a parked thread. With so many,
     /// [`swap`](crate::Hotswap::swap), [`prepare`](crate::Hotswap::prepare), [`load_with`](crate::Hotswap::load_with),
-    /// [`Loader::open`](crate::Loader::open) and [`Loader::load`](crate::Loader::load) are refused before the file is looked at, with a text that names the
+    /// [`Loader::open`](crate::loader::Loader::open) and [`Loader::load`](crate::loader::Loader::load) are refused before the file is looked at, with a text that names the
     /// first of what is left and why it is; nobody waits. Calls go on. A swap is accepted again as soon as one of them
     /// has left. With half of it there is an event ([`EventKind::Retained`](crate::EventKind::Retained)). A
     /// [`rollback`](crate::Hotswap::rollback) is not refused, unless rollbacks that have failed have made it twice as

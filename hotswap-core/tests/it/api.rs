@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, panic::UnwindSafe, sync::Arc, time::Duration};
 
-use hotswap_core::*;
+use hotswap_core::{check::*, event::*, loader::*, reasons::*, services::*, watch::*, *};
 use hotswap_fixtures::{FixtureRef, symbols::Greet};
 
 /// Any thread may have it, and several at once; it can be printed.
@@ -114,22 +114,70 @@ fn no_name_is_forgotten() {
         "Result",
         "check",
         "detach_current_thread",
+        "one_line",
+        "printable",
     ];
-    let lib = include_str!("../../src/lib.rs");
     let here = include_str!("api.rs");
-    let list = lib.split("pub use crate::{").nth(1).unwrap();
-    let list = list.split("\n};").next().unwrap();
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let names: Vec<&str> = list
-        .split(['{', '}', ',', '\n'])
-        .filter_map(|word| word.trim().rsplit("::").next())
-        .filter(|word| !word.is_empty() && word.chars().all(is_name))
-        .collect();
-    assert!(names.len() > 40, "{names:?}");
+    let names = all_names();
+    assert!(names.len() > 50, "{names:?}");
     for name in names {
         let is_asserted = ["shared::<", "sent::<", "value::<"].iter().any(|call| {
             here.contains(&format!("{call}{name}>")) || here.contains(&format!("{call}{name}<"))
         });
-        assert!(is_asserted || WITHOUT_VALUES.contains(&name), "`{name}`");
+        assert!(is_asserted || WITHOUT_VALUES.contains(&&*name), "`{name}`");
     }
+}
+
+/// Few names at the root, each thing under one name.
+#[test]
+fn the_root_is_a_page() {
+    let root = reexported(LIB.split("\npub mod event {").next().unwrap());
+    let modules = LIB.lines().filter(|line| line.starts_with("pub mod "));
+    let count = root.len() + modules.count();
+    assert!(count <= 35, "{count} names");
+    let mut all = all_names();
+    let found = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), found, "a name is there twice");
+}
+
+const LIB: &str = include_str!("../../src/lib.rs");
+
+/// What the root and the public modules export.
+fn all_names() -> Vec<String> {
+    let mut names = reexported(LIB);
+    for file in [
+        include_str!("../../src/check.rs"),
+        include_str!("../../src/loader.rs"),
+        include_str!("../../src/services.rs"),
+        include_str!("../../src/watch.rs"),
+    ] {
+        names.extend(reexported(file));
+        let defined = file.lines().filter_map(|line| {
+            let rest = line
+                .strip_prefix("pub struct ")
+                .or(line.strip_prefix("pub enum "))?;
+            Some(
+                rest.split(|c: char| !c.is_alphanumeric())
+                    .next()?
+                    .to_owned(),
+            )
+        });
+        names.extend(defined);
+    }
+    names
+}
+
+/// The names in each `pub use` of a file.
+fn reexported(file: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let lists = file.split("pub use ").skip(1);
+    let lists = lists.filter_map(|list| list.split(';').next());
+    lists
+        .flat_map(|list| list.split(['{', '}', ',', '\n']))
+        .filter_map(|word| word.trim().rsplit("::").next())
+        .filter(|word| !word.is_empty() && word.chars().all(is_name))
+        .map(str::to_owned)
+        .collect()
 }

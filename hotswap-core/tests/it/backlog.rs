@@ -11,7 +11,11 @@ use std::{
 
 use ::tracing::{Event, Subscriber};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hotswap_core::{Error, Holder, Library, Limits, Loader, LoaderSettings, Stage, State};
+use hotswap_core::{
+    Error, Limits, Stage, State,
+    event::Holder,
+    loader::{Library, Loader, LoaderSettings},
+};
 use tracing_subscriber::{
     Layer,
     layer::{Context, SubscriberExt},

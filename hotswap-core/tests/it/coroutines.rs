@@ -3,7 +3,7 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
-use hotswap_core::{Holder, State};
+use hotswap_core::{State, event::Holder};
 
 use crate::{
     alone::alone,

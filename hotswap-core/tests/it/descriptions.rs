@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use abi_stable::library::ROOT_MODULE_LOADER_NAME;
-use hotswap_core::Loader;
+use hotswap_core::loader::Loader;
 use hotswap_fixtures::symbols::Greet;
 use object::{
     NativeEndian as E, Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,

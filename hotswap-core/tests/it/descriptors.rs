@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
 };
 
-use hotswap_core::Loader;
+use hotswap_core::loader::Loader;
 
 use crate::{
     alone::alone,

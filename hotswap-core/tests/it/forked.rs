@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Holder, Loader, State, WatchSettings, detach_current_thread};
+use hotswap_core::{
+    State, detach_current_thread, event::Holder, loader::Loader, watch::WatchSettings,
+};
 
 use crate::{
     alone::alone,

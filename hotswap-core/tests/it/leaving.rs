@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{EventKind, PinReason, State};
+use hotswap_core::{EventKind, State, event::PinReason};
 use hotswap_fixtures::constructs::CONSTRUCTS;
 
 use crate::{

@@ -16,7 +16,10 @@ use std::{
 };
 
 use crossbeam_channel::Receiver;
-use hotswap_core::{Error, Event, Library, Loader, State, Trust};
+use hotswap_core::{
+    Error, Event, State, Trust,
+    loader::{Library, Loader},
+};
 use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use hotswap_core::{Hotswap, PinReason, Policy, Sha256, State};
+use hotswap_core::{Hotswap, Policy, Sha256, State, event::PinReason};
 use hotswap_fixtures::FixtureRef;
 use object::{
     NativeEndian as E,

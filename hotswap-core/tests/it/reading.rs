@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Bound, Event, EventKind, Generation, Holder, Hotswap, Lease, State};
+use hotswap_core::{Bound, Event, EventKind, Generation, Hotswap, Lease, State, event::Holder};
 use hotswap_fixtures::FixtureRef;
 
 use crate::fixtures::{Plugin, SOON, build_of, load, load_with, plugin, unloaded};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Event, EventKind, Generation, Hotswap, Limits, Loader, LoaderSettings, PinReason, Settings,
-    Stage, State,
+    Event, EventKind, Generation, Hotswap, Limits, Settings, Stage, State,
+    event::PinReason,
+    loader::{Loader, LoaderSettings},
 };
 use hotswap_fixtures::FixtureRef;
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Generation, Holder, Hotswap, State};
+use hotswap_core::{Generation, Hotswap, State, event::Holder};
 use hotswap_fixtures::FixtureRef;
 
 use crate::{

@@ -21,7 +21,8 @@ use std::{
 
 use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Error, Event, EventKind, Hotswap, ServiceNews, ServiceSettings, ServiceState, Settings, Swapped,
+    Error, Event, EventKind, Hotswap, Settings, Swapped,
+    services::{ServiceNews, ServiceSettings, ServiceState},
 };
 use hotswap_fixtures::{
     FixtureRef,

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use hotswap_core::{Hotswap, Loader, Stage};
+use hotswap_core::{Hotswap, Stage, loader::Loader};
 use hotswap_fixtures::FixtureRef;
 
 use crate::fixtures::trust;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hotswap_core::{Hotswap, Loader, PublicKey, Sha256, Stage, State, Trust};
+use hotswap_core::{Hotswap, PublicKey, Sha256, Stage, State, Trust, loader::Loader};
 use minisign::KeyPair;
 
 use crate::{

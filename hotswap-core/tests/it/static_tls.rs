@@ -3,7 +3,7 @@
 //! Each test has a process of its own: what it uses up is missing elsewhere.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
-use hotswap_core::{Error, EventKind, Loader, Stage};
+use hotswap_core::{Error, EventKind, Stage, loader::Loader};
 use hotswap_fixtures::static_tls::BYTES;
 
 use crate::{

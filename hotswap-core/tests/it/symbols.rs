@@ -13,7 +13,11 @@ use std::{
 };
 
 use abi_stable::std_types::{RStr, RString};
-use hotswap_core::{Holder, Library, Limits, Loader, LoaderSettings, Stage, State, Symbol};
+use hotswap_core::{
+    Limits, Stage, State,
+    event::Holder,
+    loader::{Library, Loader, LoaderSettings, Symbol},
+};
 use hotswap_fixtures::symbols::{Greet, Point};
 
 use crate::{

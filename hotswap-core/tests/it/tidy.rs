@@ -75,11 +75,33 @@ fn public_types_have_names_of_their_own() {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in sources() {
         let exported = code_of(&source.join("lib.rs"));
+        let mut note = |name: &str, place: &str| {
+            let place = format!("{} ({place})", source.display());
+            all.entry(name.to_owned()).or_default().push(place);
+        };
         for (_, path) in paths_in(&exported) {
             let name = path.last().copied().unwrap_or_default();
             if name.starts_with(char::is_uppercase) {
-                let place = format!("{} ({})", source.display(), path.join("::"));
-                all.entry(name.to_owned()).or_default().push(place);
+                note(name, &path.join("::"));
+            }
+        }
+        for module in exported.lines().filter_map(|line| {
+            let module = line.strip_prefix("pub mod ")?;
+            module.strip_suffix(';')
+        }) {
+            let code = code_of(&source.join(module).with_extension("rs"));
+            for line in code.lines() {
+                let defined = ["pub struct ", "pub enum ", "pub trait "];
+                let defined = defined.iter().find_map(|it| line.strip_prefix(it));
+                let name = defined.and_then(|it| it.split(|c: char| !c.is_alphanumeric()).next());
+                name.iter().for_each(|name| note(name, module));
+            }
+            for list in code.split("pub use ").skip(1) {
+                let list = list.split(';').next().unwrap_or_default();
+                for (_, path) in paths_in(list) {
+                    let name = path.last().copied().unwrap_or_default();
+                    note(name, &path.join("::"));
+                }
             }
         }
     }

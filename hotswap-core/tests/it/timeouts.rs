@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hotswap_core::{Limits, Loader, LoaderSettings, ServiceSettings, State, WatchSettings};
+use hotswap_core::{
+    Limits, State,
+    loader::{Loader, LoaderSettings},
+    services::ServiceSettings,
+    watch::WatchSettings,
+};
 
 use crate::fixtures::{SOON, build_of, load_with, plugin, trust, unloaded};
 

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Holder, Hotswap, PinReason, State, detach_current_thread};
+use hotswap_core::{
+    Hotswap, State, detach_current_thread,
+    event::{Holder, PinReason},
+};
 use hotswap_fixtures::{
     FixtureRef,
     constructs::{CONSTRUCTS, START_STUBBORN, STUBBORN_FOR_A_WHILE},

@@ -1,6 +1,6 @@
 //! What the demo says to programs.
 
-use hotswap_core::{Hotswap, Limits, Policy, ServiceSettings, Settings, Trust};
+use hotswap_core::{Hotswap, Limits, Policy, Settings, Trust, services::ServiceSettings};
 use hotswap_types::PluginRef;
 use serde_json::{Value, json};
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use hotswap_core::{GenerationInfo, ServiceEnd, ServiceState, State};
+use hotswap_core::{
+    GenerationInfo, State,
+    services::{ServiceEnd, ServiceState},
+};
 
 use super::{Host, news, until, until_state};
 use crate::fixtures::{SOON, unloaded};

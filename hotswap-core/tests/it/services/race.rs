@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap, path::Path, sync::atomic::Ordering::SeqCst, thread, time::Duration,
 };
 
-use hotswap_core::{EventKind, ServiceNews, Stage};
+use hotswap_core::{EventKind, Stage, services::ServiceNews};
 use hotswap_fixtures::services::Tally;
 
 use super::{Host, until};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use hotswap_core::{EventKind, Holder, State};
+use hotswap_core::{EventKind, State, event::Holder};
 
 use super::{Host, until};
 use crate::fixtures::{SOON, unloaded};

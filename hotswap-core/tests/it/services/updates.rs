@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::bounded;
-use hotswap_core::{EventKind, Hotswap, ServiceSettings, Settings, Stage};
+use hotswap_core::{EventKind, Hotswap, Settings, Stage, services::ServiceSettings};
 use hotswap_fixtures::services::{Config, before};
 
 use super::{Files, Host, until};

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{EventKind, Holder, PinReason, State};
+use hotswap_core::{
+    EventKind, State,
+    event::{Holder, PinReason},
+};
 use hotswap_fixtures::{
     callbacks::{FUNCTIONS, SIGNALS},
     constructs::START_UNNAMED,

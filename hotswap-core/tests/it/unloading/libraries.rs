@@ -1,6 +1,6 @@
 //! Libraries that a plugin needs and that may call it.
 
-use hotswap_core::{Hotswap, PinReason, State};
+use hotswap_core::{Hotswap, State, event::PinReason};
 use hotswap_fixtures::FixtureRef;
 
 use crate::{

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_core::{EventKind, Settings, Watch};
+use hotswap_core::{EventKind, Settings, watch::Watch};
 use hotswap_fixtures::FixtureRef;
 use tempfile::TempDir;
 

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hotswap_core::{ServiceSettings, Settings, WatchSettings};
+use hotswap_core::{Settings, services::ServiceSettings, watch::WatchSettings};
 use hotswap_fixtures::FixtureRef;
 
 use super::watched::{NEVER, Reads, Watched, put, settings};

@@ -12,7 +12,10 @@ use std::{
 };
 
 use crossbeam_channel::Receiver;
-use hotswap_core::{Event, EventKind, Hotswap, Settings, Trust, Watch, WatchSettings};
+use hotswap_core::{
+    Event, EventKind, Hotswap, Settings, Trust,
+    watch::{Watch, WatchSettings},
+};
 use hotswap_fixtures::FixtureRef;
 use rustix::{
     fs::inotify::{self, CreateFlags, WatchFlags},

@@ -10,7 +10,7 @@ use std::{
 
 use abi_stable::library::RootModule;
 use crossbeam_channel::Receiver;
-use hotswap_core::{Event, EventKind, Hotswap, Phases};
+use hotswap_core::{Event, EventKind, Hotswap, event::Phases};
 use hotswap_fixtures::FixtureRef;
 use hotswap_types::PluginRef;
 use rustix::time::{ClockId, clock_gettime};
