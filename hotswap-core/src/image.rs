@@ -1,7 +1,6 @@
-//! Talking to the dynamic linker: open, find a symbol, close, and look whether the image has left.
+//! Calls to the dynamic linker: open an image, find a symbol, close it, and check that it is gone.
 //!
-//! The only file that does, with those below it; clippy's `disallowed-methods` keeps the linker's functions
-//! in here.
+//! Only this file and its folder call the dynamic linker; clippy's `disallowed-methods` keeps its functions in here.
 //!
 //! # The way out
 //!
@@ -9,13 +8,12 @@
 //! Image ──retire──► Leaving ──try_close──► gone, or Pinned ──retry──► gone
 //! ```
 //!
-//! That no call is inside an image is no proof that nothing of it will run: it may have threads of its own,
-//! and functions that the system calls when a thread ends. [`leaving`] waits for those.
+//! An image without calls inside may still run code: in threads that it started, and in functions that the system
+//! calls when a thread ends. [`leaving`] waits for those.
 //!
-//! `dlclose` returns 0 whether or not it unmapped anything. What it did is therefore looked up: an image is
-//! identified by the path it was opened under, which no other image has or had
-//! ([`Staged::loader_path`]). Never by its address: glibc maps the next image at the same one nearly
-//! always.
+//! `dlclose` returns 0 whether or not it unmapped anything, so hotswap checks afterwards whether the image is still
+//! mapped. It identifies the image by the path under which it was opened, which no other image has or had
+//! ([`Staged::loader_path`]), and never by its address: glibc nearly always maps the next image at the same one.
 
 mod handlers;
 mod keys;
@@ -75,18 +73,17 @@ use crate::{
     trust::Policy,
 };
 
-/// How a host gets more static TLS, for those who have used it up.
+/// The advice for a host whose static TLS is used up: how to get more.
 pub(crate) const STATIC_TLS_TUNABLE: &str = "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=BYTES in the environment \
      of the host sets how much there is";
 
 /// A mapped, linked and initialised copy.
 ///
-/// Dropping it leaves it mapped for good: only the way out, which begins with [`retire`](Self::retire), may
-/// unmap code.
+/// Dropping it leaves it mapped for good: only [`retire`](Self::retire) begins the steps that may unmap code.
 pub(crate) struct Image {
     library: ManuallyDrop<Library>,
     staged: ManuallyDrop<Staged>,
-    /// An allocator of the image may need it for as long as the image is mapped.
+    /// An allocator in the image may need this thread for as long as the image is mapped.
     opener: ManuallyDrop<Opener>,
     name: CString,
     place: Place,
@@ -94,24 +91,26 @@ pub(crate) struct Image {
     attachment: Attachment,
     policy: Policy,
     old_libraries: Vec<OldLibrary>,
-    /// Until somebody has asked.
+    /// `Some` if a library was refused, until [`check_libraries`](Self::check_libraries) takes it.
     untrusted_library: Option<Error>,
 }
 
 /// Where an image is mapped.
 #[derive(Default)]
 struct Place {
-    /// What is added to an address of the file (`dlpi_addr`). Not where the first segment begins, unless the file's
-    /// addresses begin at 0.
+    /// The difference between an address in memory and the address in the file (`dlpi_addr`). The first segment
+    /// begins here only if the file's addresses begin at 0.
     bias: usize,
     segments: Vec<Range<usize>>,
-    /// The segments that may be executed, of an image.
+    /// The executable segments; empty for a library.
     code: Vec<Range<usize>>,
 }
 
 impl Image {
-    /// Maps and links the copy, runs its initialisers, and attaches to its `unloadable!` if it has one. Before that it opens
-    /// those of its libraries that the linker would not find. To be called on the thread of `opener`.
+    /// Maps and links the copy, runs its initialisers, and attaches to its `unloadable!` if it has one.
+    ///
+    /// First it opens those of the image's libraries that the linker would not find. Call it on the thread of
+    /// `opener`.
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
         let libraries = Libraries::open(&staged, opener, policy)?;
@@ -137,9 +136,9 @@ impl Image {
         if let Some(table) = image.own_symbol(hotswap_unload::TABLE_SYMBOL) {
             let table = table.as_ptr().cast_const().cast::<PluginTable>();
             let readable = |bytes| image.place.has(table.addr(), bytes);
-            // SAFETY: the image itself defines the symbol, under the name of `unloadable!`, and as many bytes as are read are
-            // mapped there; its initialisers have run, and nobody else has it. The account is closed before the
-            // image is (`leaving`).
+            // SAFETY: the image itself defines the symbol under the name that `unloadable!` uses, and `readable`
+            // checks that the bytes to read are mapped. Its initialisers have run, and nobody else uses the table.
+            // `leaving` closes the account before it closes the image.
             let account = unsafe { Account::attach(table, readable, &image.handlers) };
             image.attachment = account.map_or_else(Attachment::Refused, Attachment::Attached);
         } else if image.facts().has_marker {
@@ -152,7 +151,7 @@ impl Image {
     ///
     /// # Panics
     ///
-    /// One of its libraries is refused, and nobody has asked for that ([`check_libraries`](Self::check_libraries)).
+    /// If one of its libraries is refused and [`check_libraries`](Self::check_libraries) was not called.
     pub(crate) fn symbol(&self, name: &str) -> Option<NonNull<c_void>> {
         assert!(
             self.untrusted_library.is_none(),
@@ -161,27 +160,30 @@ impl Image {
         self.own_symbol(name)
     }
 
-    /// `dlsym` alone would also find one in a library that the image depends on.
+    /// Finds a symbol that the image itself defines; `dlsym` alone also finds those of the libraries that it depends
+    /// on.
     fn own_symbol(&self, name: &str) -> Option<NonNull<c_void>> {
-        // SAFETY: the type is that of any address; it is not used as anything else here.
+        // SAFETY: every symbol has an address, and nothing here uses it as anything but an address.
         let symbol = unsafe { self.library.get::<*mut c_void>(name) }.ok()?;
         let address = NonNull::new(symbol.as_raw_ptr())?;
         self.place.has(address.addr().get(), 1).then_some(address)
     }
 
-    /// Copies what is mapped from `address` on. `false`: it is not all inside of one segment that can be read.
+    /// Copies the bytes that are mapped at `address`. Returns `false`, and copies nothing, unless one readable
+    /// segment contains them all.
     pub(crate) fn read(&self, address: usize, into: &mut [u8]) -> bool {
         let is_readable = self.place.has(address, into.len());
         if is_readable {
             let from: *const u8 = ptr::with_exposed_provenance(address);
-            // SAFETY: so many bytes are mapped there and can be read for as long as the image is borrowed, and `into` is
-            // memory of the host's. They are constants of the image's, or, if the address is damaged, any bytes of it.
+            // SAFETY: the line above found that one readable segment contains these bytes; it stays mapped while the
+            // image is borrowed. `into` is the host's own memory. The bytes are constants of the image, or any bytes
+            // of it if the address is damaged.
             unsafe { ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
         }
         is_readable
     }
 
-    /// Whether a function may begin at `address`, one of this image or of a library.
+    /// Whether `address` lies in executable memory of any mapped object: this image, a library, or the host.
     pub(crate) fn leads_to_code(&self, address: usize) -> bool {
         let mut is_code = self.is_code(address);
         if !is_code {
@@ -197,7 +199,7 @@ impl Image {
         is_code
     }
 
-    /// Whether a function of this image may begin at `address`.
+    /// Whether `address` lies in executable memory of this image.
     pub(crate) fn is_code(&self, address: usize) -> bool {
         self.place
             .code
@@ -213,17 +215,17 @@ impl Image {
         self.staged.facts()
     }
 
-    /// Whether the file defines one more symbol, or why it does not.
+    /// Checks that the file defines this symbol too; the error says why it does not.
     pub(crate) fn inspect(&self, export: Export<'_>) -> std::result::Result<(), String> {
         self.staged.inspect(export)
     }
 
-    /// The bytes, to be loaded again some time.
+    /// Keeps the bytes, so that they can be loaded again later.
     pub(crate) fn keep(&self) -> io::Result<Kept> {
         self.staged.keep()
     }
 
-    /// Why the image is treated as one without `unloadable!` although it has one.
+    /// Why hotswap treats the image as one without `unloadable!` although it has one.
     pub(crate) fn unloadable_problem(&self) -> Option<String> {
         match &self.attachment {
             Attachment::Refused(problem) => Some(problem.to_string()),
@@ -231,7 +233,7 @@ impl Image {
         }
     }
 
-    /// The name and the version of the plugin's package, if its `unloadable!` tells.
+    /// The name and version of the plugin's package, if it has an `unloadable!`.
     pub(crate) fn package(&self) -> Option<(String, String)> {
         match &self.attachment {
             Attachment::Attached(account) => Some(account.package()),
@@ -239,29 +241,29 @@ impl Image {
         }
     }
 
-    /// Refuses an image for which the linker has loaded a library by itself that the policy does not allow. Once: the
-    /// image is to be given up then.
+    /// Refuses the image if the linker loaded a library for it that the policy does not allow. The error is returned
+    /// once; the caller then has to give up the image.
     pub(crate) fn check_libraries(&mut self) -> Result<()> {
         self.untrusted_library.take().map_or(Ok(()), Err)
     }
 
-    /// The libraries that answer although others would be found now.
+    /// The libraries that were mapped already and serve this image, although a search would now find other files.
     pub(crate) fn old_libraries(&self) -> &[OldLibrary] {
         &self.old_libraries
     }
 
     /// Begins the way out.
     ///
-    /// Owning the image means that nobody uses it through this crate: it is either a refused candidate,
-    /// which nobody has seen, or part of a generation, which its cell gave up when it was drained. What a
-    /// host has copied out of it, it promised not to use (`Trust::vouch`).
+    /// The caller owns the image, so nobody uses it through this crate: it is a refused candidate, which nobody has
+    /// seen, or part of a generation that its cell gave up after draining. The host promised not to use what it
+    /// copied out of the image (`Trust::vouch`).
     pub(crate) fn retire(self) -> Leaving {
         Leaving::new(self)
     }
 }
 
 impl Place {
-    /// That of the object described, with those segments that have all of `flags` (`PF_R`, `PF_W`).
+    /// Where the described object is mapped, with only the segments that have all of `flags` (`PF_R`, `PF_W`).
     fn of(info: &libc::dl_phdr_info, flags: u32) -> Self {
         Self {
             bias: info.dlpi_addr as usize,
@@ -270,7 +272,7 @@ impl Place {
         }
     }
 
-    /// Whether so many bytes from `address` on lie in one segment.
+    /// Whether one segment contains all `bytes` bytes at `address`.
     fn has(&self, address: usize, bytes: usize) -> bool {
         let end = address.checked_add(bytes);
         let inside =
@@ -278,7 +280,7 @@ impl Place {
         self.segments.iter().any(inside)
     }
 
-    /// The addresses from the first to the last segment.
+    /// The addresses from the start of the first segment to the end of the last.
     fn range(&self) -> Range<usize> {
         let start = self.segments.iter().map(|segment| segment.start).min();
         let end = self.segments.iter().map(|segment| segment.end).max();
@@ -289,16 +291,17 @@ impl Place {
 /// Maps and links a copy, and runs its initialisers.
 fn link(staged: &Staged, opener: &Opener) -> Result<(Library, CString, Place)> {
     let path = staged.loader_path()?;
-    // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`); the
-    // bytes are the inspected ones, and nobody can change them.
+    // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`). The linker maps the
+    // bytes that were inspected, and nobody can change them.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| linker_error(staged, &path, error))?;
     let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
     let (library, opened_name, _) = opened_as(library);
     let given = &staged.origin().given;
-    // The linker names an image by the path that it has opened for it, unless it has found that the file is mapped.
+    // The linker names an image by the path that it was asked to open, unless it finds that the file is already
+    // mapped.
     if opened_name.as_ref() != Some(&name) {
-        // The error of closing says nothing that a user could do something about.
+        // An error of closing tells a user nothing that they could act on.
         let _ = library.close();
         return Err(Error::new(given, ErrorKind::link("it is mapped already")));
     }
@@ -309,16 +312,16 @@ fn link(staged: &Staged, opener: &Opener) -> Result<(Library, CString, Place)> {
     match place {
         Ok(place) => Ok((library, name, place)),
         Err(error) => {
-            // Its initialisers have run, and may have started threads: it stays, and its thread with it.
+            // Its initialisers have run and may have started threads: the image and its thread stay.
             mem::forget((library, opener.clone()));
             Err(error)
         }
     }
 }
 
-/// What the linker calls an image, and what it adds to the addresses in its file.
+/// The linker's name for an image, and the difference between its addresses in memory and in the file.
 fn opened_as(library: Library) -> (Library, Option<CString>, usize) {
-    /// How glibc's `struct link_map` begins, for debuggers and so for good (`link.h`).
+    /// The beginning of glibc's `struct link_map`. Debuggers read it, so its layout does not change (`link.h`).
     #[repr(C)]
     struct LinkMap {
         address: usize,
@@ -331,7 +334,8 @@ fn opened_as(library: Library) -> (Library, Option<CString>, usize) {
     let result = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
     let (mut name, mut address) = (None, 0);
     if result == 0 && !map.is_null() {
-        // SAFETY: the linker's description of an image lives as long as a handle of it is open.
+        // SAFETY: the linker's description of an image lives as long as a handle of the image is open, and this one
+        // is.
         let map = unsafe { &*map };
         address = map.address;
         if !map.name.is_null() {
@@ -339,13 +343,13 @@ fn opened_as(library: Library) -> (Library, Option<CString>, usize) {
             name = Some(unsafe { CStr::from_ptr(map.name) }.to_owned());
         }
     }
-    // SAFETY: it is the handle from above, and nobody else has it.
+    // SAFETY: `into_raw` above gave this handle, and nobody else has it.
     (unsafe { Library::from_raw(handle) }, name, address)
 }
 
-/// The segments of the object described that have all of `flags`.
+/// The segments of the described object that have all of `flags`.
 fn segments(info: &libc::dl_phdr_info, flags: u32) -> impl Iterator<Item = Range<usize>> {
-    // SAFETY: the linker says that there are so many program headers there, for as long as it lends `info`.
+    // SAFETY: the linker says that `dlpi_phdr` points at `dlpi_phnum` program headers, valid while it lends `info`.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
     let bias = info.dlpi_addr as usize;
     let wanted =
@@ -356,7 +360,7 @@ fn segments(info: &libc::dl_phdr_info, flags: u32) -> impl Iterator<Item = Range
     })
 }
 
-/// Where the image that was opened under `name` is mapped, if it is.
+/// Where the image that was opened under `name` is mapped; `None` if it is not.
 fn find(name: &CStr) -> Option<Place> {
     let mut found = None;
     each_object(&mut |other, info| {
@@ -372,15 +376,15 @@ fn find(name: &CStr) -> Option<Place> {
     found
 }
 
-/// Calls `visit` with the name and the description of each object that is mapped, until it has seen enough. The
-/// linker's lock is held meanwhile.
+/// Calls `visit` with the name and description of each mapped object, until `visit` breaks. The linker's lock is held
+/// meanwhile.
 fn each_object(visit: &mut dyn FnMut(&CStr, &libc::dl_phdr_info) -> ControlFlow<()>) {
     type Visit<'a> = &'a mut dyn FnMut(&CStr, &libc::dl_phdr_info) -> ControlFlow<()>;
 
     unsafe extern "C" fn each(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
-        // SAFETY: the linker gives a valid description, which is ours to read during this call.
+        // SAFETY: the linker passes a valid description, which may be read during this call.
         let info = unsafe { &*info };
-        // SAFETY: `data` is the `visit` that is passed below, and nobody else has it meanwhile.
+        // SAFETY: `data` is the `visit` passed below, and nobody else uses it during this call.
         let visit = unsafe { &mut *data.cast::<Visit<'_>>() };
         if info.dlpi_name.is_null() {
             return 0;
@@ -396,7 +400,7 @@ fn each_object(visit: &mut dyn FnMut(&CStr, &libc::dl_phdr_info) -> ControlFlow<
     unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut visit).cast()) };
 }
 
-/// The linker's own words, with the path that a user knows for the one that the linker was given.
+/// The linker's own message, with the path that the user gave in place of the one that the linker was given.
 fn linker_error(staged: &Staged, opened: &Path, error: libloading::Error) -> Error {
     let cause =
         std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
@@ -406,7 +410,7 @@ fn linker_error(staged: &Staged, opened: &Path, error: libloading::Error) -> Err
     } else {
         &cause
     };
-    // The path is named at other places too: `… (required by /proc/4711/fd/5)`.
+    // The message may name the path at other places too: `… (required by /proc/4711/fd/5)`.
     let message = message
         .replace(&prefix, "")
         .replace(&*opened.to_string_lossy(), "it");
@@ -415,14 +419,14 @@ fn linker_error(staged: &Staged, opened: &Path, error: libloading::Error) -> Err
     Error::new(&staged.origin().given, kind)
 }
 
-/// What to add if `message` says that there is no static TLS left. glibc translates its messages where the host has
-/// set a locale.
+/// The advice to add if `message` says that no static TLS is left. It is missed where the host has set a locale,
+/// since glibc then translates its messages.
 fn static_tls_help(message: &str, facts: &Facts) -> Option<String> {
     match facts.static_tls_bytes() {
         Some(bytes) if message.contains("TLS") => Some(format!(
             "it needs {bytes} bytes of static TLS, which glibc rarely gives back; {STATIC_TLS_TUNABLE}"
         )),
-        // A library that it needs is not one that was inspected.
+        // A library that the plugin needs was not inspected, so its need is unknown.
         None if message.contains("static TLS block") => Some(STATIC_TLS_TUNABLE.to_owned()),
         _ => None,
     }
@@ -441,10 +445,10 @@ mod tests {
         size_min: 64,
     };
 
-    /// As a file has it whose addresses do not begin at 0 (`-Wl,--image-base=0x10000000`).
+    /// A file's addresses need not begin at 0 (`-Wl,--image-base=0x10000000`).
     #[test]
     fn what_is_added_to_addresses_is_not_where_the_first_segment_begins() {
-        // SAFETY: zeros are a valid header, and a valid description.
+        // SAFETY: zeros are a valid header.
         let mut header: libc::Elf64_Phdr = unsafe { std::mem::zeroed() };
         header.p_type = libc::PT_LOAD;
         header.p_flags = libc::PF_R;
@@ -461,7 +465,7 @@ mod tests {
         assert!(!place.has(0x7f00_0000_0000, 1) && !place.has(usize::MAX, 2));
     }
 
-    /// Closes it, and waits for that.
+    /// Closes the image, and waits until it is gone.
     fn gone(image: Image) {
         let mut leaving = Box::new(image.retire());
         loop {
@@ -473,7 +477,7 @@ mod tests {
         }
     }
 
-    /// A library that this process runs on anyway; its copies are images of their own.
+    /// A library that this process runs on anyway; each copy of it is an image of its own.
     fn maths() -> PathBuf {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let mut all = maps
@@ -502,7 +506,7 @@ mod tests {
         let error = opener.run(|| Image::open(second, &opener, policy).map(drop));
         let error = error.unwrap_err();
         assert_eq!(error.reason(), "link: it is mapped already");
-        // Nor was the one that is mapped closed with it.
+        // The failed open did not close the image that is mapped.
         assert!(find(&image.name).is_some());
         gone(image);
         let opener = Opener::start().unwrap();

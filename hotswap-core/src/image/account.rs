@@ -1,28 +1,28 @@
-//! What one image still has to do: its threads, thread-local destructors and key values, kept by the host.
+//! What one image has left to do, counted by the host: its threads, thread-local destructors and key values.
 //!
-//! A plugin with `unloadable!` sends each registration here instead of to libc. The image may be closed when
-//! nobody calls it, nobody holds a lease on it, and its account is clear.
+//! A plugin with `unloadable!` sends each registration here instead of to libc. Its image may be closed when nobody
+//! calls it, nobody holds a lease on it, and its account is clear.
 //!
 //! # Invariants
-//! - *Counted before, settled after, outside.* What will run code of the image is counted before it can run,
-//!   and settled by host code after the image's code has returned. So there is no window in which a thread
-//!   has reported itself gone and is still inside: the settling thread may be stopped anywhere after it, it
-//!   stands in the executable. A thread is counted before it is created and settled by the last step of its
-//!   exit, `thread::end_of_thread`; a destructor is counted from its registration until it has returned.
-//! - *Nothing new once clear.* A registration is made by code of the image, and that runs only within a call
-//!   (the caller of [`Account::close`] has seen to it that there is none), within a counted thread, or
-//!   within a counted destructor, whose own count falls after the new one has risen. The image's finalisers,
-//!   which run within `dlclose`, are the exception: the thread that runs them finds the account closed, for what
-//!   it would leave would be called after the image is gone. It leaks what it wanted to have destroyed. A thread that a
-//!   finaliser starts must be waited for by it.
-//! - A thread's own list is touched by that thread alone and never borrowed across a call out of this file,
-//!   so that destructors may register, set keys and start threads.
-//! - Lock order: an account's registrations, then nothing.
+//! - *Counted before, settled after, outside.* Whatever will run code of the image is counted before it can run. Host
+//!   code settles the count after the image's code has returned. So no thread can have reported itself gone and still
+//!   be inside: wherever the settling thread is stopped after that, it is in the executable. A thread is counted
+//!   before it is created, and settled by the last step of its exit, `thread::end_of_thread`. A destructor is counted
+//!   from its registration until it has returned.
+//! - *Nothing new once clear.* Only code of the image makes registrations. That code runs within a call (the caller
+//!   of [`Account::close`] has ensured that there is none), within a counted thread, or within a counted destructor,
+//!   whose own count falls after the new one has risen. The exception are the image's finalisers, which run within
+//!   `dlclose`. What the thread that runs them registers would be called after the image is gone, so it finds the
+//!   account closed, and leaks what it wanted to have destroyed. A finaliser must wait for each thread that it
+//!   starts.
+//! - Only the thread itself touches its list, and nothing borrows the list across a call out of this file. So
+//!   destructors may register, set keys and start threads.
+//! - Lock order: no other lock is taken while an account's registrations are locked.
 //!
 //! # What it does not know
-//! Calls and leases (`cell` counts them), how an image is opened and whether it left, and what `unloadable!` does
-//! not see (its documentation has the list). A process that forks and goes on without `exec` must not unload
-//! in the child: the threads that are counted here stayed behind.
+//! Calls and leases, which `cell` counts; how an image is opened and whether it is gone; and what `unloadable!` does
+//! not see (its documentation has the list). A process that forks and goes on without `exec` must not unload in the
+//! child, which does not have the threads that are counted here.
 #![expect(
     unsafe_code,
     reason = "calls functions of the image and of libc by address"
@@ -62,47 +62,47 @@ pub(super) use self::{
 };
 use super::{dependencies::is_named, handlers::Handlers};
 
-/// What is known of one image with `unloadable!`. Its number is never used twice in a process.
+/// The account of one image with `unloadable!`. Its number is never used twice in a process.
 ///
-/// The life of one: [`attach`](Self::attach), calls, [`retire`](Self::retire), [`hook`](Self::hook), waiting
-/// until it is clear (look again now and then: the end of a thread that a constructor
-/// started is nobody's report), [`flush`](Self::flush), [`close`](Self::close), `dlclose`, and
-/// [`image_left`](Self::image_left) when that was seen. An account
-/// that is dropped without the last is kept (some hundred bytes): an image that is still mapped may call it.
+/// The order of use: [`attach`](Self::attach), calls, [`retire`](Self::retire), [`hook`](Self::hook), waiting until
+/// it is clear (by looking again now and then: nobody reports the end of a thread that a constructor started),
+/// [`flush`](Self::flush), [`close`](Self::close), `dlclose`, and [`image_left`](Self::image_left) once the image was
+/// seen to be gone. If an account is dropped without that last step, its state (some hundred bytes) is leaked,
+/// because an image that is still mapped may call it.
 pub(super) struct Account {
     state: Arc<State>,
     plugin: &'static PluginTable,
 }
 
-/// Why an image that has `unloadable!` is treated as one without.
+/// Why hotswap treats an image that has `unloadable!` as one without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum AttachError {
-    /// The file defines it, and the linker does not find it in the image.
+    /// The file defines it, but the linker does not find it in the image.
     NotFound,
-    /// What the symbol of `unloadable!` leads to is no table.
+    /// The symbol of `unloadable!` leads to no table.
     Unaligned,
     /// The plugin was built with another version of `unloadable!`.
     Version {
-        /// The plugin's.
+        /// The plugin's version.
         found: u32,
-        /// Ours.
+        /// The host's version.
         expected: u32,
     },
-    /// The plugin's table is shorter than this version's.
+    /// The plugin's table is shorter than that of the host's version.
     Short {
-        /// The plugin's, in bytes.
+        /// The size of the plugin's table, in bytes.
         found: u32,
-        /// Ours.
+        /// The size that the host expects, in bytes.
         expected: u32,
     },
-    /// The plugin does not take this version of our table.
+    /// The plugin does not accept this version of the host's table.
     Declined,
-    /// Somebody has attached to this image before.
+    /// Another account is attached to this image already.
     Attached,
-    /// The symbols of `unloadable!` were not bound when the plugin was linked, so that it sees nothing.
+    /// The plugin was linked without binding the symbols of `unloadable!`, so that it sees nothing.
     Unbound,
-    /// The host has used up its own pthread keys, of which the accounts need one in all.
+    /// The host has no pthread key left. All accounts together need one.
     HostOutOfKeys,
 }
 
@@ -111,52 +111,52 @@ pub(crate) enum AttachError {
 pub(crate) struct Outstanding {
     /// Threads that run the image's code.
     pub threads: Vec<PluginThread>,
-    /// Threads that will run destructors of it when they end, or sooner if they detach.
+    /// Threads that will run destructors of the image when they end, or earlier if they detach.
     pub debtors: Vec<Debtor>,
-    /// Thread-local destructors that constructors left with libc. They are no reason to wait: the loader
-    /// itself keeps the image until their threads have ended, and then it is pinned.
+    /// Thread-local destructors that constructors registered with libc. They are no reason to wait: the loader itself
+    /// keeps the image until their threads have ended, and the image is pinned for that.
     pub early_destructors: usize,
-    /// Constructors left more than `unloadable!` could note; this never becomes clear.
+    /// Constructors registered more than `unloadable!` could note. Such an account never becomes clear.
     pub unknown: bool,
 }
 
-/// A thread that was started by code of the image.
+/// A thread that code of the image started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PluginThread {
-    /// The system's number for it; `None` while it is being started.
+    /// The system's number of the thread; `None` while it is being started.
     pub tid: Option<i32>,
-    /// What it calls itself, cut to 15 bytes by the system; empty if nobody has named it, or that cannot be read.
+    /// Its name, which the system cuts to 15 bytes; empty if nobody has named it, or the name cannot be read.
     pub name: String,
-    /// What its creator was called, which the system gives to a thread that nobody names.
+    /// The name of its creator, which the system gives to a thread that nobody names.
     inherited_name: String,
-    /// How long it has been running.
+    /// The time since it was started.
     pub age: Duration,
 }
 
-/// A living thread of anybody's that the image has to do something for when it ends.
+/// A living thread that has destructors of the image to run when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Debtor {
-    /// The system's number for it.
+    /// The system's number of the thread.
     pub tid: i32,
-    /// What it calls itself.
+    /// Its name; empty if that cannot be read.
     pub name: String,
-    /// How many thread-local destructors, and values of keys that have one.
+    /// The number of its thread-local destructors, and of its values of keys that have a destructor.
     pub destructors: usize,
 }
 
 impl Account {
-    /// Attaches to the `unloadable!` of an image, on the thread that opened it: what constructors left with that thread is
-    /// counted like the rest, and the thread counts as inside the image until it ends.
+    /// Attaches to the `unloadable!` of an image, on the thread that opened it. From then on, what constructors
+    /// registered on that thread is counted like the rest, and the thread counts as inside the image until it ends.
     ///
     /// # Errors
-    /// [`AttachError`]: nothing has changed, and the plugin works as one without `unloadable!`.
+    /// [`AttachError`]: nothing has changed, and the plugin counts as one without `unloadable!`.
     ///
     /// # Safety
-    /// `plugin` is the address of the symbol [`TABLE_SYMBOL`](hotswap_unload::TABLE_SYMBOL), defined by the
-    /// image itself, whose constructors have run; nobody has attached to it, and nobody calls it yet. A table
-    /// of another version or size is refused without being read further. The image is closed only after
-    /// [`close`](Self::close) on this account, and the account is not used after the image has left, apart
-    /// from [`image_left`](Self::image_left). `readable` says whether so many bytes of the image are mapped there.
+    /// `plugin` is the address of the symbol [`TABLE_SYMBOL`](hotswap_unload::TABLE_SYMBOL), which the image itself
+    /// defines. The image's constructors have run, no account is attached to it, and nobody calls it yet. `readable`
+    /// says whether this many bytes of the image are mapped at `plugin`. The image is closed only after
+    /// [`close`](Self::close), and after it is gone only [`image_left`](Self::image_left) uses the account. A table
+    /// of another version or size is safely refused, without reading more of it.
     pub(super) unsafe fn attach(
         plugin: *const PluginTable,
         readable: impl Fn(usize) -> bool,
@@ -169,7 +169,7 @@ impl Account {
         if !readable(offset_of!(PluginTable, attach)) {
             return Err(AttachError::Short { found: 0, expected });
         }
-        // SAFETY: the version is where it is in each version of the table, and was found to be mapped.
+        // SAFETY: every version of the table has its version there, and `readable` has found that it is mapped.
         let found = unsafe { (*plugin).version };
         if found != VERSION {
             return Err(AttachError::Version {
@@ -177,13 +177,13 @@ impl Account {
                 expected: VERSION,
             });
         }
-        // SAFETY: the size is where it is in each version of the table, and was found to be mapped.
+        // SAFETY: every version of the table has its size there, and `readable` has found that it is mapped.
         let found = unsafe { (*plugin).size };
         if found < expected || !readable(size_of::<PluginTable>()) {
             return Err(AttachError::Short { found, expected });
         }
-        // SAFETY: of our version and not shorter. 'static stands for "as long as the image is mapped", which
-        // is what the caller promised for all uses of the account.
+        // SAFETY: a whole table of our version is mapped there. 'static stands for "as long as the image is mapped",
+        // and the caller promises not to use the account for longer.
         let plugin: &'static PluginTable = unsafe { &*plugin };
         if exit_key().is_none() {
             return Err(AttachError::HostOutOfKeys);
@@ -191,7 +191,7 @@ impl Account {
 
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let state = Arc::new(State {
-            // Relaxed: only the number counts, nothing is published by it.
+            // Relaxed: only the number matters; it publishes nothing.
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             process: process::id(),
             handlers: Arc::clone(handlers),
@@ -200,10 +200,10 @@ impl Account {
             left: AtomicBool::new(false),
         });
         let token = Arc::into_raw(Arc::clone(&state));
-        // SAFETY: the table is static, and the count behind the token is given back in `image_left` alone.
+        // SAFETY: the host's table is static, and the token's count is given back only in `image_left`.
         let answer = unsafe { (plugin.attach)(&raw const HOST_TABLE, token.cast()) };
         if answer != 0 {
-            // SAFETY: made above, and the plugin has not kept it.
+            // SAFETY: `into_raw` above made the token, and the plugin has declined, so it has not kept it.
             drop(unsafe { Arc::from_raw(token) });
             return Err(match answer {
                 DECLINED_ATTACHED => AttachError::Attached,
@@ -215,7 +215,7 @@ impl Account {
         Ok(Self { state, plugin })
     }
 
-    /// The name and the version of the plugin's package, as it says.
+    /// The name and version of the plugin's package, as the plugin states them.
     pub(super) fn package(&self) -> (String, String) {
         (
             text(&self.plugin.name).into_owned(),
@@ -223,17 +223,18 @@ impl Account {
         )
     }
 
-    /// Lets every thread leave the image that is not inside of it ([`detach_current_thread_from_retired`]).
+    /// Lets every thread that is not inside the image run its destructors early
+    /// ([`detach_current_thread_from_retired`]).
     ///
     /// # Safety
-    /// Nothing calls the image any more, but for its own threads and destructors, and `flush`: what is known to be able
-    /// to call it later was looked for, and its hook, which stops what is not known, has ended.
+    /// Nothing calls the image any more except its own threads, its destructors and `flush`. So the caller has looked
+    /// for everything that is known to be able to call it later, and its hook, which stops the rest, has ended.
     pub(super) unsafe fn retire(&self) {
-        // Release: pairs with the Acquire in `State::is_retired`; all calls happened before.
+        // Release: pairs with the Acquire in `State::is_retired`, so that all calls happened before.
         self.state.retired.store(true, Ordering::Release);
     }
 
-    /// The plugin author's hook, if there is one, to be run once when the image is retired.
+    /// The plugin author's hook, if there is one. It has to run once, when the image is retired.
     pub(super) fn hook(&self) -> Option<Hook> {
         Some(Hook {
             state: Arc::clone(&self.state),
@@ -246,34 +247,34 @@ impl Account {
         self.state.registrations().early_keys.contains(&key)
     }
 
-    /// Whether threads that the image has started have ended. A system call for each thread that there is.
+    /// Whether all threads that the image started have ended. Costs one system call per thread.
     pub(super) fn has_no_threads(&self) -> bool {
         let mut registrations = self.state.registrations();
         registrations.forget_the_dead();
         registrations.threads.is_empty() && !registrations.unknown
     }
 
-    /// Whether there is nothing left to wait for but what thread `opener` has to do when it ends. A system call for
-    /// each thread that there is.
+    /// Whether there is nothing to wait for, except what thread `opener` has to run when it ends. Costs one system
+    /// call per thread.
     pub(super) fn is_clear_but_for(&self, opener: i32) -> bool {
         let mut registrations = self.state.registrations();
         registrations.forget_the_dead();
         registrations.is_clear_but_for(Some(opener))
     }
 
-    /// Whether there is nothing left to wait for.
+    /// Whether there is nothing to wait for.
     pub(super) fn is_clear(&self) -> bool {
         self.state.registrations().is_clear()
     }
 
-    /// Whether no destructor and no key is older than the account. What becomes of those is not counted.
+    /// Whether no destructor and no key was registered before the host attached. Such early ones are not counted.
     pub(super) fn never_had_early_ones(&self) -> bool {
         let registrations = self.state.registrations();
         registrations.early_destructors == 0 && registrations.early_keys.is_empty()
     }
 
-    /// What is left to wait for. Reads `/proc` for the names of threads; takes the account's lock, which
-    /// nobody holds for long.
+    /// What is left to wait for. Reads the names of threads from `/proc`. Takes the account's lock, which nobody
+    /// holds for long.
     pub(super) fn outstanding(&self) -> Outstanding {
         let mut outstanding = {
             let mut registrations = self.state.registrations();
@@ -284,8 +285,9 @@ impl Account {
         outstanding
     }
 
-    /// What writes out what the plugin's std holds back of standard output. Leaves a buffer of 1 KiB behind in a
-    /// plugin that never printed, so it is for those that did. Blocks as long as standard output does.
+    /// The function that writes out what the plugin's std holds back of standard output. It blocks as long as
+    /// standard output does. In a plugin that never printed it would allocate a buffer of 1 KiB for good, so call it
+    /// only in one that did.
     pub(super) fn flush(&self) -> unsafe extern "C" fn() {
         self.plugin.flush
     }
@@ -296,12 +298,12 @@ impl Account {
     /// The image is mapped.
     pub(super) unsafe fn heap(&self) -> Option<Heap> {
         let mut heap = Heap::default();
-        // SAFETY: the caller's promise, and there is a place for the answer.
+        // SAFETY: the caller promises that the image is mapped, and `heap` has room for the answer.
         let counts = unsafe { (self.plugin.heap)(&raw mut heap) };
         (counts != 0).then_some(heap)
     }
 
-    /// The functions that the image has called, whose effects cannot be taken back or counted.
+    /// The functions that the image has called whose effects can be neither undone nor counted.
     pub(super) fn uses(&self) -> impl Iterator<Item = &'static str> {
         const NAMES: [(u32, &str); 2] = [
             (USES_ON_EXIT, "on_exit"),
@@ -314,30 +316,29 @@ impl Account {
             .map(|(_, name)| name)
     }
 
-    /// Whether the plugin's author says that this function, or this library, calls nothing of it any more.
+    /// Whether the plugin's author vouches that this function or library does not call the plugin later.
     pub(super) fn vouches_for(&self, name: &str) -> bool {
         Self::names(&self.plugin.vouched).any(|it| is_named(name, &it))
     }
 
-    /// Whether the plugin's author says that this library may call it as long as it is mapped.
+    /// Whether the plugin's author says that this library may call the plugin for as long as it is mapped.
     pub(super) fn is_pinned_by(&self, library: &str) -> bool {
         Self::names(&self.plugin.pinned_by).any(|it| is_named(library, &it))
     }
 
     fn names(texts: &'static Texts) -> impl Iterator<Item = Cow<'static, str>> {
-        // SAFETY: the account is not used after the image has left (`attach`).
+        // SAFETY: nobody uses the account after the image is gone (the caller of `attach` has promised it).
         let texts = unsafe { texts.as_slice() };
         texts.iter().map(text)
     }
 
-    /// Closes the registrations before `dlclose`, and deletes what libc has of the image: the keys its constructors
-    /// made.
+    /// Closes the registrations before `dlclose`, and deletes the keys of libc that the image's constructors made.
     ///
     /// # Errors
-    /// What is outstanding, in which case nothing has changed.
+    /// What is outstanding; nothing has changed.
     ///
     /// # Safety
-    /// No call is inside the image and none will be.
+    /// No call is inside the image, and none will be.
     pub(super) unsafe fn close(&self) -> Result<(), Box<Outstanding>> {
         let mut registrations = self.state.registrations();
         registrations.forget_the_dead();
@@ -349,7 +350,7 @@ impl Account {
         }
         registrations.closed = true;
         for key in mem::take(&mut registrations.early_keys) {
-            // SAFETY: the image's constructors made it, no thread has a value of it any more.
+            // SAFETY: the image's constructors made the key, and no thread has a value of it any more.
             unsafe { libc::pthread_key_delete(key) };
         }
         Ok(())
@@ -358,18 +359,18 @@ impl Account {
     /// Frees the account.
     ///
     /// # Safety
-    /// The image was seen to have left the address space.
+    /// The image was seen to be gone from the address space.
     pub(super) unsafe fn image_left(self) {
-        // Relaxed: read by threads that decide whether to throw away what they no longer need.
+        // Relaxed: threads read it only to decide whether to drop what they do not need any more.
         self.state.left.store(true, Ordering::Relaxed);
-        // SAFETY: the count that `attach` gave to the image, which cannot use it any more.
+        // SAFETY: this is the count that `attach` gave to the image, which is gone and cannot use it any more.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.state)) };
     }
 }
 
-/// A text of an image that is mapped as long as its account is used.
+/// A text in the image, which is mapped for as long as its account is used.
 fn text(text: &'static Text) -> Cow<'static, str> {
-    // SAFETY: the account is not used after the image has left (`Account::attach`).
+    // SAFETY: nobody uses the account after the image is gone (the caller of `Account::attach` has promised it).
     String::from_utf8_lossy(unsafe { text.as_bytes() })
 }
 
@@ -380,7 +381,7 @@ pub(super) struct Hook {
 }
 
 impl Hook {
-    /// Calls it on the calling thread, which must be one that does nothing else. Takes as long as it takes.
+    /// Runs the hook on the calling thread, which must do nothing else. Blocks for as long as the hook runs.
     ///
     /// # Errors
     /// The message of its panic.
@@ -388,8 +389,8 @@ impl Hook {
         let mut text = [0; 512];
         let mut written = 0;
         thread::inside(&self.state, || {
-            // SAFETY: room for `text.len()` bytes, and a place for the length. The image is mapped until the
-            // thread that runs this has been waited for.
+            // SAFETY: `text` has room for `text.len()` bytes, and `written` for the length. The image stays mapped
+            // until the thread that runs this has been waited for.
             let panicked =
                 unsafe { (self.function)(text.as_mut_ptr(), text.len(), &raw mut written) };
             if panicked == 0 {
@@ -400,12 +401,13 @@ impl Hook {
     }
 }
 
-/// Runs, for the calling thread, the destructors of all images that are retired and that it is not inside of:
-/// now instead of at its end. Costs next to nothing for a thread that has none.
+/// Runs the calling thread's destructors now, instead of at its end, for all retired images that it is not inside of.
+/// Costs next to nothing for a thread that has none.
 ///
-/// To the images' std its thread-locals are then destroyed; no thread enters a retired image again.
+/// The images' std then considers the thread-locals destroyed. That is fine, since no thread enters a retired image
+/// again.
 pub(crate) fn detach_current_thread_from_retired() {
-    // Before each one anew: a destructor may be suspended on this stack (a coroutine), and another be resumed.
+    // Looks again before each destructor: one may be suspended on this stack (a coroutine) and another resumed.
     loop {
         let left = thread::retired_and_left();
         let of = |account: &Arc<State>| left.iter().any(|it| Arc::ptr_eq(it, account));
@@ -477,7 +479,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_table_is_not_read() {
         let handlers = Handlers::new(Vec::new(), Snapshot::take());
-        // SAFETY: refused without being read, whatever is there.
+        // SAFETY: it is refused without being read, whatever is there.
         let attached =
             unsafe { Account::attach(std::ptr::without_provenance(1), |_| true, &handlers) };
         let problem = attached.err().map(|problem| problem.to_string());

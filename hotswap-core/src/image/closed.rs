@@ -1,7 +1,7 @@
-//! An image that was closed, and that the system may keep.
+//! A closed image that the system may still keep mapped.
 //!
-//! `dlclose` says nothing of what it has done. So the image is looked for, and what belongs to it is given up only when
-//! it was seen to have left.
+//! `dlclose` does not say what it did. So hotswap looks for the image, and gives up what belongs to it only after
+//! seeing that it is gone.
 #![expect(unsafe_code, reason = "gives up what an image could still use")]
 
 use std::{
@@ -24,23 +24,23 @@ use crate::stage::Staged;
 pub(super) struct Closed {
     pub(super) staged: ManuallyDrop<Staged>,
     pub(super) name: CString,
-    /// The account of `unloadable!` must outlive the image.
+    /// The account of `unloadable!`, which must outlive the image.
     pub(super) account: Option<Account>,
     pub(super) heap: Option<HeapLeft>,
 }
 
 impl Closed {
-    /// Closes the image. Owning this means that nothing calls it any more.
+    /// Closes the image and looks whether it is gone. The caller owns this, so nothing calls the image any more.
     pub(super) fn close(self, library: Library) -> Result<Option<HeapLeft>, Box<Self>> {
-        // The error says only what looking says better.
+        // The error says less than `look` finds out.
         let _ = library.close();
         Box::new(self).look()
     }
 
-    /// Asks the system again, and looks.
+    /// Closes the image once more and looks whether it is gone.
     ///
-    /// An image that a thread keeps does not leave when that thread ends, but with the next `dlclose` that unloads
-    /// anything (glibc 2.36, 2026-11). Opening and closing it once more is one.
+    /// If a thread kept the image, the end of that thread does not unmap it; the next `dlclose` that unloads anything
+    /// does (glibc 2.36, 2026-11). This opens the image again to have something to close.
     pub(super) fn close_again(self: Box<Self>) -> Result<Option<HeapLeft>, Box<Self>> {
         if find(&self.name).is_some() {
             let path = Path::new(OsStr::from_bytes(self.name.as_bytes()));
@@ -58,14 +58,14 @@ impl Closed {
             return Err(self);
         }
         if let Some(account) = self.account.take() {
-            // SAFETY: seen in the line above.
+            // SAFETY: `find` above has found that the image is not mapped any more.
             unsafe { account.image_left() };
         }
         drop(ManuallyDrop::into_inner(self.staged));
         Ok(self.heap)
     }
 
-    /// Why the system keeps it.
+    /// Why the system keeps the image mapped.
     pub(super) fn why(&self) -> PinReason {
         let facts = self.staged.facts();
         let early = self
@@ -77,7 +77,7 @@ impl Closed {
         } else if facts.unique_symbols {
             PinReason::UniqueSymbols
         } else if facts.thread_exit_hook || early {
-            // By elimination: nothing else keeps an image that no other image depends on.
+            // By elimination: nothing else keeps an image on which no other image depends.
             PinReason::ThreadLocals
         } else {
             PinReason::Unknown

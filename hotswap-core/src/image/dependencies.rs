@@ -1,15 +1,18 @@
 //! Libraries that an image needs and that may call it later.
 //!
-//! A library that stays mapped keeps the callbacks that it was given, and the threads that it started. Neither can be
-//! counted from here. So a library is looked up by its name in two lists, one of those that are known to keep nothing
-//! and one of those that are known to keep callbacks; what is in neither is judged by its file: whether it, or one that
-//! it needs, can start threads, or is linked to stay mapped. Of the rest, which is called by nobody but its users, the
-//! writable data are searched for an address of the image.
+//! A library that stays mapped keeps the callbacks that it was given and the threads that it started, and the host
+//! can count neither. So each library is assessed in three steps:
 //!
-//! The same is asked of a library that was opened for an image which then does not link ([`may_run`]): it may not be closed
-//! either when it has functions that the system calls.
+//! 1. by its name, in a list of libraries known to keep nothing and a list of libraries known to keep callbacks;
+//! 2. if it is in neither, by its file: whether it, or a library that it needs, can start threads or is linked to
+//!    stay mapped;
+//! 3. if it can do neither, only its users call it; then its writable data are searched for an address of the image.
 //!
-//! It does not know what a library keeps on the heap or in thread-locals, nor libraries that an image opens by `dlopen`.
+//! [`may_run`] asks the same of a library that was opened for an image that then fails to link. It also refuses to
+//! close a library that has functions registered with the system.
+//!
+//! This module does not know what a library keeps on the heap or in thread-locals, nor which libraries an image opens
+//! with `dlopen`.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -23,8 +26,8 @@ use std::{
 use super::{Place, each_object, handlers, keys, memory::words};
 use crate::{cache::Cache, stage, trust::Policy};
 
-/// glibc, the dynamic linker, and what every plugin needs of its compiler. What they keep for an image is looked for one
-/// by one (`keys`, `handlers`).
+/// glibc, the dynamic linker, and what every plugin needs of its compiler. `keys` and `handlers` look for what these
+/// keep for an image.
 const OF_C: [&str; 8] = [
     "libc",
     "libm",
@@ -36,20 +39,21 @@ const OF_C: [&str; 8] = [
     "libgcc_s",
 ];
 
-/// More libraries that call nothing of an image when its own calls have returned, and do not mind that it goes, although
+/// More libraries that do not call an image once its own calls have returned, and that keep nothing of it, although
 /// they can start threads.
 const HARMLESS: [&str; 4] = [
     // Its threads are those of `std::thread`, which `unloadable!` counts.
     "libstdc++",
-    // Their threads compress, and end with the context that they belong to.
+    // Their threads compress, and end with the context that started them.
     "libzstd",
     "liblzma",
-    // Its threads sort, and end before the statement that needs them does. What is registered with it for the whole
-    // process is seen in what an image imports (`Facts::leaves`).
+    // Its threads sort, and end before their statement does. An image that registers something with it for the whole
+    // process imports a function that `Facts::leaves` lists.
     "libsqlite3",
 ];
 
-/// The same for those that start none. A library of this name that can is another one.
+/// Harmless libraries that start no threads. A library with such a name that can start threads is a different
+/// library.
 const HARMLESS_WITHOUT_THREADS: [&str; 12] = [
     "libutil",
     "libresolv",
@@ -80,7 +84,7 @@ const PINNING: [&str; 22] = [
     "libgio-2.0",
     "libQt5Core",
     "libQt6Core",
-    // Interpreters, with the modules and the threads that they know.
+    // Interpreters, with their modules and threads.
     "libpython3",
     "libruby",
     "libperl",
@@ -95,37 +99,38 @@ const PINNING: [&str; 22] = [
     "libvulkan",
 ];
 
-/// So much of a segment is searched. A larger one is rather a table than a place for callbacks.
+/// The largest segment that is searched. A larger one holds tables rather than callbacks, and is taken to hold an
+/// address of the image.
 const DATA_BYTES_MAX: usize = 64 << 20;
 
-/// What is known of a library by its name.
+/// What is known of a library from its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// It calls nothing of the image any more.
+    /// It does not call the image later.
     Harmless,
-    /// The same if it can start no threads.
+    /// It does not call the image later, provided that it can start no threads.
     HarmlessWithoutThreads,
-    /// It may call the image as long as it is mapped.
+    /// It may call the image for as long as it is mapped.
     Pinning,
 }
 
 /// A library that may call an image.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// By its name, or by what it can do.
+    /// It may have a callback or a thread, judging by its name or its file.
     Able(String),
     /// It has an address of the image in its data.
     Has(String),
 }
 
-/// Whether nothing but C's own libraries is needed.
+/// Whether all of `needed` are libraries of C itself.
 pub(super) fn are_of_c(needed: &[String]) -> bool {
     let is_of_c = |name: &String| OF_C.iter().any(|entry| is_named(name, entry));
     needed.iter().all(is_of_c)
 }
 
-/// Whether `name`, a function or the file of a library, is meant by `entry`: the name itself, or of a library what
-/// comes before `.so` and before a version (`libcrypto` means `libcrypto.so.3` and `libcrypto-1.1.so`).
+/// Whether a list's `entry` means `name`, a function or a library's file. It means that very name, and for a library
+/// also what comes before `.so` and a version: `libcrypto` means `libcrypto.so.3` and `libcrypto-1.1.so`.
 pub(super) fn is_named(name: &str, entry: &str) -> bool {
     let stem = name.split(".so").next().unwrap_or(name);
     let Some(rest) = stem.strip_prefix(entry) else {
@@ -140,7 +145,7 @@ pub(super) fn is_named(name: &str, entry: &str) -> bool {
     rest.is_empty() || is_version(rest)
 }
 
-/// What the host says of a library.
+/// What the host's policy says of a library.
 pub(super) fn told(library: &str, policy: &Policy) -> Option<Known> {
     let is_in = |list: &[String]| list.iter().any(|entry| is_named(library, entry));
     if is_in(&policy.pinning_libraries) {
@@ -150,7 +155,7 @@ pub(super) fn told(library: &str, policy: &Policy) -> Option<Known> {
     }
 }
 
-/// What the lists of this file say of a library.
+/// What the lists in this file say of a library.
 pub(super) fn known(library: &str) -> Option<Known> {
     let is_in = |list: &[&str]| list.iter().any(|entry| is_named(library, entry));
     if is_in(&PINNING) {
@@ -162,9 +167,10 @@ pub(super) fn known(library: &str) -> Option<Known> {
     }
 }
 
-/// The first library that may call the image at `place`, of those that it needs directly or by way of others.
+/// The first library that may call the image at `place`, among those that it needs directly or indirectly.
 ///
-/// Costs next to nothing when all are known; otherwise the writable data of those that are mapped are read each time.
+/// Costs next to nothing if all are known by name; otherwise each call reads the writable data of those that are
+/// mapped.
 pub(super) fn caller_of(
     place: &Place,
     needed: &[String],
@@ -193,11 +199,11 @@ pub(super) fn caller_of(
     caller
 }
 
-/// Whether something of a library that has just been opened, or of one that it needs, may run when no image uses it: it
-/// may have threads, or have registered a function with the C library or the kernel.
+/// Whether code of a library that was just opened, or of one that it needs, may run although no image uses it: in a
+/// thread, or in a function that it registered with libc or the kernel.
 pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
     let library = [library.to_owned()];
-    // What is noted may be of another one, which was mapped there before.
+    // The abilities noted so far may be those of another library that was mapped at the same place before.
     note(&library);
     let mut may_run = false;
     walk(&library, |library| {
@@ -219,15 +225,15 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
     may_run
 }
 
-/// What can be said of a library by its name and its file.
+/// What a library's name and file say of it.
 enum Judged {
-    /// It calls nobody, and neither does what it needs.
+    /// It keeps no callbacks, and neither does any library that it needs.
     Harmless,
-    /// It may call what it was given, or nothing is known of it.
+    /// It may keep callbacks, or nothing is known of it.
     Able,
     /// It has no threads of its own.
     Plain {
-        /// Whether it is known to call nobody then.
+        /// Whether a library of this name, without threads, is known to keep no callbacks.
         is_known: bool,
         mapped: Vec<Mapped>,
         abilities: Vec<Abilities>,
@@ -245,7 +251,8 @@ impl Judged {
         let mapped = mapped(library);
         let abilities: Option<Vec<Abilities>> = mapped.iter().map(Abilities::of).collect();
         match abilities {
-            // One that is not found has another name than it is asked for by; then nothing is known of it.
+            // If none is found, the library has another name than the one that was asked for, and nothing is known of
+            // it.
             Some(abilities)
                 if !abilities.is_empty() && !abilities.iter().any(|it| it.may_call(is_known)) =>
             {
@@ -264,8 +271,8 @@ fn needs(abilities: Vec<Abilities>) -> Vec<String> {
     abilities.into_iter().flat_map(|it| it.needed).collect()
 }
 
-/// Notes what the libraries can do that an image needs, from their files, when it has just been opened: later a deploy
-/// may have removed or replaced them.
+/// Notes what an image's libraries can do, according to their files. Call it right after the image was opened: a
+/// deploy may remove or replace the files later.
 pub(super) fn note(needed: &[String]) {
     walk(needed, |library| {
         if matches!(known(library), Some(Known::Harmless | Known::Pinning)) {
@@ -279,7 +286,8 @@ pub(super) fn note(needed: &[String]) {
     });
 }
 
-/// Calls `visit` once with the file name of each library, which gives the names of those that it needs in its turn.
+/// Calls `visit` once with the file name of each library, breadth first. `visit` returns the names of the libraries
+/// that this one needs.
 fn walk(needed: &[String], mut visit: impl FnMut(&str) -> ControlFlow<(), Vec<String>>) {
     let mut open: VecDeque<String> = needed.iter().cloned().collect();
     let mut seen = HashSet::new();
@@ -302,7 +310,7 @@ struct Mapped {
     writable: Vec<Range<usize>>,
 }
 
-/// The libraries with this file name: there may be two, in different folders.
+/// The mapped libraries with this file name. Two may have it, in different folders.
 fn mapped(library: &str) -> Vec<Mapped> {
     let mut found = Vec::new();
     each_object(&mut |name, info| {
@@ -319,7 +327,7 @@ fn mapped(library: &str) -> Vec<Mapped> {
     found
 }
 
-/// Whether there may be an address of the image among the words of `data`, a segment of a library.
+/// Whether a word of `data`, a segment of a library, may be an address of the image.
 fn has_address_of(place: &Place, data: &Range<usize>) -> bool {
     const WORD: usize = size_of::<usize>();
     let start = data.start.next_multiple_of(WORD);
@@ -328,35 +336,37 @@ fn has_address_of(place: &Place, data: &Range<usize>) -> bool {
     words.is_none_or(|mut words| words.any(|word| place.has(word, 1)))
 }
 
-/// What a library can do, by its file.
+/// What a library can do, according to its file.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Abilities {
+    /// It is linked to stay mapped (`-z nodelete`).
     stays: bool,
     starts_threads: bool,
-    /// It uses functions that keep something of it (`Facts::leaves`).
+    /// It imports functions that keep something of it (`Facts::leaves`).
     leaves: bool,
     needed: Vec<String>,
 }
 
-/// What is known of libraries by the path and the place that they were mapped from and at.
+/// The abilities found so far, by the path that a library was mapped from and the address that it was mapped at.
 static NOTED: Cache<(PathBuf, usize), Noted> = Cache::new();
 
 #[derive(Clone, Default)]
 struct Noted {
-    /// Device, inode and time of change of the file that was read last.
+    /// Device, inode and time of change of the file that was last read.
     file: (u64, u64, i64, i64),
     abilities: Abilities,
 }
 
 impl Abilities {
-    /// Those that were noted when the library was first needed, or of its file as it is now. `None`: that cannot be
-    /// read, or is no library.
+    /// The abilities that were noted when the library was first needed, or else those of its file as it is now.
+    /// `None`: the file cannot be read, or is no library.
     fn of(library: &Mapped) -> Option<Self> {
         let noted = NOTED.get(&library.key()).map(|it| it.abilities);
         noted.or_else(|| Self::noted(library))
     }
 
-    /// Notes those of its file as it is now. If others are noted, which may be of the file that is mapped, it has both.
+    /// Adds the abilities of the file as it is now to those noted before, which may be those of the file that is
+    /// mapped.
     fn noted(library: &Mapped) -> Option<Self> {
         let file = fs::metadata(&library.path).ok()?;
         let file = (file.dev(), file.ino(), file.mtime(), file.mtime_nsec());
@@ -379,14 +389,14 @@ impl Abilities {
         Some(noted.abilities)
     }
 
-    /// Whether it may call something later. `is_plain`: it is known that it does so in threads alone.
+    /// Whether it may call an image later. `is_plain`: it is known to do so only from threads.
     fn may_call(&self, is_plain: bool) -> bool {
         self.starts_threads || self.stays && !is_plain
     }
 }
 
 impl Mapped {
-    /// Whether a function of it is called when a thread ends, or a signal arrives.
+    /// Whether the system calls a function of it when a thread ends or a signal arrives.
     fn is_registered(&self) -> bool {
         let keys = keys::keys_into(&self.place.range());
         keys.is_none_or(|keys| !keys.is_empty()) || handlers::lie_in(&self.place.segments)
@@ -445,7 +455,7 @@ mod tests {
         }
     }
 
-    /// Those on this machine that are said to start no threads cannot.
+    /// On this machine, no library that is listed as starting no threads can start any.
     #[test]
     fn harmless_libraries_start_threads_only_if_that_is_said() {
         let mut checked = 0;

@@ -1,32 +1,33 @@
-//! Threads that may be running a pthread key's destructor that was deleted.
+//! Threads that may be running the destructor of a deleted pthread key.
 //!
-//! A thread that ends reads a destructor's address, and calls it a moment later. To delete the key in between does not
-//! stop it, and libc tells nobody. So after the keys of an image were deleted, each thread that was alive then has to
-//! be seen to be somewhere else; once seen, it cannot come back, for there is no key any more. It is seen
+//! A thread that ends reads a destructor's address and calls it a moment later. Deleting the key in between does not
+//! stop the call, and libc tells nobody. So once the keys of an image are deleted, hotswap has to see each thread
+//! that was alive then outside of such a call. One observation is enough: without the key, the thread cannot get
+//! there again. A thread is outside
 //!
-//! - when it has ended;
-//! - when it still has its slot for calls (`cell`): that is given back by a thread-local's destructor, and libc runs
-//!   those before the keys' (glibc's `start_thread`: `__call_tls_dtors`, then `__nptl_deallocate_tsd`);
-//! - when it is blocked in a system call that is not made by the image itself, and no address of the image is on its
-//!   stack: between reading a destructor's address and calling it there is no system call, and whatever the destructor
-//!   calls has its return address on the stack.
+//! - if it has ended;
+//! - if it still has its slot for calls (`cell`): a thread-local's destructor gives the slot back, and libc runs
+//!   those before the keys' destructors (glibc's `start_thread`: `__call_tls_dtors`, then `__nptl_deallocate_tsd`);
+//! - if it is blocked in a system call that the image itself did not make, and no address of the image is on its
+//!   stack: there is no system call between reading a destructor's address and calling it, and whatever the
+//!   destructor calls has its return address on the stack.
 //!
 //! # What it does not know
-//! A thread that has no slot, never ends and never blocks keeps the image, and is named. So does one on whose stack an
-//! address of the image was left by an earlier call, until that is overwritten.
+//! A thread that has no slot, never ends and never blocks keeps the image mapped, and is reported as its holder. So
+//! does a thread with an address of the image on its stack that an earlier call left there, until it is overwritten.
 
 use std::{fs, ops::Range};
 
 use super::{Place, account::thread_lives, memory::words};
 
-/// More than a thread's stack has. (A coroutine's may lie anywhere.)
+/// No thread's stack is larger. (A coroutine's stack may be anywhere.)
 const STACK_BYTES_MAX: usize = 64 << 20;
 
-/// The threads that have not been seen elsewhere.
+/// The threads that have not been seen outside of a key's destructor.
 pub(super) struct Ending(Vec<u32>);
 
 impl Ending {
-    /// All threads that there are now, but for the calling one. `None`: the system does not list them.
+    /// All threads of the process, except the calling one. `None`: the system does not list them.
     pub(super) fn now() -> Option<Self> {
         let this = rustix::thread::gettid()
             .as_raw_nonzero()
@@ -41,14 +42,14 @@ impl Ending {
         Some(Self(threads))
     }
 
-    /// Those that are left after the last look.
+    /// The threads that were left after the last [`look`](Self::look).
     pub(super) fn threads(&self) -> &[u32] {
         &self.0
     }
 
-    /// Looks once more, and gives those that may be running code of the image at `place`.
+    /// Looks once more, and returns the threads that may be running code of the image at `place`.
     ///
-    /// Costs two small files and a part of the stack for each thread that has no slot.
+    /// Costs reading two small files, and a part of the stack, for each thread that has no slot.
     pub(super) fn look(&mut self, place: &Place) -> &[u32] {
         self.0
             .retain(|&thread| !hotswap_cell::is_registered(thread));
@@ -61,10 +62,10 @@ impl Ending {
     }
 }
 
-/// Whether the thread has ended, or is blocked with no address of the image on its stack or before it.
+/// Whether the thread has ended, or is blocked outside of the image with no address of the image on its stack.
 fn is_elsewhere(thread: u32, place: &Place, mappings: &[Range<usize>]) -> bool {
     let Ok(state) = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")) else {
-        // It has ended, or this system does not tell.
+        // The thread has ended, or this system does not provide the file.
         return !thread_lives(thread.cast_signed());
     };
     let Some(Blocked { stack, next }) = Blocked::of(&state) else {
@@ -83,13 +84,13 @@ fn is_elsewhere(thread: u32, place: &Place, mappings: &[Range<usize>]) -> bool {
 struct Blocked {
     /// Its stack pointer.
     stack: usize,
-    /// The address of the instruction that comes next.
+    /// The address of its next instruction.
     next: usize,
 }
 
 impl Blocked {
-    /// From `number arguments… stack-pointer program-counter` (man 5 proc_pid_syscall). `None`: it is running, or blocked
-    /// outside of a system call (`-1 …`).
+    /// Reads `number arguments… stack-pointer program-counter` (man 5 proc_pid_syscall). `None`: the thread is
+    /// running, or blocked outside of a system call (`-1 …`).
     fn of(state: &str) -> Option<Self> {
         let words: Vec<&str> = state.split_whitespace().collect();
         let [number, .., stack, next] = words[..] else {
@@ -104,7 +105,7 @@ impl Blocked {
     }
 }
 
-/// What is mapped, and readable.
+/// The readable mappings of this process.
 fn mappings() -> Vec<Range<usize>> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let range = |line: &str| {
@@ -136,7 +137,7 @@ mod tests {
         assert_eq!(Blocked::of(""), None);
     }
 
-    /// A thread that waits in a function with `mark` on its stack.
+    /// The thread waits in a function with `mark` on its stack.
     #[test]
     fn an_address_on_the_stack_of_a_blocked_thread_is_seen() {
         let address = 0x1234_5678_9abc;

@@ -1,11 +1,13 @@
-//! Children that this process forks, and that go on without `exec`.
+//! Children that this process forks and that go on without `exec`.
 //!
-//! Such a child has the thread that forked and no other (man 2 fork). What that thread remembers of itself would be
-//! wrong: its number is another one. What others were in the middle of will never be finished. Both are put right in
-//! the child, before its code goes on (`pthread_atfork`); then a swap point that is made there works like any other.
+//! Such a child has only the thread that forked (man 2 fork). Two things would be wrong in it: that thread has a new
+//! number, not the one that it remembers; and whatever other threads were in the middle of is never finished.
+//! `pthread_atfork` has both put right before the child's own code runs, so that a swap point made in the child works
+//! like any other.
 //!
 //! # What it does not know
-//! A lock that another thread held at that moment stays locked in the child. So a process should not fork while it
+//! A lock that another thread held at the fork stays locked in the child. So a process should not fork while it swaps
+//! or while an image leaves, just as it should not while it allocates with anything but libc's allocator.
 //! swaps or while an image leaves, just as it should not while it allocates with anything but libc's allocator.
 #![expect(unsafe_code, reason = "registers with libc")]
 
@@ -13,14 +15,15 @@ use std::{ffi::c_int, sync::Once};
 
 use super::account;
 
-/// Sees to it that what is kept for threads is put right in children. The first call does it.
+/// Registers the function that puts a forked child's state right. Only the first call does something.
 pub(crate) fn prepare_for_forks() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
-        // Makes the register of threads, which a child could not finish if a thread that stays behind had begun to.
+        // Creates the registry of threads now: a child could not finish creating it if another thread of the parent
+        // had begun.
         hotswap_cell::pass_quiescent_point();
-        // SAFETY: a function of the executable, which calls nothing that may not be called between `fork` and `exec`.
-        // (That there is no memory to register it leaves all as it was.)
+        // SAFETY: `in_child` is a function of the executable, and calls only what is allowed between `fork` and
+        // `exec`. (If there is no memory to register it, nothing changes.)
         unsafe { pthread_atfork(None, None, Some(in_child)) };
     });
 }

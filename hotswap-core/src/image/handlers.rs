@@ -1,23 +1,24 @@
 //! Signal handlers that lie in images.
 //!
-//! The kernel keeps a handler when its image is unmapped, and the next such signal ends the process. So before an
-//! image is closed, the system is asked for the handler of each signal. That is not all: whoever sets a handler gets
-//! the one before, and may call it from its own or set it again later, as `signal-hook` does. So it is also noted which
-//! handlers were ever seen. An image is not closed for signal `n` when
+//! The kernel keeps a handler when its image is unmapped, and the next such signal then ends the process. So hotswap
+//! asks the system for the handler of each signal before it closes an image. That is not enough: whoever sets a
+//! handler gets the previous one, and may call it from its own handler or set it again later, as `signal-hook` does.
+//! So hotswap also notes which handlers it has ever seen. An image is not closed if, for some signal,
 //!
-//! - the handler of `n` lies in it now, or
-//! - another image with `unloadable!` that still runs was given its handler as the one before, when it set its own, or
-//! - its handler was set at some time, is not now, and what is there instead is not what was there before the image was
-//!   opened: somebody has replaced it, and may know it.
+//! - the current handler lies in the image, or
+//! - another image with `unloadable!` that still runs set its own handler and was given this image's as the previous
+//!   one, or
+//! - the image once had the handler, has it no longer, and the current handler is not the one from before the image
+//!   was opened: somebody has replaced it, and may know it.
 //!
 //! # What it does not know
-//! - A handler of an image without `unloadable!` that was set and replaced between two looks (one before each `dlopen`, one
-//!   before each `dlclose`).
-//! - A handler that the host itself has been given and that was set back by its image.
+//! - A handler of an image without `unloadable!` that was set and replaced between two snapshots (one is taken before
+//!   each `dlopen`, one before each `dlclose`).
+//! - A handler that the host itself was given as the previous one, and that its image then took back.
 //! - A handler that the finalisers of another image set again.
 //! - A handler that is running on another thread while its image takes it back.
 //!
-//! Because of these, handlers belong in the host.
+//! Because of these gaps, handlers belong in the host.
 #![expect(unsafe_code, reason = "asks the system for handlers")]
 
 use std::{
@@ -34,27 +35,28 @@ use std::{
 /// Linux has signals 1 to 64.
 const SIGNALS: c_int = 64;
 
-/// What is set for each signal, at one moment: addresses, or `SIG_DFL` and `SIG_IGN`. The first is of no signal.
+/// The handler of each signal at one moment: an address, `SIG_DFL` or `SIG_IGN`. Index 0 belongs to no signal.
 pub(super) struct Snapshot([usize; SIGNALS as usize + 1]);
 
 /// The handlers of one image.
 pub(super) struct Handlers {
     segments: Vec<Range<usize>>,
-    /// What was set before the image was opened.
+    /// The handlers from before the image was opened.
     before: Snapshot,
-    /// Signals for which a handler of the image was seen, and not seen to be taken back by it. A bit each.
+    /// Signals for which the image was seen to set a handler, and not seen to take it back. One bit each.
     seen: AtomicU64,
-    /// Signals whose handler other images know, and may set again as long as code of theirs runs.
+    /// Signals whose handler other images know, and may set again as long as their code runs.
     known_to: Mutex<Vec<(c_int, Arc<Handlers>)>>,
-    /// Set when nothing of the image runs any more.
+    /// Set when no code of the image runs any more.
     retired: AtomicBool,
 }
 
-/// The images that may have handlers.
+/// All images whose handlers are watched.
 static IMAGES: Mutex<Vec<Weak<Handlers>>> = Mutex::new(Vec::new());
 
 impl Snapshot {
-    /// What is set now. Notes which handlers lie in which images. Costs a system call for each signal, some 5 µs in all.
+    /// Takes a snapshot, and notes which handlers lie in which images. Costs one system call per signal, some 5 µs in
+    /// all.
     pub(super) fn take() -> Self {
         let snapshot = Self(array::from_fn(|signal| current(signal as c_int)));
         for image in images().iter().filter_map(Weak::upgrade) {
@@ -71,7 +73,7 @@ impl Snapshot {
 }
 
 impl Handlers {
-    /// Those of an image that has these segments.
+    /// Begins to watch an image that has these segments.
     pub(super) fn new(segments: Vec<Range<usize>>, before: Snapshot) -> Arc<Self> {
         let handlers = Arc::new(Self {
             segments,
@@ -85,7 +87,7 @@ impl Handlers {
             images.retain(|image| image.strong_count() > 0);
             images.push(Arc::downgrade(&handlers));
         }
-        // Initialisers have run before anybody was told.
+        // The image's initialisers ran before it was watched, and may have set handlers.
         let now = Snapshot(array::from_fn(|signal| current(signal as c_int)));
         for signal in (1..=SIGNALS).filter(|&signal| handlers.has(now.of(signal))) {
             handlers.changed(signal, handlers.before.of(signal), now.of(signal));
@@ -93,13 +95,13 @@ impl Handlers {
         handlers
     }
 
-    /// This image has set the handler of a signal, and was given the one that was there before. Takes no lock if that
-    /// was its own, or none: a handler may set itself again.
+    /// Notes that this image has set the handler of a signal, and was given `old` as the previous one. Takes no lock
+    /// if `old` was its own handler or none, since a handler may set itself again.
     pub(super) fn changed(self: &Arc<Self>, signal: c_int, old: usize, new: usize) {
         if !(1..=SIGNALS).contains(&signal) {
             return;
         }
-        // Relaxed: read when the image is drained, and what orders that orders this.
+        // Relaxed: these are read after the image has drained, and what orders the draining orders them too.
         if self.has(new) {
             self.seen.fetch_or(bit(signal), Ordering::Relaxed);
         } else {
@@ -125,19 +127,19 @@ impl Handlers {
         }
     }
 
-    /// Nothing of the image runs any more that could set a handler: its hook and its threads have ended. (One of its
-    /// handlers may, if it is pinned for that; it is not expected to set those of others.)
+    /// Notes that no code of the image that could set a handler runs any more: its hook and its threads have ended.
+    /// (If it is pinned for a handler, that handler may still run; it is not expected to set the handlers of others.)
     pub(super) fn retire(&self) {
-        // Relaxed: who reads it asks for nothing else.
+        // Relaxed: `outstanding` reads nothing else because of it.
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// The first signal that may still be delivered to the image.
+    /// The first signal whose handler may still run in the image.
     pub(super) fn outstanding(&self) -> Option<c_int> {
         let now = Snapshot::take();
         let seen = self.seen.load(Ordering::Relaxed);
         let mut known_to = self.known_to();
-        // Relaxed: nothing is read because of it.
+        // Relaxed: nothing else is read because of it.
         known_to.retain(|(_, image)| !image.retired.load(Ordering::Relaxed));
         (1..=SIGNALS).find(|&signal| {
             let replaced = seen & bit(signal) != 0 && now.of(signal) != self.before.of(signal);
@@ -163,7 +165,7 @@ pub(super) fn lie_in(segments: &[Range<usize>]) -> bool {
     (1..=SIGNALS).any(|signal| lies_in(current(signal)))
 }
 
-/// The name of a signal: `SIGUSR1`, or its number where it has none.
+/// The name of a signal (`SIGUSR1`), or its number if it has none.
 pub(super) fn name(signal: c_int) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(
         |_| format!("signal {signal}"),
@@ -174,8 +176,8 @@ pub(super) fn name(signal: c_int) -> String {
 fn current(signal: c_int) -> usize {
     // SAFETY: zeros are a valid action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: without a new action nothing is changed, and there is a place for the old one. For a number that is no
-    // signal, or one of libc's own, this fails and writes nothing.
+    // SAFETY: without a new action this changes nothing, and `action` has room for the old one. For a number that is
+    // no signal, or that libc keeps for itself, the call fails and writes nothing.
     unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
     action.sa_sigaction
 }

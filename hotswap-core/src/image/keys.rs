@@ -1,17 +1,18 @@
-//! libc's pthread keys whose destructor lies in an image: what a plugin without `unloadable!` leaves behind.
+//! pthread keys whose destructor lies in an image. A plugin without `unloadable!` leaves them behind.
 //!
-//! `thread::current()` in a plugin makes one. Closed with it, the image is unmapped and the process dies when
-//! a thread with a value ends; after some thousand reloads there are no keys left, and std aborts.
+//! `thread::current()` in a plugin makes one. If such a plugin is unmapped, the process dies when a thread with a
+//! value ends. Without a key's deletion, libc also runs out of keys after some thousand reloads, and std aborts.
 //!
-//! glibc keeps its keys in a table that it shows to debuggers (`__pthread_keys`, with sizes beside it, all
-//! `GLIBC_PRIVATE`). It is looked up, its shape is compared with what we know, and a key of our own is made
-//! and found in it. Where any of that fails the answer is "cannot be known", and the image is not closed.
+//! glibc shows its table of keys to debuggers (`__pthread_keys` and its sizes, all `GLIBC_PRIVATE`). This module
+//! looks the table up, compares its shape with the known one, makes a key of its own and checks that the table shows
+//! it. If any of that fails, the answer is `None`, "cannot be known", and the image is not closed.
 //!
-//! What it does not know: values. A deleted key's values are never destroyed, which leaks what they own (for
-//! std, one thread handle per thread and image). And a thread that is ending at this moment may have
-//! read a destructor's address already; nothing in libc tells. So keys are deleted when the image is retired and
-//! drained, and the image is closed only after each thread that was alive then was seen elsewhere
-//! ([`ending`](super::ending)).
+//! # What it does not know
+//! - Values. Nobody destroys the values of a deleted key, which leaks what they own (for std, one thread handle per
+//!   thread and image).
+//! - Whether a thread that is ending has already read a destructor's address; libc does not tell. So hotswap deletes
+//!   keys when the image is retired and drained, and closes the image only after it has seen each thread that was
+//!   alive then elsewhere ([`ending`](super::ending)).
 #![expect(unsafe_code, reason = "reads a table of libc's")]
 
 use std::{
@@ -32,40 +33,40 @@ struct Slot {
     destructor: AtomicUsize,
 }
 
-/// The keys whose destructor lies in the range. `None`: it cannot be known on this system.
+/// The keys whose destructor lies in the range. `None`: that cannot be known on this system.
 pub(super) fn keys_into(range: &Range<usize>) -> Option<Vec<libc::pthread_key_t>> {
     let used = table()?.iter().zip(0..).filter(|(slot, _)| {
-        // Relaxed, both: keys of an image that nobody is inside do not change, and of others the answer is
-        // no, whatever is read.
+        // Relaxed, both: the keys of an image without calls inside do not change, and for other keys the answer is
+        // "no" whatever the loads return.
         slot.sequence.load(Ordering::Relaxed) % 2 == 1
             && range.contains(&slot.destructor.load(Ordering::Relaxed))
     });
     Some(used.map(|(_, key)| key).collect())
 }
 
-/// Deletes the keys whose destructor lies in the range, so that no thread calls it when it ends. Says how
-/// many there were, or `None` if that cannot be known on this system; then nothing was deleted.
+/// Deletes the keys whose destructor lies in the range, so that no thread calls it when it ends. Returns how many
+/// there were. `None`: that cannot be known on this system, and nothing was deleted.
 ///
 /// # Safety
-/// The range is an image's that is retired: nobody is inside and nobody will be.
+/// The range is that of a retired image: no call is inside, and none will be.
 pub(super) unsafe fn delete_keys_into(range: &Range<usize>) -> Option<usize> {
     let keys = keys_into(range)?;
     for &key in &keys {
-        // SAFETY: the image made it, and nothing of the image runs that could use it.
+        // SAFETY: the image made the key, and the caller promises that no code of the image runs that could use it.
         unsafe { libc::pthread_key_delete(key) };
     }
     Some(keys.len())
 }
 
-/// Looked up and tried once.
+/// The table of keys, looked up and tested once.
 fn table() -> Option<&'static [Slot]> {
     static TABLE: OnceLock<Option<&'static [Slot]>> = OnceLock::new();
     *TABLE.get_or_init(|| find_table().filter(|table| proven(table)))
 }
 
 fn find_table() -> Option<&'static [Slot]> {
-    // In glibc's nptl_db: a field's width in bits, how many there are (for the table, 0 or its length), and
-    // its offset in bytes.
+    // glibc describes each field for its nptl_db with three numbers: its width in bits, how many there are (for the
+    // table: 0 or its length), and its offset in bytes.
     let field = |name| symbol::<[u32; 3]>(name).copied();
     let bytes = *symbol::<u32>(c"_thread_db_sizeof_pthread_key_struct")?;
     let sequence = field(c"_thread_db_pthread_key_struct_seq")?;
@@ -78,16 +79,16 @@ fn find_table() -> Option<&'static [Slot]> {
         && destructor == [bits, 1, size_of::<usize>() as u32]
         && (1..=65_536).contains(&length);
     let slots = ptr::from_ref(symbol::<Slot>(c"__pthread_keys").filter(|_| known)?);
-    // SAFETY: libc says that so many of this shape are there. It writes them while we read, which the
-    // atomics allow for.
+    // SAFETY: libc says that this many slots are there, and their shape is checked above. libc writes them while we
+    // read; the fields are atomics, so that is no data race.
     Some(unsafe { std::slice::from_raw_parts(slots, length as usize) })
 }
 
-/// Whether a key that we make is seen in the table.
+/// Whether the table shows a key that this makes.
 fn proven(table: &[Slot]) -> bool {
     unsafe extern "C" fn witness(_: *mut c_void) {}
     let mut key = 0;
-    // SAFETY: a place for the key.
+    // SAFETY: `key` has room for the key.
     if unsafe { libc::pthread_key_create(&raw mut key, Some(witness)) } != 0 {
         return false;
     }
@@ -99,15 +100,15 @@ fn proven(table: &[Slot]) -> bool {
         })
     };
     let made = seen() == Some((1, witness as *const () as usize));
-    // SAFETY: made above, and given to nobody.
+    // SAFETY: the key was made above, and nobody else knows it.
     unsafe { libc::pthread_key_delete(key) };
     made
 }
 
-/// A datum of libc's by name.
+/// A static of libc's, by its name.
 fn symbol<T>(name: &CStr) -> Option<&'static T> {
-    // SAFETY: a valid handle and a C string.
+    // SAFETY: `RTLD_DEFAULT` is a valid handle, and `name` is a C string.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    // SAFETY: null, or the datum, whose type and size the caller knows from glibc's sources.
+    // SAFETY: `address` is null, or that of a static whose type and size the caller knows from glibc's sources.
     unsafe { address.cast::<T>().as_ref() }
 }

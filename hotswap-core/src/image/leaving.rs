@@ -1,20 +1,20 @@
 //! The way out of an image that nobody calls any more.
 //!
-//! In this order:
-//!
 //! 1. The plugin's hook runs, on a thread of its own.
-//! 2. Is there anything that may call it and cannot be waited for: functions that it uses, signal handlers, libraries?
-//!    Then it stays open when its threads have ended, and is pinned; its thread-locals stay, too. One that can start
-//!    threads is pinned if it has no `unloadable!`, or one that we cannot work with, for that hides what the image uses.
-//! 3. What the [`Account`] of a plugin with `unloadable!` counts is waited for: its threads, its thread-local destructors,
-//!    the values of its keys. Of a plugin without `unloadable!`, pthread keys whose destructor lies in the image are deleted,
-//!    and threads that may be running one are waited for ([`ending`](super::ending)).
-//! 4. The thread that opened it writes out what the plugin's std holds back, and ends. What initialisers have left with
-//!    libc for its end runs now. A thread that has nothing to do for the image is left for the next image instead.
-//! 5. It is closed, and looked for ([`Closed`]).
+//! 2. hotswap looks for anything that may call the image and cannot be waited for: functions that it uses, signal
+//!    handlers, libraries. If it finds something, it waits for the image's threads to end and then pins the image,
+//!    open and with its thread-locals. An image that can start threads and has no `unloadable!`, or one that this
+//!    host cannot work with, is pinned too, for nobody counts what it uses.
+//! 3. hotswap waits for what the [`Account`] of a plugin with `unloadable!` counts: its threads, its thread-local
+//!    destructors, the values of its keys. For a plugin without `unloadable!` it deletes the pthread keys whose
+//!    destructor lies in the image, and waits for threads that may be running one ([`ending`](super::ending)).
+//! 4. The thread that opened the image writes out what the plugin's std holds back, and ends; what initialisers
+//!    registered with libc for the end of that thread runs now. A thread that has nothing to do for the image is kept
+//!    for the next image instead.
+//! 5. hotswap closes the image and verifies that it is gone ([`Closed`]).
 //!
-//! A step that has to wait for something is left for the next time. The image's finalisers run on the thread that calls
-//! in here.
+//! Nothing here blocks: a step that has to wait is tried again at the next call. The image's finalisers run on the
+//! calling thread.
 
 use std::{
     mem::ManuallyDrop,
@@ -40,30 +40,31 @@ use crate::{holder::Holder, stage::check_thread};
 /// Whether this host is attached to the image's `unloadable!`.
 #[derive(Debug)]
 pub(super) enum Attachment {
-    /// It keeps an account with us.
+    /// It registers what it does with this account.
     Attached(Account),
     /// It has none.
     Missing,
-    /// It has one that we cannot work with.
+    /// It has one that this host cannot work with.
     Refused(AttachError),
 }
 
-/// An image that nobody calls any more, and that may still have something to do.
+/// An image that nobody calls any more, and whose threads or destructors may still have something to run.
 pub(crate) struct Leaving {
     image: Image,
     hook: Option<JoinHandle<Result<(), String>>>,
     hook_panic: Option<String>,
-    /// The threads that may be running a destructor whose key was deleted. Only of a plugin without `unloadable!`.
+    /// The threads that may be running the destructor of a deleted key. Only for a plugin without `unloadable!`.
     ending: Option<Ending>,
-    /// Whether it was found that nothing can call it but its own threads and destructors.
+    /// Whether hotswap found that only the image's own threads and destructors can call it.
     is_free: bool,
-    /// Whether no thread but its opener had anything left to run for it then. If so, none of its code has run since.
+    /// Whether only the opener had anything left to run for the image when `is_free` was set. If so, no code of the
+    /// image has run since.
     was_quiet: bool,
-    /// When that is looked at next.
+    /// When to look again whether something may call the image.
     next_look: Instant,
-    /// Why the image may not be closed, whatever it does.
+    /// A reason that keeps the image open for good, found when it was retired.
     never: Option<PinReason>,
-    /// What it has left on its heap, as far as that is counted.
+    /// What the plugin leaves on its heap, if its allocator counts.
     heap: Option<HeapLeft>,
 }
 
@@ -71,7 +72,7 @@ pub(crate) struct Leaving {
 pub(crate) enum Exit {
     /// It has left the address space.
     Gone(Gone),
-    /// The system keeps it, or it cannot be known safe to close.
+    /// It is still mapped: the system keeps it, or it may not be safe to close.
     Pinned(Box<Pinned>),
     /// There is something to wait for.
     NotYet(Box<Leaving>),
@@ -79,9 +80,9 @@ pub(crate) enum Exit {
 
 /// What is left of an image.
 pub(crate) struct Gone {
-    /// What is left on its heap, if that is counted.
+    /// What it left on its heap, if its allocator counts.
     pub(crate) heap: Option<HeapLeft>,
-    /// The thread that opened it, if nothing of the image is left there.
+    /// The thread that opened it, if the image left nothing on that thread.
     pub(crate) opener: Option<Opener>,
 }
 
@@ -92,17 +93,17 @@ pub(crate) struct Pinned {
 }
 
 enum StillMapped {
-    /// It was not closed: there is code that may call it.
+    /// It was not closed: something may call it.
     Open(Box<Leaving>),
     /// It was closed, and the system keeps it.
     Closed(Box<Closed>),
 }
 
-/// How often it is looked whether an image can still be called that has threads of its own.
+/// The period at which hotswap looks whether something may call an image that has threads of its own.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
-/// An opener that takes longer to end runs a destructor that waits for something. (On a busy machine it may only not
-/// have had a turn.)
+/// An opener that takes longer to end is reported: it probably runs a destructor that waits for something. (On a busy
+/// machine it may just not have been scheduled.)
 const OPENER_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Leaving {
@@ -120,7 +121,7 @@ impl Leaving {
         };
         match &leaving.image.attachment {
             Attachment::Attached(account) => {
-                // The hook may take its time, so it has a thread of its own; if none is to be had, this one.
+                // The hook may take long, so it runs on a thread of its own; if none can be started, it runs here.
                 let thread = thread::Builder::new().name("hotswap-unload".to_owned());
                 if let Some(hook) = account.hook() {
                     let thread = check_thread().and_then(|()| thread.spawn(move || hook.run()));
@@ -132,28 +133,30 @@ impl Leaving {
                     }
                 }
             }
-            // What such a plugin uses of libc it gets through its `unloadable!`, out of sight of the inspection.
+            // The host has not attached to its `unloadable!`, through which it calls libc, so the inspection cannot
+            // tell what it uses.
             Attachment::Refused(_) => leaving.never = Some(PinReason::MayHaveThreads),
             Attachment::Missing => leaving.forget_keys(),
         }
-        // At once if there is no hook, so that whoever is here can do what is left for its thread.
+        // Without a hook this can be done now, so that the calling thread runs its own share when it leaves the
+        // host's code.
         if leaving.hook.is_none() && leaving.never.is_none() {
             leaving.free_unless_called();
         }
         leaving
     }
 
-    /// What a plugin without `unloadable!` leaves with libc: its keys are deleted, so that no thread calls their
-    /// destructors when it ends. (What the values own is leaked.)
+    /// Deletes the pthread keys of a plugin without `unloadable!`, so that no thread calls their destructors when it
+    /// ends. (What the values own is leaked.)
     fn forget_keys(&mut self) {
         let facts = self.image.staged.facts();
         if facts.starts_threads {
             self.never = Some(PinReason::MayHaveThreads);
         } else if facts.makes_keys {
-            // SAFETY: the image is retired: nobody is inside and nobody will be.
+            // SAFETY: the image is retired: no call is inside, and none will be.
             match unsafe { keys::delete_keys_into(&self.image.place.range()) } {
                 Some(0) => {}
-                // After the keys are gone: a thread that begins later finds none.
+                // Listed after the keys are gone: a thread that begins later finds no key.
                 Some(_) => match Ending::now() {
                     Some(ending) => self.ending = Some(ending),
                     None => self.never = Some(PinReason::MayHaveKeys),
@@ -163,21 +166,21 @@ impl Leaving {
         }
     }
 
-    /// The size of its copy.
+    /// The size of its copy, in bytes.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.image.origin().bytes
     }
 
-    /// Looks whether the plugin's hook has ended, and gives what it panicked with; once.
+    /// The message of the hook's panic, once the hook has ended. Returned only once.
     pub(crate) fn hook_panic(&mut self) -> Option<String> {
         if let Some(hook) = self.hook.take_if(|hook| hook.is_finished()) {
-            // The hook catches its own panics: they come as its result.
+            // The hook catches its own panics and returns them as its result.
             self.hook_panic = hook.join().ok().and_then(Result::err);
         }
         self.hook_panic.take()
     }
 
-    /// Closes the image if there is nothing left to wait for.
+    /// Closes the image if there is nothing to wait for.
     pub(crate) fn try_close(mut self: Box<Self>) -> Exit {
         if let Some(why) = self.never.clone() {
             return self.pinned(why);
@@ -194,7 +197,8 @@ impl Leaving {
             }
             match self.free_unless_called() {
                 None => {}
-                // What is left for threads to do stays with them: they may be called, and need their thread-locals.
+                // It stays open and may be called, so threads keep what they have left to run for it, and its
+                // thread-locals.
                 Some(why) if self.has_no_threads() => return self.pinned(why),
                 Some(_) => {
                     self.next_look = Instant::now() + LOOK_PAUSE;
@@ -206,7 +210,7 @@ impl Leaving {
             return Exit::NotYet(self);
         }
         if !self.image.opener.is_ending() {
-            // While it stays, its opener does.
+            // If it stays open, its opener has to stay too.
             if !self.was_quiet
                 && let Some(why) = self.may_be_called()
             {
@@ -221,16 +225,17 @@ impl Leaving {
         if !self.image.opener.has_ended() {
             return Exit::NotYet(self);
         }
-        // Again, for its opener has run what was left for its end.
+        // Look again: the opener has run destructors of the image since.
         if let Some(why) = self.may_be_called() {
             return self.pinned(why);
         }
         self.close()
     }
 
-    /// Unless there is code that may call it, threads run from here on what they have left to do for it.
+    /// Unless something may call the image, lets threads run what they have left to do for it. Otherwise returns what
+    /// may.
     fn free_unless_called(&mut self) -> Option<PinReason> {
-        // Before the look: what it registers while it is looked at comes from a thread that this sees.
+        // Checked before looking: if it is quiet, no thread can register anything while `may_be_called` looks.
         let is_quiet = self.is_clear_but_for_opener() && self.is_counted() && self.ending.is_none();
         if let Some(why) = self.may_be_called() {
             return Some(why);
@@ -238,14 +243,14 @@ impl Leaving {
         self.is_free = true;
         self.was_quiet = is_quiet;
         if let Attachment::Attached(account) = &self.image.attachment {
-            // SAFETY: owning the image means that no call is inside, and none will be (`Image::retire`); its hook has
-            // ended, and what could call it was looked for.
+            // SAFETY: the image is owned, so no call is inside and none will be (`Image::retire`). Its hook has
+            // ended, and `may_be_called` has found nothing that could call it.
             unsafe { account.retire() };
         }
         None
     }
 
-    /// Whether threads that the image has started have ended.
+    /// Whether all threads that the image started have ended.
     fn has_no_threads(&self) -> bool {
         match &self.image.attachment {
             Attachment::Attached(account) => account.has_no_threads(),
@@ -253,7 +258,7 @@ impl Leaving {
         }
     }
 
-    /// Whether a thread may be running a destructor whose key was deleted.
+    /// Whether a thread may be running the destructor of a deleted key.
     fn may_run_a_destructor(&mut self) -> bool {
         let place = &self.image.place;
         let ending = self.ending.as_mut();
@@ -267,7 +272,7 @@ impl Leaving {
         }
     }
 
-    /// Whether it is known what threads have left to run for it.
+    /// Whether hotswap knows what threads have left to run for the image.
     fn is_counted(&self) -> bool {
         match &self.image.attachment {
             Attachment::Attached(_) => true,
@@ -277,21 +282,23 @@ impl Leaving {
         }
     }
 
-    /// What writes out what the plugin's std holds back, if it has printed.
+    /// The function that writes out what the plugin's std holds back, if the plugin has printed.
     fn flush(&self) -> Option<unsafe extern "C" fn()> {
         let Attachment::Attached(account) = &self.image.attachment else {
             return None;
         };
         let Image { staged, place, .. } = &self.image;
-        // SAFETY: `staged` is what the image was opened from, it is mapped there, and nobody is inside.
+        // SAFETY: the image was opened from `staged` and is mapped at `place`. It is retired and has nothing left to
+        // run, so no code of it runs.
         let has_printed = unsafe { stdout::printed(staged, place) } == Some(true);
         has_printed.then(|| account.flush())
     }
 
     /// Whether the image has left nothing on the thread that opened it. Then that thread may outlive the image.
     ///
-    /// What C++ code leaves with its runtime for a thread's end `unloadable!` does not see, nor what was left before it was
-    /// attached.
+    /// `unloadable!` does not see what C++ code registers with its runtime for a thread's end, nor what was
+    /// registered before the host attached. So this is `false` for an image that needs more than C's libraries, or
+    /// that had registered anything by then.
     fn has_nothing_for_opener(&self) -> bool {
         let needed = &self.image.staged.facts().needed;
         match &self.image.attachment {
@@ -304,17 +311,17 @@ impl Leaving {
         }
     }
 
-    /// Ends the thread that opened the image: what is left for the end of it runs now. Before that it calls `flush`.
+    /// Has the opener call `flush` and then end, which runs what is registered for the end of that thread.
     fn end_opener(&self, flush: Option<unsafe extern "C" fn()>) {
         self.image.opener.end(move || {
             if let Some(flush) = flush {
-                // SAFETY: a function of the image, which is not closed before this thread has ended.
+                // SAFETY: a function of the image, which is closed only after this thread has ended.
                 unsafe { flush() };
             }
         });
     }
 
-    /// Why there may be code that calls the image although nobody is inside of it.
+    /// Why code may call the image although no call is inside of it. `None`: nothing was found that may.
     fn may_be_called(&self) -> Option<PinReason> {
         let Image {
             staged,
@@ -352,8 +359,8 @@ impl Leaving {
             Some(Caller::Has(library)) => return Some(PinReason::Callback(library)),
             None => {}
         }
-        // Keys that a library has made with a destructor of the image. Those of the image itself are the host's, or were
-        // made before it attached; without `unloadable!` they were deleted.
+        // Keys that a library made with a destructor in the image. The image's own keys are the host's by now or
+        // early ones, which the account lists; those of a plugin without `unloadable!` were deleted.
         let mut keys = keys::keys_into(&place.range())
             .unwrap_or_default()
             .into_iter();
@@ -367,13 +374,13 @@ impl Leaving {
         Exit::Pinned(Box::new(Pinned { why, image }))
     }
 
-    /// To be called when no code of the image runs any more, and none will.
+    /// Closes the image. Call it when no code of the image runs any more, and none will.
     fn close(mut self: Box<Self>) -> Exit {
         if let Attachment::Attached(account) = &self.image.attachment {
             // SAFETY: the image is mapped.
             let heap = unsafe { account.heap() };
             self.heap = heap.map(|Heap { bytes, allocations }| HeapLeft { bytes, allocations });
-            // SAFETY: no call is inside and none will be.
+            // SAFETY: no call is inside the image, and none will be (this function's caller).
             if unsafe { account.close() }.is_err() {
                 return Exit::NotYet(self);
             }
@@ -411,8 +418,8 @@ impl Leaving {
         }
     }
 
-    /// Whether it waits for somebody else: its hook, threads that it has started, what other threads have left to run
-    /// for it. Its opener ends by itself, unless something keeps it for long.
+    /// Whether the image waits for others: its hook, its threads, or what other threads have left to run for it. Its
+    /// opener counts only if it takes long to end.
     pub(crate) fn is_held_up(&self) -> bool {
         let is_kept = |opener: &Opener| opener.ending_for().is_some_and(|it| it > OPENER_PATIENCE);
         self.hook.is_some()
@@ -425,7 +432,7 @@ impl Leaving {
             || is_kept(&self.image.opener)
     }
 
-    /// What is waited for at this moment.
+    /// What the image waits for at this moment.
     pub(crate) fn obstacles(&self) -> Vec<Holder> {
         let hook = self.hook.as_ref().map(|_| Holder::Hook);
         let outstanding = match &self.image.attachment {
@@ -438,7 +445,7 @@ impl Leaving {
             unknown,
             early_destructors: _,
         } = outstanding;
-        // What a thread of its own has left to run is no news beside the thread.
+        // A thread of the image's own is listed already, so its destructors are not.
         let own: Vec<_> = threads.iter().filter_map(|thread| thread.tid).collect();
         let opener = &self.image.opener;
         let parked = (!opener.is_ending()).then(|| opener.tid());
@@ -477,10 +484,10 @@ impl Leaving {
 }
 
 impl Pinned {
-    /// Looks again whether it may leave, or has left.
+    /// Looks again whether the image may be closed, or is gone.
     ///
-    /// An image that was closed and is kept by a thread does not leave when that thread ends, but with the next
-    /// `dlclose` that unloads anything (glibc 2.36, 2026-11). Opening and closing it once more is one.
+    /// If a thread kept a closed image, the end of that thread does not unmap it; the next `dlclose` that unloads
+    /// anything does (glibc 2.36, 2026-11). So this opens and closes the image once more.
     pub(crate) fn retry(self: Box<Self>) -> Result<Gone, Box<Self>> {
         if self.why.is_final() {
             return Err(self);

@@ -1,15 +1,17 @@
-//! The libraries that an image needs: which of them are mapped, those that have to be opened before it, and which files
-//! the linker has taken for it.
+//! The libraries that an image needs: which are mapped already, which have to be opened before the image, and which
+//! files the linker took for it.
 //!
-//! Where a library lies was found out before ([`stage`](crate::stage)). The linker looks for it by itself, and finds the
-//! same file, but for two cases: it knows the plugin by the path of a memory file, which is another `$ORIGIN`, and it
-//! looks in relative folders. In these, the library is opened by its path first, on the image's own thread; the linker
-//! then takes it by its name, and keeps it for as long as the image is mapped. It is linked without the plugin: one that
-//! takes symbols from the plugin that needs it is refused there. It has run its initialisers when the plugin fails to link,
-//! and may have started threads: then it stays mapped, unless it is known that nothing of it runs.
+//! Staging has found out where each library lies ([`stage`](crate::stage)). The linker searches by itself and finds
+//! the same files, with two exceptions: it knows the plugin by the path of a memory file, so that `$ORIGIN` means
+//! another folder; and it searches relative folders. In these cases hotswap first opens the library by its path, on
+//! the image's own thread. The linker then takes it by its name, and keeps it for as long as the image is mapped.
 //!
-//! A library that is mapped already is taken by its name, whatever file would be found now. For such a library this says
-//! which file that is ([`OldLibrary`]).
+//! A library that is opened first has two limits. It is linked without the plugin, so it is refused if it takes
+//! symbols from the plugin that needs it. And if the plugin then fails to link, the library's initialisers have
+//! already run and may have started threads; it stays mapped unless hotswap knows that none of its code runs.
+//!
+//! The linker takes a library that is mapped already by its name, whichever file a search would find now.
+//! [`OldLibrary`] reports such a library and its file.
 
 use std::{
     collections::HashSet,
@@ -34,42 +36,43 @@ use crate::{
     trust::Policy,
 };
 
-/// A library that a plugin needs and that was mapped before from another file than would be found now. What answers is
-/// what is mapped.
+/// A library that a plugin needs, and that was mapped before from another file than a search finds now. The mapped
+/// library is the one that is used.
 #[report]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OldLibrary {
-    /// As it is asked for.
+    /// The name by which the plugin needs it.
     pub name: String,
     /// The path that it was loaded from.
     pub mapped: PathBuf,
-    /// The file that is found now. The same path, if the file was replaced.
+    /// The file that a search finds now. The same path as `mapped` if the file was replaced.
     pub found: PathBuf,
 }
 
-/// Looks for the libraries that a candidate needs, and holds them to the policy ([`Staged::find_libraries`]).
+/// Finds the libraries that a candidate needs, and checks them against the policy ([`Staged::find_libraries`]).
 pub(crate) fn find_libraries(staged: &mut Staged, policy: &Policy) -> Result<()> {
     staged.find_libraries(policy, &|name| Some(Mapped::by_name(name)?.path))
 }
 
-/// What has to be done with libraries around the opening of an image.
+/// The libraries that an image needs, while the image is opened.
 pub(super) struct Libraries {
-    /// Those that must not leave before the image has them.
+    /// Libraries that were mapped already. Held so that they stay until the image keeps them.
     held: Vec<Mapped>,
-    /// Those that were opened first.
+    /// Libraries that this opened.
     opened: Vec<Mapped>,
     old: Vec<OldLibrary>,
-    /// Those that are not mapped yet.
+    /// Libraries that are not mapped yet.
     new: Vec<(String, LibraryFile)>,
-    /// Those that the linker has to find by itself.
+    /// Libraries that the linker has to find by itself.
     left: Vec<String>,
-    /// The paths of what was mapped before, if it is to load anything.
+    /// The paths of what was mapped before; empty if the linker has nothing to load.
     before: HashSet<PathBuf>,
 }
 
 impl Libraries {
-    /// Opens what the linker would not find. Runs initialisers. To be called on the thread of `opener`.
+    /// Opens the libraries that the linker would not find. Runs their initialisers. Call it on the thread of
+    /// `opener`.
     pub(super) fn open(staged: &Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let mut libraries = Self {
             held: Vec::new(),
@@ -82,7 +85,7 @@ impl Libraries {
         for Needed { name, found } in staged.libraries() {
             match found {
                 Found::File(file) => libraries.take(name, file),
-                // It may have left since it was looked for.
+                // It may have left since staging found it.
                 Found::Mapped(_) => match Mapped::by_name(name) {
                     Some(mapped) => libraries.held.push(mapped),
                     None => libraries.left.push(name.clone()),
@@ -116,9 +119,10 @@ impl Libraries {
         Ok(())
     }
 
-    /// Lets go of them because of `error`, for which the image was not opened. Those that were opened first stay mapped if
-    /// something of them may run, and the thread of `opener` with them; the error then names them, but for a trial, whose
-    /// process ends with all that is in it.
+    /// Gives up the libraries after `error` prevented the image from opening.
+    ///
+    /// Libraries that this opened stay mapped if their code may run, together with the thread of `opener`. The
+    /// returned error then names them, except in a trial, whose process is about to end anyway.
     pub(super) fn give_up(self, error: Error, opener: &Opener, policy: &Policy) -> Error {
         let is_trial = self.new.iter().all(|(_, file)| file.identity.is_none());
         let (kept, closed): (Vec<_>, Vec<_>) = self
@@ -153,8 +157,9 @@ impl Libraries {
         self.held.push(mapped);
     }
 
-    /// Looks which files the linker has taken, when it has opened the image, and lets go of what that keeps now. Gives
-    /// what is old, and why the image is refused if it has taken one that may not be loaded.
+    /// Finds out which files the linker took for the image that it has opened, and drops the handles: the image keeps
+    /// its libraries from here on. Returns the old libraries, and an error if the linker took a library that may not
+    /// be loaded.
     pub(super) fn finish(
         self,
         staged: &Staged,
@@ -163,7 +168,7 @@ impl Libraries {
         let mut refused = None;
         let mut left = self.left;
         for (name, file) in &self.new {
-            // In a trial it is not known: the host holds them to the policy.
+            // A trial does not know the identity; the host checks these libraries against the policy.
             let (Some(mapped), Some(identity)) = (Mapped::by_name(name), file.identity) else {
                 continue;
             };
@@ -190,7 +195,7 @@ impl Libraries {
     }
 }
 
-/// A library that is mapped, and that stays as long as this.
+/// A mapped library. It stays mapped for as long as this value lives.
 struct Mapped {
     _library: Library,
     path: PathBuf,
@@ -198,9 +203,9 @@ struct Mapped {
 }
 
 impl Mapped {
-    /// The one that the linker takes for this name.
+    /// The library that the linker takes for this name.
     fn by_name(name: &str) -> Option<Self> {
-        // SAFETY: with RTLD_NOLOAD nothing is loaded and no initialiser runs.
+        // SAFETY: with RTLD_NOLOAD the linker loads nothing and runs no initialiser.
         let library = unsafe { Library::open(Some(name), RTLD_LAZY | libc::RTLD_NOLOAD) };
         library.ok().map(Self::of)
     }
@@ -216,21 +221,23 @@ impl Mapped {
         }
     }
 
-    /// Which file it was loaded from; if it was not loaded for a plugin, which one its path leads to now.
+    /// Device and inode of the file that it was loaded from. If no plugin caused it to be loaded: of the file at its
+    /// path now.
     fn identity(&self) -> Option<(u64, u64)> {
         let loaded = LOADED.get(&(self.path.clone(), self.bias));
         loaded.flatten().or_else(|| identity_of(&self.path))
     }
 
-    /// Notes which file its path leads to, when it has just been loaded, and gives that.
+    /// Notes the file at its path, and returns its device and inode. Call it right after the library was loaded.
     fn remember(&self) -> Option<(u64, u64)> {
         let identity = identity_of(&self.path);
-        // Also that it leads nowhere: what was noted may be of another one, which was mapped there before.
+        // Noted even if there is no file: an earlier note may be of another library that was mapped at the same
+        // place.
         LOADED.insert((self.path.clone(), self.bias), identity);
         identity
     }
 
-    /// Whether something of it may run when nobody uses it any more.
+    /// Whether code of it may run although nobody uses it any more.
     fn may_run(&self, policy: &Policy) -> bool {
         let name = self.path.file_name();
         name.is_none_or(|name| dependencies::may_run(&name.to_string_lossy(), policy))
@@ -243,10 +250,10 @@ fn identity_of(path: &Path) -> Option<(u64, u64)> {
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// Which file was loaded, by the path and the place that it was mapped from and at.
+/// The file that was loaded, by the path that the library was mapped from and the address that it was mapped at.
 static LOADED: Cache<(PathBuf, usize), Option<(u64, u64)>> = Cache::new();
 
-/// Opens a library such that the linker takes it for `name` as well. It is among `all`, whatever fails after that.
+/// Opens a library so that the linker also takes it for `name`. Adds it to `all`, even if a later step fails.
 fn open_by_path(
     name: &str,
     path: &Path,
@@ -259,7 +266,7 @@ fn open_by_path(
     if Mapped::by_name(name).is_some() {
         return Ok(());
     }
-    // It has no name of its own, or another one.
+    // It has no name of its own (DT_SONAME), or another one.
     let no_name = || {
         format!(
             "it is not the library {} by its own name (DT_SONAME)",
@@ -272,11 +279,11 @@ fn open_by_path(
     let path = finder.loader_path().map_err(|error| error.reason())?;
     let library = open(&path)?;
     if let Err(error) = finder.check_descriptor() {
-        // It may be anything, and its initialisers have run: it stays, and its thread with it.
+        // Whatever was loaded, its initialisers have run: it stays mapped, and so does its thread.
         mem::forget((library, opener.clone()));
         return Err(error.reason());
     }
-    // Closed again: the name stays with the library.
+    // The linker keeps the name with the library.
     drop(library);
     match Mapped::by_name(name) {
         Some(named) if named.path == opened_path => Ok(()),
@@ -285,7 +292,8 @@ fn open_by_path(
 }
 
 fn open(path: &Path) -> std::result::Result<Library, String> {
-    // SAFETY: this runs the initialisers of a library that a vouched file needs (`Trust::vouch`), as the linker would.
+    // SAFETY: this runs the initialisers of a library that a vouched file needs (`Trust::vouch`), as the linker
+    // would.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
     library.map_err(|error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -330,14 +338,14 @@ mod tests {
     use super::*;
     use crate::image::{Exit, Image};
 
-    /// A library that does nothing, at `path`. Anybody can write to it.
+    /// Writes a library that does nothing to `path`, writable by everybody.
     fn make(path: &Path) {
         std::fs::write(path, finder("libc.so.6", "/none").unwrap()).unwrap();
         let mode = std::fs::Permissions::from_mode(0o666);
         std::fs::set_permissions(path, mode).unwrap();
     }
 
-    /// Opens a plugin that needs the library at `path` and of which staging has found this, and gives why it is refused
+    /// Opens a plugin that needs the library at `path`, as if staging had found `found`. Returns why it is refused,
     /// and how many libraries are old.
     fn open(path: &Path, found: Found) -> (Option<String>, usize) {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -433,7 +441,7 @@ mod tests {
                 is_opened_first: false,
             })
         };
-        // Loaded, and mapped for as long as this.
+        // The linker loads it now, so it is held to the policy.
         let other = found((device, inode.wrapping_add(1)));
         assert_eq!(open(&path, other.clone()), (refusal(&path), 0));
         // SAFETY: a library that does nothing.

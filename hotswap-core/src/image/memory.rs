@@ -1,9 +1,9 @@
-//! Memory of this process that may be unmapped or protected at any moment: the kernel reads it, and answers with an
-//! error where we would get a signal.
+//! Reads memory of this process that may be unmapped or protected at any moment. The kernel reads it, and returns an
+//! error where an ordinary read would raise a signal.
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt};
 
-/// The words of a range. `None`: it is longer than `bytes_max`, or not all of it can be read.
+/// The words of a range. `None`: it is longer than `bytes_max`, or not all of it is readable.
 pub(super) fn words(range: Range<usize>, bytes_max: usize) -> Option<impl Iterator<Item = usize>> {
     const WORD: usize = size_of::<usize>();
     let mut copy = vec![0; Some(range.len()).filter(|&bytes| bytes <= bytes_max)?];

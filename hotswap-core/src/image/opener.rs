@@ -1,10 +1,13 @@
-//! The thread that opens an image, and lives as long as it.
+//! The thread that opens an image, and lives as long as the image.
 //!
-//! Allocators (mimalloc) and C++ runtimes take the thread that runs their initialisers for the main thread of the
-//! process: when it ends while the image is used, the host dies. And what initialisers leave with libc for the end of
-//! their thread keeps the image mapped until that thread has ended. So each image has a thread of its own. It runs all
-//! that is done with a candidate, is parked while the image is mapped, and has ended before the image is closed. A thread
-//! on which the image has left nothing need not end: it is kept for the next image ([`Spare`]).
+//! Each image has a thread of its own, for two reasons. Allocators (mimalloc) and C++ runtimes take the thread that
+//! runs their initialisers for the main thread of the process: if it ends while the image is used, the host dies. And
+//! an initialiser may register destructors with libc for the end of its thread, which keep the image mapped until
+//! that thread has ended.
+//!
+//! The thread runs everything that is done with a candidate, is parked while the image is mapped, and has ended
+//! before the image is closed. A thread on which the image has left nothing need not end: [`Spare`] keeps it for the
+//! next image.
 #![expect(
     unsafe_code,
     reason = "lends a borrowing closure to a thread that outlives the borrow, and joins by pthread_t"
@@ -30,20 +33,20 @@ use crate::stage::check_thread;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that has nothing to do for its image ends within some 50 µs. To wait for that here spares a turn of those
-/// who ask.
+/// A thread whose image has left nothing on it ends within some 50 µs. Waiting that long here spares its caller
+/// another round of polling.
 const END_PATIENCE: Duration = Duration::from_millis(1);
 
-/// A thread that has had nothing to do for so long gives back the stack that it has used. Not at once: that costs an
-/// interrupt of the other processors, and where plugins are swapped all the time the thread ends soon.
+/// A thread that has been idle for this long gives back the stack that it has used. Doing it at once would interrupt
+/// the other processors, in vain where plugins are swapped all the time and the thread ends soon.
 const STACK_KEPT: Duration = Duration::from_millis(500);
 
-/// A handle of the thread; the last one to be dropped ends it and waits for that.
+/// A handle of the thread. Dropping the last handle ends the thread and waits for its end.
 #[derive(Clone)]
 pub(crate) struct Opener(Arc<Handle>);
 
-/// A thread whose image has left, kept for the next one: to start a thread and to end it costs a swap some 150 µs of
-/// processor time (2026-11). At most one, which ends when the last clone of this is dropped.
+/// A thread whose image has left, kept for the next one: starting and ending a thread costs a swap some 150 µs of
+/// processor time (2026-11). It keeps at most one, which ends when the last clone of this is dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Spare(Arc<Mutex<Option<Opener>>>);
 
@@ -52,12 +55,12 @@ struct Handle {
     progress: Mutex<Progress>,
 }
 
-/// What the thread is to do. (A channel would spin for a while before it sleeps, and this thread mostly sleeps.)
+/// The thread's jobs. (A channel would spin for a while before it sleeps, and this thread mostly sleeps.)
 #[derive(Default)]
 struct Inbox {
     jobs: Mutex<Jobs>,
     changed: Condvar,
-    /// 0 until the thread says it, before its first job.
+    /// 0 until the thread stores it, before its first job.
     tid: AtomicI32,
 }
 
@@ -71,29 +74,29 @@ struct Jobs {
 enum Progress {
     /// It takes jobs.
     Open(thread::JoinHandle<()>),
-    /// It was told to end, at that time, and is joined when it has.
+    /// It was told to end at that time; it is joined once it has.
     Ending(libc::pthread_t, Instant),
     Ended,
 }
 
 impl Spare {
-    /// The thread that is kept, if there is one.
+    /// Takes the thread that is kept, if there is one.
     pub(crate) fn take(&self) -> Option<Opener> {
         let spare = self.place().take()?;
-        // The thread wakes when it is given work.
+        // `add` would wake the thread; this first job can wait until the next one does.
         spare.0.inbox.jobs().waiting.push_back(Box::new(leave_all));
         Some(spare)
     }
 
-    /// Keeps a thread on which no image has left anything, if none is kept yet and nobody else has a handle of it.
-    /// Otherwise it ends with its last handle.
+    /// Keeps a thread on which no image has left anything, unless one is kept already or somebody else has a handle
+    /// of it. A thread that is not kept ends with its last handle.
     pub(crate) fn keep(&self, opener: Opener) {
         let is_only_handle = Arc::strong_count(&opener.0) == 1;
         let mut place = self.place();
         if is_only_handle && place.is_none() {
             *place = Some(opener);
         } else {
-            // To end it is to wait for it, so not under the lock.
+            // Dropping the handle waits for the thread's end, so the lock is released first.
             drop(place);
             drop(opener);
         }
@@ -106,7 +109,7 @@ impl Spare {
 }
 
 impl Opener {
-    /// Starts the thread, and does not wait for it. Costs some 40 µs.
+    /// Starts the thread without waiting for it. Costs some 40 µs.
     pub(crate) fn start() -> io::Result<Self> {
         check_thread()?;
         let inbox = Arc::new(Inbox::default());
@@ -120,20 +123,20 @@ impl Opener {
         Ok(Self(Arc::new(Handle { inbox, progress })))
     }
 
-    /// Calls `work` on the thread, and waits for its result. A panic goes on here.
+    /// Calls `work` on the thread and waits for its result. A panic of `work` continues in the caller.
     ///
     /// # Panics
     ///
-    /// When the thread was told to end: nobody has a use for an image by then.
+    /// If the thread was told to end; nobody uses an image after that.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let answer = Arc::new(Answer::default());
         let done = Done(Arc::clone(&answer));
         let task = Task { work, done };
         let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || task.run());
-        // SAFETY: only the lifetime is another. What `work` borrows is used by nobody when this function returns:
-        // either the task was run, and `work` was consumed before its result was given; or the task was dropped, and
-        // `work` with it before `done` (`Task`). Both are waited for below: the answer is complete when `done` is
-        // dropped, and not before.
+        // SAFETY: this changes only the lifetime, so nobody may use what `work` borrows after this function returns.
+        // Either the thread ran the task, which consumed `work` before it stored the result; or the task was dropped,
+        // and `work` before `done` (the order of `Task`'s fields). The answer becomes complete when `done` is
+        // dropped, and `wait` below returns only then.
         let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
         self.0.inbox.add(job);
         let result = answer.wait();
@@ -141,9 +144,9 @@ impl Opener {
         result.unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
 
-    /// The system's number of the thread, once it has done something.
+    /// The system's number of the thread. Call it only after the thread has run a job.
     pub(super) fn tid(&self) -> c_int {
-        // Relaxed: a job was done since, and was waited for.
+        // Relaxed: the thread stores it before its first job, and `run` has waited for a job since.
         self.0.inbox.tid.load(Ordering::Relaxed)
     }
 
@@ -152,7 +155,7 @@ impl Opener {
         !matches!(*self.0.progress(), Progress::Open(_))
     }
 
-    /// For how long it has been ending.
+    /// How long ago the thread was told to end; `None` if it was not, or has ended.
     pub(super) fn ending_for(&self) -> Option<Duration> {
         match *self.0.progress() {
             Progress::Ending(_, since) => Some(since.elapsed()),
@@ -160,7 +163,7 @@ impl Opener {
         }
     }
 
-    /// Tells the thread to do this and to end. Waits for nothing.
+    /// Tells the thread to run `last` and then end. Waits for nothing.
     pub(super) fn end(&self, last: impl FnOnce() + Send + 'static) {
         let mut progress = self.0.progress();
         *progress = match mem::replace(&mut *progress, Progress::Ended) {
@@ -173,7 +176,8 @@ impl Opener {
         };
     }
 
-    /// Whether the thread has ended, with the last destructor of its thread-locals. Waits at most [`END_PATIENCE`].
+    /// Whether the thread has ended, including the last destructor of its thread-locals. Waits at most
+    /// [`END_PATIENCE`].
     pub(super) fn has_ended(&self) -> bool {
         let mut progress = self.0.progress();
         let Progress::Ending(thread, _) = *progress else {
@@ -187,9 +191,10 @@ impl Opener {
             tv_sec: deadline.as_secs().cast_signed(),
             tv_nsec: deadline.subsec_nanos().into(),
         };
-        // By the clock that may be set, for want of another before glibc 2.31: at worst this waits for the thread.
-        // SAFETY: a thread of ours that nobody has joined or detached. (`JoinHandle::is_finished` does not wait for the
-        // destructors of thread-locals.)
+        // The deadline is by the wall clock, because `pthread_clockjoin_np` needs glibc 2.31; if the clock is set
+        // back, this waits longer, at worst until the thread ends.
+        // SAFETY: a thread of ours that nobody has joined or detached: `progress` is `Ending` and locked.
+        // (`JoinHandle::is_finished` does not wait for the destructors of thread-locals.)
         let joined =
             unsafe { libc::pthread_timedjoin_np(thread, ptr::null_mut(), &raw const deadline) };
         if joined == 0 {
@@ -200,9 +205,9 @@ impl Opener {
 }
 
 impl Inbox {
-    /// The whole life of the thread.
+    /// The thread's main function: runs jobs until the inbox is closed and empty.
     fn work(&self) {
-        // So that it is known not to be ending (`ending`).
+        // Registers the thread, so that `ending` knows that it is not running key destructors.
         hotswap_cell::pass_quiescent_point();
         // SAFETY: no conditions.
         self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
@@ -225,7 +230,7 @@ impl Inbox {
         jobs.waiting.pop_front()
     }
 
-    /// Drops it if the thread takes no more.
+    /// Adds a job, or drops it if the inbox is closed.
     fn add(&self, job: Job) {
         let mut jobs = self.jobs();
         if !jobs.is_closed {
@@ -246,11 +251,11 @@ impl Inbox {
     }
 }
 
-/// Gives back to the system what the calling thread's stack has needed for calls that have returned: loading a plugin
-/// takes some 50 KiB of it, which would stay resident for as long as the plugin is mapped.
+/// Gives the unused part of the calling thread's stack back to the system. Loading a plugin takes some 50 KiB of
+/// stack, which would otherwise stay resident for as long as the plugin is mapped.
 #[inline(never)]
 fn give_back_stack() {
-    /// What is in use below an address in this frame: the frame's own end, and the frame of the system call.
+    /// The stack below `here` that may be in use: the rest of this frame, and the frame of the system call.
     const IN_USE_BYTES: usize = 2 << 10;
     let here = 0_u8;
     let end = (&raw const here).addr().saturating_sub(IN_USE_BYTES);
@@ -258,36 +263,36 @@ fn give_back_stack() {
     let Some(start) = stack_start() else { return };
     let length = end.saturating_sub(start.addr());
     if length > 0 {
-        // SAFETY: pages of this thread's own stack, from its far end to some way below this frame. A stack grows
-        // downwards on all systems that this crate compiles for, so they belonged to calls that have returned, and
-        // nothing points there. A signal's handler may run below this frame, but only before or after the call.
-        // What it returns tells nothing that could be acted on: without success the pages stay.
+        // SAFETY: these are pages of this thread's own stack, from its far end to `IN_USE_BYTES` below `here`. Stacks
+        // grow downwards on all systems that this crate compiles for, so the pages belonged to calls that have
+        // returned, and nothing points into them. A signal handler may use them, but only before or after the system
+        // call. The result is ignored: if the call fails, the pages merely stay resident.
         unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
     }
 }
 
-/// The lowest address of the calling thread's stack, above its guard.
+/// The lowest usable address of the calling thread's stack, above its guard page.
 fn stack_start() -> Option<*mut libc::c_void> {
     // SAFETY: no conditions.
     let this = unsafe { libc::pthread_self() };
     let mut attributes = mem::MaybeUninit::uninit();
-    // SAFETY: a living thread, and room for what is written.
+    // SAFETY: the calling thread is alive, and `attributes` has room for what is written.
     if unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) } != 0 {
         return None;
     }
-    // SAFETY: written by the call before, which has succeeded.
+    // SAFETY: `pthread_getattr_np` has succeeded, so it has written them.
     let mut attributes = unsafe { attributes.assume_init() };
     let (mut start, mut bytes) = (ptr::null_mut(), 0);
-    // SAFETY: initialised attributes, and room for both answers.
+    // SAFETY: `attributes` is initialised, and `start` and `bytes` have room for the answers.
     let result = unsafe {
         libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut bytes)
     };
-    // SAFETY: initialised, and not used after this.
+    // SAFETY: `attributes` is initialised, and not used after this.
     unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
     (result == 0).then_some(start)
 }
 
-/// Work, and where its result goes. The fields are dropped in this order.
+/// A closure and the place of its result. The fields are dropped in this order.
 struct Task<F, T> {
     work: F,
     done: Done<T>,
@@ -295,13 +300,13 @@ struct Task<F, T> {
 
 impl<T, F: FnOnce() -> T> Task<F, T> {
     fn run(self) {
-        // Unwind-safe: the panic goes on in the caller, to whom what is broken belongs.
+        // Unwind-safe: the panic continues in the caller, who owns whatever the closure left broken.
         let result = panic::catch_unwind(AssertUnwindSafe(self.work));
         self.done.0.state().0 = Some(result);
     }
 }
 
-/// What a task has come to, and whether there is nothing left of it.
+/// The result of a task, and whether the task has been dropped.
 struct Answer<T> {
     state: Mutex<(Option<thread::Result<T>>, bool)>,
     complete: Condvar,
@@ -311,7 +316,7 @@ struct Answer<T> {
 struct Done<T>(Arc<Answer<T>>);
 
 impl<T> Answer<T> {
-    /// `None`: the task was not run.
+    /// Waits until the task has been dropped. `None`: it was never run.
     fn wait(&self) -> Option<thread::Result<T>> {
         let mut state = self
             .complete
@@ -353,7 +358,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         if let Progress::Open(thread) = mem::replace(&mut *self.progress(), Progress::Ended) {
             self.inbox.close();
-            // What it panicked with went to whoever gave it the job.
+            // The panic of a job went to its caller.
             drop(thread.join());
         }
     }
@@ -376,7 +381,7 @@ mod tests {
         assert_eq!(opener.run(|| 7), 7, "it goes on");
     }
 
-    /// `deepest` is told an address so many bytes down the stack, in a page that was written to.
+    /// Uses `bytes` of stack, and stores in `deepest` an address in the lowest page that it wrote.
     fn go_down(bytes: usize, deepest: &mut usize) {
         let frame = std::hint::black_box([1_u8; 1024]);
         *deepest = frame.as_ptr().addr();
@@ -390,7 +395,7 @@ mod tests {
         let page = rustix::param::page_size();
         let start = ptr::with_exposed_provenance_mut(address & !(page - 1));
         let mut state = 0;
-        // SAFETY: it only asks about one page, and writes one byte.
+        // SAFETY: `mincore` only asks about one page, and writes one byte.
         let result = unsafe { libc::mincore(start, page, &raw mut state) };
         assert_eq!(result, 0, "it is mapped");
         state & 1 != 0

@@ -1,4 +1,4 @@
-//! Why an image stays mapped, and what one that has left leaves on the heap: what is reported of the way out.
+//! Why an image stays mapped, and what an unloaded image leaves on the heap.
 
 use std::fmt::{self, Display};
 
@@ -15,28 +15,29 @@ use crate::{
 pub enum PinReason {
     /// It was linked to stay (`-z nodelete`). It never leaves.
     NoDelete,
-    /// It defines symbols of which a process may have only one (`STB_GNU_UNIQUE`, from C++). It never
-    /// leaves.
+    /// It defines symbols of which a process may have only one (`STB_GNU_UNIQUE`, from C++). It never leaves.
     UniqueSymbols,
-    /// A thread that is still running has used a thread-local of it that has a destructor. The image
-    /// leaves some time after that thread has ended.
+    /// A running thread has used a thread-local of the image that has a destructor. The image leaves some time after
+    /// that thread has ended.
     ThreadLocals,
-    /// It can start threads and does not have `unloadable!`, or not one that this host works with, so that nobody
-    /// knows whether they have ended. It never leaves.
+    /// It can start threads, and has no `unloadable!` that this host works with, so nobody knows whether they have
+    /// ended. It never leaves.
     MayHaveThreads,
-    /// It can make pthread keys and does not have `unloadable!`, and this system does not show them. It never
+    /// It can make pthread keys and has no `unloadable!`, and this system does not show which keys exist. It never
     /// leaves.
     MayHaveKeys,
-    /// It uses a function by which it may be called later, and that cannot be taken back or counted. It never leaves.
+    /// It uses this function, through which it may be called later, and which can be neither undone nor counted. It
+    /// never leaves.
     Function(String),
-    /// It has handled this signal (`SIGUSR1`, or `signal 40`), and another may do so after it. It leaves when the
-    /// signal has the handler again that it had before the plugin was loaded.
+    /// It has handled this signal (`SIGUSR1`, or `signal 40`), and its handler may still be called. It leaves when
+    /// the signal has the handler again that it had before the plugin was loaded.
     SignalHandler(String),
-    /// It needs a library that stays mapped, or that may have threads, and that may call it. It never leaves.
+    /// It needs this library, which stays mapped or may have threads, and may call the image. It never leaves.
     Library(String),
-    /// A library that it needs has an address of it among its data. It leaves when it has not any more.
+    /// This library, which the image needs, has an address of the image in its data. The image leaves when the
+    /// address is gone.
     Callback(String),
-    /// The system did not unmap it, and nothing is known that would explain that.
+    /// The system did not unmap it, and hotswap knows of no cause.
     Unknown,
 }
 
@@ -46,20 +47,20 @@ impl Serialize for PinReason {
     }
 }
 
-/// What an unloaded plugin has allocated and not freed: what its statics own, and what it has leaked.
+/// What an unloaded plugin allocated and did not free: what its statics own, and what it leaked.
 #[report]
 #[text("{bytes} bytes in {} stay on the heap", Count(*allocations, "allocation"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapLeft {
-    /// How many bytes it had asked for.
+    /// The bytes that the plugin asked for.
     pub bytes: usize,
-    /// In how many allocations.
+    /// The number of allocations.
     pub allocations: usize,
 }
 
 impl PinReason {
-    /// Whether there is no use in asking again.
+    /// Whether the image never leaves, so that retrying is useless.
     pub fn is_final(&self) -> bool {
         match self {
             Self::NoDelete

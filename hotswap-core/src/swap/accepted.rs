@@ -6,15 +6,15 @@ use crossbeam_channel::{Sender, TrySendError};
 
 use crate::{digest::Sha256, given::GivenPath, image::Image, stage::Kept};
 
-/// A candidate that was published. A rollback is none: it asks for no candidate.
+/// A candidate that was published. A rollback is not one, since nobody asked to load a candidate.
 pub(crate) struct Accepted {
-    /// The number that it was given.
+    /// The number that it got.
     pub(crate) generation: u64,
     pub(crate) path: GivenPath,
     bytes: Option<Kept>,
 }
 
-/// The last of them, and who wants to know of the next.
+/// The candidate that was accepted last, and who is notified of the next.
 pub(super) struct LastAccepted(Mutex<State>);
 
 struct State {
@@ -31,7 +31,7 @@ impl Accepted {
         }
     }
 
-    /// What was loaded, if that can be told. Costs what [`Sha256::of`] does.
+    /// The digest of the bytes that were loaded, if they are kept. Costs what [`Sha256::of`] does.
     pub(crate) fn sha256(&self) -> Option<Sha256> {
         self.bytes.as_ref()?.sha256().ok()
     }
@@ -55,12 +55,13 @@ impl LastAccepted {
         state.tell();
     }
 
-    /// Sends to `follower` after each that is accepted, and at the end. Never waits for there to be room.
+    /// Sends to `follower` after each accepted candidate, and when the swap point is dropped. Never waits: if the
+    /// channel is full, it sends nothing.
     pub(super) fn tell(&self, follower: Sender<()>) {
         self.state().followers.push(follower);
     }
 
-    /// A panic under the lock could only come from a failed allocation; the state is whole even then.
+    /// Under the lock only a failed allocation can panic, and the state is consistent even then.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,7 +74,7 @@ impl Drop for LastAccepted {
 }
 
 impl State {
-    /// Forgets those that have gone.
+    /// Notifies the followers, and forgets those that are gone.
     fn tell(&mut self) {
         self.followers
             .retain(|it| !matches!(it.try_send(()), Err(TrySendError::Disconnected(()))));

@@ -1,14 +1,14 @@
-//! What the unloading thread has still to do, and who waits until that is less.
+//! The work that the unloading thread is behind with, and the candidates that wait for it.
 //!
-//! An image is part of the backlog from when it is given to the reaper until it has left, except while it is known to be
-//! held up by somebody else: a call, a lease, a hook, a thread of the plugin, the system. When it is not held up any
-//! more it is added again. So whoever waits here waits for the reaper's own work, and for nobody whom it waits for. What
-//! is held up has a bound of its own (`retained`).
+//! An image is part of the backlog from the moment it is handed to the reaper until it is gone, except while somebody
+//! else is known to hold it: a call, a lease, a hook, a thread of the plugin, the system. When that ends, it is added
+//! again. So a candidate that waits here waits for the reaper's own work, and for nobody whom the reaper waits for.
+//! What others hold has a bound of its own (`retained`).
 //!
-//! Images are added again without waiting for room. If that comes first, the next candidate finds them and waits; if the
-//! candidate comes first, it goes ahead, and the one after it waits.
+//! An image is added again without waiting for room. If that comes first, the next candidate finds it and waits; if
+//! the candidate comes first, it goes ahead, and the one after it waits.
 //!
-//! Nothing is done under the lock but counting.
+//! The lock is held only for counting.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -17,8 +17,8 @@ use std::{
 
 use crate::error::ErrorKind;
 
-/// With so many images in the backlog, the next candidate waits. Each keeps its copy and a descriptor; a few of them
-/// keep the unloading thread busy while a candidate is prepared.
+/// With this many images in the backlog, the next candidate waits. Each image keeps its copy and a descriptor; a few
+/// images keep the unloading thread busy while a candidate is prepared.
 const IMAGES_MAX: usize = 4;
 
 /// The backlog of one reaper.
@@ -28,16 +28,16 @@ pub(super) struct Backlog {
     changed: Condvar,
 }
 
-/// One image of it, until this is dropped.
+/// One image in the backlog, until this is dropped.
 pub(super) struct Pending(Arc<Backlog>);
 
-/// What was found when there was no room in time.
+/// The backlog when a wait timed out.
 pub(super) struct Behind {
     images: usize,
     current: Option<Current>,
 }
 
-/// Which image the reaper is at: that of a generation, or of a refused candidate.
+/// The image that the reaper is working on: that of a generation, or `None` for a refused candidate.
 type Current = Option<u64>;
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl Backlog {
         Pending(Arc::clone(self))
     }
 
-    /// Says what the reaper is doing.
+    /// Notes which image the reaper is working on.
     pub(super) fn set_current(&self, current: Option<Current>) {
         self.state().current = current;
     }
@@ -62,7 +62,7 @@ impl Backlog {
         self.state().has_room()
     }
 
-    /// Waits until there is room, at most for the time that is `left`, and takes the time that it has waited from that.
+    /// Waits until there is room, at most for `left`, and subtracts from `left` the time that it waited.
     pub(super) fn wait(&self, left: &mut Duration) -> Result<(), Behind> {
         let started = Instant::now();
         let (state, _) = self
@@ -92,7 +92,7 @@ impl State {
 }
 
 impl Behind {
-    /// What there is, and for how long it was waited for.
+    /// The refusal: how many images there are, and how long the candidate waited.
     pub(super) fn kind(&self, timeout: Duration) -> ErrorKind {
         ErrorKind::UnloadingBehind {
             images: self.images,

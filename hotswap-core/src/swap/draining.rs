@@ -1,19 +1,20 @@
-//! A generation that was live and is still mapped: the reaper unloads it when nobody uses it, unless a rollback takes
-//! it back before.
+//! A generation that was live and is still mapped. The reaper unloads it when nobody uses it, unless a rollback takes
+//! it back first.
 //!
-//! Both have a handle; the generation is behind one lock, and belongs to whoever takes it out. The reaper changes what
-//! the list says of it only with that lock held and the generation there. So a note of the reaper comes before the
-//! generation is taken back, and what the rollback writes after that stays.
+//! Reaper and rollback each have a handle. One lock protects the generation, which belongs to whichever of them takes
+//! it out. The reaper changes the generation's entry in the list only while it holds the lock and the generation is
+//! there. So what the reaper records comes before a rollback takes the generation back, and does not overwrite what
+//! the rollback records afterwards.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Generation;
 use hotswap_cell::Retired;
 
-/// A handle of it.
+/// A handle of a draining generation.
 pub(super) struct Draining<M>(Arc<Mutex<Option<Retired<Generation<M>>>>>);
 
-/// Why it cannot be unloaded.
+/// Why a generation cannot be unloaded now.
 pub(super) enum NotDrained {
     /// Somebody uses it.
     InUse,
@@ -26,7 +27,7 @@ impl<M: Send + Sync> Draining<M> {
         Self(Arc::new(Mutex::new(Some(generation))))
     }
 
-    /// Takes it out if nobody uses it any more, so that nobody can take it back. For the one who unloads it.
+    /// For the reaper: takes the generation out if nobody uses it any more. After that no rollback can take it.
     pub(super) fn try_drain(&self) -> Result<Generation<M>, NotDrained> {
         let mut place = self.lock();
         let retired = place.take().ok_or(NotDrained::TakenBack)?;
@@ -36,22 +37,22 @@ impl<M: Send + Sync> Draining<M> {
         })
     }
 
-    /// Takes it out, to make it live again.
+    /// For a rollback: takes the generation out, to make it live again.
     pub(super) fn take(&self) -> Option<Retired<Generation<M>>> {
         self.lock().take()
     }
 
-    /// Keeps it where it is until the lease is dropped, if it is still there.
+    /// Leases the generation, if it is still there. It then stays there until the lease is dropped.
     pub(super) fn lease(&self) -> Option<hotswap_cell::Lease<Generation<M>>> {
         self.lock().as_ref().map(Retired::lease)
     }
 
-    /// Calls `f` with it, if it is still there. Whoever wants to take it waits meanwhile.
+    /// Calls `f` with the generation, if it is still there. Whoever wants to take it waits meanwhile.
     pub(super) fn inspect<R>(&self, f: impl FnOnce(&Retired<Generation<M>>) -> R) -> Option<R> {
         self.lock().as_ref().map(f)
     }
 
-    /// A panic under the lock is a bug of ours, or no memory; the generation stays mapped then.
+    /// Only a bug in hotswap or a failed allocation can panic under the lock; the generation then stays mapped.
     fn lock(&self) -> MutexGuard<'_, Option<Retired<Generation<M>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,5 @@
-//! Who holds a retired generation, for the list and the events: as many as people read, and how many more.
+//! Who holds a retired generation, for the list and the events: as many holders as people read, and a count of the
+//! rest.
 
 use std::fs;
 
@@ -7,11 +8,11 @@ use hotswap_cell::{Calls, Holders, Retired};
 use super::Generation;
 use crate::holder::Holder;
 
-/// So many are listed. To name a call takes a small file of the system's.
+/// At most this many holders are listed. Naming a call costs reading a small file of the system.
 pub(super) const LISTED_MAX: usize = 32;
 
-/// Calls, what services and values hold, and leases, in this order. Leases that are not recorded are one entry, the
-/// last. The threads of calls have no names yet ([`name_threads`]).
+/// The holders: calls, then services and values, then leases. Leases without a register are one last entry. The
+/// threads of calls have no names yet ([`name_threads`]).
 pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<Holder> {
     let Holders {
         threads,
@@ -25,7 +26,7 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
             let (first, count) = register.first(LISTED_MAX);
             (first, count, 0)
         }
-        // NamedLeases have leases, too; one may have come or gone between the two looks.
+        // Named leases are leases too, so they are subtracted; one may have come or gone between the two looks.
         None => (Vec::new(), 0, leases.saturating_sub(named_count)),
     };
     let call = |thread| Holder::Call {
@@ -40,7 +41,7 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
     list
 }
 
-/// Gives the threads of calls their names. Reads a file for each.
+/// Fills in the names of the threads that are inside calls. Reads one file per thread.
 pub(super) fn name_threads(list: &mut [Holder]) {
     for holder in list {
         if let Holder::Call { thread, name } = holder {
@@ -50,7 +51,7 @@ pub(super) fn name_threads(list: &mut [Holder]) {
     }
 }
 
-/// The first of `count`, and how many more there are.
+/// The first [`LISTED_MAX`] of `count` holders, and an entry for how many more there are.
 pub(super) fn listed(all: impl Iterator<Item = Holder>, count: usize) -> Vec<Holder> {
     let mut list: Vec<_> = all.take(LISTED_MAX).collect();
     let more = count.saturating_sub(list.len());

@@ -1,4 +1,4 @@
-//! Rights to use one generation, and if so wanted a register of who has them.
+//! Leases on one generation, and on request a register of who holds them.
 
 use std::{
     collections::BTreeMap,
@@ -11,9 +11,9 @@ use std::{
 use super::Generation;
 use crate::{holder::Holder, owned::HostOwned};
 
-/// The right to use one generation for as long as one likes: across swaps, threads and `.await`s.
+/// The right to use one generation for as long as its owner likes: across swaps, threads and `.await`s.
 ///
-/// Costs a counter to take, clone and drop; calls through it cost nothing beyond the call. The
+/// Taking, cloning and dropping a lease costs a counter; calls through it cost nothing beyond the call. The
 /// generation stays mapped, and is reported as held, until its last lease is dropped.
 #[must_use = "its generation is free to leave when this is dropped"]
 pub struct Lease<M> {
@@ -24,23 +24,23 @@ pub struct Lease<M> {
 
 /// A value of a plugin together with the lease that keeps its code mapped.
 pub struct Bound<M, T> {
-    // Fields are dropped in this order: the value while its code is still there.
+    // Fields are dropped in this order: the value is dropped while its code is still mapped.
     value: T,
     lease: Lease<M>,
 }
 
-/// Who has leases on one generation.
+/// The register of the leases on one generation.
 #[derive(Debug, Default)]
 pub(super) struct Register(Mutex<Entries>);
 
 /// Where in the code a lease was taken, and how long ago.
 type Taken = (&'static Location<'static>, Duration);
 
-/// What else keeps one generation, beyond calls and leases of the host.
+/// Holders of one generation other than the host's calls and leases.
 #[derive(Debug, Default)]
 pub(super) struct NamedLeases(Mutex<BTreeMap<u64, Holder>>);
 
-/// The right of one of them to the generation, until it is dropped.
+/// A lease of such a holder, which is listed until this is dropped.
 pub(super) struct NamedLease<M> {
     generation: hotswap_cell::Lease<Generation<M>>,
     entry: u64,
@@ -55,7 +55,7 @@ struct Entries {
 impl<M> Lease<M> {
     #[track_caller]
     pub(super) fn new(generation: hotswap_cell::Lease<Generation<M>>) -> Self {
-        // Not in the closure, whose caller it would be otherwise.
+        // Called here and not in the closure, which would be the caller itself.
         let place = Location::caller();
         let entry = generation
             .leases
@@ -70,7 +70,7 @@ impl<M> Lease<M> {
         f(&self.generation)
     }
 
-    /// Keeps a value of the plugin, with this lease, for as long as one likes.
+    /// Keeps a value of the plugin together with this lease, for as long as its owner likes.
     ///
     /// ```no_run
     /// # use hotswap_core::{Hotswap, Policy, Trust};
@@ -111,10 +111,11 @@ impl<M> Drop for Lease<M> {
 }
 
 impl<M, T> Bound<M, T> {
-    /// Calls `f` with the value, and with `argument`, which is all that it can have of its surroundings.
+    /// Calls `f` with the value and with `argument`, which is all that `f` can reach of its surroundings.
     ///
-    /// `f` captures nothing. A closure that did could bring two of these together, and values with interior mutability
-    /// (a `Mutex` of a function, for example) would exchange what is in them: each would then outlive its code.
+    /// `f` captures nothing. A closure that captured could bring two bound values together and exchange what is in
+    /// them, if they have interior mutability (a `Mutex` of a function, for example); each content would then outlive
+    /// its code.
     ///
     /// ```no_run
     /// # use hotswap_core::{Hotswap, Policy, Trust};
@@ -185,7 +186,7 @@ impl NamedLeases {
         entry
     }
 
-    /// The first of them, in the order in which they came, and how many there are.
+    /// The first `count` of them, oldest first, and how many there are.
     pub(super) fn first(&self, count: usize) -> (Vec<Holder>, usize) {
         let all = self.all();
         (all.values().take(count).cloned().collect(), all.len())
@@ -209,7 +210,7 @@ impl Register {
         self.entries().out.remove(&entry);
     }
 
-    /// Where in the code the oldest leases were taken, and how long ago; and how many there are.
+    /// Where in the code the `count` oldest leases were taken, and how long ago; and how many leases there are.
     pub(super) fn first(&self, count: usize) -> (Vec<Taken>, usize) {
         let out = &self.entries().out;
         let first = out.values().take(count);

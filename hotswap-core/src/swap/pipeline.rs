@@ -1,4 +1,4 @@
-//! The pipeline of a candidate up to *publish*. All that may fail is here; a refused candidate leaves nothing
+//! The pipeline of a candidate, up to *publish*. Every step that can fail is here; a refused candidate leaves nothing
 //! behind.
 
 use std::{
@@ -33,7 +33,7 @@ use crate::{
     trust::{Policy, Trust},
 };
 
-/// What every candidate of a swap point has to pass.
+/// The checks that every candidate of a swap point has to pass.
 pub(super) struct Pipeline<M> {
     trust: Trust,
     trial: Option<Trial<M>>,
@@ -46,7 +46,7 @@ pub(super) struct Pipeline<M> {
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
     Path(&'a GivenPath),
-    /// A copy of a generation that has been live.
+    /// A copy of a generation that was live.
     Kept(&'a Kept),
 }
 
@@ -54,9 +54,9 @@ pub(super) enum Source<'a> {
 pub(super) struct Candidate<M> {
     module: M,
     pub(super) image: Image,
-    /// What it says of services and values, if they are turned on. Gone before the image is.
+    /// Its update, if services are turned on. Dropped before the image is retired.
     pub(super) update: Option<Update>,
-    /// How long it took so far.
+    /// How long each phase took so far.
     pub(super) phases: Phases,
 }
 
@@ -75,7 +75,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         self.trust.policy()
     }
 
-    /// Runs a candidate through it; `live` has the running generation, if there is one.
+    /// Runs a candidate through the pipeline. `live` holds the running generation, if there is one.
     pub(super) fn prepare(
         &self,
         source: Source<'_>,
@@ -97,7 +97,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         on_short_thread(path, ask)?
     }
 
-    /// What runs code of the candidate alone. On the thread of `opener`.
+    /// Opens the image and checks its root module. This runs code of the candidate alone, on the thread of `opener`.
     fn open(
         &self,
         (staged, phases): (Staged, Phases),
@@ -132,7 +132,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         })
     }
 
-    /// The host's probe, and the candidate's own update. Both may call other plugins.
+    /// Runs the host's probe, then the candidate's update. Both may call other plugins.
     fn ask(
         &self,
         path: &Path,
@@ -178,7 +178,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         })
     }
 
-    /// Up to where code of the candidate runs in this process.
+    /// Runs the steps before any code of the candidate runs in this process.
     fn stage(&self, source: Source<'_>) -> Result<(Staged, Phases)> {
         let (mut staged, mut took) = match source {
             Source::Path(path) => Staged::prepare(path, module::EXPORT, &self.trust)?,
@@ -191,7 +191,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         }
         let (staged, took) = with_libraries(staged, took, self.policy())?;
         let trial = match (source, self.trial) {
-            // It has run here, which no trial can show better.
+            // A copy of a generation that was live has run here already; a trial would add nothing.
             (Source::Kept(_), _) => Duration::ZERO,
             (Source::Path(_), Some(trial)) => {
                 debug_span!(target: "hotswap", "trial")
@@ -209,7 +209,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         Ok((staged, phases))
     }
 
-    /// Keeps the serial number of a candidate that is published next. The last that may refuse it.
+    /// Saves the serial number of a candidate that is about to be published. The last step that can refuse it.
     pub(super) fn keep_serial(
         &self,
         mut candidate: Candidate<M>,
@@ -224,7 +224,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         }
     }
 
-    /// The host's own check.
+    /// Calls the host's probe.
     fn probe(
         &self,
         module: &M,
@@ -233,7 +233,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         let Some(probe) = &self.probe else {
             return Ok(());
         };
-        // Unwind-safe: what the probe leaves broken is the host's to mend, as with any caught panic.
+        // Unwind-safe: as after any caught panic, the host has to repair what its probe left broken.
         let answer = panic::catch_unwind(AssertUnwindSafe(|| match live {
             Some(cell) => cell.with(|live| probe(module, Some(live))),
             None => probe(module, None),
@@ -264,7 +264,7 @@ impl Source<'_> {
     }
 }
 
-/// Looks for the libraries that a candidate needs, which counts as inspecting it.
+/// Finds the libraries that a candidate needs. The time counts as inspection.
 pub(crate) fn with_libraries(
     mut staged: Staged,
     took: Took,
@@ -281,12 +281,12 @@ fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper
     error
 }
 
-/// The span of all that is done with a candidate before it can be published.
+/// The span of everything that is done with a candidate before it can be published.
 pub(crate) fn prepare_span(path: &Path) -> Span {
     info_span!(target: "hotswap", "prepare", path = %Escaped(path))
 }
 
-/// Stages a file here, and loads it on the thread of an opener, which the image then keeps.
+/// Stages a file on the calling thread, and loads it on the thread of an opener, which the image then keeps.
 pub(crate) fn stage_and_load<S: Send, T: Send>(
     span: &Span,
     stage: impl FnOnce() -> Result<S>,
@@ -298,8 +298,9 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
     opener.run(|| span.in_scope(|| load(staged, &opener)))
 }
 
-/// Does work that may call several plugins on a thread that ends with it: what their thread-locals leave there is run
-/// then. On an image's own thread it would keep the others for as long as that image is mapped. Costs some 50 µs.
+/// Does work that may call several plugins on a thread that ends afterwards, and waits for it. The end of the thread
+/// runs what the plugins' thread-locals left on it; on an image's own thread, that would hold the other plugins for
+/// as long as that image is mapped. Costs some 50 µs.
 pub(super) fn on_short_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
     check_thread().map_err(|error| Error::no_thread(path, error))?;
     thread::scope(|scope| {
@@ -312,11 +313,11 @@ pub(super) fn on_short_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + S
     })
 }
 
-/// Drops the update of a candidate that is not published, which may run code of the candidate, on a thread that ends
-/// with that. Waits for it, because the image is retired next.
+/// Drops the update of a candidate that is not published, on a thread that ends afterwards, since that may run code
+/// of the candidate. Waits for it, because the image is retired next.
 pub(super) fn drop_update(path: &Path, update: Option<Update>) {
     if let Some(update) = update {
-        // Without a thread it is dropped here, with the closure.
+        // If no thread can be started, the update is dropped here, with the closure.
         drop(on_short_thread(path, move || drop(update)));
     }
 }

@@ -1,7 +1,7 @@
-//! The thread that unloads what is retired.
+//! The thread that unloads retired generations and refused candidates.
 //!
-//! One for each swap point or loader, started with it, idle while nothing is retired. What it does is in [`worker`]; here
-//! is what it is given.
+//! Each swap point and each loader starts one. It is idle while nothing is retired. This file has the handle through
+//! which it gets its work; [`worker`] has what it does.
 
 mod records;
 
@@ -40,7 +40,7 @@ use crate::{
     stage::{Kept, check_mappings, check_thread},
 };
 
-/// The swap point's end of the reaper.
+/// The handle of the thread, owned by the swap point or loader.
 pub(crate) struct Reaper<M> {
     tasks: Sender<Task<M>>,
     thread: JoinHandle<()>,
@@ -48,27 +48,28 @@ pub(crate) struct Reaper<M> {
     retained: Owner,
 }
 
-/// A reaper that takes no more, and ends when nothing is left to unload.
+/// A reaper that takes no more work, and ends when it has unloaded everything.
 pub(super) struct Ending(JoinHandle<()>);
 
-/// What the thread is given.
+/// A task for the thread.
 enum Task<M> {
     Unload(Unloading<M>),
-    /// In the place of the one before.
+    /// Replaces the probation that it watched before.
     WatchProbation(Probation<M>),
-    /// They are dropped where nobody waits for their memory to be given back.
+    /// Drops the copies on this thread, so that nobody waits until their memory is given back.
     DropCopies(Vec<Kept>),
 }
 
 impl<M: Send + Sync + 'static> Reaper<M> {
-    /// `path` is only for the error.
+    /// Starts the thread. `path` is only for the error.
     pub(crate) fn start(
         path: &Path,
         history: Arc<History>,
         drain_deadline: Duration,
         bounds: Bounds,
     ) -> Result<Self> {
-        // What is in it is bounded: images by what may be retained, and all else comes with one.
+        // The queue is bounded all the same: by how many images may be retained, and every other task comes with an
+        // image.
         let (tasks, inbox) = crossbeam_channel::unbounded();
         let (owner, retained) = Retained::new(bounds);
         let records = Arc::new(Records {
@@ -89,11 +90,12 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         })
     }
 
-    /// Lets a candidate in when there is room for one more. Refuses `path` at once while so much is retained and still
-    /// mapped that no more is to be loaded, and when it has waited for this thread's work for as long as it may.
+    /// Admits a candidate as soon as there is room for one more image. Refuses `path` at once while too much is
+    /// retained and still mapped, and after waiting [`Bounds::unload_timeout`] for this thread to catch up.
     ///
-    /// Gives what `turn` gives, which may take its time. Both bounds are looked at with it, and again after each wait,
-    /// for others go ahead meanwhile. Nobody waits for room with it, and only that wait counts.
+    /// `turn` takes the caller's turn, for which it may block; `admit` returns the result. Both bounds are checked
+    /// while holding the turn, and again after each wait, since other candidates may go first. The turn is released
+    /// while waiting for room, and only that wait counts towards the timeout.
     pub(crate) fn admit<T>(&self, path: &Path, turn: impl Fn() -> T) -> Result<T> {
         let Bounds { unload_timeout, .. } = self.retained.retained().bounds();
         let mut left = unload_timeout;
@@ -109,24 +111,24 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         }
     }
 
-    /// Whether a candidate need not wait: what this thread has to do is little, or must not be waited for here. Inside
-    /// a call that may be what holds an image, or has something left to run for one; and on the reaper's own thread
-    /// (a finaliser, a subscriber of `tracing`) nobody else would do it.
+    /// Whether a candidate need not wait: the thread has little to do, or waiting here could last for ever. Inside a
+    /// call, the caller may be what holds an image, or what has to run its destructors. On the reaper's own thread
+    /// (in a finaliser, or a subscriber of `tracing`), nobody else would do the work.
     fn has_room(&self) -> bool {
         self.records.backlog.has_room()
             || hotswap_cell::is_inside_call()
             || thread::current().id() == self.thread.thread().id()
     }
 
-    /// Refuses `path`, which a rollback is to load again, if too much is retained. That is the way out of trouble, so
-    /// that it may go on for a while where nothing else is accepted; but one that is refused each time and does not
-    /// leave must end, too.
+    /// Refuses `path`, which a rollback wants to load again, if far too much is retained: twice the bounds. A
+    /// rollback is the way out of trouble, so it may still happen where candidates are refused; but a plugin that is
+    /// refused each time and never gone has to be stopped, too.
     pub(super) fn need_room_to_go_back(&self, path: &Path) -> Result<()> {
         self.need_room_of(2, path)
     }
 
-    /// Whether a candidate that was refused may be tried again without anybody asking for it: one that is refused each
-    /// time and does not leave must not take all the room.
+    /// Whether hotswap may retry a refused candidate without being asked. A plugin that is refused each time and
+    /// never gone must not take all the room.
     pub(super) fn has_room_to_retry(&self) -> bool {
         self.retained.retained().has_room_to_retry()
     }
@@ -140,7 +142,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         })
     }
 
-    /// A thread for the image of the candidate at `path`: the one that an image has left, or a new one.
+    /// A thread for the image of the candidate at `path`: the spare one that another image has left, or a new one.
     pub(crate) fn opener(&self, path: &Path) -> Result<Opener> {
         if let Some(spare) = self.records.spare.take() {
             check_mappings(path)?;
@@ -149,29 +151,29 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         Opener::start().map_err(|error| Error::no_thread(path, error))
     }
 
-    /// Never fails and never waits.
+    /// Hands over a generation that was live. Never fails, never waits.
     pub(super) fn retire(&self, number: u64, generation: Draining<M>) {
         self.unload(Some(number), Phase::Draining(generation), false);
     }
 
-    /// As [`retire`](Self::retire), for what nobody can use any more.
+    /// As [`retire`](Self::retire), for an image that nobody can use any more.
     pub(crate) fn leave(&self, number: u64, image: Leaving) {
         self.unload(Some(number), Phase::Leaving(Box::new(image)), false);
     }
 
-    /// As [`leave`](Self::leave), for what is left of a refused candidate.
+    /// As [`leave`](Self::leave), for the image of a refused candidate.
     pub(crate) fn dispose(&self, image: Leaving) {
         self.unload(None, Phase::Leaving(Box::new(image)), true);
     }
 
-    /// Drops copies that nobody needs any more. Never waits.
+    /// Drops copies on the reaper's thread. Never waits.
     pub(super) fn drop_copies(&self, copies: Vec<Kept>) {
         if !copies.is_empty() {
             self.send(Task::DropCopies(copies));
         }
     }
 
-    /// Retires the standby when the probation of generation `number` has ended.
+    /// Has the reaper retire the standby when the probation of generation `number` ends.
     pub(super) fn watch_probation(
         &self,
         succession: &Arc<Succession<M>>,
@@ -189,7 +191,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         Ending(self.thread)
     }
 
-    /// It is on record before the reaper has it, who may find at once that it has left.
+    /// Counts the image before the reaper has it, because the reaper may find at once that it is gone.
     fn unload(&self, number: Option<u64>, phase: Phase<M>, is_refused: bool) {
         let (unloading, news) = Unloading::new(number, phase, is_refused, &self.records);
         self.send(Task::Unload(unloading));
@@ -198,14 +200,14 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         }
     }
 
-    /// Should the reaper be gone after all, what is sent stays mapped for good, which is safe.
+    /// Hands over a task. If the reaper's thread were gone, the image would stay mapped for good, which is safe.
     fn send(&self, task: Task<M>) {
         drop(self.tasks.send(task));
     }
 }
 
 impl Ending {
-    /// Waits for the thread to end. What it panicked with was printed when it did.
+    /// Waits for the thread to end. If it panicked, the message was printed then.
     pub(super) fn join(self) {
         drop(self.0.join());
     }

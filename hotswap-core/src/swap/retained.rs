@@ -1,11 +1,12 @@
-//! What is retired and still mapped: how much that is, and when it is too much.
+//! How much is retired and still mapped, and when that is too much.
 //!
-//! An image counts from the moment in which it is given to the reaper until it was seen to have left. There is no
-//! other way out of the count: what is never seen to leave (an image that is pinned for good, or whose reaper has
-//! ended) counts for as long as the process runs, as it keeps its memory and its descriptor for so long.
+//! An image counts from the moment it is handed to the reaper until it was seen to be gone. Nothing else ends the
+//! count: an image that is never seen to be gone (it is pinned for good, or its reaper has ended) counts for as long
+//! as the process runs, because it keeps its memory and its descriptor.
 //!
-//! Each swap point and each loader has a count of its own. What they leave behind when they go counts for all others
-//! from then on: otherwise a host that makes a new one after each failure would have no bound at all.
+//! Each swap point and each loader has a count of its own. When one of them is dropped, what it leaves behind counts
+//! for all others from then on. Otherwise a host that makes a new swap point after each failure would have no bound
+//! at all.
 
 use std::{
     fs,
@@ -21,16 +22,16 @@ use crate::{
     limits::{Limit, Resource, limit},
 };
 
-/// How much may be retained.
+/// How much may be retained, and how long a candidate waits for the reaper.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) images_max: usize,
     pub(crate) bytes_max: u64,
-    /// How long a candidate waits for what the unloading thread has still to do.
+    /// How long a candidate waits for the unloading thread to catch up.
     pub(crate) unload_timeout: Duration,
 }
 
-/// So many images, with copies of so many bytes.
+/// A number of images, and the total size of their copies in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub(crate) images: usize,
@@ -43,48 +44,48 @@ pub(super) struct Retained {
     count: Mutex<Count>,
 }
 
-/// The swap point's end of it. When this is dropped, what is there counts for all others.
+/// The swap point's handle. When it is dropped, what is still counted counts for all others.
 pub(super) struct Owner(Arc<Retained>);
 
 /// One image that counts.
 #[derive(Clone, Copy)]
 pub(super) struct Counted {
     bytes: u64,
-    /// Whether it is of no generation.
+    /// Whether it is the image of a refused candidate, which has no generation.
     is_refused: bool,
 }
 
-/// What there is when it is too much.
+/// How much there is when it is too much.
 pub(super) struct Excess {
     total: Amount,
     refused: usize,
     left_behind: usize,
-    /// Whether it is the images, and not the bytes.
+    /// Whether the bound on images is reached, and not the one on bytes.
     of_images: bool,
 }
 
 #[derive(Default)]
 struct Count {
     own: Amount,
-    /// What of it is of refused candidates.
+    /// The part that belongs to refused candidates.
     refused: Amount,
-    /// Whether it was reported that half is reached.
+    /// Whether the event that half is reached was sent.
     reported: bool,
     has_no_owner: bool,
 }
 
-/// Of swap points and loaders that are gone. Locked after a [`Count`].
+/// What swap points and loaders that are gone have left behind. Lock order: after a [`Count`].
 static LEFT_BEHIND: Mutex<Amount> = Mutex::new(Amount {
     images: 0,
     bytes: 0,
 });
 
-/// A quarter of the descriptors that this process may have, for a retired image keeps one open; and no more images
-/// than a quarter of what the kernel maps for a process, and of the threads that the user or the container may have,
-/// for one that is not closed keeps a thread. These are the lower bounds where descriptors are plenty (in many
-/// containers there may be a million).
+/// The default bound on images: a quarter of the lowest of these limits. Descriptors of the process, since a retired
+/// image keeps one open; mappings that the kernel allows for a process; threads of the user and of the container,
+/// since an image that is not closed keeps a thread. The last three matter where descriptors are plenty (many
+/// containers allow a million).
 pub(crate) fn images_max_by_default() -> usize {
-    /// A plugin has 4 to 6 segments, and its thread a stack and a signal stack, each with a guard.
+    /// A plugin has 4 to 6 segments; its thread has a stack and a signal stack, each with a guard.
     const MAPPINGS_PER_IMAGE: usize = 12;
     /// `DEFAULT_MAX_MAP_COUNT` of the kernel.
     const MAPPINGS_MAX: usize = 65_530;
@@ -108,7 +109,7 @@ pub(crate) fn images_max_by_default() -> usize {
     (bounds.flatten().min().unwrap_or(usize::MAX) / 4).max(1)
 }
 
-/// A quarter of the memory of the machine, or of the container.
+/// The default bound on bytes: a quarter of the memory of the machine, or of the container.
 pub(crate) fn bytes_max_by_default() -> u64 {
     let info = system::sysinfo();
     let machine = info.totalram.saturating_mul(info.mem_unit.into());
@@ -116,7 +117,7 @@ pub(crate) fn bytes_max_by_default() -> u64 {
     machine.min(container) / 4
 }
 
-/// What a file of the kernel says, if it is a number.
+/// The number in a file of the kernel; `None` if it holds no number.
 fn number_in(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -140,7 +141,7 @@ impl Retained {
         self.bounds
     }
 
-    /// Counts one more. Gives the total if that is half of what may be there, and was not reported yet.
+    /// Counts one more image. Returns the total if that reaches half of a bound for the first time.
     pub(super) fn add(&self, image: Counted) -> Option<Amount> {
         let mut count = self.count();
         count.own.add(image.bytes);
@@ -156,7 +157,7 @@ impl Retained {
         report.then_some(total)
     }
 
-    /// It has left, or was taken back.
+    /// Removes an image that is gone or was taken back.
     pub(super) fn remove(&self, image: Counted) {
         let mut count = self.count();
         count.own.remove(image.bytes);
@@ -169,7 +170,7 @@ impl Retained {
         count.reported &= self.bounds.reached_by(count.total().times(4));
     }
 
-    /// Whether there is room for one more, if there may be so many times as much as the settings say.
+    /// Checks whether there is room for one more image, with bounds that are `times` as high as the settings say.
     pub(super) fn check(&self, times: u8) -> Result<(), Excess> {
         let count = self.count();
         let (total, bounds) = (count.total(), self.bounds.times(times));
@@ -184,19 +185,19 @@ impl Retained {
         })
     }
 
-    /// Whether what is left of refused candidates is less than half of what may be there.
+    /// Whether the images of refused candidates take less than half of a bound.
     pub(super) fn has_room_to_retry(&self) -> bool {
         !self.bounds.reached_by(self.count().refused.times(2))
     }
 
-    /// Nothing in here panics under the lock but our own mistakes in counting.
+    /// Only a bug in this counting can panic under the lock.
     fn count(&self) -> MutexGuard<'_, Count> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Excess {
-    /// What is there, by which bound it is too much, and who keeps some of it.
+    /// The refusal: how much there is, which bound is reached, and which generations take part.
     pub(super) fn kind(&self, bounds: Bounds, history: &History) -> ErrorKind {
         let max = if self.of_images {
             bounds.images_max as u64
@@ -220,7 +221,7 @@ impl Excess {
             .map(|it| format!("generation {} {}", it.number, it.state));
         let mut list: Vec<_> = retired.take(NAMED_MAX).collect();
         let others = self.refused + self.left_behind;
-        // The list and the count are not of the same moment.
+        // The list and the count are from different moments, so this may be off by a few.
         let more = self.total.images.saturating_sub(list.len() + others);
         if more > 0 {
             list.push(format!("{more} more"));
@@ -238,7 +239,7 @@ impl Excess {
 }
 
 impl Count {
-    /// With what others have left behind.
+    /// Includes what others have left behind.
     fn total(&self) -> Amount {
         let mut total = *left_behind();
         if !self.has_no_owner {

@@ -1,4 +1,4 @@
-//! Going back: on request, or by itself when a generation on probation does not prove itself.
+//! Going back to an earlier generation: on request, or automatically after faults on probation.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -24,47 +24,49 @@ use crate::{
 pub struct RolledBack {
     /// The generation that is live now.
     pub generation: u64,
-    /// The one that was live, and is draining now.
+    /// The generation that was live, and is draining now.
     pub retired: u64,
-    /// The one whose bytes were loaded again, under a new number. None: it was still mapped, as standby or because
-    /// it was draining, and is live again under its old one.
+    /// The generation whose bytes were loaded again, under a new number. `None`: the earlier generation was still
+    /// mapped, as standby or draining, and is live again under its old number.
     pub loaded_again: Option<u64>,
 }
 
-/// What has come of going back to the generation before as it is mapped.
+/// The result of going back to the previous generation as it is mapped.
 enum Attempt<'a, M> {
     Ended(Result<RolledBack>),
-    /// There is none, or it is on its way out. Nothing has changed; the lock is still held, or was taken again.
+    /// There is no previous generation, or it has drained and is being unloaded. Nothing has changed, and the lock is
+    /// held (still, or again).
     NotMapped(MutexGuard<'a, Generations<M>>),
 }
 
 impl<M: RootModule + Send + Sync> Hotswap<M> {
-    /// Puts the generation before back.
+    /// Makes the previous generation live again.
     ///
-    /// If that is still mapped and its code is untouched, it is made live again by one store, under its old number:
-    /// while it is standby because the live one is on probation, and while it drains because calls or leases keep it.
-    /// That needs neither memory nor static TLS. Once it has drained it begins to leave, its hook
-    /// (`before_unload`) runs, and it can only be loaded again: from the bytes that it was loaded from, whatever has
-    /// become of the file since, under a new number. It goes through the pipeline of any candidate, but for
-    /// the checks of the file and the trial.
+    /// If it is still mapped and has not begun to unload, one store makes it live again, under its old number. That
+    /// is so while it is standby because the live generation is on probation, and while it drains because calls or
+    /// leases hold it. It needs neither memory nor static TLS.
+    ///
+    /// Once it has drained, it is unloaded and its hook (`before_unload`) runs. Then it can only be loaded again,
+    /// under a new number: from the bytes that it was loaded from, whatever has become of the file since. It passes
+    /// through the same pipeline as any candidate, except for the checks of the file and the trial.
     ///
     /// Each rollback goes one generation further back, as far as copies are kept
-    /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)); the generation that is left is not
-    /// kept.
+    /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)); the generation that it replaces is
+    /// not kept.
     ///
-    /// With [services](crate::Settings::services), the update of the generation that is gone back to is run first,
-    /// also if that is still mapped. While the live generation is on probation, that update finds the values that the
-    /// one of the live generation has migrated, written anew or deleted, as they were left; what was written to the new
-    /// ones since is lost. Without a probation, or after it, it finds the new ones: there is then no way back to a
-    /// generation that does not know the type of a migrated value. What was changed inside of a value that both share
-    /// stays.
+    /// With [services](crate::Settings::services), the update of the earlier generation runs first, even if that
+    /// generation is still mapped. While the live generation is on probation, that update finds the values that the
+    /// live generation's update migrated, wrote anew or deleted, as that update left them; what was written to the
+    /// new values since is lost. Without a probation, or after it, the update finds the new values; there is then no
+    /// way back to a generation that does not know the type of a migrated value. Changes inside a value that both
+    /// generations share stay.
     ///
     /// Waits for a swap that is under way, for no call and for no lease.
     ///
     /// # Errors
     ///
-    /// There is no earlier generation, or it could not be loaded again, or its update has failed. The live
-    /// generation serves on.
+    /// There is no earlier generation, or it could not be loaded again, or its update has failed. The live generation
+    /// keeps serving.
     pub fn rollback(&self) -> Result<RolledBack> {
         if self.is_inherited() {
             let path = self.cell.with(|live| live.path().to_owned());
@@ -105,18 +107,20 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         })
     }
 
-    /// Says that `generation` did something that it should not: its caught panic, an answer that cannot be
-    /// right. If it is live and on probation, and this is one fault too many
-    /// ([`Settings::probation_faults_max`](crate::Settings::probation_faults_max)), the generation before is
-    /// made live again, here and at once; that happens at most once for each generation. `what` is told in the
-    /// event then. Otherwise nothing happens.
+    /// Reports that `generation` did something wrong: a panic that the host caught, or an answer that cannot be
+    /// right.
     ///
-    /// With [services](crate::Settings::services), the update of the generation before is run first, on a thread of
-    /// its own. If it fails, or another candidate's is under way, that is told as a refusal, and the next fault
-    /// tries again.
+    /// If that generation is live and on probation, and has now had more faults than it may have
+    /// ([`Settings::probation_faults_max`](crate::Settings::probation_faults_max)), this makes the previous
+    /// generation live again before it returns; that happens at most once for each generation. The event then
+    /// contains `what`. Otherwise nothing happens.
     ///
-    /// May be called inside [`with`](Self::with). Waits for no swap that is under way, for no call and for no
-    /// lease. Costs a lock.
+    /// With [services](crate::Settings::services), the update of the previous generation runs first, on a thread of
+    /// its own. If it fails, or another candidate's update is running, an event reports the refusal, and the next
+    /// fault tries again.
+    ///
+    /// May be called inside [`with`](Self::with). Costs a lock. Waits for no swap that is under way, for no call and
+    /// for no lease.
     pub fn report_fault(&self, generation: u64, what: &str) -> Option<RolledBack> {
         if self.is_inherited() {
             return None;
@@ -135,14 +139,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
     }
 
-    /// Makes the generation before live again if it is still mapped, as standby or because it drains.
+    /// Makes the previous generation live again if it is still mapped, as standby or draining.
     fn restore_mapped<'a>(
         &'a self,
         mut generations: MutexGuard<'a, Generations<M>>,
         why: Option<String>,
     ) -> Attempt<'a, M> {
-        // The update is gone before its generation is free to leave. Both may run code of plugins when they are
-        // dropped, and that is for when no lock is held.
+        // The update has to be dropped before its generation may be unloaded. Dropping either may run code of
+        // plugins, so both happen after the lock is released.
         let mut update_of = None;
         if let Some(services) = &self.services {
             let Some(previous) = generations.lease_previous() else {
@@ -158,7 +162,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             drop(generations);
             let image = &previous.image;
             let ask = move || services.ask(image, values);
-            // Unwind-safe: the panic goes on when what it must not leave behind is undone.
+            // Unwind-safe: the panic continues after `end_return`.
             let asked = panic::catch_unwind(AssertUnwindSafe(|| {
                 on_short_thread(previous.path(), ask).flatten()
             }));
@@ -171,7 +175,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                     panic::resume_unwind(panicked);
                 }
             };
-            // A standby may only drain by now. It is there nevertheless, for it is leased.
+            // The standby may have begun to drain meanwhile. It is still mapped, since it is leased.
             let is_previous =
                 generations.live() == live && generations.previous() == Some(previous.number());
             match asked {

@@ -1,11 +1,11 @@
 //! Which generation is live, and which one a rollback goes back to.
 //!
-//! Every change of the live generation is made under one lock, which is held for a store and some notes, never
-//! while a candidate is prepared: a fault that brings a generation back does not wait for a swap that is under
-//! way, and swaps that are published meanwhile do not mix with it. Callers of the plugin never take it.
+//! Every change of the live generation happens under one lock. It is held for one store and some bookkeeping, never
+//! while a candidate is prepared. So a fault that brings a generation back does not wait for a swap that is under
+//! way, and a swap that is published meanwhile does not mix with it. Callers of the plugin never take the lock.
 //!
-//! It knows neither how candidates are made nor how generations leave: what is not needed any more it gives
-//! away.
+//! This module knows neither how candidates are made nor how generations are unloaded: it returns what is not needed
+//! any more.
 
 use std::{
     collections::VecDeque,
@@ -26,24 +26,24 @@ pub(super) struct Succession<M> {
     faults_max: u32,
 }
 
-/// What the lock is for.
+/// The state that the lock protects.
 pub(super) struct Generations<M> {
     live: u64,
-    /// While the live generation is on probation.
+    /// `Some` while the live generation is on probation.
     probation: Option<Probation<M>>,
-    /// Those that were live before, the newest last.
+    /// Generations that were live and can be loaded again, the newest last.
     kept: VecDeque<Earlier<M>>,
     copies_max: usize,
-    /// Whether an earlier generation is being asked whether it can take over again.
+    /// Whether the update of an earlier generation is running, for a rollback to it.
     returning: bool,
 }
 
 struct Probation<M> {
     until: Instant,
     faults: u32,
-    /// The generation before, mapped.
+    /// The previous generation, still mapped.
     standby: Former<M>,
-    /// The values that have lost their names by the update of the live one.
+    /// The values whose names the update of the live generation has taken.
     values: Option<refs::Former>,
 }
 
@@ -53,46 +53,46 @@ pub(super) struct Former<M> {
     pub(super) generation: Draining<M>,
 }
 
-/// One that a rollback can go back to.
+/// An earlier generation that a rollback can go back to.
 pub(super) struct Earlier<M> {
     pub(super) number: u64,
     pub(super) copy: Kept,
-    /// While it drains it is itself what is gone back to.
+    /// While it drains, a rollback makes it live again without loading the copy.
     generation: Draining<M>,
 }
 
 /// Why a generation is published.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PublishKind {
-    /// In place of one that may be wanted back.
+    /// A new candidate; the generation that it replaces can be rolled back to.
     Swap,
-    /// In place of one that is not wanted any more.
+    /// A rollback; the generation that it replaces cannot be rolled back to.
     Rollback,
 }
 
-/// What publishing has changed.
+/// What publishing changed, and what it made superfluous.
 pub(super) struct Change<M> {
     /// The number of the generation that was live.
     pub(super) before: u64,
-    /// When the probation of the new one ends. Its predecessor is standby until then.
+    /// When the probation of the new generation ends. The previous one is standby until then.
     pub(super) probation: Option<Instant>,
-    /// Those that are needed no more.
+    /// Generations to retire.
     pub(super) retired: Vec<Former<M>>,
-    /// Copies that are needed no more. To drop one may give back all its memory, which takes a while.
+    /// Copies to drop. Dropping the last handle of one gives back its memory, which takes a while.
     pub(super) dropped: Vec<Kept>,
-    /// Values that are needed no more.
+    /// Values to drop.
     pub(super) values: Option<refs::Former>,
 }
 
-/// What is needed no more when an earlier generation is live again.
+/// What is not needed any more after an earlier generation was made live again.
 pub(super) struct Restored<M> {
-    /// What was live.
+    /// The generation that was live.
     pub(super) former: Former<M>,
     pub(super) copy: Option<Kept>,
     pub(super) values: Option<refs::Former>,
 }
 
-/// What is needed no more when a probation has ended.
+/// What is not needed any more after a probation has ended.
 pub(super) struct Ended<M> {
     pub(super) standby: Former<M>,
     pub(super) values: Option<refs::Former>,
@@ -100,7 +100,7 @@ pub(super) struct Ended<M> {
 }
 
 impl<M: Send + Sync> Succession<M> {
-    /// With generation 1 live.
+    /// Starts with generation 1 live.
     pub(super) fn new(probation: Option<Duration>, faults_max: u32, copies_max: usize) -> Self {
         let generations = Generations {
             live: 1,
@@ -116,14 +116,14 @@ impl<M: Send + Sync> Succession<M> {
         }
     }
 
-    /// Nothing in here panics under the lock but a failed allocation; they are whole even then.
+    /// Under the lock only a failed allocation can panic, and the state is consistent even then.
     pub(super) fn lock(&self) -> MutexGuard<'_, Generations<M>> {
         self.generations
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a new generation the live one.
+    /// Makes a new generation live.
     pub(super) fn publish(
         &self,
         generations: &mut Generations<M>,
@@ -132,7 +132,7 @@ impl<M: Send + Sync> Succession<M> {
         kind: PublishKind,
     ) -> Change<M> {
         let (number, before) = (new.number, generations.live);
-        // Before the new one is live: nothing may fail after that.
+        // Computed before the new generation is live: after that nothing may fail.
         let probation = self.probation.filter(|_| kind == PublishKind::Swap);
         let until = probation.map(|time| deadline(Instant::now(), time));
         let generation = cell.publish(new);
@@ -170,7 +170,7 @@ impl<M: Send + Sync> Succession<M> {
         }
     }
 
-    /// Counts a fault of `number`. `true`: it was one too many.
+    /// Counts a fault of generation `number`. `true`: the live generation has now had more faults than it may have.
     pub(super) fn count_fault(&self, generations: &mut Generations<M>, number: u64) -> bool {
         let is_live = generations.live == number;
         let Some(probation) = generations
@@ -194,8 +194,8 @@ impl<M: Send + Sync> Generations<M> {
         self.probation.as_ref().map_or(0, |it| it.faults)
     }
 
-    /// Keeps the generation that a rollback goes back to, whatever becomes of it. None: there is none, or it is on
-    /// its way out.
+    /// Leases the generation that a rollback goes back to. `None`: there is none, or it has drained and is being
+    /// unloaded.
     pub(super) fn lease_previous(&self) -> Option<hotswap_cell::Lease<Generation<M>>> {
         match &self.probation {
             Some(probation) => probation.standby.generation.lease(),
@@ -203,7 +203,7 @@ impl<M: Send + Sync> Generations<M> {
         }
     }
 
-    /// Its number, whether or not it is on its way out.
+    /// The number of the generation that a rollback goes back to, even if that one is being unloaded.
     pub(super) fn previous(&self) -> Option<u64> {
         match &self.probation {
             Some(probation) => Some(probation.standby.number),
@@ -222,7 +222,8 @@ impl<M: Send + Sync> Generations<M> {
         earlier.copy.try_clone().ok()
     }
 
-    /// Keeps what the update of the live generation has replaced, while that is on probation. Gives what is not kept.
+    /// Keeps the values that the update of the live generation has replaced, if that generation is on probation.
+    /// Returns those that are not kept.
     pub(super) fn keep_values(&mut self, values: refs::Former) -> Option<refs::Former> {
         match &mut self.probation {
             Some(probation) if !values.is_empty() => probation.values.replace(values),
@@ -230,24 +231,24 @@ impl<M: Send + Sync> Generations<M> {
         }
     }
 
-    /// Takes the values that have lost their names by the update of the live generation: it is not gone back from any
-    /// more.
+    /// Takes the values that [`keep_values`](Self::keep_values) has kept, when nobody will go back from the live
+    /// generation any more.
     pub(super) fn take_values(&mut self) -> Option<refs::Former> {
         self.probation.as_mut()?.values.take()
     }
 
-    /// The values that the generation before finds again under their names.
+    /// The values that the previous generation will find under their names again.
     pub(super) fn values_before(&self) -> refs::Names {
         let values = self.probation.as_ref().and_then(|it| it.values.as_ref());
         values.map(|it| it.names().clone()).unwrap_or_default()
     }
 
-    /// It is about to be asked whether it can take over again. `false`: it is being asked already.
+    /// Notes that the update of an earlier generation begins, for a rollback. `false`: one is running already.
     pub(super) fn begin_return(&mut self) -> bool {
         !mem::replace(&mut self.returning, true)
     }
 
-    /// It was asked.
+    /// Notes that this update has ended.
     pub(super) fn end_return(&mut self) {
         self.returning = false;
     }
@@ -256,11 +257,11 @@ impl<M: Send + Sync> Generations<M> {
         self.returning
     }
 
-    /// Makes the standby live again, or without one the newest of the earlier generations. None: there is none, or
-    /// it is on its way out. Gives what is needed no more.
+    /// Makes the standby live again, or without one the newest earlier generation. `None`: there is none, or it has
+    /// drained and is being unloaded. Returns what is not needed any more.
     pub(super) fn restore(&mut self, cell: &Cell<Generation<M>>) -> Option<Restored<M>> {
         let (number, generation, copy, values) = match self.probation.take() {
-            // A standby is not given away.
+            // A standby is not given to the reaper, so it is still there.
             Some(Probation {
                 standby, values, ..
             }) => (standby.number, standby.generation.take()?, None, values),
@@ -282,8 +283,8 @@ impl<M: Send + Sync> Generations<M> {
         })
     }
 
-    /// Keeps what a rollback needs of a generation that begins to drain. (A standby needs nothing: it is not given
-    /// away.)
+    /// Keeps the copy and handle of a generation that begins to drain, for a rollback. (A standby needs no copy: it
+    /// stays mapped.)
     fn keep(&mut self, former: &Former<M>) {
         let copy = former.generation.inspect(|it| it.peek().image.keep());
         if let Some(Ok(copy)) = copy {
@@ -295,23 +296,23 @@ impl<M: Send + Sync> Generations<M> {
         }
     }
 
-    /// More copies than are to be kept, the oldest.
+    /// Removes the oldest copies beyond the maximum, and returns them.
     fn take_excess(&mut self) -> Vec<Kept> {
         let excess = self.kept.len().saturating_sub(self.copies_max);
         self.kept.drain(..excess).map(|it| it.copy).collect()
     }
 
-    /// Takes the newest of the earlier generations, to load it again.
+    /// Takes the newest earlier generation, to load it again.
     pub(super) fn take_earlier(&mut self) -> Option<Earlier<M>> {
         self.kept.pop_back()
     }
 
-    /// Gives one back that could not be loaded.
+    /// Puts back an earlier generation that could not be loaded.
     pub(super) fn put_back(&mut self, earlier: Earlier<M>) {
         self.kept.push_back(earlier);
     }
 
-    /// Ends the probation of `number` if it is due.
+    /// Ends the probation of generation `number` if its time is over.
     pub(super) fn end_probation(&mut self, number: u64) -> Option<Ended<M>> {
         let is_live = self.live == number;
         let probation = self.probation.take_if(|it| is_live && !it.is_on())?;
@@ -323,8 +324,8 @@ impl<M: Send + Sync> Generations<M> {
         })
     }
 
-    /// Ends the probation, whatever the time, and gives the standby. The values are not there any more
-    /// ([`take_values`](Self::take_values)).
+    /// Ends the probation early, and returns the standby. Call [`take_values`](Self::take_values) first, or its
+    /// values are dropped here, under the lock.
     pub(super) fn close(&mut self) -> Option<Former<M>> {
         Some(self.probation.take()?.standby)
     }

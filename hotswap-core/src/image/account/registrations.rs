@@ -1,6 +1,6 @@
-//! The counts of one account, and what of it is behind a token.
+//! The counts of one account, and the state behind its token.
 //!
-//! Plain bookkeeping under one lock. Knows threads by their numbers only: what they hold is in `thread`.
+//! Plain bookkeeping under one lock. It knows threads only by their numbers; `thread` keeps what each thread holds.
 #![expect(
     unsafe_code,
     reason = "asks the system for a thread, and libc to delete a key"
@@ -21,16 +21,16 @@ use hotswap_unload::{Destructor, Key, VIRTUAL_KEY_FIRST};
 
 use super::{super::handlers::Handlers, Debtor, Outstanding, PluginThread};
 
-/// What stands behind a token.
+/// The state to which a token points.
 pub(super) struct State {
     pub(super) id: u64,
-    /// The process in which the image was opened. A child that was forked off has none of the threads.
+    /// The process in which the image was opened. A forked child has none of its threads.
     pub(super) process: u32,
     pub(super) handlers: Arc<Handlers>,
     pub(super) registrations: Mutex<Registrations>,
-    /// Set when no call is inside the image any more, nor will be.
+    /// Set when no call is inside the image, and none will be.
     pub(super) retired: AtomicBool,
-    /// Set when the image has left; then a thread may throw away what it holds of this account.
+    /// Set when the image is gone; a thread may then drop what it holds of this account.
     pub(super) left: AtomicBool,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct State {
 pub(super) struct Registrations {
     pub(super) threads: Vec<ThreadEntry>,
     pub(super) next_ticket: u64,
-    /// By thread number. An entry with nothing in it is removed.
+    /// By thread number. An entry without anything in it is removed.
     pub(super) debts: HashMap<c_int, Debt>,
     /// The image's keys and their destructors.
     pub(super) keys: HashMap<Key, Option<Destructor>>,
@@ -57,18 +57,18 @@ pub(super) struct ThreadEntry {
     pub(super) ticket: u64,
     pub(super) tid: Option<c_int>,
     pub(super) since: Instant,
-    /// What its creator was called, which is what the system calls a thread that nobody names.
+    /// The name of the thread that started it. The system gives it to a new thread that nobody names.
     pub(super) inherited_name: String,
 }
 
-/// What one thread has to do for one image.
+/// What one thread has left to run for one image.
 #[derive(Default)]
 pub(super) struct Debt {
     /// Thread-local destructors, registered or running.
     pub(super) destructors: usize,
-    /// Keys with a destructor of which it has a value.
+    /// Keys with a destructor for which the thread has a value.
     pub(super) values: Vec<Key>,
-    /// Keys' destructors that are running. Apart from `values`, because the key may be deleted meanwhile.
+    /// Key destructors that are running. Not in `values`, because the key may be deleted meanwhile.
     pub(super) running: usize,
 }
 
@@ -85,7 +85,7 @@ impl State {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no call is inside the image any more, nor will be.
+    /// Whether no call is inside the image, and none will be.
     pub(super) fn is_retired(&self) -> bool {
         // Acquire: pairs with the Release in `Account::retire`.
         self.retired.load(Ordering::Acquire)
@@ -98,7 +98,7 @@ impl State {
 }
 
 impl Registrations {
-    /// Whether there is nothing left to wait for but what thread `but` has to do when it ends.
+    /// Whether there is nothing to wait for, except what thread `but` has to run when it ends.
     pub(super) fn is_clear_but_for(&self, but: Option<c_int>) -> bool {
         let others = |debtor: &&c_int| but != Some(**debtor);
         self.threads.is_empty() && self.debts.keys().find(others).is_none() && !self.unknown
@@ -108,7 +108,8 @@ impl Registrations {
         self.is_clear_but_for(None)
     }
 
-    /// Without the names, which are read from files: not under this lock.
+    /// What is outstanding, without the names of threads: reading those takes files, which is not done under this
+    /// lock.
     pub(super) fn outstanding(&self) -> Outstanding {
         let threads = self.threads.iter().map(|thread| PluginThread {
             tid: thread.tid,
@@ -129,17 +130,17 @@ impl Registrations {
         }
     }
 
-    /// Drops what threads owe that have ended without `thread::end_of_thread`: those that constructors started,
-    /// whose end is nobody's report, and those that libc did not give a fifth round of destructors. A thread
-    /// that the system does not know any more runs no code. If its number was given to another thread, this
-    /// waits for that one too.
+    /// Drops threads, and debts of threads, that have ended without `thread::end_of_thread`: a thread that a
+    /// constructor started, whose end nobody reports, and a thread to which libc did not give a fifth round of
+    /// destructors. A thread that the system does not know any more runs no code. If another thread has got its
+    /// number, this waits for that thread too.
     pub(super) fn forget_the_dead(&mut self) {
         self.threads
             .retain(|thread| thread.tid.is_none_or(thread_lives));
         self.debts.retain(|&tid, _| thread_lives(tid));
     }
 
-    /// Changes what a thread owes. The entry goes when nothing is left in it.
+    /// Changes what a thread owes, and removes its entry once that is nothing.
     pub(super) fn debt<R>(&mut self, tid: c_int, change: impl FnOnce(&mut Debt) -> R) -> R {
         let debt = self.debts.entry(tid).or_default();
         let result = change(debt);
@@ -150,18 +151,19 @@ impl Registrations {
     }
 
     pub(super) fn key_made(&mut self, destructor: Option<Destructor>) -> Option<Key> {
-        // Never one twice, so that no thread finds a deleted key's value under a new one.
+        // No number is used twice, so that no thread finds a deleted key's value under a new key.
         let key = VIRTUAL_KEY_FIRST.checked_add(self.keys_made)?;
         self.keys_made += 1;
         self.keys.insert(key, destructor);
         Some(key)
     }
 
-    /// Values of a deleted key are the image's to free, as with libc; those destructors that run do run on.
+    /// As with libc, the image itself has to free the values of a key that it deletes. Destructors that are running
+    /// go on.
     pub(super) fn key_deleted(&mut self, key: Key) -> bool {
         if let Some(at) = self.early_keys.iter().position(|&early| early == key) {
             self.early_keys.swap_remove(at);
-            // SAFETY: a key of libc that this image made, and that it deletes.
+            // SAFETY: a key of libc that this image made, and that it now deletes.
             unsafe { libc::pthread_key_delete(key) };
         }
         for debt in self.debts.values_mut() {
@@ -171,7 +173,7 @@ impl Registrations {
         self.keys.remove(&key).is_some()
     }
 
-    /// A thread has a value where it had none.
+    /// Counts a value of a thread that had none for this key.
     pub(super) fn value_set(&mut self, tid: c_int, key: Key) -> Result<(), c_int> {
         if self.is_closed_for(tid) {
             return Err(libc::ENOMEM);
@@ -189,7 +191,8 @@ impl Registrations {
         self.debt(tid, |debt| debt.values.retain(|&of| of != key));
     }
 
-    /// From a value to a destructor that runs, in one step; `None` if there is none to run, or no key any more.
+    /// Counts a value's destructor as running instead of the value, in one step. `None`: the key is gone, or has no
+    /// destructor.
     pub(super) fn value_runs(&mut self, tid: c_int, key: Key) -> Option<Destructor> {
         let destructor = self.keys.get(&key).copied().flatten()?;
         self.debt(tid, |debt| {
@@ -199,7 +202,7 @@ impl Registrations {
         Some(destructor)
     }
 
-    /// A thread is about to be started by the calling one, whose name this is.
+    /// Counts a thread that the calling one, whose name is `creator`, is about to start. Returns its ticket.
     pub(super) fn thread_begins(&mut self, creator: String) -> u64 {
         self.next_ticket += 1;
         self.threads.push(ThreadEntry {
@@ -217,13 +220,13 @@ impl Registrations {
         }
     }
 
-    /// Whether what a thread leaves would be run when the image is gone: that which closes it. Threads that a finaliser
-    /// starts and waits for are not that one.
+    /// Whether a registration by this thread would be run only after the image is gone. That holds for the thread
+    /// that closes the image, but not for a thread that a finaliser starts and waits for.
     pub(super) fn is_closed_for(&self, tid: c_int) -> bool {
         self.closed && !self.has_thread(tid)
     }
 
-    /// Whether it is one that the image started.
+    /// Whether the image started this thread.
     pub(super) fn has_thread(&self, tid: c_int) -> bool {
         self.threads.iter().any(|entry| entry.tid == Some(tid))
     }
@@ -233,7 +236,7 @@ impl Registrations {
     }
 }
 
-/// What the calling thread is called. A system call.
+/// The calling thread's name. Costs a system call.
 pub(super) fn own_name() -> String {
     rustix::thread::name().map_or_else(
         |_| String::new(),
@@ -241,7 +244,7 @@ pub(super) fn own_name() -> String {
     )
 }
 
-/// What a thread is called; empty if it is gone.
+/// A thread's name; empty if it is gone.
 pub(in super::super) fn thread_name(tid: c_int) -> String {
     let name = std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
@@ -250,9 +253,9 @@ pub(in super::super) fn thread_name(tid: c_int) -> String {
 /// Whether a thread of this process has not ended yet.
 pub(in super::super) fn thread_lives(tid: c_int) -> bool {
     let process = std::process::id();
-    // SAFETY: signal 0 is not sent, it only asks whether it could be.
+    // SAFETY: signal 0 is never delivered; the call only asks whether a signal could be sent.
     let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, tid, 0) } == 0;
-    // Dead only if the system says just that; a sandbox may forbid to ask. And not by looking into /proc:
-    // where that is not mounted, every thread would look dead.
+    // Dead only if the system says ESRCH, for a sandbox may forbid to ask. /proc would not do: where it is not
+    // mounted, every thread would look dead.
     sent || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }

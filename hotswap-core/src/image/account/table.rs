@@ -1,6 +1,6 @@
-//! What `unloadable!` calls: libc's functions, for one image, counted.
+//! The functions that `unloadable!` calls instead of libc's, each of which counts for one image.
 //!
-//! A panic in one of them ends the process (they are `extern "C"`); none is meant to.
+//! They are `extern "C"`, so a panic in one of them would end the process; none is meant to panic.
 #![expect(unsafe_code, reason = "what the image passes are addresses")]
 
 use std::{
@@ -35,35 +35,36 @@ pub(super) static HOST_TABLE: HostTable = HostTable {
     hand_over,
 };
 
-/// The account behind a token.
+/// The account to which a token points.
 ///
 /// # Safety
-/// The token is one that `attach` gave to an image, and the caller is that image, so that it is mapped.
+/// `attach` gave the token to an image, and that image is the caller, so it is mapped.
 unsafe fn account<'a>(token: Token) -> &'a State {
-    // SAFETY: the count behind the token is given back when the image has left, not before.
+    // SAFETY: the token holds a count of the account, which is given back only after its image is gone
+    // (`image_left`).
     unsafe { &*token.cast::<State>() }
 }
 
-/// As [`account`], to keep.
+/// As [`account`], but keeps the account alive.
 ///
 /// # Safety
 /// As for [`account`].
 unsafe fn account_arc(token: Token) -> Arc<State> {
-    // SAFETY: the token came from `Arc::into_raw`, and its count is still there.
+    // SAFETY: the token came from `Arc::into_raw`, and its count is given back only after the image is gone.
     unsafe { Arc::increment_strong_count(token.cast::<State>()) };
-    // SAFETY: the count just added.
+    // SAFETY: takes over the count that was just added.
     unsafe { Arc::from_raw(token.cast::<State>()) }
 }
 
 /// # Safety
-/// As `__cxa_thread_atexit_impl`, and as for [`account`]; so with the functions below and libc's of the
-/// names that they stand for.
+/// As for `__cxa_thread_atexit_impl`, and as for [`account`]. Likewise each function below: as for the function of
+/// libc that it stands for, and as for [`account`].
 unsafe extern "C" fn thread_atexit(
     token: Token,
     destructor: Destructor,
     object: *mut c_void,
 ) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account_arc(token) };
     {
         let mut registrations = account.registrations();
@@ -82,18 +83,18 @@ unsafe extern "C" fn key_create(
     key: *mut Key,
     destructor: Option<Destructor>,
 ) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
     let Some(number) = account.registrations().key_made(destructor) else {
         return libc::EAGAIN;
     };
-    // SAFETY: the caller's place for the key.
+    // SAFETY: the caller passes a place for the key, as to `pthread_key_create`.
     unsafe { key.write(number) };
     0
 }
 
 unsafe extern "C" fn key_delete(token: Token, key: Key) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
     if account.settle(|registrations| registrations.key_deleted(key)) {
         0
@@ -103,7 +104,7 @@ unsafe extern "C" fn key_delete(token: Token, key: Key) -> c_int {
 }
 
 unsafe extern "C" fn key_set(token: Token, key: Key, value: *const c_void) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account_arc(token) };
     let tid = this_tid();
     if value.is_null() {
@@ -119,8 +120,9 @@ unsafe extern "C" fn key_set(token: Token, key: Key, value: *const c_void) -> c_
         return error;
     }
     with_work(|work| {
-        // Values without a destructor are nobody's debt and stay behind on threads that live on.
-        // Relaxed: at worst they go a little later.
+        // Nobody waits for values without a destructor, so they stay on threads that outlive the image: drop them
+        // here.
+        // Relaxed: reading an old value only delays that.
         work.values
             .retain(|(account, ..)| !account.left.load(Ordering::Relaxed));
         work.values.push((account, key, value.cast_mut()));
@@ -130,15 +132,15 @@ unsafe extern "C" fn key_set(token: Token, key: Key, value: *const c_void) -> c_
 }
 
 unsafe extern "C" fn key_get(token: Token, key: Key) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
-    // A signal handler may ask while its thread is setting a value: then it has none yet.
+    // A signal handler may ask while its thread is setting a value; it is told that there is none yet.
     try_with_work(|work| work.value(account, key))
         .flatten()
         .unwrap_or(ptr::null_mut())
 }
 
-/// What a new thread is given.
+/// What a new thread receives.
 struct Start {
     account: Arc<State>,
     ticket: u64,
@@ -159,7 +161,7 @@ unsafe extern "C" fn thread_create(
     start: StartRoutine,
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller keeps to the contract of `pthread_create`, and owns the token.
     unsafe { start_thread(token, thread, attributes, Routine::Posix(start), argument) }
 }
 
@@ -169,7 +171,8 @@ unsafe extern "C" fn c11_thread_create(
     start: C11StartRoutine,
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: the caller's promise; no attributes are the default ones.
+    // SAFETY: the caller keeps to the contract of `thrd_create`, and owns the token; null attributes mean the
+    // defaults.
     unsafe { start_thread(token, thread, ptr::null(), Routine::C11(start), argument) }
 }
 
@@ -182,10 +185,10 @@ unsafe fn start_thread(
     start: Routine,
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account_arc(token) };
     let creator = own_name();
-    // Also by a finaliser, which had better wait for it.
+    // Counted also if a finaliser starts it; the finaliser has to wait for it.
     let ticket = account.registrations().thread_begins(creator);
     let given = Box::into_raw(Box::new(Start {
         account: Arc::clone(&account),
@@ -193,27 +196,28 @@ unsafe fn start_thread(
         start,
         argument,
     }));
-    // SAFETY: the same function; only that it may be left by forced unwinding is not in libc's type for it.
+    // SAFETY: only the ABI's name differs: libc's type for it does not say that forced unwinding may leave the
+    // function.
     let begin = unsafe {
         mem::transmute::<StartRoutine, extern "C" fn(*mut c_void) -> *mut c_void>(thread_begin)
     };
-    // SAFETY: the caller's thread and attributes, and a start routine that takes what it is given.
+    // SAFETY: the caller passes a valid `thread` and `attributes`, and `begin` takes what it is given.
     let result =
         unsafe { libc::pthread_create(thread.cast(), attributes.cast(), begin, given.cast()) };
     if result != 0 {
-        // SAFETY: no thread has taken it.
+        // SAFETY: no thread was started, so nobody else has it.
         drop(unsafe { Box::from_raw(given) });
         account.settle(|registrations| registrations.thread_ended(ticket));
     }
     result
 }
 
-/// Where each thread of an image begins. It does not end here: `end_of_thread` is later, and is also
-/// reached when the thread is left by `pthread_exit` or cancelled. Nothing here has a destructor while the
-/// image's code runs, for then forced unwinding through this frame would not be allowed.
+/// The first function of each thread of an image. It does not report the thread's end: `end_of_thread` runs later,
+/// and also when the thread is left by `pthread_exit` or cancelled. While the image's code runs, nothing in this
+/// frame has a destructor, because forced unwinding through it would not be allowed otherwise.
 unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
     let (start, argument) = {
-        // SAFETY: made by `thread_create`, for this thread alone.
+        // SAFETY: `start_thread` made it, for this thread alone.
         let given = unsafe { Box::from_raw(given.cast::<Start>()) };
         let Start {
             account,
@@ -227,39 +231,39 @@ unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
         (start, argument)
     };
     match start {
-        // SAFETY: what the image asked to have run, and it is mapped, for this thread is counted.
+        // SAFETY: the image asked for this call, and is mapped because this thread is counted.
         Routine::Posix(routine) => unsafe { routine(argument) },
         // glibc cuts the result of a thread to an `int` in `thrd_join`.
-        // SAFETY: what the image asked to have run, and it is mapped, for this thread is counted.
+        // SAFETY: the image asked for this call, and is mapped because this thread is counted.
         Routine::C11(routine) => ptr::without_provenance_mut(unsafe { routine(argument) } as usize),
     }
 }
 
 unsafe extern "C" fn note_uses(token: Token, uses: u32) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
     account.settle(|registrations| registrations.uses |= uses);
 }
 
 unsafe extern "C" fn note_handler(token: Token, signal: c_int, old: usize, new: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
-    // Between `fork` and `exec` a lock may be held by a thread that stayed behind.
+    // In a forked child, a thread that does not exist there may hold the lock.
     if account.process == process::id() {
         account.handlers.changed(signal, old, new);
     }
 }
 
 unsafe extern "C" fn hand_over(token: Token, early: *const Handover) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
-    // SAFETY: valid during this call.
+    // SAFETY: the image passes a valid list, which lives during this call.
     let early = unsafe { &*early };
-    // SAFETY: a list of that length, valid during this call.
+    // SAFETY: `threads` has `threads_len` entries, which live during this call.
     let threads = unsafe { slice::from_raw_parts(early.threads, early.threads_len) };
-    // SAFETY: a list of that length, valid during this call.
+    // SAFETY: `keys` has `keys_len` entries, which live during this call.
     let keys = unsafe { slice::from_raw_parts(early.keys, early.keys_len) };
-    // Constructors ran on this thread.
+    // The image's constructors ran on this thread, so it is the creator.
     let creator = own_name();
     let mut registrations = account.registrations();
     for &tid in threads {

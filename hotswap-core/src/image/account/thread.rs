@@ -1,8 +1,8 @@
-//! What one thread still has to do for images, and the two places at which libc has it done.
+//! What one thread has left to run for images, and the two functions in which libc has it run.
 //!
-//! Invariants: a thread's list is touched by that thread alone, and never borrowed across a call out of this
-//! file. An account is settled here after the image's code has returned, and what settles it lies in the
-//! executable.
+//! # Invariants
+//! - Only the thread itself touches its list, and nothing borrows the list across a call out of this file.
+//! - An account is settled here after the image's code has returned. The code that settles lies in the executable.
 #![expect(
     unsafe_code,
     reason = "calls destructors of images, and registers with libc"
@@ -23,7 +23,7 @@ use super::registrations::State;
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`, for which the libc crate has no name; 4 in glibc and musl.
 const DESTRUCTOR_ROUNDS: usize = 4;
 
-/// What one thread has to do for all images.
+/// What one thread has left to run for all images.
 pub(super) struct ThisThread {
     pub(super) tid: Cell<c_int>,
     pub(super) work: RefCell<Work>,
@@ -36,8 +36,8 @@ pub(super) struct Work {
     pub(super) values: Vec<(Arc<State>, Key, *mut c_void)>,
     /// Set on a thread that an image started, with its ticket.
     pub(super) started_by: Option<(Arc<State>, u64)>,
-    /// The images whose code is on this thread's stack without a call of the host's, the innermost last: a hook, a
-    /// destructor, and all that runs on the thread that opened the image.
+    /// The images whose code is on this thread's stack although the host has made no call, innermost last: a hook, a
+    /// destructor, and everything that runs on the thread that opened the image.
     inside: Vec<Arc<State>>,
 }
 
@@ -67,7 +67,7 @@ impl Work {
         self.inside.iter().any(|it| Arc::ptr_eq(it, account))
     }
 
-    /// Whether there was one to replace.
+    /// Replaces a value. Returns whether there was one.
     pub(super) fn replace_value(&mut self, state: &State, key: Key, value: *mut c_void) -> bool {
         let at = self.position(state, key);
         if let Some(at) = at {
@@ -78,8 +78,8 @@ impl Work {
 }
 
 thread_local! {
-    // Without a destructor of its own, so that it works until the thread's last instruction, and so that
-    // it costs no registration. `end_of_thread` frees what is in it.
+    // It has no destructor, so it works until the thread's last instruction and needs no registration with libc.
+    // `end_of_thread` frees what is in it.
     static THIS: ManuallyDrop<ThisThread> = const {
         ManuallyDrop::new(ThisThread { tid: Cell::new(0), work: RefCell::new(Work::NONE), asked: Cell::new(false) })
     };
@@ -95,7 +95,7 @@ pub(super) fn this_tid() -> c_int {
     })
 }
 
-/// For a child that this thread has forked, in which it has another number.
+/// Forgets the calling thread's number. For a forked child, in which the thread has another.
 pub(in super::super) fn forget_this_thread_s_number() {
     THIS.with(|this| this.tid.set(0));
 }
@@ -104,14 +104,14 @@ pub(super) fn with_work<R>(act: impl FnOnce(&mut Work) -> R) -> R {
     THIS.with(|this| act(&mut this.work.borrow_mut()))
 }
 
-/// As [`with_work`], to look only. `None`: the thread was interrupted while it changed something.
+/// As [`with_work`], but only for reading. `None`: a signal interrupted the thread while it changed its list.
 pub(super) fn try_with_work<R>(look: impl FnOnce(&Work) -> R) -> Option<R> {
     THIS.with(|this| this.work.try_borrow().ok().map(|work| look(&work)))
 }
 
-/// Calls a function of an image that the host has no call of its own for. Until it returns, the thread counts as
-/// inside the image, also if several such calls end in another order than they began (coroutines). Neither a hook nor
-/// a destructor may unwind, so no guard is needed.
+/// Calls a function of an image, for calls that the host does not count as its own. Until it returns, the thread
+/// counts as inside the image, even if such calls end in another order than they began (coroutines). Neither a hook
+/// nor a destructor may unwind, so no guard is needed.
 pub(super) fn inside<R>(account: &Arc<State>, call: impl FnOnce() -> R) -> R {
     with_work(|work| work.inside.push(Arc::clone(account)));
     let result = call();
@@ -122,23 +122,23 @@ pub(super) fn inside<R>(account: &Arc<State>, call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Makes the thread that opens an image count as inside it until the thread ends or [leaves](leave_all). What
-/// initialisers registered with libc runs at its end, beside what is registered here: neither may run while the other is
-/// on the stack.
+/// Counts the thread that opens an image as inside it until the thread ends or [leaves](leave_all). At its end it
+/// runs both what initialisers registered with libc and what is registered here, and neither may run while the other
+/// is on the stack.
 pub(super) fn stay_inside(account: &Arc<State>) {
     with_work(|work| work.inside.push(Arc::clone(account)));
     ask_for_end_of_thread();
 }
 
-/// Ends what [`stay_inside`] began on this thread, whose images have left and have nothing for it to run.
+/// Ends what [`stay_inside`] began on this thread. Its images are gone, and have left it nothing to run.
 pub(in super::super) fn leave_all() {
     let left = with_work(|work| mem::take(&mut work.inside));
     drop(left);
 }
 
-/// The retired images for which this thread has something to run, and that it is not inside of.
+/// The retired images for which this thread has something to run, except those that it is inside of.
 ///
-/// An image that is on the stack must keep its thread-locals: a destructor of it may have borrowed one, called the
+/// An image on the stack must keep its thread-locals: one of its destructors may have borrowed one and called the
 /// host, and the host may have entered a plugin, which is where destructors are run early.
 pub(super) fn retired_and_left() -> Vec<Arc<State>> {
     let mut retired: Vec<Arc<State>> = with_work(|work| {
@@ -152,41 +152,41 @@ pub(super) fn retired_and_left() -> Vec<Arc<State>> {
     });
     retired.sort_unstable_by_key(Arc::as_ptr);
     retired.dedup_by(|one, other| Arc::ptr_eq(one, other));
-    // A thread that the image started runs its code; one that a constructor started is only known by its number.
+    // A thread of the image's own runs its code. One that a constructor started is known only by its number.
     let tid = this_tid();
     retired.retain(|account| !account.registrations().has_thread(tid));
     retired
 }
 
-/// The one pthread key of all accounts: a thread with a value of it is told when it ends.
+/// The one pthread key that all accounts share. libc calls [`end_of_thread`] for each thread with a value of it.
 pub(super) fn exit_key() -> Option<libc::pthread_key_t> {
     static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
     *KEY.get_or_init(|| {
         let mut key = 0;
-        // SAFETY: a place for the key, and a function of the executable.
+        // SAFETY: `key` has room for the key, and `end_of_thread` is a function of the executable.
         let result = unsafe { libc::pthread_key_create(&raw mut key, Some(end_of_thread)) };
         (result == 0).then_some(key)
     })
 }
 
-/// Sees to it that [`end_of_thread`] is called on this thread, again if it is already running.
+/// Has libc call [`end_of_thread`] on this thread, once more if it is already running.
 pub(super) fn ask_for_end_of_thread() {
     if let Some(key) = exit_key() {
-        // SAFETY: our key; any value that is not null will do. That this fails for lack of memory is possible:
-        // then what the thread owes is forgotten when the system does not know the thread any more.
+        // SAFETY: the key is ours, and any value but null will do. The call may fail for lack of memory; then
+        // `forget_the_dead` drops what the thread owes once it has ended.
         unsafe { libc::pthread_setspecific(key, ptr::without_provenance(1)) };
     }
 }
 
-/// Sees to it that [`end_of_thread_locals`] is called when libc destroys this thread's thread-locals.
+/// Has libc call [`end_of_thread_locals`] when it destroys this thread's thread-locals.
 ///
-/// Once per thread and not once per destructor: libc never gives an entry back, and a main thread that
-/// touches a hundred thousand generations would keep a hundred thousand. So the images' destructors run
-/// together, newest first, at the place of the first among the host's own. (The key alone would do, but then
-/// they would run after all of the host's, and not at all on the main thread at the end of the process.)
+/// It registers once per thread and not once per destructor: libc never gives an entry back, so a main thread that
+/// touches a hundred thousand generations would keep a hundred thousand entries. So the images' destructors run
+/// together, newest first, when the turn of the first one comes among the host's own. (With the key alone they would
+/// run after all of the host's, and on the main thread not at all when the process ends.)
 ///
-/// On a thread that an image has started the key does: libc takes the linker's lock for a registration, and whoever
-/// waits for the thread may hold that, a constructor or a finaliser.
+/// A thread that an image started uses the key alone: registering takes the linker's lock, which a constructor or
+/// finaliser that waits for the thread may hold.
 pub(super) fn ask_for_end_of_thread_locals() {
     unsafe extern "C" {
         fn __cxa_thread_atexit_impl(
@@ -195,12 +195,12 @@ pub(super) fn ask_for_end_of_thread_locals() {
             image: *const c_void,
         ) -> c_int;
     }
-    // Its address says which image the destructor is of.
+    // The address of a static tells libc which image the destructor belongs to.
     static OF_THE_HOST: u8 = 0;
     let is_image_s = with_work(|work| work.started_by.is_some());
     if !is_image_s && !THIS.with(|this| this.asked.replace(true)) {
-        // SAFETY: a function of the executable (or of whatever image this crate is in, which the loader then
-        // keeps until the thread has ended, for that is what the address in it is for).
+        // SAFETY: `end_of_thread_locals` is a function of the executable. If this crate is in another image, the
+        // loader keeps that image until the thread has ended, because `OF_THE_HOST` lies in it.
         unsafe {
             __cxa_thread_atexit_impl(
                 end_of_thread_locals,
@@ -212,21 +212,21 @@ pub(super) fn ask_for_end_of_thread_locals() {
     ask_for_end_of_thread();
 }
 
-/// Called by libc when a thread ends, and on the thread that ends the process.
+/// libc calls this when a thread ends, and on the thread that ends the process.
 unsafe extern "C" fn end_of_thread_locals(_: *mut c_void) {
     run_destructors(|_| true);
     THIS.with(|this| this.asked.set(false));
 }
 
-/// Called by libc when a thread has ended, been cancelled or called `pthread_exit`, after its thread-local
-/// destructors, in each round in which the key has a value. The last of the image's code on this thread has
-/// returned before its count falls.
+/// libc calls this when a thread has returned, was cancelled or has called `pthread_exit`: after its thread-local
+/// destructors, and in each round in which the key has a value. The thread's count falls only after the last of the
+/// image's code on this thread has returned.
 unsafe extern "C" fn end_of_thread(_: *mut c_void) {
-    // From here on libc does not look at thread-local destructors again; `run_values` does.
+    // From here on libc runs no more thread-local destructors; `run_values` does.
     THIS.with(|this| this.asked.set(true));
     run_destructors(|_| true);
     run_values(|_| true);
-    // What is left after all rounds is left, as with libc. It is settled, for nobody will run it.
+    // As with libc, nobody runs what is left after all rounds, so it is settled without running.
     for (account, key, _) in with_work(|work| mem::take(&mut work.values)) {
         account.settle(|registrations| registrations.value_gone(this_tid(), key));
     }
@@ -239,13 +239,13 @@ unsafe extern "C" fn end_of_thread(_: *mut c_void) {
     }
 }
 
-/// Runs this thread's thread-local destructors of the given accounts, newest first, those included that
-/// they register.
+/// Runs this thread's thread-local destructors of the given accounts, newest first, including those that they
+/// register.
 pub(super) fn run_destructors(of: impl Fn(&Arc<State>) -> bool) {
     while run_newest_destructor(&of) {}
 }
 
-/// Runs the newest of them. `false`: there is none.
+/// Runs the newest of these destructors. `false`: there is none.
 pub(super) fn run_newest_destructor(of: impl Fn(&Arc<State>) -> bool) -> bool {
     let newest = with_work(|work| {
         let newest = work
@@ -257,10 +257,10 @@ pub(super) fn run_newest_destructor(of: impl Fn(&Arc<State>) -> bool) -> bool {
     let Some((account, destructor, object)) = newest else {
         return false;
     };
-    // SAFETY: registered for this thread, with this object, by an image that is mapped because this was
-    // counted. A panic in it ends the process within the image, as std has it.
+    // SAFETY: an image registered it for this thread, with this object. The image is mapped, because the destructor
+    // is still counted. As with std, a panic in it ends the process before it leaves the image.
     inside(&account, || unsafe { destructor(object) });
-    // Saturating for the child of a fork, where `forget_the_dead` knows nobody.
+    // Saturating, because in a forked child `forget_the_dead` drops the debts of every thread.
     account.settle(|registrations| {
         registrations.debt(this_tid(), |debt| {
             debt.destructors = debt.destructors.saturating_sub(1)
@@ -269,8 +269,8 @@ pub(super) fn run_newest_destructor(of: impl Fn(&Arc<State>) -> bool) -> bool {
     true
 }
 
-/// Runs the destructors of this thread's key values of the given accounts, in as many rounds as libc
-/// would, each followed by the thread-local destructors that it registered.
+/// Runs the destructors of this thread's key values of the given accounts, in as many rounds as libc would. After
+/// each round it runs the thread-local destructors that the round registered.
 pub(super) fn run_values(of: impl Fn(&Arc<State>) -> bool) {
     for _ in 0..DESTRUCTOR_ROUNDS {
         let round: Vec<_> = with_work(|work| {
@@ -282,7 +282,8 @@ pub(super) fn run_values(of: impl Fn(&Arc<State>) -> bool) {
             return;
         }
         for (account, key) in round {
-            // Null first, as libc does, and one at a time: a destructor may look at another key's value.
+            // Like libc, this clears a value before its destructor runs, and takes one at a time: a destructor may
+            // read the value of another key.
             let Some(value) = with_work(|work| work.take_value(&account, key)) else {
                 continue;
             };
@@ -291,8 +292,8 @@ pub(super) fn run_values(of: impl Fn(&Arc<State>) -> bool) {
             else {
                 continue;
             };
-            // SAFETY: the key's destructor, with a value that this thread set; the image is mapped because
-            // this was counted, and is still counted.
+            // SAFETY: the key's destructor, with a value that this thread set. The image is mapped, because the
+            // destructor is still counted.
             inside(&account, || unsafe { destructor(value) });
             account.settle(|registrations| {
                 registrations.debt(this_tid(), |debt| {

@@ -1,7 +1,7 @@
-//! An image that is pinned: the system keeps it, or it is not known to be safe to close.
+//! A pinned image: the system keeps it mapped, or it is not known to be safe to close.
 //!
-//! It may leave later, so it is tried again: with each image that leaves, because the system then looks at all others, and
-//! after a pause that grows from [`FIRST_PAUSE`] to [`LAST_PAUSE`].
+//! It may be gone later, so the reaper tries again: whenever another image has been unloaded, because the system then
+//! looks at all images, and after a pause that grows from [`FIRST_PAUSE`] to [`LAST_PAUSE`].
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::image::Pinned;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 
-/// One such image.
+/// An image that is pinned, but not for good.
 pub(super) struct PinnedImage {
     number: Option<u64>,
     /// When it was retired.
@@ -22,7 +22,7 @@ pub(super) struct PinnedImage {
     next: Instant,
 }
 
-/// What came of another attempt to unload one.
+/// The result of another attempt to unload it.
 pub(super) enum Retried {
     Left,
     /// `None`: it is pinned for good.
@@ -30,7 +30,7 @@ pub(super) enum Retried {
 }
 
 impl PinnedImage {
-    /// Tells the list. `None`: it is pinned for good, and nobody asks again.
+    /// Records why the image is pinned. `None`: it is pinned for good, and is not tried again.
     pub(super) fn new(
         number: Option<u64>,
         since: Instant,
@@ -54,7 +54,7 @@ impl PinnedImage {
         self.next
     }
 
-    /// Tries again if it is due, or in any case with `at_once`.
+    /// Tries again if it is due, or always with `at_once`.
     pub(super) fn retry(mut self, at_once: bool, records: &Records) -> Retried {
         let now = Instant::now();
         let is_due = now >= self.next;

@@ -1,15 +1,15 @@
-//! When the reaper asks again whether what is retired can leave.
+//! When the reaper checks again whether retired generations can be unloaded.
 //!
-//! It polls, because a call that ends tells nobody: that would cost every call, to save a poll now and then. The pauses
-//! grow from [`SHORTEST_PAUSE`] to [`LONGEST_PAUSE`], and begin anew when something happens.
+//! It polls, because a call that ends notifies nobody: a notification would cost every call, to save a few polls. The
+//! pauses grow from [`SHORTEST_PAUSE`] to [`LONGEST_PAUSE`], and are short again after each change.
 //!
-//! A pause is also at least [`REST`] times as long as the last poll took to find out whether calls or leases hold what is
-//! retired, and to tell the list who holds it. So polling, with however many threads and held generations, takes at most
-//! one part in [`REST`] + 1 of the time, and new work comes in between. A new generation is looked at when it comes,
-//! whether or not the pause is over; the next pause is longer for it.
+//! A pause also lasts at least [`REST`] times as long as the last poll took to find calls and leases and to record
+//! the holders. So whatever the number of threads and held generations, that search takes at most one part in
+//! [`REST`] + 1 of the time, and new work is taken in between. A new generation is checked when it arrives, even
+//! during a pause; the next pause is longer for it.
 //!
-//! What is done for images that nobody calls any more is not measured: running hooks, asking for threads and destructors
-//! that are left, closing them.
+//! The time spent on images that nobody calls any more is not measured: running hooks, asking for their remaining
+//! threads and destructors, closing them.
 
 use std::{
     thread,
@@ -21,14 +21,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// How many times as long as looking for holders has taken the pause after it is.
+/// A pause lasts at least this many times as long as the search for holders before it.
 const REST: u32 = 4;
 
-/// When to poll next.
+/// When to poll next, and the current pause.
 pub(super) struct Polling {
     pause: Duration,
     pub(super) next: Instant,
-    /// Not before.
+    /// The next poll is not earlier than this, whatever else is due.
     pub(super) not_before: Instant,
 }
 
@@ -42,7 +42,8 @@ impl Polling {
         }
     }
 
-    /// After a poll, if looking for holders has taken so long since the one before.
+    /// Begins the pause after a poll. `looked` is the time that the search for holders took since the last pause
+    /// began.
     pub(super) fn pause_after(&mut self, looked: Duration) {
         let now = Instant::now();
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
@@ -50,14 +51,14 @@ impl Polling {
         self.not_before = now + looked * REST;
     }
 
-    /// Something has happened: the pauses are short again.
+    /// Makes the pauses short again, after a change.
     pub(super) fn restart(&mut self) {
         self.pause = SHORTEST_PAUSE;
         self.next = self.next.min(Instant::now() + self.pause);
     }
 }
 
-/// The next task, or [`Timeout`](RecvTimeoutError::Timeout) when it is time to poll.
+/// Waits for the next task, or until it is time to poll ([`Timeout`](RecvTimeoutError::Timeout)).
 pub(super) fn next_task<T>(
     inbox: &Receiver<T>,
     next_poll: Option<Instant>,
@@ -65,7 +66,7 @@ pub(super) fn next_task<T>(
 ) -> Result<T, RecvTimeoutError> {
     match next_poll {
         None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        // Also when there are always more.
+        // Poll even if there is always another task.
         Some(next_poll) if Instant::now() >= next_poll => Err(RecvTimeoutError::Timeout),
         Some(next_poll) if open => inbox.recv_deadline(next_poll),
         Some(next_poll) => {

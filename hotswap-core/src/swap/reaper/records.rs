@@ -1,4 +1,4 @@
-//! Where it is written down what becomes of each image: the list of generations, what is retained, and the backlog.
+//! The records that the reaper updates for each image: the list of generations, what is retained, and the backlog.
 
 use std::{sync::Arc, time::Instant};
 
@@ -11,17 +11,17 @@ use crate::{
     image::{Gone, Spare},
 };
 
-/// Those of one swap point or loader.
+/// The records of one swap point or loader.
 pub(super) struct Records {
     pub(super) history: Arc<History>,
     pub(super) retained: Arc<Retained>,
     pub(super) backlog: Arc<Backlog>,
-    /// The thread that an image has left.
+    /// A thread that an image has left, for the next image.
     pub(super) spare: Spare,
 }
 
 impl Records {
-    /// Counts an image that is retired, if it is one, and adds it to the backlog. Gives the event if half of what may be
+    /// Counts a retired image, if there is one, and adds it to the backlog. Returns an event if half of what may be
     /// retained is reached.
     pub(super) fn add(&self, counted: Option<Counted>) -> (Option<Pending>, Option<News>) {
         let pending = counted.map(|_| self.backlog.add());
@@ -44,14 +44,15 @@ impl Records {
         Some(self.history.happened(None, retained))
     }
 
-    /// It is not retired any more: it has left, or a rollback has taken it back.
+    /// Removes an image that is gone, or that a rollback has taken back.
     pub(super) fn uncount(&self, counted: Option<Counted>) {
         if let Some(counted) = counted {
             self.retained.remove(counted);
         }
     }
 
-    /// An image that was retired at `since` has left. Whoever waits for room, or hears of it, may swap.
+    /// Records that an image that was retired at `since` is gone. The event comes last, so whoever waits for room or
+    /// gets the event may swap at once.
     pub(super) fn left(
         &self,
         number: Option<u64>,

@@ -1,4 +1,4 @@
-//! An image on its way out: from when it is retired until it has left, is pinned, or is taken back by a rollback.
+//! An image that is being unloaded: from its retirement until it is gone, is pinned, or a rollback takes it back.
 
 use std::{
     mem,
@@ -24,57 +24,58 @@ use crate::{
     image::{Exit, Leaving},
 };
 
-/// Who holds a generation is noted in the list when it has been retired for so long, and then so often.
+/// The holders of a generation are recorded for the first time when it has been retired for this long, then at this
+/// period.
 const FIRST_NOTE: Duration = Duration::from_millis(5);
 const NOTE_PAUSE: Duration = Duration::from_millis(100);
 
-/// One such image.
+/// An image that is being unloaded.
 pub(super) struct Unloading<M> {
-    /// None for what is left of a refused candidate.
+    /// `None` for a refused candidate.
     number: Option<u64>,
     since: Instant,
     phase: Phase<M>,
     counted: Option<Counted>,
-    /// While nothing is known that holds it up.
+    /// Its part of the backlog, while nothing but the reaper is known to hold it.
     pending: Option<Pending>,
-    /// When the list is told next who holds it, if it was told before.
+    /// When to record its holders again; `None` before the first time.
     next_note: Option<Instant>,
-    /// Whether it was reported as held.
+    /// Whether the event that it is held was sent.
     is_reported: bool,
 }
 
-/// How far it has come.
+/// How far the unloading has come.
 pub(super) enum Phase<M> {
-    /// Calls or leases may be left on it, and a rollback may take it back.
+    /// Calls or leases may still use it, and a rollback may take it back.
     Draining(Draining<M>),
-    /// Threads or destructors of its own may be left.
+    /// Its own threads or destructors may still run.
     Leaving(Box<Leaving>),
 }
 
-/// What came of an attempt to unload an image.
+/// The result of an attempt to unload an image.
 pub(super) enum Attempt<M> {
     Left,
     /// `None`: it is pinned for good.
     Pinned(Option<PinnedImage>),
-    /// Threads have something left to do for it, which those that are idle may be asked to do.
+    /// Threads have something left to run for it; idle threads can be asked to do it now.
     WaitsForThreads(Unloading<M>),
-    /// Calls or leases are left on it.
+    /// Calls or leases still use it.
     InUse(Unloading<M>),
 }
 
-/// What came of a look at one that may be in use.
+/// The result of checking whether a generation has drained.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drain {
-    /// It is on its way out since now.
+    /// It has just drained, and its way out has begun.
     Drained,
-    /// As before.
+    /// Nothing has changed.
     Unchanged,
-    /// By a rollback.
+    /// A rollback has taken it back.
     TakenBack,
 }
 
 impl<M: Send + Sync> Unloading<M> {
-    /// Counts it, and gives an event if that is half of what may be retained.
+    /// Counts the image. Returns an event if half of what may be retained is reached.
     pub(super) fn new(
         number: Option<u64>,
         phase: Phase<M>,
@@ -82,7 +83,7 @@ impl<M: Send + Sync> Unloading<M> {
         records: &Records,
     ) -> (Self, Option<News>) {
         let bytes = match &phase {
-            // None if a rollback has taken it back already.
+            // `None` if a rollback has taken it back already.
             Phase::Draining(generation) => generation.inspect(|it| it.peek().image.origin().bytes),
             Phase::Leaving(image) => Some(image.file_bytes()),
         };
@@ -104,7 +105,7 @@ impl<M: Send + Sync> Unloading<M> {
         matches!(self.phase, Phase::Draining(_))
     }
 
-    /// Begins the way out of one that has drained. `looked` is how long it took to find that out.
+    /// Begins the way out of a generation that has drained. Adds to `looked` the time that checking took.
     pub(super) fn drain(
         &mut self,
         calls: Option<&Calls>,
@@ -134,7 +135,7 @@ impl<M: Send + Sync> Unloading<M> {
         result
     }
 
-    /// Adds it to the backlog, or takes it out: it is part of that while nothing but the reaper keeps it.
+    /// Adds it to the backlog, or removes it: it is part of the backlog while nothing but the reaper holds it.
     fn set_pending(&mut self, records: &Records) {
         let is_pending = match &self.phase {
             Phase::Leaving(image) => !image.is_held_up(),
@@ -147,7 +148,7 @@ impl<M: Send + Sync> Unloading<M> {
         }
     }
 
-    /// Unloads it if nothing keeps it.
+    /// Unloads it if nothing holds it.
     pub(super) fn unload(self, records: &Records) -> Attempt<M> {
         records.backlog.set_current(Some(self.number));
         let attempt = self.try_close(records);
@@ -189,8 +190,8 @@ impl<M: Send + Sync> Unloading<M> {
         }
     }
 
-    /// Tells the list, and once after `deadline` the listeners, who holds it. `looked` is how long it took to find that
-    /// out.
+    /// Records who holds it, and once after `deadline` sends the event. Adds to `looked` the time that finding the
+    /// holders took.
     pub(super) fn note(
         &mut self,
         calls: Option<&Calls>,
@@ -225,7 +226,8 @@ impl<M: Send + Sync> Unloading<M> {
     }
 }
 
-/// `calls` spares a look at all slots where it would be in vain.
+/// Checks whether a generation has drained. If it was in use in the snapshot `calls`, that spares looking at all
+/// slots again.
 fn try_drain<M: Send + Sync>(
     generation: &Draining<M>,
     calls: Option<&Calls>,
@@ -237,7 +239,8 @@ fn try_drain<M: Send + Sync>(
     generation.try_drain()
 }
 
-/// No file is read while the generation is inspected: a rollback may wait for that.
+/// Records who holds a draining generation. It reads no file while it inspects the generation, since a rollback may
+/// be waiting for that.
 fn note_draining<M: Send + Sync>(
     number: u64,
     generation: &Draining<M>,
@@ -249,7 +252,8 @@ fn note_draining<M: Send + Sync>(
     let calls = calls.unwrap_or_else(|| now.insert(Calls::snapshot(holders::LISTED_MAX)));
     let mut by = generation.inspect(|generation| holders::of(generation, calls))?;
     holders::name_threads(&mut by);
-    // Not one that a rollback has just made live (`draining`).
+    // `inspect` again: a rollback may have made the generation live meanwhile, which the list must keep saying
+    // (`draining`).
     generation
         .inspect(|_| tell(number, by, report, records))
         .flatten()

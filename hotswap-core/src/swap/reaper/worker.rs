@@ -1,7 +1,7 @@
-//! What the reaper's thread does.
+//! The loop of the reaper's thread.
 //!
-//! An image that is new is taken as far as it comes when it comes; all else is looked at when it is time ([`polling`]).
-//! One look at the threads' slots (`cell`) serves all that is retired.
+//! It takes a new image as far as possible at once, and checks everything else when a poll is due ([`polling`]). One
+//! look at the threads' slots (`cell`) serves all retired generations.
 //!
 //! [`polling`]: super::polling
 
@@ -29,23 +29,23 @@ use crate::{
     },
 };
 
-/// What the thread has before it.
+/// The state of the thread.
 pub(super) struct Worker<M> {
     records: Arc<Records>,
     drain_deadline: Duration,
     unloading: Vec<Unloading<M>>,
     pinned: Vec<PinnedImage>,
-    /// Of a swap point there is one at a time.
+    /// The current probation; a swap point has one at a time.
     probation: Option<Probation<M>>,
-    /// Whether threads have something left to do for an image.
+    /// Whether threads have something left to run for an image.
     needs_threads: bool,
-    /// Whether anything has come, gone or reached its next phase since the pauses last began anew.
+    /// Whether an image has arrived, gone or reached its next phase since the pauses were last made short.
     has_changed: bool,
-    /// How long calls, leases and other holders of what is retired were looked for, since the last pause began.
+    /// How long the search for calls, leases and other holders has taken since the last pause began.
     looked: Duration,
 }
 
-/// The generation `number` is live, and the one before it standby, until then.
+/// The live generation `number` is on probation until `until`; the previous one is its standby.
 pub(super) struct Probation<M> {
     pub(super) succession: Arc<Succession<M>>,
     pub(super) number: u64,
@@ -66,9 +66,9 @@ impl<M: Send + Sync> Worker<M> {
         }
     }
 
-    /// Until nobody sends any more, and nothing is left that is to leave.
+    /// Runs until nobody sends tasks any more and nothing is left to unload. Pinned images do not keep it.
     pub(super) fn run(mut self, inbox: &Receiver<Task<M>>) {
-        // So that it is known not to be ending, when it looks for threads that may be.
+        // Registers this thread, so that `ending` knows that it is not running key destructors.
         hotswap_cell::pass_quiescent_point();
         let mut polling = Polling::new();
         let mut open = true;
@@ -85,8 +85,8 @@ impl<M: Send + Sync> Worker<M> {
                 }
             }
             if mem::take(&mut self.needs_threads) {
-                // They do it if they ever call anything again. This one is among them if a hook found no thread of its
-                // own, and was run here.
+                // Each thread runs its share when it next calls a plugin. This thread has a share if a hook ran here
+                // because no thread could be started for it.
                 hotswap_cell::request_quiescence_callbacks();
                 hotswap_cell::pass_quiescent_point();
             }
@@ -96,7 +96,7 @@ impl<M: Send + Sync> Worker<M> {
         }
     }
 
-    /// When to look at what there is, if there is anything.
+    /// When to poll next; `None` if there is nothing to poll.
     fn next_poll(&self, polling: &Polling) -> Option<Instant> {
         let unloading = (!self.unloading.is_empty()).then_some(polling.next);
         let probation = self.probation.as_ref().map(|it| it.until);
@@ -105,7 +105,7 @@ impl<M: Send + Sync> Worker<M> {
         Some(wake.max(polling.not_before))
     }
 
-    /// Takes an image as far as it comes. That there is a new one may change what the others can do.
+    /// Takes up a task, and an image as far as possible. A new image may change what the others can do.
     fn begin(&mut self, task: Task<M>) {
         self.has_changed = true;
         match task {
@@ -120,14 +120,14 @@ impl<M: Send + Sync> Worker<M> {
         }
     }
 
-    /// Looks at everything once.
+    /// Checks everything once.
     fn poll(&mut self) {
         let begun = Instant::now();
         let is_any_draining = self.unloading.iter().any(Unloading::is_draining);
         let calls = is_any_draining.then(|| Calls::snapshot(LISTED_MAX));
         self.looked += begun.elapsed();
         let mut all = mem::take(&mut self.unloading);
-        // To unload one may take long. All that are to be unloaded are in the backlog before that.
+        // Unloading one may take long, so first all that have drained are added to the backlog.
         all.retain_mut(|it| {
             let drained = it.drain(calls.as_ref(), &self.records, &mut self.looked);
             self.has_changed |= drained != Drain::Unchanged;
@@ -143,7 +143,7 @@ impl<M: Send + Sync> Worker<M> {
         self.retry_pinned(has_left);
     }
 
-    /// Unloads it if nothing keeps it. `true`: it has left.
+    /// Unloads an image if nothing holds it. `true`: it is gone.
     fn unload(&mut self, unloading: Unloading<M>, calls: Option<&Calls>) -> bool {
         let mut kept = match unloading.unload(&self.records) {
             Attempt::Left => {
@@ -166,7 +166,8 @@ impl<M: Send + Sync> Worker<M> {
         false
     }
 
-    /// Tries all that are due once more, or all: with each image that leaves, the system looks at the others.
+    /// Retries the pinned images that are due, or all of them: when the system unmaps an image, it looks at all
+    /// others.
     fn retry_pinned(&mut self, all: bool) {
         for image in mem::take(&mut self.pinned) {
             match image.retry(all, &self.records) {
@@ -176,8 +177,8 @@ impl<M: Send + Sync> Worker<M> {
         }
     }
 
-    /// Retires the standby, which is not needed any more. The list is changed under the lock, as a rollback does it: it
-    /// may make the standby live right after.
+    /// Retires the standby, which nobody needs any more. The list is changed under the lock, as in a rollback,
+    /// because a rollback may make the standby live right after.
     fn end_probation(&mut self, probation: &Probation<M>) {
         let mut generations = probation.succession.lock();
         let Some(ended) = generations.end_probation(probation.number) else {
