@@ -1,9 +1,9 @@
 //! What happened: events, and the bounded list of generations.
 //!
-//! Whoever changes a generation's state does it here, under one lock, which also sends the event: so the
-//! list and the events tell the same story in the same order. No caller of a plugin ever takes that lock.
+//! Every change of a generation's state is made here under one lock, and the event is sent under the same lock. So
+//! the list and the events say the same, in the same order. No caller of a plugin ever takes that lock.
 //!
-//! What an event is, and all of its forms, is written down in `event`, in one place for each kind.
+//! `event` defines each kind of event and all of its forms, each in one place.
 
 mod generation;
 mod services;
@@ -35,25 +35,25 @@ use crate::{
     image::{HeapLeft, Image, PinReason},
 };
 
-/// A generation that is live from now on.
+/// A generation that has just become live.
 pub(crate) struct Published {
     entry: GenerationInfo,
     followed_link: bool,
     pub(crate) phases: Phases,
-    /// The generation that was live.
+    /// The generation that was live before.
     pub(crate) before: Option<u64>,
-    /// Whether that one is standby.
+    /// Whether the one before is standby.
     pub(crate) on_probation: bool,
 }
 
-/// The way back to a generation that was still mapped.
+/// A rollback to a generation that was still mapped.
 pub(crate) struct Return {
     pub(crate) live: u64,
     pub(crate) left: u64,
     pub(crate) why: Option<String>,
 }
 
-/// How long the lists and queues may become.
+/// The maximum lengths of the lists and queues.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lengths {
     /// Generations that have ended.
@@ -64,13 +64,13 @@ pub(crate) struct Lengths {
     pub(crate) events: usize,
 }
 
-/// What the subscribers were told, and those of [`tracing`] are told when no lock is held any more: whatever they do is
-/// not waited for by other swaps.
+/// Events that were sent to the receivers, and are still to be passed to [`tracing`]. That happens after all locks
+/// are released, so that no other swap waits for subscribers of [`tracing`].
 #[must_use]
 pub(crate) struct News(Vec<Event>);
 
 impl News {
-    /// Runs the subscribers of [`tracing`], which may take their time.
+    /// Passes the events to [`tracing`], whose subscribers may take their time.
     pub(crate) fn trace(self) {
         self.0.iter().for_each(|event| event.kind.trace(event));
     }
@@ -89,11 +89,11 @@ pub(crate) struct History {
 #[derive(Debug)]
 struct Ledger {
     generations: VecDeque<GenerationInfo>,
-    /// How many there were.
+    /// The number of generations so far.
     published: u64,
     live: Option<u64>,
     subscribers: Subscribers,
-    /// Of the kind [`EventKind::Refused`].
+    /// Events of the kind [`EventKind::Refused`], oldest first.
     refused: VecDeque<Event>,
     limits: Lengths,
 }
@@ -114,7 +114,7 @@ impl History {
         }
     }
 
-    /// A queue of its own. The first one begins with what happened before it.
+    /// A new queue of events. The first one also gets the events from before.
     pub(crate) fn events(&self) -> Receiver<Event> {
         self.ledger().subscribers.subscribe()
     }
@@ -123,13 +123,13 @@ impl History {
         self.ledger().generations.iter().cloned().collect()
     }
 
-    /// The number that the next published generation gets. Swaps are serialised, so it stays the same
-    /// until [`published`](Self::published).
+    /// The number that the next published generation gets. Swaps are serialised, so it stays the same until
+    /// [`published`](Self::published).
     pub(crate) fn next_number(&self) -> u64 {
         self.ledger().published + 1
     }
 
-    /// A generation is live, and the one before it is draining or standby.
+    /// Records that a generation is live, and the previous one draining or standby.
     pub(crate) fn published(&self, new: Published) -> News {
         self.record(|ledger| {
             let generation = new.entry.number;
@@ -162,7 +162,7 @@ impl History {
         })
     }
 
-    /// One more is mapped, beside those that are. Gives its number.
+    /// Records that one more plugin is mapped beside the others. Returns its number.
     pub(crate) fn opened(&self, image: &Image, phases: Phases) -> (u64, News) {
         let mut new = Published::of(0, image, phases, None);
         let mut number = 0;
@@ -177,7 +177,7 @@ impl History {
         (number, news)
     }
 
-    /// A generation that was still mapped is live again, and the one that was is draining.
+    /// Records that a generation that was still mapped is live again, and the one that was live is draining.
     pub(crate) fn rolled_back(&self, back: Return) -> News {
         let Return { live, left, why } = back;
         self.record(|ledger| {
@@ -211,12 +211,12 @@ impl History {
         self.ledger().refused.iter().cloned().collect()
     }
 
-    /// What the bytes of a generation are, if that was asked for.
+    /// The digest of a generation's bytes, if it is known.
     pub(crate) fn sha256(&self, number: u64) -> Option<Sha256> {
         self.ledger().find(number)?.sha256
     }
 
-    /// What the bytes of a generation are.
+    /// Records the digest of a generation's bytes.
     pub(crate) fn hashed(&self, number: u64, sha256: Sha256) {
         if let Some(entry) = self.ledger().find(number) {
             entry.sha256 = Some(sha256);
@@ -254,12 +254,12 @@ impl History {
         news.trace();
     }
 
-    /// What changes nothing in the list.
+    /// Sends an event that changes nothing in the list.
     pub(crate) fn happened(&self, generation: Option<u64>, kind: EventKind) -> News {
         self.record(|_| vec![(generation, kind)])
     }
 
-    /// Changes the list, and tells the subscribers.
+    /// Changes the list, and sends the events to the receivers.
     fn record(&self, change: impl FnOnce(&mut Ledger) -> Vec<Happened>) -> News {
         let mut ledger = self.ledger();
         let events: Vec<_> = change(&mut ledger)
@@ -274,8 +274,8 @@ impl History {
         News(events)
     }
 
-    /// Waits until generation `number` has ended, at most until `deadline`, and says how it stands then.
-    /// `None`: the list does not have it (any more).
+    /// Waits until generation `number` has ended, at most until `deadline`, and returns its state then. `None`: the
+    /// list does not have it (any more).
     pub(crate) fn wait(&self, number: u64, deadline: Instant) -> Option<State> {
         let state = |ledger: &Ledger| {
             let mut all = ledger.generations.iter();
@@ -288,7 +288,7 @@ impl History {
         )
     }
 
-    /// Waits until all generations have ended, at most until `deadline`, and gives those still mapped.
+    /// Waits until all generations have ended, at most until `deadline`, and returns those that are still mapped.
     pub(crate) fn wait_for_all(&self, deadline: Instant) -> Vec<GenerationInfo> {
         let going_on = |ledger: &Ledger| ledger.generations.iter().any(|it| !it.state.has_ended());
         let mapped = |ledger: &Ledger| {
@@ -316,14 +316,14 @@ impl History {
         answer(&ledger)
     }
 
-    /// A panic under the lock could only come from a failed allocation; the list is whole even then.
+    /// Under the lock only a failed allocation can panic, and the list is consistent even then.
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Published {
-    /// Without one before it.
+    /// A generation with no generation before it; the caller sets `before`.
     pub(crate) fn of(
         number: u64,
         image: &Image,
@@ -369,7 +369,7 @@ impl Published {
         (Some(self.entry.number), accepted)
     }
 
-    /// What somebody may want to look into.
+    /// Events for an operator: what the generation needs that may become a problem.
     fn of_note(&self) -> impl Iterator<Item = Happened> + use<> {
         let generation = Some(self.entry.number);
         let bytes = self.entry.static_tls_bytes;
@@ -392,7 +392,7 @@ impl Ledger {
         }
     }
 
-    /// With what the list knows of the generation.
+    /// An event that contains what the list knows of the generation.
     fn event(&self, generation: Option<u64>, kind: EventKind) -> Event {
         let mut all = self.generations.iter();
         let entry = all.find(|it| Some(it.number) == generation);

@@ -1,4 +1,4 @@
-//! Who uses what is retired.
+//! Who uses a retired generation.
 
 use std::{
     fmt::{self, Display},
@@ -11,98 +11,96 @@ use crate::{
     report::{Count, report},
 };
 
-/// Who uses a retired generation, or has something left to do for it.
+/// Who uses a retired generation, or has something left to run for it.
 ///
 /// Its [`Display`] is a part of a sentence, for example `a call on thread 4711 (worker-3)`.
 #[report(tag = "holder")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Holder {
-    /// A call that is still inside.
+    /// A call that has not returned.
     #[text("a call on {}", Thread(*thread, name.0))]
     #[non_exhaustive]
     Call {
         /// The system's number of the thread.
         thread: u32,
-        /// What the thread is called; empty if it has ended meanwhile.
+        /// The name of the thread; empty if the thread has ended meanwhile.
         name: String,
     },
-    /// Leases.
+    /// Leases that are not recorded.
     #[text("{}", Count(*count, "lease"))]
     Leases {
-        /// How many.
+        /// The number of leases.
         count: usize,
     },
     /// A lease, if leases are recorded ([`Settings::record_leases`](crate::Settings::record_leases)).
     #[text("a lease taken at {place}, for {age:.1?}")]
     #[non_exhaustive]
     Lease {
-        /// The place in the code that has taken it.
+        /// The place in the code where it was taken.
         place: &'static Location<'static>,
-        /// For how long it has been out.
+        /// The time since it was taken.
         age: Duration,
     },
-    /// A thread that the plugin has started.
+    /// A thread that the plugin started.
     #[text("{}", Own(*thread, name.0, *age))]
     #[non_exhaustive]
     Thread {
-        /// The system's number of the thread; none while it starts.
+        /// The system's number of the thread; none while it is being started.
         thread: Option<u32>,
-        /// What the thread is called; empty if nobody has named it. (The system then calls it what its creator is
-        /// called, so that it would look like one of the host's.)
+        /// The name of the thread; empty if nobody has named it. (The system gives such a thread the name of its
+        /// creator, so it would look like one of the host's.)
         name: String,
-        /// For how long it has been running.
+        /// The time since it was started.
         age: Duration,
     },
-    /// A living thread that has destructors of the plugin's thread-locals to run: when it ends, calls a
-    /// plugin again, or says that it is done with
-    /// [`detach_current_thread`](crate::detach_current_thread).
+    /// A living thread that has destructors of the plugin's thread-locals to run. It runs them when it ends, calls a
+    /// plugin again, or calls [`detach_current_thread`](crate::detach_current_thread).
     #[text("{} of thread-locals on {}", Count(*count, "destructor"), Thread(*thread, name.0))]
     #[non_exhaustive]
     Destructors {
         /// The system's number of the thread.
         thread: u32,
-        /// What the thread is called.
+        /// The name of the thread.
         name: String,
-        /// How many.
+        /// The number of destructors.
         count: usize,
     },
-    /// A service that runs on it.
+    /// A service that runs the generation's code.
     #[text("the service {name:?}")]
     #[non_exhaustive]
     Service {
         /// Its name.
         name: String,
     },
-    /// A value that was made by it, and whose code is its.
+    /// A value that the generation made, and whose code belongs to it.
     #[text("the value {name:?}")]
     #[non_exhaustive]
     Ref {
         /// Its name.
         name: String,
     },
-    /// A thread that was alive when a pthread key of the plugin was deleted, and may be running its destructor. Only
-    /// of a plugin without `unloadable!`.
+    /// A thread that was alive when a pthread key of the plugin was deleted, and that may be running the key's
+    /// destructor. Only for a plugin without `unloadable!`.
     #[text("{}, which may be running the destructor of a deleted key", Thread(*thread, name.0))]
     #[non_exhaustive]
     DeletedKey {
         /// The system's number of the thread.
         thread: u32,
-        /// What the thread is called.
+        /// The name of the thread.
         name: String,
     },
     /// The hook that the plugin runs before it is unloaded.
     #[text("its own hook, which is running")]
     Hook,
-    /// What the plugin's initialisers have started is more than its `unloadable!` could take note of. This does not
-    /// end.
+    /// The plugin's initialisers registered more than its `unloadable!` could note. This does not end.
     #[text("more than its `unloadable!` could count")]
     Uncounted,
-    /// More than are listed: of a generation that many hold, the first 32 are. [`Leases`](Self::Leases) are not among
-    /// them, and come after this.
+    /// More holders than are listed: only the first 32 are. [`Leases`](Self::Leases) are not among them, and come
+    /// after this.
     #[text("{count} more")]
     More {
-        /// How many more.
+        /// The number of holders that are not listed.
         count: usize,
     },
 }

@@ -1,17 +1,16 @@
-//! Services: named threads that outlive the generation that has started them; and the update, by which a candidate
-//! says which of them there should be.
+//! Services and updates. A service is a named thread that outlives the generation that started it. With its update, a
+//! candidate says which services there should be.
 //!
 //! # Invariants
 //!
-//! - What runs changes only when an update is published, of which no two are open at once (`Update`).
-//! - Of one name, at most one service is in the plugin's code: one that takes the place of another waits until that
+//! - What runs changes only when an update is published, and at most one update is open at a time (`Update`).
+//! - Of one name, at most one service is in the plugin's code: a service that replaces another one waits until that
 //!   has ended, however long that takes.
-//! - A service has a hold on its generation from before its code runs until its closure is dropped.
+//! - A service holds its generation from before its code runs until its closure is dropped.
 //!
-//! Locks are taken in this order: the state, a service's status, the history. Threads of services take no other
-//! of ours.
+//! Lock order: the state, a service's status, the history. Threads of services take no other lock of this crate.
 //!
-//! It does not know when candidates are published, nor what a generation is.
+//! This module does not know when candidates are published, nor what a generation is.
 
 mod instance;
 mod update;
@@ -35,11 +34,11 @@ pub(crate) use self::update::{Update, find_update};
 use self::{instance::Instance, watchdog::Watchdog};
 use crate::{deadline::deadline, history::History, refs::Names};
 
-/// How services are dealt with.
+/// The settings for services.
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
-    /// After this time a service that was asked to stop and still runs is reported as stuck. It is left to run:
-    /// its generation stays mapped, and what is to take its place waits. 5 s unless set.
+    /// A service that still runs this long after it was asked to stop is reported as stuck. It keeps running: its
+    /// generation stays mapped, and the service that is to replace it waits. 5 s unless set.
     pub stop_deadline: Duration,
 }
 
@@ -64,7 +63,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     names: Names,
-    /// In the order in which they were started: those that have not ended, and the last of each name.
+    /// The services that have not ended, and the last of each name, in the order in which they were started.
     instances: Vec<Arc<Instance>>,
     /// Whether an update is open.
     updating: bool,
@@ -92,13 +91,13 @@ impl Services {
         self.0.state().names.list()
     }
 
-    /// A share of a value.
+    /// A handle of a value.
     pub(crate) fn get<T: StableAbi>(&self, name: &str) -> Result<Option<Ref<T>>, String> {
         self.0.state().names.get(name)
     }
 
-    /// Asks all to stop, the last that was started first, and lets go of all values. With a latest time,
-    /// each is waited for before the next is asked, until it counts as stuck, and at most until then.
+    /// Asks all services to stop, the last started first, and drops all values. With `latest`, waits for each before
+    /// asking the next: until it counts as stuck, and at most until `latest`.
     pub(crate) fn close(&self, latest: Option<Instant>) {
         let instances = self.0.state().instances.clone();
         for instance in instances.iter().rev() {
@@ -109,7 +108,7 @@ impl Services {
             }
         }
         let names = mem::take(&mut self.0.state().names);
-        // Their destructors run here, when the lock is free again.
+        // The values' destructors run here, after the lock is released.
         drop(names);
     }
 }
@@ -121,26 +120,26 @@ impl Inner {
         }
     }
 
-    /// A panic under the lock could only come from a failed allocation; the state is whole even then.
+    /// Under the lock only a failed allocation can panic, and the state is consistent even then.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Those of the name that have not ended.
+    /// The services of this name that have not ended.
     fn going_on<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<Instance>> {
         let of_name = self.instances.iter().filter(move |it| it.name() == name);
         of_name.filter(|it| !it.has_ended())
     }
 
-    /// The update that is being published has something to say of the name.
+    /// Notes that the update that is being published mentions the name.
     fn set_mentioned(&self, name: &str) {
         let of_name = self.instances.iter().filter(|it| it.name() == name);
         of_name.for_each(|it| it.set_mentioned(true));
     }
 
-    /// Forgets what has ended and is of no interest any more.
+    /// Removes ended services that need not stay listed.
     fn forget_ended(&mut self) {
         let all = self.instances.clone();
         let is_last = |it: &Arc<Instance>| {

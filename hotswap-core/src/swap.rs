@@ -1,8 +1,7 @@
-//! [`Hotswap`]: all that a candidate passes through, and the only file that knows both who reads and what is
-//! loaded.
+//! [`Hotswap`]: swaps, rollbacks and calls. The only file that knows both who reads and what is loaded.
 //!
-//! Everything that may fail is done before *publish*, which is one atomic store; nothing after it can
-//! fail. What follows for the generation before (draining, unloading, looking) is the reaper's.
+//! Every step that can fail comes before *publish*, which is one atomic store; nothing after it can fail. The reaper
+//! then drains and unloads the previous generation, and verifies that it is gone.
 
 mod accepted;
 mod backlog;
@@ -66,31 +65,31 @@ use crate::{
     trust::{Policy, Trust},
 };
 
-/// A swap point: a plugin that is called by any number of threads, and replaced while it is.
+/// A swap point: a plugin that any number of threads call, and that is replaced meanwhile.
 ///
-/// In a child that was forked off and goes on without `exec`, calls and leases work, and swaps and rollbacks are
-/// refused: it has none of the threads that they need. Nothing is unloaded there, so [`wait`](Self::wait) times out.
-/// Load the plugin anew in the child to swap it. (Do not fork while a swap is under way, or while a plugin leaves: a
-/// lock that another thread holds at that moment stays locked in the child.)
+/// Share it by reference or in an [`Arc`]. Dropping it retires the live generation and waits for nobody. Leases that
+/// are still held keep their generations mapped until they are dropped. Services are asked to stop, and keep theirs
+/// until they end. [`shutdown`](Self::shutdown) does wait.
 ///
-/// Share it by reference or in an [`Arc`]. Dropping it retires the live generation and waits for nobody:
-/// leases that are still out keep their generations mapped until they are dropped, and services until they end;
-/// those are asked to stop.
-/// [`shutdown`](Self::shutdown) does wait.
+/// In a forked child that goes on without `exec`, calls and leases work, but swaps and rollbacks are refused: the
+/// child has none of the threads that they need. Nothing is unloaded there, so [`wait`](Self::wait) times out. To
+/// swap the plugin in the child, load it anew there. (Do not fork while a swap is under way or while a plugin is
+/// being unloaded: a lock that another thread holds at that moment stays locked in the child.)
 pub struct Hotswap<M: RootModule + Send + Sync> {
     cell: Cell<Generation<M>>,
     pipeline: Pipeline<M>,
     history: Arc<History>,
-    /// Which generation is live; what changes that is serialised here.
+    /// Which generation is live. Its lock serialises every change of that.
     succession: Arc<Succession<M>>,
     accepted: LastAccepted,
-    /// If they are turned on.
+    /// `Some` if services are turned on.
     services: Option<Services>,
-    /// Candidates are prepared one after the other. Taken before the succession is locked.
+    /// Held while a candidate is prepared, so that candidates are prepared one after the other. Lock order: before
+    /// the succession.
     swapping: Mutex<()>,
-    /// There until the swap point is shut down or dropped.
+    /// `Some` until the swap point is shut down or dropped.
     reaper: Option<Reaper<M>>,
-    /// The process that it was made in. A child that was forked off has none of its threads.
+    /// The process in which it was made. A forked child has none of its threads.
     process: u32,
 }
 
@@ -101,7 +100,7 @@ pub struct Generation<M> {
     number: u64,
     module: M,
     image: Image,
-    /// If leases are recorded.
+    /// `Some` if leases are recorded.
     leases: Option<Register>,
     named_leases: NamedLeases,
 }
@@ -112,24 +111,24 @@ pub struct Generation<M> {
 pub struct Swapped {
     /// The generation that is live now.
     pub generation: u64,
-    /// The one that was before: draining now, or standby.
+    /// The generation that was live before: it is draining now, or standby.
     pub retired: u64,
-    /// How long it took.
+    /// How long each phase took.
     pub phases: Phases,
 }
 
-/// A candidate that can be published, and cannot fail any more. Dropping it unloads it again.
+/// A candidate that is ready to be published, and cannot fail any more. Dropping it unloads it again.
 #[must_use = "it is unloaded again if it is not published"]
 pub struct Prepared<'a, M: RootModule + Send + Sync> {
     hotswap: &'a Hotswap<M>,
-    /// Until it is published.
+    /// `Some` until it is published.
     candidate: Option<Candidate<M>>,
 }
 
 impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Loads the plugin at `path` as generation 1, with the default [`Settings`].
     ///
-    /// Costs what [`swap`](Self::swap) costs, and a thread that lives as long as the swap point (and longer, if
+    /// Costs what [`swap`](Self::swap) costs, and a thread that lives as long as the swap point (longer if
     /// generations are still draining then).
     ///
     /// # Errors
@@ -139,7 +138,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Self::load_with(path, trust, Settings::default())
     }
 
-    /// Like [`load`](Self::load), with settings of one's own.
+    /// Like [`load`](Self::load), with your own settings.
     ///
     /// # Errors
     ///
@@ -189,22 +188,21 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     /// Calls `f` with the live generation.
     ///
-    /// All that `f` does with it is done on one generation. A `with` inside a `with` on the same swap
-    /// point and thread reaches the outer one's generation, also when a swap came in between.
+    /// `f` runs on one generation throughout. A `with` inside a `with` on the same swap point and thread reaches the
+    /// outer one's generation, even if a swap came in between.
     ///
-    /// Calls of several coroutines (with stacks of their own) of one thread may end in any order. While they overlap
-    /// they share the generation of the first, which is held until the last of them has ended; a coroutine must not
-    /// move to another thread while it is inside of a call, and one that is leaked there holds its generation for
-    /// ever.
+    /// Calls by several coroutines (with stacks of their own) on one thread may end in any order. While they overlap,
+    /// they share the generation of the first, which is held until the last of them has ended. A coroutine must not
+    /// move to another thread while it is inside a call, and one that is leaked inside a call holds its generation
+    /// for ever.
     ///
-    /// Costs little more than an indirect call. Waits for nobody, and no swap waits for it; the
-    /// generation is not unmapped before `f` has returned. Works in destructors of thread-locals too; the
-    /// first call of a thread costs some allocations and a look at what other threads left. Not for
-    /// signal handlers.
+    /// Costs little more than an indirect call. Waits for nobody, and no swap waits for it; the generation is not
+    /// unmapped before `f` has returned. The first call of a thread also costs some allocations, and a look for slots
+    /// that other threads have left. Works in destructors of thread-locals too. Not for signal handlers.
     ///
     /// # Panics
     ///
-    /// When `f` does.
+    /// If `f` panics.
     ///
     /// # Examples
     ///
@@ -232,7 +230,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.cell.with(f)
     }
 
-    /// Leases the live generation, also inside a [`with`](Self::with) that is on an older one.
+    /// Leases the live generation, even inside a [`with`](Self::with) that runs on an older one.
     ///
     /// Waits for nobody, unless leases are recorded ([`Settings::record_leases`]).
     #[track_caller]
@@ -242,18 +240,19 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     /// Replaces the plugin by the one at `path`, which may be the same path as before.
     ///
-    /// Returns as soon as new calls reach the new generation. The old one drains, and is unloaded,
-    /// beside it: [`wait`](Self::wait) for that, or listen to [`events`](Self::events). Waits for
-    /// other swaps of the same swap point, and while the thread that unloads is behind
-    /// ([`Limits::unload_timeout`]); for no call and for no lease. It may be called inside [`with`](Self::with).
+    /// Returns as soon as new calls reach the new generation. The old one is drained and unloaded in the background:
+    /// use [`wait`](Self::wait) to wait for that, or listen to [`events`](Self::events).
     ///
-    /// Costs reading and copying the file, one `dlopen`, and a thread, which is parked for as long as the generation
-    /// is mapped: some allocators take the thread that loads them for the process's main one. [`Swapped::phases`] has
-    /// the times.
+    /// Waits for other swaps of the same swap point, and while the thread that unloads is behind
+    /// ([`Limits::unload_timeout`]); for no call and for no lease. May be called inside [`with`](Self::with).
+    ///
+    /// Costs reading and copying the file, one `dlopen`, and a thread, which stays parked for as long as the
+    /// generation is mapped because some allocators take the thread that loads them for the process's main thread.
+    /// [`Swapped::phases`] has the times.
     ///
     /// # Errors
     ///
-    /// The candidate was refused. The live generation serves on, as if nothing had happened.
+    /// The candidate was refused. The live generation keeps serving, as if nothing had happened.
     pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
         self.check_process(path.as_ref())?;
         let given = GivenPath::new(path.as_ref());
@@ -261,8 +260,9 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.swap_in_turn(given, turn, |_| {})
     }
 
-    /// The same, unless another candidate was accepted after generation `accepted`. (One that was prepared before
-    /// and is published meanwhile is not waited for.) `note` has a refusal before anybody else knows of it.
+    /// Like [`swap`](Self::swap), unless another candidate was accepted after generation `accepted`; then it returns
+    /// `None`. (It does not wait for a candidate that was prepared earlier and is still to be published.) `note` gets
+    /// a refusal before anybody else learns of it.
     pub(crate) fn swap_after(
         &self,
         accepted: u64,
@@ -270,15 +270,15 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         note: impl FnOnce(&Error),
     ) -> Option<Result<Swapped>> {
         let turn = self.admit(path);
-        // Also if it has waited in vain: nobody asks for this candidate any more. Another one that is accepted only after
-        // this look does not change that this one was asked for, and refused.
+        // Checked even if `admit` timed out: if another candidate was accepted, nobody asks for this one any more. A
+        // candidate that is accepted only after this check does not change that: this one was asked for, and refused.
         if self.accepted().generation != accepted {
             return None;
         }
         Some(self.swap_in_turn(Ok(path.clone()), turn, note))
     }
 
-    /// Keeps the turn until the candidate is published, so that whoever has it next knows of that.
+    /// Holds the turn until the candidate is published, so that whoever takes it next finds the result.
     fn swap_in_turn(
         &self,
         path: Result<GivenPath>,
@@ -298,14 +298,15 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Ok(swapped)
     }
 
-    /// Does all of a [`swap`](Self::swap) that can fail, and leaves the rest, which cannot, for later.
+    /// Does every part of a [`swap`](Self::swap) that can fail; [`Prepared::publish`] later does the rest, which
+    /// cannot.
     ///
-    /// So several plugins can be swapped as a set, all or none of them: prepare each, and publish them when none
-    /// was refused. (They are published one after the other; a caller in between can see the new one of
-    /// one swap point and the old one of another.)
+    /// With it, several plugins can be swapped as a set, all or none of them: prepare each, and publish them if none
+    /// was refused. (They are published one after the other; in between, a caller can see the new generation of one
+    /// swap point and the old one of another.)
     ///
-    /// With [services](Settings::services), no other candidate can be prepared before this one is published or
-    /// dropped: it would be told of a state that is about to change.
+    /// With [services](Settings::services), no other candidate can be prepared until this one is published or
+    /// dropped, because its update would see a state that is about to change.
     ///
     /// Waits for other candidates of the same swap point that are being prepared, and while the thread that unloads is
     /// behind ([`Limits::unload_timeout`]); for no call and for no lease.
@@ -346,7 +347,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             .prepare(source, Some(&self.cell), services, self.reaper())
     }
 
-    /// Refuses what needs threads that are not there, before any lock is taken: one of them may have held it.
+    /// Refuses to work in a forked child, which lacks the threads. Call it before taking any lock: such a thread may
+    /// have held it at the fork.
     fn check_process(&self, path: &Path) -> Result<()> {
         if self.is_inherited() {
             let kind = ErrorKind::Forked {
@@ -358,24 +360,24 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Ok(())
     }
 
-    /// Whether this is the copy of a swap point of the parent process.
+    /// Whether this is a forked child's copy of the parent's swap point.
     fn is_inherited(&self) -> bool {
         self.process != process::id()
     }
 
-    /// The turn of a candidate that is given by its path, when the reaper has room for one more image. Whoever waits
-    /// for that does not have the turn, so that a rollback can go ahead.
+    /// Takes the turn for a candidate that is given by its path, once the reaper has room for one more image. The
+    /// turn is not held while waiting for room, so that a rollback can go ahead.
     fn admit(&self, path: &Path) -> Result<MutexGuard<'_, ()>> {
         self.reaper().admit(path, || self.turn())
     }
 
-    /// A panic under the lock is a bug of ours, or no memory; the lock itself guards no data.
+    /// Only a bug in hotswap or a failed allocation can panic under the lock, which protects no data.
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was prepared becomes the live generation. Nothing in here can fail. The news are to be traced when
-    /// no lock is held.
+    /// Makes a prepared candidate the live generation. Nothing in here can fail. The caller has to trace the returned
+    /// news after releasing its locks.
     fn publish(
         &self,
         mut candidate: Candidate<M>,
@@ -402,7 +404,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         published.before = Some(before);
         published.on_probation = probation.is_some();
         let phases = published.phases;
-        // Before the event: who hears of it asks for the path.
+        // Before the event: whoever gets the event asks for the path.
         if let Some(accepted) = accepted {
             self.accepted.set(accepted);
         }
@@ -410,7 +412,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         for standby in retired.iter().filter(|it| it.number != before) {
             self.history.draining(standby.number, Vec::new());
         }
-        // Under the lock, so that the live generation is the one that it is of.
+        // Under the lock, so that the live generation is the one that the update belongs to.
         let replaced = update.map(|update| self.publish_update(update, number));
         let replaced = replaced.and_then(|replaced| generations.keep_values(replaced));
         drop(generations);
@@ -432,14 +434,13 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         (swapped, news)
     }
 
-    /// Under the succession's lock, when `number` is live.
+    /// Publishes an update. The caller holds the succession's lock, and `number` is live.
     fn publish_update(&self, update: Update, number: u64) -> refs::Former {
         update.publish(number, &|holder| hold(&self.cell, holder))
     }
 
-    /// The path that was accepted last. If it was relative when it was given to [`load`](Self::load) or
-    /// [`swap`](Self::swap), it begins in the folder that was the current one then. What a rollback goes back to does
-    /// not count.
+    /// The path of the candidate that was accepted last. A relative path that was given to [`load`](Self::load) or
+    /// [`swap`](Self::swap) is returned as absolute, by the folder that was current then. Rollbacks do not count.
     pub fn last_accepted(&self) -> PathBuf {
         self.accepted().path.absolute().to_owned()
     }
@@ -448,12 +449,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.accepted.get()
     }
 
-    /// Sends to `follower` after each candidate that is accepted, and when the swap point has gone.
+    /// Sends to `follower` after each accepted candidate, and when the swap point is dropped.
     pub(crate) fn tell_of_accepted(&self, follower: Sender<()>) {
         self.accepted.tell(follower);
     }
 
-    /// Whether what was refused may be tried again without anybody asking for it.
+    /// Whether hotswap may retry a refused candidate without being asked.
     pub(crate) fn has_room_to_retry(&self) -> bool {
         self.reaper().has_room_to_retry()
     }
@@ -462,19 +463,20 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.pipeline.policy()
     }
 
-    /// The generations, oldest first: the live one, those that have not left yet, and the last of those
-    /// that have (see [`Settings`]).
+    /// The generations, oldest first: the live one, those that are still mapped, and the last of those that are
+    /// unloaded (see [`Settings`]).
     pub fn generations(&self) -> Vec<GenerationInfo> {
         self.history.generations()
     }
 
-    /// The SHA-256 of the file that generation `number` was loaded from. None: its bytes are there no more, or were never
-    /// (there is no such generation).
+    /// The SHA-256 of the file that generation `number` was loaded from. `None`: there is no such generation, or its
+    /// bytes are not kept any more.
     ///
-    /// They are there of the live generation, of a standby, and of those that a rollback can go back to
-    /// ([`Settings::rollback_copies_max`]). What was told once is known for as long as the generation is in the list.
+    /// hotswap keeps the bytes of the live generation, of a standby, and of those that a rollback can go back to
+    /// ([`Settings::rollback_copies_max`]). It remembers a digest that it has computed once for as long as the
+    /// generation is in the list.
     ///
-    /// Costs what [`Sha256::of`] costs, here, unless it is known; waits for nobody.
+    /// Costs what [`Sha256::of`] costs, on the calling thread, unless the digest is known. Waits for nobody.
     pub fn sha256(&self, number: u64) -> Option<Sha256> {
         if let Some(known) = self.history.sha256(number) {
             return Some(known);
@@ -491,14 +493,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Some(sha256)
     }
 
-    /// The candidates that were refused after the first generation was published, oldest first; the last of them
-    /// (see [`Settings`]).
+    /// The candidates that were refused after the first generation was published, oldest first. Only the last ones
+    /// are kept (see [`Settings`]).
     pub fn refused(&self) -> Vec<Event> {
         self.history.refusals()
     }
 
     /// The services, in the order in which they were started: those that run, and the last of each name that the
-    /// latest update has mentioned. Empty unless [`Settings::services`] is set.
+    /// latest update mentioned. Empty unless [`Settings::services`] is set.
     pub fn services(&self) -> Vec<ServiceInfo> {
         self.services.as_ref().map_or_else(Vec::new, Services::list)
     }
@@ -508,14 +510,14 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         self.services.as_ref().map_or_else(Vec::new, Services::refs)
     }
 
-    /// Calls `f` with the value of this name. None: there is none.
+    /// Calls `f` with the value of this name. `None`: there is no such value.
     ///
-    /// Waits for whoever is inside of it, if it has locks of its own, and for nobody else.
+    /// If the value has locks of its own, `f` may wait for whoever holds them; nothing else waits.
     ///
     /// # Errors
     ///
-    /// The value is of another type ([`ErrorKind::RefType`]); nothing of it is read. The error's path is that of the live
-    /// generation.
+    /// The value has another type ([`ErrorKind::RefType`]); nothing of it is read. The error's path is that of the
+    /// live generation.
     pub fn with_ref<T, R>(&self, name: &str, f: impl FnOnce(&T) -> R) -> Result<Option<R>>
     where
         T: StableAbi + Send + Sync + 'static,
@@ -530,32 +532,31 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Ok(found.flatten().map(|value| f(&value)))
     }
 
-    /// What happens, by a queue of one's own: each receiver gets every event. The first one begins with what happened
-    /// before it was asked for, from the first generation on.
+    /// A queue of the events. Every receiver gets every event. The first receiver also gets those from before it was
+    /// asked for, from the first generation on.
     ///
-    /// Nobody waits for a receiver. One that is slow misses events, and is told how many
-    /// ([`Limits::events_max`], [`EventKind::Missed`]); one that was dropped is
-    /// forgotten with the next event.
+    /// Nobody waits for a receiver. A slow one misses events, and is told how many ([`Limits::events_max`],
+    /// [`EventKind::Missed`]). One that was dropped is forgotten at the next event.
     pub fn events(&self) -> Receiver<Event> {
         self.history.events()
     }
 
-    /// Waits until generation `number` has left the address space or is found to be pinned, at most
-    /// `timeout`, and gives its state then. `None`: the list does not have it (any more).
+    /// Waits at most `timeout` until generation `number` is gone from the address space or is found to be pinned, and
+    /// returns its state then. `None`: the list does not have the generation (any more).
     ///
-    /// The calling thread leaves retired plugins as with [`detach_current_thread`]. Inside
-    /// [`with`](Self::with) it waits in vain for the generation that it is in, until `timeout`.
+    /// The calling thread leaves retired plugins, as with [`detach_current_thread`]. Inside [`with`](Self::with),
+    /// waiting for the generation of that call only times out.
     pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
         wait_for_end(&self.history, number, timeout)
     }
 
-    /// Retires the live generation and waits until all have left, at most `timeout`. Gives those that
-    /// are still mapped then: held by leases, or pinned.
+    /// Retires the live generation, and waits at most `timeout` until all generations are unloaded. Returns those
+    /// that are still mapped then: held by leases, or pinned.
     ///
-    /// Services are stopped before, the last that was started first; each is waited for until it counts as stuck
-    /// ([`ServiceSettings::stop_deadline`](crate::services::ServiceSettings::stop_deadline)). The values are let go of.
+    /// Services are stopped first, the last started first. Each is waited for until it counts as stuck
+    /// ([`ServiceSettings::stop_deadline`](crate::services::ServiceSettings::stop_deadline)). Then the values are dropped.
     ///
-    /// Generations that are still held go on draining, and are unloaded when their leases are dropped.
+    /// Generations that are still held keep draining, and are unloaded when their leases are dropped.
     pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {
         if self.is_inherited() {
             return Vec::new();
@@ -574,8 +575,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         mapped
     }
 
-    /// Stops the services, and lets go of the values: of those that have lost their names first, because a value may
-    /// use one that was there before it.
+    /// Stops the services, and drops the values. Those that have lost their names are dropped first, because a newer
+    /// value may use an older one.
     fn close_services(&self, latest: Option<Instant>) {
         if let Some(services) = &self.services {
             let replaced = self.succession.lock().take_values();
@@ -584,10 +585,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
     }
 
-    /// Closes the services, and hands the live generation to the reaper, which ends when all have left. Once.
+    /// Closes the services, and hands the live generation to the reaper, which ends when it has unloaded everything.
+    /// `None`: that was done already.
     fn retire_live(&mut self, latest: Option<Instant>) -> Option<reaper::Ending> {
         self.reaper.as_ref()?;
-        // Before the reaper is taken: should this panic, the rest is done when the swap point is dropped.
+        // Before the reaper is taken: if this panics, dropping the swap point does the rest.
         self.close_services(latest);
         let reaper = self.reaper.take()?;
         let mut generations = self.succession.lock();
@@ -613,7 +615,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
     fn drop(&mut self) {
         if self.is_inherited() {
-            // Nobody is there to be told; what is mapped stays mapped.
+            // The child has no thread to do it; what is mapped stays mapped.
             mem::forget((self.reaper.take(), self.services.take()));
             return;
         }
@@ -622,13 +624,15 @@ impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
 }
 
 impl<M: RootModule + Send + Sync> Prepared<'_, M> {
-    /// Makes it the live generation, whichever that is by now. Returns as soon as new calls reach it; with
-    /// [`Policy::serial_file`], only when its serial number has been kept after that, which may wait for the disk and for
-    /// other hosts that write to the file. If the number cannot be kept, there is an event ([`EventKind::SerialNotKept`]).
+    /// Makes it the live generation, whichever generation is live by now.
+    ///
+    /// Returns as soon as new calls reach it. With [`Policy::serial_file`], it then also saves the serial number
+    /// before it returns, which may wait for the disk and for other hosts that write to the file. If the number
+    /// cannot be saved, it sends an event ([`EventKind::SerialNotKept`]).
     ///
     /// # Panics
     ///
-    /// In a child that was forked off since it was prepared ([`Hotswap`]).
+    /// In a child that was forked after it was prepared ([`Hotswap`]).
     pub fn publish(mut self) -> Swapped {
         let is_inherited = self.hotswap.is_inherited();
         assert!(
@@ -639,7 +643,7 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
         let origin = candidate.image.origin().clone();
         let (swapped, news) = self.hotswap.publish(candidate, PublishKind::Swap, None);
         news.trace();
-        // Last: it may wait, and nothing may wait for it.
+        // Last: it may wait, and nobody may wait for it.
         if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
             let reason = error.reason();
             let setting = error.setting().map(str::to_owned);
@@ -654,7 +658,7 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
 impl<M: RootModule + Send + Sync> Drop for Prepared<'_, M> {
     fn drop(&mut self) {
         if self.hotswap.is_inherited() {
-            // Nobody is there to unload it.
+            // The child has no thread to unload it.
             mem::forget(self.candidate.take());
         } else if let Some(mut candidate) = self.candidate.take() {
             drop_update(&candidate.image.origin().given, candidate.update.take());
@@ -664,12 +668,12 @@ impl<M: RootModule + Send + Sync> Drop for Prepared<'_, M> {
 }
 
 impl<M> Generation<M> {
-    /// Its number: counted from 1 in the order of publishing, never used twice.
+    /// Its number, counted from 1 in the order of publishing and never used twice.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The path as it was given.
+    /// The path that the host gave.
     pub fn path(&self) -> &Path {
         &self.image.origin().given
     }
@@ -711,19 +715,19 @@ impl<M> fmt::Debug for Generation<M> {
 }
 
 impl<M> Generation<M> {
-    /// Begins the way out. Owning a generation means that it is drained: it was in the cell, and the cell
-    /// gives it up when nobody can use it.
+    /// Begins the way out. Owning a generation means that it is drained: it was in the cell, and the cell gives it up
+    /// only when nobody can use it.
     fn retire(self) -> Leaving {
         self.image.retire()
     }
 }
 
-/// Keeps the live generation, in the name of one that the list knows.
+/// Leases the live generation for `holder`, which is listed as long as the lease lives.
 fn hold<M: RootModule + Send + Sync>(cell: &Cell<Generation<M>>, holder: Holder) -> Hold {
     Box::new(NamedLease::new(cell.lease(), holder))
 }
 
-/// Waits until the generation has ended, at most for `timeout`, and gives its state then.
+/// Waits at most `timeout` until the generation has ended, and returns its state then.
 pub(crate) fn wait_for_end(history: &History, number: u64, timeout: Duration) -> Option<State> {
     wait_detaching(timeout, |turn| match history.wait(number, turn) {
         Some(state) if !state.has_ended() => (false, Some(state)),
@@ -731,8 +735,8 @@ pub(crate) fn wait_for_end(history: &History, number: u64, timeout: Duration) ->
     })
 }
 
-/// Waits in short turns, between which the calling thread does what is left for it to do: it may be the one
-/// that is waited for.
+/// Waits in short turns. Between them the calling thread runs what it has left to run for retired plugins, since it
+/// may be the thread that is waited for.
 fn wait_detaching<T>(timeout: Duration, wait: impl Fn(Instant) -> (bool, T)) -> T {
     const TURN: Duration = Duration::from_millis(2);
     let started = Instant::now();
@@ -746,17 +750,17 @@ fn wait_detaching<T>(timeout: Duration, wait: impl Fn(Instant) -> (bool, T)) -> 
     }
 }
 
-/// Runs, for the calling thread, what retired plugins have left for it to do: the destructors of their
-/// thread-locals, which it would otherwise run when it next calls a plugin, drops a lease, or ends.
+/// Runs what the calling thread has left to run for retired plugins now: the destructors of their thread-locals.
+/// Otherwise it runs them when it next calls a plugin, drops a lease, or ends.
 ///
-/// For a thread that has called plugins, will not do so for a long time, and lives on. Until it does one of
-/// those things, the plugins that it used stay mapped and are reported as held by it. A plugin is left only
-/// when all calls and leases on it have ended, whoever has them; calling this earlier does no harm, and no
-/// good. Costs a few nanoseconds when there is nothing to do.
+/// Use it on a thread that has called plugins, lives on, and will do none of these things for a long time: until then
+/// the plugins that it used stay mapped, and are reported as held by it. A plugin's destructors run only after all
+/// calls and leases on it have ended, on whichever thread; calling this earlier has no effect. Costs a few
+/// nanoseconds if there is nothing to run.
 ///
 /// # Panics
 ///
-/// A destructor that panics ends the process, as it does in a thread that ends.
+/// A destructor that panics ends the process, as it does at the end of a thread.
 pub fn detach_current_thread() {
     image::detach_current_thread_from_retired();
 }

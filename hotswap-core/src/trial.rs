@@ -1,24 +1,24 @@
-//! A trial: the very same bytes are loaded in a child process first, and asked, and unloaded.
+//! A trial: a child process first loads the very same bytes, probes them and unloads them.
 //!
-//! What a file does when its code runs (initialisers, IFUNC resolvers, the libraries that it needs, the
-//! constructor of its root module, its answers, its finalisers) nobody can tell from its bytes, and nothing
-//! in a process survives it if it goes wrong: a handler that jumps out of a crash inside `dlopen` leaves
-//! the linker's lock taken for ever. So it goes wrong in another process.
+//! Nobody can tell from a file's bytes what happens when its code runs: initialisers, IFUNC resolvers, the libraries
+//! that it needs, the constructor of its root module, its answers, its finalisers. And if that goes wrong, nothing in
+//! the process can repair it: a handler that jumps out of a crash inside `dlopen` leaves the linker's lock taken for
+//! ever. So a trial lets it go wrong in another process.
 //!
 //! # Invariants
-//! - The child is a new program (`posix_spawn` of this executable), not a copy of this process: it costs the
-//!   same however much memory the host has, and it has no threads, no locks that another thread holds, no
-//!   connection and no file of the host's.
-//! - It is given the descriptor of the sealed copy, so that what is tried is what is loaded.
-//! - That a child has ended well proves nothing: a plugin can call `exit(0)`. A trial has passed when the child
-//!   has said so and has then sent back a token, which it is given only after that; and when it has ended
-//!   well after that.
-//! - [`Trial::at_top_of_main`] is safe to call although it runs a plugin's code: what the child is given
-//!   was vouched for by the host that has started it ([`Trust::vouch`](crate::Trust::vouch)). Where somebody
-//!   else could start it with more privileges than their own, it refuses.
+//! - The child is a new program (`posix_spawn` of this executable), not a copy of this process. So it costs the same
+//!   however much memory the host has, and it has no threads, no locks that another thread holds, and none of the
+//!   host's connections and files.
+//! - The host passes the descriptor of the sealed copy, so the bytes on trial are the bytes that are loaded.
+//! - A good exit status proves nothing, since a plugin can call `exit(0)`. A trial is passed when the child has said
+//!   that it has finished, has returned a token that the host sent only after that, and has then ended with a good
+//!   status.
+//! - [`Trial::at_top_of_main`] is safe to call although it runs a plugin's code, because the host that started the
+//!   child has vouched for the file ([`Trust::vouch`](crate::Trust::vouch)). It refuses to run where somebody else
+//!   could start this program with more privileges than their own.
 //!
-//! One noun a file: [`report`] what the two say to each other, [`descriptors`] what a process has open,
-//! [`child`] what the child does, [`parent`] what the host makes of it.
+//! [`report`] has the messages between the two processes, [`descriptors`] the open descriptors of a process,
+//! [`child`] and [`parent`] the two sides.
 
 #[expect(unsafe_code, reason = "closes what a child has inherited")]
 mod descriptors;
@@ -48,62 +48,62 @@ use crate::{
     stage::Staged,
 };
 
-/// What the child process is called, by which it knows that it is one.
+/// The name (`argv[0]`) of the child process, from which it knows that it is one.
 const NAME: &str = "hotswap-trial";
 
-/// The proof that this program's `main` can run trials. It belongs into
-/// [`Settings::trial`](crate::Settings::trial).
+/// Shows that this program's `main` can run trials. Set it as [`Settings::trial`](crate::Settings::trial).
 ///
-/// Then every candidate is loaded in a child process first: its initialisers run, its types are checked, the
-/// probe asks it something, and it is unloaded. If the child crashes, hangs, ends, leaves descriptors open,
-/// or the probe does not like the answer, the candidate is refused with the stage and, say, the signal, and
-/// this process has not run a single instruction of it.
+/// Every candidate is then loaded in a child process first: its initialisers run, its types are checked, the probe
+/// calls it, and it is unloaded. If the child crashes, hangs, ends early or leaves descriptors open, or if the probe
+/// rejects an answer, the candidate is refused. The refusal names the stage and, for example, the signal. This
+/// process has not run a single instruction of the candidate then.
 ///
-/// It protects against accidents, not against malice: code that behaves in the child and misbehaves here
-/// is easily written.
+/// A trial protects against accidents, not against malice: it is easy to write code that behaves in the child and
+/// misbehaves here.
 ///
 /// # Cost
 ///
-/// The start of this executable up to the call in its `main`, some 2 ms, whatever the memory of this process,
-/// and then what a load costs. Nobody waits for it but the one who has asked for the swap.
+/// Starting this executable up to the call in its `main`, some 2 ms whatever the memory of this process, plus what a
+/// load costs. Only the caller who asked for the swap waits for it.
 pub struct Trial<M> {
     of: PhantomData<fn(&M)>,
     timeout: Duration,
 }
 
-/// How long a trial may take unless the host says otherwise.
+/// The timeout of a trial unless the host sets one.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is asked of an opened candidate, which is given back together with the version of its interface. Each
-/// stage is reported before it begins.
+/// Checks an opened candidate, and returns it with the version of its interface. It reports each stage before it
+/// begins.
 pub(crate) type Ask<'a> =
     dyn Fn(Image, &dyn Fn(Stage) -> Result<()>) -> Result<(Image, String)> + Sync + 'a;
 
-/// A trial that was passed.
+/// The result of a passed trial.
 pub(crate) struct Tried {
     pub(crate) took: Duration,
     pub(crate) findings: Findings,
 }
 
 impl<M: RootModule> Trial<M> {
-    /// Lets this program run trials, with `probe` to ask the candidate.
+    /// Lets this program run trials, in which `probe` checks the candidate.
     ///
-    /// Call it at the top of `main`, before arguments are parsed, threads are started, or files are opened:
-    /// in a trial's child process, which is this program started anew, this call does the trial and **does
-    /// not return**. A program with several interfaces calls it once for each; one with an async runtime
-    /// starts that after it, in a `main` that is not async.
+    /// Call it at the top of `main`, before arguments are parsed, threads are started, or files are opened. In a
+    /// trial's child process, which is this program started anew, this call runs the trial and **does not return**. A
+    /// program with several interfaces calls it once for each. A program with an async runtime calls it first, in a
+    /// `main` that is not async, and starts the runtime afterwards.
     ///
-    /// The probe calls what the host will call, and compares the answers with those that it expects. It runs
-    /// in the child, on a thread of its own, and knows nothing of the host's state.
+    /// The probe calls what the host will call, and compares the answers with those that it expects. It runs in the
+    /// child, on a thread of its own, and knows nothing of the host's state.
     ///
-    /// The child has the environment, the working directory and the limits ([`setrlimit(2)`]) of the host. It
-    /// has none of its arguments and descriptors, nothing to read on standard input, a standard output that
-    /// leads nowhere, and a standard error of which the last line becomes part of the refusal. It writes no
-    /// core dump. Where a sandbox denies it a call that it needs for that, the candidate is refused, and the refusal names
-    /// the call. It is killed when the trial's time is over ([`with_timeout`](Self::with_timeout)), with the processes of its group, and by itself when
-    /// the host dies. A process that a candidate has started and that has left the group, as a daemon does (`setsid`,
-    /// `setpgid`), is not found: it goes on. The child does not run in a program that has privileges of its own (setuid,
-    /// or capabilities of its file).
+    /// The child has the environment, the working directory and the limits ([`setrlimit(2)`]) of the host, but none
+    /// of its arguments and descriptors. Its standard input is empty, its standard output leads nowhere, and the last
+    /// line of its standard error becomes part of the refusal. It writes no core dump. If a sandbox denies it a call
+    /// that it needs for that, the candidate is refused, and the refusal names the call.
+    ///
+    /// When the trial's time is over ([`with_timeout`](Self::with_timeout)), the host kills the child and the
+    /// processes of its group; if the host dies, the system kills the child. A process that a candidate started and
+    /// that has left the group, as a daemon does (`setsid`, `setpgid`), is not found and goes on. The child refuses
+    /// to run in a program that has privileges of its own (setuid, or capabilities of its file).
     ///
     /// # Examples
     ///
@@ -147,7 +147,7 @@ impl<M: RootModule> Trial<M> {
 }
 
 impl<M> Trial<M> {
-    /// In a child that is to try an `M`, opens the candidate, has `question` asked of it, and does not return.
+    /// In a child that is to try an `M`: opens the candidate, runs `question` on it, and does not return.
     pub(crate) fn or_child(export: Export<'_>, question: &Ask<'_>) -> Self {
         let mut arguments = env::args_os();
         let is_child = arguments.next().is_some_and(|name| name == NAME)
@@ -161,13 +161,13 @@ impl<M> Trial<M> {
         }
     }
 
-    /// The same trial, which may take so long, all in all, before the candidate is refused and the child is killed. 10 s
-    /// unless set.
+    /// The same trial with another timeout. A trial that takes longer is ended: the candidate is refused, and the
+    /// child is killed. 10 s unless set.
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// By this a child knows which of several trials it is to run.
+    /// The name from which a child knows which of several trials to run.
     fn interface() -> &'static str {
         any::type_name::<M>()
     }
@@ -176,13 +176,13 @@ impl<M> Trial<M> {
     ///
     /// # Errors
     ///
-    /// Whatever is wrong with it there.
+    /// What the child found wrong with the candidate, or how the child died.
     pub(crate) fn run(self, staged: &Staged) -> Result<Tried> {
         parent::run(staged, Self::interface(), self.timeout)
     }
 }
 
-/// Calls a host's probe; its panic is an answer too.
+/// Calls a host's probe. A panic counts as a rejection.
 pub(crate) fn ask(probe: impl FnOnce() -> std::result::Result<(), String>) -> Result<()> {
     let kind = match panic::catch_unwind(AssertUnwindSafe(probe)) {
         Ok(Ok(())) => return Ok(()),
@@ -192,7 +192,7 @@ pub(crate) fn ask(probe: impl FnOnce() -> std::result::Result<(), String>) -> Re
     Err(Error::new(candidate(), kind))
 }
 
-/// In a child: the host knows the path.
+/// The path of errors in a child. It is empty, because the host fills in the real one.
 fn candidate() -> &'static Path {
     Path::new("")
 }

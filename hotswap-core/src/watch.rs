@@ -1,14 +1,14 @@
-//! Changes of a file become swaps, when they have settled.
+//! Turns changes of a file into swaps, once they have settled.
 //!
-//! A thread looks at the way that the last accepted path leads to its file: every folder, every link, the file.
-//! Looks are all that counts; what the system says of changes (`notices`) only says when to look. A look that
-//! finds something else than the one before is followed by another one after the settle time, until two agree
-//! and nothing was heard in between. Then the file's bytes are compared with those that were accepted and those
-//! that were refused, and only other ones are swapped in, by [`Hotswap::swap`]'s own pipeline, checks and events.
-//! Bytes that were refused for a reason that may pass ([`Error::is_transient`]) are tried again (`retry`).
+//! A thread looks at the route from the last accepted path to its file: every folder, every link, the file itself.
+//! Only what it sees there counts; notices from the system (`notices`) merely tell it when to look. If it sees a
+//! change, it looks again after the settle time, until two looks agree and no notice came in between. Then it
+//! compares the file's bytes with those that were accepted and those that were refused, and swaps in any other bytes
+//! with [`Hotswap::swap`]'s own pipeline, checks and events. It tries bytes again that were refused for a reason that
+//! may pass ([`Error::is_transient`], `retry`).
 //!
-//! What happens meanwhile is looked at afterwards: a look is begun by what was heard before it, and what is
-//! heard during it, or during the swap that it leads to, begins another.
+//! No change is missed: notices that came before a look are covered by that look, and a notice that comes during a
+//! look, or during the swap that follows, causes another look.
 
 mod known;
 mod notices;
@@ -32,38 +32,37 @@ use crate::{
     swap::Hotswap,
 };
 
-/// Swaps in what the last accepted path leads to, whenever that changes, for as long as this lives.
+/// Swaps in the file that the last accepted path leads to, whenever it changes, for as long as this value lives.
 ///
-/// See [`Hotswap::watch`]. Dropping it ends its thread, and waits for a swap that the thread is making. (Not
-/// from inside a [`Probe`](crate::Probe), then, for which that swap waits.)
+/// See [`Hotswap::watch`]. Dropping it ends its thread, and waits for a swap that the thread is making. (So do not
+/// drop it inside a [`Probe`](crate::Probe), for which that swap waits.)
 #[must_use = "watching ends when this is dropped"]
 #[derive(Debug)]
 pub struct Watch {
-    /// Dropped first: that ends the thread.
+    /// Dropped first, which ends the thread.
     stop: Option<Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
-    /// The process that the thread is in.
+    /// The process that the thread belongs to.
     process: u32,
 }
 
-/// How a file is watched.
+/// The settings for watching a file.
 #[derive(Clone, Debug)]
 pub struct WatchSettings {
-    /// For how long nothing must have changed before a change is taken for whole. 150 ms unless set, and at
-    /// least 1 ms.
+    /// A change counts as complete when nothing has changed for this long. 150 ms unless set, and at least 1 ms.
     ///
-    /// A writer that pauses for longer is waited for until it has closed the file, where the system tells of
-    /// that (to the file's owner, or with `CAP_LEASE`). Where it does not, the half-written file is looked at,
-    /// and refused; what is written afterwards is another change.
+    /// A writer may pause for longer. Where the system tells whether a file is open for writing (to the file's owner,
+    /// or with `CAP_LEASE`), hotswap waits until the writer has closed it. Elsewhere it tries the half-written file
+    /// and refuses it; what is written afterwards is another change.
     pub settle: Duration,
-    /// How often to look although nothing was heard: for file systems that tell nothing, such as NFS when
-    /// another machine writes, and some in user space. 2 s unless set, and at least 1 ms. At most 1 s where the
-    /// system cannot tell at all, because its limits are exhausted (`fs.inotify.max_user_instances`,
-    /// `max_user_watches`) or a folder on the way may not be listed.
+    /// How often to look without a notice. This is for file systems that send none, such as NFS when another machine
+    /// writes, and some in user space. 2 s unless set, and at least 1 ms. At most 1 s if the system cannot send
+    /// notices at all, because its limits are exhausted (`fs.inotify.max_user_instances`, `max_user_watches`) or a
+    /// folder on the route may not be listed.
     pub look_every: Duration,
-    /// After which pause a file that was refused for a reason that may pass is tried again; each further pause is twice
-    /// as long. 2 s unless set, and at least 1 ms. A pause of more than 30 years is one of 30 years, so with
-    /// [`Duration::MAX`] it is in effect tried again only when something has changed.
+    /// The pause before a file is tried again that was refused for a reason that may pass; each further pause is
+    /// twice as long. 2 s unless set, and at least 1 ms. Pauses are capped at 30 years, so with [`Duration::MAX`] the
+    /// file is in effect tried again only after a change.
     pub retry_after: Duration,
     /// The longest pause before such a file is tried again. 1 min unless set, and at least
     /// [`retry_after`](Self::retry_after).
@@ -71,36 +70,33 @@ pub struct WatchSettings {
 }
 
 impl<M: RootModule + Send + Sync> Hotswap<M> {
-    /// Watches the file that the last accepted path leads to, and [`swap`](Self::swap)s it in when it has
-    /// settled after a change.
+    /// Watches the file that the last accepted path leads to, and [`swap`](Self::swap)s it in when it has settled
+    /// after a change.
     ///
-    /// - It is the path that is watched, from the folder in which it was given if it was relative, and not the file
-    ///   that it leads to at first: replacing the file by another,
-    ///   or any link or folder on the way (`current -> v7`), is a change like writing to the file. While there
-    ///   is no file, it is waited for.
+    /// - hotswap watches the path, not the file that it leads to at first. Replacing the file, or any link or folder
+    ///   on the route (`current -> v7`), is a change just like writing to the file. A relative path is resolved from
+    ///   the folder in which it was given. While there is no file, hotswap waits for one.
     /// - Each settled change is one swap. Bytes that are the last accepted ones are not swapped in again.
-    /// - Each attempt that is refused is an [`EventKind::Refused`](crate::EventKind::Refused), and watching goes on.
-    /// - Bytes that were refused for what they are are not tried again before other bytes were there.
-    /// - Anything else may pass ([`Error::is_transient`]): a library that is missing, a constructor, an update or a probe that fails, too little
-    ///   memory, a trial that takes too long, an owner, a signature that is not there yet, too many retired plugins. Such
-    ///   a file is tried again after [`retry_after`](WatchSettings::retry_after), and then after pauses that double, up
-    ///   to [`retry_after_max`](WatchSettings::retry_after_max). It is tried again at once when it is touched or moved in
-    ///   again, also with the same bytes, or when anything else on the way changes. Refused candidates may stay mapped.
-    ///   While they make up half of what may be retired and mapped
+    /// - Each refused attempt is an [`EventKind::Refused`](crate::EventKind::Refused), and watching goes on.
+    /// - Bytes that were refused for what they are are not tried again until other bytes were there.
+    /// - Any other reason may pass ([`Error::is_transient`]): a missing library, a constructor, an update or a probe
+    ///   that fails, too little memory, a trial that takes too long, an owner, a signature that is not there yet, too
+    ///   many retired plugins. Such a file is tried again after [`retry_after`](WatchSettings::retry_after), and then
+    ///   after pauses that double, up to [`retry_after_max`](WatchSettings::retry_after_max). It is tried again at
+    ///   once when it is touched or moved in again, even with the same bytes, or when anything else on the route
+    ///   changes. Refused candidates may stay mapped. While they make up half of what may be retired and mapped
     ///   ([`Limits::retired_images_max`](crate::Limits::retired_images_max)), no attempt follows a pause, so that
     ///   attempts do not use up what the next good candidate needs.
-    /// - When another path is accepted, because somebody swaps it in, that one is watched from then on. A
-    ///   rollback changes neither the path nor what counts as accepted, so that it is not undone before the
-    ///   file changes again.
+    /// - When somebody swaps in another path, that path is watched from then on. A rollback changes neither the path
+    ///   nor which bytes count as accepted, so watching does not undo it before the file changes again.
     ///
-    /// A swap begins between one and two settle times after the last of a change.
+    /// A swap begins between one and two settle times after the last part of a change.
     ///
-    /// It does not keep the swap point alive, and ends with it. Costs two threads, of which one is `notify`'s,
-    /// three descriptors, and an inotify watch for each folder on the way, up to `/`. While nothing changes, it
-    /// costs a look every [`look_every`](WatchSettings::look_every), which takes some 20 µs. Whatever else
-    /// happens in one of those folders wakes `notify`'s thread, and so does each write to the file, but no look
-    /// comes before the settle time has passed. After a change the file is hashed up to three times
-    /// ([`Sha256::of`](crate::Sha256::of)).
+    /// The watch does not keep the swap point alive, and ends with it. It costs two threads (one of them `notify`'s),
+    /// three descriptors, and an inotify watch for each folder on the route, up to `/`. While nothing changes, it
+    /// costs a look every [`look_every`](WatchSettings::look_every), which takes some 20 µs. Other events in those
+    /// folders wake `notify`'s thread, and so does each write to the file, but hotswap looks only after the settle
+    /// time. After a change it hashes the file up to three times ([`Sha256::of`](crate::Sha256::of)).
     ///
     /// # Errors
     ///
@@ -124,7 +120,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let accepted = self.accepted();
         let path = &accepted.path;
         let (stop, stopped) = bounded(0);
-        // Room for one: it says that there is something to look at, and not what.
+        // Room for one: a wake-up says only that there is something to look at.
         let (wake, wakes) = bounded(1);
         self.tell_of_accepted(wake.clone());
         let first = settings.retry_after.max(SHORTEST_PAUSE);
@@ -163,22 +159,22 @@ impl Default for WatchSettings {
 impl Drop for Watch {
     fn drop(&mut self) {
         if self.process != process::id() {
-            // A child that was forked off does not have the thread, and nobody to be told.
+            // A forked child does not have the thread, and must not wait for it.
             mem::forget((self.stop.take(), self.thread.take()));
             return;
         }
         drop(self.stop.take());
-        // What it panicked with was printed when it did.
+        // If it panicked, the message was printed then.
         drop(self.thread.take().map(JoinHandle::join));
     }
 }
 
-/// Without it, settings of 0 would keep a processor busy.
+/// The minimum of all settings: with 0 the thread would keep a processor busy.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-/// How often to look when the system does not tell of every change.
+/// How often to look if the system does not send a notice of every change.
 const LOOK_UNTOLD: Duration = Duration::from_secs(1);
 
-/// What the thread has before it.
+/// The state of the thread.
 struct Watcher<M: RootModule + Send + Sync> {
     plugin: Weak<Hotswap<M>>,
     settings: WatchSettings,
@@ -189,17 +185,17 @@ struct Watcher<M: RootModule + Send + Sync> {
     retry: Retry,
 }
 
-/// Why there is something to do.
+/// Why the thread wakes up.
 enum Woken {
     Stopped,
-    /// Something was heard of.
+    /// A notice came.
     Rung,
     TimeUp,
 }
 
 impl<M: RootModule + Send + Sync> Watcher<M> {
     fn run(mut self) {
-        // The first look is like one after a change: there may have been one since the plugin was loaded.
+        // The first look counts as one after a notice: the file may have changed since the plugin was loaded.
         let mut rung = true;
         let mut unsettled = None;
         loop {
@@ -216,8 +212,8 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         }
     }
 
-    /// One look, and what follows from it. `unsettled` is what the look before has found, and gives, if another
-    /// one must agree.
+    /// Looks once, and acts on it. `unsettled` is the route that the previous look saw, if it had changed. Returns
+    /// the route that the next look has to confirm, if there is one.
     fn look(&mut self, plugin: &Hotswap<M>, rung: bool, unsettled: Option<Way>) -> Option<Way> {
         let is_followed = self.known.follow(&plugin.accepted());
         if is_followed {
@@ -240,7 +236,7 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         }
     }
 
-    /// Swaps in what was refused, if that is due. Gives what [`settled`](Self::settled) does.
+    /// Tries a refused file again, if that is due. Returns what [`settled`](Self::settled) does.
     fn try_again(&mut self, plugin: &Hotswap<M>, way: &Way, file: Option<Reached>) -> Option<Way> {
         if !self.retry.take_due() {
             return None;
@@ -252,13 +248,13 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         self.settled(plugin, way, &file?)
     }
 
-    /// Swaps the file in if its bytes are news. Gives how the path leads on if that has changed meanwhile.
+    /// Swaps the file in if its bytes are new. Returns the new route if it has changed meanwhile.
     fn settled(&mut self, plugin: &Hotswap<M>, way: &Way, file: &Reached) -> Option<Way> {
         let found = match file.sha256(plugin.policy().file_bytes_max) {
             Ok(Some(sha256)) => Some(sha256),
-            // Its writer has only paused. There may be no other sign of the end than that it is closed.
+            // The writer has only paused. Closing the file may be the only other sign of its end, so look again.
             Ok(None) => return Some(way.clone()),
-            // What cannot be read is refused by the swap, which says why.
+            // A file that cannot be read is left to the swap, which refuses it and says why.
             Err(_) => None,
         };
         if !self.known.is_news(found) {
@@ -269,8 +265,8 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         }
         let mut refusal = None;
         plugin.swap_after(self.known.generation(), self.known.path(), |error| {
-            // If the way is still the same, these bytes were refused. It is looked at before anybody hears of the
-            // refusal, because what they then do changes it.
+            // If the route is still the same, these bytes were refused. Compared before anybody hears of the refusal,
+            // because what they then do may change the route.
             refusal = Some((self.changed(way), error.is_transient()));
         });
         match refusal {
@@ -282,14 +278,14 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         self.changed(way)
     }
 
-    /// Another way than this one, or this one if something was heard of meanwhile.
+    /// The current route, if it differs from `way` or a notice has come meanwhile.
     fn changed(&self, way: &Way) -> Option<Way> {
         let (now, _) = Way::look(self.known.path().absolute());
         (now != *way || !self.wakes.is_empty()).then_some(now)
     }
 
-    /// Waits for something to do; for the settle time, whatever is heard of meanwhile, if something has changed:
-    /// whoever writes and writes is not looked at for each time.
+    /// Waits for something to do. After a change it waits for the settle time whatever notices come, so that a busy
+    /// writer does not cause a look for each write.
     fn wait(&self, is_unsettled: bool) -> Woken {
         if is_unsettled {
             let pause = self.settings.settle.max(SHORTEST_PAUSE);

@@ -15,7 +15,7 @@ use crate::{
     report::{Bytes, RetiredPlugins, report},
 };
 
-/// Something that happened at a swap point, and when, and to which plugin.
+/// Something that happened at a swap point: what, when, and to which plugin.
 ///
 /// Its [`Display`] is one line, whose first word is the [name](EventKind::name) of its kind:
 ///
@@ -37,23 +37,23 @@ use crate::{
 /// missed 7 events: they were not received in time
 /// ```
 ///
-/// As [`serde::Serialize`] it is one object: `event` is the name of the kind, and the fields of the kind are beside those of this
-/// type. For [`tracing`] it is an event of the target `hotswap` with the same name and fields, where a field that is
-/// an object for programs is a text; `WARN` if somebody may want to look into it, otherwise `INFO`.
+/// As [`serde::Serialize`] it is one object: `event` is the name of the kind, and the kind's fields stand beside
+/// those of this type. For [`tracing`] it is an event of the target `hotswap` with the same name and fields; a field
+/// that is an object for programs is a text there. Its level is `WARN` if an operator may have to look into it,
+/// otherwise `INFO`.
 #[report]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
     /// When it happened.
     pub at: SystemTime,
-    /// The generation that it happened to, if it happened to one.
+    /// The generation that it happened to, if any.
     pub generation: Option<u64>,
     /// The version of that plugin's package, if it has `unloadable!`.
     pub version: Option<String>,
     /// The linker's build id of that plugin in hexadecimal, if it has one.
     pub build_id: Option<String>,
-    /// What the bytes of that plugin are, if that was asked for
-    /// ([`GenerationInfo::sha256`](crate::GenerationInfo::sha256)).
+    /// The digest of that plugin's bytes, if it is known ([`GenerationInfo::sha256`](crate::GenerationInfo::sha256)).
     pub sha256: Option<Sha256>,
     /// What happened.
     #[serde(flatten)]
@@ -62,7 +62,7 @@ pub struct Event {
 
 /// What happened.
 ///
-/// Its [`Display`] is what follows the generation in the line of an [`Event`].
+/// Its [`Display`] is the text after the generation in the line of an [`Event`].
 #[report(tag = "event", event)]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -71,18 +71,18 @@ pub enum EventKind {
     #[text(": {path}{}", Link(*followed_link, real_path))]
     #[non_exhaustive]
     Accepted {
-        /// The path as it was given.
+        /// The path that the host gave.
         path: PathBuf,
         /// The file that the path led to when it was read.
         real_path: PathBuf,
-        /// Whether it led there by way of a symbolic link.
+        /// Whether the path led to another file through a symbolic link.
         followed_link: bool,
-        /// How long it took.
+        /// How long each phase took.
         phases: Phases,
     },
-    /// The generation that was accepted just before needs static TLS. glibc has about 1.6 KB of it for all plugins
-    /// of a process, unless the tunable `glibc.rtld.optional_static_tls` says otherwise, and rarely gets any back
-    /// when a plugin is unloaded: after a few such plugins `dlopen` fails.
+    /// The generation that was just accepted needs static TLS. glibc has about 1.6 KB of it for all plugins of a
+    /// process, unless the tunable `glibc.rtld.optional_static_tls` says otherwise, and rarely gets any back when a
+    /// plugin is unloaded. After a few such plugins, `dlopen` fails.
     #[text(
         ": it needs {bytes} bytes of static TLS, which glibc rarely gives back: after a few such plugins the next one is \
          refused; {STATIC_TLS_TUNABLE}"
@@ -90,16 +90,16 @@ pub enum EventKind {
     #[warn_if(true)]
     #[non_exhaustive]
     StaticTls {
-        /// How much it needs, for each thread.
+        /// The bytes that it needs for each thread.
         bytes: u64,
     },
-    /// A library that the generation which was accepted just before needs was mapped already, from another file than
-    /// would be found now. The mapped one answers, until no plugin needs it any more.
+    /// The generation that was just accepted needs a library that was mapped already, from another file than a search
+    /// finds now. The mapped library is used until no plugin needs it any more.
     #[text(": {library}")]
     #[warn_if(true)]
     #[non_exhaustive]
     OldLibrary {
-        /// Which library, and both files.
+        /// The library, and both files.
         #[serde(flatten)]
         library: OldLibrary,
     },
@@ -108,42 +108,42 @@ pub enum EventKind {
     #[warn_if(true)]
     #[non_exhaustive]
     Refused {
-        /// The path as it was given.
+        /// The path that the host gave.
         path: PathBuf,
-        /// How far it came.
+        /// The stage at which it was refused.
         stage: Stage,
-        /// What was wrong. For programs `kind` is its [name](ErrorKind::name), and `data` is an object of its fields.
+        /// Why it was refused. For programs, `kind` is its [name](ErrorKind::name), and `data` is an object of its
+        /// fields.
         #[serde(flatten)]
         kind: ErrorKind,
-        /// The stage and what was wrong there, in one line, without the path ([`Error::reason`]).
+        /// The stage and the reason, in one line, without the path ([`Error::reason`]).
         reason: String,
-        /// The name of the field that decides it ([`Error::setting`]).
+        /// The name of the setting that decides it ([`Error::setting`]).
         setting: Option<String>,
-        /// The generation that stays live; none if this was to be the first.
+        /// The generation that stays live; none if the candidate was to be the first.
         live: Option<u64>,
     },
-    /// This generation, which is the one before the live one, stays mapped, to be live again if the new one does not
-    /// prove itself.
+    /// This generation was live before the current one. It stays mapped while that one is on probation, so that a
+    /// rollback can make it live again.
     #[text(": while generation {successor} is on probation")]
     #[non_exhaustive]
     Standby {
-        /// The one that is on probation.
+        /// The generation that is on probation.
         successor: u64,
     },
-    /// An earlier generation is live again, in place of this one, which is not wanted any more.
+    /// A rollback has made an earlier generation live again, in place of this one.
     #[text(": {}[; {why}]", Back(*live, *loaded_again))]
     #[warn_if(true)]
     #[non_exhaustive]
     RolledBack {
-        /// The one that is live now.
+        /// The generation that is live now.
         live: u64,
-        /// The one whose bytes that one was loaded from again. None: it was still mapped.
+        /// The generation whose bytes were loaded again. `None`: the earlier generation was still mapped.
         loaded_again: Option<u64>,
-        /// What has brought it about, if nobody asked for it.
+        /// The cause, if hotswap rolled back without being asked.
         why: Option<String>,
     },
-    /// A retired generation is still in use although the drain deadline has passed. It stays mapped, and
-    /// goes on draining.
+    /// A retired generation is still in use after the drain deadline. It stays mapped, and keeps draining.
     #[text(": {by}")]
     #[warn_if(true)]
     #[non_exhaustive]
@@ -151,34 +151,34 @@ pub enum EventKind {
         /// Who uses it.
         by: Vec<Holder>,
     },
-    /// The hook that a plugin runs before it is unloaded has panicked. It is unloaded all the same.
+    /// The hook that a plugin runs before it is unloaded has panicked. The plugin is unloaded all the same.
     #[text(": {panic}")]
     #[warn_if(true)]
     #[non_exhaustive]
     HookPanicked {
-        /// What the panic said. (Not `message`: for `tracing`, that is the name of the event.)
+        /// The message of the panic. (Not `message`: for `tracing`, that is the name of the event.)
         panic: String,
     },
-    /// A retired generation has left the address space: looked up, not assumed.
+    /// A retired generation is gone from the address space; hotswap has verified that.
     #[text(" after {after:.1?}[; {heap}]")]
     #[non_exhaustive]
     Unloaded {
         /// The time since it was retired.
         after: Duration,
-        /// What it has left on the heap, if its allocator counts (`hotswap_unload::CountingAllocator`).
+        /// What it left on the heap, if its allocator counts (`hotswap_unload::CountingAllocator`).
         heap: Option<HeapLeft>,
     },
-    /// A retired generation is not in use any more, and stays mapped nevertheless: the system keeps it, or it was not
-    /// closed because something may still call it.
+    /// A retired generation is not in use any more, but stays mapped: the system keeps it, or hotswap did not close
+    /// it because something may still call it.
     #[text(": {reason}")]
     #[warn_if(true)]
     #[non_exhaustive]
     Pinned {
-        /// As far as that is known.
+        /// Why, as far as that is known.
         reason: PinReason,
     },
-    /// Half of what may be retired and still mapped is ([`Limits::retired_images_max`],
-    /// [`Limits::retired_bytes_max`]). It is told again when that was less than a quarter meanwhile.
+    /// Half of what may be retired and still mapped is reached ([`Limits::retired_images_max`],
+    /// [`Limits::retired_bytes_max`]). Sent again only after it was less than a quarter meanwhile.
     ///
     /// [`Limits::retired_images_max`]: crate::Limits::retired_images_max
     /// [`Limits::retired_bytes_max`]: crate::Limits::retired_bytes_max
@@ -189,51 +189,52 @@ pub enum EventKind {
     #[warn_if(true)]
     #[non_exhaustive]
     Retained {
-        /// How many images that is: of generations, of refused candidates, and of what swap points and loaders that
-        /// are gone have left behind.
+        /// The number of images: of generations, of refused candidates, and of those that dropped swap points and
+        /// loaders have left behind.
         images: usize,
-        /// The size of their copies.
+        /// The total size of their copies, in bytes.
         bytes: u64,
-        /// With so many images, candidates are refused.
+        /// Candidates are refused at this many images.
         images_max: usize,
-        /// With copies of so many bytes, candidates are refused.
+        /// Candidates are refused at this many bytes of copies.
         bytes_max: u64,
     },
-    /// The serial number of a generation that was prepared is not in the file of
-    /// [`Policy::serial_file`](crate::Policy::serial_file) now that it is published: an older plugin may be accepted later.
+    /// The serial number of a prepared generation could not be saved in
+    /// [`Policy::serial_file`](crate::Policy::serial_file) when it was published. An older plugin may be accepted
+    /// later.
     #[text(": {reason}[ ({setting})]")]
     #[warn_if(true)]
     #[non_exhaustive]
     SerialNotKept {
-        /// Why it could not be kept, in one line.
+        /// Why it could not be saved, in one line.
         reason: String,
-        /// The name of the field that says where ([`Error::setting`]).
+        /// The name of the setting that names the file ([`Error::setting`]).
         setting: Option<String>,
     },
-    /// Something has happened to a service that runs code of this generation.
+    /// Something happened to a service that runs code of this generation.
     #[text(": {name:?} {news}")]
     #[warn_if(news.is_bad())]
     #[non_exhaustive]
     Service {
-        /// Its name.
+        /// The name of the service.
         name: String,
-        /// What.
+        /// What happened.
         #[serde(flatten)]
         news: ServiceNews,
     },
-    /// Events were lost to this listener, because it had not received the earlier ones. Calls and swaps never wait for
-    /// those who listen.
+    /// This receiver lost events, because it had not received the earlier ones in time. Calls and swaps never wait
+    /// for a receiver.
     #[text(" {events} events: they were not received in time")]
     #[warn_if(true)]
     #[non_exhaustive]
     Missed {
-        /// How many.
+        /// The number of lost events.
         events: u64,
     },
 }
 
 impl Event {
-    /// Something that has happened now, and to no generation.
+    /// An event that happens now, and to no generation.
     pub(super) fn now(kind: EventKind) -> Self {
         Self {
             at: SystemTime::now(),
@@ -257,7 +258,7 @@ impl Event {
     }
 }
 
-/// As [`EventKind::Refused`] with no generation that is live, as when the first candidate was refused.
+/// An [`EventKind::Refused`] without a live generation, as when the first candidate is refused.
 impl From<&Error> for Event {
     fn from(error: &Error) -> Self {
         Self::refused(error, None)
@@ -274,7 +275,7 @@ impl Display for Event {
     }
 }
 
-/// Where a link leads.
+/// Writes where a link leads.
 struct Link<T>(bool, T);
 
 impl<T: Display> Display for Link<T> {
@@ -286,7 +287,7 @@ impl<T: Display> Display for Link<T> {
     }
 }
 
-/// Which generation is live again, and as which.
+/// Writes which generation is live again, and under which number.
 struct Back(u64, Option<u64>);
 
 impl Display for Back {

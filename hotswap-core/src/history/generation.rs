@@ -20,11 +20,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {
-    /// Finding the file, looking at its owners, reading it and making the private copy.
+    /// Finding the file, checking its owners, reading it and making the private copy.
     pub copy: Duration,
-    /// Comparing the bytes with the pins and the signature, if any are asked for, and inspecting them.
+    /// Comparing the bytes with the pins and the signature, if the policy asks for any, and inspecting them.
     pub inspect: Duration,
-    /// Loading, asking and unloading it in a child process, if there is a trial.
+    /// Loading, probing and unloading it in a child process, if there is a trial.
     pub trial: Duration,
     /// `dlopen`: mapping, linking, initialising.
     pub link: Duration,
@@ -34,12 +34,12 @@ pub struct Phases {
     pub probe: Duration,
     /// The candidate's own update, if services are turned on.
     pub update: Duration,
-    /// Making it the generation that calls reach.
+    /// Making it live.
     pub publish: Duration,
 }
 
 impl Phases {
-    /// From the file to the generation that calls reach.
+    /// The time from opening the file until calls reached the new generation.
     pub fn total(&self) -> Duration {
         let Self {
             copy,
@@ -75,7 +75,7 @@ impl Display for Phases {
 pub struct GenerationInfo {
     /// Counted from 1 in the order of publishing; never used twice.
     pub number: u64,
-    /// The path as it was given.
+    /// The path that the host gave.
     pub path: PathBuf,
     /// The file that the path led to when it was read.
     pub real_path: PathBuf,
@@ -83,8 +83,8 @@ pub struct GenerationInfo {
     pub file_bytes: u64,
     /// The linker's build id in hexadecimal, if the file has one: two builds with the same one are the same.
     pub build_id: Option<String>,
-    /// What its bytes are, if that was asked for: by pins ([`Policy::sha256`](crate::Policy::sha256)), by
-    /// [`Settings::record_sha256`](crate::Settings::record_sha256), or with [`Hotswap::sha256`](crate::Hotswap::sha256).
+    /// The digest of its bytes, if something asked for it: pins ([`Policy::sha256`](crate::Policy::sha256)),
+    /// [`Settings::record_sha256`](crate::Settings::record_sha256), or [`Hotswap::sha256`](crate::Hotswap::sha256).
     pub sha256: Option<Sha256>,
     /// The name of the plugin's package, if it has `unloadable!`.
     pub name: Option<String>,
@@ -92,26 +92,28 @@ pub struct GenerationInfo {
     pub version: Option<String>,
     /// When it was published.
     pub published: SystemTime,
-    /// The generation whose bytes it was loaded from again, by a rollback.
+    /// The generation whose bytes a rollback loaded again as this one.
     pub loaded_again: Option<u64>,
-    /// Why it is treated as a plugin without `unloadable!` although it has one; then it may unload less well.
+    /// Why hotswap treats it as a plugin without `unloadable!` although it has one; it may then stay mapped more
+    /// often.
     pub unloadable_problem: Option<String>,
-    /// How many bytes of static TLS it needs, if it needs any ([`EventKind::StaticTls`](crate::EventKind::StaticTls)).
+    /// The bytes of static TLS that it needs, if it needs any
+    /// ([`EventKind::StaticTls`](crate::EventKind::StaticTls)).
     pub static_tls_bytes: Option<u64>,
-    /// The serial number in its signature, if one is asked for and has a number
+    /// The serial number in its signature, if the policy asks for one and there is one
     /// ([`Policy::serial_min`](crate::Policy::serial_min)).
     pub serial: Option<u64>,
-    /// From when on its file is not accepted any more, if its signature says so. A generation that is published stays.
+    /// The time from which its file is refused, if its signature has one. A published generation stays live.
     pub expires: Option<SystemTime>,
-    /// The libraries of which it has older ones than would be found now
+    /// Libraries that it uses although a search would now find other files
     /// ([`EventKind::OldLibrary`](crate::EventKind::OldLibrary)).
     pub old_libraries: Vec<OldLibrary>,
-    /// What has become of it.
+    /// Its state.
     #[serde(flatten)]
     pub state: State,
 }
 
-/// Each in parentheses, behind what is before it.
+/// Writes each item in parentheses, after what is before it.
 struct Each<'a, T>(&'a Vec<T>);
 
 impl<T: Display> Display for Each<'_, T> {
@@ -120,7 +122,7 @@ impl<T: Display> Display for Each<'_, T> {
     }
 }
 
-/// What has become of a generation.
+/// The state of a generation.
 #[report(tag = "state")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -128,36 +130,37 @@ pub enum State {
     /// New calls reach it.
     #[text("live")]
     Live,
-    /// New calls reach its successor, which is on probation; it stays mapped to take over again.
+    /// New calls reach its successor, which is on probation. It stays mapped, so that a rollback can make it live
+    /// again.
     #[text("standby")]
     Standby,
-    /// New calls reach another one, and old ones may still be inside. A [`rollback`](crate::Hotswap::rollback) may
-    /// make it live again until it is drained.
+    /// New calls reach another generation, and old calls may still be inside this one. A
+    /// [`rollback`](crate::Hotswap::rollback) may make it live again until it is drained.
     #[text("draining{}{held_by}", if held_by.0.is_empty() { "" } else { ", held by " })]
     Draining {
-        /// Who was, at the last look.
+        /// Who held it at the last look.
         held_by: Vec<Holder>,
     },
-    /// It has left the address space.
+    /// It is gone from the address space.
     #[text("unloaded")]
     Unloaded,
-    /// Nobody uses it, and the system keeps it mapped.
+    /// Nobody uses it, but it is still mapped.
     #[text("pinned, {reason}")]
     Pinned {
-        /// As far as that is known.
+        /// Why, as far as that is known.
         reason: PinReason,
     },
 }
 
 impl State {
-    /// Without a look at who uses it.
+    /// Draining, with nothing known of its holders yet.
     pub(crate) fn draining() -> Self {
         Self::Draining {
             held_by: Vec::new(),
         }
     }
 
-    /// Whether nothing more is waited for. (A pinned generation may still leave later.)
+    /// Whether there is nothing to wait for any more. (A pinned generation may still be unloaded later.)
     pub fn has_ended(&self) -> bool {
         matches!(self, Self::Unloaded | Self::Pinned { .. })
     }

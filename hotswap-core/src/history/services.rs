@@ -1,4 +1,4 @@
-//! What is said of services, and each of it as one line of text.
+//! What the list and the events say of services, and each of it as one line of text.
 
 use std::{
     fmt::{self, Display},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::report::report;
 
-/// One of the services: named threads that outlive the generation that has started them.
+/// One service: a named thread that outlives the generation that started it.
 ///
 /// Its [`Display`] is one line.
 #[report]
@@ -25,16 +25,16 @@ pub struct ServiceInfo {
     /// What it is doing.
     #[serde(flatten)]
     pub state: ServiceState,
-    /// Since when.
+    /// When it began to do that.
     pub since: SystemTime,
-    /// How many times it was started again after it had ended of its own accord.
+    /// How often it was started again after it had ended by itself.
     pub restarts: u64,
-    /// Whether the latest update has started or restarted it, or left it alone on purpose. What is not mentioned
-    /// any more runs on.
+    /// Whether the latest update started or restarted it, or left it alone on purpose. A service that is not
+    /// mentioned any more keeps running.
     pub mentioned: bool,
 }
 
-/// How often it was started again, if ever.
+/// Writes how often a service was started again, if it was.
 struct Restarted(u64);
 
 impl Display for Restarted {
@@ -52,19 +52,19 @@ impl Display for Restarted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServiceState {
-    /// It begins when those of its name that were asked to stop have ended.
+    /// It begins once the services of its name that were asked to stop have ended.
     #[text("waiting for the one before to end")]
     Waiting,
     /// It runs.
     #[text("running")]
     Running,
-    /// It has ended so, and will be started again after a pause.
+    /// It has ended like this, and will be started again after a pause.
     #[text("{it}, to be started again")]
     Pausing(ServiceEnd),
     /// It was asked to stop, and has not ended yet.
     #[text("stopping")]
     Stopping,
-    /// It was asked to stop, and had not ended when the deadline was over. It still runs.
+    /// It was asked to stop, and did not end within the stop deadline. It still runs.
     #[text("stuck")]
     Stuck,
     /// It has ended.
@@ -72,57 +72,57 @@ pub enum ServiceState {
     Ended(ServiceEnd),
 }
 
-/// How a service has ended.
+/// How a service ended.
 #[report(tag = "how")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServiceEnd {
-    /// It has returned.
+    /// It returned.
     #[text("returned")]
     Returned,
-    /// It has returned an error.
+    /// It returned an error.
     #[text("failed: {message}")]
     #[non_exhaustive]
     Failed {
         /// The error.
         message: String,
     },
-    /// It has panicked.
+    /// It panicked.
     #[text("panicked: {message}")]
     #[non_exhaustive]
     Panicked {
-        /// The message of the panic, and where it was.
+        /// The message and place of the panic.
         message: String,
     },
 }
 
-/// What has happened to a service.
+/// What happened to a service.
 #[report(tag = "news")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServiceNews {
-    /// It has begun.
+    /// It began.
     #[text("started")]
     Started,
-    /// It has ended of its own accord, or not in the way it should when it was asked to stop.
+    /// It ended by itself, or failed or panicked after it was asked to stop.
     #[text("{how}[; it is started again in {again_in:.1?}]")]
     #[non_exhaustive]
     Ended {
         /// How.
         #[serde(flatten)]
         how: ServiceEnd,
-        /// After which pause it will be started again, if it will.
+        /// The pause after which it is started again, if it is.
         again_in: Option<Duration>,
     },
-    /// It has ended as it was asked to.
+    /// It ended because it was asked to.
     #[text("stopped after {after:.1?}")]
     #[non_exhaustive]
     Stopped {
-        /// The time since it was asked to.
+        /// The time since it was asked to stop.
         after: Duration,
     },
-    /// It was asked to stop, and has not ended although the deadline has passed. It keeps its generation mapped,
-    /// and nothing of its name begins before it has ended.
+    /// It did not end within the stop deadline. It keeps its generation mapped, and no other service of its name
+    /// begins before it has ended.
     #[text(
         "stuck: it was asked to stop {after:.1?} ago and still runs; nothing takes its place, and its generation stays \
          mapped"
@@ -132,13 +132,13 @@ pub enum ServiceNews {
         /// The time since it was asked to stop.
         after: Duration,
     },
-    /// It was asked to stop before it had begun.
+    /// It was asked to stop before it began.
     #[text("stopped before it had begun")]
     NeverBegan,
 }
 
 impl ServiceNews {
-    /// Whether somebody may want to look into it.
+    /// Whether an operator may have to look into it.
     pub(super) fn is_bad(&self) -> bool {
         matches!(self, Self::Ended { .. } | Self::Stuck { .. })
     }

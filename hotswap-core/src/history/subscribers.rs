@@ -1,4 +1,4 @@
-//! Who is told of events: each by a queue of its own.
+//! The receivers of events, each with a queue of its own.
 
 use std::mem;
 
@@ -9,7 +9,7 @@ use super::{Event, EventKind};
 #[derive(Debug)]
 pub(super) struct Subscribers {
     all: Vec<Subscriber>,
-    /// For the first one.
+    /// The queue for the first receiver, which gets events from before it asked.
     waiting: Option<Receiver<Event>>,
     events_max: usize,
 }
@@ -17,12 +17,12 @@ pub(super) struct Subscribers {
 #[derive(Debug)]
 struct Subscriber {
     queue: Sender<Event>,
-    /// How many events have found no room since the last that has.
+    /// How many events found no room in the queue since the last that did.
     missed: u64,
 }
 
 impl Subscribers {
-    /// Each is told at most so many events that it has not received yet, and at least one.
+    /// `events_max` is how many events a queue holds, at least 1.
     pub(super) fn new(events_max: usize) -> Self {
         let mut subscribers = Self {
             all: Vec::new(),
@@ -33,29 +33,30 @@ impl Subscribers {
         subscribers
     }
 
-    /// What happens from now on; for the first one, also what happened before.
+    /// A queue of the events from now on; the first queue also has those from before.
     pub(super) fn subscribe(&mut self) -> Receiver<Event> {
         self.waiting.take().unwrap_or_else(|| self.add())
     }
 
     fn add(&mut self) -> Receiver<Event> {
-        // Bounded by `tell`: a channel of crossbeam's with a bound has all its room from the beginning.
+        // `tell` bounds it. A bounded channel of crossbeam's would allocate all its room at once.
         let (queue, receiver) = crossbeam_channel::unbounded();
         self.all.push(Subscriber { queue, missed: 0 });
         receiver
     }
 
-    /// Waits for nobody. Those who have dropped their queue are forgotten.
+    /// Sends an event to every receiver, without waiting. Forgets receivers that were dropped.
     pub(super) fn send(&mut self, event: &Event) {
         self.all.retain_mut(|it| it.tell(event, self.events_max));
     }
 }
 
 impl Subscriber {
-    /// What finds no room is counted, and the count is sent right before the next that does. It needs no room of its own,
-    /// or with room for one it would keep out what it comes with. `false`: nobody receives any more.
+    /// Sends an event, or counts it as missed if there is no room. The count is sent right before the next event that
+    /// finds room. It needs no room of its own, because with room for one event it would displace that event.
+    /// `false`: the receiver was dropped.
     fn tell(&mut self, event: &Event, events_max: usize) -> bool {
-        // Nobody else sends, so that there is room until this does.
+        // Only this sends, under the history's lock, so the room is still there below.
         if self.queue.len() >= events_max {
             self.missed += 1;
             return true;

@@ -1,4 +1,4 @@
-//! One service: a thread of the host's in a plugin's code.
+//! One service: a thread of the host that runs a plugin's code.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -18,13 +18,13 @@ use crate::{
     refs::{Hold, Token},
 };
 
-/// What all may know of a service.
+/// The state of a service that other threads see.
 pub(super) struct Instance {
     name: String,
     generation: u64,
     token: Arc<Token>,
     status: Mutex<Status>,
-    /// Disconnected when it is through with the plugin: nothing is ever sent.
+    /// Disconnected when the service has finished with the plugin's code. Nothing is ever sent.
     ended: Receiver<()>,
 }
 
@@ -37,22 +37,22 @@ struct Status {
     asked: Option<Instant>,
 }
 
-/// What the thread of a service does when the update that has started it is published.
+/// What the thread of a service runs once the update that started it is published.
 pub(super) struct Run {
     pub(super) body: Body,
     pub(super) again: Again,
-    /// Those that have to end first.
+    /// The services that have to end first.
     pub(super) before: Vec<Arc<Instance>>,
     pub(super) instance: Arc<Instance>,
     pub(super) services: Weak<Inner>,
     pub(super) history: Arc<History>,
-    // Dropped in this order: whoever sees the service ended finds its generation free of it.
+    // Dropped in this order, so that whoever sees the service ended finds its generation free of it.
     pub(super) hold: Hold,
     pub(super) ended: Sender<()>,
 }
 
 impl Instance {
-    /// One that is about to run, and what tells of its end when it is dropped.
+    /// A service that is about to run, and the sender whose drop tells that it has ended.
     pub(super) fn new(name: String, generation: u64) -> (Arc<Self>, Sender<()>) {
         let (sender, ended) = bounded(0);
         let instance = Self {
@@ -75,7 +75,7 @@ impl Instance {
         &self.name
     }
 
-    /// None: it has ended as it was asked to, and nobody has to know of it any more.
+    /// Its entry in the list. `None`: it ended because it was asked to, so it is not listed.
     pub(super) fn info(&self) -> Option<ServiceInfo> {
         let status = self.status();
         let has_ended = matches!(status.state, ServiceState::Ended(_));
@@ -94,13 +94,13 @@ impl Instance {
         self.ended.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Whether it runs or will run, and nobody has asked it to stop.
+    /// Whether it runs or will run, and was not asked to stop.
     pub(super) fn is_to_run(&self) -> bool {
         let status = self.status();
         status.asked.is_none() && !matches!(status.state, ServiceState::Ended(_))
     }
 
-    /// Of one that has ended: whether anybody may want to know how. If it was asked to, nobody.
+    /// Whether it stays listed once it has ended. It does not if it was asked to stop.
     pub(super) fn is_worth_a_line(&self) -> bool {
         let status = self.status();
         status.asked.is_none() && status.mentioned
@@ -110,13 +110,13 @@ impl Instance {
         self.status().mentioned = mentioned;
     }
 
-    /// `true`: it was not asked before, and has not ended.
+    /// Asks it to stop. `true`: it had not been asked before, and has not ended.
     pub(super) fn ask_to_stop(&self) -> bool {
         let mut status = self.status();
         if status.asked.is_some() || matches!(status.state, ServiceState::Ended(_)) {
             return false;
         }
-        // One that has not begun does not have to stop.
+        // A service that has not begun does not have to stop.
         if status.state != ServiceState::Waiting {
             status.become_now(ServiceState::Stopping);
         }
@@ -124,7 +124,7 @@ impl Instance {
         self.token.set()
     }
 
-    /// Waits until it has ended, and reports it as stuck if it has not by then.
+    /// Waits until it has ended, and reports it as stuck if it has not by the deadline.
     pub(super) fn wait(&self, deadline: Instant, history: &History) {
         if self.ended.recv_deadline(deadline) != Err(RecvTimeoutError::Timeout) {
             return;
@@ -140,7 +140,7 @@ impl Instance {
         news.trace();
     }
 
-    /// It runs from now on. `false`: it was asked to stop, and does not.
+    /// Notes that it runs now. `false`: it was asked to stop, so it does not run.
     fn begin(&self, history: &History) -> bool {
         let mut status = self.status();
         if status.asked.is_some() {
@@ -154,7 +154,7 @@ impl Instance {
         true
     }
 
-    /// It has ended, and will be started again, unless it is asked to stop.
+    /// Reports that a run has ended and another will begin after a pause, unless the service is asked to stop.
     fn tell_pause(&self, history: &History, how: ServiceEnd, pause: Duration) {
         let mut status = self.status();
         let news = ServiceNews::Ended {
@@ -169,7 +169,7 @@ impl Instance {
         news.trace();
     }
 
-    /// It has ended; None: it never began.
+    /// Reports that it has ended. With `None`, it never began.
     fn tell_end(&self, history: &History, how: Option<ServiceEnd>) {
         let mut status = self.status();
         let news = match (&how, status.asked) {
@@ -193,7 +193,7 @@ impl Instance {
         history.happened(Some(self.generation), EventKind::Service { name, news })
     }
 
-    /// A panic under the lock could only come from a failed allocation; the status is whole even then.
+    /// Under the lock only a failed allocation can panic, and the status is consistent even then.
     fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,7 +207,7 @@ impl Status {
 }
 
 impl Run {
-    /// The whole life of the service.
+    /// The thread's main function: waits its turn, runs the service, and reports its end.
     pub(super) fn run(mut self) {
         let how = self.wait_for_others().then(|| self.supervise()).flatten();
         let Self {
@@ -220,7 +220,7 @@ impl Run {
             ended,
             ..
         } = self;
-        // The plugin's closure, while its code is there.
+        // Drops the plugin's closure while its code is still mapped.
         drop(body);
         drop(before);
         instance.tell_end(&history, how);
@@ -231,7 +231,7 @@ impl Run {
         }
     }
 
-    /// Waits until those before have ended. `false`: it was asked to stop meanwhile.
+    /// Waits until the services in `before` have ended. `false`: this one was asked to stop meanwhile.
     fn wait_for_others(&self) -> bool {
         for other in &self.before {
             select! {
@@ -242,7 +242,7 @@ impl Run {
         true
     }
 
-    /// Runs the body, and again if it is to be. None: it was asked to stop before it had begun.
+    /// Runs the body, and again if the policy says so. `None`: it was asked to stop before it began.
     fn supervise(&mut self) -> Option<ServiceEnd> {
         let (instance, history) = (&self.instance, &*self.history);
         let stop = instance.token.stop();
@@ -264,20 +264,20 @@ impl Run {
             };
             instance.tell_pause(history, how, pause);
             instance.token.sleep(pause);
-            // Should it be asked to stop in the pause, it has ended as it should.
+            // If it is asked to stop during the pause, it counts as having returned.
             last = Some(ServiceEnd::Returned);
         }
         last
     }
 }
 
-/// A plugin's duration, which may be one that `Duration::new` panics on.
+/// Converts a plugin's duration; `Duration::new` could panic on its parts.
 fn duration(time: RDuration) -> Duration {
     let seconds = Duration::from_secs(time.as_secs());
     seconds.saturating_add(Duration::from_nanos(time.subsec_nanos().into()))
 }
 
-/// How long to wait before the next run; None: there is none. `pauses` counts those that came one after the other.
+/// The pause before the next run; `None`: there is no next run. `pauses` counts the pauses since the last long run.
 fn pause(again: Again, how: &ServiceEnd, lasted: Duration, pauses: &mut u32) -> Option<Duration> {
     let (first, longest) = match (again, how) {
         (Again::Never, _) | (Again::OnFailure { .. }, ServiceEnd::Returned) => return None,

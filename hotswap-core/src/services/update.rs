@@ -1,4 +1,4 @@
-//! What a candidate says of services and values, until it is published.
+//! An update: what a candidate says of services and values, before it is published.
 
 use std::{
     collections::BTreeMap,
@@ -25,26 +25,26 @@ use crate::{
     symbol,
 };
 
-/// What an update has asked for. Dropping it is as if it had never been asked.
+/// What a candidate's update has asked for. Dropping it discards all of that.
 ///
-/// There is at most one of a swap point, and while there is, nobody else changes what runs or has a name; services
-/// may end.
+/// A swap point has at most one. While it exists, nobody else changes which services run and which values have names,
+/// although services may end.
 pub(crate) struct Update {
     services: Arc<Inner>,
-    /// Until it is published.
+    /// `Some` until it is published.
     asked: Option<Asked>,
 }
 
 struct Asked {
-    /// Whether the candidate has an update at all.
+    /// Whether the candidate exports an update.
     has_update: bool,
     services: Arc<Inner>,
-    // Dropped in this order: closures may have shares of values.
+    // Dropped in this order: the closures may hold handles of values.
     steps: Steps,
     changes: Changes,
 }
 
-/// What is to be done with services, in the order in which they were first mentioned.
+/// What to do with services, in the order in which the update first mentioned them.
 #[derive(Default)]
 struct Steps {
     order: Vec<String>,
@@ -58,27 +58,27 @@ enum Step {
 }
 
 struct Begin {
-    /// Whether those of its name are to stop.
+    /// Whether running services of the name are to stop first.
     restart: bool,
     again: Again,
     body: Body,
     thread: Waiting,
 }
 
-/// A thread that has not run anything of a plugin yet, and goes home if it is not to.
+/// A parked thread that has run no code of a plugin. It exits unless the update is published.
 struct Waiting {
     gate: Option<Sender<Run>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Services {
-    /// Runs the candidate's update, if it has one. The image is to be dropped or retired after the answer. What is in
-    /// `replaced` has its name again.
+    /// Runs the candidate's update on the calling thread, if it has one. The caller must keep the image mapped until
+    /// the result is dropped or published. Names in `replaced` mean the values in there again.
     ///
-    /// Runs the candidate's code on the calling thread; nobody is kept by any lock meanwhile.
+    /// No lock is held while the candidate's code runs.
     pub(crate) fn ask(&self, image: &Image, replaced: Names) -> Result<Update> {
         let path = &image.origin().given;
-        // First: what the inspection could not map for want of it would be taken for a fault of the bytes.
+        // Checked first: the inspection maps the file, and would report a lack of mappings as a fault of the file.
         check_thread().map_err(|error| Error::no_thread(path, error))?;
         let function = find_update(image)?;
         let update = Update::open(&self.0, function.is_some(), replaced);
@@ -94,7 +94,7 @@ impl Services {
     }
 }
 
-/// What the candidate exports with `hotswap_sdk::update!`, if it does. Runs nothing of it.
+/// The function that the candidate exports with `hotswap_sdk::update!`, if any. Runs no code of the candidate.
 pub(crate) fn find_update(image: &Image) -> Result<Option<UpdateFn>> {
     symbol::find_optional(image, SYMBOL)
 }
@@ -118,7 +118,7 @@ impl Update {
         })
     }
 
-    /// Does what was asked for, in the name of this generation. Nothing in here can fail.
+    /// Does what the update asked for, on behalf of generation `generation`. Nothing in here can fail.
     pub(crate) fn publish(mut self, generation: u64, hold: &dyn Fn(Holder) -> Hold) -> Former {
         let asked = self.asked.take().expect("published once");
         let mut state = self.services.state();
@@ -152,7 +152,7 @@ impl Update {
 
 impl Drop for Update {
     fn drop(&mut self) {
-        // Its closures and values first: that may run code of the candidate.
+        // Dropping closures and values may run code of the candidate, so that comes first.
         drop(self.asked.take());
         self.services.state().updating = false;
     }
@@ -223,7 +223,7 @@ impl Host for Asked {
 }
 
 impl Asked {
-    /// Whether it will be running when the update is published, as far as that is known now.
+    /// Whether it will be running when the update is published, as far as can be known now.
     fn is_running(&self, name: &str) -> bool {
         match self.steps.by_name.get(name) {
             Some(Step::LeaveAlone | Step::Begin(_)) => true,
@@ -243,7 +243,7 @@ impl Steps {
         }
     }
 
-    /// What was said already counts.
+    /// Leaves the service alone, unless the update has said something of it already.
     fn or_leave_alone(&mut self, name: &str) {
         if !self.by_name.contains_key(name) {
             self.set(name, Step::LeaveAlone);
@@ -252,10 +252,10 @@ impl Steps {
 }
 
 impl Waiting {
-    /// All that may fail is done here.
+    /// Starts the thread, so that nothing can fail when the update is published.
     fn start(name: &str) -> Result<Self, String> {
         let (gate, opened) = bounded::<Run>(1);
-        // A thread's name cannot have one in it.
+        // A thread's name cannot contain a NUL.
         let thread = thread::Builder::new().name(name.replace('\0', ""));
         let run = move || opened.into_iter().for_each(Run::run);
         let thread = check_thread().and_then(|()| thread.spawn(run));
@@ -269,7 +269,7 @@ impl Waiting {
 
     fn begin(mut self, run: Run) {
         if let Some(gate) = self.gate.take() {
-            // It waits for just this.
+            // The thread waits for exactly this.
             drop(gate.send(run));
         }
         self.thread = None;
@@ -277,7 +277,7 @@ impl Waiting {
 }
 
 impl Drop for Waiting {
-    /// Sends it home.
+    /// Lets the thread exit, and waits for it.
     fn drop(&mut self) {
         drop(self.gate.take());
         drop(self.thread.take().map(JoinHandle::join));

@@ -1,4 +1,4 @@
-//! The thread that reports services which do not stop. It sleeps until one was asked to.
+//! The thread that reports services that do not stop. It sleeps until one is asked to.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use super::instance::Instance;
 use crate::{deadline::deadline, history::History, stage::check_thread};
 
-/// The other end of the thread. When this is dropped, the thread ends as soon as those that it knows of have ended
+/// The handle of the thread. When this is dropped, the thread ends as soon as all services that it watches have ended
 /// or were reported.
 pub(super) struct Watchdog(Sender<Asked>);
 
@@ -29,17 +29,17 @@ impl Watchdog {
         Ok(Self(sender))
     }
 
-    /// Has it reported if it has not ended when the deadline is over, which begins now.
+    /// Reports the service unless it ends within the stop deadline, which starts now.
     pub(super) fn watch(&self, asked: Arc<Instance>) {
-        // It is there for as long as there is a sender.
+        // The thread runs for as long as there is a sender.
         drop(self.0.send((asked, Instant::now())));
     }
 }
 
-/// The thread takes what it is sent at once, so that the channel stays short; what it keeps are services that have not
-/// ended, each of which has a thread.
+/// The thread takes each service from the channel at once, so the channel stays short. It keeps only services that
+/// have not ended, each of which has a thread.
 fn run(asked: &Receiver<Asked>, history: &History, stop_deadline: Duration) {
-    // All have the same time, so the first that was asked is the first to be reported.
+    // The stop deadline is the same for all, so the service that was asked first is the first to be reported.
     let mut stopping: VecDeque<Asked> = VecDeque::new();
     loop {
         stopping.retain(|(instance, _)| !instance.has_ended());
@@ -88,7 +88,7 @@ mod tests {
             drop(sender);
             watchdog.watch(instance);
         }
-        // All but the last one, which nothing has followed yet.
+        // The last one is dropped only when the thread takes the next.
         ended.pop();
         while ended.iter().any(|it| it.strong_count() > 0) {
             thread::yield_now();

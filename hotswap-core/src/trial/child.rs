@@ -1,6 +1,6 @@
-//! What a trial's child does: the pipeline of a candidate, and its way out.
+//! The child's side of a trial: it passes the candidate through the pipeline, and unloads it again.
 //!
-//! Each stage is reported before it begins, so that a host whose child has died knows where.
+//! It reports each stage before the stage begins, so that the host knows where a child has died.
 
 use std::{
     env,
@@ -33,12 +33,12 @@ use crate::{
     trust::Policy,
 };
 
-/// How long it is watched whether the candidate leaves. One that does not is no worse for it: threads of its
-/// own may take their time, and some plugins stay mapped for good.
+/// How long the child waits for the candidate to be unloaded. A candidate that takes longer is not refused: threads
+/// of its own may take their time, and some plugins stay mapped for good.
 const UNLOAD_TIME: Duration = Duration::from_millis(500);
 const UNLOAD_PAUSE: Duration = Duration::from_micros(100);
 
-/// The whole life of the process.
+/// The main function of the child.
 pub(super) fn run(export: Export<'_>, ask: &Ask<'_>) -> ! {
     let ended = match Child::set_up() {
         Ok(child) => child.run(export, ask),
@@ -55,7 +55,7 @@ pub(super) fn run(export: Export<'_>, ask: &Ask<'_>) -> ! {
     })
 }
 
-/// Says to the host why there is no trial; gives that back where no host listens.
+/// Tells the host why there is no trial. Returns the error if no host listens.
 fn refuse_to_begin(error: io::Error) -> io::Result<()> {
     let message = format!("it cannot begin: {error}");
     let kind = ErrorKind::RefusedInTrial {
@@ -70,14 +70,16 @@ fn refuse_to_begin(error: io::Error) -> io::Result<()> {
 struct Child {
     /// The sealed copy of the candidate.
     copy: OwnedFd,
-    /// Leads to the host.
+    /// The connection to the host.
     control: OwnedFd,
 }
 
 impl Child {
-    /// Takes what the host has passed as standard input and output, and keeps nothing else.
+    /// Takes the copy and the connection, which the host has passed as standard input and output, and closes all
+    /// else.
     fn set_up() -> io::Result<Self> {
-        // Whoever can start a program with privileges of its own could have any code run with them here.
+        // Otherwise whoever can start a program with privileges of its own could run any code with those privileges
+        // here.
         if is_privileged() {
             let what =
                 "not in a program with privileges of its own (setuid, or capabilities of the file)";
@@ -106,7 +108,7 @@ impl Child {
     }
 
     fn run(self, export: Export<'_>, ask: &Ask<'_>) -> io::Result<()> {
-        // Should the host be gone already, this fails.
+        // If the host is gone already, this fails.
         self.say(&Report::Reached(Stage::Trial))?;
         match self.try_out(export, ask) {
             Ok(findings) => self.finish(findings),
@@ -114,8 +116,8 @@ impl Child {
         }
     }
 
-    /// Loads, asks and unloads; a second time if that has left descriptors open, because what is opened once
-    /// for the whole process, by a library for example, does no harm.
+    /// Loads, probes and unloads the candidate. If that leaves descriptors open, it does so a second time: what is
+    /// opened once for the whole process, by a library for example, does no harm.
     fn try_out(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<Findings> {
         let before = open_now()?;
         let findings = self.load_and_unload(export, ask, Self::given)?;
@@ -165,7 +167,7 @@ impl Child {
         })
     }
 
-    /// The copy that the host has made, with the libraries that it has found.
+    /// The copy that the host has made, and the libraries that it has found.
     fn given(&self, export: Export<'_>) -> Result<Staged> {
         let copy = self.copy.try_clone().map_err(host_error)?;
         let mut staged = Staged::from_sealed(copy, export)?;
@@ -173,7 +175,7 @@ impl Child {
         Ok(staged)
     }
 
-    /// A copy of that: the dynamic linker would give the image of the first one if that has not left.
+    /// A copy of that copy. If the first image is still mapped, the dynamic linker would return it for the same file.
     fn another(&self, export: Export<'_>) -> Result<Staged> {
         let kept = self.given(export)?.keep().map_err(host_error)?;
         let (mut staged, _) = Staged::again(&kept, export)?;
@@ -185,7 +187,7 @@ impl Child {
         self.say(&Report::Reached(stage)).map_err(host_error)
     }
 
-    /// Proves that this is where the trial has come to: only now does the host send the token.
+    /// Reports that the trial has finished, and returns the token that the host sends only after that report.
     fn finish(&self, findings: Findings) -> io::Result<()> {
         self.say(&Report::Finished(findings))?;
         let mut token = Token::default();
@@ -202,8 +204,8 @@ impl Child {
     }
 }
 
-/// The libraries that are to be opened first: names and paths, behind the child's own name, the interface and the path
-/// of the candidate.
+/// The libraries to open first. Their names and paths follow the child's own name, the interface and the candidate's
+/// path in the arguments.
 fn libraries() -> Vec<Needed> {
     let mut arguments = env::args_os().skip(3);
     let mut all = Vec::new();
@@ -214,12 +216,12 @@ fn libraries() -> Vec<Needed> {
     all
 }
 
-/// Watches for a while whether it leaves, and says why if it does not. Crashes and hangs are what this is for.
+/// Waits a while for the image to be unloaded, and returns why it is not. The purpose is to find crashes and hangs.
 fn unload(image: Leaving) -> Option<String> {
     let started = Instant::now();
     let mut leaving = Box::new(image);
     while started.elapsed() < UNLOAD_TIME {
-        // An event of its own in the host, and no reason to refuse.
+        // The host reports a panic of the hook as an event, not as a reason to refuse.
         drop(leaving.hook_panic());
         match leaving.try_close() {
             Exit::Gone(_) => return None,
@@ -239,7 +241,7 @@ fn refusal(are_lost: bool, which: Vec<String>) -> Error {
     Error::new(candidate(), ErrorKind::Descriptors { are_lost, which })
 }
 
-/// Puts before an error what it was that failed.
+/// Prefixes an error with what failed.
 fn when<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> io::Error {
     move |error| {
         let error = error.into();

@@ -1,4 +1,4 @@
-//! Which descriptors a process has open, and what they lead to.
+//! The descriptors that a process has open, and what they lead to.
 
 use std::{
     collections::BTreeMap,
@@ -6,21 +6,21 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, RawFd},
 };
 
-/// Descriptors with what the system says of each, such as `/dev/null` or `socket:[4711]`.
+/// Open descriptors, each with what the system says of it, such as `/dev/null` or `socket:[4711]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Open(BTreeMap<RawFd, String>);
 
-/// What has become of the descriptors between two looks.
+/// What changed between two snapshots of the descriptors.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Open, and not before.
+    /// Open now, but not before.
     Gained(Vec<String>),
     /// Not open any more, or leading elsewhere.
     Lost(Vec<String>),
 }
 
 impl Open {
-    /// Those that are open now, but for copies of plugins: an image that stays mapped keeps its own.
+    /// The descriptors that are open now, without copies of plugins: an image that stays mapped keeps its own.
     pub(super) fn now() -> io::Result<Self> {
         let mut open = BTreeMap::new();
         for entry in fs::read_dir("/proc/self/fd")? {
@@ -29,7 +29,8 @@ impl Open {
                 .file_name()
                 .to_str()
                 .and_then(|name| name.parse().ok());
-            // The folder itself is open only while it is read, and gone at this second look.
+            // The descriptor of the folder itself is open only while the folder is read, so the second look below
+            // drops it.
             if let (Some(number), Ok(target)) = (number, fs::read_link(entry.path())) {
                 open.insert(number, target.to_string_lossy().into_owned());
             }
@@ -40,7 +41,7 @@ impl Open {
         Ok(Self(open))
     }
 
-    /// What is lost counts for more than what was gained.
+    /// The change from `self` to `after`. If descriptors were both lost and gained, it returns those that were lost.
     pub(super) fn change(&self, after: &Self) -> Option<Change> {
         let only_in = |a: &Self, b: &Self| -> Vec<String> {
             let only =
@@ -60,7 +61,7 @@ impl Open {
     }
 }
 
-/// Closes all but the standard streams and those given.
+/// Closes all descriptors except the standard streams and `kept`.
 pub(super) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -73,10 +74,10 @@ pub(super) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     }
     for number in numbers {
         let is_kept = number <= 2 || kept.iter().any(|it| it.as_raw_fd() == number);
-        // One is the folder's own, which is closed by now.
+        // One of the numbers is the folder's own descriptor, which is closed by now.
         if !is_kept && fs::read_link(path(number)).is_ok() {
-            // SAFETY: this is the top of `main` in a process of its own: what is open was inherited, and
-            // nothing in this process owns it or knows of it.
+            // SAFETY: this runs at the top of `main` in a new process: its open descriptors were inherited, and
+            // nothing in this process owns or uses them.
             unsafe { rustix::io::close(number) };
         }
     }

@@ -1,4 +1,4 @@
-//! The host's side of a trial: starts the child, listens, and judges.
+//! The host's side of a trial: it starts the child, receives its reports, and decides.
 
 use std::{
     ffi::OsStr,
@@ -29,14 +29,14 @@ use crate::{
     stage::{Needed, Staged},
 };
 
-/// How often it is looked whether the child is still there. Its end is noticed at once, by the end of its
-/// connection, unless a process that it has started holds that.
+/// How often the host checks whether the child is still there. The child's end also ends its connection, which the
+/// host notices at once, unless a process that the child has started holds the connection open.
 const TURN: Duration = Duration::from_millis(50);
 
-/// How much of the end of what the child says on standard error is kept.
+/// How much of the end of the child's standard error is kept.
 const SAID_BYTES_MAX: usize = 4096;
 
-/// Runs the trial of `interface`.
+/// Runs a trial of the interface named `interface`.
 pub(super) fn run(staged: &Staged, interface: &str, timeout: Duration) -> Result<Tried> {
     let path = &*staged.origin().given;
     let started = Instant::now();
@@ -55,39 +55,38 @@ pub(super) fn run(staged: &Staged, interface: &str, timeout: Duration) -> Result
 struct Watch {
     child: Child,
     control: OwnedFd,
-    /// Until its end.
+    /// The child's standard error, until it ends.
     stderr: Option<PipeReader>,
-    /// The last of what came from there.
+    /// The last of what came from standard error.
     said: Vec<u8>,
-    /// The stage that it has begun. None: it has not said anything.
+    /// The stage that the child has begun last. `None`: it has reported nothing.
     reached: Option<Stage>,
-    /// Sent when the child had said that it has finished.
+    /// The token, which is sent once the child has said that it has finished.
     token: Option<Token>,
-    /// What it had to say then.
+    /// What the child reported when it finished.
     findings: Findings,
 }
 
-/// What listening has come to.
+/// The result of listening to the child.
 enum Verdict {
     /// The child has returned the token.
     Passed,
-    /// The child has found a reason.
+    /// The child has refused the candidate.
     Refused { kind: ErrorKind, details: String },
-    /// The child has ended, or has hung up.
+    /// The child has ended, or has closed its connection.
     Gone,
-    /// Its time is over.
+    /// The trial's time is over.
     Late,
-    /// The system does not let us listen.
+    /// The host cannot listen to the child.
     Deaf(io::Error),
 }
 
 /// How a child has ended.
 enum Ending {
     Status(ExitStatus),
-    /// This process does not let its children be waited for (SIGCHLD is ignored), or something else in it
-    /// has taken the answer.
+    /// This process cannot wait for its children (it ignores SIGCHLD), or other code in it has taken the status.
     Unknown,
-    /// We have killed it.
+    /// The host has killed the child.
     Killed,
 }
 
@@ -102,8 +101,9 @@ impl Watch {
         let (stderr, their_stderr) = io::pipe()?;
         let first = staged.libraries().iter().filter_map(Needed::opened_first);
         let first = first.flat_map(|(name, path)| [OsStr::new(name), path.as_os_str()]);
-        // Not by name: the file may have been replaced, or deleted, since this process was started. In a group
-        // of its own, so that what it starts can be ended with it, and Ctrl-C does not reach it.
+        // `/proc/self/exe` and not the executable's name: the file may have been replaced or deleted since this
+        // process was started. The child gets a process group of its own, so that the host can end what it starts
+        // along with it, and Ctrl-C does not reach it.
         let child = Command::new("/proc/self/exe")
             .arg0(NAME)
             .arg(interface)
@@ -140,7 +140,7 @@ impl Watch {
         }
     }
 
-    /// Hears what there is to hear.
+    /// Waits once, and handles what has come.
     fn turn(&mut self, time: Duration) -> io::Result<Option<Verdict>> {
         let news = self.wait(time)?;
         if news.said {
@@ -149,11 +149,11 @@ impl Watch {
         if news.reported {
             return self.receive();
         }
-        // Only when there is nothing left to hear from it.
+        // The child counts as gone only after everything that it sent was read.
         Ok((!news.said && self.has_ended()).then_some(Verdict::Gone))
     }
 
-    /// Waits for news, at most so long.
+    /// Waits at most `time` until there is something to read.
     fn wait(&self, time: Duration) -> io::Result<News> {
         let time = Timespec::try_from(time).map_err(io::Error::other)?;
         let mut all = vec![PollFd::new(&self.control, PollFlags::IN)];
@@ -188,7 +188,7 @@ impl Watch {
         Ok(())
     }
 
-    /// One message from the child.
+    /// Receives one message from the child.
     fn receive(&mut self) -> io::Result<Option<Verdict>> {
         let mut message = vec![0; MESSAGE_BYTES_MAX];
         let length = match recv(&self.control, &mut message[..], RecvFlags::empty()) {
@@ -209,31 +209,31 @@ impl Watch {
                 self.findings = findings;
                 let mut token = Token::default();
                 getrandom(&mut token, GetRandomFlags::empty())?;
-                // Should the child be gone, that is the next news.
+                // If the child is gone, the next `receive` reports that.
                 let _ = send(&self.control, &token, SendFlags::NOSIGNAL);
                 self.token = Some(token);
             }
             Some(Report::Token(token)) if self.token == Some(token) => {
                 return Ok(Some(Verdict::Passed));
             }
-            // Nobody of ours has said that.
+            // Not sent by our code in the child, which knows when to send what.
             Some(Report::Finished(_) | Report::Token(_)) | None => {}
         }
         Ok(None)
     }
 
-    /// Whether the child has ended; it stays to be waited for.
+    /// Whether the child has ended. It can still be waited for after this.
     fn has_ended(&self) -> bool {
         !matches!(self.look(), Ok(None))
     }
 
-    /// How the child has ended, if it has; an error if there is none of ours any more.
+    /// The child's status if it has ended. An error means that it cannot be waited for any more.
     fn look(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(Pid::from_child(&self.child)), options)
     }
 
-    /// Lets a child end that is about to, ends any other, and those that it has started.
+    /// Waits for a child that is about to end, kills any other, and kills the processes that it has started.
     fn end(&mut self, verdict: &Verdict, started: Instant, timeout: Duration) -> Ending {
         let has_time = || started.elapsed() < timeout;
         if matches!(verdict, Verdict::Passed | Verdict::Gone) {
@@ -244,8 +244,8 @@ impl Watch {
             }
         }
         let had_ended = self.has_ended();
-        // Its number, and with it the group's, is not given to others before it was waited for. If something else
-        // has done that, it may have been.
+        // The system reuses the number of the child, and of its group, only after the child was waited for. If `look`
+        // fails, other code has done that, so the number may belong to others: do not kill.
         if self.look().is_ok() {
             let _ = kill_process_group(Pid::from_child(&self.child), rustix::process::Signal::KILL);
         }
@@ -298,7 +298,7 @@ impl Watch {
         }
     }
 
-    /// What a child that has ended has left in the pipe.
+    /// Reads what a child that has ended has left in the pipe.
     fn hear_the_rest(&mut self) {
         while self.stderr.is_some() && self.wait(Duration::ZERO).is_ok_and(|news| news.said) {
             if self.hear().is_err() {
@@ -314,7 +314,7 @@ impl Watch {
     }
 }
 
-/// What there is to hear.
+/// What there is to read.
 struct News {
     reported: bool,
     said: bool,

@@ -1,56 +1,55 @@
-//! What a trial's child and its host say to each other: messages over a socket that keeps them apart
-//! (`SOCK_SEQPACKET`).
+//! The messages between a trial's child and its host, over a socket that keeps message boundaries (`SOCK_SEQPACKET`).
 //!
-//! The host believes nothing that it does not understand: the code that is on trial runs in the same process
-//! as the one that reports.
+//! The host ignores every message that it does not understand, because the code on trial runs in the same process as
+//! the code that reports.
 
 use crate::error::{CONSTRUCTOR, Error, ErrorKind, PROBE, Stage};
 
-/// Long enough for a whole report of a layout check; what is longer is cut off.
+/// Long enough for a whole report of a layout check. A longer message is cut off.
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// What the host sends when the child has said that it has finished, and wants back.
+/// The host sends this when the child has said that it has finished; the child has to send it back.
 pub(super) type Token = [u8; 32];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Report {
-    /// This stage begins.
+    /// The child begins this stage.
     Reached(Stage),
-    /// The candidate is refused at this stage, for a reason that was found out and not suffered.
+    /// The child has found a reason to refuse the candidate.
     Refused {
         kind: ErrorKind,
-        /// All that there is to say, if the kind is only the gist.
+        /// The full text, if the kind is only a summary.
         details: String,
     },
-    /// All stages are behind it, and this is what was seen there.
+    /// The child has passed all stages, and found this.
     Finished(Findings),
-    /// The answer to the host's token.
+    /// The child returns the host's token.
     Token(Token),
 }
 
-/// What a trial that goes well has shown.
+/// What a passed trial has found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
     /// The version of the interface that the plugin was built with.
     pub(crate) interface: String,
     /// Name and version of the plugin's package, if it has `unloadable!`.
     pub(crate) package: Option<(String, String)>,
-    /// Why its `unloadable!` is of no use, if it is not.
+    /// Why the host cannot use its `unloadable!`, if it has one and cannot.
     pub(crate) unloadable_problem: Option<String>,
     pub(crate) update: FoundUpdate,
-    /// Why it has not left again, if it has not.
+    /// Why it was not unloaded, if it was not.
     pub(crate) stays: Option<String>,
 }
 
-/// What a candidate has to say to a host with services. A trial does not run it: that would be done with other values
-/// than the host's.
+/// The candidate's update, for a host with services. A trial does not run it, since it would see other values than
+/// the host's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FoundUpdate {
     #[default]
     None,
-    /// One that can be run.
+    /// It can be run.
     Good,
-    /// Why a host with services refuses it.
+    /// A host with services refuses it, for this reason.
     Bad(String),
 }
 
@@ -59,7 +58,7 @@ const REFUSED: u8 = 2;
 const FINISHED: u8 = 3;
 const TOKEN: u8 = 4;
 
-/// The stages of a trial, in order; a stage is sent as its place.
+/// The stages of a trial. A message contains a stage's position in this list.
 const STAGES: [Stage; 10] = [
     Stage::Trial,
     Stage::Inspect,
@@ -114,7 +113,8 @@ impl Report {
     }
 }
 
-/// The name and the fields of what a child can find out. Of any other kind the stage and the text are sent.
+/// The name of the kind, and its fields as texts. For a kind that a child does not find itself, only the name and the
+/// text.
 fn texts_of(kind: &ErrorKind) -> Vec<String> {
     let some = |text: &Option<String>| text.clone().unwrap_or_default();
     let fields = match kind {
@@ -203,13 +203,13 @@ fn kind_of(stage: Stage, texts: &[&str]) -> Option<ErrorKind> {
     })
 }
 
-/// What stands for descriptors that were there before.
+/// The field that says that descriptors were lost, and not gained.
 const LOST: &str = "lost";
 
-/// What stands for an update that can be run; there is no reason of one character.
+/// Stands for an update that can be run. No reason is this text.
 const GOOD: &str = "+";
 
-/// Six texts, each behind a NUL; an empty one stands for none.
+/// Encoded as six texts, each after a NUL. An empty text stands for `None`.
 impl Findings {
     fn encode(&self) -> Vec<u8> {
         let (name, version) = self.package.clone().unzip();
@@ -269,7 +269,7 @@ impl From<&Error> for Report {
     }
 }
 
-/// A stage that a trial does not have is sent as the trial itself.
+/// The position of a stage. A stage that a trial does not have is sent as [`Stage::Trial`].
 fn place(stage: Stage) -> u8 {
     let place = STAGES.iter().position(|it| *it == stage);
     place

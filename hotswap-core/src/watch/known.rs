@@ -1,16 +1,16 @@
-//! What the watch has seen and dealt with.
+//! What the watch has already dealt with.
 
 use crate::{digest::Sha256, given::GivenPath, stage::Way, swap::Accepted};
 
-/// What there is nothing to be done about.
+/// The path that is watched, and the bytes and the route that need no action.
 pub(super) struct Known {
     generation: u64,
     path: GivenPath,
     /// The bytes that were accepted last.
     accepted: Option<Sha256>,
-    /// The bytes that were refused, if nothing else was there since.
+    /// The bytes that were refused, unless other bytes were there since.
     refused: Option<Sha256>,
-    /// How the path led when it was last dealt with.
+    /// The route when it was last dealt with.
     way: Option<Way>,
 }
 
@@ -25,7 +25,7 @@ impl Known {
         }
     }
 
-    /// Forgets everything if another candidate was accepted. `true`: it was.
+    /// Starts anew if another candidate was accepted. `true`: it was.
     pub(super) fn follow(&mut self, accepted: &Accepted) -> bool {
         let is_another = accepted.generation != self.generation;
         if is_another {
@@ -34,7 +34,7 @@ impl Known {
         is_another
     }
 
-    /// The one that was accepted last.
+    /// The generation that was accepted last.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
@@ -51,8 +51,8 @@ impl Known {
         self.way = Some(way);
     }
 
-    /// Whether there is something to be done about these bytes (none: nobody can tell what they are). They are
-    /// there now: what was refused before them is forgotten.
+    /// Whether these bytes, which are there now, need action. `None`: they cannot be read. Forgets the refused bytes
+    /// if these are others.
     pub(super) fn is_news(&mut self, found: Option<Sha256>) -> bool {
         if found.is_some() && found == self.refused {
             return false;

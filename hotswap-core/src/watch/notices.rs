@@ -1,7 +1,7 @@
-//! What the system tells of changes, by way of `notify`: that there is something to look at, and never what.
+//! Notices of changes from the system, by way of `notify`. A notice says only that there is something to look at.
 //!
-//! A folder that is watched tells of what has a name in it, so it is the folders on the way that are watched,
-//! one by one. Nothing that is told is relied on: whoever listens also looks now and then.
+//! Watching a folder reports changes of the names in it, so each folder on the route is watched. Nothing relies on
+//! notices: the watch also looks now and then.
 
 use std::{
     collections::HashSet,
@@ -19,28 +19,28 @@ use notify::{
 
 use crate::stage::{Way, check_thread};
 
-/// The system's notices of changes on a way.
+/// The system's notices of changes on a route.
 pub(super) struct Notices {
     wake: Sender<()>,
     filter: Arc<Mutex<Filter>>,
-    /// The folders that were to be watched.
+    /// The folders to watch, with device and inode.
     folders: Vec<(PathBuf, (u64, u64))>,
     watcher: Option<RecommendedWatcher>,
     are_complete: bool,
 }
 
-/// Which notices count.
+/// Decides which notices count.
 #[derive(Default)]
 struct Filter {
     names: HashSet<PathBuf>,
-    /// Those of the names that are watched folders.
+    /// Those names that are watched folders.
     folders: HashSet<PathBuf>,
     /// Whether a watched folder may not be watched any more.
     is_stale: bool,
 }
 
 impl Notices {
-    /// Of nothing yet. Each that counts is sent to `wake`, unless one is there.
+    /// Watches nothing yet. Sends to `wake` for each notice that counts, unless a wake-up is waiting there.
     pub(super) fn new(wake: Sender<()>) -> Self {
         Self {
             wake,
@@ -51,8 +51,7 @@ impl Notices {
         }
     }
 
-    /// Has the system tell of changes on `way`. `true`: it did not tell of all of them before, so that what it
-    /// leads to must be looked at again.
+    /// Watches the folders on `way`. `true`: some of them were not watched before, so the caller has to look again.
     pub(super) fn follow(&mut self, way: &Way) -> bool {
         let folders: Vec<_> = way
             .folders()
@@ -67,8 +66,8 @@ impl Notices {
         }
         drop(filter);
 
-        // All anew: a notice of a former way could be taken for one of this, and notify forgets more watches
-        // than those of the folders that were moved (8.2, `remove_watch`).
+        // Watch everything anew: a notice of an earlier route could be taken for one of this route, and when a folder
+        // was moved, notify forgets more watches than that folder's (8.2, `remove_watch`).
         self.watcher = None;
         let filter = Filter {
             names,
@@ -88,25 +87,26 @@ impl Notices {
         true
     }
 
-    /// Whether the system tells of all that changes, as far as it knows.
+    /// Whether the system reports all changes, as far as it knows.
     pub(super) fn are_complete(&self) -> bool {
         self.are_complete
     }
 
-    /// None: the system's limits are exhausted.
+    /// `None`: the system's limits are exhausted.
     fn start(&self) -> Option<RecommendedWatcher> {
         let (filter, wake) = (Arc::clone(&self.filter), self.wake.clone());
         let tell = move |notice: notify::Result<Event>| {
             if lock(&filter).counts(&notice) {
-                // Full: there is something to look at already.
+                // If the channel is full, a wake-up is waiting already.
                 let _ = wake.try_send(());
             }
         };
-        // Before there is a thread: one that finds no memory for its signal stack ends the process.
+        // Checked before notify starts its thread: a thread that finds no memory for its signal stack ends the
+        // process.
         check_thread().ok()?;
         let mut watcher = ManuallyDrop::new(notify::recommended_watcher(tell).ok()?);
-        // Should its thread not have started, notify panics whatever it is asked, and even when it is dropped
-        // (8.2). So it is asked for something that costs nothing, and left alone if it does not answer.
+        // If its thread did not start, notify panics at every call, and even when it is dropped (8.2). So this makes
+        // a call that costs nothing, and leaks the watcher if that panics.
         let answer = panic::catch_unwind(AssertUnwindSafe(|| watcher.unwatch(Path::new("/"))));
         answer.ok().map(|_| ManuallyDrop::into_inner(watcher))
     }
@@ -115,12 +115,12 @@ impl Notices {
 impl Filter {
     fn counts(&mut self, notice: &notify::Result<Event>) -> bool {
         let Some(event) = notice.as_ref().ok().filter(|it| !it.need_rescan()) else {
-            // Something was not told.
+            // Notices were lost.
             self.is_stale = true;
             return true;
         };
         let leaves = match event.kind {
-            // We read the file ourselves.
+            // hotswap itself reads the file.
             EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write) => {
                 return false;
             }
@@ -132,7 +132,7 @@ impl Filter {
     }
 }
 
-/// A panic under the lock could only come from a failed allocation; then there are no more notices.
+/// Under the lock only a failed allocation can panic; then no more notices come.
 fn lock(filter: &Mutex<Filter>) -> MutexGuard<'_, Filter> {
     filter.lock().unwrap_or_else(PoisonError::into_inner)
 }

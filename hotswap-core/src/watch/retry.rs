@@ -1,19 +1,19 @@
-//! When to try again what was refused for a reason that may pass.
+//! When to try a file again that was refused for a reason that may pass.
 
 use std::time::{Duration, Instant};
 
 use crate::deadline::deadline;
 
-/// Each pause is so many times the one before.
+/// Each pause is this many times as long as the one before.
 const FACTOR: u32 = 2;
 
-/// The attempts with a file that stays as it is.
+/// The attempts with one unchanged file.
 pub(super) struct Retry {
     first: Duration,
     longest: Duration,
     /// The pause before the next attempt.
     pause: Duration,
-    /// None: nothing is to be tried again.
+    /// `None`: there is nothing to try again.
     due: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ impl Retry {
         *self = Self::new(self.first, self.longest);
     }
 
-    /// Has it tried again after a pause, which is longer each time.
+    /// Schedules another attempt. The pause is longer each time.
     pub(super) fn put_off(&mut self) {
         self.due = Some(deadline(Instant::now(), self.next_pause()));
     }
@@ -42,13 +42,13 @@ impl Retry {
         std::mem::replace(&mut self.pause, longer)
     }
 
-    /// How long it is until the next attempt, if there is to be one.
+    /// The time until the next attempt, if there is one.
     pub(super) fn due_in(&self) -> Option<Duration> {
         let due = self.due?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether the time for the next attempt has come. Once: the attempt is to be made now.
+    /// Whether the next attempt is due. Returns `true` once; the caller makes the attempt.
     pub(super) fn take_due(&mut self) -> bool {
         self.due.take_if(|due| *due <= Instant::now()).is_some()
     }
