@@ -1,17 +1,17 @@
 //! From a path to a private, sealed, inspected copy.
 //!
-//! The dynamic linker must never be given a file that somebody else can still change: one that is
-//! overwritten or truncated after it was mapped kills the process, and one that is replaced between our
-//! look and the linker's is not the file that we looked at. So the file is read once, the bytes are
-//! inspected, and the same bytes go into a sealed memory file (`memfd_create(2)`) that nobody can change
-//! and that is gone with the process, also after SIGKILL.
+//! The dynamic linker must never be given a file that somebody else can still change. A file that is overwritten or
+//! truncated after it was mapped kills the process; a file that is replaced after hotswap has looked at it is not the
+//! file that the linker opens. So hotswap reads the file once, inspects the bytes, and puts the same bytes into a
+//! sealed memory file (`memfd_create(2)`), which nobody can change and which is gone with the process, even after
+//! SIGKILL.
 //!
-//! A memory file is also the answer to the linker's memory: `dlopen` of a path, or of a file, that is already
-//! loaded gives the *old* image. Every copy is a file of its own, and is loaded under a path that was never used
-//! before ([`name`]). Whoever has the image keeps the descriptor open, for debuggers, and to load it again.
+//! A memory file also solves another problem: `dlopen` of a path or a file that is already loaded returns the *old*
+//! image. Every copy is a file of its own, and is loaded under a path that was never used before ([`name`]). The
+//! image keeps the descriptor open, for debuggers and to load the copy again.
 //!
-//! In the copy of a plugin with `unloadable!`, what would keep it mapped for good is taken away ([`marks`]). Whoever is
-//! told of the bytes (pins, signatures, hashes) is told of those of the file.
+//! In the copy of a plugin with `unloadable!`, hotswap clears the marks that would keep the image mapped for good
+//! ([`marks`]). Pins, signatures and hashes are always those of the original file.
 //!
 //! This file knows nothing of the dynamic linker.
 
@@ -72,19 +72,19 @@ use crate::{
     trust::{Policy, Trust},
 };
 
-/// A private copy whose bytes passed the inspection, and can no longer change.
+/// A private copy whose bytes have passed the inspection, and can no longer change.
 #[derive(Debug)]
 pub(crate) struct Staged {
     copy: Sealed,
     origin: Origin,
-    /// What is true of the copy.
+    /// The facts of the copy, with its marks cleared.
     facts: Facts,
     cleared: Cleared,
-    /// What it needs, if that was looked for.
+    /// The libraries that it needs; empty until they are searched for.
     libraries: Vec<Needed>,
 }
 
-/// The bytes of a copy that was loaded once.
+/// The bytes of a copy that was loaded, kept so that they can be loaded again.
 #[derive(Debug)]
 pub(crate) struct Kept {
     copy: Sealed,
@@ -95,17 +95,17 @@ pub(crate) struct Kept {
 /// Where a copy came from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
-    /// The path that was asked for.
+    /// The path that the host gave.
     pub(crate) given: GivenPath,
     /// The file that it led to, with all links followed.
     pub(crate) real: PathBuf,
-    /// Whether there were any links.
+    /// Whether the path contained a link.
     pub(crate) followed_link: bool,
-    /// How much was copied.
+    /// The size of the file, in bytes.
     pub(crate) bytes: u64,
-    /// What the bytes of the file are, if that was asked for.
+    /// The digest of the file's bytes, if something asked for it.
     pub(crate) sha256: Option<Sha256>,
-    /// What its signature says, if one is asked for.
+    /// The claims of its signature, if the policy asks for one.
     pub(crate) claims: Claims,
 }
 
@@ -117,8 +117,8 @@ pub(crate) struct Took {
 }
 
 impl Staged {
-    /// Reads the file at `path`, holds it against the policy, inspects it, also for its definition of
-    /// `export`, and keeps a sealed copy.
+    /// Reads the file at `path`, checks it against the policy, inspects it (including its definition of `export`),
+    /// and makes a sealed copy.
     pub(crate) fn prepare(
         path: &GivenPath,
         export: Export<'_>,
@@ -162,8 +162,8 @@ impl Staged {
         Ok((staged, Took { inspect, ..took }))
     }
 
-    /// A new copy of one that was loaded before. Of its own, because the dynamic linker would take the old one
-    /// for the same library for as long as that is mapped.
+    /// Makes a new copy of bytes that were loaded before. It has to be a new file: the dynamic linker would take the
+    /// old file for the old image for as long as that is mapped.
     pub(crate) fn again(kept: &Kept, export: Export<'_>) -> Result<(Self, Took)> {
         let path = &*kept.origin.given;
         let fail = |error: io::Error| Error::new(path, ErrorKind::cannot_copy(error));
@@ -208,7 +208,7 @@ impl Staged {
         ))
     }
 
-    /// A copy that another process has made and inspected. It is inspected again, for the facts.
+    /// Takes a copy that another process has made and inspected. Inspects it again, to get the facts.
     pub(crate) fn from_sealed(copy: OwnedFd, export: Export<'_>) -> Result<Self> {
         let nowhere = Path::new("");
         let fail = |error: io::Error| Error::new(nowhere, ErrorKind::cannot_copy(error));
@@ -228,7 +228,7 @@ impl Staged {
         })
     }
 
-    /// A copy of bytes that were made here.
+    /// Makes a copy of bytes that this process has generated.
     pub(crate) fn of_library(bytes: &[u8]) -> Result<Self> {
         let origin = Origin {
             bytes: bytes.len() as u64,
@@ -243,12 +243,13 @@ impl Staged {
         Error::new(&self.origin.given, kind)
     }
 
-    /// The copy for another process: the same file, which nobody can change.
+    /// A descriptor of the copy for another process. It is the same file, which nobody can change.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         self.copy.another()
     }
 
-    /// A path under which the dynamic linker finds this copy, and that no other image of this process has or had.
+    /// A path at which the dynamic linker finds this copy, and under which this process has never loaded another
+    /// image.
     ///
     /// # Errors
     /// There is no `/proc`, or other code has closed the copy's descriptor.
@@ -257,8 +258,8 @@ impl Staged {
         path.map_err(|error| self.refused(ErrorKind::link(error)))
     }
 
-    /// Whether the descriptor still leads to the copy. After the dynamic linker has opened
-    /// [`loader_path`](Self::loader_path), this says that it has opened the copy.
+    /// Checks that the descriptor still leads to the copy. After the dynamic linker has opened
+    /// [`loader_path`](Self::loader_path), this shows that it has opened the copy.
     ///
     /// # Errors
     /// Other code has closed the descriptor.
@@ -272,12 +273,12 @@ impl Staged {
         self.copy.map()
     }
 
-    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]), unless it is known.
+    /// The digest of the original file's bytes. Costs reading them ([`Sha256::of`]), unless it is known.
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
         self.origin.sha256.map_or_else(|| self.copy.sha256(), Ok)
     }
 
-    /// Has [`Origin::sha256`] known.
+    /// Computes [`Origin::sha256`] if it is not known.
     pub(crate) fn hash(&mut self) -> Result<()> {
         let sha256 = self.sha256();
         let sha256 = sha256.map_err(|error| self.refused(ErrorKind::cannot_copy(error)))?;
@@ -285,7 +286,7 @@ impl Staged {
         Ok(())
     }
 
-    /// What is needed to load it again, whatever becomes of this.
+    /// Keeps the bytes, so that they can be loaded again after this is dropped.
     pub(crate) fn keep(&self) -> io::Result<Kept> {
         Ok(Kept {
             copy: self.copy.try_clone()?,
@@ -294,7 +295,7 @@ impl Staged {
         })
     }
 
-    /// Which marks the file had that the copy does not have.
+    /// The marks that the file has and the copy has not.
     pub(crate) fn cleared(&self) -> Cleared {
         self.cleared
     }
@@ -307,7 +308,7 @@ impl Staged {
         &self.facts
     }
 
-    /// Whether the copy also defines `export`, or why it does not.
+    /// Checks that the copy also defines `export`; the error says why it does not.
     pub(crate) fn inspect(&self, export: Export<'_>) -> Result<(), String> {
         let bytes = self.copy.map().map_err(|error| error.to_string())?;
         let inspected = inspect(&bytes, Some(export));
@@ -316,7 +317,7 @@ impl Staged {
 }
 
 impl Kept {
-    /// The same bytes, by a descriptor of its own.
+    /// The same bytes, with another descriptor.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             copy: self.copy.try_clone()?,
@@ -329,18 +330,18 @@ impl Kept {
         &self.origin
     }
 
-    /// Of the bytes of the file. Costs what it costs to read them ([`Sha256::of`]), unless it is known.
+    /// The digest of the original file's bytes. Costs reading them ([`Sha256::of`]), unless it is known.
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
         self.origin.sha256.map_or_else(|| self.copy.sha256(), Ok)
     }
 }
 
 impl Origin {
-    /// Keeps the serial number as the highest that was accepted, if `policy` asks for that. For a candidate that is
-    /// published next, or that was just now.
+    /// Saves the serial number as the highest that was accepted, if `policy` asks for that. For a candidate that is
+    /// published next, or was just published.
     ///
     /// # Errors
-    /// It cannot be kept, or a higher one was accepted since the candidate was staged.
+    /// It cannot be saved, or a higher number was accepted since the candidate was staged.
     pub(crate) fn keep_serial(&self, policy: &Policy) -> Result<()> {
         let Some(serial) = self.claims.serial else {
             return Ok(());
@@ -350,7 +351,8 @@ impl Origin {
     }
 }
 
-/// What the linker survives is not yet what can be loaded: see [`shared`].
+/// Inspects the bytes. Refuses what would harm the linker, and what the linker would survive but hotswap cannot load
+/// safely ([`shared`]).
 fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Facts> {
     let refused = |kind| Error::new(path, kind);
     let facts = inspect(bytes, export);
@@ -361,17 +363,17 @@ fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Fa
     Ok(facts)
 }
 
-/// Refuses the candidate at `path` when there are not enough memory mappings left for its image. Where a thread is started
-/// for it, [`check_thread`] has asked for them.
+/// Refuses the candidate at `path` if too few memory mappings are left for its image. Not needed where a thread is
+/// started for the image: then [`check_thread`] has checked that too.
 pub(crate) fn check_mappings(path: &Path) -> Result<()> {
     memory::need_image_mappings().map_err(|kind| Error::new(path, kind))
 }
 
-/// Whether a thread can be started: to be asked before each, for std ends the process where there is no memory for all
-/// that a thread needs.
+/// Checks that a thread can be started. Call it before starting any: std ends the process if there is no memory for
+/// everything that a thread needs.
 ///
 /// # Errors
-/// What there is not enough of.
+/// Names what there is not enough of.
 pub(crate) fn check_thread() -> io::Result<()> {
     memory::check_thread()
 }

@@ -1,9 +1,10 @@
-//! A library that does nothing but need another one.
+//! Makes a library that does nothing but need another one.
 //!
-//! The loader gives a library the name that it was asked for by when it has found it in a folder; not when it has opened
-//! it by a path. A library that is opened by its path, and has no name of its own (`DT_SONAME`), is then not found by
-//! those who need it. One that needs it by that name and has the folder as its `DT_RUNPATH` makes the loader look there:
-//! it finds the file that is mapped already, and remembers the name (glibc 2.36, 2026-11).
+//! If the loader has found a library in a folder, it remembers the name under which the library was needed; if it has
+//! opened the library by a path, it does not. Then objects that need the library by name do not find it, if it has no
+//! name of its own (`DT_SONAME`). The remedy: load a library that needs it by that name, with its folder as
+//! `DT_RUNPATH`. The loader looks there, finds the file that is mapped already, and remembers the name (glibc 2.36,
+//! 2026-11).
 
 use hotswap_elf::Machine;
 use object::elf::{
@@ -17,13 +18,13 @@ const SEGMENTS: u16 = 3;
 const ENTRY_BYTES: u64 = 16;
 const ENTRIES: u64 = 8;
 const SYMBOL_BYTES: u64 = 24;
-/// One bucket, and a chain for the one symbol that stands for none.
+/// A hash table with one bucket, and a chain for the one (null) symbol.
 const HASH: [u32; 4] = [1, 1, 0, 0];
-/// The largest page of any machine that Linux runs on.
+/// The largest page size of any machine that Linux runs on.
 const ALIGN: u64 = 0x1_0000;
 
-/// The bytes of a library that needs `name`, which the loader looks for in `folder`. None: the loader would read
-/// something else out of such names, or the machine has no name here.
+/// The bytes of a library that needs `name`, with `folder` as the place where the loader looks for it. `None`: the
+/// loader would read something else out of these names, or hotswap does not know this machine.
 pub(crate) fn finder(name: &str, folder: &str) -> Option<Vec<u8>> {
     let is_plain = |text: &str, special: &[char]| !text.is_empty() && !text.contains(special);
     if !is_plain(name, &['\0', '/', '$'])
@@ -44,7 +45,7 @@ pub(crate) fn finder(name: &str, folder: &str) -> Option<Vec<u8>> {
     file.0.extend(b"\x7fELF\x02");
     file.0.extend([if little { 1 } else { 2 }, 1, 0]);
     file.words([0]);
-    // A shared object, for this machine, of version 1.
+    // A shared object (3), for this machine, of version 1.
     file.halves([3, Machine::NATIVE.number()]);
     file.u32s([1]);
     file.words([0, HEADER_BYTES, 0]);

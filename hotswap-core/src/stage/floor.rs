@@ -1,11 +1,12 @@
-//! The lowest serial number that a candidate may have: one that the host gives, and the highest that was accepted, which
-//! is kept in a file.
+//! The lowest serial number that a candidate may have: the higher of one that the host sets, and the highest that was
+//! accepted, which is kept in a file.
 //!
 //! # Invariants
-//! - The number in the file never falls. Whoever writes it has a lock, under which it is read again.
-//! - The file is replaced by one that is whole and on the disk. A file that is not there, that cannot be read, that others
-//!   could have written, or that holds anything but a number is a refusal; none of them counts as zero.
-//! - What replaces it was written by nobody else: its owner is this user, or the one who owns the file that is replaced.
+//! - The number in the file never falls. Whoever writes the file holds a lock, and reads the number again under it.
+//! - A new file replaces the old one only when it is complete and on the disk. If the file is missing, cannot be
+//!   read, could have been written by others or holds anything but a number, the candidate is refused; none of these
+//!   counts as zero.
+//! - Nobody else has written the new file: its owner is this user, or the owner of the file that it replaces.
 
 use std::{
     ffi::OsString,
@@ -34,14 +35,14 @@ use crate::{
     trust::Policy,
 };
 
-/// The largest number and a line end.
+/// The largest number, and a line end.
 const FILE_BYTES_MAX: u64 = 21;
 
-/// How long another process may have the lock, which takes as long as writing a few bytes to a disk.
+/// How long to wait for the lock. Another process holds it only while it writes a few bytes to a disk.
 const LOCK_TIME: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Refuses a candidate whose signature has no serial number, or one below what `policy` asks for.
+/// Refuses a candidate whose signature has no serial number, or a lower one than `policy` asks for.
 pub(super) fn check(
     serial: Option<u64>,
     policy: &Policy,
@@ -56,7 +57,8 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Keeps the serial number of a candidate that was accepted, if `policy` names a file for it and that has a lower one.
+/// Saves the serial number of a candidate that was accepted, if `policy` names a file for it and the file has a lower
+/// one.
 ///
 /// Waits for other processes that write to the file, and for the disk.
 pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), ErrorKind> {
@@ -79,7 +81,7 @@ pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), ErrorKind> {
         error: error.into(),
     };
     let next = Next::lock(&real).map_err(failed)?;
-    // Another process may have accepted something meanwhile.
+    // Read again: another process may have accepted a candidate meanwhile.
     if now()?.serial < serial {
         next.replace(&real, serial).map_err(failed)?;
     }
@@ -100,7 +102,7 @@ fn need(found: Option<u64>, floor: u64, is_in_file: bool) -> Result<(), ErrorKin
 /// The highest serial number that was accepted.
 struct Highest {
     serial: u64,
-    /// The file that it is in, with all links followed.
+    /// The file with the number, with all links followed.
     real: PathBuf,
 }
 
@@ -115,7 +117,7 @@ fn read(path: &Path, judge: &Judge<'_>) -> Result<Highest, ErrorKind> {
     }
     let content = read_settled(path, FILE_BYTES_MAX, |place| judge.look_at_rights(place));
     let Content { bytes, real, .. } = content.map_err(|refusal| match refusal.stage() {
-        // That names a path already.
+        // A refusal at this stage names a path already.
         Stage::Trust => refusal,
         _ => refuse(refusal.to_string()),
     })?;
@@ -126,15 +128,15 @@ fn read(path: &Path, judge: &Judge<'_>) -> Result<Highest, ErrorKind> {
     Ok(Highest { serial, real })
 }
 
-/// The file that is to replace the one with the number. Whoever has it locked writes; it is gone when this is dropped.
+/// The file that is to replace the one with the number. Whoever has locked it may write. Dropping this removes it.
 struct Next {
-    /// Not open for writing: a file that is, is not read by others.
+    /// Not open for writing: other processes do not read a file that is open for writing.
     file: OwnedFd,
     path: PathBuf,
 }
 
 impl Next {
-    /// In the same folder as the file at `real`, as renaming it there asks for.
+    /// Locks the file, in the same folder as the file at `real`, so that it can be renamed to that.
     fn lock(real: &Path) -> io::Result<Self> {
         let mut path = OsString::from(real);
         path.push(".new");
@@ -145,7 +147,7 @@ impl Next {
         let mode = Mode::RUSR | Mode::WUSR;
         loop {
             let file = fs::open(&path, flags, mode)?;
-            // Where anybody can make files, it may have been there already.
+            // In a folder where anybody can create files, somebody else may have created it.
             let owner = fs::fstat(&file)?.st_uid;
             if !owners.contains(&owner) {
                 let path = Escaped(&path);
@@ -153,9 +155,9 @@ impl Next {
                 return Err(io::Error::other(message));
             }
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Whoever had it before has renamed or removed it.
+                // Whoever held the lock before has renamed or removed the file.
                 Ok(()) if !is_at(&path, &fs::fstat(&file)?) => continue,
-                // It was left behind by one that has ended too early, or linked to there.
+                // A process that died left it behind, or somebody linked another file there.
                 Ok(()) if !is_private(&fs::fstat(&file)?) => fs::unlink(&path)?,
                 Ok(()) => return Ok(Self { file, path }),
                 Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_TIME => {
@@ -169,15 +171,15 @@ impl Next {
         }
     }
 
-    /// Puts itself, with `serial` in it, in the place of the file at `real`.
+    /// Writes `serial` to the locked file, and renames it to `real`.
     fn replace(self, real: &Path, serial: u64) -> io::Result<()> {
         let old = fs::stat(real)?;
         let mut mode = Mode::from_raw_mode(old.st_mode);
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file: File = fs::open(&self.path, flags, Mode::empty())?.into();
         file.write_all(format!("{serial}\n").as_bytes())?;
-        // Hosts of its owner are to read it as before. One that may not give it away keeps it, and gives its own group no
-        // right to write.
+        // The owner's hosts must be able to read it as before. A process that may not change its owner keeps it, and
+        // gives its own group no right to write.
         let (owner, group) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
         if fs::fchown(&file, Some(owner), Some(group)).is_err() {
             mode.remove(Mode::WGRP);
@@ -192,7 +194,8 @@ impl Next {
 }
 
 impl Drop for Next {
-    /// Before the lock is given up: whoever waits for it finds that there is another file, or none, at the path.
+    /// Removes the file before the lock is released. Whoever waits for the lock then finds another file, or none, at
+    /// the path.
     fn drop(&mut self) {
         if fs::fstat(&self.file).is_ok_and(|stat| is_at(&self.path, &stat)) {
             let _ = fs::unlink(&self.path);
@@ -200,7 +203,7 @@ impl Drop for Next {
     }
 }
 
-/// Whether nobody but its owner can have opened it, and it has no other name.
+/// Whether only its owner can have opened it, and it has no other name.
 fn is_private(stat: &Stat) -> bool {
     let mode = Mode::from_raw_mode(stat.st_mode);
     !mode.intersects(Mode::RWXG | Mode::RWXO) && stat.st_nlink == 1
@@ -216,14 +219,14 @@ mod tests {
 
     use super::*;
 
-    /// Nobody whom this machine knows.
+    /// A user that does not exist on this machine.
     const OTHER: u32 = 54_321;
 
     fn chmod(path: &Path, mode: u32) {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A folder with a file with 1 in it, and the policy that names it.
+    /// A folder, a file in it that contains 1, and a policy that names the file.
     fn with_file() -> (tempfile::TempDir, PathBuf, Policy) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("serial");
@@ -249,7 +252,7 @@ mod tests {
             io::Read::read_to_string(&mut opened, &mut text).unwrap();
             assert_eq!(text, "left", "{mode:o}");
         }
-        // A name of another file of this user's.
+        // A hard link to another file of this user.
         let own = folder.path().join("own");
         std::fs::write(&own, "own").unwrap();
         chmod(&own, 0o600);
@@ -316,7 +319,7 @@ mod tests {
                     for round in 0..10 {
                         let serial = 1 + round * WRITERS + writer;
                         let raised = raise(serial, policy);
-                        // Or somebody was faster.
+                        // Refused, if another writer was faster.
                         if let Err(refusal) = raised {
                             assert_eq!(refusal.stage(), Stage::Trust, "{refusal}");
                         }

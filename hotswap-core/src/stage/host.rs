@@ -1,4 +1,4 @@
-//! Whom the host trusts without being told to: those who could replace its own code.
+//! The users that a host trusts by default: those who could replace its own code.
 
 use std::fs;
 
@@ -12,9 +12,9 @@ use rustix::{
 pub(super) struct Host {
     real_uid: u32,
     effective_uid: u32,
-    /// Not to be seen by a process that has changed its user; then its owner is trusted less.
+    /// `None` if the process cannot see it, because it has changed its user; then the owner is not trusted.
     executable_owner: Option<u32>,
-    /// Whether it has rights that the user who has started it may not have.
+    /// Whether the process has rights that the user who started it may not have.
     is_privileged: bool,
     pub(super) unmapped_uid: u32,
 }
@@ -30,12 +30,12 @@ impl Host {
         }
     }
 
-    /// Root, the user that it runs as, and the owner of its executable; but for two.
+    /// Root, the user that the process runs as, and the owner of its executable, except two:
     ///
-    /// - The user that stands for every user whom a user namespace does not know: that a file has it says nothing of
-    ///   its owner.
-    /// - Of a host with privileges of its own the user who has started it, unless that is root. For others, this user
-    ///   is the effective one, who can do whatever the host can.
+    /// - The user that stands for every user unknown to the user namespace: a file with this owner may belong to
+    ///   anybody.
+    /// - If the host has privileges of its own: the user who started it, unless that is root. Without such privileges
+    ///   this is the effective user, who can do whatever the host can.
     pub(super) fn trusted_uids(self) -> Vec<u32> {
         let Self {
             real_uid,
@@ -51,26 +51,27 @@ impl Host {
     }
 }
 
-/// Whether this process has rights that the user who has started it may not have: setuid, setgid, or capabilities of
-/// the file. What the kernel said when the program began (`AT_SECURE`) stays true when it has changed its ids since.
+/// Whether this process has rights that the user who started it may not have: setuid, setgid, or capabilities of the
+/// file. The kernel's answer from the start of the program (`AT_SECURE`) holds even if the process has changed its
+/// ids since.
 pub(crate) fn is_privileged() -> bool {
-    // SAFETY: reads a number out of what the kernel gave to this process; there are no conditions.
+    // SAFETY: no conditions; this reads a number that the kernel gave to this process.
     let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     is_secure || getuid() != geteuid() || getgid() != getegid()
 }
 
-/// The user that stands for every user whom this user namespace does not know.
+/// The user that stands for every user unknown to this user namespace.
 fn unmapped_uid() -> u32 {
     unmapped_id("/proc/sys/kernel/overflowuid")
 }
 
-/// The same for groups.
+/// The group that stands for every group unknown to this user namespace.
 pub(super) fn unmapped_gid() -> u32 {
     unmapped_id("/proc/sys/kernel/overflowgid")
 }
 
 fn unmapped_id(file: &str) -> u32 {
-    /// What it is unless an administrator has changed it.
+    /// The kernel's default, which an administrator can change.
     const DEFAULT: u32 = 65_534;
     let text = fs::read_to_string(file);
     text.ok()
@@ -87,7 +88,7 @@ mod tests {
     const VENDOR: u32 = 300;
     const NOBODY: u32 = 65_534;
 
-    /// A host of a service's that was started by itself, with an executable of root's.
+    /// A host that a service user started itself, with an executable owned by root.
     const HOST: Host = Host {
         real_uid: SERVICE,
         effective_uid: SERVICE,
@@ -134,7 +135,7 @@ mod tests {
             ..HOST
         };
         check(unmapped, &[0]);
-        // Whatever its number is here.
+        // Whatever number stands for them on this system.
         let unmapped_uid = SERVICE;
         check(
             Host {

@@ -1,11 +1,11 @@
-//! What is asked of the bytes of a file before this process is given them.
+//! The inspection of a file's bytes before the linker sees them.
 //!
-//! [`hotswap_elf`] judges them; this says for which process, and what hotswap wants to know of a plugin.
+//! [`hotswap_elf`] inspects them; this module says for which process, and what hotswap wants to know of a plugin.
 
 use hotswap_elf::{Export, Facts, Machine, Process, Query, Refusal};
 
-/// Whether the bytes are a library that this process can be given, and define `export` if one is named. A plugin with
-/// `unloadable!` has the marker.
+/// Checks that the bytes are a library that this process can load, and that they define `export` if one is given. The
+/// facts say whether the plugin has `unloadable!` (the marker).
 pub(crate) fn inspect(bytes: &[u8], export: Option<Export<'_>>) -> Result<Facts, Refusal> {
     let query = Query {
         export,
@@ -14,8 +14,8 @@ pub(crate) fn inspect(bytes: &[u8], export: Option<Export<'_>>) -> Result<Facts,
     hotswap_elf::inspect(bytes, query, this_process())
 }
 
-/// Whether the bytes begin as an object for this machine does. When the loader looks for a library, it passes over an
-/// object for another machine. At what is no object at all it ends its search with an error; that is left to it.
+/// Whether the bytes begin like an object for this machine. A loader that searches for a library skips objects for
+/// other machines. It ends its search with an error at a file that is no object at all; that is left to the loader.
 pub(super) fn is_for_this_machine(bytes: &[u8]) -> bool {
     hotswap_elf::is_for(bytes, this_process())
 }

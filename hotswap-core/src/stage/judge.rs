@@ -1,4 +1,5 @@
-//! Who could replace a file, by the owners and modes of what leads to it; and where it may lie.
+//! Who could replace a file, judging by the owners and modes of everything that leads to it; and where the file may
+//! lie.
 
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,12 @@ use crate::{
     trust::Policy,
 };
 
-/// A policy, as it is for one file.
+/// The policy on owners, modes and places, with what the host adds to it.
 pub(super) struct Judge<'a> {
     policy: &'a Policy,
     trusted_uids: Vec<u32>,
     unmapped_uid: u32,
-    /// The real path of the policy's.
+    /// The real path of the policy's root.
     root: Option<PathBuf>,
     follow_links: bool,
 }
@@ -51,7 +52,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The same for what lies in the system's folders: outside of any root, and mostly by way of links.
+    /// The same policy for the system's folders: they lie outside any root, and links lead to most of their files.
     pub(super) fn of_system(&self) -> Self {
         Self {
             policy: self.policy,
@@ -62,7 +63,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether a file may be reached by way of this place, or lie there.
+    /// Checks whether a file may be reached through this place, or lie there.
     pub(super) fn look(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
         let distrust = |why| Err(not_trusted(place, why));
         let kind = FileType::from_raw_mode(place.stat.st_mode);
@@ -82,7 +83,7 @@ impl<'a> Judge<'a> {
         self.look_at_rights(place)
     }
 
-    /// Whether nobody but those who are trusted can have put it there, or can change it.
+    /// Checks that only trusted users can have put it there, or can change it.
     pub(super) fn look_at_rights(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
         if self.policy.any_owner {
             return Ok(());
@@ -104,7 +105,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What is wrong with such rights; a group has no name yet. The questions at the end are only asked when it comes to a group.
+    /// What is wrong with these rights. A group in the answer has no name yet. The closures are called only if a
+    /// group can write.
     fn objection(
         &self,
         rights: Rights,
@@ -117,14 +119,14 @@ impl<'a> Judge<'a> {
             gid,
             mode,
         } = rights;
-        // Also if it is one of those that are trusted: it may be anybody.
+        // Refused even if it is a trusted user: many users may share this id.
         if uid == self.unmapped_uid && has_unmapped("/proc/self/uid_map") {
             return Some(Distrust::UnmappedOwner { uid });
         }
         if !self.trusted_uids.contains(&uid) {
             return Some(Distrust::Owner { uid });
         }
-        // Nobody writes to a link; and in a sticky folder nobody but its owner touches what is not theirs.
+        // Nobody can write to a link. In a sticky folder, only the owners of folder and file can replace a file.
         let is_sticky = kind == FileType::Directory && mode.contains(Mode::SVTX);
         if kind == FileType::Symlink || is_sticky {
             return None;
@@ -135,7 +137,7 @@ impl<'a> Judge<'a> {
         if !mode.contains(Mode::WGRP) {
             return None;
         }
-        // Then these bits are no rights, but what the rights on the list are limited to.
+        // With an access control list these mode bits are not the group's rights, but the limit of the list's rights.
         if has_acl() {
             return Some(Distrust::Acl);
         }
@@ -167,17 +169,18 @@ fn not_trusted(place: &Place<'_>, why: Distrust) -> ErrorKind {
     }
 }
 
-/// Whether there are rights beside those in the mode. If that cannot be told, there may be.
+/// Whether there may be rights other than those in the mode: there is an access control list, or the system does not
+/// tell.
 fn has_acl(place: &Place<'_>) -> bool {
-    // By path, for a descriptor that only stands for something may not be asked itself.
+    // By path, because an `O_PATH` descriptor cannot be asked itself.
     !matches!(
         fs::getxattr_query(proc::path(&place.descriptor), "system.posix_acl_access"),
         Err(Errno::NODATA | Errno::OPNOTSUPP)
     )
 }
 
-/// Whether there are users, or groups, that this process's user namespace does not know, by its table of those that it
-/// does know ([`user_namespaces(7)`]). A system without namespaces has no such table.
+/// Whether some users or groups are unknown to this process's user namespace, according to its table of known ones
+/// ([`user_namespaces(7)`]). A system without namespaces has no such table.
 ///
 /// [`user_namespaces(7)`]: https://man7.org/linux/man-pages/man7/user_namespaces.7.html
 fn has_unmapped(table: &str) -> bool {
@@ -187,14 +190,15 @@ fn has_unmapped(table: &str) -> bool {
     }
 }
 
-/// Each line has the first number inside, the first outside, and how many there are. The last of all numbers means none.
+/// Whether the table maps all ids. Each line has the first id inside, the first outside, and their count. The highest
+/// id of all means "none" and is not needed.
 fn maps_all(table: &str) -> bool {
     let count = |line: &str| line.split_whitespace().nth(2)?.parse::<u64>().ok();
     let counts = table.lines().filter_map(count);
     counts.sum::<u64>() >= u64::from(u32::MAX)
 }
 
-/// Whether `gid` is the very own group of user `uid`. Asks the system's databases, which may be far away.
+/// Whether `gid` is the private group of user `uid`. Asks the system's databases, which may be on another machine.
 fn is_private_group(uid: u32, gid: u32) -> bool {
     let user = User::from_uid(uid.into()).ok().flatten();
     let group = Group::from_gid(gid.into()).ok().flatten();

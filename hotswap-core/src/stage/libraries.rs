@@ -1,18 +1,18 @@
-//! Where the libraries are that a candidate needs, and whether they may be loaded with it.
+//! Where the libraries lie that a candidate needs, and whether they may be loaded with it.
 //!
-//! The dynamic linker loads them from wherever it finds them, and runs their initialisers. So they are looked for here
-//! before it is called, in its own order, and held to the policy: who owns and can write each file and the folders that
-//! lead to it, and, outside of the system's own folders, where it lies and by way of which links. Pins and signatures
-//! are of the plugin's bytes alone.
+//! The dynamic linker loads them from wherever it finds them, and runs their initialisers. So hotswap searches for
+//! them before it calls the linker, in the linker's order, and checks them against the policy: who owns and can write
+//! each file and the folders that lead to it; and, outside the system's own folders, where it lies and which links
+//! lead to it. Pins and signatures cover the plugin's bytes alone.
 //!
-//! Not looked into, although the linker does: its cache (`/etc/ld.so.cache`), folders for one kind of processor
-//! (`glibc-hwcaps`), the `DT_RPATH` of the host's executable, entries with `$LIB` or `$PLATFORM`. What is only there is
-//! left to the linker, and when it has been loaded it is asked who owns it and can write to it.
+//! hotswap does not search some places where the linker does: its cache (`/etc/ld.so.cache`), folders for one kind of
+//! processor (`glibc-hwcaps`), the `DT_RPATH` of the host's executable, entries with `$LIB` or `$PLATFORM`. A library
+//! that is only there is left to the linker; once it is loaded, hotswap checks who owns the file and can write to it.
 //!
-//! Relative folders, such as the empty ones in a list, are not looked into: which they are depends on the current
-//! folder. A candidate that needs what is only there is refused.
+//! hotswap does not search relative folders, such as the empty ones in a list, because they depend on the current
+//! folder. It refuses a candidate that needs a library which is only there.
 //!
-//! What is mapped is not known here.
+//! This module does not know which libraries are mapped; its caller tells it.
 
 mod folders;
 mod rules;
@@ -36,10 +36,10 @@ use crate::{
     trust::Policy,
 };
 
-/// A library that a candidate needs, itself or by way of others.
+/// A library that a candidate needs, directly or through other libraries.
 #[derive(Clone, Debug)]
 pub(crate) struct Needed {
-    /// As it is asked for: mostly the name of a file.
+    /// The name by which it is needed, mostly a file name.
     pub(crate) name: String,
     pub(crate) found: Found,
 }
@@ -49,24 +49,25 @@ pub(crate) struct Needed {
 pub(crate) enum Found {
     /// A file that may be loaded.
     File(LibraryFile),
-    /// One of this name is mapped, from there, and no other was found but in the system's folders, where it was not
-    /// looked for: a host may bring its own.
+    /// A library of this name is mapped, from this path, and no other was found. The system's folders were not
+    /// searched, because a host may bring its own library.
     Mapped(PathBuf),
-    /// It is left to the linker.
+    /// Not found; the linker has to find it.
     Nowhere,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct LibraryFile {
     pub(crate) path: PathBuf,
-    /// Device and inode, where the file was looked at.
+    /// Device and inode; `None` in a trial, which does not look at the file.
     pub(crate) identity: Option<(u64, u64)>,
-    /// Whether the linker finds another one, or none, when it looks for the name: then it is opened by its path first.
+    /// Whether the linker, searching for the name, would find another file or none. Then hotswap first opens it by
+    /// its path.
     pub(crate) is_opened_first: bool,
 }
 
 impl Needed {
-    /// One that is to be opened by its path, wherever it is.
+    /// A library that is to be opened by its path first, without a check of the file.
     pub(crate) fn first(name: String, path: PathBuf) -> Self {
         let file = LibraryFile {
             path,
@@ -77,7 +78,7 @@ impl Needed {
         Self { name, found }
     }
 
-    /// Its name and its path, if it is to be opened by that.
+    /// Its name and path, if it is to be opened by its path first.
     pub(crate) fn opened_first(&self) -> Option<(&str, &Path)> {
         match &self.found {
             Found::File(file) if file.is_opened_first => Some((&self.name, &file.path)),
@@ -86,15 +87,15 @@ impl Needed {
     }
 }
 
-/// A plugin, what it needs, what that needs and so on. A graph that is larger was not made by people.
+/// The most libraries that a plugin may need, directly and indirectly. Nobody writes a plugin with more.
 const LIBRARIES_MAX: usize = 1024;
 
 impl Staged {
-    /// Looks for the libraries that it needs, itself and by way of others, and holds them to the policy. `mapped` gives
-    /// where the library was loaded from that the linker knows by a name.
+    /// Finds the libraries that it needs, directly and indirectly, and checks them against the policy. `mapped`
+    /// returns the path of the mapped library that the linker knows by a name.
     ///
-    /// Costs next to nothing when all of them are mapped, unless there are folders to look in (`LD_LIBRARY_PATH`,
-    /// `DT_RUNPATH`): then a system call for each name and folder, and for what is found there some 50 µs.
+    /// Costs next to nothing if all of them are mapped and there are no folders to search (`LD_LIBRARY_PATH`,
+    /// `DT_RUNPATH`). Each such folder costs a system call per name, and each library that is found there some 50 µs.
     pub(crate) fn find_libraries(
         &mut self,
         policy: &Policy,
@@ -106,7 +107,7 @@ impl Staged {
         Ok(())
     }
 
-    /// Holds a library to the policy that the linker has found by itself, and gives the names of those that it needs.
+    /// Checks a library that the linker has found by itself, and returns the names of those that it needs.
     pub(crate) fn check_library(
         &self,
         name: &str,
@@ -116,19 +117,19 @@ impl Staged {
         check(name, path, policy).map_err(|refusal| self.refused(refusal))
     }
 
-    /// What was found, in an order in which each can be opened after those that it needs.
+    /// The libraries that were found, each after those that it needs.
     pub(crate) fn libraries(&self) -> &[Needed] {
         &self.libraries
     }
 
-    /// What another process has found.
+    /// Sets the libraries that another process has found.
     pub(crate) fn set_libraries(&mut self, libraries: Vec<Needed>) {
         self.libraries = libraries;
     }
 }
 
-/// Looks for all that a plugin needs whose real folder is `origin`, in an order in which each can be opened after those
-/// that it needs. `mapped` gives where the library was loaded from that the linker knows by a name.
+/// Finds everything that a plugin in the real folder `origin` needs, each library after those that it needs. `mapped`
+/// returns the path of the mapped library that the linker knows by a name.
 fn find(
     facts: &Facts,
     origin: &Path,
@@ -145,7 +146,7 @@ fn find(
         seen: HashSet::new(),
     };
     search.need(0, facts);
-    // As the linker does: first all that the plugin needs, then all that these need.
+    // Breadth first, like the linker: everything that the plugin needs, then everything that those need.
     let mut next = 0;
     while next < search.all.len() {
         search.look(next)?;
@@ -154,8 +155,8 @@ fn find(
     Ok(search.in_order())
 }
 
-/// Whether a library may be loaded that the linker has found by itself, and what it needs. A path that leads nowhere
-/// any more needs nothing.
+/// Checks whether a library that the linker has found by itself may be loaded, and returns what it needs. If its path
+/// leads nowhere any more, it needs nothing.
 fn check(name: &str, path: &Path, policy: &Policy) -> Result<Vec<String>, ErrorKind> {
     if !is_readable_file(path) {
         return Ok(Vec::new());
@@ -166,30 +167,31 @@ fn check(name: &str, path: &Path, policy: &Policy) -> Result<Vec<String>, ErrorK
     Ok(taken.map_or_else(Vec::new, |(_, facts)| facts.needed.clone()))
 }
 
-/// What was found so far.
+/// The state of a search.
 struct Search<'a> {
     policy: &'a Policy,
-    /// Once there is something to be asked.
+    /// Set when the first file is checked.
     rules: OnceCell<Rules<'a>>,
     library_path: Vec<Folder>,
     mapped: &'a dyn Fn(&str) -> Option<PathBuf>,
-    /// The plugin, and the libraries that were found.
+    /// The plugin, and the libraries found so far.
     objects: Vec<Object>,
     all: Vec<Asked>,
     seen: HashSet<String>,
 }
 
-/// A name that something needs.
+/// A name that an object needs.
 struct Asked {
     name: String,
-    /// The object that needs it.
+    /// The index of the object that needs it.
     by: usize,
     found: Found,
     needs: Vec<String>,
 }
 
 impl<'a> Search<'a> {
-    /// Notes what an object needs, each name once: the linker takes what it knows by a name for all who ask for it.
+    /// Adds the names that an object needs. Each name is added once, because the linker uses one library for all who
+    /// need it by the same name.
     fn need(&mut self, by: usize, facts: &Facts) {
         for name in &facts.needed {
             if self.seen.insert(name.clone()) {
@@ -233,7 +235,7 @@ impl<'a> Search<'a> {
             })
         };
         let mut relative = None;
-        // A name with a slash is a path, and nothing is looked for.
+        // A name with a slash is a path, for which the linker does not search.
         let by_path = name.contains('/').then(|| folder_of_path(name));
         let folders = match &by_path {
             Some(folder) => folder.iter().collect(),
@@ -278,7 +280,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The file at `path`, if the linker would take it. If there is none, this costs one system call.
+    /// The file at `path`, if the linker would take it. If there is no file, this costs one system call.
     fn take(
         &self,
         path: &Path,
@@ -294,12 +296,12 @@ impl<'a> Search<'a> {
         rules.take(path, judge(rules))
     }
 
-    /// Each after those that it needs, as far as they do not need each other.
+    /// Sorts each library after those that it needs, except where they need each other.
     fn in_order(self) -> Vec<Needed> {
         let places: HashMap<&str, usize> = self.all.iter().map(|it| &*it.name).zip(0..).collect();
         let mut order = Vec::new();
         let mut begun = vec![false; self.all.len()];
-        // Those that are under way, each with how many of its own are done.
+        // The libraries under way, each with the number of its needs that are done.
         let mut open = Vec::new();
         for first in 0..self.all.len() {
             open.extend((!begun[first]).then_some((first, 0)));
@@ -325,7 +327,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The folder of a name that is a path. None: only the linker understands it.
+/// The folder of a name that is a path. `None`: only the linker can expand it.
 fn folder_of_path(name: &str) -> Option<Folder> {
     let folder = Path::new(name).parent().unwrap_or(Path::new("/"));
     if name.contains('$') {

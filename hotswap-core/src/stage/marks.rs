@@ -1,20 +1,20 @@
-//! The marks in a file by which the system keeps an image mapped for good, taken away in the copy.
+//! Clears the marks in a file because of which the system keeps an image mapped for good.
 //!
-//! Only of a plugin with `unloadable!`: its author has said that it may be unmapped, and its host knows
-//! when. A file without `unloadable!` is copied as it is.
+//! Only for a plugin with `unloadable!`: its author says that it may be unmapped, and its host knows when. A file
+//! without `unloadable!` is copied unchanged.
 
 use hotswap_elf::{Change, Facts};
 
-/// Which marks the file had that its copy does not have.
+/// The marks that the file has and its copy has not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cleared {
     /// `DF_1_NODELETE`.
     pub(crate) nodelete: bool,
-    /// `STB_GNU_UNIQUE` symbols, which are weak ones in the copy.
+    /// `STB_GNU_UNIQUE` symbols, which are weak in the copy.
     pub(crate) unique_symbols: bool,
 }
 
-/// The libraries that may be needed beside unique symbols: what their names are without a version.
+/// The libraries that a plugin with unique symbols may need: the beginnings of their file names.
 const RUNTIME: [&str; 8] = [
     "libc.so",
     "libm.so",
@@ -28,7 +28,7 @@ const RUNTIME: [&str; 8] = [
 ];
 const CPP_LIBRARY: &str = "libstdc++.so";
 
-/// Finds what is to be changed, and has `facts` be true of the changed file.
+/// Finds the changes to make, and adapts `facts` to the changed file.
 pub(super) fn clear(facts: &mut Facts) -> (Vec<Change>, Cleared) {
     let (mut changes, mut cleared) = (Vec::new(), Cleared::default());
     if !facts.has_marker {
@@ -47,20 +47,20 @@ pub(super) fn clear(facts: &mut Facts) -> (Vec<Change>, Cleared) {
     (changes, cleared)
 }
 
-/// Whether nobody misses it when the unique symbols of the file are weak ones.
+/// Whether the file's unique symbols can be made weak without harm.
 ///
 /// g++ makes the inline statics of C++ unique: static members of templates, `inline` variables, and the statics in
-/// inline functions. clang never does: it makes the same things weak, and the programs that it builds work. Of a
-/// unique symbol the dynamic linker keeps one in the process, whoever asks for it, also across libraries that were
-/// opened with RTLD_LOCAL; because it cannot know who has asked, it never unmaps the image that defines it. Of a weak
-/// symbol each image that was opened by itself uses its own, as it does with every static of Rust; and two
-/// generations of a plugin should.
+/// inline functions. clang makes the same things weak, and the programs that it builds work. The dynamic linker keeps
+/// one unique symbol of a name in the whole process, even across libraries that were opened with RTLD_LOCAL; because
+/// it cannot know who uses it, it never unmaps the image that defines it. With a weak symbol, each image that was
+/// opened by itself uses its own, as with every static of Rust. Two generations of a plugin should do just that.
 ///
-/// It would be wrong where another library has the same static and counts on there being one: the library that an
-/// earlier generation has brought in keeps using that generation's, and the new generation uses its own. So the
-/// plugin may need no library but those of the C and C++ runtime. Of these libstdc++ has unique symbols itself, all of
-/// them statics of classes in namespace `std` (`std::ctype<char>::id`; GCC 12, 2026-11): a plugin that defines such
-/// a one as well keeps it unique. Libraries that the plugin does not need, and so cannot count on, are not looked at.
+/// It would be wrong if another library has the same static and relies on there being one: a library that an earlier
+/// generation has brought in keeps using that generation's static, and the new generation uses its own. So the plugin
+/// may need no libraries except those of the C and C++ runtime. Of these, libstdc++ has unique symbols itself, all of
+/// them statics of classes in namespace `std` (`std::ctype<char>::id`; GCC 12, 2026-11); a plugin that defines such a
+/// symbol too keeps its unique symbols. Libraries that the plugin does not need, and so cannot rely on, do not
+/// matter.
 fn may_be_weak(facts: &Facts) -> bool {
     let is_runtime = |name: &String| RUNTIME.iter().any(|it| name.starts_with(it));
     let needs_cpp = facts
@@ -126,7 +126,7 @@ mod tests {
         );
         check(facts(true, &["libc++.so.1"], false), true, false);
         check(facts(true, &runtime, true), true, false);
-        // libstdc++ linked in: nobody shares with it.
+        // libstdc++ is linked in, so it is not shared.
         check(facts(true, &runtime[1..], true), true, true);
         check(facts(true, &[], false), true, true);
     }

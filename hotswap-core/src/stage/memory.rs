@@ -1,9 +1,9 @@
-//! Whether there is enough memory left to go on.
+//! Checks that enough memory is left to go on.
 //!
-//! A large allocation that fails is an error; a small one, in std as in the dynamic linker, ends the process. So a large
-//! one is tried first, of the kernel, since the allocator may have that much in store and none for a stack. Where a
-//! limit is about to be reached (`ulimit -v`, `vm.max_map_count`) this is what refuses the candidate. It holds nothing
-//! back: other threads can still use the memory up meanwhile.
+//! When a large allocation fails, that is an error; when a small one fails, std and the dynamic linker end the
+//! process. So this tries a large one first. It asks the kernel, because the allocator may have that much in reserve
+//! and still get no stack. Near a limit (`ulimit -v`, `vm.max_map_count`) this refuses the candidate. It reserves
+//! nothing: other threads can still use up the memory afterwards.
 
 use std::{env, fs, io};
 
@@ -11,31 +11,31 @@ use memmap2::MmapMut;
 
 use crate::error::ErrorKind;
 
-/// Some thousand small things.
+/// Room for some thousand small allocations.
 const MARGIN_BYTES: u64 = 14 << 20;
 
-/// A thread's stack, unless `RUST_MIN_STACK` says otherwise (`std::thread`).
+/// The size of a thread's stack, unless `RUST_MIN_STACK` is set (`std::thread`).
 const STACK_BYTES: u64 = 2 << 20;
 
-/// A thread takes six mappings: a stack, one for signals, and room for its allocations, each with a guard. There may
-/// be two at once.
+/// A thread takes six mappings: a stack, a signal stack, and room for its allocations, each with a guard. Two threads
+/// may be started at once.
 const THREAD_MAPPINGS: usize = 12;
 
-/// What an image takes: its segments, and what the linker allocates for it.
+/// The mappings of an image: its segments, and what the linker allocates for it.
 const IMAGE_MAPPINGS: usize = 12;
 
-/// Thread-locals of so many bytes are left to the margin.
+/// The margin covers thread-locals up to this size.
 const THREAD_LOCALS_BYTES_MIN: u64 = 4096;
 
-/// Refuses when there is not enough memory left for a candidate of so many bytes and for what has to be done
-/// with it. Costs a few microseconds.
+/// Refuses a candidate of this size if too little memory is left for it and for what has to be done with it. Costs a
+/// few microseconds.
 pub(super) fn need(file_bytes: u64) -> Result<(), ErrorKind> {
     need_bytes(file_bytes.saturating_mul(2), None)
 }
 
-/// Refuses when there is not enough memory left for the thread-locals of a candidate, of so many bytes, on every thread
-/// that there is: the dynamic linker allocates them when a thread first uses one, and ends the process if it cannot.
-/// Costs nothing for a few kilobytes, and otherwise a look at a file of the system's.
+/// Refuses a candidate if too little memory is left for its thread-locals, of this size, on every thread. The dynamic
+/// linker allocates them when a thread first uses one, and ends the process if it cannot. Costs nothing for a few
+/// kilobytes, and otherwise reading a file of the system.
 pub(super) fn need_thread_locals(bytes: u64) -> Result<(), ErrorKind> {
     if bytes <= THREAD_LOCALS_BYTES_MIN {
         return Ok(());
@@ -44,14 +44,14 @@ pub(super) fn need_thread_locals(bytes: u64) -> Result<(), ErrorKind> {
     need_bytes(bytes.saturating_mul(threads), Some(threads))
 }
 
-/// Whether a thread can be started. Where there is no memory for the stack on which it handles signals, std ends the
-/// process instead of giving an error. Costs some 20 microseconds.
+/// Checks that a thread can be started. If there is no memory for its signal stack, std ends the process instead of
+/// returning an error. Costs some 20 microseconds.
 pub(super) fn check_thread() -> io::Result<()> {
     let enough = need(0).and_then(|()| need_mappings(THREAD_MAPPINGS + IMAGE_MAPPINGS));
     enough.map_err(|kind| io::Error::other(kind.to_string()))
 }
 
-/// Refuses when no image can be mapped. Costs some 10 microseconds.
+/// Refuses if no image can be mapped. Costs some 10 microseconds.
 pub(super) fn need_image_mappings() -> Result<(), ErrorKind> {
     need_mappings(IMAGE_MAPPINGS)
 }
@@ -77,14 +77,13 @@ fn need_bytes(bytes: u64, threads: Option<u64>) -> Result<(), ErrorKind> {
     })
 }
 
-/// Makes so many mappings, and takes them back. (Mappings side by side are one to the kernel, unless their protection
-/// differs.)
+/// Makes this many mappings, and removes them. (The kernel merges adjacent mappings unless their protection differs.)
 fn make_mappings(count: usize) -> io::Result<()> {
     let page = rustix::param::page_size();
     let pages = MmapMut::map_anon(count * page)?;
     for index in (0..count).step_by(2) {
         let start = pages.as_ptr().wrapping_add(index * page);
-        // SAFETY: a page of a mapping that is ours alone, and that nobody reads or writes.
+        // SAFETY: a page of our own mapping, which nobody reads or writes.
         let result = unsafe { libc::mprotect(start.cast_mut().cast(), page, libc::PROT_NONE) };
         if result != 0 {
             return Err(io::Error::last_os_error());
@@ -93,7 +92,7 @@ fn make_mappings(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Those that there are, the image's own, and one that may be started.
+/// The threads of the process, plus the image's own, plus one that may be started.
 fn threads() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let count = status

@@ -1,9 +1,9 @@
-//! Paths under which the dynamic linker has never heard of any file.
+//! Paths that the dynamic linker has never seen.
 //!
-//! glibc compares the path that it is given with the paths of what is mapped before it looks at any file. The path
-//! of a descriptor is used again with the descriptor's number: when other code has closed the descriptor of a
-//! copy that is still mapped (daemons close all that they find), the next copy may get its number, and `dlopen`
-//! would answer with the old image. So each path carries a number of its own.
+//! glibc compares the path that it is given with the paths of mapped images before it looks at any file. The path of
+//! a descriptor contains the descriptor's number, which is reused: if other code has closed the descriptor of a copy
+//! that is still mapped (daemons close all that they find), the next copy may get its number, and `dlopen` would
+//! return the old image. So each path contains a count that is never reused.
 
 use std::{
     fs, io,
@@ -12,33 +12,33 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// How many paths this process has made.
+/// The number of paths that this process has made.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// A path that leads to the descriptor, and that this process has never made before.
 ///
-/// It is `/proc/PROCESS/fd/NUMBER` with the count, in binary, before the last part: `./` for one and another `/` for
-/// zero, both of which the system skips. No two counts give the same path, for the first digit is a one. A folder
-/// with links would need a place to write to.
+/// It is `/proc/PROCESS/fd/NUMBER`, with the count in binary before the last part: `./` for one and a further `/` for
+/// zero, both of which the system skips. No two counts give the same path, because the first digit is always a one.
+/// (A folder of links would work too, but needs a place to write to.)
 ///
 /// # Errors
 /// There is no `/proc`.
 pub(super) fn unused(descriptor: RawFd) -> io::Result<PathBuf> {
-    // Relaxed: that no two threads get the same count is all that is asked.
+    // Relaxed: only the uniqueness of the count matters.
     let count = MADE.fetch_add(1, Ordering::Relaxed).saturating_add(1);
     Ok(PathBuf::from(spelled(&folder()?, count, descriptor)))
 }
 
-/// The path of the descriptor as people know it.
+/// The usual path of the descriptor, for messages.
 pub(super) fn plain(descriptor: RawFd) -> io::Result<String> {
     Ok(format!("{}{descriptor}", folder()?))
 }
 
 /// The folder of this process's descriptors.
 ///
-/// With the process's number and not `self`: gdb hangs on `/proc/self/fd` (2026-11, gdb 13.1). The number is the one
-/// that this `/proc` uses. In a PID namespace that sees the `/proc` of the outer one, the number that `getpid` gives
-/// is that of another process. It is asked for each time, for a process may have been forked.
+/// It contains the process's number and not `self`, because gdb hangs on `/proc/self/fd` (2026-11, gdb 13.1). The
+/// number is the one that this `/proc` uses: in a PID namespace that sees the outer `/proc`, the number from `getpid`
+/// belongs to another process. It is read each time, because the process may have been forked.
 fn folder() -> io::Result<String> {
     let process = fs::read_link("/proc/self").map_err(|error| {
         let message =

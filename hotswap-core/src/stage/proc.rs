@@ -1,7 +1,7 @@
-//! Whether `/proc` is there, by way of which files are opened and copies are loaded.
+//! Checks that `/proc` works; hotswap opens files and loads copies through it.
 //!
-//! Without it every question about a file has another wrong answer: that there is no such file, that it has an access
-//! control list, that its owner is not trusted. So this is asked first.
+//! Without it, each question about a file would get a different wrong answer: no such file, an access control list,
+//! an untrusted owner. So this is checked first.
 
 use std::{io, os::fd::AsRawFd};
 
@@ -9,7 +9,7 @@ use rustix::fs::{self, Mode, OFlags};
 
 use crate::error::ErrorKind;
 
-/// Refuses where `/proc` does not show this process's descriptors. Costs four system calls.
+/// Refuses if `/proc` does not show this process's descriptors. Costs four system calls.
 pub(super) fn check() -> Result<(), ErrorKind> {
     let top = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = fs::open("/", top, Mode::empty()).map_err(|error| refusal("/", error.into()))?;
@@ -27,7 +27,7 @@ pub(super) fn check() -> Result<(), ErrorKind> {
     }
 }
 
-/// The path that leads to what a descriptor stands for.
+/// A path that leads to what a descriptor refers to.
 pub(super) fn path(descriptor: &impl AsRawFd) -> String {
     format!("/proc/self/fd/{}", descriptor.as_raw_fd())
 }

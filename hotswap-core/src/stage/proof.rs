@@ -1,6 +1,6 @@
-//! What the bytes themselves must show: that they are pinned ones, that they are signed, and not older than they may be.
+//! Checks of the bytes themselves: whether they are pinned, signed, and not older than allowed.
 //!
-//! Costs nothing when neither is asked for.
+//! Costs nothing if the policy asks for none of these.
 
 use std::{
     ffi::OsString,
@@ -19,8 +19,8 @@ use crate::{
 /// A signature and its comments take some 300 bytes.
 const SIGNATURE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Holds the bytes of the file at `real` against the pins, the key and the serial number of `policy`. Gives their hash if
-/// that had to be known, and what their signature says.
+/// Checks the bytes of the file at `real` against the pins, the key and the serial number of `policy`. Returns their
+/// digest, if it had to be computed, and the claims of their signature.
 pub(super) fn check(
     bytes: &[u8],
     real: &Path,
@@ -39,7 +39,7 @@ pub(super) fn check(
     Ok((sha256, claims))
 }
 
-/// Where the signature of the file at `real` is looked for.
+/// The path of the signature of the file at `real`.
 pub(super) fn signature_path(real: &Path) -> PathBuf {
     let mut path = OsString::from(real);
     path.push(".minisig");
@@ -71,7 +71,7 @@ fn check_signature(
     };
     let signature = read_settled(&path, SIGNATURE_BYTES_MAX, |place| judge.look(place));
     let signature = signature.map_err(|refusal| match refusal.stage() {
-        // That names a path already, if not this one.
+        // A refusal at this stage names a path already, which may be that of a folder.
         Stage::Trust => refusal,
         _ => refuse(SignatureProblem::Unreadable {
             cause: Box::new(refusal),

@@ -1,4 +1,4 @@
-//! Reading a file whole, although somebody may be writing to it.
+//! Reading a whole file, although somebody may be writing to it.
 
 use std::{
     fs::File,
@@ -17,28 +17,28 @@ use super::{
 };
 use crate::error::ErrorKind;
 
-/// What was in a file, all at one time.
+/// The content of a file at one moment.
 pub(super) struct Content {
     pub(super) bytes: Vec<u8>,
-    /// Where it was, with all links followed.
+    /// The file's path, with all links followed.
     pub(super) real: PathBuf,
     pub(super) followed_link: bool,
-    /// As it was before it was read.
+    /// The file's status before it was read.
     pub(super) stat: Stat,
 }
 
-/// How often a file is read that changes meanwhile, and how long we give its writer in between. A
-/// linker writes a plugin in well under a tenth of a second.
+/// How often a file that keeps changing is read, and the pause in between. A linker writes a plugin in well under a
+/// tenth of a second.
 const READ_ATTEMPTS: u32 = 5;
 const READ_PAUSE: Duration = Duration::from_millis(50);
 
-/// A file that was changed less than so long ago may be in the middle of it.
+/// A file that was changed more recently than this may still be being written.
 const RECENT: Duration = Duration::from_secs(2);
 
-/// How long a writer may need for the next part of what it writes.
+/// The time that a writer may need before it writes the next part.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
-/// Reads the whole file at `path`, again if it changed meanwhile. `look` must agree to the way.
+/// Reads the whole file at `path`, again if it changed meanwhile. `look` must accept each place on the route to it.
 pub(super) fn read_settled(
     path: &Path,
     bytes_max: u64,
@@ -79,18 +79,18 @@ pub(super) fn read_settled(
     Err(ErrorKind::KeepsChanging { what: why })
 }
 
-/// What came of reading a file.
+/// The result of reading a file.
 enum Read {
-    /// All that is in it, at one time.
+    /// All of its content, at one moment.
     Whole(Vec<u8>),
-    /// It may be a mixture, because of this.
+    /// The content may be a mixture of old and new, for this reason.
     Unsettled(&'static str),
 }
 
-/// Reads a file that was so before.
+/// Reads a file whose status was `before`.
 ///
-/// Without a lease to keep writers out, one that was changed a moment ago is read twice: that finds a writer at
-/// work, but for one that pauses between the two.
+/// Without a lease that keeps writers out, this reads a recently changed file twice. That finds a writer at work,
+/// unless the writer pauses between the two reads.
 fn read_unless_written(mut file: &File, before: &Stat, writers: Writers<'_>) -> io::Result<Read> {
     let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
     let bytes = match writers {
@@ -118,7 +118,7 @@ fn read_unless_written(mut file: &File, before: &Stat, writers: Writers<'_>) -> 
     })
 }
 
-/// `size` bytes, one more if the file has grown, fewer if it has shrunk.
+/// Reads `size` bytes: one more if the file has grown, fewer if it has shrunk.
 fn read_at_most(file: &File, size: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let wanted = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -128,7 +128,7 @@ fn read_at_most(file: &File, size: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether it was changed a moment ago, or at a time that has not come yet.
+/// Whether it was changed a moment ago, or at a time in the future.
 fn is_recent(stat: &Stat) -> bool {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
     let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
@@ -136,7 +136,7 @@ fn is_recent(stat: &Stat) -> bool {
     age.is_none_or(|age| age < RECENT)
 }
 
-/// Size and time of the last change. Not the inode's own time, which a mere `chmod` or `ln` moves.
+/// Compares size and time of the last change. Not the inode's own time, which a mere `chmod` or `ln` changes.
 fn same_content(a: &Stat, b: &Stat) -> bool {
     (a.st_size, a.st_mtime, a.st_mtime_nsec) == (b.st_size, b.st_mtime, b.st_mtime_nsec)
 }
@@ -160,7 +160,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let reader = File::open(file.path()).unwrap();
         assert!(matches!(lease::keep_out(&reader), Writers::There));
-        // Closes the one that writes, and keeps the file.
+        // Closes the descriptor that is open for writing, and keeps the file.
         let path = file.into_temp_path();
         let Writers::KeptOut(lease) = lease::keep_out(&reader) else {
             panic!("no lease is to be had on {}", path.display())

@@ -1,8 +1,8 @@
-//! Bytes in memory that nobody can change, and that are gone with the process.
+//! A copy of some bytes in memory that nobody can change, and that is gone with the process.
 //!
-//! Code that closes descriptors which are not its own is common: a daemon at its start, a library before it runs a
-//! program. The number is then used again, for another file. So a copy remembers which file it is, and is that or
-//! nothing: whatever is asked of it is an error when the descriptor leads elsewhere.
+//! Code often closes descriptors that it does not own: a daemon when it starts, a library before it runs a program.
+//! Then another file gets the number. So a copy remembers its file's identity, and checks it at every use: if the
+//! descriptor leads elsewhere, the result is an error.
 
 use std::{
     fs::File,
@@ -28,18 +28,17 @@ use crate::{
     limits::{Limit, Resource, limit},
 };
 
-/// A memory file that cannot be written to any more, not even by this process.
+/// A memory file that nobody can write to any more, not even this process.
 #[derive(Debug)]
 pub(super) struct Sealed {
-    /// Leads to the file, unless other code of this process has closed it: every use is checked
-    /// ([`Sealed::check`]).
+    /// Leads to the file, unless other code in this process has closed it. Every use is checked ([`Sealed::check`]).
     descriptor: ManuallyDrop<OwnedFd>,
     file: Identity,
-    /// How the bytes differ from those of the file that was copied, by offset.
+    /// The changes from the bytes of the original file, sorted by offset.
     changes: Arc<[Change]>,
 }
 
-/// What tells a file from all others that there are.
+/// Distinguishes a file from all others that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -51,28 +50,28 @@ const SEALS: SealFlags = SealFlags::WRITE
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 
-/// How often a copy is sealed that the kernel has in hand, and the pause in between.
+/// How often sealing is tried while the kernel uses a page of the copy, and the pause in between.
 const SEAL_ATTEMPTS: u32 = 10;
 const SEAL_PAUSE: Duration = Duration::from_millis(5);
 
-/// What has become of a descriptor that leads elsewhere.
+/// The message for a descriptor that leads elsewhere.
 const CLOSED: &str = "its descriptor was closed by other code of this process";
 
 impl Sealed {
-    /// A copy of these bytes with the changes made.
+    /// Makes a copy of these bytes, with the changes applied.
     pub(super) fn new(bytes: &[u8], mut changes: Vec<Change>) -> io::Result<Self> {
         changes.sort_unstable_by_key(|change| change.offset);
         let file = write(bytes, &changes)?;
         Self::of(file, changes.into())
     }
 
-    /// The same bytes once more, in a file of its own: a copy of what this is a copy of.
+    /// Makes another copy of the same bytes, as a file of its own.
     pub(super) fn again(&self) -> io::Result<Self> {
         let file = write(&self.map()?, &[])?;
         Self::of(file, Arc::clone(&self.changes))
     }
 
-    /// One that another process has made. What that has changed in it is not known here.
+    /// Takes a copy that another process has made. Which bytes that process changed is not known here.
     pub(super) fn from_other(copy: OwnedFd) -> io::Result<Self> {
         if !fs::fcntl_get_seals(&copy)?.contains(SEALS) {
             return Err(io::Error::other("not a sealed copy"));
@@ -89,19 +88,19 @@ impl Sealed {
         })
     }
 
-    /// The bytes, of which only what is looked at is touched.
+    /// Maps the bytes. Only pages that are accessed are read.
     pub(super) fn map(&self) -> io::Result<Mmap> {
         self.check()?;
-        // SAFETY: nobody writes to the copy or makes it shorter, for it is sealed (`write`, `from_other`). That it is
-        // the copy which was mapped, and not a file that got the descriptor's number after the first check, is
-        // checked before anybody sees the bytes: no other code has a descriptor of the copy to put it back.
+        // SAFETY: the copy is sealed (`write`, `from_other`), so nobody can write to it or shorten it. If other code
+        // has closed the descriptor and another file has its number, the second check below finds that before anybody
+        // sees the bytes: no other code has a descriptor of the copy, so nobody can have put it back.
         let bytes = unsafe { Mmap::map(&*self.descriptor) }?;
         self.check()?;
         Ok(bytes)
     }
 
-    /// The SHA-256 of the file that was copied: where the copy was changed, the file's own bytes are hashed. Costs what
-    /// it costs to read the bytes ([`Sha256::of`]). Maps nothing: who looks for images that are mapped finds none but those.
+    /// The SHA-256 of the original file: where the copy was changed, it hashes the original byte. Costs reading the
+    /// bytes ([`Sha256::of`]). It maps nothing, so that a look for mapped images finds no copies.
     pub(super) fn sha256(&self) -> io::Result<Sha256> {
         self.check()?;
         let sha256 = Sha256::of_all(Original { copy: self, at: 0 })?;
@@ -109,7 +108,7 @@ impl Sealed {
         Ok(sha256)
     }
 
-    /// The same memory, by another descriptor.
+    /// Another descriptor of the same memory.
     pub(super) fn another(&self) -> io::Result<OwnedFd> {
         let another = self.descriptor.try_clone().map_err(closed)?;
         self.check_is(&another)?;
@@ -124,7 +123,7 @@ impl Sealed {
         })
     }
 
-    /// A path that leads to the copy, and that was never given before.
+    /// A path that leads to the copy, and that was never returned before.
     pub(super) fn path(&self) -> io::Result<PathBuf> {
         let number = self.descriptor.as_raw_fd();
         let path = name::unused(number)?;
@@ -142,7 +141,7 @@ impl Sealed {
         Err(io::Error::other(message))
     }
 
-    /// Whether the descriptor still leads to the copy, at this moment.
+    /// Checks that the descriptor leads to the copy at this moment.
     pub(super) fn check(&self) -> io::Result<()> {
         self.check_is(&*self.descriptor)
     }
@@ -165,19 +164,19 @@ impl Identity {
     }
 }
 
-/// A descriptor that leads elsewhere belongs to whoever has opened it there, and is left to them: a log, say, or a
-/// connection, which would otherwise end when a generation leaves. (Between the look and the closing it may happen
-/// still. There is no way to close a descriptor only if it leads to a given file.)
+/// Leaves a descriptor that leads elsewhere to whoever opened that: it may be a log or a connection, which would
+/// otherwise end when a generation is unloaded. (It can still happen between the check and the closing. No call
+/// closes a descriptor only if it leads to a given file.)
 impl Drop for Sealed {
     fn drop(&mut self) {
         if self.check().is_ok() {
-            // SAFETY: this is the only place that drops it, and nobody uses it after that.
+            // SAFETY: only this drops the descriptor, and nobody uses it afterwards.
             unsafe { ManuallyDrop::drop(&mut self.descriptor) };
         }
     }
 }
 
-/// A descriptor that is not open says the same of a copy as one that leads elsewhere.
+/// Turns the error of a descriptor that is not open into the error of one that leads elsewhere.
 fn closed(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EBADF) => io::Error::other(CLOSED),
@@ -185,9 +184,9 @@ fn closed(error: io::Error) -> io::Error {
     }
 }
 
-/// A new memory file with these bytes, the changes made in it, and sealed.
+/// Makes a memory file with these bytes, applies the changes, and seals it.
 fn write(bytes: &[u8], changes: &[Change]) -> io::Result<OwnedFd> {
-    // A write past this limit does not fail, it raises SIGXFSZ, which ends the process.
+    // A write past this limit raises SIGXFSZ, which ends the process, instead of failing.
     let limit = limit(Resource::RLIMIT_FSIZE);
     if matches!(limit, Limit::Of(limit) if limit < bytes.len() as u64) {
         return Err(io::Error::other(
@@ -205,8 +204,8 @@ fn write(bytes: &[u8], changes: &[Change]) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
-/// Reads the bytes as they were before they were changed, at an offset of its own: what reads from the descriptor
-/// meanwhile, such as a debugger, moves the shared one.
+/// Reads the bytes as they were in the original file. It keeps an offset of its own, because other readers of the
+/// descriptor, such as a debugger, move the shared one.
 struct Original<'a> {
     copy: &'a Sealed,
     at: u64,
@@ -226,12 +225,11 @@ impl Read for Original<'_> {
     }
 }
 
-/// Tries again for as long as the kernel says that it is busy, within reason.
+/// Tries again while the kernel says that it is busy, up to [`SEAL_ATTEMPTS`] times.
 ///
-/// It will not seal a memory file against writing while anybody else has one of its pages in hand. That may be
-/// the kernel itself, which moves pages about and takes part in no agreement; it waits 150 ms for that and
-/// then answers EBUSY (`memfd_wait_for_pins` in `mm/memfd.c`). Seen once in some 100,000 swaps on a machine
-/// under load (Linux 6.18, 2026-11).
+/// The kernel does not seal a memory file against writing while anybody else uses one of its pages. That may be the
+/// kernel itself, which moves pages; it waits 150 ms for that, and then answers EBUSY (`memfd_wait_for_pins` in
+/// `mm/memfd.c`). Seen once in some 100,000 swaps on a machine under load (Linux 6.18, 2026-11).
 fn while_busy(mut attempt: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     for _ in 1..SEAL_ATTEMPTS {
         match attempt() {
@@ -250,7 +248,7 @@ mod tests {
 
     use super::*;
 
-    /// Not a divisor of the length, nor of the part that is hashed at once.
+    /// Divides neither the length nor the size of the parts that are hashed at once.
     const STEP: usize = 1021;
 
     fn changes(bytes: &[u8]) -> Vec<Change> {
@@ -280,10 +278,10 @@ mod tests {
         }
     }
 
-    /// Puts another file in the place of the copy's descriptor, as code that closes and opens does.
+    /// Makes the copy's descriptor lead to another file, as code does that closes it and opens a file.
     fn replace(copy: &Sealed) {
         let number = copy.descriptor.as_raw_fd();
-        // SAFETY: open, and not closed here: the copy still has it.
+        // SAFETY: the descriptor is open, and `ManuallyDrop` keeps it open for the copy, which owns it.
         let mut place = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
         rustix::io::dup2(File::open("/dev/null").unwrap(), &mut place).unwrap();
     }
@@ -311,7 +309,7 @@ mod tests {
         drop(copy);
         let there = std::fs::read_link(&plain).unwrap();
         assert_eq!(there, PathBuf::from("/dev/null"));
-        // SAFETY: nobody else has it: the copy has left it.
+        // SAFETY: the copy has left the descriptor open, so nobody else owns it.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
 

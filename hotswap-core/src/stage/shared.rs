@@ -1,8 +1,8 @@
 //! Whether a file shares its standard library, or another crate, with others.
 //!
-//! Then it cannot be unloaded with any certainty: what a shared std registers for it (thread-locals, threads,
-//! hooks) `unloadable!` does not see and the system does not take back, and a crate that outlives the file keeps what it
-//! was given of its code. A thread that ended after the file had left crashed the host (2026-11).
+//! Such a file cannot be unloaded safely. `unloadable!` does not see what a shared std registers for it
+//! (thread-locals, threads, hooks), and the system does not take it back; a crate that outlives the file keeps what
+//! it was given of the file's code. When a thread ended after such a file was gone, the host crashed (2026-11).
 
 use hotswap_elf::Facts;
 
@@ -19,8 +19,8 @@ pub(super) fn check(facts: &Facts) -> Result<(), ErrorKind> {
     })
 }
 
-/// The library of which the symbol probably is: std, one whose name ends with a hash as Cargo appends it, one with
-/// the name of a crate that the symbol mentions, or the only one without a version in its name.
+/// The library that probably has the symbol: std, one whose name ends with a hash as Cargo appends it, one with the
+/// name of a crate that the symbol mentions, or the only one without a version in its name.
 fn library<'a>(needed: &'a [String], symbol: &str) -> Option<&'a str> {
     let crates = || {
         needed.iter().filter_map(|name| {

@@ -1,20 +1,20 @@
 //! From a path to an opened file, one name at a time.
 //!
-//! The kernel would walk a path by itself. But whoever looks at the folders beside that walk looks at others
-//! than were walked through, should a name be given to something else meanwhile. So we walk: every name is
-//! opened in the folder before it, with a descriptor that only stands for what has that name (`O_PATH`); that
-//! descriptor is looked at, and gone on from. The file at the end is opened for reading by way of the very
-//! descriptor that was looked at, in `/proc/self/fd`, so that nothing but a regular file is ever opened: to
-//! open a FIFO or a device can wait, or do something. What such a walk needs of the system is what the kernel
-//! needs for its own, and `/proc`, in which the dynamic linker finds our copies as well.
+//! The kernel can walk a path by itself. But a name may get another meaning between that walk and a separate look at
+//! the folders, so the look would see other folders than the kernel went through. So hotswap walks itself: it opens
+//! every name in the folder before it, with a descriptor that only identifies the place (`O_PATH`), checks the place
+//! through that descriptor, and continues from it. It opens the file at the end for reading through the very
+//! descriptor that it checked, in `/proc/self/fd`. So it only ever opens regular files; opening a FIFO or a device
+//! can wait, or have effects. Such a walk needs from the system what the kernel's own walk needs, and `/proc`, in
+//! which the dynamic linker finds the copies too.
 //!
-//! Two things differ from the kernel's walk. The links in `/proc` that lead to something that has no path, such
-//! as a pipe, lead nowhere. And `..` goes back to the very folder that the walk came from: the kernel asks the folder
-//! for its parent, which is another one once somebody has moved it. So the real path that a walk gives is the one it
-//! took. When it has ended, each name on that path is looked up once more; if one of them has another meaning by
-//! then, the walk begins again.
+//! Two things differ from the kernel's walk. A link in `/proc` to something without a path, such as a pipe, leads
+//! nowhere. And `..` goes back to the folder that the walk came from, while the kernel asks the folder for its
+//! parent, which is another one if somebody has moved it. So the real path of a walk is the route that it took. At
+//! the end, the walk looks up each name on that path once more; if one has another meaning by then, the walk starts
+//! again.
 //!
-//! What is looked for is not known here.
+//! This module does not know what a place is checked for.
 
 #[cfg(test)]
 mod tests;
@@ -42,29 +42,29 @@ use crate::error::ErrorKind;
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) file: File,
-    /// As it was after it was opened.
+    /// The file's status after it was opened.
     pub(super) stat: Stat,
-    /// Where it is, with all links followed.
+    /// The file's path, with all links followed.
     pub(super) real: PathBuf,
     pub(super) followed_link: bool,
 }
 
-/// A folder, a link or a regular file that is on the way.
+/// A folder, a link or a regular file on the route.
 pub(super) struct Place<'a> {
     pub(super) real: &'a Path,
     pub(super) stat: &'a Stat,
-    /// Good for nothing but to say what it is (`O_PATH`).
+    /// Can only be used to identify the place (`O_PATH`).
     pub(super) descriptor: BorrowedFd<'a>,
 }
 
-/// As many as the kernel follows.
+/// The kernel follows as many.
 const LINKS_MAX: usize = 40;
 
-/// How many walks are begun while names on the way keep changing their meaning. One takes some 20 µs.
+/// How many walks are started while names on the route keep changing. A walk takes some 20 µs.
 const WALKS_MAX: usize = 16;
 
-/// Opens the file at `path`, after `look` has agreed to every place on the way, in order, and to the file
-/// itself. Never waits for anybody.
+/// Opens the file at `path`, after `look` has accepted every place on the route, in order, and the file itself. Never
+/// waits for anybody.
 pub(super) fn open(
     path: &Path,
     mut look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
@@ -78,7 +78,7 @@ pub(super) fn open(
     Err(ErrorKind::KeepsChanging { what })
 }
 
-/// `None`: when the walk had ended, its real path did not lead to the file any more.
+/// `None`: at the end of the walk, its real path did not lead to the file any more.
 fn open_once(
     path: &Path,
     look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
@@ -104,8 +104,8 @@ fn open_once(
     }
 }
 
-/// Tells `look` of every place on the way, as far as it leads, and opens nothing. Gives where it ends (if it
-/// leads nowhere, the place where something was missing), and what stands for the file if that is one.
+/// Calls `look` with every place on the route, as far as it leads, and opens nothing. Returns the path at its end (if
+/// it leads nowhere: of the first thing that is missing), and an `O_PATH` descriptor if a regular file is there.
 pub(super) fn follow(path: &Path, mut look: impl FnMut(&Place<'_>)) -> (PathBuf, Option<OwnedFd>) {
     let mut trail = Trail::default();
     let file = trail.walk(path, |place| {
@@ -115,33 +115,33 @@ pub(super) fn follow(path: &Path, mut look: impl FnMut(&Place<'_>)) -> (PathBuf,
     (trail.real, file.ok())
 }
 
-/// Opens for reading what a descriptor stands for that is good for nothing else. A regular file: any other
-/// could wait, or do something.
+/// Opens the file of an `O_PATH` descriptor for reading. It must be a regular file: opening any other could wait, or
+/// have effects.
 pub(super) fn open_for_reading(file: &OwnedFd) -> rustix::io::Result<File> {
-    // NONBLOCK: does not even wait for the end of a lease that somebody has on the file (`fcntl(2)`).
+    // NONBLOCK: otherwise it waits for the end of a lease that somebody has on the file (`fcntl(2)`).
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     Ok(fs::open(proc::path(file), flags, Mode::empty())?.into())
 }
 
-/// How far a walk has come.
+/// The state of a walk.
 #[derive(Default)]
 struct Trail {
-    /// Where it is: no links, and no `..`.
+    /// The current path, without links and `..`.
     real: PathBuf,
-    /// The folders that `real` leads through, from `/` on.
+    /// The folders of `real`, from `/` on.
     folders: Vec<Folder>,
     links: usize,
-    /// Whether what the path itself says last is a link.
+    /// Whether the last name of the path is a link.
     ends_in_link: bool,
 }
 
-/// A folder that a walk has looked at.
+/// A folder that the walk has gone through.
 struct Folder {
     descriptor: OwnedFd,
     stat: Stat,
 }
 
-/// Why a walk goes no further.
+/// Why a walk ends early.
 enum Stop {
     Failed(Errno),
     Refused(ErrorKind),
@@ -160,13 +160,13 @@ impl From<ErrorKind> for Stop {
 }
 
 impl Trail {
-    /// Gives what stands for the regular file at the end of `path`.
+    /// Walks to the regular file at the end of `path`, and returns an `O_PATH` descriptor of it.
     fn walk(
         &mut self,
         path: &Path,
         mut look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
     ) -> Result<OwnedFd, Stop> {
-        // The names that are left, the next one last.
+        // The names that are left, in reverse order.
         let mut ahead = Vec::new();
         push(&mut ahead, path.as_os_str());
         if path.is_relative() {
@@ -212,7 +212,7 @@ impl Trail {
                     if self.links > LINKS_MAX {
                         return Err(Errno::LOOP.into());
                     }
-                    // What that very link says: an empty path means the descriptor.
+                    // Reads this very link: an empty path means the descriptor.
                     let target = fs::readlinkat(&next, "", Vec::new())?;
                     let target = OsStr::from_bytes(target.as_bytes());
                     self.real.pop();
@@ -240,7 +240,7 @@ impl Trail {
         Ok(())
     }
 
-    /// To the folder before this one. There is none before `/`.
+    /// Goes back to the folder before this one. `/` is its own.
     fn go_back(&mut self) {
         self.real.pop();
         if self.folders.len() > 1 {
@@ -248,7 +248,7 @@ impl Trail {
         }
     }
 
-    /// The folder that the walk is in.
+    /// The current folder.
     fn here(&self) -> Place<'_> {
         let folder = self.folders.last().expect("a walk begins at `/`");
         Place {
@@ -258,7 +258,8 @@ impl Trail {
         }
     }
 
-    /// Whether each name of the real path still means what was looked at under it, and the last one this file.
+    /// Whether each name of the real path still leads to the place that the walk has checked, and the last one to
+    /// `file`.
     fn leads_to(&self, file: &Stat) -> rustix::io::Result<bool> {
         let identity = |stat: &Stat| (stat.st_dev, stat.st_ino);
         let inside = self.folders.iter().skip(1).map(|folder| &folder.stat);
@@ -274,10 +275,10 @@ impl Trail {
     }
 }
 
-/// Puts the names of `path` before those that are `ahead`.
+/// Puts the names of `path` before those in `ahead`.
 fn push(ahead: &mut Vec<OsString>, path: &OsStr) {
     let path = path.as_bytes();
-    // As if it went on: what a slash follows must be a folder.
+    // A trailing slash means a folder, as if `.` followed.
     if path.ends_with(b"/") {
         ahead.push(".".into());
     }
@@ -292,13 +293,13 @@ fn open_top() -> rustix::io::Result<OwnedFd> {
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What has this name in the folder `here`.
+/// Opens the place with this name in the folder `here`.
 fn open_place(here: BorrowedFd<'_>, name: &OsStr, is_last: bool) -> rustix::io::Result<OwnedFd> {
     let open = |flags| fs::openat(here, name, flags, Mode::empty());
     if is_last {
         return open(PLACE);
     }
-    // Only who asks for a folder has a file system mounted that is mounted when it is needed.
+    // An automounted file system is mounted only for a caller that asks for a folder.
     match open(PLACE | OFlags::DIRECTORY) {
         Err(Errno::NOTDIR) => open(PLACE),
         other => other,

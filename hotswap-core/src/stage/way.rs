@@ -1,6 +1,6 @@
-//! How a path leads to its file at one moment, to be compared with how it does at another.
+//! The route from a path to its file at one moment, to be compared with the route at another.
 //!
-//! All that such a look costs is a walk: nothing is opened, and nobody is waited for.
+//! A look costs one walk. It opens nothing, and waits for nobody.
 
 use std::{
     io::{self, Read},
@@ -17,19 +17,19 @@ use super::{
 };
 use crate::digest::Sha256;
 
-/// How a path leads to its file. Two that are equal may lead to other bytes only if somebody has written to the
-/// file by way of a mapping, or within one tick of the file system's clock.
+/// The route from a path to its file. If two routes are equal, their bytes differ only if somebody has written to the
+/// file through a mapping, or within one tick of the file system's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     /// The folders, the links and the file, in order.
     spots: Vec<Spot>,
-    /// Where the file is, or the first thing that is missing.
+    /// The path of the file, or of the first thing that is missing.
     end: PathBuf,
-    /// Where the signature is looked for, and how it is there.
+    /// The path of the signature, and its state.
     signature: (PathBuf, Option<Seen>),
 }
 
-/// What stands for the file at the end of a way. It is not open for reading yet.
+/// The file at the end of a route, not yet open for reading (`O_PATH`).
 #[derive(Debug)]
 pub(crate) struct Reached(OwnedFd);
 
@@ -39,14 +39,14 @@ struct Spot {
     seen: Seen,
 }
 
-/// What is told apart of a place.
+/// The state of a place, as far as it is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     device: u64,
     inode: u64,
     mode: u32,
     owner: (u32, u32),
-    /// Not of folders, which change with everything in them.
+    /// `None` for folders, which change with everything in them.
     content: Option<Content>,
 }
 
@@ -54,12 +54,13 @@ struct Seen {
 struct Content {
     size: i64,
     modified: (i64, i64),
-    /// Tells of a change whose author has put the other time back.
+    /// Shows a change even if its author has set the other time back.
     changed: (i64, i64),
 }
 
 impl Way {
-    /// How `path` leads to its file now. A path that leads nowhere, or to no regular file, has a way as well.
+    /// Looks at the route from `path` to its file now. A path that leads nowhere, or to no regular file, has a route
+    /// too.
     pub(crate) fn look(path: &Path) -> (Self, Option<Reached>) {
         let mut spots = Vec::new();
         let (end, file) = follow(path, |place| {
@@ -78,13 +79,13 @@ impl Way {
         (way, file.map(Reached))
     }
 
-    /// The folders that it leads through, each with what makes it the same as at another time.
+    /// The folders on the route, each with its device and inode.
     pub(crate) fn folders(&self) -> impl Iterator<Item = (&Path, (u64, u64))> {
         let folders = self.spots.iter().filter(|spot| spot.seen.content.is_none());
         folders.map(|spot| (&*spot.real, (spot.seen.device, spot.seen.inode)))
     }
 
-    /// Everything that may make it another way when it changes, comes or goes.
+    /// Every path at which a change may change the route.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Path> {
         let spots = self.spots.iter().map(|spot| &*spot.real);
         spots.chain([&*self.end, &*self.signature.0])
@@ -92,9 +93,9 @@ impl Way {
 }
 
 impl Reached {
-    /// What the file's bytes are, or at most one more than `bytes_max` of them. None: somebody has the file open
-    /// for writing, or mapped, as far as the system tells us. Costs what [`Sha256::of`] does, for which time
-    /// nobody begins to write.
+    /// The digest of the file's bytes, or of `bytes_max` + 1 of them if there are more. `None`: somebody has the file
+    /// open for writing, or mapped for it, as far as the system tells. Costs what [`Sha256::of`] costs; meanwhile
+    /// nobody can begin to write.
     pub(crate) fn sha256(&self, bytes_max: u64) -> io::Result<Option<Sha256>> {
         let file = open_for_reading(&self.0)?;
         let writers = lease::keep_out(&file);

@@ -15,16 +15,16 @@ use hotswap_elf::Facts;
 
 use super::super::host::is_privileged;
 
-/// An entry of a list of folders.
+/// An entry in a list of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Folder {
     At {
         path: PathBuf,
-        /// Whether the linker takes it for another one: it knows a plugin by the path of its copy, and so does not know
-        /// the plugin's `$ORIGIN`.
+        /// Whether the linker expands the entry to another folder: it knows a plugin by the path of its copy, which
+        /// gives another `$ORIGIN`.
         is_unknown_to_linker: bool,
     },
-    /// Relative to the current folder, or empty, which is that folder.
+    /// Relative to the current folder. An empty entry is the current folder itself.
     Relative(PathBuf),
 }
 
@@ -33,14 +33,14 @@ pub(super) enum Folder {
 pub(super) struct Object {
     pub(super) name: Option<String>,
     rpath: Vec<Folder>,
-    /// With an empty one, too, `rpath` of those above does not count.
+    /// If it is there, even empty, the `rpath` of the objects above does not count.
     runpath: Option<Vec<Folder>>,
-    /// The one that needs it, by its place in the list of objects.
+    /// The index of the object that needs it.
     parent: Option<usize>,
 }
 
 impl Object {
-    /// The plugin, with the folder of the file that was copied.
+    /// The plugin. `origin` is the folder of the original file.
     pub(super) fn plugin(facts: &Facts, origin: &Path) -> Self {
         Self::of(None, facts, origin, true, None)
     }
@@ -66,7 +66,7 @@ impl Object {
     }
 }
 
-/// Where libraries are looked for that `objects[needing]` needs, but for the system's own folders.
+/// The folders in which the linker looks for what `objects[needing]` needs, without the system's own folders.
 pub(super) fn search_path<'a>(
     objects: &'a [Object],
     needing: usize,
@@ -86,10 +86,10 @@ pub(super) fn search_path<'a>(
     path
 }
 
-/// The folders of `LD_LIBRARY_PATH`. A host with privileges of its own has none, as with the linker.
+/// The folders of `LD_LIBRARY_PATH`. Like the linker, a host with privileges of its own ignores them.
 pub(super) fn library_path() -> Vec<Folder> {
-    /// The linker has read it when the process began, and does not see what it is changed to. Neither does this, unless
-    /// the program has written a title for `ps` over its environment: what the linker finds is then checked afterwards.
+    /// The linker reads the list when the process starts, and ignores later changes. So does this, unless the program
+    /// has written a title for `ps` over its environment; then what the linker finds is checked afterwards.
     static LIST: LazyLock<OsString> = LazyLock::new(|| match fs::read("/proc/self/environ") {
         Ok(environment) => initial_list(&environment),
         Err(_) => env::var_os(LIBRARY_PATH).unwrap_or_default(),
@@ -104,7 +104,7 @@ pub(super) fn library_path() -> Vec<Folder> {
 
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
-/// The list in an environment, as the system shows it. The linker takes the last one.
+/// The list in an environment, as the system shows it. Like the linker, this takes the last one.
 fn initial_list(environment: &[u8]) -> OsString {
     let value = |entry: &[u8]| {
         let rest = entry.strip_prefix(LIBRARY_PATH.as_bytes())?;
@@ -114,8 +114,8 @@ fn initial_list(environment: &[u8]) -> OsString {
     entries.find_map(value).unwrap_or_default()
 }
 
-/// The system's own folders. Which of them a linker knows differs; one that has none of a library for this machine is
-/// passed over.
+/// The system's own folders. Linkers differ in which of them they know; a folder with no library for this machine is
+/// skipped.
 pub(super) fn system_folders() -> impl Iterator<Item = PathBuf> {
     let multiarch = format!("{}-linux-gnu", env::consts::ARCH);
     ["/lib", "/usr/lib"]
@@ -124,9 +124,9 @@ pub(super) fn system_folders() -> impl Iterator<Item = PathBuf> {
         .chain(["/lib64", "/usr/lib64", "/lib", "/usr/lib"].map(PathBuf::from))
 }
 
-/// Without entries that only the linker understands (`$LIB`, `$PLATFORM`).
+/// The folders of a list, without entries that only the linker can expand (`$LIB`, `$PLATFORM`).
 fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec<Folder> {
-    // As a whole, this is no list with one empty entry.
+    // An empty list has no entry, not one empty entry.
     if list.is_empty() {
         return Vec::new();
     }

@@ -1,4 +1,4 @@
-//! Which file the linker would take for a library, and whether it may.
+//! Which file the linker would take for a library, and whether the policy allows it.
 
 use std::{
     cell::RefCell,
@@ -17,13 +17,13 @@ use super::super::{
 };
 use crate::{cache::Cache, error::ErrorKind, trust::Policy};
 
-/// A library by its device and inode, and what it needs.
+/// A library's device and inode, and its facts.
 pub(super) type Taken = ((u64, u64), Arc<Facts>);
 
-/// What is asked of libraries.
+/// The policy on libraries.
 pub(super) struct Rules<'a> {
     pub(super) all: Judge<'a>,
-    /// Of those in the system's folders, in which many are links, and which lie outside of any root.
+    /// For libraries in the system's folders, where many are links, and which lie outside any root.
     pub(super) system: Judge<'a>,
     bytes_max: u64,
 }
@@ -37,7 +37,7 @@ pub(super) struct LibraryRefusal {
 }
 
 impl LibraryRefusal {
-    /// The refusal of a candidate that needs it, itself or by way of another library.
+    /// Turns it into the refusal of the candidate that needs the library, directly or through another one.
     pub(super) fn of(self, name: &str, by: Option<String>) -> ErrorKind {
         ErrorKind::Library {
             name: name.to_owned(),
@@ -64,7 +64,7 @@ impl<'a> Rules<'a> {
         })
     }
 
-    /// The file at `path`, which can be read, if the linker would take it.
+    /// Checks the readable file at `path`. `None`: the linker would skip it.
     pub(super) fn take(
         &self,
         path: &Path,
@@ -73,7 +73,7 @@ impl<'a> Rules<'a> {
         self.take_if(path, |place| judge.look(place))
     }
 
-    /// If `look` agrees to the way to it.
+    /// As [`take`](Self::take), if `look` accepts every place on the route to it.
     fn take_if(
         &self,
         path: &Path,
@@ -95,7 +95,7 @@ impl<'a> Rules<'a> {
         let (stat, facts) = match FACTS.get(&state(&stat)) {
             Some(facts) => (stat, facts),
             None => {
-                // Reading walks again, and another file may be there by then: that is the one to be judged.
+                // Reading walks again, and may find another file: then that is the one to check.
                 objection.take();
                 let content = read_settled(path, self.bytes_max, look).map_err(about_path)?;
                 if !inspection::is_for_this_machine(&content.bytes) {
@@ -108,7 +108,7 @@ impl<'a> Rules<'a> {
                 (content.stat, facts)
             }
         };
-        // Only now: what the linker passes over may belong to anybody.
+        // Only now, because a file that the linker skips may belong to anybody.
         match objection.into_inner() {
             Some(objection) => Err(objection.into()),
             None => Ok(Some((identity(&stat), facts))),
@@ -116,7 +116,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// What is none, the linker passes over.
+/// Whether a readable regular file is at `path`. The linker skips anything else.
 pub(super) fn is_readable_file(path: &Path) -> bool {
     let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     fs::accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok()
@@ -127,7 +127,7 @@ fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
 
-/// What tells a file, and each of its states, from others.
+/// Distinguishes a file, and each of its versions, from others.
 type State = ((u64, u64), i64, (i64, i64), (i64, i64));
 
 fn state(stat: &Stat) -> State {
@@ -139,7 +139,7 @@ fn state(stat: &Stat) -> State {
     )
 }
 
-/// What was read of libraries. A plugin's are looked for in each swap.
+/// The facts of libraries that were read. A plugin's libraries are looked up at each swap.
 static FACTS: Cache<State, Arc<Facts>> = Cache::new();
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
     fn what_is_taken_is_what_was_judged() {
         let policy = Policy::default();
         let rules = Rules::new(&policy).unwrap();
-        // Another file has the path when it is read: one that needs this, with this mode.
+        // When the file is read, another file is at its path: one that needs `needed`, with mode `mode`.
         let replaced = |(first, second): ((&str, u32), (&str, u32))| {
             let folder = tempfile::tempdir().unwrap();
             let at = |name| folder.path().canonicalize().unwrap().join(name);
