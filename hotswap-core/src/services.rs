@@ -128,7 +128,7 @@ impl Inner {
 
 impl State {
     /// The services of this name that have not ended.
-    fn going_on<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<Instance>> {
+    fn not_ended<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<Instance>> {
         let of_name = self.instances.iter().filter(move |it| it.name() == name);
         of_name.filter(|it| !it.has_ended())
     }
@@ -147,6 +147,6 @@ impl State {
             last.is_some_and(|last| Arc::ptr_eq(last, it))
         };
         self.instances
-            .retain(|it| !it.has_ended() || (is_last(it) && it.is_worth_a_line()));
+            .retain(|it| !it.has_ended() || (is_last(it) && it.stays_listed()));
     }
 }

@@ -31,12 +31,12 @@ mod shared;
 mod walk;
 
 mod finder;
-mod judge;
+mod path_policy;
 mod read;
 
-mod floor;
-mod proof;
-mod way;
+mod integrity;
+mod route;
+mod serial;
 
 mod libraries;
 
@@ -56,10 +56,10 @@ pub(crate) use self::{
     inspection::inspect,
     libraries::{Found, LibraryFile, Needed},
     marks::Cleared,
-    way::{Reached, Way},
+    route::{Route, RouteEnd},
 };
 use self::{
-    judge::Judge,
+    path_policy::PathPolicy,
     read::{Content, read_settled},
     sealed::Sealed,
     walk::Place,
@@ -111,7 +111,7 @@ pub(crate) struct Origin {
 
 /// How long the steps of staging took.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Took {
+pub(crate) struct StagingTimes {
     pub(crate) copy: Duration,
     pub(crate) inspect: Duration,
 }
@@ -123,13 +123,13 @@ impl Staged {
         path: &GivenPath,
         export: Export<'_>,
         trust: &Trust,
-    ) -> Result<(Self, Took)> {
+    ) -> Result<(Self, StagingTimes)> {
         let refused = |kind: ErrorKind| Error::new(path, kind);
         let policy = trust.policy();
         let started = Instant::now();
         proc::check().map_err(refused)?;
-        let judge = Judge::new(policy).map_err(refused)?;
-        let look = |place: &Place<'_>| judge.look(place);
+        let path_policy = PathPolicy::new(policy).map_err(refused)?;
+        let look = |place: &Place<'_>| path_policy.check(place);
         let content = read_settled(path.absolute(), policy.file_bytes_max, look);
         let Content {
             bytes,
@@ -139,8 +139,9 @@ impl Staged {
         } = content.map_err(refused)?;
         let read = started.elapsed();
         let started = Instant::now();
-        let (sha256, claims) = proof::check(&bytes, &real, policy, &judge).map_err(refused)?;
-        let proof = started.elapsed();
+        let (sha256, claims) =
+            integrity::check(&bytes, &real, policy, &path_policy).map_err(refused)?;
+        let integrity = started.elapsed();
 
         let origin = Origin {
             given: path.clone(),
@@ -158,13 +159,13 @@ impl Staged {
             };
             Ok((Sealed::new(&bytes, changes)?, cleared))
         })?;
-        let inspect = proof + took.inspect;
-        Ok((staged, Took { inspect, ..took }))
+        let inspect = integrity + took.inspect;
+        Ok((staged, StagingTimes { inspect, ..took }))
     }
 
     /// Makes a new copy of bytes that were loaded before. It has to be a new file: the dynamic linker would take the
     /// old file for the old image for as long as that is mapped.
-    pub(crate) fn again(kept: &Kept, export: Export<'_>) -> Result<(Self, Took)> {
+    pub(crate) fn again(kept: &Kept, export: Export<'_>) -> Result<(Self, StagingTimes)> {
         let path = &*kept.origin.given;
         let fail = |error: io::Error| Error::new(path, ErrorKind::cannot_copy(error));
         let started = Instant::now();
@@ -183,7 +184,7 @@ impl Staged {
         export: Option<Export<'_>>,
         read: Duration,
         seal: impl FnOnce(&mut Facts) -> io::Result<(Sealed, Cleared)>,
-    ) -> Result<(Self, Took)> {
+    ) -> Result<(Self, StagingTimes)> {
         let path = &*origin.given;
         let started = Instant::now();
         let mut facts = inspected(bytes, export, path)?;
@@ -192,7 +193,7 @@ impl Staged {
         let started = Instant::now();
         let (copy, cleared) =
             seal(&mut facts).map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
-        let took = Took {
+        let took = StagingTimes {
             copy: read + started.elapsed(),
             inspect,
         };
@@ -346,7 +347,7 @@ impl Origin {
         let Some(serial) = self.claims.serial else {
             return Ok(());
         };
-        let raised = floor::raise(serial, policy);
+        let raised = serial::raise(serial, policy);
         raised.map_err(|kind| Error::new(&self.given, kind))
     }
 }

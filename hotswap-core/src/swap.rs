@@ -42,7 +42,7 @@ use self::{
     draining::Draining,
     lease::{NamedLease, NamedLeases, Register},
     pipeline::{Candidate, Pipeline, Source, drop_update},
-    succession::{Change, Former, PublishKind, Succession},
+    succession::{Change, PublishKind, Replaced, Succession},
 };
 pub use self::{
     lease::{Bound, Lease},
@@ -413,8 +413,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             self.history.draining(standby.number, Vec::new());
         }
         // Under the lock, so that the live generation is the one that the update belongs to.
-        let replaced = update.map(|update| self.publish_update(update, number));
-        let replaced = replaced.and_then(|replaced| generations.keep_values(replaced));
+        let replaced_values = update.map(|update| self.publish_update(update, number));
+        let replaced_values = replaced_values.and_then(|values| generations.keep_values(values));
         drop(generations);
 
         if let Some(until) = probation {
@@ -422,10 +422,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                 .watch_probation(&self.succession, number, until);
         }
         self.reaper().drop_copies(dropped);
-        for former in retired {
-            self.reaper().retire(former.number, former.generation);
+        for replaced in retired {
+            self.reaper().retire(replaced.number, replaced.generation);
         }
-        refs::drop_elsewhere(replaced.into_iter().chain(values));
+        refs::drop_elsewhere(replaced_values.into_iter().chain(values));
         let swapped = Swapped {
             generation: number,
             retired: before,
@@ -450,8 +450,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     }
 
     /// Sends to `follower` after each accepted candidate, and when the swap point is dropped.
-    pub(crate) fn tell_of_accepted(&self, follower: Sender<()>) {
-        self.accepted.tell(follower);
+    pub(crate) fn notify_of_accepted(&self, follower: Sender<()>) {
+        self.accepted.notify(follower);
     }
 
     /// Whether hotswap may retry a refused candidate without being asked.
@@ -587,21 +587,21 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     /// Closes the services, and hands the live generation to the reaper, which ends when it has unloaded everything.
     /// `None`: that was done already.
-    fn retire_live(&mut self, latest: Option<Instant>) -> Option<reaper::Ending> {
+    fn retire_live(&mut self, latest: Option<Instant>) -> Option<reaper::EndingReaper> {
         self.reaper.as_ref()?;
         // Before the reaper is taken: if this panics, dropping the swap point does the rest.
         self.close_services(latest);
         let reaper = self.reaper.take()?;
         let mut generations = self.succession.lock();
         let standby = generations.close();
-        let live = Former {
+        let live = Replaced {
             number: generations.live(),
             generation: Draining::new(self.cell.close()),
         };
         drop(generations);
-        for former in standby.into_iter().chain([live]) {
-            self.history.draining(former.number, Vec::new());
-            reaper.retire(former.number, former.generation);
+        for replaced in standby.into_iter().chain([live]) {
+            self.history.draining(replaced.number, Vec::new());
+            reaper.retire(replaced.number, replaced.generation);
         }
         Some(reaper.end())
     }

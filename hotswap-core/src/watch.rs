@@ -10,7 +10,7 @@
 //! No change is missed: notices that came before a look are covered by that look, and a notice that comes during a
 //! look, or during the swap that follows, causes another look.
 
-mod known;
+mod handled;
 mod notices;
 mod retry;
 
@@ -25,10 +25,10 @@ use std::{
 use abi_stable::library::RootModule;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
-use self::{known::Known, notices::Notices, retry::Retry};
+use self::{handled::Handled, notices::Notices, retry::Retry};
 use crate::{
     error::{Error, Result},
-    stage::{Reached, Way, check_thread},
+    stage::{Route, RouteEnd, check_thread},
     swap::Hotswap,
 };
 
@@ -122,7 +122,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let (stop, stopped) = bounded(0);
         // Room for one: a wake-up says only that there is something to look at.
         let (wake, wakes) = bounded(1);
-        self.tell_of_accepted(wake.clone());
+        self.notify_of_accepted(wake.clone());
         let first = settings.retry_after.max(SHORTEST_PAUSE);
         let retry = Retry::new(first, settings.retry_after_max);
         let watcher = Watcher {
@@ -131,7 +131,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             stopped,
             wakes,
             notices: Notices::new(wake),
-            known: Known::new(&accepted),
+            handled: Handled::new(&accepted),
             retry,
         };
         let thread = thread::Builder::new().name("hotswap-watch".to_owned());
@@ -172,7 +172,7 @@ impl Drop for Watch {
 /// The minimum of all settings: with 0 the thread would keep a processor busy.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// How often to look if the system does not send a notice of every change.
-const LOOK_UNTOLD: Duration = Duration::from_secs(1);
+const LOOK_WITHOUT_NOTICES: Duration = Duration::from_secs(1);
 
 /// The state of the thread.
 struct Watcher<M: RootModule + Send + Sync> {
@@ -181,7 +181,7 @@ struct Watcher<M: RootModule + Send + Sync> {
     stopped: Receiver<Infallible>,
     wakes: Receiver<()>,
     notices: Notices,
-    known: Known,
+    handled: Handled,
     retry: Retry,
 }
 
@@ -189,24 +189,24 @@ struct Watcher<M: RootModule + Send + Sync> {
 enum Woken {
     Stopped,
     /// A notice came.
-    Rung,
+    Notice,
     TimeUp,
 }
 
 impl<M: RootModule + Send + Sync> Watcher<M> {
     fn run(mut self) {
         // The first look counts as one after a notice: the file may have changed since the plugin was loaded.
-        let mut rung = true;
+        let mut was_notified = true;
         let mut unsettled = None;
         loop {
             let Some(plugin) = self.plugin.upgrade() else {
                 return;
             };
-            unsettled = self.look(&plugin, rung, unsettled);
+            unsettled = self.look(&plugin, was_notified, unsettled);
             drop(plugin);
-            rung = match self.wait(unsettled.is_some()) {
+            was_notified = match self.wait(unsettled.is_some()) {
                 Woken::Stopped => return,
-                Woken::Rung => true,
+                Woken::Notice => true,
                 Woken::TimeUp => false,
             };
         }
@@ -214,74 +214,84 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
 
     /// Looks once, and acts on it. `unsettled` is the route that the previous look saw, if it had changed. Returns
     /// the route that the next look has to confirm, if there is one.
-    fn look(&mut self, plugin: &Hotswap<M>, rung: bool, unsettled: Option<Way>) -> Option<Way> {
-        let is_followed = self.known.follow(&plugin.accepted());
+    fn look(
+        &mut self,
+        plugin: &Hotswap<M>,
+        was_notified: bool,
+        unsettled: Option<Route>,
+    ) -> Option<Route> {
+        let is_followed = self.handled.follow(&plugin.accepted());
         if is_followed {
             self.retry.reset();
         }
-        let (way, file) = Way::look(self.known.path().absolute());
-        let is_unheard = self.notices.follow(&way);
-        if rung || is_followed || is_unheard {
-            return Some(way);
+        let (route, file) = Route::look(self.handled.path().absolute());
+        let is_new_route = self.notices.follow(&route);
+        if was_notified || is_followed || is_new_route {
+            return Some(route);
         }
         match unsettled {
-            None if self.known.is_way(&way) => self.try_again(plugin, &way, file),
-            Some(before) if before == way => {
+            None if self.handled.is_route(&route) => self.try_again(plugin, &route, file),
+            Some(before) if before == route => {
                 self.retry.reset();
-                let again = file.and_then(|file| self.settled(plugin, &way, &file));
-                self.known.set_way(way);
+                let again = file.and_then(|file| self.settled(plugin, &route, &file));
+                self.handled.set_route(route);
                 again
             }
-            _ => Some(way),
+            _ => Some(route),
         }
     }
 
     /// Tries a refused file again, if that is due. Returns what [`settled`](Self::settled) does.
-    fn try_again(&mut self, plugin: &Hotswap<M>, way: &Way, file: Option<Reached>) -> Option<Way> {
+    fn try_again(
+        &mut self,
+        plugin: &Hotswap<M>,
+        route: &Route,
+        file: Option<RouteEnd>,
+    ) -> Option<Route> {
         if !self.retry.take_due() {
             return None;
         }
         if !plugin.has_room_to_retry() {
-            self.retry.put_off();
+            self.retry.schedule();
             return None;
         }
-        self.settled(plugin, way, &file?)
+        self.settled(plugin, route, &file?)
     }
 
     /// Swaps the file in if its bytes are new. Returns the new route if it has changed meanwhile.
-    fn settled(&mut self, plugin: &Hotswap<M>, way: &Way, file: &Reached) -> Option<Way> {
+    fn settled(&mut self, plugin: &Hotswap<M>, route: &Route, file: &RouteEnd) -> Option<Route> {
         let found = match file.sha256(plugin.policy().file_bytes_max) {
             Ok(Some(sha256)) => Some(sha256),
             // The writer has only paused. Closing the file may be the only other sign of its end, so look again.
-            Ok(None) => return Some(way.clone()),
+            Ok(None) => return Some(route.clone()),
             // A file that cannot be read is left to the swap, which refuses it and says why.
             Err(_) => None,
         };
-        if !self.known.is_news(found) {
+        if !self.handled.needs_action(found) {
             return None;
         }
-        if let Some(other) = self.changed(way) {
+        if let Some(other) = self.changed(route) {
             return Some(other);
         }
         let mut refusal = None;
-        plugin.swap_after(self.known.generation(), self.known.path(), |error| {
+        plugin.swap_after(self.handled.generation(), self.handled.path(), |error| {
             // If the route is still the same, these bytes were refused. Compared before anybody hears of the refusal,
             // because what they then do may change the route.
-            refusal = Some((self.changed(way), error.is_transient()));
+            refusal = Some((self.changed(route), error.is_transient()));
         });
         match refusal {
             Some((Some(other), _)) => return Some(other),
-            Some((None, true)) => self.retry.put_off(),
-            Some((None, false)) => self.known.refused(found),
+            Some((None, true)) => self.retry.schedule(),
+            Some((None, false)) => self.handled.refused(found),
             None => {}
         }
-        self.changed(way)
+        self.changed(route)
     }
 
-    /// The current route, if it differs from `way` or a notice has come meanwhile.
-    fn changed(&self, way: &Way) -> Option<Way> {
-        let (now, _) = Way::look(self.known.path().absolute());
-        (now != *way || !self.wakes.is_empty()).then_some(now)
+    /// The current route, if it differs from `route` or a notice has come meanwhile.
+    fn changed(&self, route: &Route) -> Option<Route> {
+        let (now, _) = Route::look(self.handled.path().absolute());
+        (now != *route || !self.wakes.is_empty()).then_some(now)
     }
 
     /// Waits for something to do. After a change it waits for the settle time whatever notices come, so that a busy
@@ -290,7 +300,7 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         if is_unsettled {
             let pause = self.settings.settle.max(SHORTEST_PAUSE);
             return match self.stopped.recv_timeout(pause) {
-                Err(RecvTimeoutError::Timeout) if self.wakes.try_recv().is_ok() => Woken::Rung,
+                Err(RecvTimeoutError::Timeout) if self.wakes.try_recv().is_ok() => Woken::Notice,
                 Err(RecvTimeoutError::Timeout) => Woken::TimeUp,
                 Err(RecvTimeoutError::Disconnected) => Woken::Stopped,
             };
@@ -299,12 +309,12 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
         let pause = if self.notices.are_complete() {
             pause
         } else {
-            pause.min(LOOK_UNTOLD)
+            pause.min(LOOK_WITHOUT_NOTICES)
         };
         let pause = self.retry.due_in().map_or(pause, |due| due.min(pause));
         select! {
             recv(self.stopped) -> _ => Woken::Stopped,
-            recv(self.wakes) -> _ => Woken::Rung,
+            recv(self.wakes) -> _ => Woken::Notice,
             default(pause) => Woken::TimeUp,
         }
     }

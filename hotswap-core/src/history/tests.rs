@@ -1,4 +1,4 @@
-//! What is said of text from outside.
+//! How events show text from outside.
 
 use std::{
     fmt::{Debug, Display, Write},
@@ -36,7 +36,7 @@ fn check(said: &dyn Display) {
     );
 }
 
-/// As text, and as subscribers of `tracing` are told it.
+/// The event as text, and as subscribers of `tracing` get it.
 #[track_caller]
 fn check_event(kind: EventKind) {
     let event = Event {
@@ -62,7 +62,7 @@ fn check_event(kind: EventKind) {
     assert_eq!(fields.matches("message=").count(), 1, "{fields}");
 }
 
-/// The fields of the events that a subscriber is told, as they are given to it.
+/// The fields of events as a subscriber of `tracing` gets them.
 #[derive(Clone, Default)]
 struct Fields(Arc<Mutex<String>>);
 
@@ -178,7 +178,7 @@ fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
     });
 }
 
-/// What programs rely on.
+/// The forms that programs rely on.
 #[test]
 fn each_kind_of_event_has_this_form_for_programs() {
     let ms = Duration::from_millis(1);

@@ -112,7 +112,7 @@ pub(crate) struct Outstanding {
     /// Threads that run the image's code.
     pub threads: Vec<PluginThread>,
     /// Threads that will run destructors of the image when they end, or earlier if they detach.
-    pub debtors: Vec<Debtor>,
+    pub pending_threads: Vec<PendingThread>,
     /// Thread-local destructors that constructors registered with libc. They are no reason to wait: the loader itself
     /// keeps the image until their threads have ended, and the image is pinned for that.
     pub early_destructors: usize,
@@ -135,7 +135,7 @@ pub(crate) struct PluginThread {
 
 /// A living thread that has destructors of the image to run when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Debtor {
+pub(crate) struct PendingThread {
     /// The system's number of the thread.
     pub tid: i32,
     /// Its name; empty if that cannot be read.
@@ -466,8 +466,8 @@ impl Outstanding {
                 .filter(|name| *name != thread.inherited_name)
                 .unwrap_or_default();
         }
-        for debtor in &mut self.debtors {
-            debtor.name = thread_name(debtor.tid);
+        for pending in &mut self.pending_threads {
+            pending.name = thread_name(pending.tid);
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{cache::Cache, stage, trust::Policy};
 
 /// glibc, the dynamic linker, and what every plugin needs of its compiler. `keys` and `handlers` look for what these
 /// keep for an image.
-const OF_C: [&str; 8] = [
+const C_LIBRARIES: [&str; 8] = [
     "libc",
     "libm",
     "libdl",
@@ -124,9 +124,9 @@ pub(super) enum Caller {
 }
 
 /// Whether all of `needed` are libraries of C itself.
-pub(super) fn are_of_c(needed: &[String]) -> bool {
-    let is_of_c = |name: &String| OF_C.iter().any(|entry| is_named(name, entry));
-    needed.iter().all(is_of_c)
+pub(super) fn are_c_libraries(needed: &[String]) -> bool {
+    let is_c_library = |name: &String| C_LIBRARIES.iter().any(|entry| is_named(name, entry));
+    needed.iter().all(is_c_library)
 }
 
 /// Whether a list's `entry` means `name`, a function or a library's file. It means that very name, and for a library
@@ -146,7 +146,7 @@ pub(super) fn is_named(name: &str, entry: &str) -> bool {
 }
 
 /// What the host's policy says of a library.
-pub(super) fn told(library: &str, policy: &Policy) -> Option<Known> {
+pub(super) fn policy_says(library: &str, policy: &Policy) -> Option<Known> {
     let is_in = |list: &[String]| list.iter().any(|entry| is_named(library, entry));
     if is_in(&policy.pinning_libraries) {
         Some(Known::Pinning)
@@ -160,7 +160,7 @@ pub(super) fn known(library: &str) -> Option<Known> {
     let is_in = |list: &[&str]| list.iter().any(|entry| is_named(library, entry));
     if is_in(&PINNING) {
         Some(Known::Pinning)
-    } else if is_in(&OF_C) || is_in(&HARMLESS) {
+    } else if is_in(&C_LIBRARIES) || is_in(&HARMLESS) {
         Some(Known::Harmless)
     } else {
         is_in(&HARMLESS_WITHOUT_THREADS).then_some(Known::HarmlessWithoutThreads)
@@ -178,12 +178,12 @@ pub(super) fn caller_of(
 ) -> Option<Caller> {
     let mut caller = None;
     walk(needed, |library| {
-        let found = match Judged::of(library, known(library)) {
-            Judged::Harmless | Judged::Plain { is_known: true, .. } => {
+        let found = match Assessment::of(library, known(library)) {
+            Assessment::Harmless | Assessment::Plain { is_known: true, .. } => {
                 return ControlFlow::Continue(Vec::new());
             }
-            Judged::Able => Caller::Able(library.to_owned()),
-            Judged::Plain {
+            Assessment::Able => Caller::Able(library.to_owned()),
+            Assessment::Plain {
                 mapped, abilities, ..
             } => {
                 let mut data = mapped.iter().flat_map(|it| &it.writable);
@@ -207,17 +207,17 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
     note(&library);
     let mut may_run = false;
     walk(&library, |library| {
-        let known = told(library, policy).or_else(|| known(library));
-        match Judged::of(library, known) {
-            Judged::Harmless => return ControlFlow::Continue(Vec::new()),
-            Judged::Plain {
+        let known = policy_says(library, policy).or_else(|| known(library));
+        match Assessment::of(library, known) {
+            Assessment::Harmless => return ControlFlow::Continue(Vec::new()),
+            Assessment::Plain {
                 mapped, abilities, ..
             } if !abilities.iter().any(|it| it.leaves)
                 && !mapped.iter().any(Mapped::is_registered) =>
             {
                 return ControlFlow::Continue(needs(abilities));
             }
-            Judged::Able | Judged::Plain { .. } => {}
+            Assessment::Able | Assessment::Plain { .. } => {}
         }
         may_run = true;
         ControlFlow::Break(())
@@ -226,7 +226,7 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
 }
 
 /// What a library's name and file say of it.
-enum Judged {
+enum Assessment {
     /// It keeps no callbacks, and neither does any library that it needs.
     Harmless,
     /// It may keep callbacks, or nothing is known of it.
@@ -240,7 +240,7 @@ enum Judged {
     },
 }
 
-impl Judged {
+impl Assessment {
     fn of(library: &str, known: Option<Known>) -> Self {
         let is_known = match known {
             Some(Known::Harmless) => return Self::Harmless,
@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn no_library_is_in_both_lists() {
-        for name in OF_C.into_iter().chain(HARMLESS) {
+        for name in C_LIBRARIES.into_iter().chain(HARMLESS) {
             let known = known(&format!("{name}.so.1"));
             assert_eq!(known, Some(Known::Harmless), "{name}");
         }

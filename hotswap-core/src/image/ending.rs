@@ -24,9 +24,9 @@ use super::{Place, account::thread_lives, memory::words};
 const STACK_BYTES_MAX: usize = 64 << 20;
 
 /// The threads that have not been seen outside of a key's destructor.
-pub(super) struct Ending(Vec<u32>);
+pub(super) struct SuspectThreads(Vec<u32>);
 
-impl Ending {
+impl SuspectThreads {
     /// All threads of the process, except the calling one. `None`: the system does not list them.
     pub(super) fn now() -> Option<Self> {
         let this = rustix::thread::gettid()
@@ -169,7 +169,7 @@ mod tests {
             while !is_blocked() {
                 thread::yield_now();
             }
-            let mut ending = Ending(vec![number]);
+            let mut ending = SuspectThreads(vec![number]);
             assert_eq!(!ending.look(&place).is_empty(), is_inside, "{mark:#x}");
             drop(end);
             waiting.join().unwrap();

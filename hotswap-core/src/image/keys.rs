@@ -61,7 +61,7 @@ pub(super) unsafe fn delete_keys_into(range: &Range<usize>) -> Option<usize> {
 /// The table of keys, looked up and tested once.
 fn table() -> Option<&'static [Slot]> {
     static TABLE: OnceLock<Option<&'static [Slot]>> = OnceLock::new();
-    *TABLE.get_or_init(|| find_table().filter(|table| proven(table)))
+    *TABLE.get_or_init(|| find_table().filter(|table| shows_a_new_key(table)))
 }
 
 fn find_table() -> Option<&'static [Slot]> {
@@ -85,7 +85,7 @@ fn find_table() -> Option<&'static [Slot]> {
 }
 
 /// Whether the table shows a key that this makes.
-fn proven(table: &[Slot]) -> bool {
+fn shows_a_new_key(table: &[Slot]) -> bool {
     unsafe extern "C" fn witness(_: *mut c_void) {}
     let mut key = 0;
     // SAFETY: `key` has room for the key.

@@ -29,7 +29,7 @@ use super::{
     account::{Account, AttachError, Outstanding, thread_name},
     closed::Closed,
     dependencies::{self, Caller, Known},
-    ending::Ending,
+    ending::SuspectThreads,
     handlers, keys,
     opener::Opener,
     pin_reason::{HeapLeft, PinReason},
@@ -54,7 +54,7 @@ pub(crate) struct Leaving {
     hook: Option<JoinHandle<Result<(), String>>>,
     hook_panic: Option<String>,
     /// The threads that may be running the destructor of a deleted key. Only for a plugin without `unloadable!`.
-    ending: Option<Ending>,
+    suspects: Option<SuspectThreads>,
     /// Whether hotswap found that only the image's own threads and destructors can call it.
     is_free: bool,
     /// Whether only the opener had anything left to run for the image when `is_free` was set. If so, no code of the
@@ -100,11 +100,11 @@ enum StillMapped {
 }
 
 /// The period at which hotswap looks whether something may call an image that has threads of its own.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
 /// An opener that takes longer to end is reported: it probably runs a destructor that waits for something. (On a busy
 /// machine it may just not have been scheduled.)
-const OPENER_PATIENCE: Duration = Duration::from_secs(1);
+const OPENER_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Leaving {
     pub(super) fn new(image: Image) -> Self {
@@ -112,7 +112,7 @@ impl Leaving {
             image,
             hook: None,
             hook_panic: None,
-            ending: None,
+            suspects: None,
             is_free: false,
             was_quiet: false,
             next_look: Instant::now(),
@@ -141,7 +141,7 @@ impl Leaving {
         // Without a hook this can be done now, so that the calling thread runs its own share when it leaves the
         // host's code.
         if leaving.hook.is_none() && leaving.never.is_none() {
-            leaving.free_unless_called();
+            leaving.free_unless_callable();
         }
         leaving
     }
@@ -157,8 +157,8 @@ impl Leaving {
             match unsafe { keys::delete_keys_into(&self.image.place.range()) } {
                 Some(0) => {}
                 // Listed after the keys are gone: a thread that begins later finds no key.
-                Some(_) => match Ending::now() {
-                    Some(ending) => self.ending = Some(ending),
+                Some(_) => match SuspectThreads::now() {
+                    Some(suspects) => self.suspects = Some(suspects),
                     None => self.never = Some(PinReason::MayHaveKeys),
                 },
                 None => self.never = Some(PinReason::MayHaveKeys),
@@ -195,13 +195,13 @@ impl Leaving {
             if self.has_no_threads() {
                 self.image.handlers.retire();
             }
-            match self.free_unless_called() {
+            match self.free_unless_callable() {
                 None => {}
                 // It stays open and may be called, so threads keep what they have left to run for it, and its
                 // thread-locals.
                 Some(why) if self.has_no_threads() => return self.pinned(why),
                 Some(_) => {
-                    self.next_look = Instant::now() + LOOK_PAUSE;
+                    self.next_look = Instant::now() + LOOK_PERIOD;
                     return Exit::NotYet(self);
                 }
             }
@@ -217,7 +217,7 @@ impl Leaving {
                 return self.pinned(why);
             }
             let flush = self.flush();
-            if flush.is_none() && self.has_nothing_for_opener() {
+            if flush.is_none() && self.left_nothing_on_opener() {
                 return self.close();
             }
             self.end_opener(flush);
@@ -234,9 +234,10 @@ impl Leaving {
 
     /// Unless something may call the image, lets threads run what they have left to do for it. Otherwise returns what
     /// may.
-    fn free_unless_called(&mut self) -> Option<PinReason> {
+    fn free_unless_callable(&mut self) -> Option<PinReason> {
         // Checked before looking: if it is quiet, no thread can register anything while `may_be_called` looks.
-        let is_quiet = self.is_clear_but_for_opener() && self.is_counted() && self.ending.is_none();
+        let is_quiet =
+            self.is_clear_but_for_opener() && self.is_counted() && self.suspects.is_none();
         if let Some(why) = self.may_be_called() {
             return Some(why);
         }
@@ -261,8 +262,8 @@ impl Leaving {
     /// Whether a thread may be running the destructor of a deleted key.
     fn may_run_a_destructor(&mut self) -> bool {
         let place = &self.image.place;
-        let ending = self.ending.as_mut();
-        ending.is_some_and(|ending| !ending.look(place).is_empty())
+        let suspects = self.suspects.as_mut();
+        suspects.is_some_and(|suspects| !suspects.look(place).is_empty())
     }
 
     fn is_clear_but_for_opener(&self) -> bool {
@@ -299,13 +300,13 @@ impl Leaving {
     /// `unloadable!` does not see what C++ code registers with its runtime for a thread's end, nor what was
     /// registered before the host attached. So this is `false` for an image that needs more than C's libraries, or
     /// that had registered anything by then.
-    fn has_nothing_for_opener(&self) -> bool {
+    fn left_nothing_on_opener(&self) -> bool {
         let needed = &self.image.staged.facts().needed;
         match &self.image.attachment {
             Attachment::Attached(account) => {
                 account.never_had_early_ones()
                     && account.is_clear()
-                    && dependencies::are_of_c(needed)
+                    && dependencies::are_c_libraries(needed)
             }
             Attachment::Missing | Attachment::Refused(_) => false,
         }
@@ -345,7 +346,7 @@ impl Leaving {
             return Some(PinReason::SignalHandler(handlers::name(signal)));
         }
         let known = |library: &str| {
-            let told = dependencies::told(library, policy);
+            let told = dependencies::policy_says(library, policy);
             if account.is_some_and(|it| it.is_pinned_by(library)) || told == Some(Known::Pinning) {
                 Some(Known::Pinning)
             } else if is_vouched(library) || told == Some(Known::Harmless) {
@@ -420,11 +421,11 @@ impl Leaving {
 
     /// Whether the image waits for others: its hook, its threads, or what other threads have left to run for it. Its
     /// opener counts only if it takes long to end.
-    pub(crate) fn is_held_up(&self) -> bool {
-        let is_kept = |opener: &Opener| opener.ending_for().is_some_and(|it| it > OPENER_PATIENCE);
+    pub(crate) fn waits_for_others(&self) -> bool {
+        let is_kept = |opener: &Opener| opener.ending_for().is_some_and(|it| it > OPENER_TIMEOUT);
         self.hook.is_some()
             || self
-                .ending
+                .suspects
                 .as_ref()
                 .is_some_and(|it| !it.threads().is_empty())
             || !self.is_free
@@ -441,7 +442,7 @@ impl Leaving {
         };
         let Outstanding {
             threads,
-            debtors,
+            pending_threads,
             unknown,
             early_destructors: _,
         } = outstanding;
@@ -449,22 +450,22 @@ impl Leaving {
         let own: Vec<_> = threads.iter().filter_map(|thread| thread.tid).collect();
         let opener = &self.image.opener;
         let parked = (!opener.is_ending()).then(|| opener.tid());
-        let debtors = debtors
+        let pending_threads = pending_threads
             .into_iter()
-            .filter(move |debtor| !own.contains(&debtor.tid) && parked != Some(debtor.tid));
+            .filter(move |pending| !own.contains(&pending.tid) && parked != Some(pending.tid));
         let threads = threads.into_iter().map(|it| Holder::Thread {
             thread: it.tid.map(i32::cast_unsigned),
             name: it.name,
             age: it.age,
         });
-        let destructors = debtors.map(|it| Holder::Destructors {
+        let destructors = pending_threads.map(|it| Holder::Destructors {
             thread: it.tid.cast_unsigned(),
             name: it.name,
             count: it.destructors,
         });
         let unknown = unknown.then_some(Holder::Uncounted);
-        let ending = self.ending.iter().flat_map(Ending::threads);
-        let ending = ending.map(|&thread| Holder::DeletedKey {
+        let suspects = self.suspects.iter().flat_map(SuspectThreads::threads);
+        let suspects = suspects.map(|&thread| Holder::DeletedKey {
             thread,
             name: thread_name(thread.cast_signed()),
         });
@@ -475,7 +476,7 @@ impl Leaving {
         });
         hook.into_iter()
             .chain(opener)
-            .chain(ending)
+            .chain(suspects)
             .chain(threads)
             .chain(destructors)
             .chain(unknown)

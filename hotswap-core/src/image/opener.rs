@@ -35,7 +35,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread whose image has left nothing on it ends within some 50 µs. Waiting that long here spares its caller
 /// another round of polling.
-const END_PATIENCE: Duration = Duration::from_millis(1);
+const END_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// A thread that has been idle for this long gives back the stack that it has used. Doing it at once would interrupt
 /// the other processors, in vain where plugins are swapped all the time and the thread ends soon.
@@ -177,13 +177,13 @@ impl Opener {
     }
 
     /// Whether the thread has ended, including the last destructor of its thread-locals. Waits at most
-    /// [`END_PATIENCE`].
+    /// [`END_TIMEOUT`].
     pub(super) fn has_ended(&self) -> bool {
         let mut progress = self.0.progress();
         let Progress::Ending(thread, _) = *progress else {
             return matches!(*progress, Progress::Ended);
         };
-        let deadline = SystemTime::now() + END_PATIENCE;
+        let deadline = SystemTime::now() + END_TIMEOUT;
         let deadline = deadline
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();

@@ -101,7 +101,7 @@ impl Instance {
     }
 
     /// Whether it stays listed once it has ended. It does not if it was asked to stop.
-    pub(super) fn is_worth_a_line(&self) -> bool {
+    pub(super) fn stays_listed(&self) -> bool {
         let status = self.status();
         status.asked.is_none() && status.mentioned
     }
@@ -155,7 +155,7 @@ impl Instance {
     }
 
     /// Reports that a run has ended and another will begin after a pause, unless the service is asked to stop.
-    fn tell_pause(&self, history: &History, how: ServiceEnd, pause: Duration) {
+    fn report_pause(&self, history: &History, how: ServiceEnd, pause: Duration) {
         let mut status = self.status();
         let news = ServiceNews::Ended {
             how: how.clone(),
@@ -170,7 +170,7 @@ impl Instance {
     }
 
     /// Reports that it has ended. With `None`, it never began.
-    fn tell_end(&self, history: &History, how: Option<ServiceEnd>) {
+    fn report_end(&self, history: &History, how: Option<ServiceEnd>) {
         let mut status = self.status();
         let news = match (&how, status.asked) {
             (None, _) => ServiceNews::NeverBegan,
@@ -223,7 +223,7 @@ impl Run {
         // Drops the plugin's closure while its code is still mapped.
         drop(body);
         drop(before);
-        instance.tell_end(&history, how);
+        instance.report_end(&history, how);
         drop(hold);
         drop(ended);
         if let Some(services) = services.upgrade() {
@@ -262,7 +262,7 @@ impl Run {
             let Some(pause) = pause.filter(|_| !instance.token.is_set()) else {
                 return Some(how);
             };
-            instance.tell_pause(history, how, pause);
+            instance.report_pause(history, how, pause);
             instance.token.sleep(pause);
             // If it is asked to stop during the pause, it counts as having returned.
             last = Some(ServiceEnd::Returned);

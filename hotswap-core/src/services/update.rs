@@ -32,10 +32,10 @@ use crate::{
 pub(crate) struct Update {
     services: Arc<Inner>,
     /// `Some` until it is published.
-    asked: Option<Asked>,
+    requested: Option<Requested>,
 }
 
-struct Asked {
+struct Requested {
     /// Whether the candidate exports an update.
     has_update: bool,
     services: Arc<Inner>,
@@ -62,11 +62,11 @@ struct Begin {
     restart: bool,
     again: Again,
     body: Body,
-    thread: Waiting,
+    thread: ParkedThread,
 }
 
 /// A parked thread that has run no code of a plugin. It exits unless the update is published.
-struct Waiting {
+struct ParkedThread {
     gate: Option<Sender<Run>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,8 +83,8 @@ impl Services {
         let function = find_update(image)?;
         let update = Update::open(&self.0, function.is_some(), replaced);
         let mut update = update.map_err(|kind| Error::new(path, kind))?;
-        if let (Some(function), Some(asked)) = (function, &mut update.asked) {
-            let answer = function.run(asked);
+        if let (Some(function), Some(requested)) = (function, &mut update.requested) {
+            let answer = function.run(requested);
             answer.map_err(|fault| {
                 let reason = fault.to_string();
                 Error::new(path, ErrorKind::Update { reason })
@@ -109,7 +109,7 @@ impl Update {
         state.updating = true;
         Ok(Self {
             services: Arc::clone(services),
-            asked: Some(Asked {
+            requested: Some(Requested {
                 has_update,
                 services: Arc::clone(services),
                 steps: Steps::default(),
@@ -120,16 +120,16 @@ impl Update {
 
     /// Does what the update asked for, on behalf of generation `generation`. Nothing in here can fail.
     pub(crate) fn publish(mut self, generation: u64, hold: &dyn Fn(Holder) -> Hold) -> Former {
-        let asked = self.asked.take().expect("published once");
+        let requested = self.requested.take().expect("published once");
         let mut state = self.services.state();
-        let changes = asked.changes;
+        let changes = requested.changes;
         let former = changes.publish(&mut state.names, generation, hold);
-        if asked.has_update {
+        if requested.has_update {
             for instance in &state.instances {
                 instance.set_mentioned(false);
             }
         }
-        let Steps { order, mut by_name } = asked.steps;
+        let Steps { order, mut by_name } = requested.steps;
         for name in order {
             match by_name.remove(&name) {
                 Some(Step::LeaveAlone) => state.set_mentioned(&name),
@@ -153,14 +153,14 @@ impl Update {
 impl Drop for Update {
     fn drop(&mut self) {
         // Dropping closures and values may run code of the candidate, so that comes first.
-        drop(self.asked.take());
+        drop(self.requested.take());
         self.services.state().updating = false;
     }
 }
 
 impl Inner {
     fn stop_all(&self, state: &State, name: &str) {
-        state.going_on(name).for_each(|it| self.ask_to_stop(it));
+        state.not_ended(name).for_each(|it| self.ask_to_stop(it));
     }
 }
 
@@ -173,7 +173,7 @@ impl Begin {
         generation: u64,
         hold: Hold,
     ) {
-        let before = state.going_on(&name).cloned().collect();
+        let before = state.not_ended(&name).cloned().collect();
         let (instance, ended) = Instance::new(name, generation);
         state.set_mentioned(instance.name());
         state.instances.push(Arc::clone(&instance));
@@ -190,7 +190,7 @@ impl Begin {
     }
 }
 
-impl Host for Asked {
+impl Host for Requested {
     type Values = Changes;
 
     fn values(&mut self) -> &mut Changes {
@@ -200,7 +200,7 @@ impl Host for Asked {
     fn start(&mut self, name: &str, again: Again, restart: bool, body: Body) -> Result<(), String> {
         let is_stopped = matches!(self.steps.by_name.get(name), Some(Step::Stop));
         if !restart && self.is_running(name) {
-            self.steps.or_leave_alone(name);
+            self.steps.leave_alone_unless_mentioned(name);
             return Ok(());
         }
         let replaces = match self.steps.by_name.get(name) {
@@ -211,7 +211,7 @@ impl Host for Asked {
             restart: restart || replaces,
             again,
             body,
-            thread: Waiting::start(name)?,
+            thread: ParkedThread::start(name)?,
         };
         self.steps.set(name, Step::Begin(begin));
         Ok(())
@@ -222,7 +222,7 @@ impl Host for Asked {
     }
 }
 
-impl Asked {
+impl Requested {
     /// Whether it will be running when the update is published, as far as can be known now.
     fn is_running(&self, name: &str) -> bool {
         match self.steps.by_name.get(name) {
@@ -230,7 +230,7 @@ impl Asked {
             Some(Step::Stop) => false,
             None => {
                 let state = self.services.state();
-                state.going_on(name).any(|it| it.is_to_run())
+                state.not_ended(name).any(|it| it.is_to_run())
             }
         }
     }
@@ -244,14 +244,14 @@ impl Steps {
     }
 
     /// Leaves the service alone, unless the update has said something of it already.
-    fn or_leave_alone(&mut self, name: &str) {
+    fn leave_alone_unless_mentioned(&mut self, name: &str) {
         if !self.by_name.contains_key(name) {
             self.set(name, Step::LeaveAlone);
         }
     }
 }
 
-impl Waiting {
+impl ParkedThread {
     /// Starts the thread, so that nothing can fail when the update is published.
     fn start(name: &str) -> Result<Self, String> {
         let (gate, opened) = bounded::<Run>(1);
@@ -276,7 +276,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for ParkedThread {
     /// Lets the thread exit, and waits for it.
     fn drop(&mut self) {
         drop(self.gate.take());

@@ -15,10 +15,10 @@ use crate::{deadline::deadline, history::History, stage::check_thread};
 
 /// The handle of the thread. When this is dropped, the thread ends as soon as all services that it watches have ended
 /// or were reported.
-pub(super) struct Watchdog(Sender<Asked>);
+pub(super) struct Watchdog(Sender<Stopping>);
 
 /// A service, and when it was asked to stop.
-type Asked = (Arc<Instance>, Instant);
+type Stopping = (Arc<Instance>, Instant);
 
 impl Watchdog {
     pub(super) fn start(history: Arc<History>, stop_deadline: Duration) -> io::Result<Self> {
@@ -38,9 +38,9 @@ impl Watchdog {
 
 /// The thread takes each service from the channel at once, so the channel stays short. It keeps only services that
 /// have not ended, each of which has a thread.
-fn run(asked: &Receiver<Asked>, history: &History, stop_deadline: Duration) {
+fn run(asked: &Receiver<Stopping>, history: &History, stop_deadline: Duration) {
     // The stop deadline is the same for all, so the service that was asked first is the first to be reported.
-    let mut stopping: VecDeque<Asked> = VecDeque::new();
+    let mut stopping: VecDeque<Stopping> = VecDeque::new();
     loop {
         stopping.retain(|(instance, _)| !instance.has_ended());
         let until = stopping

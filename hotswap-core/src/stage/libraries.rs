@@ -28,9 +28,9 @@ use hotswap_elf::Facts;
 
 use self::{
     folders::{Folder, Object, library_path, search_path, system_folders},
-    rules::{LibraryRefusal, Rules, Taken, is_readable_file},
+    rules::{LibraryRefusal, Rules, TakenFile, is_readable_file},
 };
-use super::{Staged, judge::Judge};
+use super::{Staged, path_policy::PathPolicy};
 use crate::{
     error::{ErrorKind, Result},
     trust::Policy,
@@ -176,12 +176,12 @@ struct Search<'a> {
     mapped: &'a dyn Fn(&str) -> Option<PathBuf>,
     /// The plugin, and the libraries found so far.
     objects: Vec<Object>,
-    all: Vec<Asked>,
+    all: Vec<NeededName>,
     seen: HashSet<String>,
 }
 
 /// A name that an object needs.
-struct Asked {
+struct NeededName {
     name: String,
     /// The index of the object that needs it.
     by: usize,
@@ -195,7 +195,7 @@ impl<'a> Search<'a> {
     fn need(&mut self, by: usize, facts: &Facts) {
         for name in &facts.needed {
             if self.seen.insert(name.clone()) {
-                self.all.push(Asked {
+                self.all.push(NeededName {
                     name: name.clone(),
                     by,
                     found: Found::Nowhere,
@@ -206,7 +206,7 @@ impl<'a> Search<'a> {
     }
 
     fn look(&mut self, asked: usize) -> Result<(), ErrorKind> {
-        let Asked { name, by, .. } = &self.all[asked];
+        let NeededName { name, by, .. } = &self.all[asked];
         let (name, by) = (name.clone(), *by);
         if self.all.len() > LIBRARIES_MAX {
             let libraries_max = LIBRARIES_MAX;
@@ -284,8 +284,8 @@ impl<'a> Search<'a> {
     fn take(
         &self,
         path: &Path,
-        judge: impl for<'r> FnOnce(&'r Rules<'a>) -> &'r Judge<'a>,
-    ) -> Result<Option<Taken>, LibraryRefusal> {
+        path_policy: impl for<'r> FnOnce(&'r Rules<'a>) -> &'r PathPolicy<'a>,
+    ) -> Result<Option<TakenFile>, LibraryRefusal> {
         if !is_readable_file(path) {
             return Ok(None);
         }
@@ -293,7 +293,7 @@ impl<'a> Search<'a> {
             let _ = self.rules.set(Rules::new(self.policy)?);
         }
         let rules = self.rules.get().expect("set above");
-        rules.take(path, judge(rules))
+        rules.take(path, path_policy(rules))
     }
 
     /// Sorts each library after those that it needs, except where they need each other.

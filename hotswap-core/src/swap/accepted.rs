@@ -52,12 +52,12 @@ impl LastAccepted {
     pub(super) fn set(&self, accepted: Accepted) {
         let mut state = self.state();
         state.accepted = Arc::new(accepted);
-        state.tell();
+        state.notify_all();
     }
 
     /// Sends to `follower` after each accepted candidate, and when the swap point is dropped. Never waits: if the
     /// channel is full, it sends nothing.
-    pub(super) fn tell(&self, follower: Sender<()>) {
+    pub(super) fn notify(&self, follower: Sender<()>) {
         self.state().followers.push(follower);
     }
 
@@ -69,13 +69,13 @@ impl LastAccepted {
 
 impl Drop for LastAccepted {
     fn drop(&mut self) {
-        self.state().tell();
+        self.state().notify_all();
     }
 }
 
 impl State {
     /// Notifies the followers, and forgets those that are gone.
-    fn tell(&mut self) {
+    fn notify_all(&mut self) {
         self.followers
             .retain(|it| !matches!(it.try_send(()), Err(TrySendError::Disconnected(()))));
     }

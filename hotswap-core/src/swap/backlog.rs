@@ -32,7 +32,7 @@ pub(super) struct Backlog {
 pub(super) struct Pending(Arc<Backlog>);
 
 /// The backlog when a wait timed out.
-pub(super) struct Behind {
+pub(super) struct TimedOut {
     images: usize,
     current: Option<Current>,
 }
@@ -63,7 +63,7 @@ impl Backlog {
     }
 
     /// Waits until there is room, at most for `left`, and subtracts from `left` the time that it waited.
-    pub(super) fn wait(&self, left: &mut Duration) -> Result<(), Behind> {
+    pub(super) fn wait(&self, left: &mut Duration) -> Result<(), TimedOut> {
         let started = Instant::now();
         let (state, _) = self
             .changed
@@ -73,7 +73,7 @@ impl Backlog {
         if state.has_room() {
             return Ok(());
         }
-        Err(Behind {
+        Err(TimedOut {
             images: state.images,
             current: state.current,
         })
@@ -91,7 +91,7 @@ impl State {
     }
 }
 
-impl Behind {
+impl TimedOut {
     /// The refusal: how many images there are, and how long the candidate waited.
     pub(super) fn kind(&self, timeout: Duration) -> ErrorKind {
         ErrorKind::UnloadingBehind {
@@ -139,8 +139,8 @@ mod tests {
         let text = |current| {
             backlog.set_current(current);
             let mut left = Duration::ZERO;
-            let behind = backlog.wait(&mut left).unwrap_err();
-            behind.kind(Duration::ZERO).to_string()
+            let timed_out = backlog.wait(&mut left).unwrap_err();
+            timed_out.kind(Duration::ZERO).to_string()
         };
         let expected = "unloading is behind: 5 retired plugins are still to be unloaded after 0ns \
                         (Limits::unload_timeout), and no more are accepted until one has left";

@@ -28,7 +28,7 @@ use crate::{
     module,
     refs::Names,
     services::{Services, Update},
-    stage::{Kept, Staged, Took, check_thread},
+    stage::{Kept, Staged, StagingTimes, check_thread},
     trial::Trial,
     trust::{Policy, Trust},
 };
@@ -93,8 +93,9 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         if self.probe.is_none() && services.is_none() {
             return Ok(opened);
         }
-        let ask = || span.in_scope(|| self.ask(path, opened, live, services, reaper));
-        on_short_thread(path, ask)?
+        let probe_and_update =
+            || span.in_scope(|| self.probe_and_update(path, opened, live, services, reaper));
+        on_short_thread(path, probe_and_update)?
     }
 
     /// Opens the image and checks its root module. This runs code of the candidate alone, on the thread of `opener`.
@@ -133,7 +134,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
     }
 
     /// Runs the host's probe, then the candidate's update. Both may call other plugins.
-    fn ask(
+    fn probe_and_update(
         &self,
         path: &Path,
         candidate: Candidate<M>,
@@ -267,13 +268,13 @@ impl Source<'_> {
 /// Finds the libraries that a candidate needs. The time counts as inspection.
 pub(crate) fn with_libraries(
     mut staged: Staged,
-    took: Took,
+    took: StagingTimes,
     policy: &Policy,
-) -> Result<(Staged, Took)> {
+) -> Result<(Staged, StagingTimes)> {
     let started = Instant::now();
     find_libraries(&mut staged, policy)?;
     let inspect = took.inspect + started.elapsed();
-    Ok((staged, Took { inspect, ..took }))
+    Ok((staged, StagingTimes { inspect, ..took }))
 }
 
 fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper<M>) -> Error {

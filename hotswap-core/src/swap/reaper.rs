@@ -49,7 +49,7 @@ pub(crate) struct Reaper<M> {
 }
 
 /// A reaper that takes no more work, and ends when it has unloaded everything.
-pub(super) struct Ending(JoinHandle<()>);
+pub(super) struct EndingReaper(JoinHandle<()>);
 
 /// A task for the thread.
 enum Task<M> {
@@ -101,13 +101,13 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         let mut left = unload_timeout;
         loop {
             let turn = turn();
-            self.need_room_of(1, path)?;
+            self.check_room(1, path)?;
             if self.has_room() {
                 return Ok(turn);
             }
             drop(turn);
             let waited = self.records.backlog.wait(&mut left);
-            waited.map_err(|behind| Error::new(path, behind.kind(unload_timeout)))?;
+            waited.map_err(|timed_out| Error::new(path, timed_out.kind(unload_timeout)))?;
         }
     }
 
@@ -123,8 +123,8 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// Refuses `path`, which a rollback wants to load again, if far too much is retained: twice the bounds. A
     /// rollback is the way out of trouble, so it may still happen where candidates are refused; but a plugin that is
     /// refused each time and never gone has to be stopped, too.
-    pub(super) fn need_room_to_go_back(&self, path: &Path) -> Result<()> {
-        self.need_room_of(2, path)
+    pub(super) fn check_room_for_rollback(&self, path: &Path) -> Result<()> {
+        self.check_room(2, path)
     }
 
     /// Whether hotswap may retry a refused candidate without being asked. A plugin that is refused each time and
@@ -133,7 +133,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         self.retained.retained().has_room_to_retry()
     }
 
-    fn need_room_of(&self, times: u8, path: &Path) -> Result<()> {
+    fn check_room(&self, times: u8, path: &Path) -> Result<()> {
         let retained = self.retained.retained();
         let checked = retained.check(times);
         checked.map_err(|excess| {
@@ -187,8 +187,8 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         }));
     }
 
-    pub(super) fn end(self) -> Ending {
-        Ending(self.thread)
+    pub(super) fn end(self) -> EndingReaper {
+        EndingReaper(self.thread)
     }
 
     /// Counts the image before the reaper has it, because the reaper may find at once that it is gone.
@@ -206,7 +206,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     }
 }
 
-impl Ending {
+impl EndingReaper {
     /// Waits for the thread to end. If it panicked, the message was printed then.
     pub(super) fn join(self) {
         drop(self.0.join());

@@ -32,7 +32,7 @@ pub struct RolledBack {
 }
 
 /// The result of going back to the previous generation as it is mapped.
-enum Attempt<'a, M> {
+enum Restoration<'a, M> {
     Ended(Result<RolledBack>),
     /// There is no previous generation, or it has drained and is being unloaded. Nothing has changed, and the lock is
     /// held (still, or again).
@@ -74,11 +74,11 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         }
         let turn = self.turn();
         let mut generations = match self.restore_mapped(self.succession.lock(), None) {
-            Attempt::Ended(back) => {
+            Restoration::Ended(back) => {
                 drop(turn);
                 return back.inspect_err(|error| self.history.refused(error));
             }
-            Attempt::NotMapped(generations) => generations,
+            Restoration::NotMapped(generations) => generations,
         };
         let earlier = generations.take_earlier();
         drop(generations);
@@ -91,7 +91,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         };
         let number = earlier.number;
         let source = Source::Kept(&earlier.copy);
-        let room = self.reaper().need_room_to_go_back(source.path());
+        let room = self.reaper().check_room_for_rollback(source.path());
         let prepared = room.and_then(|()| self.prepare_from(source));
         drop(turn);
         let candidate = prepared.inspect_err(|error| {
@@ -134,8 +134,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let plural = if faults == 1 { "" } else { "s" };
         let why = format!("{faults} fault{plural} on probation, the last: {what}");
         match self.restore_mapped(generations, Some(why)) {
-            Attempt::Ended(back) => back.inspect_err(|error| self.history.refused(error)).ok(),
-            Attempt::NotMapped(_) => None,
+            Restoration::Ended(back) => back.inspect_err(|error| self.history.refused(error)).ok(),
+            Restoration::NotMapped(_) => None,
         }
     }
 
@@ -144,19 +144,19 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         &'a self,
         mut generations: MutexGuard<'a, Generations<M>>,
         why: Option<String>,
-    ) -> Attempt<'a, M> {
+    ) -> Restoration<'a, M> {
         // The update has to be dropped before its generation may be unloaded. Dropping either may run code of
         // plugins, so both happen after the lock is released.
         let mut update_of = None;
         if let Some(services) = &self.services {
             let Some(previous) = generations.lease_previous() else {
-                return Attempt::NotMapped(generations);
+                return Restoration::NotMapped(generations);
             };
             if !generations.begin_return() {
                 drop(generations);
                 let what = "a rollback is under way already";
                 let kind = ErrorKind::Busy { what };
-                return Attempt::Ended(Err(Error::new(previous.path(), kind)));
+                return Restoration::Ended(Err(Error::new(previous.path(), kind)));
             }
             let (live, values) = (generations.live(), generations.values_before());
             drop(generations);
@@ -184,25 +184,25 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
                     drop(generations);
                     drop_update(previous.path(), Some(update));
                     drop(previous);
-                    return Attempt::NotMapped(self.succession.lock());
+                    return Restoration::NotMapped(self.succession.lock());
                 }
                 Err(error) => {
                     drop(generations);
-                    return Attempt::Ended(Err(error));
+                    return Restoration::Ended(Err(error));
                 }
             }
         }
         let Some(restored) = generations.restore(&self.cell) else {
-            return Attempt::NotMapped(generations);
+            return Restoration::NotMapped(generations);
         };
         let Restored {
-            former,
+            replaced,
             copy,
             values,
         } = restored;
         let back = RolledBack {
             generation: generations.live(),
-            retired: former.number,
+            retired: replaced.number,
             loaded_again: None,
         };
         let news = self.history.rolled_back(Return {
@@ -210,15 +210,15 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             left: back.retired,
             why,
         });
-        let (replaced, previous) = update_of
+        let (replaced_values, previous) = update_of
             .map(|(update, previous)| (self.publish_update(update, back.generation), previous))
             .unzip();
         drop(generations);
         self.reaper().drop_copies(copy.into_iter().collect());
-        self.reaper().retire(former.number, former.generation);
+        self.reaper().retire(replaced.number, replaced.generation);
         news.trace();
-        refs::drop_elsewhere(replaced.into_iter().chain(values));
+        refs::drop_elsewhere(replaced_values.into_iter().chain(values));
         drop(previous);
-        Attempt::Ended(Ok(back))
+        Restoration::Ended(Ok(back))
     }
 }

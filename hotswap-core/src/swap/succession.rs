@@ -42,13 +42,13 @@ struct Probation<M> {
     until: Instant,
     faults: u32,
     /// The previous generation, still mapped.
-    standby: Former<M>,
+    standby: Replaced<M>,
     /// The values whose names the update of the live generation has taken.
     values: Option<refs::Former>,
 }
 
 /// A generation that was live.
-pub(super) struct Former<M> {
+pub(super) struct Replaced<M> {
     pub(super) number: u64,
     pub(super) generation: Draining<M>,
 }
@@ -77,7 +77,7 @@ pub(super) struct Change<M> {
     /// When the probation of the new generation ends. The previous one is standby until then.
     pub(super) probation: Option<Instant>,
     /// Generations to retire.
-    pub(super) retired: Vec<Former<M>>,
+    pub(super) retired: Vec<Replaced<M>>,
     /// Copies to drop. Dropping the last handle of one gives back its memory, which takes a while.
     pub(super) dropped: Vec<Kept>,
     /// Values to drop.
@@ -87,14 +87,14 @@ pub(super) struct Change<M> {
 /// What is not needed any more after an earlier generation was made live again.
 pub(super) struct Restored<M> {
     /// The generation that was live.
-    pub(super) former: Former<M>,
+    pub(super) replaced: Replaced<M>,
     pub(super) copy: Option<Kept>,
     pub(super) values: Option<refs::Former>,
 }
 
 /// What is not needed any more after a probation has ended.
 pub(super) struct Ended<M> {
-    pub(super) standby: Former<M>,
+    pub(super) standby: Replaced<M>,
     pub(super) values: Option<refs::Former>,
     pub(super) copies: Vec<Kept>,
 }
@@ -137,7 +137,7 @@ impl<M: Send + Sync> Succession<M> {
         let until = probation.map(|time| deadline(Instant::now(), time));
         let generation = cell.publish(new);
         generations.live = number;
-        let former = Former {
+        let replaced = Replaced {
             number: before,
             generation: Draining::new(generation),
         };
@@ -150,15 +150,15 @@ impl<M: Send + Sync> Succession<M> {
                 generations.probation = Some(Probation {
                     until,
                     faults: 0,
-                    standby: former,
+                    standby: replaced,
                     values: None,
                 });
             }
             (PublishKind::Swap, None) => {
-                generations.keep(&former);
-                retired.push(former);
+                generations.keep(&replaced);
+                retired.push(replaced);
             }
-            (PublishKind::Rollback, _) => retired.push(former),
+            (PublishKind::Rollback, _) => retired.push(replaced),
         }
         let dropped = generations.take_excess();
         Change {
@@ -271,13 +271,13 @@ impl<M: Send + Sync> Generations<M> {
                 (number, generation, Some(copy), None)
             }
         };
-        let former = Former {
+        let replaced = Replaced {
             number: self.live,
             generation: Draining::new(cell.restore(generation)),
         };
         self.live = number;
         Some(Restored {
-            former,
+            replaced,
             copy,
             values,
         })
@@ -285,13 +285,13 @@ impl<M: Send + Sync> Generations<M> {
 
     /// Keeps the copy and handle of a generation that begins to drain, for a rollback. (A standby needs no copy: it
     /// stays mapped.)
-    fn keep(&mut self, former: &Former<M>) {
-        let copy = former.generation.inspect(|it| it.peek().image.keep());
+    fn keep(&mut self, replaced: &Replaced<M>) {
+        let copy = replaced.generation.inspect(|it| it.peek().image.keep());
         if let Some(Ok(copy)) = copy {
             self.kept.push_back(Earlier {
-                number: former.number,
+                number: replaced.number,
                 copy,
-                generation: former.generation.clone(),
+                generation: replaced.generation.clone(),
             });
         }
     }
@@ -326,7 +326,7 @@ impl<M: Send + Sync> Generations<M> {
 
     /// Ends the probation early, and returns the standby. Call [`take_values`](Self::take_values) first, or its
     /// values are dropped here, under the lock.
-    pub(super) fn close(&mut self) -> Option<Former<M>> {
+    pub(super) fn close(&mut self) -> Option<Replaced<M>> {
         Some(self.probation.take()?.standby)
     }
 }

@@ -31,34 +31,34 @@ use crate::{
 
 /// How often the host checks whether the child is still there. The child's end also ends its connection, which the
 /// host notices at once, unless a process that the child has started holds the connection open.
-const TURN: Duration = Duration::from_millis(50);
+const POLL_PERIOD: Duration = Duration::from_millis(50);
 
 /// How much of the end of the child's standard error is kept.
-const SAID_BYTES_MAX: usize = 4096;
+const STDERR_BYTES_MAX: usize = 4096;
 
 /// Runs a trial of the interface named `interface`.
 pub(super) fn run(staged: &Staged, interface: &str, timeout: Duration) -> Result<Tried> {
     let path = &*staged.origin().given;
     let started = Instant::now();
-    let mut watch = Watch::start(staged, interface)
+    let mut child = TrialProcess::start(staged, interface)
         .map_err(|error| Error::new(path, ErrorKind::trial("it cannot be started: ", error)))?;
-    let verdict = watch.listen(started, timeout);
-    let ending = watch.end(&verdict, started, timeout);
-    watch.judge(path, verdict, ending, timeout)?;
+    let outcome = child.listen(started, timeout);
+    let ending = child.end(&outcome, started, timeout);
+    child.decide(path, outcome, ending, timeout)?;
     Ok(Tried {
         took: started.elapsed(),
-        findings: watch.findings,
+        findings: child.findings,
     })
 }
 
 /// A running child.
-struct Watch {
+struct TrialProcess {
     child: Child,
     control: OwnedFd,
     /// The child's standard error, until it ends.
     stderr: Option<PipeReader>,
     /// The last of what came from standard error.
-    said: Vec<u8>,
+    stderr_tail: Vec<u8>,
     /// The stage that the child has begun last. `None`: it has reported nothing.
     reached: Option<Stage>,
     /// The token, which is sent once the child has said that it has finished.
@@ -68,7 +68,7 @@ struct Watch {
 }
 
 /// The result of listening to the child.
-enum Verdict {
+enum Outcome {
     /// The child has returned the token.
     Passed,
     /// The child has refused the candidate.
@@ -76,13 +76,13 @@ enum Verdict {
     /// The child has ended, or has closed its connection.
     Gone,
     /// The trial's time is over.
-    Late,
+    TimedOut,
     /// The host cannot listen to the child.
-    Deaf(io::Error),
+    ListenFailed(io::Error),
 }
 
 /// How a child has ended.
-enum Ending {
+enum ChildEnd {
     Status(ExitStatus),
     /// This process cannot wait for its children (it ignores SIGCHLD), or other code in it has taken the status.
     Unknown,
@@ -90,7 +90,7 @@ enum Ending {
     Killed,
 }
 
-impl Watch {
+impl TrialProcess {
     fn start(staged: &Staged, interface: &str) -> io::Result<Self> {
         let (control, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -119,42 +119,42 @@ impl Watch {
             child,
             control,
             stderr: Some(stderr),
-            said: Vec::new(),
+            stderr_tail: Vec::new(),
             reached: None,
             token: None,
             findings: Findings::default(),
         })
     }
 
-    fn listen(&mut self, started: Instant, timeout: Duration) -> Verdict {
+    fn listen(&mut self, started: Instant, timeout: Duration) -> Outcome {
         loop {
             let left = timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
-                return Verdict::Late;
+                return Outcome::TimedOut;
             }
-            match self.turn(left.min(TURN)) {
-                Ok(Some(verdict)) => return verdict,
+            match self.poll_once(left.min(POLL_PERIOD)) {
+                Ok(Some(outcome)) => return outcome,
                 Ok(None) => {}
-                Err(error) => return Verdict::Deaf(error),
+                Err(error) => return Outcome::ListenFailed(error),
             }
         }
     }
 
     /// Waits once, and handles what has come.
-    fn turn(&mut self, time: Duration) -> io::Result<Option<Verdict>> {
-        let news = self.wait(time)?;
-        if news.said {
-            self.hear()?;
+    fn poll_once(&mut self, time: Duration) -> io::Result<Option<Outcome>> {
+        let readable = self.wait(time)?;
+        if readable.stderr {
+            self.read_stderr()?;
         }
-        if news.reported {
+        if readable.control {
             return self.receive();
         }
         // The child counts as gone only after everything that it sent was read.
-        Ok((!news.said && self.has_ended()).then_some(Verdict::Gone))
+        Ok((!readable.stderr && self.has_ended()).then_some(Outcome::Gone))
     }
 
     /// Waits at most `time` until there is something to read.
-    fn wait(&self, time: Duration) -> io::Result<News> {
+    fn wait(&self, time: Duration) -> io::Result<Readable> {
         let time = Timespec::try_from(time).map_err(io::Error::other)?;
         let mut all = vec![PollFd::new(&self.control, PollFlags::IN)];
         all.extend(
@@ -166,30 +166,30 @@ impl Watch {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let has_news = |it: &PollFd<'_>| !it.revents().is_empty();
-        Ok(News {
-            reported: has_news(&all[0]),
-            said: all.get(1).is_some_and(has_news),
+        let is_readable = |it: &PollFd<'_>| !it.revents().is_empty();
+        Ok(Readable {
+            control: is_readable(&all[0]),
+            stderr: all.get(1).is_some_and(is_readable),
         })
     }
 
-    fn hear(&mut self) -> io::Result<()> {
+    fn read_stderr(&mut self) -> io::Result<()> {
         let Some(stderr) = &mut self.stderr else {
             return Ok(());
         };
-        let mut chunk = [0; SAID_BYTES_MAX];
+        let mut chunk = [0; STDERR_BYTES_MAX];
         let length = stderr.read(&mut chunk)?;
         if length == 0 {
             self.stderr = None;
         }
-        self.said.extend(&chunk[..length]);
-        let excess = self.said.len().saturating_sub(SAID_BYTES_MAX);
-        self.said.drain(..excess);
+        self.stderr_tail.extend(&chunk[..length]);
+        let excess = self.stderr_tail.len().saturating_sub(STDERR_BYTES_MAX);
+        self.stderr_tail.drain(..excess);
         Ok(())
     }
 
     /// Receives one message from the child.
-    fn receive(&mut self) -> io::Result<Option<Verdict>> {
+    fn receive(&mut self) -> io::Result<Option<Outcome>> {
         let mut message = vec![0; MESSAGE_BYTES_MAX];
         let length = match recv(&self.control, &mut message[..], RecvFlags::empty()) {
             Ok((length, _)) => length,
@@ -198,12 +198,12 @@ impl Watch {
             Err(error) => return Err(error.into()),
         };
         if length == 0 {
-            return Ok(Some(Verdict::Gone));
+            return Ok(Some(Outcome::Gone));
         }
         match Report::decode(&message[..length]) {
             Some(Report::Reached(stage)) => self.reached = Some(stage),
             Some(Report::Refused { kind, details }) => {
-                return Ok(Some(Verdict::Refused { kind, details }));
+                return Ok(Some(Outcome::Refused { kind, details }));
             }
             Some(Report::Finished(findings)) if self.token.is_none() => {
                 self.findings = findings;
@@ -214,7 +214,7 @@ impl Watch {
                 self.token = Some(token);
             }
             Some(Report::Token(token)) if self.token == Some(token) => {
-                return Ok(Some(Verdict::Passed));
+                return Ok(Some(Outcome::Passed));
             }
             // Not sent by our code in the child, which knows when to send what.
             Some(Report::Finished(_) | Report::Token(_)) | None => {}
@@ -234,9 +234,9 @@ impl Watch {
     }
 
     /// Waits for a child that is about to end, kills any other, and kills the processes that it has started.
-    fn end(&mut self, verdict: &Verdict, started: Instant, timeout: Duration) -> Ending {
+    fn end(&mut self, outcome: &Outcome, started: Instant, timeout: Duration) -> ChildEnd {
         let has_time = || started.elapsed() < timeout;
-        if matches!(verdict, Verdict::Passed | Verdict::Gone) {
+        if matches!(outcome, Outcome::Passed | Outcome::Gone) {
             let mut pause = Duration::from_micros(20);
             while !self.has_ended() && has_time() {
                 std::thread::sleep(pause);
@@ -250,25 +250,25 @@ impl Watch {
             let _ = kill_process_group(Pid::from_child(&self.child), rustix::process::Signal::KILL);
         }
         match self.child.wait() {
-            Ok(_) if !had_ended => Ending::Killed,
-            Ok(status) => Ending::Status(status),
-            Err(_) => Ending::Unknown,
+            Ok(_) if !had_ended => ChildEnd::Killed,
+            Ok(status) => ChildEnd::Status(status),
+            Err(_) => ChildEnd::Unknown,
         }
     }
 
-    fn judge(
+    fn decide(
         &mut self,
         path: &Path,
-        verdict: Verdict,
-        ending: Ending,
+        outcome: Outcome,
+        ending: ChildEnd,
         timeout: Duration,
     ) -> Result<()> {
         let stage = self.reached.unwrap_or(Stage::Trial);
         let refused = |kind| Err(Error::new(path, kind));
-        match (verdict, ending) {
-            (Verdict::Passed, Ending::Unknown) => Ok(()),
-            (Verdict::Passed, Ending::Status(status)) if status.success() => Ok(()),
-            (Verdict::Refused { kind, details }, _) => {
+        match (outcome, ending) {
+            (Outcome::Passed, ChildEnd::Unknown) => Ok(()),
+            (Outcome::Passed, ChildEnd::Status(status)) if status.success() => Ok(()),
+            (Outcome::Refused { kind, details }, _) => {
                 let error = Error::new(path, kind);
                 Err(if details.is_empty() {
                     error
@@ -276,22 +276,22 @@ impl Watch {
                     error.because(&details)
                 })
             }
-            (Verdict::Deaf(error), _) => {
+            (Outcome::ListenFailed(error), _) => {
                 refused(ErrorKind::trial("it cannot be listened to: ", error))
             }
-            (_, Ending::Killed) => refused(ErrorKind::TimedOut { stage, timeout }),
-            (verdict, ending) => {
-                self.hear_the_rest();
+            (_, ChildEnd::Killed) => refused(ErrorKind::TimedOut { stage, timeout }),
+            (outcome, ending) => {
+                self.drain_stderr();
                 let status = match ending {
-                    Ending::Status(status) => Some(status),
-                    Ending::Unknown | Ending::Killed => None,
+                    ChildEnd::Status(status) => Some(status),
+                    ChildEnd::Unknown | ChildEnd::Killed => None,
                 };
                 refused(ErrorKind::Died {
                     stage,
                     exit_code: status.and_then(|it| it.code()),
                     signal: status.and_then(|it| it.signal()),
                     has_begun: self.reached.is_some(),
-                    has_finished: matches!(verdict, Verdict::Passed),
+                    has_finished: matches!(outcome, Outcome::Passed),
                     said: self.last_line(),
                 })
             }
@@ -299,23 +299,27 @@ impl Watch {
     }
 
     /// Reads what a child that has ended has left in the pipe.
-    fn hear_the_rest(&mut self) {
-        while self.stderr.is_some() && self.wait(Duration::ZERO).is_ok_and(|news| news.said) {
-            if self.hear().is_err() {
+    fn drain_stderr(&mut self) {
+        while self.stderr.is_some()
+            && self
+                .wait(Duration::ZERO)
+                .is_ok_and(|readable| readable.stderr)
+        {
+            if self.read_stderr().is_err() {
                 return;
             }
         }
     }
 
     fn last_line(&self) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.said);
+        let text = String::from_utf8_lossy(&self.stderr_tail);
         let line = text.lines().rfind(|line| !line.trim().is_empty())?;
         Some(line.trim().to_owned())
     }
 }
 
 /// What there is to read.
-struct News {
-    reported: bool,
-    said: bool,
+struct Readable {
+    control: bool,
+    stderr: bool,
 }

@@ -1,4 +1,4 @@
-//! Notices of changes from the system, by way of `notify`. A notice says only that there is something to look at.
+//! Notices of changes from the system, by route of `notify`. A notice says only that there is something to look at.
 //!
 //! Watching a folder reports changes of the names in it, so each folder on the route is watched. Nothing relies on
 //! notices: the watch also looks now and then.
@@ -17,7 +17,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-use crate::stage::{Way, check_thread};
+use crate::stage::{Route, check_thread};
 
 /// The system's notices of changes on a route.
 pub(super) struct Notices {
@@ -51,18 +51,18 @@ impl Notices {
         }
     }
 
-    /// Watches the folders on `way`. `true`: some of them were not watched before, so the caller has to look again.
-    pub(super) fn follow(&mut self, way: &Way) -> bool {
-        let folders: Vec<_> = way
+    /// Watches the folders on `route`. `true`: some of them were not watched before, so the caller has to look again.
+    pub(super) fn follow(&mut self, route: &Route) -> bool {
+        let folders: Vec<_> = route
             .folders()
             .map(|(path, identity)| (path.to_owned(), identity))
             .collect();
-        let names: HashSet<_> = way.names().map(Path::to_owned).collect();
+        let names: HashSet<_> = route.names().map(Path::to_owned).collect();
         let mut filter = lock(&self.filter);
         if folders == self.folders && !filter.is_stale {
-            let is_news = filter.names != names;
+            let needs_action = filter.names != names;
             filter.names = names;
-            return is_news;
+            return needs_action;
         }
         drop(filter);
 

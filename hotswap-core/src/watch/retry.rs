@@ -33,7 +33,7 @@ impl Retry {
     }
 
     /// Schedules another attempt. The pause is longer each time.
-    pub(super) fn put_off(&mut self) {
+    pub(super) fn schedule(&mut self) {
         self.due = Some(deadline(Instant::now(), self.next_pause()));
     }
 
@@ -80,11 +80,11 @@ mod tests {
     fn an_attempt_is_due_once() {
         let mut retry = Retry::new(Duration::ZERO, Duration::ZERO);
         assert!(!retry.take_due() && retry.due_in().is_none());
-        retry.put_off();
+        retry.schedule();
         assert_eq!(retry.due_in(), Some(Duration::ZERO));
         assert!(retry.take_due());
         assert!(!retry.take_due() && retry.due_in().is_none());
-        retry.put_off();
+        retry.schedule();
         retry.reset();
         assert!(!retry.take_due());
     }
@@ -93,8 +93,8 @@ mod tests {
     fn a_pause_without_end_has_a_deadline_far_away() {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
         let mut retry = Retry::new(Duration::MAX, SECOND);
-        retry.put_off();
-        retry.put_off();
+        retry.schedule();
+        retry.schedule();
         assert!(!retry.take_due());
         assert!(retry.due_in() > Some(YEAR), "{:?}", retry.due_in());
     }

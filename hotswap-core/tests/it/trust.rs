@@ -63,7 +63,7 @@ pub(crate) fn refused(path: impl AsRef<Path>, trust: &Trust, reason: &str) {
 }
 
 /// Only root can give files away, and in a container only to users whom that knows. Where it cannot be done,
-/// the table of rights in `stage::judge` has to do.
+/// the table of rights in `stage::path_policy` has to do.
 #[must_use]
 fn gave_away(result: std::io::Result<()>) -> bool {
     match result {

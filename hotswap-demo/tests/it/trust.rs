@@ -263,7 +263,7 @@ fn a_signed_plugin_is_not_replaced_by_an_older_one() {
     );
 }
 
-/// As root. Others cannot give files away; there the tests of hotswap-core's `stage::judge` have to do.
+/// As root. Others cannot give files away; there the tests of hotswap-core's `stage::path_policy` have to do.
 #[test]
 fn other_owners_and_groups_can_be_trusted() {
     let (_folder, place) = place();

@@ -19,7 +19,7 @@ use std::{
 
 use hotswap_unload::{Destructor, Key, VIRTUAL_KEY_FIRST};
 
-use super::{super::handlers::Handlers, Debtor, Outstanding, PluginThread};
+use super::{super::handlers::Handlers, Outstanding, PendingThread, PluginThread};
 
 /// The state to which a token points.
 pub(super) struct State {
@@ -40,7 +40,7 @@ pub(super) struct Registrations {
     pub(super) threads: Vec<ThreadEntry>,
     pub(super) next_ticket: u64,
     /// By thread number. An entry without anything in it is removed.
-    pub(super) debts: HashMap<c_int, Debt>,
+    pub(super) pending: HashMap<c_int, Pending>,
     /// The image's keys and their destructors.
     pub(super) keys: HashMap<Key, Option<Destructor>>,
     pub(super) keys_made: Key,
@@ -63,7 +63,7 @@ pub(super) struct ThreadEntry {
 
 /// What one thread has left to run for one image.
 #[derive(Default)]
-pub(super) struct Debt {
+pub(super) struct Pending {
     /// Thread-local destructors, registered or running.
     pub(super) destructors: usize,
     /// Keys with a destructor for which the thread has a value.
@@ -72,8 +72,8 @@ pub(super) struct Debt {
     pub(super) running: usize,
 }
 
-impl Debt {
-    pub(super) fn is_settled(&self) -> bool {
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
         self.destructors == 0 && self.values.is_empty() && self.running == 0
     }
 }
@@ -92,7 +92,7 @@ impl State {
     }
 
     /// Changes the registrations, under their lock.
-    pub(super) fn settle<R>(&self, change: impl FnOnce(&mut Registrations) -> R) -> R {
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Registrations) -> R) -> R {
         change(&mut self.registrations())
     }
 }
@@ -100,8 +100,8 @@ impl State {
 impl Registrations {
     /// Whether there is nothing to wait for, except what thread `but` has to run when it ends.
     pub(super) fn is_clear_but_for(&self, but: Option<c_int>) -> bool {
-        let others = |debtor: &&c_int| but != Some(**debtor);
-        self.threads.is_empty() && self.debts.keys().find(others).is_none() && !self.unknown
+        let others = |pending: &&c_int| but != Some(**pending);
+        self.threads.is_empty() && self.pending.keys().find(others).is_none() && !self.unknown
     }
 
     pub(super) fn is_clear(&self) -> bool {
@@ -117,35 +117,39 @@ impl Registrations {
             inherited_name: thread.inherited_name.clone(),
             age: thread.since.elapsed(),
         });
-        let debtors = self.debts.iter().map(|(&tid, debt)| Debtor {
+        let pending_threads = self.pending.iter().map(|(&tid, pending)| PendingThread {
             tid,
             name: String::new(),
-            destructors: debt.destructors + debt.values.len() + debt.running,
+            destructors: pending.destructors + pending.values.len() + pending.running,
         });
         Outstanding {
             threads: threads.collect(),
-            debtors: debtors.collect(),
+            pending_threads: pending_threads.collect(),
             early_destructors: self.early_destructors,
             unknown: self.unknown,
         }
     }
 
-    /// Drops threads, and debts of threads, that have ended without `thread::end_of_thread`: a thread that a
+    /// Drops threads, and pending of threads, that have ended without `thread::end_of_thread`: a thread that a
     /// constructor started, whose end nobody reports, and a thread to which libc did not give a fifth round of
     /// destructors. A thread that the system does not know any more runs no code. If another thread has got its
     /// number, this waits for that thread too.
     pub(super) fn forget_the_dead(&mut self) {
         self.threads
             .retain(|thread| thread.tid.is_none_or(thread_lives));
-        self.debts.retain(|&tid, _| thread_lives(tid));
+        self.pending.retain(|&tid, _| thread_lives(tid));
     }
 
     /// Changes what a thread owes, and removes its entry once that is nothing.
-    pub(super) fn debt<R>(&mut self, tid: c_int, change: impl FnOnce(&mut Debt) -> R) -> R {
-        let debt = self.debts.entry(tid).or_default();
-        let result = change(debt);
-        if debt.is_settled() {
-            self.debts.remove(&tid);
+    pub(super) fn with_pending<R>(
+        &mut self,
+        tid: c_int,
+        change: impl FnOnce(&mut Pending) -> R,
+    ) -> R {
+        let pending = self.pending.entry(tid).or_default();
+        let result = change(pending);
+        if pending.is_empty() {
+            self.pending.remove(&tid);
         }
         result
     }
@@ -166,10 +170,10 @@ impl Registrations {
             // SAFETY: a key of libc that this image made, and that it now deletes.
             unsafe { libc::pthread_key_delete(key) };
         }
-        for debt in self.debts.values_mut() {
-            debt.values.retain(|&of| of != key);
+        for pending in self.pending.values_mut() {
+            pending.values.retain(|&of| of != key);
         }
-        self.debts.retain(|_, debt| !debt.is_settled());
+        self.pending.retain(|_, pending| !pending.is_empty());
         self.keys.remove(&key).is_some()
     }
 
@@ -182,22 +186,22 @@ impl Registrations {
             None => return Err(libc::EINVAL),
             // Without a destructor no code will run for it.
             Some(None) => {}
-            Some(Some(_)) => self.debt(tid, |debt| debt.values.push(key)),
+            Some(Some(_)) => self.with_pending(tid, |pending| pending.values.push(key)),
         }
         Ok(())
     }
 
     pub(super) fn value_gone(&mut self, tid: c_int, key: Key) {
-        self.debt(tid, |debt| debt.values.retain(|&of| of != key));
+        self.with_pending(tid, |pending| pending.values.retain(|&of| of != key));
     }
 
     /// Counts a value's destructor as running instead of the value, in one step. `None`: the key is gone, or has no
     /// destructor.
     pub(super) fn value_runs(&mut self, tid: c_int, key: Key) -> Option<Destructor> {
         let destructor = self.keys.get(&key).copied().flatten()?;
-        self.debt(tid, |debt| {
-            debt.values.retain(|&of| of != key);
-            debt.running += 1;
+        self.with_pending(tid, |pending| {
+            pending.values.retain(|&of| of != key);
+            pending.running += 1;
         });
         Some(destructor)
     }

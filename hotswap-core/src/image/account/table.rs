@@ -71,7 +71,7 @@ unsafe extern "C" fn thread_atexit(
         if registrations.is_closed_for(this_tid()) {
             return libc::EPERM;
         }
-        registrations.debt(this_tid(), |debt| debt.destructors += 1);
+        registrations.with_pending(this_tid(), |pending| pending.destructors += 1);
     }
     with_work(|work| work.destructors.push((account, destructor, object)));
     ask_for_end_of_thread_locals();
@@ -96,7 +96,7 @@ unsafe extern "C" fn key_create(
 unsafe extern "C" fn key_delete(token: Token, key: Key) -> c_int {
     // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
-    if account.settle(|registrations| registrations.key_deleted(key)) {
+    if account.update(|registrations| registrations.key_deleted(key)) {
         0
     } else {
         libc::EINVAL
@@ -109,7 +109,7 @@ unsafe extern "C" fn key_set(token: Token, key: Key, value: *const c_void) -> c_
     let tid = this_tid();
     if value.is_null() {
         if with_work(|work| work.take_value(&account, key)).is_some() {
-            account.settle(|registrations| registrations.value_gone(tid, key));
+            account.update(|registrations| registrations.value_gone(tid, key));
         }
         return 0;
     }
@@ -207,7 +207,7 @@ unsafe fn start_thread(
     if result != 0 {
         // SAFETY: no thread was started, so nobody else has it.
         drop(unsafe { Box::from_raw(given) });
-        account.settle(|registrations| registrations.thread_ended(ticket));
+        account.update(|registrations| registrations.thread_ended(ticket));
     }
     result
 }
@@ -242,7 +242,7 @@ unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
 unsafe extern "C" fn note_uses(token: Token, uses: u32) {
     // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
-    account.settle(|registrations| registrations.uses |= uses);
+    account.update(|registrations| registrations.uses |= uses);
 }
 
 unsafe extern "C" fn note_handler(token: Token, signal: c_int, old: usize, new: usize) {

@@ -228,14 +228,14 @@ unsafe extern "C" fn end_of_thread(_: *mut c_void) {
     run_values(|_| true);
     // As with libc, nobody runs what is left after all rounds, so it is settled without running.
     for (account, key, _) in with_work(|work| mem::take(&mut work.values)) {
-        account.settle(|registrations| registrations.value_gone(this_tid(), key));
+        account.update(|registrations| registrations.value_gone(this_tid(), key));
     }
     with_work(|work| {
         work.destructors = Vec::new();
         work.inside = Vec::new();
     });
     if let Some((account, ticket)) = with_work(|work| work.started_by.take()) {
-        account.settle(|registrations| registrations.thread_ended(ticket));
+        account.update(|registrations| registrations.thread_ended(ticket));
     }
 }
 
@@ -260,10 +260,10 @@ pub(super) fn run_newest_destructor(of: impl Fn(&Arc<State>) -> bool) -> bool {
     // SAFETY: an image registered it for this thread, with this object. The image is mapped, because the destructor
     // is still counted. As with std, a panic in it ends the process before it leaves the image.
     inside(&account, || unsafe { destructor(object) });
-    // Saturating, because in a forked child `forget_the_dead` drops the debts of every thread.
-    account.settle(|registrations| {
-        registrations.debt(this_tid(), |debt| {
-            debt.destructors = debt.destructors.saturating_sub(1)
+    // Saturating, because in a forked child `forget_the_dead` drops the pending of every thread.
+    account.update(|registrations| {
+        registrations.with_pending(this_tid(), |pending| {
+            pending.destructors = pending.destructors.saturating_sub(1)
         })
     });
     true
@@ -288,16 +288,16 @@ pub(super) fn run_values(of: impl Fn(&Arc<State>) -> bool) {
                 continue;
             };
             let Some(destructor) =
-                account.settle(|registrations| registrations.value_runs(this_tid(), key))
+                account.update(|registrations| registrations.value_runs(this_tid(), key))
             else {
                 continue;
             };
             // SAFETY: the key's destructor, with a value that this thread set. The image is mapped, because the
             // destructor is still counted.
             inside(&account, || unsafe { destructor(value) });
-            account.settle(|registrations| {
-                registrations.debt(this_tid(), |debt| {
-                    debt.running = debt.running.saturating_sub(1)
+            account.update(|registrations| {
+                registrations.with_pending(this_tid(), |pending| {
+                    pending.running = pending.running.saturating_sub(1)
                 })
             });
         }

@@ -11,20 +11,20 @@ use rustix::fs::{self, Access, AtFlags, CWD, FileType, Stat};
 
 use super::super::{
     inspection,
-    judge::Judge,
+    path_policy::PathPolicy,
     read::read_settled,
     walk::{self, Place},
 };
 use crate::{cache::Cache, error::ErrorKind, trust::Policy};
 
 /// A library's device and inode, and its facts.
-pub(super) type Taken = ((u64, u64), Arc<Facts>);
+pub(super) type TakenFile = ((u64, u64), Arc<Facts>);
 
 /// The policy on libraries.
 pub(super) struct Rules<'a> {
-    pub(super) all: Judge<'a>,
+    pub(super) all: PathPolicy<'a>,
     /// For libraries in the system's folders, where many are links, and which lie outside any root.
-    pub(super) system: Judge<'a>,
+    pub(super) system: PathPolicy<'a>,
     bytes_max: u64,
 }
 
@@ -56,9 +56,9 @@ impl From<ErrorKind> for LibraryRefusal {
 
 impl<'a> Rules<'a> {
     pub(super) fn new(policy: &'a Policy) -> Result<Self, ErrorKind> {
-        let all = Judge::new(policy)?;
+        let all = PathPolicy::new(policy)?;
         Ok(Self {
-            system: all.of_system(),
+            system: all.for_system_folders(),
             all,
             bytes_max: policy.file_bytes_max,
         })
@@ -68,9 +68,9 @@ impl<'a> Rules<'a> {
     pub(super) fn take(
         &self,
         path: &Path,
-        judge: &Judge<'_>,
-    ) -> Result<Option<Taken>, LibraryRefusal> {
-        self.take_if(path, |place| judge.look(place))
+        path_policy: &PathPolicy<'_>,
+    ) -> Result<Option<TakenFile>, LibraryRefusal> {
+        self.take_if(path, |place| path_policy.check(place))
     }
 
     /// As [`take`](Self::take), if `look` accepts every place on the route to it.
@@ -78,7 +78,7 @@ impl<'a> Rules<'a> {
         &self,
         path: &Path,
         look: impl Fn(&Place<'_>) -> Result<(), ErrorKind>,
-    ) -> Result<Option<Taken>, LibraryRefusal> {
+    ) -> Result<Option<TakenFile>, LibraryRefusal> {
         let objection = RefCell::new(None);
         let look = |place: &Place<'_>| {
             let mut objection = objection.borrow_mut();
@@ -169,7 +169,7 @@ mod tests {
                 if walks.get() == 2 && at("new").exists() {
                     std::fs::rename(at("new"), at("library")).unwrap();
                 }
-                rules.all.look(place)
+                rules.all.check(place)
             });
             assert!(!at("new").exists(), "the file is read in a second walk");
             taken.map(|taken| {

@@ -1,4 +1,4 @@
-//! Where walks lead, held against the kernel's.
+//! Compares where walks lead with where the kernel's own walks lead.
 
 use std::{
     fs::{create_dir, read_to_string, rename, write},
@@ -19,7 +19,7 @@ fn walked(path: &Path) -> Result<Found, String> {
     })
 }
 
-/// The same by the kernel.
+/// Where the kernel's walk leads.
 fn opened(path: &Path) -> Result<PathBuf, String> {
     match path.metadata() {
         Ok(it) if it.is_dir() => Err("a directory, not a file".to_owned()),
@@ -142,7 +142,7 @@ fn who_disagrees_ends_the_walk() {
     assert_eq!(looks, 2);
 }
 
-/// What is read is what is at the real path, although the link changes all the time.
+/// The bytes read are those of the file at the real path, although the link changes all the time.
 #[test]
 fn a_link_that_is_swapped_meanwhile_leads_to_one_of_both() {
     let folder = TempDir::new().unwrap();
@@ -204,7 +204,7 @@ fn a_folder_that_is_moved_does_not_change_where_the_way_back_leads() {
                 rename(real.join("root/a/b"), real.join("out/b")).unwrap();
                 moves += 1;
             } else if moves > 0 && place.real.ends_with("root/a") {
-                // The next round needs it, and it is not on the way any more.
+                // The next round needs it, and it is not on the route any more.
                 rename(real.join("out/b"), real.join("root/a/b")).unwrap();
             }
             Ok(())
@@ -222,7 +222,7 @@ fn a_file_whose_folder_was_moved_meanwhile_is_not_taken() {
     let real = folder.path().canonicalize().unwrap();
     let way = folder.path().join("root/a/f");
     let mut moves = 0;
-    // For good: then there is no such file.
+    // Moved for good: then there is no such file.
     let refusal = open(&way, |place| {
         if place.real.ends_with("a/f") && moves == 0 {
             rename(real.join("root/a"), real.join("out/a")).unwrap();
@@ -232,7 +232,7 @@ fn a_file_whose_folder_was_moved_meanwhile_is_not_taken() {
     });
     assert_eq!(refusal.unwrap_err().to_string(), "no such file");
     rename(real.join("out/a"), real.join("root/a")).unwrap();
-    // Each time, and back before it is looked for again.
+    // Moved in each walk, and moved back before the next.
     let refusal = open(&way, |place| {
         if place.real.ends_with("a/f") {
             rename(real.join("root/a"), real.join("out/a")).unwrap();

@@ -46,7 +46,7 @@ impl PinnedImage {
             pause: FIRST_PAUSE,
             next: Instant::now() + FIRST_PAUSE,
         };
-        it.tell(records);
+        it.record_reason(records);
         (!it.image.why().is_final()).then_some(it)
     }
 
@@ -64,13 +64,13 @@ impl PinnedImage {
         let before = self.image.why().clone();
         self.image = match self.image.retry() {
             Ok(gone) => {
-                records.left(self.number, self.since, self.counted, None, gone);
+                records.image_gone(self.number, self.since, self.counted, None, gone);
                 return Retried::Left;
             }
             Err(image) => image,
         };
         if *self.image.why() != before {
-            self.tell(records);
+            self.record_reason(records);
         }
         if self.image.why().is_final() {
             return Retried::Pinned(None);
@@ -82,7 +82,7 @@ impl PinnedImage {
         Retried::Pinned(Some(self))
     }
 
-    fn tell(&self, records: &Records) {
+    fn record_reason(&self, records: &Records) {
         if let Some(number) = self.number {
             records.history.pinned(number, self.image.why().clone());
         }

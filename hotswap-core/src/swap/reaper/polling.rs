@@ -3,9 +3,9 @@
 //! It polls, because a call that ends notifies nobody: a notification would cost every call, to save a few polls. The
 //! pauses grow from [`SHORTEST_PAUSE`] to [`LONGEST_PAUSE`], and are short again after each change.
 //!
-//! A pause also lasts at least [`REST`] times as long as the last poll took to find calls and leases and to record
+//! A pause also lasts at least [`PAUSE_FACTOR`] times as long as the last poll took to find calls and leases and to record
 //! the holders. So whatever the number of threads and held generations, that search takes at most one part in
-//! [`REST`] + 1 of the time, and new work is taken in between. A new generation is checked when it arrives, even
+//! [`PAUSE_FACTOR`] + 1 of the time, and new work is taken in between. A new generation is checked when it arrives, even
 //! during a pause; the next pause is longer for it.
 //!
 //! The time spent on images that nobody calls any more is not measured: running hooks, asking for their remaining
@@ -22,7 +22,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A pause lasts at least this many times as long as the search for holders before it.
-const REST: u32 = 4;
+const PAUSE_FACTOR: u32 = 4;
 
 /// When to poll next, and the current pause.
 pub(super) struct Polling {
@@ -42,13 +42,13 @@ impl Polling {
         }
     }
 
-    /// Begins the pause after a poll. `looked` is the time that the search for holders took since the last pause
+    /// Begins the pause after a poll. `search_time` is the time that the search for holders took since the last pause
     /// began.
-    pub(super) fn pause_after(&mut self, looked: Duration) {
+    pub(super) fn pause_after(&mut self, search_time: Duration) {
         let now = Instant::now();
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
         self.next = now + self.pause;
-        self.not_before = now + looked * REST;
+        self.not_before = now + search_time * PAUSE_FACTOR;
     }
 
     /// Makes the pauses short again, after a change.

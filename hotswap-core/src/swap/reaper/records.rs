@@ -53,7 +53,7 @@ impl Records {
 
     /// Records that an image that was retired at `since` is gone. The event comes last, so whoever waits for room or
     /// gets the event may swap at once.
-    pub(super) fn left(
+    pub(super) fn image_gone(
         &self,
         number: Option<u64>,
         since: Instant,

@@ -26,8 +26,8 @@ use crate::{
 
 /// The holders of a generation are recorded for the first time when it has been retired for this long, then at this
 /// period.
-const FIRST_NOTE: Duration = Duration::from_millis(5);
-const NOTE_PAUSE: Duration = Duration::from_millis(100);
+const FIRST_REPORT: Duration = Duration::from_millis(5);
+const REPORT_PERIOD: Duration = Duration::from_millis(100);
 
 /// An image that is being unloaded.
 pub(super) struct Unloading<M> {
@@ -39,7 +39,7 @@ pub(super) struct Unloading<M> {
     /// Its part of the backlog, while nothing but the reaper is known to hold it.
     pending: Option<Pending>,
     /// When to record its holders again; `None` before the first time.
-    next_note: Option<Instant>,
+    next_report: Option<Instant>,
     /// Whether the event that it is held was sent.
     is_reported: bool,
 }
@@ -95,7 +95,7 @@ impl<M: Send + Sync> Unloading<M> {
             phase,
             counted,
             pending,
-            next_note: None,
+            next_report: None,
             is_reported: false,
         };
         (unloading, news)
@@ -105,18 +105,18 @@ impl<M: Send + Sync> Unloading<M> {
         matches!(self.phase, Phase::Draining(_))
     }
 
-    /// Begins the way out of a generation that has drained. Adds to `looked` the time that checking took.
+    /// Begins the way out of a generation that has drained. Adds to `search_time` the time that checking took.
     pub(super) fn drain(
         &mut self,
         calls: Option<&Calls>,
         records: &Records,
-        looked: &mut Duration,
+        search_time: &mut Duration,
     ) -> Drain {
         let mut result = Drain::Unchanged;
         if let Phase::Draining(generation) = &self.phase {
             let begun = Instant::now();
             let drained = try_drain(generation, calls);
-            *looked += begun.elapsed();
+            *search_time += begun.elapsed();
             match drained {
                 Ok(generation) => {
                     records.backlog.set_current(Some(self.number));
@@ -138,7 +138,7 @@ impl<M: Send + Sync> Unloading<M> {
     /// Adds it to the backlog, or removes it: it is part of the backlog while nothing but the reaper holds it.
     fn set_pending(&mut self, records: &Records) {
         let is_pending = match &self.phase {
-            Phase::Leaving(image) => !image.is_held_up(),
+            Phase::Leaving(image) => !image.waits_for_others(),
             Phase::Draining(_) => false,
         };
         if is_pending {
@@ -174,7 +174,7 @@ impl<M: Send + Sync> Unloading<M> {
         } = self;
         match image.try_close() {
             Exit::Gone(gone) => {
-                records.left(number, since, counted, pending, gone);
+                records.image_gone(number, since, counted, pending, gone);
                 Attempt::Left
             }
             Exit::Pinned(image) => {
@@ -190,17 +190,17 @@ impl<M: Send + Sync> Unloading<M> {
         }
     }
 
-    /// Records who holds it, and once after `deadline` sends the event. Adds to `looked` the time that finding the
+    /// Records who holds it, and once after `deadline` sends the event. Adds to `search_time` the time that finding the
     /// holders took.
-    pub(super) fn note(
+    pub(super) fn report_holders(
         &mut self,
         calls: Option<&Calls>,
         deadline: Duration,
         records: &Records,
-        looked: &mut Duration,
+        search_time: &mut Duration,
     ) {
-        let first = self.since + FIRST_NOTE.min(deadline);
-        let next = self.next_note.unwrap_or(first);
+        let first = self.since + FIRST_REPORT.min(deadline);
+        let next = self.next_report.unwrap_or(first);
         let Some(number) = self.number.filter(|_| Instant::now() >= next) else {
             return;
         };
@@ -209,17 +209,17 @@ impl<M: Send + Sync> Unloading<M> {
         let report = is_late && !mem::replace(&mut self.is_reported, is_late);
         let news = match &self.phase {
             Phase::Draining(generation) => {
-                note_draining(number, generation, calls, report, records)
+                report_draining(number, generation, calls, report, records)
             }
             Phase::Leaving(image) => {
                 let obstacles = image.obstacles();
                 let count = obstacles.len();
                 let by = holders::listed(obstacles.into_iter(), count);
-                tell(number, by, report, records)
+                record_holders(number, by, report, records)
             }
         };
-        *looked += begun.elapsed();
-        self.next_note = Some(Instant::now() + NOTE_PAUSE);
+        *search_time += begun.elapsed();
+        self.next_report = Some(Instant::now() + REPORT_PERIOD);
         if let Some(news) = news {
             news.trace();
         }
@@ -241,7 +241,7 @@ fn try_drain<M: Send + Sync>(
 
 /// Records who holds a draining generation. It reads no file while it inspects the generation, since a rollback may
 /// be waiting for that.
-fn note_draining<M: Send + Sync>(
+fn report_draining<M: Send + Sync>(
     number: u64,
     generation: &Draining<M>,
     calls: Option<&Calls>,
@@ -255,11 +255,11 @@ fn note_draining<M: Send + Sync>(
     // `inspect` again: a rollback may have made the generation live meanwhile, which the list must keep saying
     // (`draining`).
     generation
-        .inspect(|_| tell(number, by, report, records))
+        .inspect(|_| record_holders(number, by, report, records))
         .flatten()
 }
 
-fn tell(number: u64, by: Vec<Holder>, report: bool, records: &Records) -> Option<News> {
+fn record_holders(number: u64, by: Vec<Holder>, report: bool, records: &Records) -> Option<News> {
     if report {
         return Some(records.history.held(number, by));
     }

@@ -42,7 +42,7 @@ pub(super) struct Worker<M> {
     /// Whether an image has arrived, gone or reached its next phase since the pauses were last made short.
     has_changed: bool,
     /// How long the search for calls, leases and other holders has taken since the last pause began.
-    looked: Duration,
+    search_time: Duration,
 }
 
 /// The live generation `number` is on probation until `until`; the previous one is its standby.
@@ -62,7 +62,7 @@ impl<M: Send + Sync> Worker<M> {
             probation: None,
             needs_threads: false,
             has_changed: false,
-            looked: Duration::ZERO,
+            search_time: Duration::ZERO,
         }
     }
 
@@ -77,7 +77,7 @@ impl<M: Send + Sync> Worker<M> {
                 Ok(task) => self.begin(task),
                 Err(RecvTimeoutError::Timeout) => {
                     self.poll();
-                    polling.pause_after(mem::take(&mut self.looked));
+                    polling.pause_after(mem::take(&mut self.search_time));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     open = false;
@@ -110,7 +110,7 @@ impl<M: Send + Sync> Worker<M> {
         self.has_changed = true;
         match task {
             Task::Unload(mut unloading) => {
-                let drained = unloading.drain(None, &self.records, &mut self.looked);
+                let drained = unloading.drain(None, &self.records, &mut self.search_time);
                 if drained != Drain::TakenBack && self.unload(unloading, None) {
                     self.retry_pinned(true);
                 }
@@ -125,11 +125,11 @@ impl<M: Send + Sync> Worker<M> {
         let begun = Instant::now();
         let is_any_draining = self.unloading.iter().any(Unloading::is_draining);
         let calls = is_any_draining.then(|| Calls::snapshot(LISTED_MAX));
-        self.looked += begun.elapsed();
+        self.search_time += begun.elapsed();
         let mut all = mem::take(&mut self.unloading);
         // Unloading one may take long, so first all that have drained are added to the backlog.
         all.retain_mut(|it| {
-            let drained = it.drain(calls.as_ref(), &self.records, &mut self.looked);
+            let drained = it.drain(calls.as_ref(), &self.records, &mut self.search_time);
             self.has_changed |= drained != Drain::Unchanged;
             drained != Drain::TakenBack
         });
@@ -161,7 +161,12 @@ impl<M: Send + Sync> Worker<M> {
             }
             Attempt::InUse(unloading) => unloading,
         };
-        kept.note(calls, self.drain_deadline, &self.records, &mut self.looked);
+        kept.report_holders(
+            calls,
+            self.drain_deadline,
+            &self.records,
+            &mut self.search_time,
+        );
         self.unloading.push(kept);
         false
     }

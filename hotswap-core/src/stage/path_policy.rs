@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The policy on owners, modes and places, with what the host adds to it.
-pub(super) struct Judge<'a> {
+pub(super) struct PathPolicy<'a> {
     policy: &'a Policy,
     trusted_uids: Vec<u32>,
     unmapped_uid: u32,
@@ -32,7 +32,7 @@ pub(super) struct Judge<'a> {
     follow_links: bool,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> PathPolicy<'a> {
     pub(super) fn new(policy: &'a Policy) -> Result<Self, ErrorKind> {
         let host = Host::this();
         let mut trusted_uids = host.trusted_uids();
@@ -53,7 +53,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The same policy for the system's folders: they lie outside any root, and links lead to most of their files.
-    pub(super) fn of_system(&self) -> Self {
+    pub(super) fn for_system_folders(&self) -> Self {
         Self {
             policy: self.policy,
             trusted_uids: self.trusted_uids.clone(),
@@ -64,7 +64,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Checks whether a file may be reached through this place, or lie there.
-    pub(super) fn look(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
+    pub(super) fn check(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
         let distrust = |why| Err(not_trusted(place, why));
         let kind = FileType::from_raw_mode(place.stat.st_mode);
         if kind == FileType::Symlink && !self.follow_links {
@@ -80,11 +80,11 @@ impl<'a> Judge<'a> {
                 return distrust(Distrust::Noexec);
             }
         }
-        self.look_at_rights(place)
+        self.check_rights(place)
     }
 
     /// Checks that only trusted users can have put it there, or can change it.
-    pub(super) fn look_at_rights(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
+    pub(super) fn check_rights(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
         if self.policy.any_owner {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Rights, and what is said of them, as a table: so it needs no files of other people's.
+//! A table of rights and of what is wrong with them, so that the tests need no files of other users.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn check_with_acl(
         trusted_gids: vec![STAFF + 1],
         ..Policy::default()
     };
-    let judge = Judge {
+    let path_policy = PathPolicy {
         policy: &policy,
         trusted_uids: vec![0, ANN],
         unmapped_uid: NOBODY,
@@ -42,7 +42,7 @@ fn check_with_acl(
         gid,
         mode: Mode::from_raw_mode(mode),
     };
-    let found = judge.objection(rights, || acl, |uid, gid| (uid, gid) == (ANN, ITS_OWN));
+    let found = path_policy.objection(rights, || acl, |uid, gid| (uid, gid) == (ANN, ITS_OWN));
     assert_eq!(found, expected, "{kind:?} {uid}:{gid} {mode:o}");
 }
 
@@ -73,7 +73,7 @@ fn nobody_else_may_write() {
         check(kind, ANN, STAFF + 1, 0o775, None);
         check(kind, ANN, 0, 0o775, None);
         check(kind, ANN, ITS_OWN, 0o775, None);
-        // Another owner's own group is a group like any other.
+        // The private group of another user is a group like any other.
         check(kind, 0, ITS_OWN, 0o775, Some(group(ITS_OWN)));
     }
 }
@@ -209,12 +209,12 @@ fn this_process_s_own_user_is_trusted() {
         trusted_uids: vec![BOB],
         ..Policy::default()
     };
-    let judge = Judge::new(&policy)
+    let path_policy = PathPolicy::new(&policy)
         .map_err(|refusal| refusal.to_string())
         .unwrap();
     let executable = std::env::current_exe().unwrap();
     let owner = fs::stat(&executable).unwrap().st_uid;
     for uid in [0, rustix::process::geteuid().as_raw(), owner, BOB] {
-        assert!(judge.trusted_uids.contains(&uid), "{uid}");
+        assert!(path_policy.trusted_uids.contains(&uid), "{uid}");
     }
 }

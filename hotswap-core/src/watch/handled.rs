@@ -1,9 +1,9 @@
 //! What the watch has already dealt with.
 
-use crate::{digest::Sha256, given::GivenPath, stage::Way, swap::Accepted};
+use crate::{digest::Sha256, given::GivenPath, stage::Route, swap::Accepted};
 
 /// The path that is watched, and the bytes and the route that need no action.
-pub(super) struct Known {
+pub(super) struct Handled {
     generation: u64,
     path: GivenPath,
     /// The bytes that were accepted last.
@@ -11,17 +11,17 @@ pub(super) struct Known {
     /// The bytes that were refused, unless other bytes were there since.
     refused: Option<Sha256>,
     /// The route when it was last dealt with.
-    way: Option<Way>,
+    route: Option<Route>,
 }
 
-impl Known {
+impl Handled {
     pub(super) fn new(accepted: &Accepted) -> Self {
         Self {
             generation: accepted.generation,
             path: accepted.path.clone(),
             accepted: accepted.sha256(),
             refused: None,
-            way: None,
+            route: None,
         }
     }
 
@@ -43,17 +43,17 @@ impl Known {
         &self.path
     }
 
-    pub(super) fn is_way(&self, way: &Way) -> bool {
-        self.way.as_ref() == Some(way)
+    pub(super) fn is_route(&self, route: &Route) -> bool {
+        self.route.as_ref() == Some(route)
     }
 
-    pub(super) fn set_way(&mut self, way: Way) {
-        self.way = Some(way);
+    pub(super) fn set_route(&mut self, route: Route) {
+        self.route = Some(route);
     }
 
     /// Whether these bytes, which are there now, need action. `None`: they cannot be read. Forgets the refused bytes
     /// if these are others.
-    pub(super) fn is_news(&mut self, found: Option<Sha256>) -> bool {
+    pub(super) fn needs_action(&mut self, found: Option<Sha256>) -> bool {
         if found.is_some() && found == self.refused {
             return false;
         }

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{floor, judge::Judge, read::read_settled};
+use super::{path_policy::PathPolicy, read::read_settled, serial};
 use crate::{
     digest::Sha256,
     error::{ErrorKind, SignatureProblem, Stage},
@@ -25,17 +25,17 @@ pub(super) fn check(
     bytes: &[u8],
     real: &Path,
     policy: &Policy,
-    judge: &Judge<'_>,
+    path_policy: &PathPolicy<'_>,
 ) -> Result<(Option<Sha256>, Claims), ErrorKind> {
     let sha256 = check_pins(bytes, &policy.sha256)?;
     let claims = match &policy.public_key {
-        Some(key) => check_signature(bytes, real, key, judge)?,
+        Some(key) => check_signature(bytes, real, key, path_policy)?,
         None if policy.serial_min.is_some() || policy.serial_file.is_some() => {
             return Err(ErrorKind::NoPublicKey);
         }
         None => Claims::default(),
     };
-    floor::check(claims.serial, policy, judge)?;
+    serial::check(claims.serial, policy, path_policy)?;
     Ok((sha256, claims))
 }
 
@@ -62,14 +62,14 @@ fn check_signature(
     bytes: &[u8],
     real: &Path,
     key: &PublicKey,
-    judge: &Judge<'_>,
+    path_policy: &PathPolicy<'_>,
 ) -> Result<Claims, ErrorKind> {
     let path = signature_path(real);
     let refuse = |why| ErrorKind::Signature {
         path: path.clone(),
         why,
     };
-    let signature = read_settled(&path, SIGNATURE_BYTES_MAX, |place| judge.look(place));
+    let signature = read_settled(&path, SIGNATURE_BYTES_MAX, |place| path_policy.check(place));
     let signature = signature.map_err(|refusal| match refusal.stage() {
         // A refusal at this stage names a path already, which may be that of a folder.
         Stage::Trust => refusal,

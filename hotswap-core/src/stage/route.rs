@@ -11,8 +11,8 @@ use std::{
 use rustix::fs::{self, FileType, Stat};
 
 use super::{
+    integrity::signature_path,
     lease::{self, Writers},
-    proof::signature_path,
     walk::{follow, open_for_reading},
 };
 use crate::digest::Sha256;
@@ -20,9 +20,9 @@ use crate::digest::Sha256;
 /// The route from a path to its file. If two routes are equal, their bytes differ only if somebody has written to the
 /// file through a mapping, or within one tick of the file system's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct Route {
     /// The folders, the links and the file, in order.
-    spots: Vec<Spot>,
+    entries: Vec<RouteEntry>,
     /// The path of the file, or of the first thing that is missing.
     end: PathBuf,
     /// The path of the signature, and its state.
@@ -31,10 +31,10 @@ pub(crate) struct Way {
 
 /// The file at the end of a route, not yet open for reading (`O_PATH`).
 #[derive(Debug)]
-pub(crate) struct Reached(OwnedFd);
+pub(crate) struct RouteEnd(OwnedFd);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Spot {
+struct RouteEntry {
     real: PathBuf,
     seen: Seen,
 }
@@ -58,41 +58,44 @@ struct Content {
     changed: (i64, i64),
 }
 
-impl Way {
+impl Route {
     /// Looks at the route from `path` to its file now. A path that leads nowhere, or to no regular file, has a route
     /// too.
-    pub(crate) fn look(path: &Path) -> (Self, Option<Reached>) {
-        let mut spots = Vec::new();
+    pub(crate) fn look(path: &Path) -> (Self, Option<RouteEnd>) {
+        let mut entries = Vec::new();
         let (end, file) = follow(path, |place| {
-            spots.push(Spot {
+            entries.push(RouteEntry {
                 real: place.real.to_owned(),
                 seen: Seen::of(place.stat),
             });
         });
         let signature = signature_path(&end);
         let seen = fs::stat(&signature).ok().map(|stat| Seen::of(&stat));
-        let way = Self {
-            spots,
+        let route = Self {
+            entries,
             end,
             signature: (signature, seen),
         };
-        (way, file.map(Reached))
+        (route, file.map(RouteEnd))
     }
 
     /// The folders on the route, each with its device and inode.
     pub(crate) fn folders(&self) -> impl Iterator<Item = (&Path, (u64, u64))> {
-        let folders = self.spots.iter().filter(|spot| spot.seen.content.is_none());
-        folders.map(|spot| (&*spot.real, (spot.seen.device, spot.seen.inode)))
+        let folders = self
+            .entries
+            .iter()
+            .filter(|entry| entry.seen.content.is_none());
+        folders.map(|entry| (&*entry.real, (entry.seen.device, entry.seen.inode)))
     }
 
     /// Every path at which a change may change the route.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Path> {
-        let spots = self.spots.iter().map(|spot| &*spot.real);
-        spots.chain([&*self.end, &*self.signature.0])
+        let entries = self.entries.iter().map(|entry| &*entry.real);
+        entries.chain([&*self.end, &*self.signature.0])
     }
 }
 
-impl Reached {
+impl RouteEnd {
     /// The digest of the file's bytes, or of `bytes_max` + 1 of them if there are more. `None`: somebody has the file
     /// open for writing, or mapped for it, as far as the system tells. Costs what [`Sha256::of`] costs; meanwhile
     /// nobody can begin to write.

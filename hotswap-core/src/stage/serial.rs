@@ -25,7 +25,7 @@ use rustix::{
 };
 
 use super::{
-    judge::Judge,
+    path_policy::PathPolicy,
     read::{Content, read_settled},
 };
 use crate::{
@@ -46,13 +46,13 @@ const LOCK_PAUSE: Duration = Duration::from_millis(1);
 pub(super) fn check(
     serial: Option<u64>,
     policy: &Policy,
-    judge: &Judge<'_>,
+    path_policy: &PathPolicy<'_>,
 ) -> Result<(), ErrorKind> {
     if let Some(floor) = policy.serial_min {
         need(serial, floor, false)?;
     }
     if let Some(path) = &policy.serial_file {
-        need(serial, read(path, judge)?.serial, true)?;
+        need(serial, read(path, path_policy)?.serial, true)?;
     }
     Ok(())
 }
@@ -65,9 +65,9 @@ pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), ErrorKind> {
     let Some(path) = &policy.serial_file else {
         return Ok(());
     };
-    let judge = Judge::new(policy)?;
+    let path_policy = PathPolicy::new(policy)?;
     let now = || -> Result<Highest, ErrorKind> {
-        let now = read(path, &judge)?;
+        let now = read(path, &path_policy)?;
         need(Some(serial), now.serial, true)?;
         Ok(now)
     };
@@ -106,7 +106,7 @@ struct Highest {
     real: PathBuf,
 }
 
-fn read(path: &Path, judge: &Judge<'_>) -> Result<Highest, ErrorKind> {
+fn read(path: &Path, path_policy: &PathPolicy<'_>) -> Result<Highest, ErrorKind> {
     let refuse = |problem: String| ErrorKind::SerialFile {
         path: path.to_owned(),
         problem,
@@ -115,7 +115,9 @@ fn read(path: &Path, judge: &Judge<'_>) -> Result<Highest, ErrorKind> {
         let problem = "no such file; one with `0` in it is a beginning";
         return Err(refuse(problem.to_owned()));
     }
-    let content = read_settled(path, FILE_BYTES_MAX, |place| judge.look_at_rights(place));
+    let content = read_settled(path, FILE_BYTES_MAX, |place| {
+        path_policy.check_rights(place)
+    });
     let Content { bytes, real, .. } = content.map_err(|refusal| match refusal.stage() {
         // A refusal at this stage names a path already.
         Stage::Trust => refusal,
@@ -323,9 +325,9 @@ mod tests {
                         if let Err(refusal) = raised {
                             assert_eq!(refusal.stage(), Stage::Trust, "{refusal}");
                         }
-                        let judge = Judge::new(policy).unwrap();
+                        let path_policy = PathPolicy::new(policy).unwrap();
                         assert!(
-                            read(policy.serial_file.as_ref().unwrap(), &judge)
+                            read(policy.serial_file.as_ref().unwrap(), &path_policy)
                                 .unwrap()
                                 .serial
                                 >= serial
