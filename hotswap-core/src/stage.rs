@@ -34,9 +34,11 @@ mod finder;
 mod path_policy;
 mod read;
 
-mod integrity;
-mod route;
 mod serial;
+
+mod integrity;
+
+mod route;
 
 mod libraries;
 
