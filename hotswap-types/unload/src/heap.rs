@@ -1,4 +1,4 @@
-//! How much a plugin has on its heap.
+//! How much memory a plugin has allocated and not freed.
 
 use core::ffi::c_int;
 use std::{
@@ -10,13 +10,13 @@ use crate::table::Heap;
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-/// Whether there is an allocator that counts.
+/// Whether a counting allocator has allocated anything.
 static COUNTS: AtomicBool = AtomicBool::new(false);
 
-/// A global allocator that counts what is allocated and not yet freed, and leaves the rest to `A`.
+/// A global allocator that counts what is allocated and not yet freed. `A` does the allocating.
 ///
-/// With it, the host's `unloaded` event says what the plugin has left on the heap: what its statics own is never
-/// freed. The feature `count-allocations` makes [`unloadable!`](crate::unloadable) install one for std's `System`; a
+/// With it, the host's `unloaded` event says how much the plugin has left on the heap: nobody frees what its statics
+/// own. The feature `count-allocations` makes [`unloadable!`](crate::unloadable) install one around std's `System`. A
 /// plugin that has an allocator of its own wraps that one instead:
 ///
 /// ```
@@ -33,21 +33,21 @@ static COUNTS: AtomicBool = AtomicBool::new(false);
 /// # }
 /// ```
 ///
-/// Costs two atomic additions on shared counters for each allocation: a few nanoseconds on one thread, more the more
-/// threads allocate at once. It is for finding leaks, not for production.
+/// Each allocation costs two atomic additions on shared counters: a few nanoseconds on one thread, and more with
+/// every thread that allocates at the same time. Use it to find leaks, not in production.
 #[derive(Debug)]
 pub struct CountingAllocator<A = System>(A);
 
 impl<A> CountingAllocator<A> {
-    /// One that allocates with `allocator`.
+    /// Creates an allocator that allocates with `allocator`.
     pub const fn new(allocator: A) -> Self {
         Self(allocator)
     }
 
-    /// What is allocated and not freed at this moment, in this image.
+    /// How much is allocated and not freed at this moment, in this image.
     pub fn heap() -> Heap {
         Heap {
-            // Relaxed, all of them: only the numbers count, nothing is published by them.
+            // Relaxed, all of them: only the numbers matter; they publish no other memory.
             bytes: BYTES.load(Ordering::Relaxed),
             allocations: ALLOCATIONS.load(Ordering::Relaxed),
         }
@@ -59,35 +59,35 @@ impl<A> CountingAllocator<A> {
 /// # Safety
 /// `place` is valid for a write.
 pub(crate) unsafe extern "C" fn heap(place: *mut Heap) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: `place` is valid for a write, as the caller guarantees.
     unsafe { place.write(CountingAllocator::<System>::heap()) };
     COUNTS.load(Ordering::Relaxed).into()
 }
 
-// SAFETY: each call is passed on to `A`, which is an allocator, as it came. Counting does not allocate.
+// SAFETY: every call goes unchanged to `A`, which is an allocator. Counting does not allocate.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is that of the function.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`, and `A` gets the same arguments.
         count(unsafe { self.0.alloc(layout) }, layout)
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is that of the function.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc_zeroed`, and `A` gets the same arguments.
         count(unsafe { self.0.alloc_zeroed(layout) }, layout)
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
         ALLOCATIONS.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is that of the function.
+        // SAFETY: `pointer` came from `A` with this `layout`, because every allocation here is one of `A`.
         unsafe { self.0.dealloc(pointer, layout) };
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise is that of the function.
+        // SAFETY: `pointer` came from `A` with this `layout`, because every allocation here is one of `A`.
         let moved = unsafe { self.0.realloc(pointer, layout, size) };
         if !moved.is_null() {
-            // Wraps, and comes out right.
+            // The difference may wrap, and the wrapping addition then gives the right sum.
             BYTES.fetch_add(size.wrapping_sub(layout.size()), Ordering::Relaxed);
         }
         moved

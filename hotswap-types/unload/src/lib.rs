@@ -1,45 +1,45 @@
-//! `unloadable!`: one line in a plugin lets the host unmap its image for real.
+//! `unloadable!`: with one line in a plugin, the host can really unmap the plugin's image.
 //!
 //! ```
 //! hotswap_unload::unloadable!(before_unload = stop_threads);
 //!
 //! fn stop_threads() {
-//!     // Called once, when the host retires this plugin and nobody calls it any more.
+//!     // The host calls this once, when it has retired this plugin and no call is left.
 //! }
-//! # // This is a program, not a plugin: the shadows must do no harm there.
+//! # // This is a program, not a plugin: the shadows must do no harm in it.
 //! # fn main() {
 //! #     assert_eq!(std::thread::spawn(|| 7).join().ok(), Some(7));
 //! # }
 //! ```
 //!
 //! # Why a plugin needs it
-//! Ordinary Rust leaves work for later with libc: a `thread_local!` with a destructor and
-//! `thread::current()` leave functions of the image to be called when a thread ends, and a thread runs the
-//! image's code until it ends. `dlclose` knows of the first and then keeps the image, does not know of the
-//! second and unmaps code that will be called, and does not know of the third. So each of these calls has to
-//! be seen. The macro gives the image its own `pthread_create` and so on, visible to nothing but this image;
-//! each passes the call to the host, which keeps the account.
+//! Ordinary Rust registers work with libc for later. A `thread_local!` with a destructor registers a function of the
+//! image, to be called when a thread ends. `thread::current()` does the same with a pthread key. A thread runs the
+//! image's code until it ends. `dlclose` knows the first kind and then keeps the image mapped. It does not know the
+//! second kind and unmaps code that will be called later. It does not know the third kind either. So every such
+//! registration has to be seen. The macro gives the image its own `pthread_create` and so on, visible only inside
+//! this image. Each of these functions (*shadows*) passes the call to the host, which counts it.
 //!
 //! # Invariants
-//! - The plugin's part is thin. Every count lives in the host and is taken down by the host's code after
-//!   the image's code has returned. A count that reached zero inside the image would be a use after unmap:
-//!   the host may close the image before the thread has left it (forced with a debugger, 2026-11).
-//! - Without a host that attaches (a host that never heard of hotswap, a version it does not know, or a
-//!   constructor, which runs before there is anybody to attach) the plugin behaves as if `unloadable!` were not
-//!   there: every shadow calls libc.
-//! - No shadow allocates, so that a plugin's own allocator may use what is shadowed.
-//! - Both sides check `version` and `size` of the other's table before they use it. Fields are only ever
-//!   added at the end; `version` changes when one of them changes its meaning.
+//! - The plugin's part is thin. Every count is kept in the host, and the host's code decrements it after the image's
+//!   code has returned. If the image itself decremented a count to zero, the host could close the image before the
+//!   thread has left it: a use after unmap (forced with a debugger, 2026-11).
+//! - Without an attached host the plugin behaves as if `unloadable!` were not there: every shadow calls libc. That is
+//!   the case in a host that does not use hotswap, in a host of a version that the plugin does not know, and in
+//!   constructors, which run before a host can attach.
+//! - No shadow allocates, so a plugin's own allocator may use the shadowed functions.
+//! - Each side checks `version` and `size` of the other's table before it uses the table. New fields are only added
+//!   at the end; `version` changes when a field changes its meaning.
 //!
 //! # What it sees, and what it does not
-//! Threads, keys and thread-local destructors are counted, whether they are made by way of POSIX, C11
-//! (`thrd_create`, `tss_create`) or C++ (`std::thread`, `std::async`). `on_exit` and timers that start threads
-//! (`SIGEV_THREAD`) are seen, but cannot be taken back: the plugin is not unmapped after that. So it is with a signal
-//! handler that the plugin does not take back itself.
+//! Threads, keys and thread-local destructors are counted, whether they are created with POSIX, C11 (`thrd_create`,
+//! `tss_create`) or C++ (`std::thread`, `std::async`). `on_exit` and timers that start threads (`SIGEV_THREAD`) are
+//! seen, but cannot be undone; a plugin that uses them is not unmapped. A plugin that leaves its signal handler
+//! installed is not unmapped either.
 //!
-//! It does not see what another shared library does on the plugin's behalf. The host judges those by the libraries
-//! that the plugin needs, and by what it imports; see *Plugins that unload* in the manual of `hotswap-core`. An author
-//! who knows better says so, with the names that the host's reason gives:
+//! The macro does not see what another shared library does on the plugin's behalf. The host decides about that from
+//! the libraries that the plugin needs and the functions that it imports; see *Plugins that unload* in the manual of
+//! `hotswap-core`. An author who knows more can say so, with the names from the host's reason:
 //!
 //! ```
 //! hotswap_unload::unloadable!(before_unload = stop, vouch("libpool"), pinned_by("libcodec"));
@@ -50,13 +50,14 @@
 //! ```
 //!
 //! # What stays
-//! What a plugin's own statics own, and what its copy of std keeps for itself, is on nobody's account and is left
-//! behind at each reload. `scripts/stress` measures it, with 2,000 reloads of each (2026-11, rustc 1.95, release):
+//! Nobody counts the heap that a plugin's statics own, nor what the plugin's copy of std keeps for itself. Each
+//! reload leaves that memory behind. `scripts/stress` measures it, with 2,000 reloads of each kind (2026-11, rustc
+//! 1.95, release):
 //!
-//! | what the plugin uses | bytes that stay at each reload |
+//! | what the plugin uses | bytes left behind by each reload |
 //! |---|---|
 //! | `println!` or `print!` | about 1,050: std's buffer of 1 KiB for standard output |
-//! | a `LazyLock`, or another static with heap | what it owns: about 1,050 for 1 KiB |
+//! | a `LazyLock`, or another static with heap | the heap it owns: about 1,050 for 1 KiB |
 //! | thread-locals, `thread::current`, threads joined, detached and scoped, channels, caught panics, keys | none |
 
 mod table;
@@ -86,7 +87,7 @@ pub mod expansion {
         uses::{on_exit, sigaction, signal, sigset, sysv_signal, timer_create},
     };
 
-    /// The image's first constructor.
+    /// The image's first constructor. Looks up the real functions while no other thread of the image runs.
     pub extern "C" fn constructed() {
         crate::shadow::look_up();
         crate::threads::look_up();
@@ -94,7 +95,7 @@ pub mod expansion {
     }
 }
 
-/// What the feature `count-allocations` adds to [`unloadable!`]; not for use by hand.
+/// The global allocator that the feature `count-allocations` adds to [`unloadable!`]; not for use by hand.
 #[cfg(feature = "count-allocations")]
 #[doc(hidden)]
 #[macro_export]
@@ -107,7 +108,7 @@ macro_rules! count_allocations {
     };
 }
 
-/// Nothing, without the feature `count-allocations`.
+/// Expands to nothing, because the feature `count-allocations` is off.
 #[cfg(not(feature = "count-allocations"))]
 #[doc(hidden)]
 #[macro_export]
@@ -115,10 +116,10 @@ macro_rules! count_allocations {
     () => {};
 }
 
-/// One name that the image's calls bind to, before libc's or libstdc++'s; not for use by hand.
+/// Defines a function that the image's calls bind to before those of libc or libstdc++; not for use by hand.
 ///
-/// Weak, so that an image may have the function itself, as those with a static libstdc++ or with tinycthread do: that
-/// one then calls what is shadowed.
+/// The symbol is weak, so that an image may define the function itself, as images with a static libstdc++ or with
+/// tinycthread do. The image's own function then calls other shadowed functions.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! weak_shadow {
@@ -146,25 +147,24 @@ macro_rules! weak_shadow {
 
 /// Makes the image of this `cdylib` fully unloadable by a hotswap host. One line, at the top of the plugin.
 ///
-/// `unloadable!(before_unload = path::to::function)` names a `fn()` that the host calls once, when the plugin
-/// is retired and nobody calls it any more: the place to stop the plugin's own threads. A panic in it is
-/// reported by the host and is not fatal (with `panic = "abort"` it is). It may block; the host calls it on
-/// a thread of its own.
+/// `unloadable!(before_unload = path::to::function)` names a `fn()` that the host calls once, after it has retired
+/// the plugin and no call is left. Use it to stop the plugin's own threads. It may block; the host calls it on a
+/// thread of its own. The host reports a panic in it and goes on (with `panic = "abort"` the panic ends the process).
 ///
-/// `vouch("name", …)` names functions and libraries, as the host's reasons name them, of which the author promises that
-/// they call nothing of this plugin any more once the hook has returned. A library is named by its file, with or
-/// without what follows `.so` (`"libpool"`). `pinned_by("name", …)` names libraries that may call this plugin for as
-/// long as they are mapped.
+/// `vouch("name", …)` names functions and libraries, in the form of the host's reasons. The author promises that they
+/// call nothing of this plugin once the hook has returned. A library is named by its file, with or without what
+/// follows `.so` (`"libpool"`). `pinned_by("name", …)` names libraries that may call this plugin as long as they are
+/// mapped.
 ///
-/// It expands nothing under `cfg(test)`, and it is for a crate that is only a `cdylib`: a program that links
-/// the same crate as an `rlib` would get the shadows for itself (harmless, for they call libc, but useless).
+/// The macro expands to nothing under `cfg(test)`. It is for a crate that is only a `cdylib`: a program that links
+/// the same crate as an `rlib` would get the shadows too (harmless, because they call libc, but useless).
 #[macro_export]
 macro_rules! unloadable {
     (@table ($hook:expr) ($($vouched:literal),*) ($($pinned_by:literal),*)) => {
         $crate::unloadable!(@shadows);
         $crate::count_allocations!();
 
-        // The one symbol that is seen from outside.
+        // The one exported symbol.
         #[cfg(not(test))]
         const _: () = {
             #[unsafe(no_mangle)]
@@ -178,9 +178,9 @@ macro_rules! unloadable {
         };
     };
     (@shadows) => {
-        // Hidden, so that the image's calls bind here when it is linked. Exported symbols would be bound
-        // by the loader, which finds libc's first: in a debug build the shadows then silently do nothing
-        // (2026-11, rustc 1.95; with fat LTO they work either way). `attach` looks whether they are bound.
+        // Hidden, so that the linker binds the image's calls to them. The loader would bind exported symbols, and it
+        // finds libc's first: in a debug build the shadows then silently do nothing (2026-11, rustc 1.95; with fat
+        // LTO they work either way). `attach` checks that they are bound.
         #[cfg(not(test))]
         ::core::arch::global_asm!(
             ".hidden __cxa_thread_atexit_impl",
@@ -202,18 +202,18 @@ macro_rules! unloadable {
                 object: *mut c_void,
                 image: *mut c_void,
             ) -> c_int {
-                // SAFETY: the arguments of libc's function of this name, passed on.
+                // SAFETY: the caller keeps the contract of libc's function of this name; its arguments are passed on.
                 unsafe { $crate::expansion::thread_atexit(destructor, object, image) }
             }
 
-            // The name by which C++ code linked into the image knows the same function.
+            // The name that C++ code linked into the image uses for the same function.
             #[unsafe(no_mangle)]
             unsafe extern "C" fn __cxa_thread_atexit(
                 destructor: $crate::Destructor,
                 object: *mut c_void,
                 image: *mut c_void,
             ) -> c_int {
-                // SAFETY: the arguments of libc's function of this name, passed on.
+                // SAFETY: the caller keeps the contract of libc's function of this name; its arguments are passed on.
                 unsafe { $crate::expansion::thread_atexit(destructor, object, image) }
             }
 
@@ -222,25 +222,25 @@ macro_rules! unloadable {
                 key: *mut $crate::Key,
                 destructor: ::core::option::Option<$crate::Destructor>,
             ) -> c_int {
-                // SAFETY: the arguments of libc's function of this name, passed on.
+                // SAFETY: the caller keeps the contract of libc's function of this name; its arguments are passed on.
                 unsafe { $crate::expansion::key_create(key, destructor) }
             }
 
             #[unsafe(no_mangle)]
             unsafe extern "C" fn pthread_key_delete(key: $crate::Key) -> c_int {
-                // SAFETY: the arguments of libc's function of this name, passed on.
+                // SAFETY: the caller keeps the contract of libc's function of this name; its arguments are passed on.
                 unsafe { $crate::expansion::key_delete(key) }
             }
 
             #[unsafe(no_mangle)]
             unsafe extern "C" fn pthread_setspecific(key: $crate::Key, value: *const c_void) -> c_int {
-                // SAFETY: the arguments of libc's function of this name, passed on.
+                // SAFETY: the caller keeps the contract of libc's function of this name; its arguments are passed on.
                 unsafe { $crate::expansion::key_set(key, value) }
             }
 
             #[unsafe(no_mangle)]
             unsafe extern "C" fn pthread_getspecific(key: $crate::Key) -> *mut c_void {
-                // SAFETY: the arguments of libc's function of this name, passed on.
+                // SAFETY: the caller keeps the contract of libc's function of this name; its arguments are passed on.
                 unsafe { $crate::expansion::key_get(key) }
             }
 
@@ -251,11 +251,11 @@ macro_rules! unloadable {
                 start: $crate::StartRoutine,
                 argument: *mut c_void,
             ) -> c_int {
-                // SAFETY: the arguments of libc's function of this name, passed on.
+                // SAFETY: the caller keeps the contract of libc's function of this name; its arguments are passed on.
                 unsafe { $crate::expansion::thread_create(thread, attributes, start, argument) }
             }
 
-            // Low, so that it runs before the constructors that may need it.
+            // A low priority number: this constructor runs before others that may use the shadows.
             #[used]
             #[unsafe(link_section = ".init_array.00100")]
             static CONSTRUCTED: extern "C" fn() = $crate::expansion::constructed;
@@ -295,7 +295,8 @@ macro_rules! unloadable {
                 written: *mut usize,
             ) -> u32 {
                 let hook: fn() = $hook;
-                // SAFETY: the host's promise at `PluginTable::before_unload` is passed on.
+                // SAFETY: the host gives room for `capacity` bytes at `text`, and a writable `written`
+                // (`BeforeUnload`).
                 unsafe { $crate::expansion::run_hook(hook, text, capacity, written) }
             }
             before_unload

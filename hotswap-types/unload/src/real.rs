@@ -1,4 +1,4 @@
-//! libc's own functions, behind the shadows of the same names.
+//! libc's own functions, which the shadows of the same names call.
 
 use core::{
     ffi::{CStr, c_char, c_void},
@@ -10,11 +10,11 @@ unsafe extern "C" {
     fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
-/// `RTLD_DEFAULT`: finds what the program would find, an interposed function included. This image's own
-/// shadows are hidden and not found.
+/// `RTLD_DEFAULT`: `dlsym` finds what the program would find, including an interposed function. It does not find this
+/// image's own shadows, because they are hidden.
 const RTLD_DEFAULT: *mut c_void = ptr::null_mut();
 
-/// What a function answers that this libc does not have.
+/// The result of a function that this libc does not have.
 pub(crate) const ENOSYS: core::ffi::c_int = 38;
 
 /// One function of libc, looked up once.
@@ -31,37 +31,37 @@ impl Real {
         }
     }
 
-    /// Null where this libc has no such function.
+    /// The address of the function, or null if this libc has no such function.
     pub(crate) fn address(&self) -> *mut c_void {
-        // Relaxed: the value is all there is, code is not published by us, and two threads that look up
-        // find the same.
+        // Relaxed: the address is the only value that is passed on, this code publishes nothing else, and two threads
+        // that look it up find the same.
         let known = self.address.load(Ordering::Relaxed);
         if !known.is_null() {
             return known;
         }
-        // SAFETY: a valid handle and a C string.
+        // SAFETY: `RTLD_DEFAULT` is a valid handle, and `name` a C string.
         let found = unsafe { dlsym(RTLD_DEFAULT, self.name.as_ptr()) };
         self.address.store(found, Ordering::Relaxed);
         found
     }
 }
 
-/// Gives a [`Real`] the type of its function.
+/// Declares a [`Real`], and a function of the right type that calls it.
 macro_rules! real {
     ($static:ident, $name:literal, fn $call:ident($($arg:ident: $type:ty),*) -> $result:ty, else $missing:expr) => {
         static $static: $crate::real::Real = $crate::real::Real::new($name);
 
         /// # Safety
-        /// That of libc's function of this name.
+        /// The caller keeps the contract of libc's function of this name.
         unsafe fn $call($($arg: $type),*) -> $result {
             type Function = unsafe extern "C" fn($($type),*) -> $result;
             let address = $static.address();
             if address.is_null() {
                 return $missing;
             }
-            // SAFETY: libc's function of that name has this type.
+            // SAFETY: `dlsym` found the address under this name, and libc's function of this name has this type.
             let function = unsafe { core::mem::transmute::<*mut c_void, Function>(address) };
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller keeps the function's contract, and the arguments are passed on.
             unsafe { function($($arg),*) }
         }
     };

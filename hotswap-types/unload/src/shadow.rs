@@ -1,13 +1,13 @@
-//! What the shadow symbols do: pass the call to the host where one has attached, to libc where none has.
+//! The shadows' implementation: each passes its call to the host if one has attached, and otherwise to libc.
 //!
 //! Invariants:
-//! - `HOST` goes from null to the host's table once, under `EARLY`'s lock. Whoever holds the lock and sees
-//!   null works before the hand-over, and what he notes is in it.
+//! - `HOST` goes once from null to the host's table, under `EARLY`'s lock. A thread that holds the lock and sees null
+//!   works before the hand-over, so the hand-over contains what the thread records.
 //! - Nothing here allocates, and nothing here has a thread-local.
-//! - No shadow calls `dlsym` from a thread that a constructor started, for such a thread would wait for the
-//!   loader's lock, and the constructor that joins it holds that lock: [`look_up`] comes first.
+//! - No shadow calls `dlsym` on a thread that a constructor started. Such a thread would wait for the loader's lock,
+//!   which the constructor that joins it holds. Therefore [`look_up`] runs first.
 //!
-//! Deliberately not here: counts. See the crate's documentation.
+//! Counts are deliberately not kept here; the crate's documentation says why.
 
 use core::{
     ffi::{c_int, c_void},
@@ -35,7 +35,8 @@ unsafe extern "C" {
     fn tgkill(process: c_int, thread: c_int, signal: c_int) -> c_int;
 }
 
-/// The names as the rest of the image knows them, std included: bound by the same linker to the same place.
+/// The names to which the rest of the image, including std, is bound. The same linker binds these to the same
+/// functions.
 mod bound {
     use super::{Destructor, Key, StartRoutine, c_int, c_void};
 
@@ -64,7 +65,7 @@ static HOST: AtomicPtr<HostTable> = AtomicPtr::new(ptr::null_mut());
 static TOKEN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static EARLY: Mutex<Early> = Mutex::new(Early::NONE);
 
-/// What was registered with libc while no host was attached.
+/// What the image registered with libc while no host was attached.
 pub(crate) struct Early {
     threads: [c_int; Self::THREADS_MAX],
     threads_len: usize,
@@ -76,8 +77,9 @@ pub(crate) struct Early {
 }
 
 impl Early {
-    /// Fixed, because `unloadable!` must not allocate. Constructors seldom start one thread; where there are more,
-    /// the image is not known safe to unload, which is reported, and is all that happens.
+    /// The bounds are fixed, because `unloadable!` must not allocate. Constructors seldom start even one thread. If
+    /// there are more threads than this, it is unknown whether the image may be unloaded; the host reports that, and
+    /// nothing else happens.
     const THREADS_MAX: usize = 64;
     const KEYS_MAX: usize = 32;
     const NONE: Self = Self {
@@ -149,33 +151,33 @@ impl Early {
 }
 
 fn this_thread() -> c_int {
-    // SAFETY: no conditions.
+    // SAFETY: `gettid` has no preconditions.
     unsafe { gettid() }
 }
 
 fn thread_lives(thread: c_int) -> bool {
-    // SAFETY: no conditions.
+    // SAFETY: `getpid` has no preconditions.
     let process = unsafe { getpid() };
-    // SAFETY: signal 0 is not sent, it only asks whether it could be.
+    // SAFETY: signal 0 is not delivered; the call only checks whether a signal could be.
     let sent = unsafe { tgkill(process, thread, 0) } == 0;
-    // Dead only if the system says just that; a sandbox may forbid to ask.
+    // Only ESRCH says that the thread has ended; a sandbox may forbid the question.
     sent || io::Error::last_os_error().raw_os_error() != Some(ESRCH)
 }
 
-/// The host's table and the image's token, once attached.
+/// The host's table and the image's token, if a host has attached.
 pub(crate) fn host() -> Option<(&'static HostTable, Token)> {
-    // Acquire: pairs with the Release in `attach`, so that the token and the table's content are seen.
+    // Acquire: pairs with the Release in `attach`, so that this thread sees the token and the table's content.
     let table = HOST.load(Ordering::Acquire);
-    // SAFETY: null, or the table that `attach` was given and that the host keeps while the image is mapped.
+    // SAFETY: `HOST` is null, or the table that `attach` was given, which the host keeps while the image is mapped.
     let table = unsafe { table.as_ref() }?;
-    // Relaxed: written before HOST, ordered by the load above.
+    // Relaxed: `attach` writes `TOKEN` before `HOST`, and the Acquire above orders the two.
     Some((table, TOKEN.load(Ordering::Relaxed).cast_const()))
 }
 
-/// Who takes a call.
+/// Which side handles a call.
 pub(crate) enum Side {
     Host(&'static HostTable, Token),
-    /// Nobody has attached, and nobody does while this is held.
+    /// No host has attached, and none can attach while this guard is held.
     Libc(MutexGuard<'static, Early>),
 }
 
@@ -184,7 +186,7 @@ pub(crate) fn side() -> Side {
         return Side::Host(host, token);
     }
     let early = Early::lock();
-    // Again: one may have attached before we had the lock, and its hand-over would miss what we note.
+    // Look again: a host may have attached before we had the lock, and its hand-over would miss what we record.
     match host() {
         Some((host, token)) => Side::Host(host, token),
         None => Side::Libc(early),
@@ -202,8 +204,8 @@ real!(THREAD_CREATE, c"pthread_create",
     fn real_thread_create(thread: *mut c_void, attributes: *const c_void, start: StartRoutine, argument: *mut c_void)
         -> c_int, else ENOSYS);
 
-/// Whether the image's calls reach the shadows. If they reach libc, the account would stay empty whatever the
-/// image does, and look clear.
+/// Returns whether the image's calls reach the shadows. If they reach libc instead, the host's account stays empty
+/// whatever the image does, and the image would look safe to unload.
 fn shadows_are_bound() -> bool {
     let names = [
         (
@@ -221,7 +223,7 @@ fn shadows_are_bound() -> bool {
         .all(|(name, real)| *name != real.address().cast_const())
 }
 
-/// Looks everything up, for no shadow may do so on a thread that a constructor started.
+/// Looks up all real functions now, because no shadow may do so on a thread that a constructor started.
 pub(crate) fn look_up() {
     for real in [
         &THREAD_ATEXIT,
@@ -235,12 +237,12 @@ pub(crate) fn look_up() {
     }
 }
 
-/// Among the image's finalisers: where no host attached, takes back the keys whose destructors are about to
-/// be unmapped. With a host, the host has.
+/// One of the image's finalisers. If no host has attached, it deletes the image's keys, whose destructors are about
+/// to be unmapped. An attached host has done that itself.
 pub extern "C" fn finalised() {
     if host().is_none() {
         for &EarlyKey { key, .. } in Early::lock().keys() {
-            // SAFETY: this image made the key, and nothing of it runs any more.
+            // SAFETY: this image created the key, and none of its code runs any more that could use it.
             unsafe { real_key_delete(key) };
         }
     }
@@ -249,16 +251,18 @@ pub extern "C" fn finalised() {
 /// See [`PluginTable::attach`](crate::PluginTable::attach).
 ///
 /// # Safety
-/// `table` points to a host's table of any version, which stays valid as long as this image is mapped.
+/// `table` points to a host's table of any version, which stays valid as long as this image is mapped. `token` is the
+/// host's handle for this image.
 pub(crate) unsafe extern "C" fn attach(table: *const HostTable, token: Token) -> c_int {
-    // SAFETY: the version is where it is in each version of the table.
+    // SAFETY: `table` is a host's table, and every version of the table begins with the version.
     let version = unsafe { (*table).version };
-    // SAFETY: the size follows the version in each version of the table.
+    // SAFETY: `table` is a host's table, and in every version of the table the size follows the version.
     let size = unsafe { (*table).size };
     if version != VERSION || (size as usize) < size_of::<HostTable>() {
         return DECLINED_VERSION;
     }
-    // SAFETY: of our version and not shorter.
+    // SAFETY: the table has our version and is not shorter than our type, and it stays valid while this image is
+    // mapped.
     let functions = unsafe { &*table };
 
     if !shadows_are_bound() {
@@ -267,8 +271,8 @@ pub(crate) unsafe extern "C" fn attach(table: *const HostTable, token: Token) ->
     let Side::Libc(mut early) = side() else {
         return DECLINED_ATTACHED;
     };
-    // Constructors leave the loading thread's values in libc's keys. They move to the host if that thread is
-    // this one; otherwise `threads` has it, and the host waits until it has ended.
+    // Constructors leave the loading thread's values in libc's keys. If this is that thread, its values move to the
+    // host below. If not, `threads` contains it, and the host waits until it has ended.
     let this = this_thread();
     early.retain_threads(|thread| thread != this && thread_lives(thread));
     TOKEN.store(token.cast_mut(), Ordering::Relaxed);
@@ -284,15 +288,15 @@ pub(crate) unsafe extern "C" fn attach(table: *const HostTable, token: Token) ->
         destructors: early.destructors,
         uses: early.uses,
     };
-    // SAFETY: the host's own function and token; the lists live until it returns.
+    // SAFETY: function and token come from the same host, and the lists live until the function returns.
     unsafe { (functions.hand_over)(token, &handover) };
     for &EarlyKey { key, .. } in early.keys() {
-        // SAFETY: libc made this key for this image.
+        // SAFETY: libc created this key for this image, and the image has not deleted it.
         let value = unsafe { real_key_get(key) };
         if !value.is_null() {
-            // SAFETY: libc made this key for this image.
+            // SAFETY: libc created this key for this image, and the image has not deleted it.
             unsafe { real_key_set(key, ptr::null()) };
-            // SAFETY: the host has just learnt of this key.
+            // SAFETY: function and token come from the same host, and the hand-over has just told it about this key.
             unsafe { (functions.key_set)(token, key, value) };
         }
     }
@@ -301,8 +305,8 @@ pub(crate) unsafe extern "C" fn attach(table: *const HostTable, token: Token) ->
 
 /// See [`PluginTable::flush`](crate::PluginTable::flush).
 pub(crate) unsafe extern "C" fn flush() {
-    // A panic or an error has nobody to go to: the image is leaving, and what could not be written is lost
-    // as it is at the end of a program.
+    // Nobody could act on a panic or an error here. The image is leaving, and output that cannot be written is lost,
+    // as at the end of a program.
     let _ = panic::catch_unwind(|| io::stdout().flush());
 }
 
@@ -323,9 +327,9 @@ pub unsafe fn run_hook(hook: fn(), text: *mut u8, capacity: usize, written: *mut
         _ => "(a panic without a message)",
     };
     let length = message.floor_char_boundary(capacity);
-    // SAFETY: not longer than the capacity, and the places are the host's.
+    // SAFETY: `text` has room for `capacity` bytes, and `length` is at most that.
     unsafe { ptr::copy_nonoverlapping(message.as_ptr(), text, length) };
-    // SAFETY: the caller's promise.
+    // SAFETY: `written` is valid for a write, as the caller guarantees.
     unsafe { written.write(length) };
     // The payload's own destructor may panic too.
     if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -335,37 +339,38 @@ pub unsafe fn run_hook(hook: fn(), text: *mut u8, capacity: usize, written: *mut
 }
 
 /// # Safety
-/// That of `__cxa_thread_atexit_impl`.
+/// The arguments are valid for `__cxa_thread_atexit_impl`.
 pub unsafe fn thread_atexit(
     destructor: Destructor,
     object: *mut c_void,
     image: *mut c_void,
 ) -> c_int {
     match side() {
-        // SAFETY: the caller's promise.
+        // SAFETY: the arguments are valid for `__cxa_thread_atexit_impl`; function and token come from the same host.
         Side::Host(host, token) => unsafe { (host.thread_atexit)(token, destructor, object) },
         Side::Libc(mut early) => {
             early.destructors += 1;
-            // Libc takes the loader's lock here, which a constructor that waits for ours may hold. If a
-            // host attaches meanwhile, nothing is lost: the loader counts what it has itself.
+            // Release the lock first: libc takes the loader's lock in the next call, and a constructor that waits for
+            // our lock may hold the loader's. If a host attaches meanwhile, nothing is lost, because the loader
+            // counts these destructors itself.
             drop(early);
-            // SAFETY: the caller's promise.
+            // SAFETY: the arguments are valid for `__cxa_thread_atexit_impl`.
             unsafe { real_thread_atexit(destructor, object, image) }
         }
     }
 }
 
 /// # Safety
-/// That of `pthread_key_create`.
+/// The arguments are valid for `pthread_key_create`.
 pub unsafe fn key_create(key: *mut Key, destructor: Option<Destructor>) -> c_int {
     match side() {
-        // SAFETY: the caller's promise.
+        // SAFETY: the arguments are valid for `pthread_key_create`; function and token come from the same host.
         Side::Host(host, token) => unsafe { (host.key_create)(token, key, destructor) },
         Side::Libc(mut early) => {
-            // SAFETY: the caller's promise.
+            // SAFETY: the arguments are valid for `pthread_key_create`.
             let result = unsafe { real_key_create(key, destructor) };
             if result == 0 {
-                // SAFETY: libc has just written it.
+                // SAFETY: libc has just written the key to this address.
                 early.note_key(unsafe { key.read() }, destructor);
             }
             result
@@ -374,67 +379,70 @@ pub unsafe fn key_create(key: *mut Key, destructor: Option<Destructor>) -> c_int
 }
 
 /// # Safety
-/// That of `pthread_key_delete`.
+/// The argument is valid for `pthread_key_delete`.
 pub unsafe fn key_delete(key: Key) -> c_int {
     match side() {
         Side::Host(host, token) if key >= VIRTUAL_KEY_FIRST || Early::lock().has_key(key) => {
-            // SAFETY: the caller's promise. The host deletes the real key of an early one.
+            // SAFETY: the key is valid for `pthread_key_delete`; function and token come from the same host. (If libc
+            // created the key before the host attached, the host deletes it with libc.)
             return unsafe { (host.key_delete)(token, key) };
         }
         Side::Host(..) => {}
         Side::Libc(mut early) => early.forget_key(key),
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the key is valid for `pthread_key_delete`.
     unsafe { real_key_delete(key) }
 }
 
 /// # Safety
-/// That of `pthread_setspecific`.
+/// The arguments are valid for `pthread_setspecific`.
 pub unsafe fn key_set(key: Key, value: *const c_void) -> c_int {
     match side() {
         Side::Host(host, token) if key >= VIRTUAL_KEY_FIRST => {
-            // SAFETY: the caller's promise.
+            // SAFETY: the arguments are valid for `pthread_setspecific`; function and token come from the same host.
             return unsafe { (host.key_set)(token, key, value) };
         }
         Side::Host(host, token) if Early::lock().has_key(key) => {
-            // From here on this thread's value is the host's, so that it is counted.
-            // SAFETY: libc made this key for this image.
+            // From here on the host holds this thread's value, so that the value is counted.
+            // SAFETY: libc created this key for this image, and the image has not deleted it.
             unsafe { real_key_set(key, ptr::null()) };
-            // SAFETY: the caller's promise.
+            // SAFETY: the arguments are valid for `pthread_setspecific`; function and token come from the same host.
             return unsafe { (host.key_set)(token, key, value) };
         }
         Side::Libc(mut early) if early.has_key(key) => early.note_thread(this_thread()),
-        // Another image's key.
+        // The key belongs to another image.
         Side::Host(..) | Side::Libc(_) => {}
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the arguments are valid for `pthread_setspecific`.
     unsafe { real_key_set(key, value) }
 }
 
 /// # Safety
-/// That of `pthread_getspecific`.
+/// The argument is valid for `pthread_getspecific`.
 pub unsafe fn key_get(key: Key) -> *mut c_void {
     if let Some((host, token)) = host()
         && (key >= VIRTUAL_KEY_FIRST || Early::lock().has_key(key))
     {
-        // SAFETY: the caller's promise.
+        // SAFETY: the key is valid for `pthread_getspecific`; function and token come from the same host.
         let value = unsafe { (host.key_get)(token, key) };
         if !value.is_null() || key >= VIRTUAL_KEY_FIRST {
             return value;
         }
     }
-    // SAFETY: the caller's promise. Another image's key, or a value set before the host attached.
+    // The key belongs to another image, or its value was set before the host attached.
+    // SAFETY: the key is valid for `pthread_getspecific`.
     unsafe { real_key_get(key) }
 }
 
-/// What a thread is to run.
+/// A thread's start routine.
 #[derive(Clone, Copy)]
 pub(crate) enum Start {
     Posix(StartRoutine),
     C11(C11StartRoutine),
 }
 
-/// Passes what an early thread needs, and waits on its creator's stack for the thread's number.
+/// The start routine and argument of an early thread, which answers with its thread number. It lies on the stack of
+/// the creating thread, which waits for the number.
 struct EarlyStart {
     start: Start,
     argument: *mut c_void,
@@ -442,32 +450,34 @@ struct EarlyStart {
 }
 
 /// # Safety
-/// `raw` is an [`EarlyStart`] whose owner waits until its number is set.
+/// `raw` points to an [`EarlyStart`] whose owner waits until its number is set.
 unsafe extern "C-unwind" fn early_start(raw: *mut c_void) -> *mut c_void {
     let given = raw.cast::<EarlyStart>();
-    // SAFETY: the owner waits until the number is set, below.
+    // SAFETY: `raw` points to an `EarlyStart`, which lives until the number is set, below.
     let start = unsafe { (*given).start };
-    // SAFETY: the owner waits until the number is set, below.
+    // SAFETY: `raw` points to an `EarlyStart`, which lives until the number is set, below.
     let argument = unsafe { (*given).argument };
-    // SAFETY: the owner waits until the number is set, below.
+    // SAFETY: `raw` points to an `EarlyStart`, which lives until the number is set, below.
     let number = unsafe { &(*given).number };
-    // Release: pairs with the Acquire in `thread_create`; the reads above come first.
+    // Release: pairs with the Acquire in `early_thread_create`, so that the reads above come before the owner goes
+    // on.
     number.store(this_thread(), Ordering::Release);
     match start {
-        // SAFETY: the routine and the argument that the caller of `pthread_create` gave for each other.
+        // SAFETY: the caller of `pthread_create` gave this routine and this argument for each other.
         Start::Posix(routine) => unsafe { routine(argument) },
-        // SAFETY: the routine and the argument that the caller of `thrd_create` gave for each other.
+        // SAFETY: the caller of `thrd_create` gave this routine and this argument for each other.
         Start::C11(routine) => c11_result(unsafe { routine(argument) }),
     }
 }
 
-/// A C11 thread's result as `thrd_join` takes it from a thread of `pthread_create`: glibc cuts it to an `int`.
+/// A C11 thread's result, in the form in which `thrd_join` reads it from a thread of `pthread_create`: glibc
+/// truncates the pointer to an `int`.
 pub(crate) fn c11_result(result: c_int) -> *mut c_void {
     ptr::without_provenance_mut(result as usize)
 }
 
 /// # Safety
-/// That of `pthread_create`.
+/// The arguments are valid for `pthread_create`.
 pub unsafe fn thread_create(
     thread: *mut c_void,
     attributes: *const c_void,
@@ -476,20 +486,20 @@ pub unsafe fn thread_create(
 ) -> c_int {
     match side() {
         Side::Host(host, token) => {
-            // SAFETY: the caller's promise is that of `pthread_create`, which the host's function asks for.
+            // SAFETY: the arguments are valid for `pthread_create`; function and token come from the same host.
             unsafe { (host.thread_create)(token, thread, attributes, start, argument) }
         }
         Side::Libc(early) => {
-            // SAFETY: the caller's promise is that of `pthread_create`.
+            // SAFETY: the arguments are valid for `pthread_create`.
             unsafe { early_thread_create(early, thread, attributes, Start::Posix(start), argument) }
         }
     }
 }
 
-/// Starts a thread by libc's hand, and notes it.
+/// Starts a thread with libc, and records it.
 ///
 /// # Safety
-/// That of `pthread_create`.
+/// The arguments are valid for `pthread_create`, or for `thrd_create` if `start` is a C11 routine.
 pub(crate) unsafe fn early_thread_create(
     mut early: MutexGuard<'static, Early>,
     thread: *mut c_void,
@@ -497,15 +507,16 @@ pub(crate) unsafe fn early_thread_create(
     start: Start,
     argument: *mut c_void,
 ) -> c_int {
-    // The lock is held until the thread's number is known, so that a hand-over has every early thread. The
-    // thread needs neither this lock nor the loader's to tell its number.
+    // The lock is held until the thread's number is known, so that a hand-over contains every early thread. To tell
+    // its number, the thread needs neither this lock nor the loader's.
     let given = EarlyStart {
         start,
         argument,
         number: AtomicI32::new(0),
     };
     let raw = (&raw const given).cast_mut().cast();
-    // SAFETY: the caller's promise; `given` outlives the wait below.
+    // SAFETY: `thread` and `attributes` are valid for `pthread_create`. `early_start` reads `given` only before it
+    // sets the number, and `given` lives until this thread has seen the number.
     let result = unsafe { real_thread_create(thread, attributes, early_start, raw) };
     if result == 0 {
         let number = loop {

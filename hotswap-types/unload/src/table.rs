@@ -1,67 +1,71 @@
-//! The two tables by which host and plugin shake hands. Only types: what the functions do is in the host's
-//! account and in `shadow`.
+//! The two tables that host and plugin exchange. This file has only types; the host's account and `shadow` implement
+//! the functions.
 
 use core::ffi::{c_int, c_uint, c_void};
 
-/// The version of both tables that this source describes. A host that finds another one treats the plugin
-/// as one without `unloadable!`, and says so.
+/// The version of both tables in this source. A host that finds another version reports it and treats the plugin as
+/// one without `unloadable!`.
 pub const VERSION: u32 = 2;
 
 /// The exported symbol, a [`PluginTable`], by which a host finds `unloadable!` in an image.
 pub const TABLE_SYMBOL: &str = "hotswap_unload";
 
-/// Keys from here on are the host's inventions; libc's are below `PTHREAD_KEYS_MAX` (1024 in glibc). For
-/// such a number libc's own functions answer "no such key".
+/// The first key number that the host hands out. libc's own keys are below `PTHREAD_KEYS_MAX` (1024 in glibc), so
+/// libc's functions answer "no such key" for a number from here on.
 pub const VIRTUAL_KEY_FIRST: Key = 0x4000_0000;
 
-/// Answer of `attach`: the plugin does not know the host's version.
+/// A result of `attach`: the plugin does not know the host's version.
 pub const DECLINED_VERSION: c_int = 1;
 
-/// Answer of `attach`: a host has attached to this image already.
+/// A result of `attach`: a host has already attached to this image.
 pub const DECLINED_ATTACHED: c_int = 2;
 
-/// Answer of `attach`: the shadows were not bound when the image was linked, and see nothing.
+/// A result of `attach`: the linker did not bind the image's calls to the shadows, so the shadows see nothing.
 pub const DECLINED_UNBOUND: c_int = 3;
 
-/// The host's name for one image, given back with each call; the plugin never looks behind it.
+/// The host's handle for one image. The plugin passes it with each call and never dereferences it.
 pub type Token = *const c_void;
 
 /// `pthread_key_t`.
 pub type Key = c_uint;
 
-/// What runs at the end of a thread, with the object or value it was registered for.
+/// A function that runs when a thread ends, with the object or value that it was registered for.
 pub type Destructor = unsafe extern "C" fn(*mut c_void);
 
-/// The plugin author's hook, behind a catch. Answers 0, or 1 when it panicked: then the message is at the
-/// given place, cut to the capacity in bytes, with its length in the last argument.
+/// The plugin author's hook, behind a catch. Returns 0, or 1 when the hook panicked. It then writes the panic message
+/// as valid UTF-8 to the first argument, cut to the capacity in bytes (second argument), and its length to the last
+/// argument.
+///
+/// # Safety
+/// The first argument has room for the capacity, and the last is valid for a write. The image is mapped.
 pub type BeforeUnload = unsafe extern "C" fn(*mut u8, usize, *mut usize) -> u32;
 
-/// What a thread runs. It may be left by forced unwinding (`pthread_exit`, cancellation).
+/// A thread's start routine. Forced unwinding (`pthread_exit`, cancellation) may leave it.
 pub type StartRoutine = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
-/// What a C11 thread runs (`thrd_start_t`).
+/// A C11 thread's start routine (`thrd_start_t`).
 pub type C11StartRoutine = unsafe extern "C-unwind" fn(*mut c_void) -> c_int;
 
-/// A bit of [`HostTable::note_uses`]: `on_exit`. glibc never gives such a function back.
+/// A bit of [`HostTable::note_uses`]: `on_exit`. glibc never removes a function registered with it.
 pub const USES_ON_EXIT: u32 = 1;
 
-/// A bit of [`HostTable::note_uses`]: `timer_create` with `SIGEV_THREAD`. The threads that it starts are libc's own.
+/// A bit of [`HostTable::note_uses`]: `timer_create` with `SIGEV_THREAD`. libc itself starts the timer's threads.
 pub const USES_TIMER_THREADS: u32 = 2;
 
-/// What the host does for an image. Lives as long as the process.
+/// The functions that the host offers to an image. The table lives as long as the process.
 ///
-/// The functions have the arguments and results of the libc function that each stands for, after the
-/// image's [`Token`].
+/// Each function takes the image's [`Token`], and then the arguments of the libc function that it replaces; it
+/// returns the same result.
 #[repr(C)]
 #[derive(Debug)]
 pub struct HostTable {
     /// [`VERSION`] of the host.
     pub version: u32,
-    /// `size_of::<HostTable>()` in the host: a later one may be longer.
+    /// `size_of::<HostTable>()` in the host. A later version may be longer.
     pub size: u32,
-    /// `__cxa_thread_atexit_impl`, without the image.
+    /// `__cxa_thread_atexit_impl`, without its argument for the image.
     pub thread_atexit: unsafe extern "C" fn(Token, Destructor, *mut c_void) -> c_int,
-    /// `pthread_key_create`; the numbers begin at [`VIRTUAL_KEY_FIRST`].
+    /// `pthread_key_create`. The numbers begin at [`VIRTUAL_KEY_FIRST`].
     pub key_create: unsafe extern "C" fn(Token, *mut Key, Option<Destructor>) -> c_int,
     /// `pthread_key_delete`.
     pub key_delete: unsafe extern "C" fn(Token, Key) -> c_int,
@@ -75,88 +79,89 @@ pub struct HostTable {
     /// `thrd_create`, with the results of `pthread_create`.
     pub c11_thread_create:
         unsafe extern "C" fn(Token, *mut c_void, C11StartRoutine, *mut c_void) -> c_int,
-    /// Takes note that the image uses what nobody can count, before it does (`USES_…`, one bit or several). It is not
-    /// closed after that, unless it vouches for them.
+    /// Records that the image is about to use something that nobody can count (one or several of the `USES_…` bits).
+    /// The host then does not close the image, unless its author vouches for these uses.
     pub note_uses: unsafe extern "C" fn(Token, u32),
-    /// Takes note that the image has set a signal's handler: the signal, the handler that it was given before (an
-    /// address or `SIG_DFL`, `SIG_IGN`), and the new one.
+    /// Records that the image has set a signal's handler. The arguments are the signal, the previous handler (an
+    /// address, `SIG_DFL` or `SIG_IGN`), and the new handler.
     pub note_handler: unsafe extern "C" fn(Token, c_int, usize, usize),
-    /// Takes over what was registered before the host attached; called once, within `attach`.
+    /// Takes over what was registered before the host attached. `attach` calls it once.
     pub hand_over: unsafe extern "C" fn(Token, *const Handover),
 }
 
-/// What an image registered with libc before a host attached: the work of its constructors.
+/// What an image's constructors registered with libc, before a host attached.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Handover {
-    /// `size_of::<Handover>()` in the plugin: a later one may be longer.
+    /// `size_of::<Handover>()` in the plugin. A later version may be longer.
     pub size: u32,
-    /// Not 0 when there was more than `unloadable!` could note: then it is never known safe to unload.
+    /// Not 0 if the image registered more than `unloadable!` has room to record. The host then never knows whether it
+    /// is safe to unload the image.
     pub incomplete: c_int,
-    /// Threads that run the image's code, or that will run a destructor of it by libc's hand.
+    /// Threads that run the image's code, or for which libc will call one of the image's destructors.
     pub threads: *const c_int,
-    /// How many.
+    /// The number of threads.
     pub threads_len: usize,
-    /// Real keys of libc that the image made, and that the host deletes before it closes the image.
+    /// libc's own keys that the image created. The host deletes them before it closes the image.
     pub keys: *const EarlyKey,
-    /// How many.
+    /// The number of keys.
     pub keys_len: usize,
-    /// Thread-local destructors that libc has and does not give back. The loader keeps the image until
-    /// their threads have ended.
+    /// The number of thread-local destructors that were registered with libc, which does not give them back. The
+    /// loader keeps the image until their threads have ended.
     pub destructors: usize,
-    /// As for [`HostTable::note_uses`].
+    /// The bits that [`HostTable::note_uses`] would have recorded.
     pub uses: u32,
 }
 
-/// A key of libc and its destructor.
+/// A key of libc, and its destructor.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct EarlyKey {
-    /// As libc gave it.
+    /// The key's number from libc.
     pub key: Key,
-    /// In the image.
+    /// The destructor, a function of the image.
     pub destructor: Option<Destructor>,
 }
 
-/// What a plugin does for its host: the exported static [`TABLE_SYMBOL`].
+/// The functions and texts that a plugin offers to its host: the exported static [`TABLE_SYMBOL`].
 #[repr(C)]
 #[derive(Debug)]
 pub struct PluginTable {
     /// [`VERSION`] of the plugin's `unloadable!`.
     pub version: u32,
-    /// `size_of::<PluginTable>()` in the plugin: a later one may be longer.
+    /// `size_of::<PluginTable>()` in the plugin. A later version may be longer.
     pub size: u32,
-    /// Makes the host's table the one the shadows call. Once per image, after its constructors, before any
-    /// other call. Answers 0, or [`DECLINED_VERSION`], [`DECLINED_ATTACHED`] or [`DECLINED_UNBOUND`]: then nothing
-    /// has changed. The table and the token must stay valid as long as the image is mapped.
+    /// Makes the shadows call the host's table. The host calls it once per image, after the image's constructors and
+    /// before any other function of the table. Returns 0, or [`DECLINED_VERSION`], [`DECLINED_ATTACHED`] or
+    /// [`DECLINED_UNBOUND`]; then nothing has changed. The table and the token must stay valid as long as the image
+    /// is mapped.
     pub attach: unsafe extern "C" fn(*const HostTable, Token) -> c_int,
-    /// Writes out what the plugin's own copy of std holds back of its standard output. Creates the buffer
-    /// (1 KiB, never freed) where there was none: call it only for a plugin that printed. May block as
-    /// long as standard output does.
+    /// Flushes the buffer of standard output in the plugin's own copy of std. If the plugin has not printed, this
+    /// creates the buffer (1 KiB, never freed), so call it only for a plugin that has printed. It may block as long
+    /// as standard output does.
     pub flush: unsafe extern "C" fn(),
-    /// The plugin author's hook, if there is one. Answers 0, or 1 when it panicked: then the message is at
-    /// the given place, cut to the capacity in bytes, with its length in the last argument. Valid UTF-8.
+    /// The plugin author's hook, if there is one.
     pub before_unload: Option<BeforeUnload>,
     /// The name of the plugin's package.
     pub name: Text,
     /// The version of the plugin's package.
     pub version_of_plugin: Text,
-    /// Functions and libraries of which the plugin's author says that they call nothing of it any more once its
+    /// Functions and libraries that, as the plugin's author promises, call nothing of the plugin once its
     /// `before_unload` hook has returned.
     pub vouched: Texts,
-    /// Libraries of which the plugin's author says that they may call it for as long as they are mapped.
+    /// Libraries that, as the plugin's author says, may call the plugin as long as they are mapped.
     pub pinned_by: Texts,
-    /// Says what is left on the plugin's heap. Answers 1, or 0 when no allocator of the plugin counts.
+    /// Writes how much is left on the plugin's heap. Returns 1, or 0 if the plugin has no allocator that counts.
     pub heap: unsafe extern "C" fn(*mut Heap) -> c_int,
 }
 
-/// What has been allocated by a plugin and not been freed.
+/// Memory that a plugin has allocated and not freed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heap {
-    /// How many bytes were asked for.
+    /// The number of bytes.
     pub bytes: usize,
-    /// In how many allocations.
+    /// The number of allocations.
     pub allocations: usize,
 }
 
@@ -168,13 +173,13 @@ pub struct Text {
     bytes: usize,
 }
 
-// SAFETY: it is constant, as is what it points to.
+// SAFETY: a `Text` and the bytes it points to never change.
 unsafe impl Send for Text {}
-// SAFETY: it is constant, as is what it points to.
+// SAFETY: a `Text` and the bytes it points to never change.
 unsafe impl Sync for Text {}
 
 impl Text {
-    /// This text.
+    /// Creates a `Text` from a literal of the image.
     #[must_use]
     pub const fn new(text: &'static str) -> Self {
         Self {
@@ -183,18 +188,19 @@ impl Text {
         }
     }
 
-    /// What the text is. Whether it is UTF-8 is the plugin's word.
+    /// The bytes of the text. Only the plugin vouches for their being UTF-8.
     ///
     /// # Safety
-    /// The image that the text is of is mapped for as long as the slice is used.
+    /// The image that contains the text must stay mapped as long as the slice is used.
     #[must_use]
     pub const unsafe fn as_bytes(&self) -> &[u8] {
-        // SAFETY: `new` has made it of a text that lives as long as the image, which the caller promises.
+        // SAFETY: `new` took pointer and length from a `&'static str` of the image, and the caller keeps the image
+        // mapped.
         unsafe { core::slice::from_raw_parts(self.start, self.bytes) }
     }
 }
 
-/// A constant list of texts of the image.
+/// A constant list of texts in the image.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Texts {
@@ -202,13 +208,13 @@ pub struct Texts {
     count: usize,
 }
 
-// SAFETY: it is constant, as is what it points to.
+// SAFETY: a `Texts` and the list it points to never change.
 unsafe impl Send for Texts {}
-// SAFETY: it is constant, as is what it points to.
+// SAFETY: a `Texts` and the list it points to never change.
 unsafe impl Sync for Texts {}
 
 impl Texts {
-    /// These texts.
+    /// Creates a list from a constant of the image.
     #[must_use]
     pub const fn new(texts: &'static [Text]) -> Self {
         Self {
@@ -217,19 +223,20 @@ impl Texts {
         }
     }
 
-    /// What the texts are.
+    /// The texts of the list.
     ///
     /// # Safety
-    /// The image that they are of is mapped for as long as the slice is used.
+    /// The image that contains the list must stay mapped as long as the slice is used.
     #[must_use]
     pub const unsafe fn as_slice(&self) -> &[Text] {
-        // SAFETY: `new` has made it of a slice that lives as long as the image, which the caller promises.
+        // SAFETY: `new` took pointer and length from a `&'static` slice of the image, and the caller keeps the image
+        // mapped.
         unsafe { core::slice::from_raw_parts(self.start, self.count) }
     }
 }
 
 impl PluginTable {
-    /// The table of an image built with this `unloadable!`.
+    /// Creates the table of an image that is built with this version of `unloadable!`.
     #[must_use]
     pub const fn new(
         before_unload: Option<BeforeUnload>,
