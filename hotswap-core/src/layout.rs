@@ -1,11 +1,11 @@
-//! Is the type that a plugin has the one that the host expects?
+//! Compares the type that a plugin has with the type that the host expects.
 //!
-//! abi_stable describes every type of an interface by a layout that the plugin carries with it. Here two of them
-//! are compared, with tables that live as long as the comparison: abi_stable's own are process-wide, and would keep
-//! pointers into the plugin (see [`module`](crate::module)). That a description out of an image can be followed at all
-//! is checked first ([`description`]).
+//! abi_stable describes every type of an interface by a layout, which the plugin carries with it. This module
+//! compares two layouts, with tables that live only as long as the comparison. abi_stable's own tables are
+//! process-wide and would keep pointers into the plugin (see [`module`](crate::module)). First, [`description`]
+//! checks that a description in an image can be followed at all.
 //!
-//! All text is made while the image is still mapped, for it is made of the plugin's strings.
+//! All text is built while the image is still mapped, because it is built from the plugin's strings.
 
 mod description;
 mod difference;
@@ -35,44 +35,44 @@ use crate::{
     image::Image,
 };
 
-/// How two types differ.
+/// The difference between two types.
 #[derive(Debug)]
 pub(crate) struct Mismatch {
-    /// In one line: where, what was expected there, and what was found.
+    /// One line: the place, what was expected there, and what was found.
     pub(crate) summary: String,
-    /// All that abi_stable has to say: some hundred lines. None: nothing could be compared.
+    /// abi_stable's full report, of some hundred lines. `None` if nothing could be compared.
     report: Option<String>,
 }
 
-/// What abi_stable says of a type, where that can be followed without harm.
+/// abi_stable's description of a type, which can be followed without harm.
 #[derive(Clone, Copy)]
 pub(crate) struct Description(&'static TypeLayout);
 
 impl Description {
-    /// The one that the compiler has made for this program.
+    /// The description that the compiler has made for this program.
     pub(crate) fn of<T: StableAbi>() -> Self {
         Self(T::LAYOUT)
     }
 
-    /// One that lies in an image. It may be used for as long as the image is borrowed.
+    /// Checks a description that lies in an image. It may be used as long as the image is borrowed.
     pub(crate) fn in_image(image: &Image, layout: &'static TypeLayout) -> Result<Self, Damaged> {
         description::check(image, ptr::from_ref(layout).addr())?;
         Ok(Self(layout))
     }
 
-    /// The type in one line: its name, and what it is made of.
+    /// The type in one line: its name, and the type of its only field.
     pub(crate) fn summary(self) -> String {
         let described = panic::catch_unwind(AssertUnwindSafe(|| difference::describe(self.0)));
         described.unwrap_or_else(|_| format!("a type: {Damaged}"))
     }
 }
 
-/// Checks that a value of the type that `found` describes can be used as one that `expected` describes, which may be
-/// an older or a newer version of the same type.
+/// Checks that a value of the type `found` can be used as a value of the type `expected`. The one may be an older or
+/// a newer version of the other.
 pub(crate) fn check(expected: Description, found: Description) -> Result<(), Mismatch> {
     let (expected, found) = (expected.0, found.0);
     let tables = CheckingGlobals::new();
-    // It panics where what is described makes no sense.
+    // abi_stable panics when a description makes no sense.
     let checked = panic::catch_unwind(AssertUnwindSafe(|| {
         let Err(errors) = check_layout_compatibility_with_globals(expected, found, &tables) else {
             return Ok(());
@@ -99,7 +99,7 @@ impl From<Damaged> for Mismatch {
 }
 
 impl Mismatch {
-    /// When nothing could be compared.
+    /// A mismatch without a report, because nothing could be compared.
     pub(crate) fn without_report(summary: String) -> Self {
         Self {
             summary,
@@ -107,7 +107,7 @@ impl Mismatch {
         }
     }
 
-    /// The refusal of the file at `path`, for its root module or for a typed symbol.
+    /// The error that refuses the file at `path` because of its root module, or because of the typed symbol `symbol`.
     pub(crate) fn refuse(self, path: &Path, symbol: Option<&str>) -> Error {
         let kind = ErrorKind::Layout {
             symbol: symbol.map(str::to_owned),

@@ -1,4 +1,5 @@
-//! The macros of `hotswap-core`: a derive macro, which it documents and re-exports, and one for itself.
+//! The macros of `hotswap-core`: `#[derive(HostOwned)]`, which it documents and re-exports, and `#[report]`, which
+//! only it uses.
 
 mod report;
 
@@ -6,7 +7,7 @@ use proc_macro::TokenStream;
 use quote::quote;
 use syn::{Data, DeriveInput, Error, Fields, parse_macro_input, parse_quote};
 
-/// For hotswap-core alone: its reports.
+/// For `hotswap-core` only: gives its reports their text, their form for programs and their `tracing` fields.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn report(options: TokenStream, input: TokenStream) -> TokenStream {
@@ -17,7 +18,7 @@ pub fn report(options: TokenStream, input: TokenStream) -> TokenStream {
         .into()
 }
 
-/// Derives `hotswap_core::HostOwned` for a struct or enum all of whose fields are host-owned.
+/// Derives `hotswap_core::HostOwned` for a struct or enum whose fields are all host-owned.
 #[proc_macro_derive(HostOwned)]
 pub fn derive_host_owned(input: TokenStream) -> TokenStream {
     let mut input = parse_macro_input!(input as DeriveInput);

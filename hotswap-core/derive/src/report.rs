@@ -1,17 +1,19 @@
-//! The attribute `#[report]`: from one definition, the text of a type, its form for programs, and its fields for `tracing`.
+//! The attribute `#[report]`. From one definition of a type it generates the type's text, its form for programs, and
+//! its fields for `tracing`.
 //!
-//! Which form a field has follows from its type, so that the same kind of thing has the same form everywhere:
+//! The type of a field decides the field's form, so that the same kind of value has the same form everywhere:
 //!
 //! | type | in text and for `tracing` | for programs |
 //! |---|---|---|
-//! | `PathBuf`, `String` | what a terminal does not show is escaped, also line ends | the same, but for line ends |
+//! | `PathBuf`, `String` | what a terminal does not show is escaped, line ends too | the same, but line ends stay |
 //! | `Duration` | | whole microseconds, as `NAME_us` |
 //! | `SystemTime` | | milliseconds since 1970, as `NAME_ms` |
 //! | `Vec<T>` | separated by commas | a list |
 //! | `Location`, `Refusal` | | text |
 //! | `ErrorKind` | for `tracing` its name | |
 //!
-//! and `Option` of those. All else is what it is: `Display` and `Serialize`.
+//! An `Option` of one of these has the same form. An empty cell, and every other type, uses `Display` and
+//! `Serialize`.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
@@ -22,17 +24,17 @@ use syn::{
     parse_quote,
 };
 
-/// What is in the parentheses of `#[report(…)]`.
+/// The options in the parentheses of `#[report(…)]`.
 #[derive(Default)]
 pub(crate) struct Options {
-    /// The field that says which variant it is, for programs.
+    /// For programs: the field that contains the name of the variant.
     tag: Option<LitStr>,
-    /// The field that has the fields of the variant, for programs. Without it they are beside the tag.
+    /// For programs: the field that contains the fields of the variant. Without it, they stand beside the tag.
     content: Option<LitStr>,
-    /// Whether to make the functions that events have.
+    /// Whether to generate the functions of an event.
     is_event: bool,
-    /// Whether it is why something was refused. The names of such variants are in snake case for programs, and the text
-    /// is one line in all: lines in its fields, which come from plugins and the system, are joined.
+    /// Whether the type says why something was refused. For programs, its variants then have names in snake case. Its
+    /// text is then one line: line ends in fields that come from plugins and the system are replaced.
     is_error: bool,
 }
 
@@ -108,7 +110,7 @@ fn is_ours(attribute: &Attribute) -> bool {
     attribute.path().is_ident("text") || attribute.path().is_ident("warn_if")
 }
 
-/// What is known of a field by its type.
+/// The kind of a field, as its type shows it.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Path,
@@ -117,9 +119,9 @@ enum Kind {
     Time,
     List,
     Number,
-    /// What is text for programs, too.
-    Plain,
-    /// Why something was refused.
+    /// A type whose form for programs is its text.
+    Displayed,
+    /// The reason of a refusal.
     Reason,
     Other,
 }
@@ -138,7 +140,7 @@ impl Form {
             },
             None => Self {
                 kind: match last_name(ty).as_deref() {
-                    Some("Location" | "Refusal") => Kind::Plain,
+                    Some("Location" | "Refusal") => Kind::Displayed,
                     Some("ErrorKind") => Kind::Reason,
                     Some("PathBuf") => Kind::Path,
                     Some("String") => Kind::Text,
@@ -153,8 +155,8 @@ impl Form {
         }
     }
 
-    /// The value `name`, a reference, as it is shown; in an error, where the whole text is escaped at the end, text as it
-    /// is.
+    /// The expression that shows the value `name`, which is a reference. In an error, `Text` stays as it is, because
+    /// the whole text is escaped at the end.
     fn shown(&self, name: &Ident, is_error: bool) -> TokenStream {
         match self.kind {
             Kind::Path => quote!(crate::escape::Escaped(#name)),
@@ -164,13 +166,13 @@ impl Form {
             | Kind::Duration
             | Kind::Time
             | Kind::Number
-            | Kind::Plain
+            | Kind::Displayed
             | Kind::Reason
             | Kind::Other => quote!(#name),
         }
     }
 
-    /// What follows the name of the field, for programs.
+    /// The suffix of the field's name, for programs.
     fn unit(&self) -> &'static str {
         match self.kind {
             Kind::Duration => "_us",
@@ -188,7 +190,7 @@ fn last_name(ty: &Type) -> Option<String> {
     }
 }
 
-/// Of `NAME<T>`, the type `T`.
+/// The type `T` of `NAME<T>`.
 fn argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last()?;
@@ -201,7 +203,7 @@ fn argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     }
 }
 
-/// Gives a field its form for programs.
+/// Adds the attributes that give a field its form for programs.
 fn set_form(field: &mut Field) {
     let form = Form::of(&field.ty);
     let function = match form.kind {
@@ -209,7 +211,7 @@ fn set_form(field: &mut Field) {
         Kind::Text => "text",
         Kind::Duration => "microseconds",
         Kind::Time => "milliseconds",
-        Kind::Plain => "display",
+        Kind::Displayed => "display",
         Kind::List | Kind::Number | Kind::Reason | Kind::Other => return,
     };
     let module = if form.is_optional {
@@ -229,8 +231,8 @@ fn set_form(field: &mut Field) {
     }
 }
 
-/// The text of a struct or of a variant: a format string whose `[parts]` are left out when what they show is `None`, and
-/// what else it shows.
+/// The text of a struct or of a variant: a format string, and the further values that it shows. A `[part]` of the
+/// format string is left out when the field that it shows is `None`.
 struct Text {
     template: LitStr,
     rest: TokenStream,
@@ -251,7 +253,7 @@ impl Text {
         ours.map(Attribute::parse_args).transpose()
     }
 
-    /// Writes it to `f`, where the fields are bound by name to references.
+    /// Generates the statements that write the text to `f`. The fields are bound by name, to references.
     fn write(&self, fields: &Fields, is_error: bool) -> Result<TokenStream> {
         let span = self.template.span();
         let text = self.template.value();
@@ -277,13 +279,13 @@ impl Text {
                 writes.extend(optional(section, fields, span, is_error)?);
             }
             if !plain.is_empty() {
-                // What else is shown belongs to the part that has places without a name.
+                // The further values belong to the part that has unnamed placeholders.
                 let rest = plain.contains("{}").then_some(rest);
                 let plain = LitStr::new(plain, span);
                 writes.extend(quote!(::std::write!(f, #plain #rest)?;));
             }
         }
-        // Not every text shows every field.
+        // Use every field once, because not every text shows every field.
         let names = fields.iter().filter_map(|it| it.ident.as_ref());
         Ok(quote! {
             #(#shown)*
@@ -294,7 +296,7 @@ impl Text {
     }
 }
 
-/// A part that is left out when the field that it shows is `None`.
+/// Generates a part of the text that is left out when the field that it shows is `None`.
 fn optional(section: &str, fields: &Fields, span: Span, is_error: bool) -> Result<TokenStream> {
     let name = section
         .split_once('{')
@@ -317,7 +319,7 @@ fn optional(section: &str, fields: &Fields, span: Span, is_error: bool) -> Resul
     })
 }
 
-/// `Display`, if there are texts.
+/// Generates `Display`, if there are texts.
 fn display(input: &DeriveInput, is_error: bool) -> Result<TokenStream> {
     let body = match &input.data {
         Data::Struct(data) => {
@@ -370,7 +372,7 @@ fn display(input: &DeriveInput, is_error: bool) -> Result<TokenStream> {
     })
 }
 
-/// `Self::Variant { field, … }`, or `Self::Variant(it)`.
+/// The pattern of a variant: `Self::Variant { field, … }`, or `Self::Variant(it)`.
 fn pattern(variant: &Variant) -> TokenStream {
     let name = &variant.ident;
     match &variant.fields {
@@ -383,7 +385,7 @@ fn pattern(variant: &Variant) -> TokenStream {
     }
 }
 
-/// The name of an event, and what `tracing` is told of it.
+/// Generates the functions of an event: its name, and its report to `tracing`.
 fn event(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Enum(data) = &input.data else {
         return Err(Error::new(input.ident.span(), "an event is an enum"));
@@ -427,12 +429,12 @@ fn event(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     Ok(quote! {
         impl #name {
-            /// What it is called: the first word of the text, `event` for programs, and the message for `tracing`.
+            /// The event's name: the first word of the text, `event` for programs, and the message for `tracing`.
             pub fn name(&self) -> &'static str {
                 match self { #names }
             }
 
-            /// Tells the subscribers of `tracing`.
+            /// Reports the event to the subscribers of `tracing`.
             pub(super) fn trace(&self, about: &Event) {
                 let version = about.version.as_deref().map(crate::escape::one_line);
                 let sha256 = about.sha256.map(|it| it.to_string());
@@ -442,7 +444,7 @@ fn event(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// `name = value`, for `tracing`.
+/// The `name = value` of a field, for `tracing`.
 fn traced(field: &Field) -> Option<TokenStream> {
     let name = field.ident.as_ref()?;
     let form = Form::of(&field.ty);
@@ -459,7 +461,7 @@ fn traced(field: &Field) -> Option<TokenStream> {
     })
 }
 
-/// The name of an error, as programs are told it.
+/// Generates the function that returns an error's name for programs.
 fn error_name(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Enum(data) = &input.data else {
         return Err(Error::new(input.ident.span(), "an error is an enum"));
@@ -472,7 +474,7 @@ fn error_name(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     Ok(quote! {
         impl #name {
-            /// The name of the variant in snake case, as programs are told it. It is stable.
+            /// The name of the variant in snake case, as programs see it. It is stable.
             pub fn name(&self) -> &'static str {
                 match self { #(#names)* }
             }
@@ -480,7 +482,7 @@ fn error_name(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// The words of a name in camel case, in lower case and with this between them.
+/// Splits a name in camel case into its words, in lower case and with `separator` between them.
 fn separated(name: &str, separator: char) -> String {
     let mut words = String::new();
     for c in name.chars() {

@@ -1,17 +1,17 @@
-//! Whether a description of a type can be followed without harm.
+//! Checks that a description of a type can be followed without harm.
 //!
 //! abi_stable describes a type by structures that lie in the plugin's image and point to each other. It follows every
-//! pointer and trusts every length and tag, so one flipped bit ends the process. [`check`] goes over all that abi_stable
-//! will read, before abi_stable does:
+//! pointer and trusts every length and tag, so one flipped bit ends the process. [`check`] goes over everything that
+//! abi_stable will read, before abi_stable does:
 //!
-//! - A pointer is aligned, and as many bytes as are read there lie in one readable segment of the image.
+//! - A pointer is aligned, and all bytes that are read at it lie in one readable segment of the image.
 //! - A function that is called begins in an executable segment of the image.
-//! - A tag, a bool and an alignment are among the values that their types have; a text is UTF-8; a range lies inside of
-//!   what it is a range of.
-//! - No type is a parameter of itself, because abi_stable writes a type's name with its parameters'.
+//! - A tag, a bool and an alignment have values that are valid for their types. A text is UTF-8. A range lies inside
+//!   the table that it refers to.
+//! - No type is a parameter of itself, because abi_stable writes a type's name together with its parameters.
 //!
-//! Two things are not seen here. The code of a function that gives a description may be damaged, and is called. And the
-//! values that a plugin's own checks of types (`#[sabi(extra_checks)]`) look at are known to that plugin alone.
+//! Two kinds of damage go unnoticed. The code of a function that returns a description may be damaged, and it is
+//! called. And only the plugin knows the values that its own checks of types (`#[sabi(extra_checks)]`) read.
 //!
 //! The structures are private to abi_stable; [`mod@format`] repeats them.
 
@@ -44,7 +44,7 @@ use self::{
 };
 use crate::image::Image;
 
-/// Something in a description is not what it must be.
+/// A description contains a value that it cannot have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damaged;
 
@@ -54,33 +54,33 @@ impl fmt::Display for Damaged {
     }
 }
 
-/// More types than an interface is made of.
+/// No interface consists of more types.
 const TYPES_MAX: usize = 100_000;
-/// How deeply tags may lie within tags.
+/// How deeply tags may be nested.
 const TAG_DEPTH_MAX: usize = 64;
 
-/// Checks the description at `address`, and those of all types that it mentions.
+/// Checks the description at `address`, and the descriptions of all types that it mentions.
 pub(super) fn check(image: &Image, address: usize) -> Result<(), Damaged> {
     Walk::over(image, address)
 }
 
-/// Checks what abi_stable reads and calls of the header of a root module at `address`, apart from its description.
+/// Checks what abi_stable reads and calls from the header of a root module at `address`, except the description.
 pub(crate) fn check_header(image: &Image, address: usize) -> Result<(), Damaged> {
     Walk::new(image).header(address)
 }
 
 struct Walk<'a, M> {
     reader: Reader<'a, M>,
-    /// The descriptions that are known, and the types that are parameters of theirs.
+    /// The checked descriptions, each with the types that are its parameters.
     seen: HashMap<usize, Vec<usize>>,
-    /// Those that are not looked at yet.
+    /// The descriptions that are not checked yet.
     waiting: Vec<usize>,
 }
 
-/// The tables that ranges in the description of one type refer to.
+/// The tables to which the ranges in the description of one type refer.
 struct Tables {
     texts: String,
-    /// The descriptions that the functions in the table give.
+    /// The descriptions that the functions in the table return.
     types: Vec<usize>,
     lifetimes: usize,
     constants: usize,
@@ -115,7 +115,7 @@ impl<'a, M: Memory> Walk<'a, M> {
             self.reader.text(text)?;
         }
         if header.layout.tag == Header::LAYOUT {
-            // What stands there is looked at by itself.
+            // `check` checks the description itself.
             require(self.reader.0.read(header.layout.description, &mut []))?;
         } else {
             require(header.layout.tag == Header::NO_LAYOUT)?;
@@ -138,7 +138,7 @@ impl<'a, M: Memory> Walk<'a, M> {
             .try_for_each(|it| self.reader.code(it))
     }
 
-    /// Looks at one description, and gives the types that are its parameters.
+    /// Checks one description, and returns the types that are its parameters.
     fn type_at(&mut self, address: usize) -> Result<Vec<usize>, Damaged> {
         let described: format::Type = self.reader.item(address)?;
         require(described.is_nonzero <= 1)?;
@@ -190,7 +190,7 @@ impl<'a, M: Memory> Walk<'a, M> {
         })
     }
 
-    /// The texts, and how many lifetimes are listed.
+    /// Checks the strings. Returns the text, and the number of lifetimes.
     fn strings(&self, strings: Strings) -> Result<(String, usize), Damaged> {
         let lifetimes: Vec<u8> = self
             .reader
@@ -198,7 +198,7 @@ impl<'a, M: Memory> Walk<'a, M> {
         Ok((self.reader.text(strings.text())?, lifetimes.len()))
     }
 
-    /// A value that is a parameter, and how to compare and print it.
+    /// Checks a const parameter, and the functions that compare and print it.
     fn constant(&mut self, constant: Constant) -> Result<(), Damaged> {
         let vtable: ConstVtable = self.reader.vtable(constant.vtable)?;
         self.reader.code(vtable.equal)?;
@@ -302,7 +302,7 @@ impl<'a, M: Memory> Walk<'a, M> {
             },
             Tag::IGNORED => each(1),
             Tag::ARRAY | Tag::SET => each(tag.second),
-            // A key and a value each.
+            // Each entry is a key and a value.
             Tag::MAP => each(tag.second.checked_mul(2).ok_or(Damaged)?),
             _ => Err(Damaged),
         }

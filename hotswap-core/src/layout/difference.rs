@@ -1,7 +1,7 @@
-//! What a type is, and what differs between two, in one line.
+//! Describes a type, or the difference between two types, in one line.
 //!
-//! abi_stable's own report of one difference has 200 to 300 lines, and the useful part is in none of them
-//! alone. Here: which field, what the host expects there, what the plugin has.
+//! abi_stable's own report of one difference has 200 to 300 lines, and no single line says what is useful. The line
+//! built here says which field differs, what the host expects there, and what the plugin has.
 
 use abi_stable::{
     abi_stability::abi_checking::{
@@ -10,17 +10,17 @@ use abi_stable::{
     type_layout::{TLData, TLFieldOrFunction, TypeLayout},
 };
 
-/// Differences of other kinds are printed as abi_stable debugs them, up to this length.
+/// A difference of another kind is printed in abi_stable's `Debug` form, cut to this length.
 const LENGTH_MAX: usize = 300;
 
-/// The first difference, and how many more there are; none if all of them are `harmless`.
+/// Describes the first difference that is not `harmless`, and counts the others. `None` if all are harmless.
 pub(super) fn summary(
     errors: &AbiInstabilityErrors,
     harmless: impl Fn(&AbiInstabilityError) -> bool,
 ) -> Option<String> {
     let places = errors.errors.iter().filter(|error| !harmless(error));
     let mut places: Vec<&AbiInstabilityError> = places.collect();
-    // What differs in size has something in it that differs.
+    // If a type differs in size, something in it differs too; that difference says more.
     if !places.iter().all(|error| is_size(error)) {
         places.retain(|error| !is_size(error));
     }
@@ -40,7 +40,9 @@ fn is_size(error: &AbiInstabilityError) -> bool {
     error.errs.iter().all(of_size)
 }
 
-/// The field, named from the outermost type down: `` field `a.b`:  ``, or nothing for that type itself.
+/// Names a field from the outermost type down: `` field `a.b`: ``. Returns an empty text for the outermost type
+/// itself. abi_stable names the target of a pointer or the content of a newtype `0`, which means nothing to a reader,
+/// so it is left out.
 pub(crate) fn place<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names
         .filter(|name| *name != "0")
@@ -53,7 +55,7 @@ pub(crate) fn place<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// What is behind a pointer or a newtype is called `0`; that is no name to a reader.
+/// The name of the field that this step leads to. Functions have no field name.
 fn field_name(step: &ExpectedFound<TLFieldOrFunction>) -> Option<&'static str> {
     match &step.expected {
         TLFieldOrFunction::Field(field) => Some(field.name()),
@@ -69,7 +71,7 @@ fn difference(errors: &AbiInstabilityErrors, error: &AbiInstabilityError) -> Str
         .find_map(|step| match (&step.expected, &step.found) {
             (TLFieldOrFunction::Function(expected), TLFieldOrFunction::Function(found)) => {
                 let signatures = [expected, found].map(|it| signature(&it.to_string()));
-                // They are the same when the difference lies in one of their types.
+                // The signatures are equal when the difference lies in one of their types.
                 (signatures[0] != signatures[1]).then(|| both(&signatures[0], &signatures[1]))
             }
             _ => None,
@@ -82,10 +84,10 @@ fn difference(errors: &AbiInstabilityErrors, error: &AbiInstabilityError) -> Str
     };
     function
         .or_else(|| fields(expected, found))
-        .unwrap_or_else(|| of_kind(decisive(&error.errs)))
+        .unwrap_or_else(|| describe_instability(decisive(&error.errs)))
 }
 
-/// Sizes differ because something else does.
+/// The error that explains the difference. A size differs only because something else does.
 fn decisive(errors: &[AbiInstability]) -> &AbiInstability {
     let other = |error: &&AbiInstability| {
         !matches!(
@@ -98,14 +100,14 @@ fn decisive(errors: &[AbiInstability]) -> &AbiInstability {
     errors.iter().find(other).unwrap_or(&errors[0])
 }
 
-/// Fields that are missing, one too many, or stand in another order.
+/// Describes fields that are missing, additional, or in another order.
 fn fields(expected: &TypeLayout, found: &TypeLayout) -> Option<String> {
     let (host, plugin) = (field_names(expected), field_names(found));
     if let TLData::PrefixType(prefix) = expected.data()
         && plugin.len() >= prefix.first_suffix_field.into()
         && (host.starts_with(&plugin) || plugin.starts_with(&host))
     {
-        // That one has more is no difference.
+        // One side of a prefix type may have more fields.
         return None;
     }
     if let Some(missing) = host.iter().find(|name| !plugin.contains(name)) {
@@ -135,7 +137,7 @@ fn field_names(layout: &TypeLayout) -> Vec<&'static str> {
     }
 }
 
-/// The type's name; for one that has a single field without a name, such as a function, also what that is.
+/// The type's name. For a type with a single unnamed field, such as a function, also the type of that field.
 pub(super) fn describe(layout: &'static TypeLayout) -> String {
     let name = type_name(layout);
     let TLData::Struct { fields } = layout.data() else {
@@ -152,7 +154,7 @@ pub(super) fn describe(layout: &'static TypeLayout) -> String {
     }
 }
 
-fn of_kind(error: &AbiInstability) -> String {
+fn describe_instability(error: &AbiInstability) -> String {
     match error {
         AbiInstability::Name(types) => both(types.expected, types.found),
         AbiInstability::Package(packages) => {
@@ -186,20 +188,20 @@ fn of_kind(error: &AbiInstability) -> String {
     }
 }
 
-/// *Expected* is what the asking code declares, *found* is what is there.
+/// *Expected* is what the asking code declares; *found* is what is there.
 pub(crate) fn both(expected: impl std::fmt::Display, found: impl std::fmt::Display) -> String {
     format!("expected {expected}, found {found}")
 }
 
-/// With single blanks: abi_stable writes `&'a  u8 `.
+/// The type's name with single spaces; abi_stable writes `&'a  u8 `.
 fn type_name(layout: &TypeLayout) -> String {
     let name = layout.full_type().to_string();
     let words: Vec<&str> = name.split_whitespace().collect();
     words.join(" ")
 }
 
-/// abi_stable writes `fn(name,: u8, ,: u8)->u8` with a comma at each name, also where there is none, blanks behind
-/// lifetimes, and the lifetimes as numbers in a line of their own.
+/// Makes abi_stable's form of a signature readable. abi_stable writes `fn(name,: u8, ,: u8)->u8`: a comma after each
+/// name even if there is no name, spaces after lifetimes, and the lifetimes as numbers in a line of their own.
 fn signature(text: &str) -> String {
     let text = text.lines().next().unwrap_or_default();
     let text = text.replace("(,: ", "(").replace(", ,: ", ", ");

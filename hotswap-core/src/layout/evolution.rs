@@ -1,20 +1,20 @@
-//! An older plugin in a newer host: which differences are no harm.
+//! An older plugin in a newer host: which differences are harmless.
 //!
-//! A prefix type (`#[sabi(kind(Prefix))]`) is made to grow at its end. Whoever reads a field there asks first, at
-//! run time, whether the maker of the value had it; that holds for both sides and in both directions. abi_stable
-//! lets a plugin have more fields than its host, and refuses one that has fewer, although nothing could go wrong
-//! but that a host finds a field absent. So what it reports is looked through here: a prefix type that has fewer
-//! fields in the plugin is no difference. Each type is judged by itself, so that a plugin may have an older
-//! module in which an inner one is newer than the host's.
+//! A prefix type (`#[sabi(kind(Prefix))]`) may get new fields at its end. Code that reads such a field first asks at
+//! run time whether the creator of the value had it; both sides do so. abi_stable accepts a plugin that has more
+//! fields than its host, but refuses one that has fewer, although the host would only find a field absent. So this
+//! module filters abi_stable's report: a prefix type that has fewer fields in the plugin is not a difference. Each
+//! type is judged separately, so a plugin may have an older module with an inner one that is newer than the host's.
 //!
 //! # Why this is sound
-//! - abi_stable goes on after such a difference: the fields that both have are compared as always, and so is
-//!   everything that they lead to. Whatever else it finds stays a difference (0.11.3: `check_inner`, `check_fields`).
+//! - abi_stable continues after such a difference: it compares the fields that both sides have as always, and
+//!   everything that these fields lead to. Everything else that it finds remains a difference (0.11.3: `check_inner`,
+//!   `check_fields`).
 //! - The fields up to `#[sabi(last_prefix_field)]`, which are read without asking, must be the same on both sides
 //!   (`MismatchedPrefixSize`).
-//! - What it leaves out when there was any difference is the last step, which compares types with each other that
-//!   are one on one side and several on the other, such as two versions of a package in one plugin. That there are
-//!   no such types is looked for here ([`ambiguous`]).
+//! - After any difference abi_stable skips its last step. That step compares types that are one type on one side and
+//!   several on the other, such as two versions of a package in one plugin. [`ambiguous`] checks here that there are
+//!   no such types.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,10 +24,10 @@ use abi_stable::{
     type_layout::{TLData, TLFieldOrFunction, TLFields, TLFunction, TypeLayout},
 };
 
-/// Whether all that this entry of a report says is that a prefix type of the host has more fields.
+/// Returns whether this entry of a report only says that a prefix type has more fields in the host.
 pub(super) fn is_growth(entry: &AbiInstabilityError) -> bool {
     if entry.errs.is_empty() {
-        // Something deeper has an entry of its own.
+        // The difference lies deeper, and has an entry of its own.
         return true;
     }
     let Some(step) = entry.stack_trace.last() else {
@@ -44,7 +44,7 @@ pub(super) fn is_growth(entry: &AbiInstabilityError) -> bool {
     };
     let counts = (more.fields.len(), less.fields.len());
     counts.0 > counts.1
-        // Else it could be the number of these that differs.
+        // Otherwise the number of phantom fields could be what differs.
         && host.phantom_fields().len() == plugin.phantom_fields().len()
         && entry.errs.iter().all(|error| match error {
             AbiInstability::FieldCountMismatch(it) => (it.expected, it.found) == counts,
@@ -53,23 +53,24 @@ pub(super) fn is_growth(entry: &AbiInstabilityError) -> bool {
         })
 }
 
-/// A type that is one on one side and several on the other, among those for which that matters.
+/// Finds a type that is one type on one side and several on the other, among the types for which that matters.
+/// Returns its name.
 pub(super) fn ambiguous(host: &'static TypeLayout, plugin: &'static TypeLayout) -> Option<String> {
     let mut pairs = Pairs::default();
-    let mut to_do = vec![(host, plugin)];
-    while let Some((host, plugin)) = to_do.pop() {
+    let mut pending = vec![(host, plugin)];
+    while let Some((host, plugin)) = pending.pop() {
         if !pairs
             .seen
             .insert((host.get_utypeid(), plugin.get_utypeid()))
         {
             continue;
         }
-        if is_compared_at_the_end(host) && !pairs.are_the_only_ones(host, plugin) {
+        if is_compared_last(host) && !pairs.is_only_pairing(host, plugin) {
             return Some(host.full_type().to_string());
         }
-        add_fields(&mut to_do, host.phantom_fields(), plugin.phantom_fields());
+        add_fields(&mut pending, host.phantom_fields(), plugin.phantom_fields());
         if let (Some(host), Some(plugin)) = (fields(host), fields(plugin)) {
-            add_fields(&mut to_do, host, plugin);
+            add_fields(&mut pending, host, plugin);
         }
     }
     None
@@ -77,7 +78,7 @@ pub(super) fn ambiguous(host: &'static TypeLayout, plugin: &'static TypeLayout) 
 
 type Pair = (&'static TypeLayout, &'static TypeLayout);
 
-/// The types that stand for each other.
+/// Pairs of a host's type and the plugin's type in the same place.
 #[derive(Default)]
 struct Pairs {
     seen: HashSet<(UTypeId, UTypeId)>,
@@ -86,14 +87,14 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn are_the_only_ones(&mut self, host: &TypeLayout, plugin: &TypeLayout) -> bool {
+    fn is_only_pairing(&mut self, host: &TypeLayout, plugin: &TypeLayout) -> bool {
         let (host, plugin) = (host.get_utypeid(), plugin.get_utypeid());
         *self.of_host.entry(host).or_insert(plugin) == plugin
             && *self.of_plugin.entry(plugin).or_insert(host) == host
     }
 }
 
-fn is_compared_at_the_end(layout: &'static TypeLayout) -> bool {
+fn is_compared_last(layout: &'static TypeLayout) -> bool {
     layout.extra_checks().is_some()
         || match layout.data() {
             TLData::PrefixType(_) => true,
@@ -111,15 +112,15 @@ fn fields(layout: &'static TypeLayout) -> Option<TLFields> {
     }
 }
 
-fn add_fields(to_do: &mut Vec<Pair>, host: TLFields, plugin: TLFields) {
+fn add_fields(pending: &mut Vec<Pair>, host: TLFields, plugin: TLFields) {
     for (host, plugin) in host.iter().zip(plugin.iter()) {
-        to_do.push((host.layout(), plugin.layout()));
+        pending.push((host.layout(), plugin.layout()));
         let functions = host
             .function_range()
             .iter()
             .zip(plugin.function_range().iter());
         for (host, plugin) in functions {
-            to_do.extend(
+            pending.extend(
                 types(&host)
                     .zip(types(&plugin))
                     .map(|(host, plugin)| (host(), plugin())),
@@ -128,7 +129,7 @@ fn add_fields(to_do: &mut Vec<Pair>, host: TLFields, plugin: TLFields) {
     }
 }
 
-/// Those of the parameters, and of what is returned.
+/// The types of the parameters and of the result.
 fn types(function: &TLFunction) -> impl Iterator<Item = extern "C" fn() -> &'static TypeLayout> {
     let parameters = function.param_type_layouts.iter();
     parameters.chain(function.return_type_layout())

@@ -1,4 +1,5 @@
-//! Whether the functions of a root module are functions: the host calls them as they are.
+//! Checks that the function fields of a root module are functions, because the host calls them without a further
+//! check.
 
 use std::ptr;
 
@@ -10,14 +11,15 @@ use abi_stable::{
 use super::description::Object;
 use crate::image::Image;
 
-/// Checks the functions that a root module has in fields of its own: each that is there must be code, of the image or of
-/// a library. Gives the name of one that is not. What other fields lead to is not looked at.
+/// Checks the functions in the root module's own fields: each accessible one must be code of the image or of a
+/// library. If one is not, returns the name of its field. Functions that other fields point to are not checked.
 pub(crate) fn check_functions<M: RootModule>(image: &Image, module: M) -> Result<(), &'static str> {
-    let Some(TLData::PrefixType(prefix)) = behind(M::LAYOUT).map(TypeLayout::data) else {
+    let Some(TLData::PrefixType(prefix)) = prefix_type_of(M::LAYOUT).map(TypeLayout::data) else {
         return Ok(());
     };
     let object: *const Object = module.to_prefix_ref().to_raw_ptr().cast();
-    // SAFETY: such a reference leads to a root module, which begins with this, for as long as the image is mapped.
+    // SAFETY: a `PrefixRef` points to a root module, which begins with an `Object` and lives as long as the image is
+    // mapped.
     let accessible = unsafe { (*object).accessible };
     let mut end = object.expose_provenance() + size_of::<Object>();
     for (number, field) in prefix.fields.iter().enumerate() {
@@ -29,7 +31,8 @@ pub(crate) fn check_functions<M: RootModule>(image: &Image, module: M) -> Result
             continue;
         }
         let function: *const usize = ptr::with_exposed_provenance(at);
-        // SAFETY: the root module has this field, a function pointer, which stands where a C compiler would put it.
+        // SAFETY: the root module has this field, because its bit in `accessible` is set. The field is a function
+        // pointer, and `at` is its `repr(C)` offset.
         let function = unsafe { function.read() };
         if !image.leads_to_code(function) {
             return Err(field.name());
@@ -38,7 +41,7 @@ pub(crate) fn check_functions<M: RootModule>(image: &Image, module: M) -> Result
     Ok(())
 }
 
-/// The prefix type behind a reference to one, which mentions it in a field that is not there.
-fn behind(reference: &'static TypeLayout) -> Option<&'static TypeLayout> {
+/// The layout of the prefix type that `reference` refers to. A reference's layout names it in a phantom field.
+fn prefix_type_of(reference: &'static TypeLayout) -> Option<&'static TypeLayout> {
     Some(reference.phantom_fields().iter().next()?.layout())
 }

@@ -1,10 +1,10 @@
-//! What is a difference, and what is growth. (`tests/it/evolution.rs` has it with real plugins.)
+//! Tests what counts as a difference, and what as growth. (`tests/it/evolution.rs` does so with real plugins.)
 
 use abi_stable::{StableAbi, std_types::RVec};
 
 use super::{Description, check};
 
-/// A host's and a plugin's view of `Outer`, in modules of those names.
+/// A host's and a plugin's version of `Outer`, each in a module of that name.
 macro_rules! views {
     ($test:ident: host { $($host:item)* } plugin { $($plugin:item)* } $expected:expr) => {
         mod $test {

@@ -1,8 +1,8 @@
-//! How abi_stable 0.11.3 lays out what it says of types.
+//! The structures by which abi_stable 0.11.3 describes types.
 //!
-//! The structures are private there (`type_layout`, `library/lib_header.rs`, `prefix_type.rs`, `sabi_trait`), so they
-//! are repeated here, with numbers in the places of pointers, bools and tags. The version is pinned in `Cargo.toml`, the
-//! sizes are compared below, and a test follows the descriptions that abi_stable has made for this crate.
+//! They are private there (`type_layout`, `library/lib_header.rs`, `prefix_type.rs`, `sabi_trait`), so this module
+//! repeats them, with numbers in place of pointers, bools and tags. `Cargo.toml` pins the version, the assertions
+//! below compare the sizes, and a test follows the descriptions that abi_stable has made for this crate.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ use zerocopy::FromBytes;
 
 use super::Damaged;
 
-/// Each is as large as the structure that it repeats.
+/// Asserts that each structure is as large as the one that it repeats.
 macro_rules! same_sizes {
     ($($here:ty = $there:ty),* $(,)?) => {
         $(const _: () = assert!(
@@ -72,7 +72,7 @@ pub(super) struct Header {
     pub(super) layout: IsLayoutChecked,
     pub(super) abi_tests: usize,
     pub(super) init_globals: usize,
-    /// 0 until it was made.
+    /// 0 until the root module has been created.
     pub(super) module: usize,
     lock: [usize; size_of::<RMutex<()>>() / size_of::<usize>()],
     pub(super) constructor: usize,
@@ -86,7 +86,7 @@ impl Header {
         size_of::<abi_stable::library::c_abi_testing::CAbiTestingFns>() / size_of::<usize>();
 
     pub(super) fn lock_vtable(&self) -> usize {
-        // The last field of `RMutex`.
+        // The lock's functions are the last field of `RMutex`.
         *self.lock.last().expect("more than one word")
     }
 }
@@ -121,7 +121,7 @@ pub(super) struct Type {
 }
 
 impl Type {
-    /// Of a value, in bytes.
+    /// The alignment of a value, in bytes.
     pub(super) fn alignment(&self) -> Result<usize, Damaged> {
         1_usize
             .checked_shl(self.alignment_power.into())
@@ -129,7 +129,8 @@ impl Type {
     }
 }
 
-/// `GenericTLData`. What follows the tag is that of an enum; of a prefix type it is a number, and of others nothing.
+/// `GenericTLData`. The fields after the tag are those of an enum. For a prefix type they are a number; other kinds
+/// have none.
 #[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct TypeData {
@@ -140,7 +141,7 @@ pub(super) struct TypeData {
     pub(super) discriminants: usize,
 }
 
-/// By the tag of `TLDiscriminants`.
+/// Bytes of one discriminant, indexed by the tag of `TLDiscriminants`.
 pub(super) const DISCRIMINANT_BYTES: [usize; 10] = [
     1,
     1,
@@ -197,7 +198,7 @@ impl MonoType {
 #[repr(C)]
 pub(super) struct Repr {
     tag: u8,
-    /// Of a representation by an integer, which; of a packed one the alignment.
+    /// For a representation by an integer: which one. For a packed one: the alignment.
     value: u8,
 }
 
@@ -223,7 +224,7 @@ pub(super) const ENUM: u8 = 4;
 pub(super) const PREFIX: u8 = 5;
 pub(super) const PRIMITIVE_MAX: u8 = 17;
 
-/// `MonoTLData`: what follows the tag is read by it.
+/// `MonoTLData`. The tag decides how the rest is read.
 #[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct MonoData {
@@ -324,7 +325,7 @@ pub(super) struct Fields {
     pub(super) len: u16,
 }
 
-/// `CompTLField`: parts of one number.
+/// `CompTLField`: several values packed into one number.
 #[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct Field(u64);
@@ -372,7 +373,7 @@ pub(super) struct Function {
 }
 
 impl Function {
-    /// The names of its lifetimes and of its parameters, one behind the other.
+    /// The names of the function's lifetimes, followed by the names of its parameters.
     pub(super) fn texts(self) -> [Range<usize>; 2] {
         let start = usize::from(self.texts_start);
         let middle = start + usize::from(self.bound_lifetimes_len);
@@ -386,8 +387,8 @@ impl Function {
         Lifetimes(self.lifetimes)
     }
 
-    /// abi_stable takes five types from the table whether or not there are as many parameters; those beyond follow
-    /// the last of the five.
+    /// abi_stable always takes five types from the table, even if there are fewer parameters. Further parameters
+    /// follow the last of the five.
     pub(super) fn parameters_are_inside(self, types: usize) -> bool {
         const INLINE: usize = 5;
         let [low, high] = self.parameters.map(u64::from);
@@ -399,7 +400,7 @@ impl Function {
     }
 }
 
-/// `StartLen`: two parts of one number.
+/// `StartLen`: two values packed into one number.
 #[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct StartLen(u32);
@@ -415,7 +416,7 @@ impl StartLen {
     }
 }
 
-/// `LifetimeRange`: the lifetimes themselves, or where they are listed.
+/// `LifetimeRange`: either the lifetimes themselves, or a range of the table that lists them.
 #[derive(Clone, Copy)]
 pub(super) struct Lifetimes(u32);
 
@@ -451,14 +452,14 @@ pub(super) struct ConstVtable {
     pub(super) debug: usize,
 }
 
-/// `Tag`. What follows its own tag is read by that.
+/// `Tag`. Its variant decides how the rest is read.
 #[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct Tag {
     pub(super) variant: u8,
-    /// A reference, or where a slice begins; of a primitive its tag and a bool.
+    /// A reference, or the beginning of a slice. For a primitive: the primitive's tag, and its value if it is a bool.
     pub(super) first: usize,
-    /// How long the slice is, or where a text begins.
+    /// The length of the slice, or the beginning of a text.
     pub(super) second: usize,
     third: usize,
 }
@@ -474,7 +475,7 @@ impl Tag {
     pub(super) const TEXT: u8 = 4;
     pub(super) const PRIMITIVE_MAX: u8 = 4;
 
-    /// The tag of a primitive, and the bool if it is one.
+    /// The tag of a primitive, and its value if it is a bool.
     pub(super) fn primitive(&self) -> (u8, u8) {
         let bytes = self.first.to_ne_bytes();
         (bytes[0], bytes[1])
@@ -488,11 +489,11 @@ impl Tag {
     }
 }
 
-/// What stands before the fields of a prefix type (`WithMetadata_`).
+/// What precedes the fields of a prefix type (`WithMetadata_`).
 #[derive(FromBytes)]
 #[repr(C)]
 pub(in crate::layout) struct Object {
-    /// Which fields are there, by bits.
+    /// A bit for each field: whether it is accessible.
     pub(in crate::layout) accessible: u64,
     pub(super) names: usize,
 }
@@ -505,7 +506,7 @@ pub(super) struct ExtraChecks {
     pub(super) value: usize,
 }
 
-/// What abi_stable calls of the checks.
+/// The functions of the extra checks that abi_stable calls.
 #[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct ExtraVtable {
@@ -513,7 +514,7 @@ pub(super) struct ExtraVtable {
     pub(super) methods: [usize; 4],
 }
 
-/// `RObjectVtable`. An optional function is 0 if there is none.
+/// `RObjectVtable`. An optional function is 0 if it is missing.
 #[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct ObjectVtable {

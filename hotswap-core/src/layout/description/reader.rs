@@ -1,4 +1,4 @@
-//! Reading what a description says, where that is safe.
+//! Reads the parts of a description, after checking that this is safe.
 
 use std::mem;
 
@@ -10,15 +10,15 @@ use super::{
 };
 use crate::image::Image;
 
-/// An image as a description sees it.
+/// The access that a description needs to an image.
 pub(super) trait Memory {
-    /// Copies what is mapped from `address` on. `false`: it is not all inside of one readable segment.
+    /// Copies the bytes at `address`. `false`: they do not all lie in one readable segment.
     fn read(&self, address: usize, into: &mut [u8]) -> bool;
 
-    /// Whether a function may begin there.
+    /// Whether a function may begin at `address`.
     fn is_code(&self, address: usize) -> bool;
 
-    /// What the function at that address gives: the address of a description.
+    /// Calls the function at this address, which returns the address of a description.
     fn call(&self, function: usize) -> usize;
 }
 
@@ -32,53 +32,53 @@ impl Memory for Image {
     }
 
     fn call(&self, function: usize) -> usize {
-        // SAFETY: it lies in code of the image (`Reader::describing`), and stands where the image has a function of this
-        // type unless it is damaged (`Trust::vouch`). The image is mapped and initialised.
+        // SAFETY: `function` lies in code of the image (`Reader::describing`). The image has a function of this type
+        // there, unless it is damaged (`Trust::vouch`). The image is mapped and initialised.
         let function = unsafe { mem::transmute::<usize, extern "C" fn() -> usize>(function) };
         function()
     }
 }
 
-/// The largest structure that is read.
+/// The size of the largest structure that is read.
 const ITEM_BYTES_MAX: usize = 256;
-/// How long a text may be that has no length.
+/// The longest zero-terminated text.
 const TERMINATED_BYTES_MAX: usize = 1 << 16;
-/// Below this nothing is mapped. References to values without a size lie there.
+/// Below this address nothing is mapped. References to zero-sized values lie there.
 const FIRST_PAGE: usize = 4096;
 
-/// What a description needs of a [`Memory`].
+/// Reads structures from a [`Memory`].
 pub(super) struct Reader<'a, M>(pub(super) &'a M);
 
 impl<M: Memory> Reader<'_, M> {
-    /// A value of this size and alignment. One without a size need not lie anywhere.
+    /// Checks that a value of this size and alignment can lie at `address`. A zero-sized value may lie anywhere.
     pub(super) fn value(&self, address: usize, bytes: usize, align: usize) -> Result<(), Damaged> {
         require(address != 0 && address.is_multiple_of(align))?;
         self.bytes(address, bytes).map(drop)
     }
 
-    /// A value whose size is known to the plugin alone.
+    /// Checks the address of a value whose size only the plugin knows.
     pub(super) fn unknown_value(&self, address: usize) -> Result<(), Damaged> {
         require(address != 0 && (address < FIRST_PAGE || self.0.read(address, &mut [0])))
     }
 
-    /// The fields of a vtable, of which all must be there.
+    /// The fields of a vtable. All of them must be accessible.
     pub(super) fn vtable<T: FromBytes>(&self, address: usize) -> Result<T, Damaged> {
         let object: Object = self.item(address)?;
         let fields = size_of::<T>() / size_of::<usize>();
         let all = u64::MAX >> (64 - fields);
         require(object.accessible & all == all)?;
-        // abi_stable reads it when a field is missing, which is none.
+        // abi_stable reads the names when a field is missing, which none is here.
         require(self.0.read(object.names, &mut []))?;
         self.item(offset(address, 1, size_of::<Object>())?)
     }
 
-    /// What a function gives that gives a description.
+    /// Calls a function that returns a description.
     pub(super) fn describing(&self, function: usize) -> Result<usize, Damaged> {
         self.code(function)?;
         Ok(self.0.call(function))
     }
 
-    /// A function that is called.
+    /// Checks a function that will be called.
     pub(super) fn code(&self, address: usize) -> Result<(), Damaged> {
         require(self.0.is_code(address))
     }
@@ -87,13 +87,13 @@ impl<M: Memory> Reader<'_, M> {
         String::from_utf8(self.bytes(text.first, text.len)?).map_err(|_| Damaged)
     }
 
-    /// A text up to a zero.
+    /// Checks a zero-terminated text.
     pub(super) fn terminated(&self, address: usize) -> Result<(), Damaged> {
         let mut text = Vec::new();
         let mut part = [0; 32];
         while text.len() < TERMINATED_BYTES_MAX {
             let at = offset(address, text.len(), 1)?;
-            // Near the end of a segment there may be no more than the zero.
+            // Near the end of a segment there may be no bytes after the zero.
             let length = if self.0.read(at, &mut part) {
                 part.len()
             } else {
@@ -128,10 +128,10 @@ impl<M: Memory> Reader<'_, M> {
 
     pub(super) fn bytes(&self, first: usize, count: usize) -> Result<Vec<u8>, Damaged> {
         let mut bytes = Vec::new();
-        // Also where there are none: a slice is never at null.
+        // An empty slice is not null either.
         require(first != 0)?;
         if count != 0 {
-            // One byte tells that there is something to be had before there is room for all.
+            // Read the last byte first: it shows that the bytes exist before memory for them is allocated.
             let end = first.checked_add(count - 1).ok_or(Damaged)?;
             require(self.0.read(end, &mut [0]))?;
             bytes.try_reserve_exact(count).map_err(|_| Damaged)?;

@@ -1,4 +1,4 @@
-//! Descriptions that abi_stable has made for this program: as they are, and with every bit changed.
+//! Checks the descriptions that abi_stable has made for this program: unchanged, and with every bit changed in turn.
 
 use std::{cell::RefCell, collections::BTreeMap, fs, mem, ops::Range, ptr};
 
@@ -18,13 +18,13 @@ use super::{
     reader::Reader,
 };
 
-/// The mappings of this process, in which bits may be seen changed.
+/// The mappings of this process, in which a test can let a byte appear changed.
 struct Overlay {
     readable: Vec<Range<usize>>,
     code: Vec<Range<usize>>,
     changed: BTreeMap<usize, u8>,
     read: RefCell<Vec<Range<usize>>>,
-    /// The functions that were called, and what they gave.
+    /// The functions that were called, and their results.
     called: RefCell<BTreeMap<usize, usize>>,
     may_call: bool,
 }
@@ -63,7 +63,7 @@ impl Overlay {
         Walk::new(self).header((&raw const HEADER).addr())
     }
 
-    /// One that has something of everything, and a header.
+    /// Checks descriptions that together use every structure, and a header.
     fn check_all(&self) -> Result<(), Damaged> {
         let both = self
             .check(Parameterised::<u8, 7>::LAYOUT)
@@ -72,7 +72,7 @@ impl Overlay {
             .and(self.check_header())
     }
 
-    /// Lets one byte, and no other, be seen as another, and no function be called that was not called before.
+    /// Lets this byte, and no other, appear changed. From now on no function is called that was not called before.
     fn change(&mut self, address: usize, how: impl FnOnce(u8) -> u8) {
         self.may_call = false;
         self.changed.clear();
@@ -84,7 +84,7 @@ impl Overlay {
     fn byte(&self, address: usize) -> u8 {
         let from: *const u8 = ptr::with_exposed_provenance(address);
         let changed = self.changed.get(&address).copied();
-        // SAFETY: the callers have seen that it is mapped: a part of the program's own file, which is not unmapped.
+        // SAFETY: callers pass an address in the program's own file, which stays mapped.
         changed.unwrap_or_else(|| unsafe { from.read_volatile() })
     }
 
@@ -93,7 +93,7 @@ impl Overlay {
         usize::from_ne_bytes(bytes)
     }
 
-    /// Where the address of the first constant parameter of a type stands.
+    /// The address of the pointer to a type's first const parameter.
     fn constant_of(&self, layout: &'static TypeLayout) -> usize {
         let reader = Reader(self);
         let described: Type = reader.item(ptr::from_ref(layout).addr()).unwrap();
@@ -106,7 +106,7 @@ impl Overlay {
         self.readable.iter().any(|range| range.contains(&address))
     }
 
-    /// Every byte that was read, once.
+    /// The address of every byte that was read, without duplicates.
     fn bytes_read(&self) -> Vec<usize> {
         let mut bytes: Vec<usize> = self.read.borrow().iter().cloned().flatten().collect();
         bytes.sort_unstable();
@@ -126,7 +126,7 @@ impl Memory for Overlay {
         }
         self.read.borrow_mut().push(address..end);
         let from: *const u8 = ptr::with_exposed_provenance(address);
-        // SAFETY: it is mapped: a part of the program's own file, which is not unmapped.
+        // SAFETY: `readable` lists the program's own file, which stays mapped.
         unsafe { ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
         for (at, byte) in self.changed.range(address..end) {
             into[at - address] = *byte;
@@ -143,10 +143,10 @@ impl Memory for Overlay {
             return *given;
         }
         if !self.may_call {
-            // Another place in the code. What would happen there is not known.
+            // The changed byte leads to another address in the code; calling it could do anything.
             return 0;
         }
-        // SAFETY: nothing is changed, so it is a function of abi_stable's that gives a description.
+        // SAFETY: no byte appears changed, so this is one of abi_stable's functions that return a description.
         let call = unsafe { mem::transmute::<usize, extern "C" fn() -> usize>(function) };
         let given = call();
         self.called.borrow_mut().insert(function, given);
@@ -184,7 +184,7 @@ enum Open {
     Two(u32),
 }
 
-/// Its layout has checks of its own: what an object can do.
+/// A type whose layout has extra checks: what a trait object can do.
 #[abi_stable::sabi_trait]
 trait Object: Clone + Debug {
     fn call(&self, text: RStr<'_>) -> RString;
@@ -213,7 +213,7 @@ extern "C" fn never_called() -> RootModuleResult {
     unreachable!("a header is looked at, and not used")
 }
 
-// SAFETY: nobody makes a root module out of it.
+// SAFETY: no code creates a root module of this type.
 static HEADER: LibHeader =
     unsafe { LibHeader::from_constructor::<AllRef>(never_called, CheckTypeLayout::Yes) };
 
@@ -232,7 +232,7 @@ fn what_abi_stable_has_made_is_whole() {
     );
 }
 
-/// Whatever byte is another: a verdict, and no panic.
+/// Whatever byte changes, the check returns without a panic.
 #[test]
 fn any_byte_may_be_another() {
     let mut memory = Overlay::of_this_process();
@@ -248,11 +248,11 @@ fn any_byte_may_be_another() {
             &mut damaged
         } += 1;
     }
-    // In a name, say, or in a number that may be any.
+    // Some bytes may have any value: in a name, say, or in a number.
     assert!(whole > 0 && damaged > 0, "{whole} whole, {damaged} damaged");
 }
 
-/// A pointer that leads out of the program is followed by nobody.
+/// The check does not follow a pointer that leads out of the program.
 #[test]
 fn no_damaged_pointer_is_followed() {
     let mut memory = Overlay::of_this_process();
@@ -275,7 +275,7 @@ fn no_damaged_pointer_is_followed() {
     assert!(unseen.is_empty(), "{unseen:?}");
 }
 
-/// A value that is a parameter must lie where values do, also if others may lie at small addresses.
+/// A const parameter must lie where values lie, even though other references may have small addresses.
 #[test]
 fn a_constant_parameter_lies_in_the_image() {
     let mut memory = Overlay::of_this_process();
