@@ -1,15 +1,18 @@
-//! Named values that outlive the generation that has made them.
+//! Named values that outlive the generation that has created them.
 //!
 //! # Invariants
 //!
-//! - Names are given only by updates, of which no two are under way at once: an update works on a copy of the
-//!   names, and the copy takes the place of the original when the update is published.
-//! - A value that is not plain data has a hold on its generation from the moment on at which that is published, until
-//!   it is dropped; before that only the candidate itself has shares of it.
-//! - A type is compared in words of the host's own ([`shape`]), never by what lies in an image that may have left.
-//! - What has lost its name by an update is kept while the generation of the update is on probation ([`Former`]).
+//! - Only updates assign names, and only one update runs at a time. An update works on a copy of the names;
+//!   publishing the update replaces the original by the copy.
+//! - A value that is not plain data holds its generation from the moment when the generation is published until the
+//!   value is dropped. Before that moment, only the candidate itself has shares of the value.
+//! - Types are compared by the host's own descriptions ([`shape`]), never by data in an image that may have been
+//!   unloaded.
+//! - A value or channel that has lost its name through an update is kept while the generation of the update is on
+//!   probation ([`Former`]).
 //!
-//! It knows neither swaps nor services, but for the token by which a service that waits for a queue is woken.
+//! This module does not know swaps or services, with one exception: the token that wakes a service which waits for a
+//! queue.
 
 mod shape;
 mod token;
@@ -43,26 +46,27 @@ use crate::{
 /// Keeps a generation mapped.
 pub(crate) type Hold = Box<dyn Any + Send + Sync>;
 
-/// One of the values and channels that outlive generations.
+/// A value or channel that outlives generations.
 ///
 /// Its [`Display`] is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[report]
 #[non_exhaustive]
 pub struct RefInfo {
-    /// Its name.
+    /// The name under which plugins find it.
     pub name: String,
-    /// The name of its type; of what goes through it, if it is a channel.
+    /// The name of the value's type; for a channel, of the type of the values that pass through it.
     pub type_name: String,
-    /// The generation that it keeps mapped; none if it is plain data, in the host's memory.
+    /// The generation that the value keeps mapped. `None` for plain data, which lies in the host's memory.
     pub generation: Option<u64>,
-    /// The size of the value, without what it has elsewhere; of one that goes through it, if it is a channel.
+    /// The size of the value in bytes, without memory that it owns elsewhere. For a channel, the size of one value
+    /// that passes through it.
     pub bytes: usize,
-    /// How many wait in it, if it is a channel.
+    /// How many values wait in the channel; `None` for a value.
     pub waiting: Option<usize>,
 }
 
-/// Who has which name.
+/// All names, each with its value or channel.
 #[derive(Clone, Default)]
 pub(crate) struct Names(BTreeMap<String, Entry>);
 
@@ -76,26 +80,27 @@ enum Entry {
 struct Value {
     name: String,
     shape: Shape,
-    // Dropped in this order: the value while its code is still there.
+    // Fields are dropped in this order: the value while the hold still keeps its code mapped.
     parcel: Parcel,
-    /// There for one that is not plain, as soon as its generation is published.
+    /// Set when the value's generation is published, unless the value is plain data.
     hold: OnceLock<(u64, Hold)>,
 }
 
-/// What one update makes of the names.
+/// The names as one update changes them.
 pub(crate) struct Changes {
     pub(crate) names: Names,
-    /// Values that have no hold on their generation yet.
+    /// Values that do not hold their generation yet.
     unheld: Vec<Arc<Value>>,
 }
 
-/// What an update has replaced. To drop it may run destructors of plugins, which is for when no lock is held.
-#[must_use = "it is to be dropped when no lock is held"]
+/// What an update has replaced. Dropping it may run destructors of plugins, so it must be dropped while no lock is
+/// held.
+#[must_use = "it must be dropped while no lock is held"]
 pub(crate) struct Former {
-    /// What has lost its name.
+    /// The values and channels that have lost their names.
     names: Names,
-    /// The update may have given a name to another value again.
-    fresh: Vec<Arc<Value>>,
+    /// The values that the update created. The update may already have replaced one of them again.
+    created: Vec<Arc<Value>>,
 }
 
 impl Names {
@@ -123,10 +128,10 @@ impl Names {
 }
 
 impl Names {
-    /// A share of the value of this name, if there is one.
+    /// A share of the value with this name, if there is one.
     pub(crate) fn get<T: StableAbi>(&self, name: &str) -> Result<Option<Ref<T>>, String> {
         let found = self.find(name, &TypeInfo::of::<T>())?;
-        // SAFETY: the types were compared.
+        // SAFETY: `find` has compared the value's type with `T`.
         Ok(found.map(|found| unsafe { found.typed() }))
     }
 
@@ -151,7 +156,7 @@ impl Names {
 }
 
 impl Changes {
-    /// To `names`, in which those of `replaced` have their names again.
+    /// Changes to `names`, in which the entries of `replaced` get their names back.
     pub(crate) fn new(mut names: Names, replaced: Names) -> Self {
         names.0.extend(replaced.0);
         Self {
@@ -160,7 +165,7 @@ impl Changes {
         }
     }
 
-    /// Puts the names in the place of the current ones. Nothing in here can fail.
+    /// Replaces the current names by the changed ones. Cannot fail.
     pub(crate) fn publish(
         self,
         current: &mut Names,
@@ -175,46 +180,47 @@ impl Changes {
         let mut names = mem::replace(current, self.names);
         names
             .0
-            .retain(|name, entry| !current.0.get(name).is_some_and(|it| it.is(entry)));
+            .retain(|name, entry| !current.0.get(name).is_some_and(|it| it.is_same(entry)));
         Former {
             names,
-            fresh: self.unheld,
+            created: self.unheld,
         }
     }
 }
 
 impl Former {
-    /// What has lost its name by the update.
+    /// The values and channels that have lost their names through the update.
     pub(crate) fn names(&self) -> &Names {
         &self.names
     }
 
-    /// Whether nothing has.
+    /// Whether no value or channel has lost its name.
     pub(crate) fn is_empty(&self) -> bool {
         self.names.0.is_empty()
     }
 
-    /// Whether code of a plugin runs when it is dropped, if nobody else has shares of what is in it.
+    /// Whether dropping this runs a plugin's code, if nobody else has shares of the values.
     fn may_run_code(&self) -> bool {
         let is_held =
             |entry: &Entry| matches!(entry, Entry::Value(value) if value.hold.get().is_some());
-        !self.fresh.is_empty() || self.names.0.values().any(is_held)
+        !self.created.is_empty() || self.names.0.values().any(is_held)
     }
 }
 
-/// Drops these, in this order, on a thread that ends with that: the thread-locals of plugins that destructors use would
-/// otherwise stay on the calling thread, and keep those plugins. Waits for nothing, unless there can be no thread.
+/// Drops `formers` in this order, on a new thread that then ends. Destructors of plugins may use thread-locals, which
+/// would otherwise stay on the calling thread and keep those plugins mapped. Returns at once, unless no thread can be
+/// started; then the caller runs the destructors itself.
 pub(crate) fn drop_elsewhere(formers: impl IntoIterator<Item = Former>) {
     let formers: Vec<_> = formers.into_iter().collect();
     if formers.iter().any(Former::may_run_code) && check_thread().is_ok() {
         let dropping = thread::Builder::new().name("hotswap-values".to_owned());
-        // Without a thread they are dropped here, with the closure.
+        // If the thread does not start, the closure is dropped here, and `formers` with it.
         drop(dropping.spawn(move || drop(formers)));
     }
 }
 
 impl Entry {
-    fn is(&self, other: &Self) -> bool {
+    fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Value(value), Self::Value(other)) => Arc::ptr_eq(value, other),
             (Self::Channel(queue), Self::Channel(other)) => Arc::ptr_eq(queue, other),
@@ -223,10 +229,11 @@ impl Entry {
     }
 }
 
-/// The room of a channel is made at once.
+/// The most values that a channel may hold. Its memory is allocated when it is created.
 const CAPACITY_MAX: usize = 1 << 20;
 
-// SAFETY: shapes are compared, and queues are for plain shapes only.
+// SAFETY: `find` and `channel` compare shapes before they return a value or a channel, and channels accept only plain
+// types.
 unsafe impl Values for Changes {
     fn find(&mut self, name: &str, asked: &TypeInfo) -> Result<Option<RawRef>, String> {
         self.names.find(name, asked)
@@ -236,7 +243,8 @@ unsafe impl Values for Changes {
         let shape = shape_of(name, info)?;
         let is_plain = shape.is_plain() && !info.needs_drop;
         let parcel = if is_plain {
-            // SAFETY: the shape says that nothing in it leads into an image, and there is nothing to drop.
+            // SAFETY: the shape shows that the value contains nothing that leads into an image, and it has no
+            // destructor.
             unsafe { parcel.moved() }
         } else {
             parcel

@@ -1,4 +1,5 @@
-//! A queue of plain data, in the host's memory. A service that is to stop stops, also if there is more in it.
+//! A queue of plain data, in the host's memory. When a service must stop, waiting ends even if the queue is not
+//! empty.
 
 use std::mem::MaybeUninit;
 
@@ -17,7 +18,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// For values of this plain type.
+    /// Creates a queue for values of this plain type. Allocates room for all `capacity` values.
     pub(super) fn new(element: Shape, capacity: usize) -> Self {
         let (sender, receiver) = bounded(capacity);
         Self {

@@ -1,13 +1,14 @@
-//! What a type is made of, in words of the host's own.
+//! The structure of a type, in the host's own memory.
 //!
-//! abi_stable's description of a type lies in the image that speaks of the type, and leaves with it. A value may
-//! stay for longer; so what its type was is written down here, once, and compared with what others ask for.
+//! abi_stable's description of a type lies in the image that uses the type, and is unmapped with that image. A value
+//! may live longer. So this module copies the structure of the value's type once, and compares it with the types that
+//! others ask for.
 //!
-//! By the way it is found out what of an image a value of the type can lead to. See [`Shape::of`].
+//! While it copies, it finds out whether a value of the type can lead into an image; see [`Shape::of`].
 //!
-//! Two types of the same parts may still mean something else by them: a number of hundredths is no number of
-//! ten-thousandths. What abi_stable lets a type say of that (const parameters, marker types, tags, extra checks) counts
-//! like a part.
+//! Two types of the same structure may still have different meanings: a number of hundredths is not a number of
+//! ten-thousandths. What a type can say about that through abi_stable (const parameters, marker types, tags, extra
+//! checks) counts like a part of the structure.
 
 mod comparison;
 mod tag;
@@ -25,45 +26,46 @@ use abi_stable::type_layout::TypeLayout;
 use self::{comparison::Comparison, walk::Walk};
 use crate::layout;
 
-/// All that a type is made of.
+/// The complete structure of a type.
 #[derive(Debug)]
 pub(super) struct Shape {
-    /// The first is the type itself; the others are named by their places here. A type that contains itself is here
-    /// once.
+    /// The first is the type itself. The others refer to each other by their index in this list, so a type that
+    /// contains itself is listed once.
     types: Vec<Type>,
     plain: bool,
 }
 
 #[derive(Debug)]
 struct Type {
-    /// With its parameters.
+    /// The type's name with its parameters.
     name: String,
     package: String,
     size: usize,
     align: usize,
-    /// Of two enums that differ in nothing else, fields may lie at different places.
+    /// The representation. In two enums that differ only in this, fields may have different offsets.
     repr: String,
-    /// What it says of itself with `#[sabi(tag = …)]`.
+    /// What the type declares with `#[sabi(tag = …)]`.
     tag: Option<String>,
-    /// What it says of itself with `#[sabi(extra_checks = …)]`. The checks themselves are code, which leaves with the
-    /// image; this is how they describe themselves.
+    /// What the type declares with `#[sabi(extra_checks = …)]`. The checks themselves are code, which is unmapped
+    /// with the image; this is their description of themselves.
     extra_checks: Option<String>,
     kind: Kind,
-    /// Types of which no part is in a value, and that tell it from others, such as that of a `PhantomData`.
+    /// Types that no part of a value has, but that distinguish this type from others, such as the parameter of a
+    /// `PhantomData`.
     markers: Vec<Field>,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// A number; of a marker type, also what says no more of itself.
+    /// A number. Also a marker type whose structure is not recorded.
     Primitive,
     Array(usize),
-    /// One that is defined by its name: a container of abi_stable, with its parameters.
+    /// A container of abi_stable, defined by its name and these parameters.
     Container(Vec<usize>),
     Struct(Vec<Field>),
     Union(Vec<Field>),
     Enum {
-        /// With the fields of each.
+        /// The name and the fields of each variant.
         variants: Vec<(String, Vec<Field>)>,
         discriminants: String,
     },
@@ -76,16 +78,16 @@ struct Field {
 }
 
 impl Shape {
-    /// Describes a type whose values can be kept, or says why they cannot.
+    /// Describes a type whose values can be kept, or says why they cannot be.
     ///
-    /// They can if they own all that they are made of, in a way that is known here: then nothing that leads into
-    /// the image can be taken out of a shared value but by borrowing it. A copy of an `RStr<'static>` or a clone of
-    /// an `RArc`, on the other hand, would be used by code of another generation when its own had left.
+    /// A value can be kept if it owns all its parts, in a way that this module knows. Then code can get a pointer
+    /// into the image out of a shared value only by borrowing the value. In contrast, a copy of an `RStr<'static>` or
+    /// a clone of an `RArc` could be used by code of another generation after its own generation has been unloaded.
     pub(super) fn of(layout: &'static TypeLayout) -> Result<Self, String> {
         Walk::over(layout)
     }
 
-    /// Whether a value is nothing but its bytes.
+    /// Whether a value consists of nothing but its bytes.
     pub(super) fn is_plain(&self) -> bool {
         self.plain
     }
@@ -99,14 +101,14 @@ impl Shape {
         self.types[0].size
     }
 
-    /// The first difference to what was found, if there is one. As in the refusal of a layout, *expected* is the type that
-    /// the asking code declares, whoever's that is, and *found* is the type of what is there.
+    /// The first difference between this type and `found`, if there is one. As in the refusal of a layout, *expected*
+    /// is the type that the asking code declares, and *found* is the type of the existing value.
     pub(super) fn difference(&self, found: &Self) -> Option<String> {
         Comparison::of(self, found)
     }
 }
 
-/// The field, named from the value down; nothing for the value itself.
+/// Names a field from the value down; an empty text for the value itself.
 fn place(path: &[String]) -> String {
     layout::place(path.iter().map(String::as_str))
 }

@@ -1,4 +1,4 @@
-//! What wakes a service that is to stop.
+//! The token that tells a service to stop, and wakes it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use hotswap_sdk::Stop;
 
-/// The token of one service. It is set when there is no sender any more, which every waiting receiver notices.
+/// The token of one service. It is set by dropping the sender, which every waiting receiver notices.
 pub(crate) struct Token {
     sender: Mutex<Option<Sender<()>>>,
     set: Receiver<()>,
@@ -23,27 +23,26 @@ impl Token {
         }
     }
 
-    /// Wakes all that wait with it, now and later. `true`: it was not set before.
+    /// Sets the token, and wakes all current and later waiters. Returns whether the token was not set before.
     pub(crate) fn set(&self) -> bool {
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         sender.take().is_some()
     }
 
-    /// The plugin's handle.
+    /// The handle for the plugin.
     pub(crate) fn stop(self: &Arc<Self>) -> Stop {
-        // SAFETY: this is the only place in which one is made.
+        // SAFETY: the object is a `Token`, and `of` reads it as one. This is the only place that creates a `Stop`.
         unsafe { Stop::new(Arc::clone(self)) }
     }
 
-    /// What is ready when the token is set, for a `select!`.
+    /// A receiver for `select!`, which is ready once the token is set.
     pub(crate) fn ready_when_set(&self) -> &Receiver<()> {
         &self.set
     }
 
-    /// The token behind a plugin's handle.
+    /// The token that a plugin's handle refers to.
     pub(super) fn of(stop: &Stop) -> &Self {
-        // SAFETY: `stop` above is the only place in which one is made, as every other maker has promised
-        // (`Stop::new`).
+        // SAFETY: only `stop` above creates a `Stop`, from a `Token`; `Stop::new` demands that of every creator.
         unsafe { stop.token().object() }
     }
 }

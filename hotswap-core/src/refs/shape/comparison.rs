@@ -1,21 +1,21 @@
-//! What differs between two types, in one line.
+//! Finds the first difference between two types, and describes it in one line.
 
 use std::collections::HashSet;
 
 use super::{Field, Kind, Shape, place};
 use crate::layout::both;
 
-/// Two types, being compared.
+/// A comparison in progress.
 pub(super) struct Comparison<'a> {
     expected: &'a Shape,
     found: &'a Shape,
     path: Vec<String>,
-    /// Pairs of types: those that are being compared further out are taken to be the same.
+    /// The pairs that have been compared, or are being compared further out. They count as equal.
     compared: HashSet<(usize, usize)>,
 }
 
 impl<'a> Comparison<'a> {
-    /// The first difference.
+    /// Describes the first difference, if there is one.
     pub(super) fn of(expected: &'a Shape, found: &'a Shape) -> Option<String> {
         let mut comparison = Self {
             expected,
@@ -32,11 +32,11 @@ impl<'a> Comparison<'a> {
         }
         let (expected, found) = (&self.expected.types[expected], &self.found.types[found]);
         if expected.name != found.name {
-            return Err(self.says(both(&expected.name, &found.name)));
+            return Err(self.at_place(both(&expected.name, &found.name)));
         }
         if expected.package != found.package {
             let packages = both(&expected.package, &found.package);
-            return Err(self.says(format!(
+            return Err(self.at_place(format!(
                 "`{}` is from another package: {packages}",
                 expected.name
             )));
@@ -71,7 +71,7 @@ impl<'a> Comparison<'a> {
                     } else {
                         both(discriminants, other_discriminants)
                     };
-                    return Err(self.says(format!(
+                    return Err(self.at_place(format!(
                         "the variants of `{}` differ: {what}",
                         expected.name
                     )));
@@ -82,27 +82,27 @@ impl<'a> Comparison<'a> {
                     self.path.pop();
                 }
             }
-            _ => return Err(self.says(format!("`{}` is of another kind", expected.name))),
+            _ => return Err(self.at_place(format!("`{}` is of another kind", expected.name))),
         }
-        self.said("tag", &expected.name, &expected.tag, &found.tag)?;
+        self.check_declared("tag", &expected.name, &expected.tag, &found.tag)?;
         let (checks, other) = (&expected.extra_checks, &found.extra_checks);
-        self.said("extra checks", &expected.name, checks, other)?;
+        self.check_declared("extra checks", &expected.name, checks, other)?;
         self.fields(&expected.name, &expected.markers, &found.markers)?;
         if expected.repr != found.repr {
-            return Err(self.says(format!(
+            return Err(self.at_place(format!(
                 "`{}` is represented in another way: {}",
                 expected.name,
                 both(&expected.repr, &found.repr)
             )));
         }
         if expected.size != found.size {
-            return Err(self.says(format!(
+            return Err(self.at_place(format!(
                 "size in bytes: {}",
                 both(expected.size, found.size)
             )));
         }
         if expected.align != found.align {
-            return Err(self.says(format!(
+            return Err(self.at_place(format!(
                 "alignment in bytes: {}",
                 both(expected.align, found.align)
             )));
@@ -110,8 +110,8 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// What a type says of itself.
-    fn said(
+    /// Compares what two types declare about themselves.
+    fn check_declared(
         &self,
         what: &str,
         of: &str,
@@ -123,14 +123,14 @@ impl<'a> Comparison<'a> {
         }
         let text = |it: &Option<String>| it.clone().unwrap_or_else(|| "none".to_owned());
         let texts = both(text(expected), text(found));
-        Err(self.says(format!("the {what} of `{of}`: {texts}")))
+        Err(self.at_place(format!("the {what} of `{of}`: {texts}")))
     }
 
     fn fields(&mut self, of: &str, expected: &[Field], found: &[Field]) -> Result<(), String> {
         let names = |fields: &[Field]| list(fields.iter().map(|field| &field.name));
         if names(expected) != names(found) {
             let names = both(names(expected), names(found));
-            return Err(self.says(format!("the fields of `{of}` differ: {names}")));
+            return Err(self.at_place(format!("the fields of `{of}` differ: {names}")));
         }
         for (expected, found) in expected.iter().zip(found) {
             self.path.push(expected.name.clone());
@@ -140,7 +140,7 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    fn says(&self, what: String) -> String {
+    fn at_place(&self, what: String) -> String {
         format!("{}{what}", place(&self.path))
     }
 }

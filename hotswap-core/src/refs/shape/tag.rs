@@ -1,7 +1,7 @@
-//! A tag (`#[sabi(tag = …)]`) in words of the host's own.
+//! A tag (`#[sabi(tag = …)]`) as text in the host's own memory.
 //!
-//! abi_stable takes a tag for compatible with one that says more. A value is shared in both directions, so that here two
-//! tags are the same or not; only what is marked as ignored does not count.
+//! abi_stable accepts a tag as compatible with one that contains more. A value is shared in both directions, so here
+//! two tags are either equal or different. Only parts that are marked as ignored do not count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use abi_stable::type_layout::tagging::{Primitive, Tag, TagVariant};
 
-/// None: the type has no tag.
+/// The tag as text; `None` if the type has no tag.
 pub(super) fn describe(tag: &Tag) -> Option<String> {
     (!is_null(tag)).then(|| text(*tag))
 }
@@ -47,10 +47,10 @@ fn is_null(tag: &Tag) -> bool {
     *tag == Tag::null()
 }
 
-/// abi_stable gives no other access to it.
+/// The content of a tag, to which abi_stable gives no other access.
 fn variant(tag: Tag) -> TagVariant {
-    // SAFETY: a `Tag` is `repr(C)` with a `TagVariant` as its only field (abi_stable 0.11.3, which is pinned), and both
-    // are `Copy`.
+    // SAFETY: a `Tag` is `repr(C)` with a `TagVariant` as its only field (abi_stable 0.11.3, which is pinned), and
+    // both are `Copy`.
     unsafe { mem::transmute::<Tag, TagVariant>(tag) }
 }
 
@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    /// As a constant, which a tag is in a description.
+    /// The tag is a constant here, as in a description.
     macro_rules! check {
         ($tag:expr, $expected:expr) => {{
             const TAG: Tag = $tag;

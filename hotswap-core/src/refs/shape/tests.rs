@@ -1,4 +1,4 @@
-//! Which types are the same. (`tests/it/services/refs.rs` has it with real plugins.)
+//! Tests which types count as the same. (`tests/it/services/refs.rs` does so with real plugins.)
 
 use std::{fmt, marker::PhantomData};
 
@@ -28,14 +28,14 @@ fn differ<Expected: StableAbi, Found: StableAbi>(expected: &str) {
     assert_eq!(difference::<Expected, Found>().as_deref(), Some(expected));
 }
 
-/// A number of so many to one.
+/// A fixed-point number with `SCALE` units to one.
 #[repr(C)]
 #[derive(StableAbi)]
 struct Decimal<const SCALE: u32> {
     raw: i64,
 }
 
-/// A type that is only a name.
+/// A marker type without a value.
 #[repr(C)]
 #[derive(StableAbi)]
 struct Scale<const SCALE: u32>;
@@ -174,7 +174,7 @@ fn tags_count() {
     assert_eq!(difference::<noted::Price, noted_otherwise::Price>(), None);
 }
 
-/// How many digits are behind the point.
+/// The number of digits after the decimal point.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 struct Digits(u32);
@@ -185,7 +185,7 @@ impl fmt::Display for Digits {
     }
 }
 
-// SAFETY: the layout is that of the type, and each method gives the same each time.
+// SAFETY: `type_layout` returns the layout of `Digits`, and each method returns the same value every time.
 unsafe impl ExtraChecks for Digits {
     fn type_layout(&self) -> &'static TypeLayout {
         <Self as StableAbi>::LAYOUT

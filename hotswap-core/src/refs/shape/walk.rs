@@ -1,4 +1,4 @@
-//! From abi_stable's description of a type to ours.
+//! Builds a [`Shape`] from abi_stable's description of a type.
 
 use std::{collections::HashMap, fmt::Display, ptr};
 
@@ -6,19 +6,20 @@ use abi_stable::type_layout::{TLData, TLEnum, TLField, TLPrimitive, TypeLayout};
 
 use super::{Field, Kind, Shape, Type, place, tag};
 
-/// More types, or types within types, than any that somebody has written.
+/// No type in use consists of more types, or is nested more deeply.
 const TYPES_MAX: usize = 10_000;
 const DEPTH_MAX: usize = 200;
 
 #[derive(Default)]
 pub(super) struct Walk {
     types: Vec<Type>,
-    /// By the address of the description, and whether it is of a marker. (Not by abi_stable's id of the type: two that
-    /// differ in an unconstrained parameter have the same.)
+    /// The index of each known type, by the address of its description and whether it occurs as a marker.
+    /// (abi_stable's id of a type would not do: two types that differ only in an unconstrained parameter have the
+    /// same id.)
     known: HashMap<(*const TypeLayout, bool), usize>,
     has_containers: bool,
     path: Vec<String>,
-    /// Whether this is about a marker: no part of that is in a value, so that it may be of any kind.
+    /// Whether the current type occurs as a marker. No part of a marker is in a value, so it may be of any kind.
     is_marker: bool,
 }
 
@@ -63,9 +64,9 @@ impl Walk {
         Ok(index)
     }
 
-    /// The types that its description leads to and its values do not.
+    /// The types that the description of a type names although its values do not contain them.
     fn markers(&mut self, layout: &'static TypeLayout) -> Result<Vec<Field>, String> {
-        // Those of a container are parts of its values, and those of other types of abi_stable are its own business.
+        // The markers of a container are parts of its values. Other types of abi_stable keep theirs private.
         if is_of_abi_stable(layout) {
             return Ok(Vec::new());
         }
@@ -105,7 +106,7 @@ impl Walk {
             TLData::Union { fields } => self.fields(fields.iter()).map(Kind::Union),
             TLData::Enum(it) => self.variants(it),
         };
-        // What other types of abi_stable are made of says less than their names.
+        // For other types of abi_stable, the name says more than the fields.
         let transparent =
             matches!(layout.name(), "ROption" | "RResult") || layout.name().starts_with("Tuple");
         if is_of_abi_stable(layout) && !transparent {
@@ -134,7 +135,8 @@ impl Walk {
         })
     }
 
-    /// What is in it can be exchanged by whoever shares it; if that is plain, no code comes in with it.
+    /// A shared cell lets everyone replace its content. If the content is plain, that cannot bring in another
+    /// plugin's code.
     fn cell(&mut self, layout: &'static TypeLayout) -> Result<Kind, String> {
         let fields = self.fields(fields(layout))?;
         for parameter in parameters(layout) {
@@ -179,9 +181,10 @@ fn is_of_abi_stable(layout: &TypeLayout) -> bool {
     layout.package().as_str() == "abi_stable"
 }
 
-/// If it is a container of abi_stable that owns what is in it: its parameters, or that they cannot be told.
+/// The parameters of a container of abi_stable that owns its content. `None` if it is no such container; `Some(None)`
+/// if the parameters cannot be determined.
 ///
-/// A derived layout does not name them; what each is marked with does (abi_stable 0.11.3).
+/// A derived layout does not list the parameters; they are found through the container's markers (abi_stable 0.11.3).
 fn container(layout: &'static TypeLayout) -> Option<Option<Vec<&'static TypeLayout>>> {
     if !is_of_abi_stable(layout) {
         return None;
@@ -198,7 +201,7 @@ fn container(layout: &'static TypeLayout) -> Option<Option<Vec<&'static TypeLayo
     }
 }
 
-/// The parameters of the `PhantomData` that the field is.
+/// The parameters of the `PhantomData` in this field.
 fn marked_with(
     layout: &'static TypeLayout,
     field: &str,
@@ -222,8 +225,8 @@ fn parameters(layout: &'static TypeLayout) -> Vec<&'static TypeLayout> {
     parameters.map(|parameter| parameter()).collect()
 }
 
-/// With the parameters, as far as they are told: a derived description tells those that are constants, and of those only
-/// the values.
+/// The type's name with the parameters that the description lists. A derived description lists only const parameters,
+/// and of those only the values.
 fn name(layout: &'static TypeLayout) -> String {
     let types = container(layout)
         .flatten()
