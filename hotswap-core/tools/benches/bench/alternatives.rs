@@ -1,9 +1,9 @@
-//! The ways to call a function of a plugin that may be replaced, and the loop that times them.
+//! The ways to call a function of a replaceable plugin, and the loop that times them.
 //!
-//! Each does the same: reach the current module under whatever keeps it from being unmapped meanwhile, take a
-//! bare `extern "C"` function from it, call it. The first two have no such guard: nothing could ever be unmapped
-//! under them. Those that know files and not modules call an exported function of another plugin, which does as
-//! little.
+//! Each way does the same: it reaches the current module, under a guard that keeps the module from being unmapped,
+//! takes a bare `extern "C"` function from it, and calls the function. The first two have no guard; under them
+//! nothing could ever be unmapped. The ways that know files but no modules call an exported function of another
+//! plugin, which does as little.
 
 use std::{
     fs,
@@ -26,33 +26,33 @@ use tempfile::TempDir;
 
 use crate::{Result, by_hand, place};
 
-/// What everything is compared with.
+/// The way that all others are compared with.
 pub(crate) const FUNCTION_POINTER: &str = "function pointer";
-/// What the library is for.
+/// The way that the library is for.
 pub(crate) const WITH: &str = "with";
 pub(crate) const NESTED: &str = "with in a with";
 
 type Function = extern "C" fn() -> u64;
 
-/// What `build_1` answers, and what the exported function does.
+/// The result of `build_1`, and of the exported function.
 const BUILD: u64 = 1;
 const SOMETHING_ELSE: u64 = 8;
 const EXPORT: &[u8] = b"something_else\0";
 
-/// One way.
+/// One way to call.
 pub(crate) struct Alternative<'a> {
     pub(crate) name: &'static str,
     batch: Box<dyn Fn(u64) -> Duration + Sync + 'a>,
 }
 
 impl Alternative<'_> {
-    /// How long so many calls take, on this thread.
+    /// How long `calls` calls take on this thread.
     pub(crate) fn time(&self, calls: u64) -> Duration {
         (self.batch)(calls)
     }
 }
 
-/// Everything that is called, loaded. All have the same module.
+/// All loaded plugins. They all have the same module.
 pub(crate) struct Subjects {
     plugin: Hotswap<FixtureRef>,
     lease: Lease<FixtureRef>,
@@ -64,7 +64,7 @@ pub(crate) struct Subjects {
     symbol: Symbol<Function>,
     library: Library,
     reloader: Arc<RwLock<LibReloader>>,
-    /// The reloader's files.
+    /// The folder with the reloader's files.
     _folder: TempDir,
 }
 
@@ -72,7 +72,7 @@ impl Subjects {
     pub(crate) fn load() -> Result<Self> {
         let plugin: Hotswap<FixtureRef> = place::load(&place::fixture("build_1")?)?;
         let lease = plugin.lease();
-        // SAFETY: the lease beside it in this struct keeps the module mapped.
+        // SAFETY: the lease, which is stored in the same struct, keeps the module mapped.
         let module = lease.with(|it| unsafe { AssertHostOwned::new(**it) });
         let module = module.into_inner();
 
@@ -96,7 +96,7 @@ impl Subjects {
         })
     }
 
-    /// All ways, the function pointer first.
+    /// All ways; the function pointer is the first.
     pub(crate) fn alternatives(&self) -> Vec<Alternative<'_>> {
         let plugin = &self.plugin;
         let function = black_box(self.function);
@@ -104,7 +104,7 @@ impl Subjects {
             way(FUNCTION_POINTER, BUILD, move || function()),
             way("AtomicPtr", BUILD, || {
                 let module = self.pointer.load(Ordering::Acquire);
-                // SAFETY: from `Box::leak`, and never replaced.
+                // SAFETY: the pointer is from `Box::leak`, and is never replaced.
                 unsafe { &*module }.build_a()()
             }),
             way(WITH, BUILD, || plugin.with(|it| it.build_a()())),
@@ -119,7 +119,7 @@ impl Subjects {
             way("crossbeam-epoch pin", BUILD, || {
                 let guard = crossbeam_epoch::pin();
                 let module = self.epoch.load(Ordering::Acquire, &guard);
-                // SAFETY: made with the `Atomic`, and never replaced.
+                // SAFETY: the pointer was stored when the `Atomic` was created, and is never replaced.
                 unsafe { module.deref() }.build_a()()
             }),
             way("RwLock<Arc> locked", BUILD, || read(&self.lock).build_a()()),
@@ -133,11 +133,11 @@ impl Subjects {
                     by_hand::symbol(&self.library, EXPORT).expect("an export");
                 symbol()
             }),
-            // What its macro puts around a call (0.8.2); the macro itself needs `static mut`.
+            // The code that the reloader's macro puts around a call (0.8.2). The macro itself needs a `static mut`.
             way("hot-lib-reloader", SOMETHING_ELSE, || {
                 let reloader = Arc::clone(&self.reloader);
                 let reloader = read(&reloader);
-                // SAFETY: it exports this, with this type.
+                // SAFETY: the plugin exports this function with this type.
                 let symbol = unsafe { reloader.get_symbol::<Function>(EXPORT) };
                 symbol.expect("an export")()
             }),
@@ -154,7 +154,7 @@ fn way<'a>(name: &'static str, answer: u64, call: impl Fn() -> u64 + Sync + 'a) 
     Alternative { name, batch }
 }
 
-/// The same loop for all of them, compiled once for each.
+/// The timing loop. It is compiled once for each way.
 #[inline(never)]
 fn time(calls: u64, answer: u64, call: &impl Fn() -> u64) -> Duration {
     let started = Instant::now();
@@ -169,8 +169,8 @@ fn time(calls: u64, answer: u64, call: &impl Fn() -> u64) -> Duration {
     took
 }
 
-/// Ends the process: what is measured would be worth nothing, and other threads wait for this one. A function of
-/// its own, because what is printed is kept in memory, and the loop would do so in each round.
+/// Ends the process, because the measurement would be worthless and other threads wait for this one. It is a function
+/// of its own: printing needs its values in memory, and inside the loop that would cost in every round.
 #[cold]
 fn end(calls: u64, sum: u64) -> ! {
     eprintln!("wrong answers: {calls} calls, the sum is {sum}");

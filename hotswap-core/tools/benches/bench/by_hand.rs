@@ -1,6 +1,6 @@
-//! A swap as one writes it without this library: copy the file, `dlopen` the copy, `dlclose` it later.
+//! A swap without this library: copy the file, `dlopen` the copy, `dlclose` it later.
 //!
-//! It checks nothing, and nothing tells it whether somebody is still inside.
+//! It checks nothing, and it cannot know whether a thread is still inside the image.
 
 use std::{
     fs::{self, File},
@@ -17,16 +17,16 @@ use tempfile::TempPath;
 
 use crate::Result;
 
-/// Where the copy goes.
+/// The kind of copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Copy {
     /// `std::fs::copy` to a new file in the folder for temporary files.
     File,
-    /// A memory file, as this library does.
+    /// A memory file, as this library uses.
     Memory,
 }
 
-/// An image, and what its copy needs to stay.
+/// An open image, and its copy, which must outlive it.
 pub(crate) struct Opened {
     library: Library,
     copied: Copied,
@@ -46,7 +46,7 @@ impl Steps {
     }
 }
 
-/// What a copy is, until it is dropped.
+/// A copy; dropping it deletes it.
 enum Copied {
     File(TempPath),
     Memory(OwnedFd),
@@ -78,7 +78,7 @@ impl Copied {
     }
 }
 
-/// Copies and opens.
+/// Copies and opens a file.
 pub(crate) fn load(path: &Path, copy: Copy) -> Result<(Opened, Steps)> {
     let started = Instant::now();
     let copied = Copied::new(path, copy)?;
@@ -93,14 +93,14 @@ pub(crate) fn load(path: &Path, copy: Copy) -> Result<(Opened, Steps)> {
     Ok((opened, steps))
 }
 
-/// How long the copy alone takes, in memory.
+/// How long copying into a memory file takes.
 pub(crate) fn copy(path: &Path) -> Result<Duration> {
     let started = Instant::now();
     Copied::new(path, Copy::Memory)?;
     Ok(started.elapsed())
 }
 
-/// All of it.
+/// Copies, opens and closes a file.
 pub(crate) fn cycle(path: &Path, copy: Copy) -> Result<Steps> {
     let (opened, steps) = load(path, copy)?;
     let Opened { library, copied } = opened;
@@ -114,12 +114,12 @@ pub(crate) fn cycle(path: &Path, copy: Copy) -> Result<Steps> {
 }
 
 pub(crate) fn open(path: &Path) -> Result<Library> {
-    // SAFETY: the files are the plugins of this workspace.
+    // SAFETY: the files are the plugins of this workspace, whose initialisers are sound.
     Ok(unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }?)
 }
 
-/// An exported function, which the caller knows the type of.
+/// An exported function. The caller knows its type.
 pub(crate) fn symbol<T>(library: &Library, name: &[u8]) -> Result<Symbol<T>, libloading::Error> {
-    // SAFETY: the caller's fixture has it.
+    // SAFETY: the caller names the type that the plugin declares for this symbol.
     unsafe { library.get(name) }
 }

@@ -1,8 +1,8 @@
-//! What one call costs, by each of the ways, and how calls scale with threads.
+//! Measures what one call costs in each of the ways, and how calls scale with threads.
 //!
-//! In each round, and with each number of threads, every way gets a turn of about a millisecond, in which all
-//! threads do the same, each on a core of its own as long as there are enough. Figures are medians over the
-//! rounds; a ratio is taken within a round.
+//! In each round, and for each number of threads, every way gets a turn of about a millisecond. In a turn all threads
+//! do the same, each on a core of its own as long as there are enough. Figures are medians over the rounds; a ratio
+//! is taken within a round.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -17,24 +17,24 @@ use crate::{
     rows::{Rows, median},
 };
 
-/// How long one turn is to be with one thread.
+/// How long one turn should take with one thread.
 const TURN: Duration = Duration::from_millis(1);
-/// How many calls a thread makes by each way before it is measured.
+/// How many calls each thread makes in each way before the measurement.
 const WARM_UP_CALLS: u64 = 1_000;
 
-/// A way's time for one call over that of a function pointer, and over its own with one thread.
+/// The time of a call relative to a function pointer's, and relative to the same way's with one thread.
 pub(crate) const VERSUS_POINTER: &str = "× function pointer";
 pub(crate) const VERSUS_ONE_THREAD: &str = "× one thread";
 
-/// One way, in one round, with one number of threads.
+/// The turn of one way, in one round, with one number of threads.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
-    /// For one call, the mean of all threads.
+    /// The time of one call, as the mean over all threads.
     ns: f64,
     calls_per_second: f64,
 }
 
-/// All ways, with one thread to twice as many as there are cores.
+/// Measures all ways, with one thread up to twice as many as there are cores.
 pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     let cores = cores::all()?;
     let subjects = Subjects::load()?;
@@ -44,7 +44,7 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     Ok(())
 }
 
-/// Where the fence is a full one, with one and two threads.
+/// Measures with a full fence, with one and two threads.
 pub(crate) fn run_with_full_fence(effort: Effort, rows: &mut Rows) -> Result {
     fence::take_asymmetric()?;
     let subjects = Subjects::load()?;
@@ -63,7 +63,7 @@ fn measure(
     rows: &mut Rows,
 ) {
     let calls: Vec<u64> = ways.iter().map(calls_in_a_turn).collect();
-    // By number of threads, way and round.
+    // Indexed by number of threads, way and round.
     let mut turns = vec![vec![Vec::new(); ways.len()]; threads.len()];
     for round in 0..rounds {
         for (turns, &threads) in turns.iter_mut().zip(threads) {
@@ -102,7 +102,7 @@ fn measure(
     }
 }
 
-/// As many as take about [`TURN`].
+/// How many calls take about [`TURN`].
 fn calls_in_a_turn(way: &Alternative<'_>) -> u64 {
     let mut calls = WARM_UP_CALLS;
     loop {
@@ -114,7 +114,7 @@ fn calls_in_a_turn(way: &Alternative<'_>) -> u64 {
     }
 }
 
-/// One round with so many threads: each way in its turn, all threads at once.
+/// Runs one round with `threads` threads: one way after the other, all threads at once.
 fn play(
     ways: &[Alternative<'_>],
     calls: &[u64],
@@ -129,7 +129,7 @@ fn play(
             way.time(WARM_UP_CALLS);
         }
         let turn = |(place, &way): (usize, &usize)| {
-            // Not a `Barrier`: a thread that sleeps there wakes up when the others are half done.
+            // Not a `Barrier`: a thread that sleeps in one wakes up when the others are half done.
             ready.fetch_add(1, Ordering::AcqRel);
             while ready.load(Ordering::Acquire) < (place + 1) * threads {
                 thread::yield_now();

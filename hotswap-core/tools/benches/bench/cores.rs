@@ -1,4 +1,4 @@
-//! Which thread runs on which core.
+//! Selects the cores on which threads run.
 
 use std::io;
 
@@ -12,15 +12,15 @@ pub(crate) fn all() -> io::Result<Vec<usize>> {
         .collect())
 }
 
-/// Keeps the calling thread, and those that it starts from now on, on one core. Where the system refuses, the
-/// thread runs where the system likes.
+/// Keeps the calling thread, and threads that it starts from now on, on one core. If the system refuses, the thread
+/// runs on any core.
 pub(crate) fn stay_on(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
     let _ = sched_setaffinity(None, &set);
 }
 
-/// Lets the calling thread run on all of them again.
+/// Lets the calling thread run on all cores again.
 pub(crate) fn go_anywhere(cores: &[usize]) {
     let mut set = CpuSet::new();
     for &core in cores {

@@ -1,9 +1,9 @@
-//! A process in which the asymmetric fence is not to be had.
+//! Makes a process in which the asymmetric fence is not available.
 //!
-//! The library takes it where the system has it, and says nothing about it in its interface. So the system is
-//! made not to have it: a seccomp filter answers `membarrier` with EPERM, as containers do. What is measured is
-//! then the very same code, on the way that users without the system call have; no build option and no hidden
-//! constructor is needed.
+//! The library uses the asymmetric fence if the system has it; nothing in its interface selects that. So this module
+//! makes the system refuse it: a seccomp filter answers `membarrier` with EPERM, as containers do. The measurement
+//! then runs the same code, on the path that users without the system call have. It needs no build option and no
+//! hidden constructor.
 
 use std::mem::offset_of;
 
@@ -16,7 +16,7 @@ use rustix::thread::{MembarrierCommand, membarrier, set_no_new_privs};
 
 use crate::Result;
 
-/// Takes `membarrier` from this process, for good.
+/// Makes `membarrier` fail in this process, for good.
 pub(crate) fn take_asymmetric() -> Result {
     let step = |code: u32, otherwise: u8, k: u32| sock_filter {
         code: code as u16,
@@ -36,8 +36,8 @@ pub(crate) fn take_asymmetric() -> Result {
         filter: steps.as_mut_ptr(),
     };
     set_no_new_privs(true)?;
-    // Without the flag, older kernels also take speculation from the process, and everything costs more.
-    // SAFETY: the arguments are as `man 2 seccomp` has them, and the kernel copies the filter.
+    // Without the flag, older kernels also disable speculation in the process, which makes everything slower.
+    // SAFETY: the arguments are those that `man 2 seccomp` demands, and the kernel copies the filter.
     let answer = unsafe {
         libc::syscall(
             SYS_seccomp,

@@ -1,6 +1,6 @@
-//! How the costs grow: with threads that come and go, with generations that have been, with plugins at once.
+//! Measures how costs grow: with threads that come and go, with past generations, and with plugins at once.
 //!
-//! With threads at once: `call`. With the size of the plugin: `swap`.
+//! `call` measures growth with threads at once, and `swap` growth with the size of the plugin.
 
 use std::{
     collections::VecDeque,
@@ -35,7 +35,7 @@ fn resident_kib() -> f64 {
     process::resident_bytes() as f64 / 1024.0
 }
 
-/// Threads one after the other, each of which makes one call; beside as many that make none.
+/// Measures threads one after the other, each of which makes one call, beside as many that make none.
 fn threads(count: u64, rows: &mut Rows) -> Result {
     const CASE: &str = "threads one after the other";
     const TURN: u64 = 500;
@@ -67,11 +67,11 @@ fn threads(count: u64, rows: &mut Rows) -> Result {
     Ok(())
 }
 
-/// Swaps, the last of each decade measured.
+/// Measures swaps: the last ones of each decade.
 fn generations(last: u64, rows: &mut Rows) -> Result {
     const CASE: &str = "generations";
     let (plugin, path) = (load()?, place::fixture("build_1")?);
-    // So many of the last swaps are looked at; what is kept of them must not be what grows.
+    // This many of the last swaps are measured. Their records must not be what grows.
     const RECENT: usize = 1_000;
     let mut took = VecDeque::with_capacity(RECENT);
     let mut next = 10;
@@ -103,7 +103,7 @@ fn generations(last: u64, rows: &mut Rows) -> Result {
     Ok(())
 }
 
-/// Swap points at once: what one more costs, and what each costs then.
+/// Measures many swap points at once: the cost of one more, and the cost of a call on each.
 fn plugins(count: usize, rounds: usize, rows: &mut Rows) -> Result {
     const CASE: &str = "plugins at once";
     let path = place::fixture("build_1")?;
@@ -125,8 +125,8 @@ fn plugins(count: usize, rounds: usize, rows: &mut Rows) -> Result {
         "with ns",
         with_ns(&plugins.iter().collect::<Vec<_>>()),
     );
-    // What it costs that so much code is called in turn.
-    // SAFETY: nothing is swapped until they have been called.
+    // For comparison: the cost of calling so much code in turn.
+    // SAFETY: nothing is swapped until these functions have been called.
     let function = |it: &Plugin| it.with(|it| unsafe { AssertHostOwned::new(it.build_a()) });
     let functions: Vec<_> = plugins.iter().map(|it| function(it).into_inner()).collect();
     rows.add(
@@ -143,7 +143,7 @@ fn with_ns(plugins: &[&Plugin]) -> f64 {
     in_turn_ns(plugins, |plugin| plugin.with(|it| it.build_a()()))
 }
 
-/// One call, when they are called in turn.
+/// The time of one call when all are called in turn.
 fn in_turn_ns<T>(all: &[T], call: impl Fn(&T) -> u64) -> f64 {
     const CALLS: usize = 100_000;
     let round = |_| {

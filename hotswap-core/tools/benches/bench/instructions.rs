@@ -1,10 +1,10 @@
 //! A loop of calls and nothing else, for a tool that counts instructions.
 //!
-//! `scripts/instructions` runs it with two numbers of calls; the difference has no start and no end in it.
+//! `scripts/instructions` runs it with two numbers of calls. The difference contains neither start nor end.
 
 use crate::{Result, alternatives::Subjects};
 
-/// Makes so many calls by one way.
+/// Makes `calls` calls in one way.
 pub(crate) fn run(case: &str, calls: u64) -> Result {
     let subjects = Subjects::load()?;
     let ways = subjects.alternatives();

@@ -1,14 +1,14 @@
-//! What a call and a swap cost, beside what else one could do.
+//! Measures what a call and a swap cost, in comparison with the alternatives.
 //!
-//! One program, and a file for each thing that is measured; `scripts/bench` runs them one after the other, each
-//! in a process of its own, and then `report`, which makes the table. Each writes what it found to
+//! One program, with one file for each measurement. `scripts/bench` runs the measurements one after the other, each
+//! in a process of its own, and then `report`, which makes the table. Each measurement writes its results to
 //! `target/bench/NAME.csv`.
 //!
 //! # Why neither criterion nor divan
-//! What counts here are ratios, on machines that are busy with other things too: so the alternatives must take
-//! turns within milliseconds, with one thread and with several, and a ratio is taken within one round before the
-//! median is taken over all rounds. Criterion and divan finish one benchmark before they begin the next; on a
-//! shared machine two that are half a minute apart differed by more than what is to be measured (2026-11).
+//! The results are ratios, measured on machines that are also busy with other work. Therefore the alternatives must
+//! take turns within milliseconds, with one thread and with several, and a ratio is taken within one round before the
+//! median over all rounds is taken. Criterion and divan finish one benchmark before they begin the next. On a shared
+//! machine, two benchmarks half a minute apart differed by more than the effect that is measured (2026-11).
 
 mod alternatives;
 #[expect(
@@ -45,14 +45,14 @@ use self::rows::Rows;
 /// How long to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// A minute in all: to see that everything runs, and what is far off.
+    /// A minute in all: enough to see that everything runs, and large changes.
     Quick,
-    /// For figures that one shows.
+    /// Long enough for figures to publish.
     Full,
 }
 
 impl Effort {
-    /// The one or the other.
+    /// Selects one of two values.
     pub(crate) fn choose<T>(self, quick: T, full: T) -> T {
         match self {
             Self::Quick => quick,

@@ -1,4 +1,4 @@
-//! What a generation takes up while it is mapped, against an image opened by hand.
+//! Measures the memory of a mapped generation, in comparison with an image opened by hand.
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -15,11 +15,11 @@ use crate::{
 /// How many are held at once.
 const HELD: usize = 100;
 
-/// After so long what is held has given back what it only needed to come up.
+/// After this time, the held images have freed what they needed only for loading.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// For what must happen.
-const SOON: Duration = Duration::from_secs(60);
+/// The timeout for events that must happen.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(rows: &mut Rows) -> Result {
     for profile in [Profile::Release, Profile::Debug] {
@@ -28,12 +28,12 @@ pub(crate) fn run(rows: &mut Rows) -> Result {
         let case = profile.name();
         let file = fs::metadata(&path)?.len() as f64 / 1024.0;
         rows.add(case, HELD as u64, "the copy KiB", file);
-        // Once to warm up: what is made once, and heap that can be used again.
+        // One run to warm up: things that are created once, and heap that can be reused.
         leases(&plugin, &path)?;
         let ours = leases(&plugin, &path)?;
         rows.add(case, HELD as u64, "of its own KiB", ours.own);
         rows.add(case, HELD as u64, "mapped of the copy KiB", ours.mapped);
-        plugin.shutdown(SOON);
+        plugin.shutdown(EVENT_TIMEOUT);
         let by_hand = images(&path)?;
         rows.add(case, HELD as u64, "by hand: of its own KiB", by_hand.own);
         rows.add(
@@ -69,7 +69,7 @@ impl Resident {
         })
     }
 
-    /// For each of those held, what has come since.
+    /// The growth since `self`, for each held image.
     fn each_since(self) -> Result<Self> {
         let now = Self::now()?;
         Ok(Self {
@@ -79,7 +79,7 @@ impl Resident {
     }
 }
 
-/// Generations that leases hold.
+/// Measures generations that leases hold.
 fn leases(plugin: &Hotswap<PluginRef>, path: &Path) -> Result<Resident> {
     let before = Resident::now()?;
     let mut leases = Vec::new();
@@ -88,13 +88,13 @@ fn leases(plugin: &Hotswap<PluginRef>, path: &Path) -> Result<Resident> {
         leases.push(plugin.lease());
         retired.push(plugin.swap(path)?.retired);
     }
-    // What is only kept for a moment is not counted.
+    // Memory that is held only for a moment does not count.
     thread::sleep(SETTLED);
     let each = before.each_since();
     drop(leases);
-    // They need not leave in the order in which they came.
+    // The order in which they are dropped does not matter.
     for generation in retired {
-        plugin.wait(generation, SOON);
+        plugin.wait(generation, EVENT_TIMEOUT);
     }
     each
 }

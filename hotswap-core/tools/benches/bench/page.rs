@@ -1,4 +1,5 @@
-//! The page of the documentation: words, and the tables that were measured. Nobody types a figure into it.
+//! The benchmark page of the documentation: its text, and the measured tables. No figure on the page is typed by
+//! hand.
 
 use std::{fs, path::Path, process::Command};
 
@@ -17,7 +18,7 @@ have no such guard: nothing could ever be unmapped under them.
 
 const PLOT: &str = "\n## Calls per second against threads\n\n";
 
-/// What stands above the tables: the words, and the machine.
+/// The text above the tables, and the description of the machine.
 pub(crate) fn heading(is_quick: bool) -> Result<String> {
     let warning = if is_quick {
         "\n**The figures below are from a quick run on a busy machine: placeholders, not to be quoted.**\n"

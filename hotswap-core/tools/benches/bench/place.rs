@@ -1,4 +1,4 @@
-//! Where the plugins are that are measured, and where the results go.
+//! Where the measured plugins are, and where the results go.
 
 use std::{env, fs, path::PathBuf};
 
@@ -7,7 +7,7 @@ use hotswap_core::{Hotswap, Policy, Trust};
 
 use crate::Result;
 
-/// How a plugin was built.
+/// A plugin's build profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     Release,
@@ -23,35 +23,36 @@ impl Profile {
     }
 }
 
-/// A plugin of the tests without `unloadable!`, `tests/fixtures/examples/NAME.rs`, as a release build.
+/// A plugin of the tests without `unloadable!`, `tests/fixtures/examples/NAME.rs`, built with `--release`.
 pub(crate) fn fixture(name: &str) -> Result<PathBuf> {
     built(format!("release/examples/lib{name}.so"))
 }
 
-/// The demo's plugin, with `unloadable!`, and in a debug build with all debug information: what its author swaps.
+/// The demo's plugin, with `unloadable!`. The debug build has all debug information, like the plugins that authors
+/// swap.
 pub(crate) fn demo_plugin(profile: Profile) -> Result<PathBuf> {
     built(format!("{}/libplugin.so", profile.name()))
 }
 
-/// The folder of the results, which is made if need be.
+/// The folder for the results, which is created if necessary.
 pub(crate) fn results() -> Result<PathBuf> {
     let folder = target()?.join("bench");
     fs::create_dir_all(&folder)?;
     Ok(folder)
 }
 
-/// A swap point.
+/// Loads a plugin into a new swap point.
 pub(crate) fn load<M: RootModule + Send + Sync>(path: &PathBuf) -> Result<Hotswap<M>> {
     Ok(Hotswap::load(path, &trust())?)
 }
 
 pub(crate) fn trust() -> Trust {
     let policy = Policy {
-        // Whoever owns the folder that this was checked out into.
+        // The owner of the checked-out folder counts as trusted.
         any_owner: true,
         ..Policy::default()
     };
-    // SAFETY: the files are the plugins of this workspace.
+    // SAFETY: the files are the plugins of this workspace, which keep the promises of `Trust::vouch`.
     unsafe { Trust::vouch(policy) }
 }
 
@@ -63,7 +64,7 @@ fn built(name: String) -> Result<PathBuf> {
     Err(format!("{} is not built; `scripts/bench` does that", path.display()).into())
 }
 
-/// This program is `target/release/deps/bench-…`.
+/// The target folder. This program is `target/release/deps/bench-…`.
 fn target() -> Result<PathBuf> {
     let program = env::current_exe()?;
     let target = program.ancestors().nth(3);

@@ -1,7 +1,7 @@
-//! Calls per second against threads, as an SVG.
+//! Plots calls per second against threads, as an SVG.
 //!
-//! Grey that can be read on white and on black, no background, no script and no font of its own: it is part of a
-//! page that has a light and a dark face.
+//! The grey is readable on white and on black. The SVG has no background, no script and no font of its own, because
+//! it is part of a page that has a light and a dark theme.
 
 use std::fmt::Write as _;
 
@@ -13,21 +13,21 @@ use crate::{
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 440.0;
-/// The plot itself; to the right of it are the names of the lines.
+/// The left edge of the plot itself. The names of the lines stand to its right.
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 540.0;
 const TOP: f64 = 36.0;
 const BOTTOM: f64 = 390.0;
-/// The least that two names are apart.
+/// The smallest distance between two names.
 const LINE: f64 = 17.0;
 
 const GREY: &str = "#808080";
-/// As light as they are dark, and told apart without telling red from green.
+/// Colours of medium brightness that can be told apart without telling red from green.
 const COLOURS: [&str; 6] = [
     "#0b84d8", "#e07b00", "#b05fc0", "#1b9e77", "#d0487a", "#8c7a2b",
 ];
 
-/// Those that can be told from each other: what costs as much as a function pointer lies on its line.
+/// The ways that can be told apart in a plot. A way that costs as much as a function pointer would lie on its line.
 const WAYS: [&str; 9] = [
     FUNCTION_POINTER,
     WITH,
@@ -40,7 +40,7 @@ const WAYS: [&str; 9] = [
     "hot-lib-reloader",
 ];
 
-/// The plot, from what was measured.
+/// Draws the plot from the measured rows.
 pub(crate) fn calls_per_second(rows: &Rows) -> Result<String> {
     // Calls per second for each number of threads.
     let lines = WAYS.map(|way| (way, points(rows, way)));
@@ -109,7 +109,7 @@ pub(crate) fn calls_per_second(rows: &Rows) -> Result<String> {
     for (place, ((name, points), name_y)) in lines.iter().zip(names).enumerate() {
         let colour = COLOURS[place % COLOURS.len()];
         let width = if *name == WITH { 4 } else { 2 };
-        // The seventh and later are dashed in the colours of the first.
+        // The seventh way and later ones reuse the colours, dashed.
         let dashes = if place < COLOURS.len() { "none" } else { "5 4" };
         let path: Vec<String> = points
             .iter()
@@ -144,7 +144,7 @@ fn points(rows: &Rows, way: &str) -> Vec<(f64, f64)> {
     of_way.map(|row| (row.count as f64, row.value)).collect()
 }
 
-/// Moves places apart that are too close to each other to write names at, and keeps their order.
+/// Moves positions apart that are too close for names, and keeps their order.
 fn apart(places: Vec<f64>) -> Vec<f64> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     order.sort_by(|&a, &b| places[a].total_cmp(&places[b]));
@@ -154,7 +154,7 @@ fn apart(places: Vec<f64>) -> Vec<f64> {
         let place = &mut moved[order[pair]];
         *place = place.max(above + LINE);
     }
-    // What was pushed out at the bottom goes up again, and pushes those above it.
+    // Positions beyond the bottom move up, and push those above them.
     let mut below = BOTTOM + LINE;
     for &it in order.iter().rev() {
         moved[it] = moved[it].min(below - LINE);

@@ -1,6 +1,6 @@
-//! One table of everything that was measured, with the budgets at its end.
+//! Makes one table of everything that was measured, with the budgets at its end.
 //!
-//! Markdown, so that what a terminal shows is what the documentation has.
+//! The table is Markdown, so the terminal shows what the documentation contains.
 
 use std::{fmt::Write as _, fs};
 
@@ -13,7 +13,7 @@ use crate::{
     swap,
 };
 
-/// Prints the table, writes it to the folder of the results, and if told so to the documentation.
+/// Prints the table and writes it to the folder of the results. If asked to, also writes the documentation page.
 pub(crate) fn run(write_docs: bool) -> Result {
     let report = Report(Rows::read()?);
     let tables = report.tables()?;
@@ -31,7 +31,7 @@ pub(crate) fn run(write_docs: bool) -> Result {
 
 struct Report(Rows);
 
-/// A column: what stands above it, and which figures are in it.
+/// A column: its title, and a test for the figures in it.
 type Column = (String, String, u64);
 
 impl Report {
@@ -133,7 +133,7 @@ impl Report {
         Ok(())
     }
 
-    /// A row for each measure, a column for each case that `head` has a name for.
+    /// Writes a row for each measure, and a column for each case that `head` has a title for.
     fn pivot(
         &self,
         text: &mut String,
@@ -304,7 +304,7 @@ fn ways(rows: &Rows, section: &str) -> Vec<String> {
     first.map(|row| row.case.clone()).collect()
 }
 
-/// As Markdown that is not taken for HTML.
+/// Escapes a name so that Markdown does not take it for HTML.
 fn escaped(name: &str) -> String {
     name.replace('<', "\\<")
 }
@@ -313,7 +313,7 @@ fn shown(value: Option<f64>) -> String {
     value.map_or("—".to_owned(), number)
 }
 
-/// Three digits that count, thousands apart.
+/// A number with three significant digits, and with its thousands separated.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         1e6.. => return format!("{} M", number(value / 1e6)),

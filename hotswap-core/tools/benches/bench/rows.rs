@@ -1,4 +1,4 @@
-//! Figures, and the files that they are kept in.
+//! Measured figures, and the files that store them.
 
 use std::{fmt::Write as _, fs};
 
@@ -7,21 +7,21 @@ use crate::{Result, place};
 /// One figure.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    /// Which measurement it is from.
+    /// The measurement that it comes from.
     pub(crate) section: String,
     /// What was measured.
     pub(crate) case: String,
-    /// With how many: threads, plugins, generations, as the section says. 0: does not apply.
+    /// The number of threads, plugins or generations, depending on the section. 0: does not apply.
     pub(crate) count: u64,
-    /// What the figure says, with its unit last.
+    /// What the figure means; ends with its unit.
     pub(crate) measure: String,
     pub(crate) value: f64,
 }
 
-/// The measure that says how long was measured.
+/// The measure that marks a quick run.
 pub(crate) const QUICK: &str = "quick";
 
-/// Figures of one section while they are measured, or of all of them.
+/// The figures of one section while it is measured, or of all sections.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     section: String,
@@ -36,7 +36,7 @@ impl Rows {
         }
     }
 
-    /// Also prints it, for somebody who waits.
+    /// Adds a figure, and prints it for a user who waits.
     pub(crate) fn add(&mut self, case: &str, count: u64, measure: &str, value: f64) {
         eprintln!(
             "{:12} {case:34} {count:>7} {measure:28} {value:14.3}",
@@ -51,7 +51,7 @@ impl Rows {
         });
     }
 
-    /// What `read` reads.
+    /// Writes the file that `read` reads.
     pub(crate) fn write(&self) -> Result {
         let mut text = String::from("section,case,count,measure,value\n");
         for row in &self.rows {
@@ -68,7 +68,7 @@ impl Rows {
         Ok(fs::write(file, text)?)
     }
 
-    /// Everything that was measured.
+    /// Reads everything that was measured.
     pub(crate) fn read() -> Result<Self> {
         let mut rows = Self::default();
         for entry in fs::read_dir(place::results()?)? {
@@ -82,13 +82,13 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Whether any of it is from a quick run.
+    /// Whether any figure is from a quick run.
     pub(crate) fn is_quick(&self) -> bool {
         let mut efforts = self.rows.iter().filter(|row| row.measure == QUICK);
         efforts.any(|row| row.value != 0.0)
     }
 
-    /// In the order of measuring.
+    /// The figures of a section, in the order of measuring.
     pub(crate) fn of<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'a Row> {
         let measured = self.rows.iter().filter(|row| row.measure != QUICK);
         measured.filter(move |row| row.section == section)
@@ -115,7 +115,7 @@ fn parse(line: &str) -> Result<Row> {
     })
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The middle value, or the mean of the two in the middle.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     assert!(!values.is_empty(), "nothing was measured");

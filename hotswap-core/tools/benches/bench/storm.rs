@@ -1,15 +1,15 @@
-//! Calls beside a thread that swaps without pause: how many, whether the answers are right, and the longest time
-//! from one call of a reader to its next.
+//! Measures calls beside a thread that swaps without pause: how many calls, whether the answers are right, and the
+//! longest time between two calls of a reader.
 //!
 //! # What it is compared with
-//! The same readers in the same process, in turns of a few seconds: beside nobody; beside a thread that spins, so
-//! that as many threads want a core; and beside one that copies, opens and closes the same files by hand without
-//! pause, which asks as much of the system (memory maps change, other cores are interrupted to forget them) and
-//! publishes nothing. What the storm costs beyond the last is ours.
+//! The same readers run in the same process, in turns of a few seconds: beside nothing; beside a thread that spins,
+//! so that as many threads want a core; and beside a thread that copies, opens and closes the same files by hand
+//! without pause. The last one demands as much of the system (it changes memory maps, and interrupts other cores to
+//! invalidate them) and publishes nothing. The cost of the storm beyond the last one is hotswap's.
 //!
-//! One reader has a core of its own, and everything else is on another: what it feels is not that it has to share
-//! a core. With two readers nobody is kept anywhere, as in a server; on two cores three threads share them, and
-//! each is set aside now and then for as long as the system thinks fit.
+//! A single reader has a core of its own, and everything else runs on another, so that the reader need not share its
+//! core. Two readers run on any core, as in a server. On two cores, three threads then share the cores, and the
+//! system suspends each of them now and then.
 
 use std::{
     path::PathBuf,
@@ -28,7 +28,7 @@ use crate::{
     rows::{Rows, median},
 };
 
-/// What goes on beside the readers.
+/// What runs beside the readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beside {
     Nothing,
@@ -50,13 +50,13 @@ impl Beside {
     }
 }
 
-/// What the readers saw in one turn.
+/// What a reader saw in one turn.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     calls: u64,
     wrong: u64,
     longest: Duration,
-    /// Times that took longer than [`LONG`].
+    /// The pauses that took longer than [`LONG`].
     long: u64,
 }
 
@@ -64,20 +64,20 @@ struct Seen {
 struct Turn {
     seen: Seen,
     took: Duration,
-    /// Swaps, or cycles by hand.
+    /// The number of swaps, or of cycles by hand.
     cycles: u64,
 }
 
 const LONG: Duration = Duration::from_micros(100);
-/// A reader looks at the clock after so many calls: a look costs ten times as much as a call.
+/// A reader reads the clock after this many calls, because reading it costs ten times as much as a call.
 const CALLS_A_LOOK: u64 = 64;
-/// A swap waits for the generation that was retired so many swaps before: on few cores the reaper may fall
-/// behind, and each generation has a descriptor.
+/// A swap waits for the generation that was retired this many swaps before. On few cores the reaper may fall behind,
+/// and each generation has a descriptor.
 const BEHIND_MAX: u64 = 16;
 
 struct Storm {
     plugin: Hotswap<FixtureRef>,
-    /// Generation 1 and all odd ones are from the first, even ones from the second.
+    /// The two plugins: odd generations are from the first, even ones from the second.
     builds: [PathBuf; 2],
     cores: Vec<usize>,
 }
@@ -89,7 +89,7 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
         effort.choose(((2, 500), (2, 1_000)), ((8, 2_500), (12, 5_000)));
     for (readers, turns, turn) in [(1, one_turns, one), (2, two_turns, two)] {
         if readers == 1 {
-            // The reaper, too, runs where the swaps do.
+            // The reaper then runs on the core of the swaps, too.
             cores::stay_on(cores[cores.len() - 1]);
         } else {
             cores::go_anywhere(&cores);
@@ -204,7 +204,7 @@ impl Storm {
         seen
     }
 
-    /// How often it went round.
+    /// Runs until `stop`. Returns the number of swaps or cycles.
     fn stay_busy(&self, beside: Beside, stop: &AtomicBool) -> Result<u64, String> {
         let mut cycles = 0;
         while !stop.load(Ordering::Relaxed) {

@@ -1,6 +1,8 @@
-//! How long a swap takes, step by step, against the same done by hand; and how long a refusal takes.
+//! Measures how long a swap takes, step by step, in comparison with the same done by hand; and how long a refusal
+//! takes.
 //!
-//! Nobody calls the plugin meanwhile. Ours and by hand take turns, so that a ratio compares neighbours.
+//! Nobody calls the plugin meanwhile. hotswap's swaps and those by hand take turns, so that a ratio compares
+//! neighbours.
 
 use std::{
     fs,
@@ -22,23 +24,23 @@ use crate::{
     rows::{Rows, median},
 };
 
-/// For what must happen.
-const SOON: Duration = Duration::from_secs(60);
+/// The timeout for events that must happen.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Ours over the same by hand in memory.
+/// The ratio of hotswap's time to the time by hand with a copy in memory.
 pub(crate) const RETURNED_RATIO: &str = "until it returns × by hand";
 pub(crate) const LEFT_RATIO: &str = "in all × by hand";
 pub(crate) const REFUSED_BEYOND: &str = "refused beyond its copy µs";
 
-/// One swap.
+/// The times of one swap.
 #[derive(Clone, Copy)]
 struct Swap {
     phases: Phases,
-    /// Until `swap` returned: new calls reach the new generation.
+    /// Until `swap` returned; new calls then reach the new generation.
     returned: Duration,
     /// Until the old generation had left.
     left: Duration,
-    /// Of all threads of the process.
+    /// The processor time of all threads of the process.
     processor: Duration,
 }
 
@@ -124,13 +126,13 @@ fn compare<M: RootModule + Send + Sync>(
     };
     ratio(RETURNED_RATIO, &|it| (it.ours.returned, it.by_hand.sum()));
     ratio(LEFT_RATIO, &|it| (it.ours.left, it.by_hand.sum()));
-    // Hardly moved by what else the machine does.
+    // Other work on the machine hardly changes processor time.
     ratio("processor time × by hand", &|it| {
         (it.ours.processor, it.by_hand_processor)
     });
 
-    // Not in turns with the others: what a file system has to do for a file that is gone it does later, and
-    // that is then on somebody else's bill.
+    // Not in turns with the others: the file system defers part of the work for a deleted file, and that work would
+    // then count for another measurement.
     let files = (0..rounds / 10).map(|_| by_hand::cycle(path, Copy::File));
     let files = files.collect::<Result<Vec<_>>>()?;
     let files = files.iter().map(|it| it.sum().as_secs_f64() * 1e6);
@@ -148,7 +150,7 @@ fn swap<M: RootModule + Send + Sync>(
     let swapped = plugin.swap(path)?;
     let returned = started.elapsed();
     loop {
-        let event = events.recv_timeout(SOON)?;
+        let event = events.recv_timeout(EVENT_TIMEOUT)?;
         match event.kind {
             EventKind::Unloaded { .. } if event.generation == Some(swapped.retired) => break,
             EventKind::Accepted { .. } => {}
@@ -163,13 +165,13 @@ fn swap<M: RootModule + Send + Sync>(
     })
 }
 
-/// Of all threads of the process.
+/// The processor time of all threads of the process.
 pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
-/// Files that are refused at three places of the pipeline, against the copy of each by hand.
+/// Measures files that are refused at three stages of the pipeline, in comparison with copying each by hand.
 fn refuse(rounds: usize, rows: &mut Rows) -> Result {
     let plugin: Hotswap<FixtureRef> = place::load(&place::fixture("build_1")?)?;
     let folder = tempfile::tempdir()?;

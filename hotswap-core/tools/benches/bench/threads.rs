@@ -1,5 +1,5 @@
-//! What many threads cost: every look for those who hold a generation goes over all threads that have ever called at
-//! once.
+//! Measures what many threads cost: every search for the holders of a generation visits the slots of all threads that
+//! have called at the same time.
 
 use std::{
     sync::Barrier,
@@ -18,9 +18,9 @@ use crate::{
 
 type Plugin = Hotswap<FixtureRef>;
 
-const SOON: Duration = Duration::from_secs(60);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// So many generations are held at once.
+/// How many generations are held at once.
 const HELD: usize = 100;
 
 pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
@@ -30,11 +30,11 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     Ok(())
 }
 
-/// The threads that are measured beside, in step with whoever measures.
+/// The threads that exist during the measurement, and the signals between them and the measuring thread.
 struct Threads {
-    /// All have called.
+    /// All threads have called.
     called: Barrier,
-    /// They are to call again, and stay inside.
+    /// The threads must call again, and stay inside the call.
     enter: Barrier,
     inside: Barrier,
     leave: Barrier,
@@ -70,7 +70,7 @@ fn with_threads(count: usize, effort: Effort, rows: &mut Rows) -> Result {
         for _ in 0..count {
             let builder = thread::Builder::new().stack_size(STACK_BYTES);
             let body = || threads.body(&plugin);
-            // The others would wait for it for ever.
+            // The other threads would wait for it for ever.
             builder.spawn_scoped(scope, body).expect("a thread");
         }
         threads.called.wait();
@@ -94,7 +94,7 @@ fn with_threads(count: usize, effort: Effort, rows: &mut Rows) -> Result {
     })
 }
 
-/// Until the swap has returned, and until the old generation has left; in microseconds.
+/// The time until the swap has returned, and until the old generation has left, in microseconds.
 fn swap_and_unload(plugin: &Plugin, swaps: usize) -> Result<(f64, f64)> {
     let path = place::fixture("build_1")?;
     let mut took = Vec::new();
@@ -102,7 +102,7 @@ fn swap_and_unload(plugin: &Plugin, swaps: usize) -> Result<(f64, f64)> {
         let started = Instant::now();
         let retired = plugin.swap(&path)?.retired;
         let returned = started.elapsed();
-        if plugin.wait(retired, SOON) != Some(State::Unloaded) {
+        if plugin.wait(retired, EVENT_TIMEOUT) != Some(State::Unloaded) {
             return Err(format!("generation {retired} has not left").into());
         }
         took.push((micros(returned), micros(started.elapsed())));
@@ -111,7 +111,7 @@ fn swap_and_unload(plugin: &Plugin, swaps: usize) -> Result<(f64, f64)> {
     Ok((returned, median(took.iter().map(|it| it.1))))
 }
 
-/// How busy the process is when nothing happens but that many generations are held.
+/// How busy the process is while many generations are held and nothing else happens.
 fn hold(plugin: &Plugin) -> Result<f64> {
     let path = place::fixture("build_1")?;
     let mut leases = Vec::new();
@@ -123,13 +123,13 @@ fn hold(plugin: &Plugin) -> Result<f64> {
     let processor = busy_percent();
     drop(leases);
     for number in retired {
-        plugin.wait(number, SOON);
+        plugin.wait(number, EVENT_TIMEOUT);
     }
     Ok(processor)
 }
 
-/// One generation that all threads are inside of: how long the swap takes, how long it is until some of them are
-/// listed, and how busy the process is then.
+/// All threads are inside one generation. Returns how long the swap takes, how long it takes until some of the
+/// threads are listed as holders, and how busy the process is then.
 fn held_by_calls(plugin: &Plugin) -> Result<(f64, f64, f64)> {
     let started = Instant::now();
     let retired = plugin.swap(place::fixture("build_1")?)?.retired;
@@ -146,7 +146,7 @@ fn held_by_calls(plugin: &Plugin) -> Result<(f64, f64, f64)> {
     Ok((returned, listed, busy_percent()))
 }
 
-/// Of one processor, while this thread sleeps.
+/// The process's use of one processor while this thread sleeps, in per cent.
 fn busy_percent() -> f64 {
     const TIME: Duration = Duration::from_secs(2);
     let (before, started) = (processor_time(), Instant::now());

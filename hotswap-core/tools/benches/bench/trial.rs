@@ -1,5 +1,5 @@
-//! How long a trial takes, in a small host and in one with 4 GiB of memory in use: the child is a program of its
-//! own, so that nothing of the host's memory is copied for it.
+//! Measures how long a trial takes, in a small host and in one with 4 GiB of memory in use. The child is a program of
+//! its own, so none of the host's memory is copied for it.
 
 use std::hint::black_box;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const BALLAST_BYTES: usize = 4 << 30;
 
-/// What is asked in the child, like what the demo asks.
+/// The probe that runs in the child. It is like the demo's probe.
 pub(crate) fn probe(plugin: &PluginRef) -> Result<(), String> {
     let answer = plugin.some_fn()(7).into_result();
     answer.map(drop).map_err(|fault| fault.to_string())
@@ -22,7 +22,7 @@ pub(crate) fn probe(plugin: &PluginRef) -> Result<(), String> {
 
 pub(crate) fn run(trial: Trial<PluginRef>, effort: Effort, rows: &mut Rows) -> Result {
     measure(trial, "small host", effort, rows)?;
-    // Written to, so that it is there.
+    // Written to, so that the memory is really allocated.
     let ballast = vec![1_u8; BALLAST_BYTES];
     measure(trial, "host with 4 GiB", effort, rows)?;
     black_box(&ballast);

@@ -1,8 +1,8 @@
-//! Swaps faster than the old generations can be unloaded, and says what is left behind meanwhile.
+//! Swaps faster than the old generations can be unloaded, and prints what is left behind meanwhile.
 //!
-//! `scripts/backlog` runs it with a plugin of the tests. A subscriber of `tracing` keeps the unloading thread after each
-//! image for nine times as long as that took: the thread is ten times slower than it was. (A slow finaliser would not
-//! do: it keeps the dynamic linker, and with that all swaps.) The table goes to stdout.
+//! `scripts/backlog` runs it with a plugin of the tests. A subscriber of `tracing` blocks the unloading thread after
+//! each image for nine times as long as the unloading took, so the thread is ten times slower. (A slow finaliser
+//! would not do: it holds the dynamic linker's lock, which blocks all swaps.) The table goes to stdout.
 
 #[path = "../../../tests/it/process.rs"]
 #[expect(dead_code, reason = "the tests ask the system for more")]
@@ -30,7 +30,7 @@ use tracing_subscriber::{
 
 type Plugin = Hotswap<FixtureRef>;
 
-const SOON: Duration = Duration::from_secs(60);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the unloading thread pauses after each image, in microseconds.
 static PAUSE_US: AtomicU64 = AtomicU64::new(0);
@@ -57,11 +57,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         any_owner: true,
         ..Policy::default()
     };
-    // SAFETY: the files are the plugins of the tests.
+    // SAFETY: the files are the plugins of the tests, which keep the promises of `Trust::vouch`.
     let trust = unsafe { Trust::vouch(policy) };
     let settings = Settings {
         limits: Limits {
-            unload_timeout: SOON,
+            unload_timeout: EVENT_TIMEOUT,
             ..Limits::default()
         },
         ..Settings::default()
@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("the most of each:");
     most.print(swaps, started.elapsed());
-    let left = plugin.shutdown(SOON);
+    let left = plugin.shutdown(EVENT_TIMEOUT);
     println!("after the end:");
     Row::now().print(swaps, started.elapsed());
     if left.is_empty() {
@@ -98,13 +98,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// How long the unloading of one takes when there is nothing else to do.
+/// How long unloading one generation takes when nothing else happens.
 fn unloading(plugin: &Plugin, path: &Path) -> Result<Duration, Box<dyn Error>> {
     const SWAPS: u32 = 100;
     let mut sum = Duration::ZERO;
     for _ in 0..SWAPS {
         let retired = plugin.swap(path)?.retired;
-        if plugin.wait(retired, SOON) != Some(State::Unloaded) {
+        if plugin.wait(retired, EVENT_TIMEOUT) != Some(State::Unloaded) {
             return Err(format!("generation {retired} has not left").into());
         }
         let events = plugin.events();
@@ -119,13 +119,13 @@ fn unloading(plugin: &Plugin, path: &Path) -> Result<Duration, Box<dyn Error>> {
     Ok(sum / SWAPS)
 }
 
-/// What the process has.
+/// The resources of the process at one moment.
 #[derive(Clone, Copy, Default)]
 struct Row {
     descriptors: usize,
     images: usize,
     copies: usize,
-    /// The shared memory that they take, whether or not they are mapped.
+    /// The shared memory of the copies, whether or not they are mapped.
     copies_kib: u64,
     resident_kib: u64,
 }
@@ -167,7 +167,7 @@ impl Row {
     }
 }
 
-/// The memory files that this process has open, by number, and the bytes of memory that each takes.
+/// The memory files that this process has open, by inode number, and the bytes of memory of each.
 fn copies() -> HashMap<u64, u64> {
     const BLOCK_BYTES: u64 = 512;
     let open = fs::read_dir("/proc/self/fd")

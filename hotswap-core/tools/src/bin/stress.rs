@@ -1,7 +1,6 @@
-//! Swaps a plugin as often as it is told, under callers that never pause, and says what has grown.
+//! Swaps a plugin a given number of times under callers that never pause, and prints what has grown.
 //!
-//! `scripts/stress` runs it with the plugins of the tests. What the plugins print goes to stdout, the figures
-//! go to stderr.
+//! `scripts/stress` runs it with the plugins of the tests. The plugins print to stdout; the figures go to stderr.
 
 #[path = "../../../tests/it/process.rs"]
 #[expect(dead_code, reason = "the tests ask the system for more")]
@@ -20,9 +19,9 @@ use std::{
 use hotswap_core::{Hotswap, Policy, State, Trust};
 use hotswap_fixtures::{FixtureRef, constructs::CONSTRUCTS};
 
-/// What is measured before and after.
+/// The resources that are measured before and after.
 #[derive(Debug)]
-struct Belongings {
+struct Resources {
     resident_bytes: u64,
     images: usize,
     descriptors: usize,
@@ -30,7 +29,7 @@ struct Belongings {
     keys: usize,
 }
 
-impl Belongings {
+impl Resources {
     fn now() -> Self {
         Self {
             resident_bytes: process::resident_bytes(),
@@ -69,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Uses one construct on every generation, on a thread that lives and on one that ends.
+/// Uses one construct on every generation, on a thread that lives on and on a thread that ends.
 fn stress(
     path: &Path,
     name: &str,
@@ -80,7 +79,7 @@ fn stress(
         any_owner: true,
         ..Policy::default()
     };
-    // SAFETY: the files are the plugins of the tests.
+    // SAFETY: the files are the plugins of the tests, which keep the promises of `Trust::vouch`.
     let trust = unsafe { Trust::vouch(policy) };
     let plugin: Hotswap<FixtureRef> = Hotswap::load(path, &trust)?;
     let build = plugin.with(|it| it.build_a()());
@@ -91,7 +90,7 @@ fn stress(
             let (a, b) = plugin.with(|it| (it.build_a()(), it.build_b()()));
             assert_eq!((a, b), (build, build), "a wrong answer");
             count += 1;
-            // Two cores: whoever does the work must get a turn.
+            // On two cores, the threads that do the work need a turn.
             if count % 1_000 == 0 {
                 thread::yield_now();
             }
@@ -116,11 +115,11 @@ fn stress(
             for _ in 0..swaps.start {
                 swap()?;
             }
-            let before = Belongings::now();
+            let before = Resources::now();
             for _ in swaps.clone() {
                 swap()?;
             }
-            Ok::<_, Box<dyn Error>>((before, Belongings::now()))
+            Ok::<_, Box<dyn Error>>((before, Resources::now()))
         })();
         stop.store(true, Ordering::Relaxed);
         measured
@@ -132,7 +131,7 @@ fn stress(
             (growth / (swaps.end - swaps.start).max(1) as i64).to_string()
         }),
     ] {
-        let Belongings {
+        let Resources {
             resident_bytes,
             images,
             descriptors,

@@ -1,4 +1,4 @@
-//! Damage to bytes, whatever they mean: files cut short, zeroed, overwritten, with something before or after.
+//! Damage to bytes, whatever they mean: files cut short, zeroed, overwritten, or with bytes added before or after.
 
 use std::{ops::Range, sync::Arc};
 
@@ -7,10 +7,10 @@ use crate::{
     plugin::Plugin,
 };
 
-/// As one block of a file system, or one page.
+/// The size of a file system's block, and of a page.
 const BLOCK_BYTES: usize = 4096;
 
-/// Nothing that the loader reads, and something that runs, or that what runs reads.
+/// The loader does not read the damaged bytes, but they are executed, or read by code that is executed.
 const OVERWRITTEN: &str = "runs code: overwritten";
 
 pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
@@ -93,8 +93,8 @@ pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
     cases
 }
 
-/// What is demanded when bytes are overwritten: nothing is lost that is not loaded. Where something is, no
-/// look tells code and data from what they should be.
+/// The demand on a host whose candidate has overwritten bytes. If the bytes are not loaded, nothing is lost. If they
+/// are, no inspection can tell damaged code and data from intact ones.
 fn unseen(base: &Plugin, damaged: &Range<usize>) -> Demand {
     let overlaps = |it: &Range<usize>| damaged.start < it.end && it.start < damaged.end;
     let headers = 0..base.loaded()[0].start.max(crate::plugin::HEADER_BYTES);

@@ -1,4 +1,4 @@
-//! What a case is, and all of them.
+//! The type of a case, and the list of all cases.
 
 use std::{
     error::Error,
@@ -10,39 +10,39 @@ use std::{
 
 use crate::{bytes, code, descriptions, headers, paths, plugin::Plugin, subjects::Outcome, tables};
 
-/// A candidate, and what is demanded of those that it is given to.
+/// A candidate, and the outcomes that are demanded of the subjects.
 pub(crate) struct Case {
     pub(crate) category: &'static str,
-    /// What was done.
+    /// How the candidate was made.
     pub(crate) name: String,
     pub(crate) candidate: Candidate,
-    /// What it says it is, if it is accepted.
+    /// The build number that the candidate answers with, if it is accepted.
     pub(crate) build: u64,
-    /// Of a host that does not try candidates.
+    /// The demand on a host without a trial.
     pub(crate) host: Demand,
-    /// Of one that does.
+    /// The demand on a host with a trial.
     pub(crate) tried: Demand,
 }
 
-/// What must become of a candidate.
+/// The outcome that is demanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
     Accept,
     Refuse,
-    /// Either: the damage cannot be seen, or does not matter. The host lives, and answers right.
+    /// Accepted or refused: the damage cannot be seen, or does not matter. The host must live and answer correctly.
     Survive,
-    /// Code that is damaged, or means harm, or is called for other code, is run by who accepts it, and then everything may
-    /// happen. The report says where a host has crashed.
+    /// Anything may happen, because a host that accepts the candidate runs damaged or harmful code, or runs code as
+    /// something else. The report says where a host has crashed.
     Anything,
 }
 
 /// Where the file of a case comes from.
 pub(crate) enum Candidate {
-    /// It is there.
+    /// The file exists already.
     Path(PathBuf),
-    /// It is written when its turn comes.
+    /// The file is written when its turn comes.
     Bytes(Vec<u8>),
-    /// It is made of a good one when its turn comes.
+    /// The file is made from a good one when its turn comes.
     Edited(Arc<Plugin>, Vec<Edit>),
 }
 
@@ -55,24 +55,24 @@ pub(crate) enum Edit {
     Insert(usize, Vec<u8>),
 }
 
-/// The plugins that candidates are made of, and folders to make them in.
+/// The plugins from which candidates are made, and temporary folders for the candidates.
 pub(crate) struct Fixtures {
-    /// The one that hosts start with.
+    /// The plugin with which hosts start.
     pub(crate) good: Arc<Plugin>,
-    /// Those that are damaged.
+    /// The plugins that are damaged.
     pub(crate) bases: Vec<Arc<Plugin>>,
-    /// Where the plugins of the debug build are.
+    /// The folder of the debug plugins.
     pub(crate) plugins: PathBuf,
-    /// Gone at the end.
+    /// A temporary folder, deleted at the end.
     pub(crate) folder: PathBuf,
-    /// The loader looks for libraries in here too.
+    /// A folder in which the loader also looks for libraries.
     pub(crate) libraries: PathBuf,
 }
 
 impl Fixtures {
-    /// Reads them from a folder of debug plugins, and from one of release plugins if there is one.
+    /// Reads the plugins from a folder of debug plugins and, if given, a folder of release plugins.
     pub(crate) fn read(folders: &[PathBuf], temporary: &Path) -> Result<Self, Box<dyn Error>> {
-        // Links lead to them.
+        // Canonical, because cases create links to these files.
         let debug = fs::canonicalize(&folders[0])?;
         let mut bases = vec![
             Plugin::read(&debug, "build_2", 2)?,
@@ -92,13 +92,13 @@ impl Fixtures {
         })
     }
 
-    /// The path of a plugin of the debug build.
+    /// The path of a debug plugin.
     pub(crate) fn plugin(&self, name: &str) -> PathBuf {
         self.plugins.join(format!("lib{name}.so"))
     }
 }
 
-/// Every case that is one file.
+/// All cases that consist of one file.
 pub(crate) fn all(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
     let mut cases = paths::cases(fixtures)?;
     for base in &fixtures.bases {
@@ -113,7 +113,7 @@ pub(crate) fn all(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
 }
 
 impl Case {
-    /// A case with one demand of all hosts.
+    /// A case with the same demand on all hosts.
     pub(crate) fn new(
         category: &'static str,
         name: impl Into<String>,
@@ -130,7 +130,7 @@ impl Case {
             candidate,
             build,
             host: demand,
-            // A trial is there to survive just this.
+            // A trial exists to survive exactly this.
             tried: match demand {
                 Demand::Anything => Demand::Survive,
                 other => other,
@@ -138,7 +138,7 @@ impl Case {
         }
     }
 
-    /// A case that changes some bytes of a good plugin.
+    /// A case in which some bytes of a good plugin are changed.
     pub(crate) fn edited(
         category: &'static str,
         name: &str,
@@ -159,7 +159,7 @@ impl Case {
         Self { build, ..self }
     }
 
-    /// The same with another demand of hosts that try candidates.
+    /// The same case with another demand on hosts with a trial.
     pub(crate) fn tried(self, tried: Demand) -> Self {
         Self { tried, ..self }
     }
@@ -180,7 +180,7 @@ impl Demand {
 }
 
 impl Candidate {
-    /// The path to be given to a subject; `place` is where a file may be written.
+    /// The path for a subject. A file may be written at `place`.
     pub(crate) fn path(&self, place: &Path) -> PathBuf {
         let bytes = match self {
             Self::Path(path) => return path.clone(),
@@ -199,7 +199,7 @@ impl Candidate {
 }
 
 impl Edit {
-    /// Writes a number of `width` bytes.
+    /// An edit that writes a number of `width` bytes.
     pub(crate) fn number(at: usize, width: usize, value: u64) -> Self {
         Self::Write(at, value.to_le_bytes()[..width].to_vec())
     }

@@ -1,4 +1,4 @@
-//! Files whose structure is whole and whose code is not, or means harm. Whoever opens them runs them.
+//! Files with an intact structure and damaged or harmful code. A process that opens them runs that code.
 
 use std::{error::Error, fs, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
 const DAMAGED: &str = "runs code: damaged";
 const HARMFUL: &str = "runs code: means harm";
 
-/// What the first instructions of a function are replaced by.
+/// Instructions that replace the first ones of a function.
 const INSTRUCTIONS: [(&str, &[u8]); 8] = [
     ("ud2", &[0x0f, 0x0b]),
     ("int3", &[0xcc]),
@@ -24,7 +24,7 @@ const INSTRUCTIONS: [(&str, &[u8]); 8] = [
     ("exit(0)", &[0xb8, 0xe7, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05]),
 ];
 
-/// A plugin whose code is damaged where it is sure to be run.
+/// A plugin whose code is damaged where it is certain to run.
 pub(crate) fn damaged(base: &Arc<Plugin>) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: String, edits| {
@@ -46,7 +46,7 @@ pub(crate) fn damaged(base: &Arc<Plugin>) -> Vec<Case> {
             );
         }
     }
-    // Pointers to functions, which the plugin itself or its host will call.
+    // Pointers to functions that the plugin itself or its host will call.
     let to_code = relocations
         .iter()
         .filter(|at| base.is_code(base.number(**at + 16, 8)));
@@ -90,7 +90,7 @@ pub(crate) fn harmful(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> 
         cases.push(case.of_build(build).tried(tried));
     }
     let base = &fixtures.bases[0];
-    // An entry that the loader can do without, and the name of a symbol as the name of a library.
+    // An entry that the loader can do without becomes a needed library, with the name of a symbol.
     let spare = base.entry(elf::DT_RELACOUNT).expect("an entry that may go");
     let symbols = base.symbols();
     for (number, (what, plugin)) in [

@@ -1,7 +1,7 @@
-//! Where a host has died: in code of a candidate, in what that has called, or in the host.
+//! Finds out where a host has died: in code of a candidate, in code that the candidate has called, or in the host.
 //!
-//! A handler for the signals of a crash says it on standard output, as the last line, and lets the process die. What it
-//! does is not allowed in a handler, and that is no matter in a process that is about to end.
+//! A handler for the signals of a crash prints the place to standard output as the last line, and lets the process
+//! die. It does what a handler may not do, which does not matter in a process that is about to end.
 
 use std::{
     ffi::{c_int, c_void},
@@ -13,19 +13,19 @@ use std::{
 /// How the line begins.
 pub(crate) const MARK: &str = "crashed ";
 
-/// Where the instruction was.
+/// The interrupted instruction was in the plugin.
 pub(crate) const IN_PLUGIN: &str = "in the plugin";
-/// Somewhere that the plugin has called, also where there is no code.
+/// The interrupted instruction was somewhere that the plugin has called, even where there is no code.
 pub(crate) const BELOW_PLUGIN: &str = "in what the plugin has called";
 pub(crate) const IN_HOST: &str = "in the host";
 
-/// From here on a crash is told.
-pub(crate) fn tell() {
-    // SAFETY: zeros are a valid action.
+/// Installs the handler.
+pub(crate) fn install_handlers() {
+    // SAFETY: an all-zero `sigaction` is valid.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction =
         (handle as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void)) as usize;
-    // On the stack of the thread: std's own for signals has no room for the unwinder.
+    // The handler runs on the thread's own stack: the signal stack of std has no room for the unwinder.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
     for signal in [
         libc::SIGSEGV,
@@ -34,24 +34,24 @@ pub(crate) fn tell() {
         libc::SIGFPE,
         libc::SIGABRT,
     ] {
-        // SAFETY: the handler takes what `SA_SIGINFO` gives it.
+        // SAFETY: the handler has the type that `SA_SIGINFO` demands.
         unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
     }
 }
 
 extern "C" fn handle(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the system gives the state in which the thread was interrupted.
+    // SAFETY: with `SA_SIGINFO` the system passes the state in which the thread was interrupted.
     let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     let register = |number: c_int| registers[number as usize] as usize;
     let place = place(register(libc::REG_RIP), register(libc::REG_RSP));
-    // A host that cannot say it dies all the same.
+    // If the line cannot be written, the host dies all the same.
     let _ = writeln!(std::io::stdout().lock(), "{MARK}{place}");
 }
 
-/// The frames from the interrupted one on, by where they go on.
+/// The instruction addresses of the frames, from the interrupted one outwards.
 fn frames_from(instruction: usize) -> Vec<usize> {
     type Frame = *mut c_void;
-    // The unwinder that std has, too (`unwind.h`).
+    // The unwinder that std uses too (`unwind.h`).
     unsafe extern "C" {
         fn _Unwind_Backtrace(
             each: extern "C" fn(Frame, *mut c_void) -> c_int,
@@ -60,14 +60,14 @@ fn frames_from(instruction: usize) -> Vec<usize> {
         fn _Unwind_GetIP(frame: Frame) -> usize;
     }
     extern "C" fn each(frame: Frame, frames: *mut c_void) -> c_int {
-        // SAFETY: the list that is passed below.
+        // SAFETY: `_Unwind_Backtrace` passes on the address of the list below.
         let frames = unsafe { &mut *frames.cast::<Vec<usize>>() };
-        // SAFETY: a frame that the unwinder lends.
+        // SAFETY: the unwinder lends a valid frame for this call.
         frames.push(unsafe { _Unwind_GetIP(frame) });
         0
     }
     let mut frames: Vec<usize> = Vec::new();
-    // SAFETY: the list outlives the call.
+    // SAFETY: `collect` has the type that the unwinder calls, and the list outlives the call.
     unsafe { _Unwind_Backtrace(each, (&raw mut frames).cast()) };
     let first = frames.iter().position(|frame| *frame == instruction);
     frames.split_off(first.unwrap_or(frames.len()))
@@ -88,14 +88,15 @@ fn place(instruction: usize, stack: usize) -> &'static str {
         })
     };
     let is_plugin = |line: &str| line.contains("/memfd:hotswap");
-    // First, because the unwinder reads what the plugin has for it.
+    // Check this first, because the unwinder reads tables of the plugin.
     if mapping(instruction).is_some_and(is_plugin) {
         return IN_PLUGIN;
     }
     let frames = match mapping(instruction) {
         Some(_) => frames_from(instruction),
-        // The unwinder reads the instruction. Who has called nowhere is on top of the stack.
-        // SAFETY: the stack of the interrupted thread.
+        // The unwinder would read the instruction, which does not exist. The top of the stack is the return address
+        // of the code that called this address.
+        // SAFETY: `stack` is the stack pointer of the interrupted thread.
         None => vec![unsafe { ptr::with_exposed_provenance::<usize>(stack).read_volatile() }],
     };
     for frame in frames {

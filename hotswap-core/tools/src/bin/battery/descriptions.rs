@@ -1,4 +1,4 @@
-//! Damage to what abi_stable says of a plugin's types, and to everything else that is constant and full of addresses.
+//! Damage to abi_stable's descriptions of a plugin's types, and to all other constants that contain addresses.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,10 +9,11 @@ use crate::{
     plugin::{Plugin, RELOCATION_BYTES},
 };
 
-/// How many words are damaged, from every part of the constants that have addresses in them.
+/// How many words are damaged. They are spread over the constants that contain addresses.
 const SAMPLES: usize = 1200;
 
-/// The bits that are flipped: in the length or the alignment, in the place within the image, and out of it.
+/// The flipped bits: in a length or an alignment, in an address so that it stays in the image, and so that it does
+/// not.
 const BITS: [u32; 5] = [0, 2, 9, 17, 41];
 
 pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
@@ -35,7 +36,7 @@ pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
         .step_by(words.len().div_ceil(SAMPLES))
         .enumerate()
     {
-        // Where an address is written, what is written is damaged.
+        // If a relocation writes the word, its addend is damaged.
         let (what, at) = match addends.get(address) {
             Some(at) => ("the address", *at),
             None => ("the number", base.offset(*address).expect("filtered above")),

@@ -1,5 +1,4 @@
-//! Every field of the file header, of the program headers and of the dynamic table, each set to values that
-//! tell something.
+//! Sets every field of the file header, of the program headers and of the dynamic table to revealing values.
 
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use crate::{
     plugin::{ENTRY_BYTES, Plugin, SEGMENT_BYTES},
 };
 
-/// A field of a structure: its name, where it stands, and how many bytes it has.
+/// A field of a structure: its name, its offset, and its size in bytes.
 pub(crate) type Field = (&'static str, usize, usize);
 
 const FILE_HEADER: [Field; 18] = [
@@ -33,7 +32,7 @@ const FILE_HEADER: [Field; 18] = [
     ("e_shentsize", 58, 2),
     ("e_shnum", 60, 2),
 ];
-/// Those that say what the file is: nothing but the one right value is accepted.
+/// Fields that say what the file is. Only the one correct value is accepted.
 const SAYS_WHAT_IT_IS: [&str; 8] = [
     "magic number",
     "class",
@@ -44,7 +43,7 @@ const SAYS_WHAT_IT_IS: [&str; 8] = [
     "e_version",
     "e_phentsize",
 ];
-/// Those that nobody reads.
+/// Fields that nobody reads.
 const UNREAD: [&str; 3] = ["e_entry", "e_flags", "e_ehsize"];
 
 const SEGMENT: [Field; 8] = [
@@ -128,7 +127,7 @@ fn file_header(base: &Arc<Plugin>) -> Vec<Case> {
         } else {
             Demand::Survive
         };
-        for value in telling(base, at, width) {
+        for value in revealing_values(base, at, width) {
             let name = format!("{name} = {value:#x}");
             let edits = vec![Edit::number(at, width, value)];
             cases.push(Case::edited("file header", &name, base, edits, demand));
@@ -158,7 +157,7 @@ fn program_headers(base: &Arc<Plugin>) -> Vec<Case> {
         };
         for (name, at, width) in SEGMENT {
             let at = segment.at + at;
-            let mut values = telling(base, at, width);
+            let mut values = revealing_values(base, at, width);
             match name {
                 "p_type" => values.extend(SEGMENT_TYPES.map(|(kind, _)| u64::from(kind))),
                 "p_flags" => values.extend(0..8),
@@ -197,7 +196,7 @@ fn program_headers(base: &Arc<Plugin>) -> Vec<Case> {
 }
 
 fn dynamic_table(base: &Arc<Plugin>) -> Vec<Case> {
-    // A tag that the loader does not know, and skips.
+    // A tag that the loader does not know and skips.
     const UNKNOWN: u64 = 0x6000_0fff;
     let entries = base.dynamic();
     let mut cases = Vec::new();
@@ -215,10 +214,10 @@ fn dynamic_table(base: &Arc<Plugin>) -> Vec<Case> {
             let (category, demand) = demand(base, tag, value);
             cases.push(Case::edited(category, &name, base, edits, demand));
         };
-        for value in telling(base, entry.at + 8, 8) {
+        for value in revealing_values(base, entry.at + 8, 8) {
             set(format!(" = {value:#x}"), entry.tag, value);
         }
-        // What it would be if it were another.
+        // The entry with the value of another entry.
         for other in entries.iter().filter(|other| other.value != entry.value) {
             let what = format!(" = {:#x}, as of tag {:#x}", other.value, other.tag);
             set(what, entry.tag, other.value);
@@ -237,8 +236,8 @@ fn dynamic_table(base: &Arc<Plugin>) -> Vec<Case> {
     cases
 }
 
-/// What is demanded when an entry says this: who is told to call another function, or not to relocate
-/// everything, does that.
+/// The demand if an entry has this value. If the entry tells the loader to call another function, or to leave
+/// relocations out, the loader does that, and anything may happen.
 fn demand(base: &Plugin, tag: u64, value: u64) -> (&'static str, Demand) {
     let is = |those: &[DynamicTag]| those.iter().any(|it| it.0 as u64 == tag);
     let before = base.dynamic().into_iter().find(|entry| entry.tag == tag);
@@ -253,8 +252,8 @@ fn demand(base: &Plugin, tag: u64, value: u64) -> (&'static str, Demand) {
     }
 }
 
-/// Values for a field that are wrong each in its own way.
-pub(crate) fn telling(base: &Plugin, at: usize, width: usize) -> Vec<u64> {
+/// Values for a field, each wrong in its own way.
+pub(crate) fn revealing_values(base: &Plugin, at: usize, width: usize) -> Vec<u64> {
     let now = base.number(at, width);
     let max = u64::MAX >> (64 - 8 * width);
     let mut values: Vec<u64> = [

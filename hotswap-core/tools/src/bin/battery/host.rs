@@ -1,8 +1,7 @@
-//! The subjects' own side: what a process does that is to be killed.
+//! The code of the subjects: the processes that candidates may kill.
 //!
-//! A request is a line: what to do, and the path of a candidate in hexadecimal, because a path may hold any
-//! byte. An answer is a line too: what both exports of the live generation say, and what became of the
-//! candidate.
+//! A request is one line: the operation, and the path of a candidate in hexadecimal, because a path may contain any
+//! byte. An answer is one line too: the answers of both exports of the live generation, and the candidate's outcome.
 
 use std::{
     error::Error,
@@ -19,16 +18,16 @@ use libloading::os::unix::{Library, RTLD_NOW};
 
 use crate::crash;
 
-/// How long a generation may take to leave. It is waited for so that what its unloading does is seen in the
-/// case that it belongs to.
-const LEAVING: Duration = Duration::from_secs(5);
+/// How long a generation may take to leave. The host waits for it, so that a crash during unloading counts for the
+/// case that caused it.
+const UNLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a host does with a candidate that it has accepted.
+/// What a host does after it has accepted a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// It goes back to the plugin that it started with, and waits until the candidate has left.
+pub(crate) enum AfterSwap {
+    /// Swaps back to the plugin that it started with, and waits until the candidate has left.
     GoBack,
-    /// It stays with it.
+    /// Keeps the candidate.
     Stay,
 }
 
@@ -41,7 +40,7 @@ pub(crate) fn plain() -> Result<(), Box<dyn Error>> {
         clippy::disallowed_methods,
         reason = "this is what happens without hotswap"
     )]
-    // SAFETY: there is no promise to rely on: this process is there to be killed by what it opens.
+    // SAFETY: nothing guarantees that the file is sound. This process exists to be killed by what it opens.
     let opened = unsafe { Library::open(Some(path), RTLD_NOW) };
     match opened {
         Ok(_) => println!("accepted"),
@@ -50,7 +49,7 @@ pub(crate) fn plain() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Asks a candidate what it is, in the process that tries it.
+/// The probe of a trial: asks a candidate for its build number, in the process that tries it.
 pub(crate) fn probe(plugin: &FixtureRef) -> Result<(), String> {
     let (a, b) = (plugin.build_a()(), plugin.build_b()());
     if a == b && (1..=30).contains(&a) {
@@ -61,21 +60,22 @@ pub(crate) fn probe(plugin: &FixtureRef) -> Result<(), String> {
     ))
 }
 
-/// Loads `good`, and swaps in whatever it is told.
+/// Loads `good`, and swaps in the candidates of the requests.
 pub(crate) fn host(good: &Path, trial: Option<Trial<FixtureRef>>) -> Result<(), Box<dyn Error>> {
     let policy = Policy {
-        // Whoever owns the folder that this was checked out into.
+        // The owner of the checked-out folder counts as trusted.
         any_owner: true,
         ..Policy::default()
     };
-    // SAFETY: the promise is not kept: this process is there to be killed, and it is tested how far one comes without.
+    // SAFETY: the promise is deliberately broken. This process exists to be killed; the test is how well hotswap
+    // protects it all the same.
     let trust = unsafe { Trust::vouch(policy) };
     let settings = Settings {
         trial: trial.map(|it| it.with_timeout(Duration::from_secs(2))),
         ..Settings::default()
     };
     let it: Hotswap<FixtureRef> = Hotswap::load_with(good, &trust, settings)?;
-    crash::tell();
+    crash::install_handlers();
     println!("ready");
     for line in io::stdin().lock().lines() {
         let (then, path) = decode(&line?)?;
@@ -83,10 +83,10 @@ pub(crate) fn host(good: &Path, trial: Option<Trial<FixtureRef>>) -> Result<(), 
         let (a, b) = it.with(|it| (it.build_a()(), it.build_b()()));
         let outcome = match swapped {
             Err(error) => format!("refused {}", error.reason()),
-            Ok(_) if then == Then::Stay => "accepted".to_owned(),
+            Ok(_) if then == AfterSwap::Stay => "accepted".to_owned(),
             Ok(_) => match it.swap(good) {
                 Err(error) => format!("cannot be replaced: {}", error.reason()),
-                Ok(back) => match it.wait(back.retired, LEAVING) {
+                Ok(back) => match it.wait(back.retired, UNLOAD_TIMEOUT) {
                     Some(State::Draining { .. }) => "stays".to_owned(),
                     _ => "accepted".to_owned(),
                 },
@@ -94,20 +94,20 @@ pub(crate) fn host(good: &Path, trial: Option<Trial<FixtureRef>>) -> Result<(), 
         };
         println!("{a} {b} {outcome}");
     }
-    it.shutdown(LEAVING);
+    it.shutdown(UNLOAD_TIMEOUT);
     Ok(())
 }
 
-/// A request as a line.
-pub(crate) fn encode(then: Then, path: &Path) -> String {
+/// Writes a request as a line.
+pub(crate) fn encode(then: AfterSwap, path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{then:?} {digits}")
 }
 
-fn decode(line: &str) -> Result<(Then, PathBuf), Box<dyn Error>> {
+fn decode(line: &str) -> Result<(AfterSwap, PathBuf), Box<dyn Error>> {
     let (then, digits) = line.split_once(' ').ok_or("no request")?;
-    let then = [Then::GoBack, Then::Stay]
+    let then = [AfterSwap::GoBack, AfterSwap::Stay]
         .into_iter()
         .find(|it| format!("{it:?}") == then)
         .ok_or("no such request")?;

@@ -1,7 +1,7 @@
-//! Hosts that are short of something: descriptors, file sizes, memory, a folder for temporary files, `/proc`.
+//! Hosts that lack a resource: descriptors, file sizes, memory, a folder for temporary files, `/proc`.
 //!
-//! Each is asked to swap a good plugin in while it is short, which may be refused, and afterwards, which must
-//! be accepted.
+//! Each host is asked twice to swap in a good plugin: while it lacks the resource, when it may refuse, and
+//! afterwards, when it must accept.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::{
     cases::{Demand, Fixtures},
-    host::Then,
+    host::AfterSwap,
     report::Row,
     subjects::{Host, Outcome, Subject, hosts},
 };
@@ -69,7 +69,7 @@ fn limited(
     let process = pid(&host);
     let to = Rlimit {
         current: Some(limit(&host)),
-        // A child has ours.
+        // The child inherits our limit.
         maximum: getrlimit(resource).maximum,
     };
     let before = prlimit(Some(process), resource, to).expect("a child of ours");
@@ -83,7 +83,7 @@ fn limited(
 
 /// Hides `/proc` from a host, and shows it again.
 fn without_proc(fixtures: &Fixtures, subject: Subject) -> Option<Outcome> {
-    // In a mount table of its own, so that nobody else is touched.
+    // The host gets a mount table of its own, so that no other process is affected.
     let inside = |host: &Host, arguments: &[&str]| {
         let mut nsenter = Command::new("nsenter");
         nsenter
@@ -124,7 +124,8 @@ fn without_proc(fixtures: &Fixtures, subject: Subject) -> Option<Outcome> {
     Some(afterwards(host, fixtures, outcome))
 }
 
-/// What came while it was short, unless something is wrong afterwards.
+/// Returns `outcome`, which the host had while it lacked the resource. If the host does not accept a plugin now, returns
+/// that failure instead.
 fn afterwards(mut host: Host, fixtures: &Fixtures, outcome: Outcome) -> Outcome {
     match swap(&mut host, fixtures) {
         Outcome::Accepted => host.end().err().unwrap_or(outcome),
@@ -135,7 +136,7 @@ fn afterwards(mut host: Host, fixtures: &Fixtures, outcome: Outcome) -> Outcome 
 
 fn swap(host: &mut Host, fixtures: &Fixtures) -> Outcome {
     let plugin = &fixtures.bases[0];
-    host.ask(Then::Stay, &plugin.path, &[plugin.build])
+    host.ask(AfterSwap::Stay, &plugin.path, &[plugin.build])
 }
 
 fn pid(host: &Host) -> Pid {

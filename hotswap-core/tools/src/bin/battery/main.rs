@@ -1,15 +1,15 @@
-//! A battery of files against hosts: can any of them kill a process that swaps plugins, or leave it answering
-//! wrongly?
+//! Gives thousands of damaged and unusual files to hosts: can one of them kill a process that swaps plugins, or make
+//! it answer wrongly?
 //!
-//! `battery DEBUG_FOLDER [RELEASE_FOLDER]` makes several thousand candidates from the plugins of the tests, the
-//! same ones every time, and gives them to [subjects](subjects::Subject), which are processes that may die: a
-//! plain `dlopen`, a host, and a host that tries candidates first. Each [case](cases::Case) says what it
-//! demands of them. Ends with 1 if anything was not as a case demands.
+//! `battery DEBUG_FOLDER [RELEASE_FOLDER]` makes several thousand candidates from the plugins of the tests, the same
+//! ones every time. It gives them to [subjects](subjects::Subject), which are processes that may die: a plain
+//! `dlopen`, a host, and a host with a trial. Each [case](cases::Case) says which outcome it demands. The exit code
+//! is 1 if an outcome is not as demanded.
 //!
-//! - `--every N`: only every Nth case, and races of half a second.
-//! - `--only TEXT`: only the cases whose category or name contain this.
-//! - `--race-seconds N`: how long each race takes; 3 unless given.
-//! - `--texts`: every text of a refusal, and how often it was given.
+//! - `--every N`: runs only every Nth case, and races of half a second.
+//! - `--only TEXT`: runs only the cases whose category or name contain TEXT.
+//! - `--race-seconds N`: the length of each race; the default is 3.
+//! - `--texts`: prints every text of a refusal, and how often it occurred.
 
 mod bytes;
 mod cases;
@@ -47,7 +47,7 @@ use crate::{
     subjects::Worker,
 };
 
-/// What is given on the command line.
+/// The command line.
 struct Options {
     fixtures: Vec<PathBuf>,
     every: usize,
@@ -127,7 +127,8 @@ fn battery(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Gives every case to every subject, on twice as many threads as there are processors: much of it is waiting.
+/// Gives every case to every subject. It uses twice as many threads as there are processors, because they mostly
+/// wait.
 fn run(cases: &[Case], fixtures: &Fixtures) -> Vec<Row> {
     let next = AtomicUsize::new(0);
     let rows = Mutex::new(Vec::new());

@@ -1,4 +1,4 @@
-//! Paths of every kind, and files that are something else.
+//! Unusual paths, and files of other kinds.
 
 use std::{
     error::Error,
@@ -27,7 +27,7 @@ pub(crate) fn cases(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
     Ok(cases)
 }
 
-/// What must be accepted: the plugins as they are, and under any name.
+/// Files that must be accepted: the plugins themselves, under any name.
 fn good(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
     const CATEGORY: &str = "good plugin";
     let mut cases = Vec::new();
@@ -76,7 +76,8 @@ fn good(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
         );
         cases.push(case.of_build(base.build));
     };
-    // Longer than the system takes at once (`PATH_MAX`), which is no concern of who walks name by name.
+    // Longer than the system accepts in one call (`PATH_MAX`). hotswap opens the path name by name, so that does not
+    // matter.
     let long = format!("{}{}", "/.".repeat(2500), base.path.display());
     add("by a path of 5,000 bytes", long.into());
     for (what, name) in [
@@ -111,7 +112,7 @@ fn good(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
     Ok(cases)
 }
 
-/// Without anything behind the last byte that is loaded, and so without section headers.
+/// Removes everything after the last loaded byte, including the section headers.
 fn stripped(base: &Plugin) -> Vec<Edit> {
     let end = base
         .loaded()
@@ -217,7 +218,7 @@ fn strange_paths(fixtures: &Fixtures) -> Result<Vec<Case>, Box<dyn Error>> {
     Ok(cases)
 }
 
-/// Files of other kinds, by their first bytes and, where it matters, more.
+/// Files of other kinds: their first bytes, and more where it matters.
 fn other_kinds(fixtures: &Fixtures) -> Vec<Case> {
     const CATEGORY: &str = "kind of file";
     let long = |start: &[u8]| [start, &[0x5a; 8192]].concat();
@@ -280,7 +281,7 @@ fn other_kinds(fixtures: &Fixtures) -> Vec<Case> {
         let edits = vec![Edit::number(at, width, value)];
         cases.push(Case::edited(CATEGORY, name, base, edits, Demand::Refuse));
     }
-    // Its first bytes, repeated for as long as a plugin is.
+    // The kind's first bytes, repeated up to the length of a plugin.
     let halves: Vec<u8> = base.bytes[..64]
         .iter()
         .copied()
@@ -311,7 +312,7 @@ fn other_kinds(fixtures: &Fixtures) -> Vec<Case> {
     cases
 }
 
-/// Plugins that are whole, and not what this host can use.
+/// Intact plugins that this host cannot use.
 fn other_plugins(fixtures: &Fixtures) -> Vec<Case> {
     let names = [
         "removed_field",

@@ -1,6 +1,7 @@
-//! A plugin's file, and where in it the fields are that a case may change.
+//! A plugin's file, and the offsets of the fields that a case may change.
 //!
-//! Read by hand, from a file that our own linker made: what is wrong in it ends the battery.
+//! This reader does not handle damage: the file comes from our own linker, and an unexpected value in it ends the
+//! battery.
 
 use std::{error::Error, ops::Range, path::Path, path::PathBuf};
 
@@ -13,7 +14,7 @@ pub(crate) const ENTRY_BYTES: usize = 16;
 pub(crate) const SYMBOL_BYTES: usize = 24;
 pub(crate) const RELOCATION_BYTES: usize = 24;
 
-/// A good plugin that says that it is `build`.
+/// An intact plugin that answers with the number `build`.
 #[derive(Debug)]
 pub(crate) struct Plugin {
     pub(crate) name: String,
@@ -22,7 +23,7 @@ pub(crate) struct Plugin {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A program header: where it stands, and what it says.
+/// A program header: its offset, and its content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
     pub(crate) at: usize,
@@ -91,7 +92,7 @@ impl Plugin {
             .collect()
     }
 
-    /// The dynamic table, with its end mark.
+    /// The dynamic table, including its `DT_NULL`.
     pub(crate) fn dynamic(&self) -> Vec<Entry> {
         let segments = self.segments();
         let table = segments
@@ -117,7 +118,7 @@ impl Plugin {
         self.dynamic().into_iter().find(|entry| entry.tag == tag)
     }
 
-    /// Where in the file the table is that this entry leads to.
+    /// The file offset of the table that this entry points to.
     pub(crate) fn table(&self, tag: elf::DynamicTag) -> Option<usize> {
         self.offset(self.entry(tag)?.value)
     }
@@ -137,7 +138,7 @@ impl Plugin {
             .collect()
     }
 
-    /// Where in the file the byte is that is loaded at this address.
+    /// The file offset of the byte that is loaded at this address.
     pub(crate) fn offset(&self, address: u64) -> Option<usize> {
         let segments = self.segments();
         let load = segments.iter().find(|it| {
@@ -151,7 +152,7 @@ impl Plugin {
         self.is_in(elf::PF_X, address)
     }
 
-    /// Whether this address may be written.
+    /// Whether this address is writable.
     pub(crate) fn is_writable(&self, address: u64) -> bool {
         self.is_in(elf::PF_W, address)
     }
@@ -163,7 +164,7 @@ impl Plugin {
         })
     }
 
-    /// How many symbols there are: as many as have a version.
+    /// The offsets of the symbols. There are as many symbols as versions.
     pub(crate) fn symbols(&self) -> Range<usize> {
         let start = self.table(elf::DT_SYMTAB).expect("symbols");
         let versions = self.entry(elf::DT_VERSYM).expect("versions").value;
@@ -186,7 +187,7 @@ impl Plugin {
 }
 
 impl Segment {
-    /// Where in the file it is.
+    /// The segment's bytes in the file.
     pub(crate) fn range(self) -> Range<usize> {
         self.offset as usize..(self.offset + self.file_bytes) as usize
     }

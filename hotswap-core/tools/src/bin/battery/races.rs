@@ -1,4 +1,4 @@
-//! A file that another process writes again and again, in every way that one can, while it is swapped in.
+//! Races: a host swaps in a file while another process rewrites it over and over, in various ways.
 
 use std::{
     error::Error,
@@ -13,16 +13,16 @@ use std::{
 
 use crate::{
     cases::{Demand, Fixtures},
-    host::Then,
+    host::AfterSwap,
     report::Row,
     subjects::{Host, Outcome, Subject, command, hosts},
 };
 
 const CATEGORY: &str = "race";
-/// Writes a file so that it holds these bytes in the end.
+/// Writes a file. In the end it contains these bytes.
 type Write = fn(&Path, &[u8]) -> io::Result<()>;
 
-const WAYS: [(&str, Write); 5] = [
+const WRITERS: [(&str, Write); 5] = [
     ("written over in place", in_place),
     ("replaced by rename", renamed),
     ("cut off and grown again", cut_off),
@@ -30,14 +30,14 @@ const WAYS: [(&str, Write); 5] = [
     ("written in small pieces", in_pieces),
 ];
 
-/// Runs each race for `time`. One race is one row, whose outcome is the first that is wrong, if any.
+/// Runs each race for `time`. A race is one row; its outcome is the first wrong one, if there is any.
 pub(crate) fn run(
     fixtures: &Fixtures,
     time: Duration,
     only: &str,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut rows = Vec::new();
-    for (number, (name, _)) in WAYS.iter().enumerate() {
+    for (number, (name, _)) in WRITERS.iter().enumerate() {
         if !(CATEGORY.contains(only) || name.contains(only)) {
             continue;
         }
@@ -72,7 +72,7 @@ fn race(
     let builds = [fixtures.good.build, fixtures.bases[0].build];
     let started = Instant::now();
     while started.elapsed() < time {
-        match host.ask(Then::Stay, path, &builds) {
+        match host.ask(AfterSwap::Stay, path, &builds) {
             Outcome::Accepted => accepted += 1,
             Outcome::Refused(_) => refused += 1,
             other => return (other, accepted, refused),
@@ -85,7 +85,7 @@ fn race(
     )
 }
 
-/// The writing process, which is ended with this.
+/// The writing process. Dropping this kills it.
 struct Writer(Child);
 
 impl Writer {
@@ -101,16 +101,17 @@ impl Drop for Writer {
     }
 }
 
-/// The writing process: takes the number of a way, the file to write, and two to write in turn.
+/// The writing process. Its arguments are the number of a way, the file to write, and the two files whose content it
+/// writes in turn.
 pub(crate) fn write_for_ever(arguments: &[String]) -> Result<ExitCode, Box<dyn Error>> {
     let [way, path, builds @ ..] = arguments else {
         return Err("a way, a path and builds".into());
     };
-    let (_, write) = WAYS[way.parse::<usize>()?];
+    let (_, write) = WRITERS[way.parse::<usize>()?];
     let builds: Vec<Vec<u8>> = builds.iter().map(fs::read).collect::<Result<_, _>>()?;
     for bytes in builds.iter().cycle() {
         write(Path::new(path), bytes)?;
-        // So that some of the swaps find a file that is at rest.
+        // A pause, so that some swaps find a file that does not change.
         thread::sleep(Duration::from_millis(2));
     }
     Err("no builds".into())

@@ -1,4 +1,4 @@
-//! What came out: a table, the names of those that killed, and whether all was as demanded.
+//! The report: a table, the cases that killed a subject, and the outcomes that are not as demanded.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use crate::{
     subjects::{Outcome, SUBJECTS, Subject, hosts},
 };
 
-/// One case, and what became of each subject.
+/// One case, and the outcome for each subject.
 pub(crate) struct Row {
     category: &'static str,
     name: String,
-    /// What was demanded, and what came. Not all cases are for all subjects.
+    /// For each subject: the demand and the outcome. Not all cases are given to all subjects.
     outcomes: Vec<(Subject, Demand, Outcome)>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
-/// How often each outcome came.
+/// How often each outcome occurred.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     died: usize,
@@ -43,7 +43,7 @@ impl Row {
 
     pub(crate) fn add(&mut self, case: &Case, subject: Subject, outcome: Outcome) {
         let demand = match subject {
-            // Of the system's own loader, nothing.
+            // Nothing is demanded of the system's own loader.
             Subject::Plain => Demand::Anything,
             Subject::Host => case.host,
             Subject::Tried => case.tried,
@@ -51,7 +51,7 @@ impl Row {
         self.outcomes.push((subject, demand, outcome));
     }
 
-    /// A row that is not about a file alone, for one subject.
+    /// A row for one subject, about more than a file.
     pub(crate) fn of(
         category: &'static str,
         name: impl Into<String>,
@@ -139,7 +139,7 @@ impl Report {
         println!();
     }
 
-    /// The cases that a subject did not survive, or answered wrongly.
+    /// Prints the cases that a subject did not survive, or answered wrongly.
     fn print_killers(&self, subject: Subject) {
         let mut lines = Vec::new();
         for row in &self.rows {
@@ -168,7 +168,7 @@ impl Report {
         println!();
     }
 
-    /// What hosts said when they refused; of texts that differ in numbers only, one.
+    /// Prints the texts of the hosts' refusals. Texts that differ only in numbers count as one.
     fn print_texts(&self) {
         let mut texts: BTreeMap<String, (&str, usize)> = BTreeMap::new();
         for (subject, _, outcome) in self.rows.iter().flat_map(|row| &row.outcomes) {
@@ -204,7 +204,7 @@ impl Report {
     }
 }
 
-/// A text in which each word with a digit is only that.
+/// Replaces each word that contains a digit by one placeholder.
 fn without_numbers(text: &str) -> String {
     let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
     words

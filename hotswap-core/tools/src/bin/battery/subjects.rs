@@ -1,4 +1,4 @@
-//! The processes that may die, seen from outside.
+//! The processes that may die, as their parent sees them.
 
 use std::{
     env,
@@ -14,68 +14,69 @@ use std::{
 use crate::{
     cases::{Case, Demand, Fixtures},
     crash,
-    host::{Then, encode},
+    host::{AfterSwap, encode},
     report::Row,
 };
 
-/// After this time a subject that has not answered counts as hung.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// The same for a plain `dlopen`, which has less to do, and hangs more often.
-const PLAIN_DEADLINE: Duration = Duration::from_secs(2);
+/// A subject that has not answered after this time counts as hung.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for a plain `dlopen`, which has less to do and hangs more often.
+const PLAIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One case of so many is given to a plain `dlopen`, which is there for comparison, and takes a process each.
+/// One case in this many is given to a plain `dlopen`. It is only there for comparison, and needs a process for each
+/// case.
 const PLAIN_EVERY: usize = 5;
 
-/// Who is given a candidate.
+/// A kind of process that is given candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// A process that opens it with `dlopen`, without any look at it.
+    /// A process that opens the candidate with `dlopen`, without any check.
     Plain,
-    /// A host that swaps it in.
+    /// A host that swaps the candidate in.
     Host,
-    /// A host that tries it first.
+    /// A host that runs a trial of the candidate first.
     Tried,
 }
 
-/// All of them, in the order of the report and of the type.
+/// All subjects, in the order of the report and of the type.
 pub(crate) const SUBJECTS: [Subject; 3] = [Subject::Plain, Subject::Host, Subject::Tried];
 
-/// Those that are hosts.
+/// The subjects that are hosts.
 pub(crate) fn hosts() -> impl Iterator<Item = Subject> {
     let is_host = |subject: &Subject| *subject != Subject::Plain;
     SUBJECTS.into_iter().filter(is_host)
 }
 
-/// What became of a candidate, and of the subject.
+/// The outcome for the candidate and the subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Accepted,
     /// Accepted, and still mapped although nobody uses it.
     Stays,
-    /// With the reason.
+    /// Refused, with the reason.
     Refused(String),
-    /// How, and where if that was told.
+    /// The subject died: how, and where if that is known.
     Died(String),
     Hung,
-    /// It lives, and answers what it should not.
+    /// The subject lives, but answers wrongly.
     Wrong(String),
 }
 
-/// A process that answers lines with lines.
+/// A child process that answers each line with a line.
 struct Process {
     child: Child,
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
-    deadline: Duration,
+    timeout: Duration,
 }
 
-/// A host, and the build that is live in it.
+/// A host process, and the build that is live in it.
 pub(crate) struct Host {
     process: Process,
     live: u64,
 }
 
-/// Gives cases to subjects, one after another. Hosts serve until something happens to them.
+/// Gives cases to subjects, one after another. A host process serves until something happens to it.
 pub(crate) struct Worker<'a> {
     fixtures: &'a Fixtures,
     path: PathBuf,
@@ -116,9 +117,9 @@ impl<'a> Worker<'a> {
                 Err(outcome) => return outcome,
             },
         };
-        let outcome = serving.ask(Then::GoBack, path, &[case.build]);
+        let outcome = serving.ask(AfterSwap::GoBack, path, &[case.build]);
         match outcome {
-            // What ran damaged code may die of it later, and then another case must not be blamed.
+            // A host that ran damaged code may die later, and a later case must not be blamed for that.
             Outcome::Accepted | Outcome::Stays if case.host == Demand::Anything => {
                 serving.end().err().unwrap_or(outcome)
             }
@@ -140,7 +141,7 @@ impl Drop for Worker<'_> {
 }
 
 impl Host {
-    /// Starts one, with a change to how it is started.
+    /// Starts a host. `change` edits the command before the start.
     pub(crate) fn start(
         fixtures: &Fixtures,
         subject: Subject,
@@ -150,7 +151,7 @@ impl Host {
         command.arg("host").arg(&fixtures.good.path);
         command.arg(format!("{subject:?}"));
         change(&mut command);
-        let mut process = Process::start(command, DEADLINE);
+        let mut process = Process::start(command, ANSWER_TIMEOUT);
         match process.answer() {
             Ok(answer) if answer == "ready" => Ok(Self {
                 process,
@@ -165,8 +166,9 @@ impl Host {
         self.process.child.id()
     }
 
-    /// Lets it swap a candidate in, which is one of `builds` if it is accepted, and checks its answers.
-    pub(crate) fn ask(&mut self, then: Then, path: &Path, builds: &[u64]) -> Outcome {
+    /// Lets the host swap in a candidate, and checks its answers. If the candidate is accepted, its build is one of
+    /// `builds`.
+    pub(crate) fn ask(&mut self, then: AfterSwap, path: &Path, builds: &[u64]) -> Outcome {
         let answer = match self.process.ask(&encode(then, path)) {
             Ok(answer) => answer,
             Err(outcome) => return outcome,
@@ -183,13 +185,13 @@ impl Host {
         let Some(build) = expected.iter().find(said) else {
             return Outcome::Wrong(answer);
         };
-        if then == Then::Stay {
+        if then == AfterSwap::Stay {
             self.live = *build;
         }
         outcome
     }
 
-    /// Lets it end in peace.
+    /// Closes the host's input, and checks that it ends normally.
     pub(crate) fn end(mut self) -> Result<(), Outcome> {
         self.process.requests = None;
         match self.process.answer() {
@@ -200,12 +202,12 @@ impl Host {
     }
 }
 
-/// One candidate for a process of its own that looks at nothing.
+/// Gives one candidate to a new process that opens it without any check.
 fn plain(path: &Path, fixtures: &Fixtures) -> Outcome {
     let mut command = command(fixtures);
     command.arg("plain");
-    let mut process = Process::start(command, PLAIN_DEADLINE);
-    let answer = match process.ask(&encode(Then::GoBack, path)) {
+    let mut process = Process::start(command, PLAIN_ANSWER_TIMEOUT);
+    let answer = match process.ask(&encode(AfterSwap::GoBack, path)) {
         Ok(answer) => answer,
         Err(outcome) => return outcome,
     };
@@ -219,10 +221,10 @@ fn plain(path: &Path, fixtures: &Fixtures) -> Outcome {
     }
 }
 
-/// This program, in another of its modes.
+/// A command that starts this program in another mode.
 pub(crate) fn command(fixtures: &Fixtures) -> Command {
     let mut command = Command::new(env::current_exe().expect("this program"));
-    // Where candidates find the libraries that they need and nobody else has.
+    // In this folder candidates find the libraries that only they need.
     command.env("LD_LIBRARY_PATH", &fixtures.libraries);
     command
 }
@@ -230,14 +232,14 @@ pub(crate) fn command(fixtures: &Fixtures) -> Command {
 const ENDED_WELL: &str = "exit code 0";
 
 impl Process {
-    fn start(mut command: Command, deadline: Duration) -> Self {
+    fn start(mut command: Command, timeout: Duration) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // What a dying process says is no matter here: how it died is.
+        // How a process dies is reported; what it prints to stderr meanwhile is not needed.
         command.stderr(Stdio::null());
         let mut child = command.spawn().expect("this program runs");
         let output = child.stdout.take().expect("piped");
         let (sender, answers) = mpsc::channel();
-        // Ends with the process's output.
+        // This thread ends when the process closes its output.
         thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n') {
                 let Ok(line) = line else { return };
@@ -253,21 +255,21 @@ impl Process {
             requests: child.stdin.take(),
             child,
             answers,
-            deadline,
+            timeout,
         }
     }
 
     fn ask(&mut self, request: &str) -> Result<String, Outcome> {
         if let Some(requests) = &mut self.requests {
-            // A process that is no longer there answers by that.
+            // If the process has gone, reading its answer tells how it ended.
             let _ = writeln!(requests, "{request}");
         }
         self.answer()
     }
 
-    /// Its next line, or how it ended.
+    /// The process's next line, or how it ended.
     fn answer(&mut self) -> Result<String, Outcome> {
-        match self.answers.recv_timeout(self.deadline) {
+        match self.answers.recv_timeout(self.timeout) {
             Ok(answer) => match answer.strip_prefix(crash::MARK) {
                 Some(place) => Err(match self.end() {
                     Outcome::Died(how) => Outcome::Died(format!("{how} {place}")),
@@ -280,10 +282,10 @@ impl Process {
         }
     }
 
-    /// It has closed its output: how it ends.
+    /// The process has closed its output. Waits, and says how it ended.
     fn end(&mut self) -> Outcome {
         let started = Instant::now();
-        while started.elapsed() < self.deadline {
+        while started.elapsed() < self.timeout {
             match self.child.try_wait().expect("a child of ours") {
                 Some(status) => return Outcome::Died(describe(status)),
                 None => thread::sleep(Duration::from_millis(1)),
@@ -295,7 +297,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already, which is as good.
+        // The process may have ended already; then these calls fail, which does not matter.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

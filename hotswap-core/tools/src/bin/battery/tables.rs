@@ -1,5 +1,5 @@
-//! Damage to the tables that the dynamic table leads to: hashes, symbols, versions, relocations, and the lists
-//! of functions that the loader calls.
+//! Damage to the tables that the dynamic table points to: hashes, symbols, versions, relocations, and the lists of
+//! functions that the loader calls.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use object::elf;
 
 use crate::{
     cases::{Case, Demand, Edit},
-    headers::{Field, telling},
+    headers::{Field, revealing_values},
     plugin::{Plugin, RELOCATION_BYTES, SYMBOL_BYTES},
 };
 
@@ -40,11 +40,11 @@ const NEEDED_VERSION_NAME: [Field; 5] = [
     ("vna_next", 12, 4),
 ];
 
-/// The types of relocations that the loader knows for a library of x86-64.
+/// The relocation types that the loader accepts in a library for x86-64.
 const KNOWN_TYPES: [u64; 15] = [0, 1, 2, 6, 7, 8, 10, 16, 17, 18, 32, 33, 36, 37, 38];
 const OTHER_POINTERS: &str = "runs code: other pointers";
 
-/// How many symbols and relocations are damaged, each in all its fields: from every part of their tables.
+/// How many symbols and relocations are damaged, each in all its fields. They are spread over their tables.
 const SAMPLES: usize = 24;
 
 pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
@@ -58,7 +58,7 @@ pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
     cases
 }
 
-/// Sets each of some fields to each telling value.
+/// Builds cases that set fields to revealing values.
 struct Damage<'a> {
     base: &'a Arc<Plugin>,
     category: &'static str,
@@ -82,7 +82,7 @@ impl<'a> Damage<'a> {
         }
     }
 
-    /// One field, to those of the values that are `chosen`.
+    /// Sets one field to those values that are `chosen`.
     fn fields_if(
         &mut self,
         title: &str,
@@ -92,7 +92,7 @@ impl<'a> Damage<'a> {
         chosen: impl Fn(u64) -> bool,
     ) {
         let at = at + offset;
-        let mut values = telling(self.base, at, width);
+        let mut values = revealing_values(self.base, at, width);
         values.extend(
             more.iter()
                 .filter(|it| **it <= u64::MAX >> (64 - 8 * width)),
@@ -179,7 +179,7 @@ fn old_hash(base: &Arc<Plugin>) -> Vec<Case> {
     }
     for number in 0..chains {
         let place = chains_at + number * 4;
-        // Itself, the one before, one that leads here again, the end, and nowhere.
+        // A loop to itself, the previous symbol, a longer loop, the end, and a symbol that does not exist.
         for next in [
             number,
             number.saturating_sub(1),
@@ -203,14 +203,14 @@ fn symbols(base: &Arc<Plugin>) -> Vec<Case> {
     let exported = |at: &&usize| base.number(**at + 6, 2) != 0;
     let imported = all.iter().filter(|at| base.number(**at + 6, 2) == 0);
     let count = imported.clone().count();
-    // All that is exported, and some of what is imported.
+    // All exported symbols, and some of the imported ones.
     let chosen = all
         .iter()
         .filter(exported)
         .chain(imported.step_by(count.div_ceil(SAMPLES / 2)));
     for &at in chosen {
         let title = format!("symbol {}", base.string(base.number(at, 4)));
-        // Every binding and type, among others.
+        // These values include every binding and type.
         let infos: Vec<u64> = (0..=0x1f).chain([0x20, 0x22, 0xa1, 0xaa]).collect();
         damage.fields(&title, at, &SYMBOL[..1], &[]);
         damage.fields(&title, at, &SYMBOL[1..2], &infos);
@@ -278,7 +278,8 @@ fn relocations(base: &Arc<Plugin>) -> Vec<Case> {
     let some = all.iter().step_by(all.len().div_ceil(SAMPLES)).chain(&plt);
     let symbols = (base.symbols().len() / SYMBOL_BYTES) as u64;
     let types: Vec<u64> = (0..=45).collect();
-    // What no plugin has is refused; of what one may have nobody can tell that it was something else.
+    // A type that no plugin has is refused. Nobody can tell that a type which plugins do have was another type
+    // before.
     let mut refused = Damage::new(base, "relocation", Demand::Refuse);
     let mut unseen = Damage::new(base, OTHER_POINTERS, Demand::Anything);
     for &at in some {
@@ -315,7 +316,7 @@ fn packed_relocations(base: &Arc<Plugin>) -> Vec<Case> {
     damage.cases
 }
 
-/// The lists of functions that the loader calls lead nowhere, or to something else.
+/// The lists of functions that the loader calls point nowhere, or to something else.
 fn called(base: &Arc<Plugin>) -> Vec<Case> {
     let mut damage = Damage::new(base, "initialiser", Demand::Refuse);
     let relocations = base.items(elf::DT_RELA, elf::DT_RELASZ, RELOCATION_BYTES);
@@ -328,7 +329,7 @@ fn called(base: &Arc<Plugin>) -> Vec<Case> {
         };
         for slot in (array.value..array.value + bytes.value).step_by(8) {
             let relocated = relocations.iter().find(|at| base.number(**at, 8) == slot);
-            // Packed ones add to what stands there.
+            // Packed relocations add to the value in the file.
             let at = relocated.map_or_else(|| base.offset(slot), |at| Some(at + 16));
             let at = at.expect("an entry that is loaded");
             for (what, to) in [
