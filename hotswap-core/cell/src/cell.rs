@@ -152,6 +152,8 @@ impl<T: Send + Sync> Cell<T> {
 
     /// Replaces the value, and returns the previous one. New readers get the new value from here on. Waits for
     /// nobody.
+    ///
+    /// Costs an allocation and an atomic exchange.
     pub fn publish(&self, value: T) -> Retired<T> {
         self.replace(self.id.allocate(value))
     }
