@@ -7,7 +7,7 @@
 //! 1. announces itself: the slot holds *entering*,
 //! 2. passes the light half of a [`Barrier`](crate::barrier::Barrier),
 //! 3. loads the cell's current value,
-//! 4. names it: the slot holds the value,
+//! 4. names it: the slot holds the value.
 //!
 //! When the call ends, the thread clears the slot. Readers write nothing that another reader writes, and retry
 //! nothing: a reader never waits and never loops. (With hazard pointers, a reader repeats step 3 until it agrees with
@@ -73,7 +73,8 @@ use crate::{
 
 /// A value that threads can read while another thread replaces it.
 ///
-/// Dropping the cell drops the value, unless a lease holds it; then dropping the last lease does.
+/// Dropping the cell drops the value, unless a lease holds it; then dropping the last lease drops it. A value that a
+/// forgotten call holds is leaked.
 pub struct Cell<T> {
     current: AtomicPtr<Tagged<T>>,
     id: CellId,

@@ -6,14 +6,14 @@ use std::{fs, path::Path, process::Command};
 use crate::{Result, cores};
 
 const WORDS: &str = "\
-What a call and a swap cost, beside what else one could do. `scripts/bench` measures all of it in a quarter of an \
-hour, on a machine that has nothing else to do, and prints these tables; `scripts/bench quick` takes a minute; \
-`scripts/bench --write-docs` writes this page. What counts are the ratios: alternatives take turns within \
-milliseconds, and a ratio is taken within such a turn before the median is taken over all turns.
+What a call and a swap cost, in comparison with the alternatives. `scripts/bench` measures everything in a quarter \
+of an hour, on a machine that has nothing else to do, and prints these tables; `scripts/bench quick` takes a \
+minute; `scripts/bench --write-docs` writes this page. The ratios matter, not the absolute times: the alternatives \
+take turns within milliseconds, and a ratio is taken within such a turn before the median over all turns is taken.
 
-All ways of calling do the same: reach the current module under whatever keeps it from being unmapped meanwhile, \
-take a bare `extern \"C\"` function from it, and call it. The function pointer, `AtomicPtr` and libloading's `Symbol` \
-have no such guard: nothing could ever be unmapped under them.
+All ways of calling do the same: reach the current module under a guard that keeps it from being unmapped, take a \
+bare `extern \"C\"` function from it, and call the function. The function pointer, `AtomicPtr` and libloading's \
+`Symbol` have no such guard: nothing could ever be unmapped under them.
 ";
 
 const PLOT: &str = "\n## Calls per second against threads\n\n";
