@@ -9,7 +9,7 @@ pub struct Facts {
     /// The search path for these libraries (`DT_RUNPATH`).
     pub runpath: Option<String>,
     /// The search path for these libraries and for those that they need (`DT_RPATH`). `None` if the file has a
-    /// `DT_RUNPATH`, because the loader then ignores the other.
+    /// `DT_RUNPATH`, because the loader then ignores `DT_RPATH`.
     pub rpath: Option<String>,
     /// The linker's build id, in hexadecimal. Two files linked from the same input have the same build id.
     pub build_id: Option<String>,
