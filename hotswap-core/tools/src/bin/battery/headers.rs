@@ -241,7 +241,9 @@ fn dynamic_table(base: &Arc<Plugin>) -> Vec<Case> {
 fn demand(base: &Plugin, tag: u64, value: u64) -> (&'static str, Demand) {
     let is = |those: &[DynamicTag]| those.iter().any(|it| it.0 as u64 == tag);
     let before = base.dynamic().into_iter().find(|entry| entry.tag == tag);
-    if is(&[elf::DT_INIT, elf::DT_FINI]) && base.is_code(value) {
+    let calls_another = is(&[elf::DT_INIT, elf::DT_FINI]) && base.is_code(value)
+        || is(&[elf::DT_INIT_ARRAY, elf::DT_FINI_ARRAY]) && base.holds_function(value);
+    if calls_another {
         ("runs code: other functions", Demand::Anything)
     } else if is(&[elf::DT_PLTRELSZ, elf::DT_RELASZ, elf::DT_RELRSZ])
         && before.is_some_and(|before| value < before.value)

@@ -152,6 +152,19 @@ impl Plugin {
         self.is_in(elf::PF_X, address)
     }
 
+    /// Whether the loader leaves a function's address at this one: the file has it there (`DT_RELR` adds where the image
+    /// is), or a relocation writes it.
+    pub(crate) fn holds_function(&self, address: u64) -> bool {
+        let in_place = self.offset(address).map(|at| self.number(at, 8));
+        let written = self.items(elf::DT_RELA, elf::DT_RELASZ, RELOCATION_BYTES);
+        let mut written = written
+            .into_iter()
+            .filter(|&at| self.number(at, 8) == address)
+            .map(|at| self.number(at + 16, 8));
+        address.is_multiple_of(8)
+            && (in_place.is_some_and(|it| self.is_code(it)) || written.any(|it| self.is_code(it)))
+    }
+
     /// Whether this address is writable.
     pub(crate) fn is_writable(&self, address: u64) -> bool {
         self.is_in(elf::PF_W, address)
