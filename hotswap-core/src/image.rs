@@ -86,7 +86,7 @@ pub(crate) struct Image {
     /// An allocator in the image may need this thread for as long as the image is mapped.
     opener: ManuallyDrop<Opener>,
     name: CString,
-    place: Place,
+    mapping: Mapping,
     handlers: Arc<Handlers>,
     attachment: Attachment,
     policy: Policy,
@@ -97,7 +97,7 @@ pub(crate) struct Image {
 
 /// Where an image is mapped.
 #[derive(Default)]
-struct Place {
+struct Mapping {
     /// The difference between an address in memory and the address in the file (`dlpi_addr`). The first segment
     /// begins here only if the file's addresses begin at 0.
     bias: usize,
@@ -114,19 +114,19 @@ impl Image {
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
         let libraries = Libraries::open(&staged, opener, policy)?;
-        let (library, name, place) = match link(&staged, opener) {
+        let (library, name, mapping) = match link(&staged, opener) {
             Ok(linked) => linked,
             Err(error) => return Err(libraries.give_up(error, opener, policy)),
         };
         dependencies::note(&staged.facts().needed);
         let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);
-        let handlers = Handlers::new(place.segments.clone(), before);
+        let handlers = Handlers::new(mapping.segments.clone(), before);
         let mut image = Self {
             library: ManuallyDrop::new(library),
             staged: ManuallyDrop::new(staged),
             opener: ManuallyDrop::new(opener.clone()),
             name,
-            place,
+            mapping,
             handlers,
             attachment: Attachment::Missing,
             policy: policy.clone(),
@@ -135,7 +135,7 @@ impl Image {
         };
         if let Some(table) = image.own_symbol(hotswap_unload::TABLE_SYMBOL) {
             let table = table.as_ptr().cast_const().cast::<PluginTable>();
-            let readable = |bytes| image.place.has(table.addr(), bytes);
+            let readable = |bytes| image.mapping.has(table.addr(), bytes);
             // SAFETY: the image itself defines the symbol under the name that `unloadable!` uses, and `readable`
             // checks that the bytes to read are mapped. Its initialisers have run, and nobody else uses the table.
             // `leaving` closes the account before it closes the image.
@@ -166,13 +166,13 @@ impl Image {
         // SAFETY: every symbol has an address, and nothing here uses it as anything but an address.
         let symbol = unsafe { self.library.get::<*mut c_void>(name) }.ok()?;
         let address = NonNull::new(symbol.as_raw_ptr())?;
-        self.place.has(address.addr().get(), 1).then_some(address)
+        self.mapping.has(address.addr().get(), 1).then_some(address)
     }
 
     /// Copies the bytes that are mapped at `address`. Returns `false`, and copies nothing, unless one readable
     /// segment contains them all.
     pub(crate) fn read(&self, address: usize, into: &mut [u8]) -> bool {
-        let is_readable = self.place.has(address, into.len());
+        let is_readable = self.mapping.has(address, into.len());
         if is_readable {
             let from: *const u8 = ptr::with_exposed_provenance(address);
             // SAFETY: the line above found that one readable segment contains these bytes; it stays mapped while the
@@ -201,7 +201,7 @@ impl Image {
 
     /// Whether `address` lies in executable memory of this image.
     pub(crate) fn is_code(&self, address: usize) -> bool {
-        self.place
+        self.mapping
             .code
             .iter()
             .any(|segment| segment.contains(&address))
@@ -262,7 +262,7 @@ impl Image {
     }
 }
 
-impl Place {
+impl Mapping {
     /// Where the described object is mapped, with only the segments that have all of `flags` (`PF_R`, `PF_W`).
     fn of(info: &libc::dl_phdr_info, flags: u32) -> Self {
         Self {
@@ -289,7 +289,7 @@ impl Place {
 }
 
 /// Maps and links a copy, and runs its initialisers.
-fn link(staged: &Staged, opener: &Opener) -> Result<(Library, CString, Place)> {
+fn link(staged: &Staged, opener: &Opener) -> Result<(Library, CString, Mapping)> {
     let path = staged.loader_path()?;
     // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`). The linker maps the
     // bytes that were inspected, and nobody can change them.
@@ -306,11 +306,11 @@ fn link(staged: &Staged, opener: &Opener) -> Result<(Library, CString, Place)> {
         return Err(Error::new(given, ErrorKind::link("it is mapped already")));
     }
     let missing = || Error::new(given, ErrorKind::link("the system does not list it"));
-    let place = staged
+    let mapping = staged
         .check_descriptor()
         .and_then(|()| find(&name).ok_or_else(missing));
-    match place {
-        Ok(place) => Ok((library, name, place)),
+    match mapping {
+        Ok(mapping) => Ok((library, name, mapping)),
         Err(error) => {
             // Its initialisers have run and may have started threads: the image and its thread stay.
             mem::forget((library, opener.clone()));
@@ -361,15 +361,15 @@ fn segments(info: &libc::dl_phdr_info, flags: u32) -> impl Iterator<Item = Range
 }
 
 /// Where the image that was opened under `name` is mapped; `None` if it is not.
-fn find(name: &CStr) -> Option<Place> {
+fn find(name: &CStr) -> Option<Mapping> {
     let mut found = None;
     each_object(&mut |other, info| {
         if other != name {
             return ControlFlow::Continue(());
         }
-        found = Some(Place {
+        found = Some(Mapping {
             code: segments(info, libc::PF_X).collect(),
-            ..Place::of(info, libc::PF_R)
+            ..Mapping::of(info, libc::PF_R)
         });
         ControlFlow::Break(())
     });
@@ -447,7 +447,7 @@ mod tests {
 
     /// A file's addresses need not begin at 0 (`-Wl,--image-base=0x10000000`).
     #[test]
-    fn what_is_added_to_addresses_is_not_where_the_first_segment_begins() {
+    fn the_bias_is_not_where_the_first_segment_begins() {
         // SAFETY: zeros are a valid header.
         let mut header: libc::Elf64_Phdr = unsafe { std::mem::zeroed() };
         header.p_type = libc::PT_LOAD;
@@ -459,10 +459,10 @@ mod tests {
         info.dlpi_addr = 0x7f00_0000_0000;
         info.dlpi_phdr = &raw const header;
         info.dlpi_phnum = 1;
-        let place = Place::of(&info, libc::PF_R);
-        assert_eq!(place.bias, 0x7f00_0000_0000);
-        assert!(place.has(0x7f00_1000_0000, 0x1000) && !place.has(0x7f00_1000_0000, 0x1001));
-        assert!(!place.has(0x7f00_0000_0000, 1) && !place.has(usize::MAX, 2));
+        let mapping = Mapping::of(&info, libc::PF_R);
+        assert_eq!(mapping.bias, 0x7f00_0000_0000);
+        assert!(mapping.has(0x7f00_1000_0000, 0x1000) && !mapping.has(0x7f00_1000_0000, 0x1001));
+        assert!(!mapping.has(0x7f00_0000_0000, 1) && !mapping.has(usize::MAX, 2));
     }
 
     /// Closes the image, and waits until it is gone.
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_was_mapped_before_is_not_taken_for_a_new_one() {
+    fn an_image_that_is_mapped_already_is_refused() {
         assert!(std::hint::black_box(2f64).cos() < 0.0, "so it is linked");
         let policy = Policy {
             any_owner: true,

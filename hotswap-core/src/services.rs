@@ -54,14 +54,14 @@ impl Default for ServiceSettings {
 pub(crate) struct Services(Arc<Inner>);
 
 struct Inner {
-    state: Mutex<State>,
+    state: Mutex<ServicesState>,
     history: Arc<History>,
     watchdog: Watchdog,
     stop_deadline: Duration,
 }
 
 #[derive(Default)]
-struct State {
+struct ServicesState {
     names: Names,
     /// The services that have not ended, and the last of each name, in the order in which they were started.
     instances: Vec<Arc<Instance>>,
@@ -121,12 +121,12 @@ impl Inner {
     }
 
     /// Under the lock only a failed allocation can panic, and the state is consistent even then.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ServicesState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ServicesState {
     /// The services of this name that have not ended.
     fn not_ended<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<Instance>> {
         let of_name = self.instances.iter().filter(move |it| it.name() == name);

@@ -42,7 +42,7 @@ use self::{
     draining::Draining,
     lease::{NamedLease, NamedLeases, Register},
     pipeline::{Candidate, Pipeline, Source, drop_update},
-    succession::{Change, PublishKind, Replaced, Succession},
+    succession::{PublishKind, PublishResult, Replaced, Succession},
 };
 pub use self::{
     lease::{Bound, Lease},
@@ -391,7 +391,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let update = candidate.update.take();
         let accepted = (kind == PublishKind::Swap).then(|| Accepted::of(number, &candidate.image));
         let new = self.pipeline.number(candidate, number);
-        let Change {
+        let PublishResult {
             before,
             probation,
             retired,

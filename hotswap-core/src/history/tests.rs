@@ -89,7 +89,7 @@ fn name() -> String {
 }
 
 #[test]
-fn what_a_terminal_does_not_show_is_escaped_in_every_event() {
+fn every_event_escapes_what_a_terminal_does_not_show() {
     let error = Error::new(HIDDEN.as_ref(), ErrorKind::link(HIDDEN));
     let path = PathBuf::from(HIDDEN);
     let service = |news| EventKind::Service { name: name(), news };

@@ -52,7 +52,7 @@ use hotswap_unload::{
 };
 
 use self::{
-    registrations::State,
+    registrations::AccountState,
     table::HOST_TABLE,
     thread::{exit_key, run_newest_destructor, run_values},
 };
@@ -70,7 +70,7 @@ use super::{dependencies::is_named, handlers::Handlers};
 /// seen to be gone. If an account is dropped without that last step, its state (some hundred bytes) is leaked,
 /// because an image that is still mapped may call it.
 pub(super) struct Account {
-    state: Arc<State>,
+    state: Arc<AccountState>,
     plugin: &'static PluginTable,
 }
 
@@ -190,7 +190,7 @@ impl Account {
         }
 
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let state = Arc::new(State {
+        let state = Arc::new(AccountState {
             // Relaxed: only the number matters; it publishes nothing.
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             process: process::id(),
@@ -230,7 +230,7 @@ impl Account {
     /// Nothing calls the image any more except its own threads, its destructors and `flush`. So the caller has looked
     /// for everything that is known to be able to call it later, and its hook, which stops the rest, has ended.
     pub(super) unsafe fn retire(&self) {
-        // Release: pairs with the Acquire in `State::is_retired`, so that all calls happened before.
+        // Release: pairs with the Acquire in `AccountState::is_retired`, so that all calls happened before.
         self.state.retired.store(true, Ordering::Release);
     }
 
@@ -376,7 +376,7 @@ fn text(text: &'static Text) -> Cow<'static, str> {
 
 /// A plugin author's hook, which stops the plugin's own threads.
 pub(super) struct Hook {
-    state: Arc<State>,
+    state: Arc<AccountState>,
     function: BeforeUnload,
 }
 
@@ -410,7 +410,7 @@ pub(crate) fn detach_current_thread_from_retired() {
     // Looks again before each destructor: one may be suspended on this stack (a coroutine) and another resumed.
     loop {
         let left = thread::retired_and_left();
-        let of = |account: &Arc<State>| left.iter().any(|it| Arc::ptr_eq(it, account));
+        let of = |account: &Arc<AccountState>| left.iter().any(|it| Arc::ptr_eq(it, account));
         if left.is_empty() || !run_newest_destructor(of) {
             return run_values(of);
         }
@@ -477,7 +477,7 @@ mod tests {
     use super::{super::handlers::Snapshot, *};
 
     #[test]
-    fn what_cannot_be_a_table_is_not_read() {
+    fn an_unaligned_table_is_not_read() {
         let handlers = Handlers::new(Vec::new(), Snapshot::take());
         // SAFETY: it is refused without being read, whatever is there.
         let attached =

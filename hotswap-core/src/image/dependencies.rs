@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Place, each_object, handlers, keys, memory::words};
+use super::{Mapping, each_object, handlers, keys, memory::words};
 use crate::{cache::Cache, stage, trust::Policy};
 
 /// glibc, the dynamic linker, and what every plugin needs of its compiler. `keys` and `handlers` look for what these
@@ -167,12 +167,12 @@ pub(super) fn known(library: &str) -> Option<Known> {
     }
 }
 
-/// The first library that may call the image at `place`, among those that it needs directly or indirectly.
+/// The first library that may call the image at `mapping`, among those that it needs directly or indirectly.
 ///
 /// Costs next to nothing if all are known by name; otherwise each call reads the writable data of those that are
 /// mapped.
 pub(super) fn caller_of(
-    place: &Place,
+    mapping: &Mapping,
     needed: &[String],
     known: impl Fn(&str) -> Option<Known>,
 ) -> Option<Caller> {
@@ -187,7 +187,7 @@ pub(super) fn caller_of(
                 mapped, abilities, ..
             } => {
                 let mut data = mapped.iter().flat_map(|it| &it.writable);
-                if !data.any(|data| has_address_of(place, data)) {
+                if !data.any(|data| has_address_of(mapping, data)) {
                     return ControlFlow::Continue(needs(abilities));
                 }
                 Caller::Has(library.to_owned())
@@ -213,7 +213,7 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
             Assessment::Plain {
                 mapped, abilities, ..
             } if !abilities.iter().any(|it| it.leaves)
-                && !mapped.iter().any(Mapped::is_registered) =>
+                && !mapped.iter().any(MappedLibrary::is_registered) =>
             {
                 return ControlFlow::Continue(needs(abilities));
             }
@@ -235,7 +235,7 @@ enum Assessment {
     Plain {
         /// Whether a library of this name, without threads, is known to keep no callbacks.
         is_known: bool,
-        mapped: Vec<Mapped>,
+        mapped: Vec<MappedLibrary>,
         abilities: Vec<Abilities>,
     },
 }
@@ -304,22 +304,22 @@ fn walk(needed: &[String], mut visit: impl FnMut(&str) -> ControlFlow<(), Vec<St
 }
 
 /// A library that is mapped.
-struct Mapped {
+struct MappedLibrary {
     path: PathBuf,
-    place: Place,
+    mapping: Mapping,
     writable: Vec<Range<usize>>,
 }
 
 /// The mapped libraries with this file name. Two may have it, in different folders.
-fn mapped(library: &str) -> Vec<Mapped> {
+fn mapped(library: &str) -> Vec<MappedLibrary> {
     let mut found = Vec::new();
     each_object(&mut |name, info| {
         let path = Path::new(OsStr::from_bytes(name.to_bytes()));
         if path.file_name() == Some(OsStr::new(library)) {
-            found.push(Mapped {
+            found.push(MappedLibrary {
                 path: path.to_owned(),
-                place: Place::of(info, 0),
-                writable: Place::of(info, libc::PF_W).segments,
+                mapping: Mapping::of(info, 0),
+                writable: Mapping::of(info, libc::PF_W).segments,
             });
         }
         ControlFlow::Continue(())
@@ -328,12 +328,12 @@ fn mapped(library: &str) -> Vec<Mapped> {
 }
 
 /// Whether a word of `data`, a segment of a library, may be an address of the image.
-fn has_address_of(place: &Place, data: &Range<usize>) -> bool {
+fn has_address_of(mapping: &Mapping, data: &Range<usize>) -> bool {
     const WORD: usize = size_of::<usize>();
     let start = data.start.next_multiple_of(WORD);
     let end = data.end.min(start.saturating_add(DATA_BYTES_MAX));
     let words = words(start..end, DATA_BYTES_MAX);
-    words.is_none_or(|mut words| words.any(|word| place.has(word, 1)))
+    words.is_none_or(|mut words| words.any(|word| mapping.has(word, 1)))
 }
 
 /// What a library can do, according to its file.
@@ -360,14 +360,14 @@ struct Noted {
 impl Abilities {
     /// The abilities that were noted when the library was first needed, or else those of its file as it is now.
     /// `None`: the file cannot be read, or is no library.
-    fn of(library: &Mapped) -> Option<Self> {
+    fn of(library: &MappedLibrary) -> Option<Self> {
         let noted = NOTED.get(&library.key()).map(|it| it.abilities);
         noted.or_else(|| Self::noted(library))
     }
 
     /// Adds the abilities of the file as it is now to those noted before, which may be those of the file that is
     /// mapped.
-    fn noted(library: &Mapped) -> Option<Self> {
+    fn noted(library: &MappedLibrary) -> Option<Self> {
         let file = fs::metadata(&library.path).ok()?;
         let file = (file.dev(), file.ino(), file.mtime(), file.mtime_nsec());
         if let Some(it) = NOTED.get(&library.key()).filter(|it| it.file == file) {
@@ -395,15 +395,15 @@ impl Abilities {
     }
 }
 
-impl Mapped {
+impl MappedLibrary {
     /// Whether the system calls a function of it when a thread ends or a signal arrives.
     fn is_registered(&self) -> bool {
-        let keys = keys::keys_into(&self.place.range());
-        keys.is_none_or(|keys| !keys.is_empty()) || handlers::lie_in(&self.place.segments)
+        let keys = keys::keys_into(&self.mapping.range());
+        keys.is_none_or(|keys| !keys.is_empty()) || handlers::lie_in(&self.mapping.segments)
     }
 
     fn key(&self) -> (PathBuf, usize) {
-        (self.path.clone(), self.place.bias)
+        (self.path.clone(), self.mapping.bias)
     }
 }
 
@@ -472,9 +472,9 @@ mod tests {
                 if !name.contains(".so") || known(&name) != Some(Known::HarmlessWithoutThreads) {
                     continue;
                 }
-                let library = Mapped {
+                let library = MappedLibrary {
                     path: file.path(),
-                    place: Place::default(),
+                    mapping: Mapping::default(),
                     writable: Vec::new(),
                 };
                 if let Some(it) = Abilities::noted(&library) {
@@ -491,14 +491,14 @@ mod tests {
         let words = [1_usize, 0x5000, 7];
         let start = words.as_ptr().expose_provenance();
         let data = start..start + size_of_val(&words);
-        let place = |segment| Place {
+        let mapping = |segment| Mapping {
             segments: vec![segment],
-            ..Place::default()
+            ..Mapping::default()
         };
-        assert!(has_address_of(&place(0x4000..0x5001), &data));
-        assert!(!has_address_of(&place(0x4000..0x5000), &data));
+        assert!(has_address_of(&mapping(0x4000..0x5001), &data));
+        assert!(!has_address_of(&mapping(0x4000..0x5000), &data));
         assert!(
-            !has_address_of(&place(0x4000..0x5001), &(start..start + 12)),
+            !has_address_of(&mapping(0x4000..0x5001), &(start..start + 12)),
             "not the half of a word"
         );
     }

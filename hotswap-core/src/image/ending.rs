@@ -18,7 +18,7 @@
 
 use std::{fs, ops::Range};
 
-use super::{Place, account::thread_lives, memory::words};
+use super::{Mapping, account::thread_lives, memory::words};
 
 /// No thread's stack is larger. (A coroutine's stack may be anywhere.)
 const STACK_BYTES_MAX: usize = 64 << 20;
@@ -47,23 +47,23 @@ impl SuspectThreads {
         &self.0
     }
 
-    /// Looks once more, and returns the threads that may be running code of the image at `place`.
+    /// Looks once more, and returns the threads that may be running code of the image at `mapping`.
     ///
     /// Costs reading two small files, and a part of the stack, for each thread that has no slot.
-    pub(super) fn look(&mut self, place: &Place) -> &[u32] {
+    pub(super) fn look(&mut self, mapping: &Mapping) -> &[u32] {
         self.0
             .retain(|&thread| !hotswap_cell::is_registered(thread));
         if !self.0.is_empty() {
             let mappings = mappings();
             self.0
-                .retain(|&thread| !is_elsewhere(thread, place, &mappings));
+                .retain(|&thread| !is_elsewhere(thread, mapping, &mappings));
         }
         &self.0
     }
 }
 
 /// Whether the thread has ended, or is blocked outside of the image with no address of the image on its stack.
-fn is_elsewhere(thread: u32, place: &Place, mappings: &[Range<usize>]) -> bool {
+fn is_elsewhere(thread: u32, mapping: &Mapping, mappings: &[Range<usize>]) -> bool {
     let Ok(state) = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")) else {
         // The thread has ended, or this system does not provide the file.
         return !thread_lives(thread.cast_signed());
@@ -71,12 +71,12 @@ fn is_elsewhere(thread: u32, place: &Place, mappings: &[Range<usize>]) -> bool {
     let Some(Blocked { stack, next }) = Blocked::of(&state) else {
         return false;
     };
-    let Some(mapping) = mappings.iter().find(|it| it.contains(&stack)) else {
+    let Some(range) = mappings.iter().find(|it| it.contains(&stack)) else {
         return false;
     };
-    !place.has(next, 1)
-        && words(stack..mapping.end, STACK_BYTES_MAX)
-            .is_some_and(|mut words| !words.any(|word| place.has(word, 1)))
+    !mapping.has(next, 1)
+        && words(stack..range.end, STACK_BYTES_MAX)
+            .is_some_and(|mut words| !words.any(|word| mapping.has(word, 1)))
 }
 
 /// A thread that is blocked in a system call.
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_had_of_a_thread_in_a_system_call_only() {
+    fn only_a_thread_in_a_system_call_has_addresses() {
         let call = "202 0x7f 0x80 0x1 0x0 0x0 0xffffffff 0x7ffd5a0 0x7f1234\n";
         let expected = Blocked {
             stack: 0x7ffd5a0,
@@ -142,9 +142,9 @@ mod tests {
     fn an_address_on_the_stack_of_a_blocked_thread_is_seen() {
         let address = 0x1234_5678_9abc;
         let segment = address..address + 1;
-        let place = Place {
+        let mapping = Mapping {
             segments: vec![segment],
-            ..Place::default()
+            ..Mapping::default()
         };
         for (mark, is_inside) in [(address, true), (address + 1, false)] {
             let (said, number) = mpsc::channel();
@@ -170,10 +170,10 @@ mod tests {
                 thread::yield_now();
             }
             let mut ending = SuspectThreads(vec![number]);
-            assert_eq!(!ending.look(&place).is_empty(), is_inside, "{mark:#x}");
+            assert_eq!(!ending.look(&mapping).is_empty(), is_inside, "{mark:#x}");
             drop(end);
             waiting.join().unwrap();
-            while !ending.look(&place).is_empty() {
+            while !ending.look(&mapping).is_empty() {
                 thread::yield_now();
             }
         }

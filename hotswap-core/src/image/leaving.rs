@@ -154,7 +154,7 @@ impl Leaving {
             self.never = Some(PinReason::MayHaveThreads);
         } else if facts.makes_keys {
             // SAFETY: the image is retired: no call is inside, and none will be.
-            match unsafe { keys::delete_keys_into(&self.image.place.range()) } {
+            match unsafe { keys::delete_keys_into(&self.image.mapping.range()) } {
                 Some(0) => {}
                 // Listed after the keys are gone: a thread that begins later finds no key.
                 Some(_) => match SuspectThreads::now() {
@@ -261,9 +261,9 @@ impl Leaving {
 
     /// Whether a thread may be running the destructor of a deleted key.
     fn may_run_a_destructor(&mut self) -> bool {
-        let place = &self.image.place;
+        let mapping = &self.image.mapping;
         let suspects = self.suspects.as_mut();
-        suspects.is_some_and(|suspects| !suspects.look(place).is_empty())
+        suspects.is_some_and(|suspects| !suspects.look(mapping).is_empty())
     }
 
     fn is_clear_but_for_opener(&self) -> bool {
@@ -288,10 +288,12 @@ impl Leaving {
         let Attachment::Attached(account) = &self.image.attachment else {
             return None;
         };
-        let Image { staged, place, .. } = &self.image;
-        // SAFETY: the image was opened from `staged` and is mapped at `place`. It is retired and has nothing left to
+        let Image {
+            staged, mapping, ..
+        } = &self.image;
+        // SAFETY: the image was opened from `staged` and is mapped at `mapping`. It is retired and has nothing left to
         // run, so no code of it runs.
-        let has_printed = unsafe { stdout::printed(staged, place) } == Some(true);
+        let has_printed = unsafe { stdout::printed(staged, mapping) } == Some(true);
         has_printed.then(|| account.flush())
     }
 
@@ -326,7 +328,7 @@ impl Leaving {
     fn may_be_called(&self) -> Option<PinReason> {
         let Image {
             staged,
-            place,
+            mapping,
             handlers,
             attachment,
             policy,
@@ -355,14 +357,14 @@ impl Leaving {
                 dependencies::known(library)
             }
         };
-        match dependencies::caller_of(place, &staged.facts().needed, known) {
+        match dependencies::caller_of(mapping, &staged.facts().needed, known) {
             Some(Caller::Able(library)) => return Some(PinReason::Library(library)),
             Some(Caller::Has(library)) => return Some(PinReason::Callback(library)),
             None => {}
         }
         // Keys that a library made with a destructor in the image. The image's own keys are the host's by now or
         // early ones, which the account lists; those of a plugin without `unloadable!` were deleted.
-        let mut keys = keys::keys_into(&place.range())
+        let mut keys = keys::keys_into(&mapping.range())
             .unwrap_or_default()
             .into_iter();
         let is_own = |key| account.is_some_and(|account| account.is_early_key(key));

@@ -52,15 +52,15 @@ pub struct OldLibrary {
 
 /// Finds the libraries that a candidate needs, and checks them against the policy ([`Staged::find_libraries`]).
 pub(crate) fn find_libraries(staged: &mut Staged, policy: &Policy) -> Result<()> {
-    staged.find_libraries(policy, &|name| Some(Mapped::by_name(name)?.path))
+    staged.find_libraries(policy, &|name| Some(LibraryHandle::by_name(name)?.path))
 }
 
 /// The libraries that an image needs, while the image is opened.
 pub(super) struct Libraries {
     /// Libraries that were mapped already. Held so that they stay until the image keeps them.
-    held: Vec<Mapped>,
+    held: Vec<LibraryHandle>,
     /// Libraries that this opened.
-    opened: Vec<Mapped>,
+    opened: Vec<LibraryHandle>,
     old: Vec<OldLibrary>,
     /// Libraries that are not mapped yet.
     new: Vec<(String, LibraryFile)>,
@@ -86,7 +86,7 @@ impl Libraries {
             match found {
                 Found::File(file) => libraries.take(name, file),
                 // It may have left since staging found it.
-                Found::Mapped(_) => match Mapped::by_name(name) {
+                Found::Mapped(_) => match LibraryHandle::by_name(name) {
                     Some(mapped) => libraries.held.push(mapped),
                     None => libraries.left.push(name.clone()),
                 },
@@ -142,7 +142,7 @@ impl Libraries {
     }
 
     fn take(&mut self, name: &str, file: &LibraryFile) {
-        let Some(mapped) = Mapped::by_name(name) else {
+        let Some(mapped) = LibraryHandle::by_name(name) else {
             self.new.push((name.to_owned(), file.clone()));
             return;
         };
@@ -169,7 +169,8 @@ impl Libraries {
         let mut left = self.left;
         for (name, file) in &self.new {
             // A trial does not know the identity; the host checks these libraries against the policy.
-            let (Some(mapped), Some(identity)) = (Mapped::by_name(name), file.identity) else {
+            let (Some(mapped), Some(identity)) = (LibraryHandle::by_name(name), file.identity)
+            else {
                 continue;
             };
             if mapped.path == file.path && mapped.remember() == Some(identity) {
@@ -179,7 +180,7 @@ impl Libraries {
         }
         let mut seen: HashSet<String> = left.iter().cloned().collect();
         while let Some(name) = left.pop() {
-            let Some(mapped) = Mapped::by_name(&name) else {
+            let Some(mapped) = LibraryHandle::by_name(&name) else {
                 continue;
             };
             if self.before.contains(&mapped.path) {
@@ -196,13 +197,13 @@ impl Libraries {
 }
 
 /// A mapped library. It stays mapped for as long as this value lives.
-struct Mapped {
+struct LibraryHandle {
     _library: Library,
     path: PathBuf,
     bias: usize,
 }
 
-impl Mapped {
+impl LibraryHandle {
     /// The library that the linker takes for this name.
     fn by_name(name: &str) -> Option<Self> {
         // SAFETY: with RTLD_NOLOAD the linker loads nothing and runs no initialiser.
@@ -258,12 +259,12 @@ fn open_by_path(
     name: &str,
     path: &Path,
     opener: &Opener,
-    all: &mut Vec<Mapped>,
+    all: &mut Vec<LibraryHandle>,
 ) -> std::result::Result<(), String> {
-    let opened = Mapped::of(open(path)?);
+    let opened = LibraryHandle::of(open(path)?);
     let opened_path = opened.path.clone();
     all.push(opened);
-    if Mapped::by_name(name).is_some() {
+    if LibraryHandle::by_name(name).is_some() {
         return Ok(());
     }
     // It has no name of its own (DT_SONAME), or another one.
@@ -285,7 +286,7 @@ fn open_by_path(
     }
     // The linker keeps the name with the library.
     drop(library);
-    match Mapped::by_name(name) {
+    match LibraryHandle::by_name(name) {
         Some(named) if named.path == opened_path => Ok(()),
         _ => Err(no_name()),
     }
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_mapped_is_named_unless_its_process_is_a_trials() {
+    fn an_error_names_libraries_that_stay_mapped_except_in_a_trial() {
         let folder = tempfile::tempdir().unwrap();
         let not_found =
             "link: libnone.so: cannot open shared object file: No such file or directory";
@@ -413,12 +414,12 @@ mod tests {
             );
             let stays = if is_trial { "" } else { &stays };
             assert_eq!(image.unwrap_err().reason(), format!("{not_found}{stays}"));
-            assert!(Mapped::by_name(&name).is_some());
+            assert!(LibraryHandle::by_name(&name).is_some());
         }
     }
 
     #[test]
-    fn one_that_has_left_since_it_was_looked_for_is_held_to_the_policy() {
+    fn a_library_unloaded_since_the_search_is_checked_against_the_policy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap().join("libleft.so");
         make(&path);
@@ -429,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_replaced_since_it_was_looked_at_is_held_to_the_policy() {
+    fn a_library_replaced_since_the_search_is_checked_against_the_policy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap().join("libreplaced.so");
         make(&path);

@@ -131,11 +131,11 @@ impl Opener {
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let answer = Arc::new(Answer::default());
         let done = Done(Arc::clone(&answer));
-        let task = Task { work, done };
+        let task = BorrowingJob { work, done };
         let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || task.run());
         // SAFETY: this changes only the lifetime, so nobody may use what `work` borrows after this function returns.
         // Either the thread ran the task, which consumed `work` before it stored the result; or the task was dropped,
-        // and `work` before `done` (the order of `Task`'s fields). The answer becomes complete when `done` is
+        // and `work` before `done` (the order of `BorrowingJob`'s fields). The answer becomes complete when `done` is
         // dropped, and `wait` below returns only then.
         let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
         self.0.inbox.add(job);
@@ -293,12 +293,12 @@ fn stack_start() -> Option<*mut libc::c_void> {
 }
 
 /// A closure and the place of its result. The fields are dropped in this order.
-struct Task<F, T> {
+struct BorrowingJob<F, T> {
     work: F,
     done: Done<T>,
 }
 
-impl<T, F: FnOnce() -> T> Task<F, T> {
+impl<T, F: FnOnce() -> T> BorrowingJob<F, T> {
     fn run(self) {
         // Unwind-safe: the panic continues in the caller, who owns whatever the closure left broken.
         let result = panic::catch_unwind(AssertUnwindSafe(self.work));
@@ -371,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_may_borrow_and_its_panic_goes_on_in_the_caller() {
+    fn work_may_borrow_and_its_panic_continues_in_the_caller() {
         let opener = Opener::start().unwrap();
         let text = String::from("borrowed");
         let on = opener.run(|| (text.len(), thread::current().name().map(str::to_owned)));

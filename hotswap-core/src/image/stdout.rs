@@ -16,7 +16,7 @@ use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, read::elf::ElfFile64,
 };
 
-use super::Place;
+use super::Mapping;
 use crate::stage::Staged;
 
 /// `std::io::stdio::STDOUT`, as both manglings write it; a suffix may follow.
@@ -27,8 +27,8 @@ const STATIC: &[u8] = b"2io5stdio6STDOUT";
 /// Costs a walk over the symbols of the file.
 ///
 /// # Safety
-/// The image was opened from `staged` and is mapped at `place`, and no code of it runs.
-pub(super) unsafe fn printed(staged: &Staged, place: &Place) -> Option<bool> {
+/// The image was opened from `staged` and is mapped at `mapping`, and no code of it runs.
+pub(super) unsafe fn printed(staged: &Staged, mapping: &Mapping) -> Option<bool> {
     // Maps the file, so that only the pages that are needed are read: reading a debug plugin of 7 MB again took
     // longer than all the rest of its way out (2026-11).
     let copy = staged.map().ok()?;
@@ -40,8 +40,8 @@ pub(super) unsafe fn printed(staged: &Staged, place: &Place) -> Option<bool> {
         .find(|symbol| symbol.name_bytes().is_ok_and(named))?;
     // The linker does not need this symbol table, so nobody has inspected it: check what it says.
     let (address, size) = (symbol.address(), usize::try_from(symbol.size()).ok()?);
-    let first = place.bias.checked_add(usize::try_from(address).ok()?)?;
-    if size == 0 || !place.has(first, size) {
+    let first = mapping.bias.checked_add(usize::try_from(address).ok()?)?;
+    if size == 0 || !mapping.has(first, size) {
         return None;
     }
     let section = elf.section_by_index(symbol.section_index()?).ok()?;

@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_the_longest_and_begin_anew_after_a_long_run() {
+    fn pauses_grow_to_the_longest_and_restart_after_a_long_run() {
         let ms = Duration::from_millis;
         let (mut pauses, failed) = (
             0,
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_says_which_ends_are_followed_by_another_run() {
+    fn the_restart_policy_decides_which_ends_are_followed_by_another_run() {
         let runs_again = |again, how| pause(again, &how, Duration::ZERO, &mut 0).is_some();
         let failed = || ServiceEnd::Failed {
             message: String::new(),

@@ -13,7 +13,7 @@ use hotswap_sdk::{
 };
 
 use super::{
-    Inner, Services, State,
+    Inner, Services, ServicesState,
     instance::{Instance, Run},
 };
 use crate::{
@@ -159,7 +159,7 @@ impl Drop for Update {
 }
 
 impl Inner {
-    fn stop_all(&self, state: &State, name: &str) {
+    fn stop_all(&self, state: &ServicesState, name: &str) {
         state.not_ended(name).for_each(|it| self.ask_to_stop(it));
     }
 }
@@ -168,7 +168,7 @@ impl Begin {
     fn begin(
         self,
         services: &Arc<Inner>,
-        state: &mut State,
+        state: &mut ServicesState,
         name: String,
         generation: u64,
         hold: Hold,

@@ -71,7 +71,7 @@ mod tests {
     use crate::history::Lengths;
 
     #[test]
-    fn what_has_ended_is_not_kept_while_another_does_not_stop() {
+    fn an_ended_service_is_not_kept_while_another_does_not_stop() {
         let limits = Lengths {
             ended: 1,
             refused: 1,

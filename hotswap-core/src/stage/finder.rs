@@ -108,7 +108,7 @@ mod tests {
     use crate::stage::inspect;
 
     #[test]
-    fn it_is_a_library_that_needs_another_one() {
+    fn a_finder_is_a_library_that_needs_another_one() {
         let bytes = finder("libdep.so", "/srv/my plugins").unwrap();
         let facts = inspect(&bytes, None).unwrap();
         assert_eq!(facts.needed, ["libdep.so"]);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_the_loader_would_change_are_left_alone() {
+    fn names_that_the_loader_would_expand_are_not_used() {
         for (name, folder) in [
             ("", "/a"),
             ("libdep.so", ""),

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_that_stands_for_all_who_are_not_known_is_not_trusted() {
+    fn the_unmapped_user_is_not_trusted() {
         let unmapped = Host {
             real_uid: NOBODY,
             effective_uid: NOBODY,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_started_a_privileged_host_is_not_trusted() {
+    fn the_user_who_started_a_privileged_host_is_not_trusted() {
         // Setgid, or capabilities of the file.
         let is_privileged = true;
         let ann = Host {

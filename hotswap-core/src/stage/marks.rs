@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_with_unloadable_and_unique_symbols_only_beside_the_runtime() {
+    fn marks_are_cleared_only_with_unloadable_and_beside_the_runtime() {
         let runtime = [
             "libstdc++.so.6",
             "libgcc_s.so.1",

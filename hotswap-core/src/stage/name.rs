@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_spelled_in_what_the_system_skips() {
+    fn a_count_is_spelled_in_parts_that_the_system_skips() {
         assert_eq!(spelled("/proc/1/fd/", 1, 7), "/proc/1/fd/./7");
         assert_eq!(spelled("/proc/1/fd/", 2, 7), "/proc/1/fd/.//7");
         assert_eq!(spelled("/proc/1/fd/", 5, 7), "/proc/1/fd/.//./7");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn each_leads_to_the_descriptor_and_none_comes_twice() {
+    fn each_path_leads_to_the_descriptor_and_none_is_used_twice() {
         let file = File::open("/dev/null").unwrap();
         let there = file.metadata().unwrap();
         let paths: Vec<PathBuf> = (0..200)

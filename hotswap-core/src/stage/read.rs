@@ -13,7 +13,7 @@ use rustix::fs::{self, Stat};
 use super::{
     lease::{self, Writers},
     memory,
-    walk::{self, Found, Place},
+    walk::{self, OpenedFile, Place},
 };
 use crate::error::ErrorKind;
 
@@ -46,7 +46,7 @@ pub(super) fn read_settled(
 ) -> Result<Content, ErrorKind> {
     let mut why = "";
     for attempt in 1..=READ_ATTEMPTS {
-        let Found {
+        let OpenedFile {
             file,
             stat: before,
             real,
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_the_file_open_for_writing_is_noticed() {
+    fn an_open_writer_is_noticed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let reader = File::open(file.path()).unwrap();
         assert!(matches!(lease::keep_out(&reader), Writers::There));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_lease_a_writer_is_noticed_that_leaves_size_and_time_as_they_are() {
+    fn without_a_lease_a_writer_that_keeps_size_and_time_is_noticed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let writer = file.as_file();
         let at = SystemTime::now();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_long_ago_or_in_the_future() {
+    fn only_a_change_long_ago_is_not_recent() {
         let file = tempfile::tempfile().unwrap();
         let is_recent_at = |age: i64| {
             let seconds = Duration::from_secs(age.unsigned_abs());

@@ -47,11 +47,11 @@ struct Seen {
     mode: u32,
     owner: (u32, u32),
     /// `None` for folders, which change with everything in them.
-    content: Option<Content>,
+    content: Option<ContentState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Content {
+struct ContentState {
     size: i64,
     modified: (i64, i64),
     /// Shows a change even if its author has set the other time back.
@@ -118,7 +118,7 @@ impl Seen {
             inode: stat.st_ino,
             mode: stat.st_mode,
             owner: (stat.st_uid, stat.st_gid),
-            content: (!is_folder).then_some(Content {
+            content: (!is_folder).then_some(ContentState {
                 size: stat.st_size,
                 modified: (stat.st_mtime, stat.st_mtime_nsec),
                 changed: (stat.st_ctime, stat.st_ctime_nsec),

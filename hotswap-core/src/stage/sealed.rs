@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_is_tried_again_while_the_kernel_is_busy() {
+    fn sealing_is_retried_while_the_kernel_is_busy() {
         let answers = |busy: u32| {
             let mut attempts = 0;
             let result = while_busy(|| {

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_opened_is_not_written_to() {
+    fn a_file_that_others_could_have_opened_is_not_written_to() {
         let (folder, path, policy) = with_file();
         let next = folder.path().join("serial.new");
         for (serial, mode) in [(2, 0o644), (3, 0o620), (4, 0o601)] {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_user_has_made_in_its_place_is_refused() {
+    fn a_file_of_another_user_is_refused() {
         if !geteuid().is_root() {
             return println!("only root can make files for another user: not tested");
         }
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_stays_its_owners() {
+    fn the_file_keeps_its_owner() {
         if !geteuid().is_root() {
             return println!("only root can make files for another user: not tested");
         }

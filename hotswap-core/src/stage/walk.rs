@@ -40,7 +40,7 @@ use crate::error::ErrorKind;
 
 /// A regular file at the end of a path, opened for reading.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct OpenedFile {
     pub(super) file: File,
     /// The file's status after it was opened.
     pub(super) stat: Stat,
@@ -68,7 +68,7 @@ const WALKS_MAX: usize = 16;
 pub(super) fn open(
     path: &Path,
     mut look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
-) -> Result<Found, ErrorKind> {
+) -> Result<OpenedFile, ErrorKind> {
     for _ in 0..WALKS_MAX {
         if let Some(found) = open_once(path, &mut look)? {
             return Ok(found);
@@ -82,7 +82,7 @@ pub(super) fn open(
 fn open_once(
     path: &Path,
     look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
-) -> Result<Option<Found>, ErrorKind> {
+) -> Result<Option<OpenedFile>, ErrorKind> {
     let mut trail = Trail::default();
     let opened = trail.walk(path, look).and_then(|place| {
         let file = open_for_reading(&place)?;
@@ -90,7 +90,7 @@ fn open_once(
         Ok(trail.leads_to(&stat)?.then_some((stat, file)))
     });
     match opened {
-        Ok(opened) => Ok(opened.map(|(stat, file)| Found {
+        Ok(opened) => Ok(opened.map(|(stat, file)| OpenedFile {
             file,
             stat,
             real: trail.real,
@@ -129,14 +129,14 @@ struct Trail {
     /// The current path, without links and `..`.
     real: PathBuf,
     /// The folders of `real`, from `/` on.
-    folders: Vec<Folder>,
+    folders: Vec<WalkedFolder>,
     links: usize,
     /// Whether the last name of the path is a link.
     ends_in_link: bool,
 }
 
 /// A folder that the walk has gone through.
-struct Folder {
+struct WalkedFolder {
     descriptor: OwnedFd,
     stat: Stat,
 }
@@ -200,7 +200,7 @@ impl Trail {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
                     look(&place)?;
-                    self.folders.push(Folder {
+                    self.folders.push(WalkedFolder {
                         descriptor: next,
                         stat,
                     });
@@ -236,7 +236,7 @@ impl Trail {
         let descriptor = open_top()?;
         let stat = fs::fstat(&descriptor)?;
         self.real = PathBuf::from("/");
-        self.folders = vec![Folder { descriptor, stat }];
+        self.folders = vec![WalkedFolder { descriptor, stat }];
         Ok(())
     }
 

@@ -15,9 +15,9 @@ pub(crate) struct Accepted {
 }
 
 /// The candidate that was accepted last, and who is notified of the next.
-pub(super) struct LastAccepted(Mutex<State>);
+pub(super) struct LastAccepted(Mutex<AcceptedState>);
 
-struct State {
+struct AcceptedState {
     accepted: Arc<Accepted>,
     followers: Vec<Sender<()>>,
 }
@@ -39,7 +39,7 @@ impl Accepted {
 
 impl LastAccepted {
     pub(super) fn new(accepted: Accepted) -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(AcceptedState {
             accepted: Arc::new(accepted),
             followers: Vec::new(),
         }))
@@ -62,7 +62,7 @@ impl LastAccepted {
     }
 
     /// Under the lock only a failed allocation can panic, and the state is consistent even then.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AcceptedState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,7 +73,7 @@ impl Drop for LastAccepted {
     }
 }
 
-impl State {
+impl AcceptedState {
     /// Notifies the followers, and forgets those that are gone.
     fn notify_all(&mut self) {
         self.followers

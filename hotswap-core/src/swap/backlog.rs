@@ -24,7 +24,7 @@ const IMAGES_MAX: usize = 4;
 /// The backlog of one reaper.
 #[derive(Default)]
 pub(super) struct Backlog {
-    state: Mutex<State>,
+    state: Mutex<BacklogState>,
     changed: Condvar,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct TimedOut {
 type Current = Option<u64>;
 
 #[derive(Default)]
-struct State {
+struct BacklogState {
     images: usize,
     current: Option<Current>,
 }
@@ -80,12 +80,12 @@ impl Backlog {
     }
 
     /// Nothing panics under the lock.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BacklogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl BacklogState {
     fn has_room(&self) -> bool {
         self.images < IMAGES_MAX
     }
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_goes_on_as_soon_as_one_is_less() {
+    fn a_waiter_continues_as_soon_as_there_is_room() {
         let backlog = Arc::new(Backlog::default());
         let mut pending: Vec<_> = (0..IMAGES_MAX).map(|_| backlog.add()).collect();
         assert!(!backlog.has_room());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_waited_in_vain_is_told_for_what() {
+    fn a_timeout_names_what_the_reaper_is_working_on() {
         let backlog = Arc::new(Backlog::default());
         let _pending: Vec<_> = (0..=IMAGES_MAX).map(|_| backlog.add()).collect();
         let text = |current| {

@@ -25,7 +25,7 @@ use crossbeam_channel::Sender;
 use self::{
     records::Records,
     unloading::{Phase, Unloading},
-    worker::{Probation, Worker},
+    worker::{WatchedProbation, Worker},
 };
 use super::{
     backlog::Backlog,
@@ -55,7 +55,7 @@ pub(super) struct EndingReaper(JoinHandle<()>);
 enum Task<M> {
     Unload(Unloading<M>),
     /// Replaces the probation that it watched before.
-    WatchProbation(Probation<M>),
+    WatchProbation(WatchedProbation<M>),
     /// Drops the copies on this thread, so that nobody waits until their memory is given back.
     DropCopies(Vec<Kept>),
 }
@@ -180,7 +180,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         number: u64,
         until: Instant,
     ) {
-        self.send(Task::WatchProbation(Probation {
+        self.send(Task::WatchProbation(WatchedProbation {
             succession: Arc::clone(succession),
             number,
             until,

@@ -71,7 +71,7 @@ pub(super) enum PublishKind {
 }
 
 /// What publishing changed, and what it made superfluous.
-pub(super) struct Change<M> {
+pub(super) struct PublishResult<M> {
     /// The number of the generation that was live.
     pub(super) before: u64,
     /// When the probation of the new generation ends. The previous one is standby until then.
@@ -130,7 +130,7 @@ impl<M: Send + Sync> Succession<M> {
         cell: &Cell<Generation<M>>,
         new: Generation<M>,
         kind: PublishKind,
-    ) -> Change<M> {
+    ) -> PublishResult<M> {
         let (number, before) = (new.number, generations.live);
         // Computed before the new generation is live: after that nothing may fail.
         let probation = self.probation.filter(|_| kind == PublishKind::Swap);
@@ -161,7 +161,7 @@ impl<M: Send + Sync> Succession<M> {
             (PublishKind::Rollback, _) => retired.push(replaced),
         }
         let dropped = generations.take_excess();
-        Change {
+        PublishResult {
             before,
             probation: until,
             retired,

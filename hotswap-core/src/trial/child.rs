@@ -21,7 +21,7 @@ use rustix::{
 
 use super::{
     Ask, NAME, candidate,
-    descriptors::{Change, Open, close_all_but},
+    descriptors::{DescriptorChange, Open, close_all_but},
     report::{Findings, FoundUpdate, Report, Token},
 };
 use crate::{
@@ -124,14 +124,14 @@ impl Child {
         let after = open_now()?;
         match before.change(&after) {
             None => return Ok(findings),
-            Some(Change::Lost(which)) => return Err(refusal(true, which)),
-            Some(Change::Gained(_)) => {}
+            Some(DescriptorChange::Lost(which)) => return Err(refusal(true, which)),
+            Some(DescriptorChange::Gained(_)) => {}
         }
         self.load_and_unload(export, ask, Self::another)?;
         match after.change(&open_now()?) {
             None => Ok(findings),
-            Some(Change::Lost(which)) => Err(refusal(true, which)),
-            Some(Change::Gained(which)) => Err(refusal(false, which)),
+            Some(DescriptorChange::Lost(which)) => Err(refusal(true, which)),
+            Some(DescriptorChange::Gained(which)) => Err(refusal(false, which)),
         }
     }
 

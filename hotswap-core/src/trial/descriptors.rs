@@ -12,7 +12,7 @@ pub(super) struct Open(BTreeMap<RawFd, String>);
 
 /// What changed between two snapshots of the descriptors.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum DescriptorChange {
     /// Open now, but not before.
     Gained(Vec<String>),
     /// Not open any more, or leading elsewhere.
@@ -42,7 +42,7 @@ impl Open {
     }
 
     /// The change from `self` to `after`. If descriptors were both lost and gained, it returns those that were lost.
-    pub(super) fn change(&self, after: &Self) -> Option<Change> {
+    pub(super) fn change(&self, after: &Self) -> Option<DescriptorChange> {
         let only_in = |a: &Self, b: &Self| -> Vec<String> {
             let only =
                 a.0.iter()
@@ -52,9 +52,9 @@ impl Open {
         };
         let (lost, gained) = (only_in(self, after), only_in(after, self));
         if !lost.is_empty() {
-            Some(Change::Lost(lost))
+            Some(DescriptorChange::Lost(lost))
         } else if !gained.is_empty() {
-            Some(Change::Gained(gained))
+            Some(DescriptorChange::Gained(gained))
         } else {
             None
         }
@@ -107,21 +107,21 @@ mod tests {
         let more = open(&[(0, "/dev/null"), (3, "socket:[1]"), (4, "/tmp/x")]);
         assert_eq!(
             before.change(&more),
-            Some(Change::Gained(vec!["4 (/tmp/x)".to_owned()]))
+            Some(DescriptorChange::Gained(vec!["4 (/tmp/x)".to_owned()]))
         );
         assert_eq!(
             more.change(&before),
-            Some(Change::Lost(vec!["4 (/tmp/x)".to_owned()]))
+            Some(DescriptorChange::Lost(vec!["4 (/tmp/x)".to_owned()]))
         );
         let other = open(&[(0, "/tmp/x"), (3, "socket:[1]")]);
         assert_eq!(
             before.change(&other),
-            Some(Change::Lost(vec!["0 (/dev/null)".to_owned()]))
+            Some(DescriptorChange::Lost(vec!["0 (/dev/null)".to_owned()]))
         );
     }
 
     #[test]
-    fn what_is_open_is_seen() {
+    fn open_descriptors_are_listed() {
         let file = fs::File::open("/dev/null").unwrap();
         let open = Open::now().unwrap();
         assert_eq!(

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_understood() {
+    fn every_report_survives_encoding() {
         for stage in STAGES {
             check(Report::Reached(stage));
         }
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_says_is_not_understood() {
+    fn unknown_messages_are_rejected() {
         for bytes in [
             &[][..],
             &[0],

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_up_to_the_longest_and_begin_anew() {
+    fn pauses_grow_to_the_longest_and_restart_after_a_reset() {
         let mut retry = Retry::new(2 * SECOND, 20 * SECOND);
         check(&mut retry, [2, 4, 8, 16, 20, 20]);
         retry.reset();

@@ -22,7 +22,7 @@ use hotswap_unload::{Destructor, Key, VIRTUAL_KEY_FIRST};
 use super::{super::handlers::Handlers, Outstanding, PendingThread, PluginThread};
 
 /// The state to which a token points.
-pub(super) struct State {
+pub(super) struct AccountState {
     pub(super) id: u64,
     /// The process in which the image was opened. A forked child has none of its threads.
     pub(super) process: u32,
@@ -40,7 +40,7 @@ pub(super) struct Registrations {
     pub(super) threads: Vec<ThreadEntry>,
     pub(super) next_ticket: u64,
     /// By thread number. An entry without anything in it is removed.
-    pub(super) pending: HashMap<c_int, Pending>,
+    pub(super) pending: HashMap<c_int, PendingDestructors>,
     /// The image's keys and their destructors.
     pub(super) keys: HashMap<Key, Option<Destructor>>,
     pub(super) keys_made: Key,
@@ -63,7 +63,7 @@ pub(super) struct ThreadEntry {
 
 /// What one thread has left to run for one image.
 #[derive(Default)]
-pub(super) struct Pending {
+pub(super) struct PendingDestructors {
     /// Thread-local destructors, registered or running.
     pub(super) destructors: usize,
     /// Keys with a destructor for which the thread has a value.
@@ -72,13 +72,13 @@ pub(super) struct Pending {
     pub(super) running: usize,
 }
 
-impl Pending {
+impl PendingDestructors {
     pub(super) fn is_empty(&self) -> bool {
         self.destructors == 0 && self.values.is_empty() && self.running == 0
     }
 }
 
-impl State {
+impl AccountState {
     pub(super) fn registrations(&self) -> MutexGuard<'_, Registrations> {
         self.registrations
             .lock()
@@ -144,7 +144,7 @@ impl Registrations {
     pub(super) fn with_pending<R>(
         &mut self,
         tid: c_int,
-        change: impl FnOnce(&mut Pending) -> R,
+        change: impl FnOnce(&mut PendingDestructors) -> R,
     ) -> R {
         let pending = self.pending.entry(tid).or_default();
         let result = change(pending);

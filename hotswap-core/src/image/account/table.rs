@@ -14,7 +14,7 @@ use hotswap_unload::{
 };
 
 use super::{
-    registrations::{State, own_name},
+    registrations::{AccountState, own_name},
     thread::{
         ask_for_end_of_thread, ask_for_end_of_thread_locals, this_tid, try_with_work, with_work,
     },
@@ -39,21 +39,21 @@ pub(super) static HOST_TABLE: HostTable = HostTable {
 ///
 /// # Safety
 /// `attach` gave the token to an image, and that image is the caller, so it is mapped.
-unsafe fn account<'a>(token: Token) -> &'a State {
+unsafe fn account<'a>(token: Token) -> &'a AccountState {
     // SAFETY: the token holds a count of the account, which is given back only after its image is gone
     // (`image_left`).
-    unsafe { &*token.cast::<State>() }
+    unsafe { &*token.cast::<AccountState>() }
 }
 
 /// As [`account`], but keeps the account alive.
 ///
 /// # Safety
 /// As for [`account`].
-unsafe fn account_arc(token: Token) -> Arc<State> {
+unsafe fn account_arc(token: Token) -> Arc<AccountState> {
     // SAFETY: the token came from `Arc::into_raw`, and its count is given back only after the image is gone.
-    unsafe { Arc::increment_strong_count(token.cast::<State>()) };
+    unsafe { Arc::increment_strong_count(token.cast::<AccountState>()) };
     // SAFETY: takes over the count that was just added.
-    unsafe { Arc::from_raw(token.cast::<State>()) }
+    unsafe { Arc::from_raw(token.cast::<AccountState>()) }
 }
 
 /// # Safety
@@ -142,7 +142,7 @@ unsafe extern "C" fn key_get(token: Token, key: Key) -> *mut c_void {
 
 /// What a new thread receives.
 struct Start {
-    account: Arc<State>,
+    account: Arc<AccountState>,
     ticket: u64,
     start: Routine,
     argument: *mut c_void,

@@ -18,7 +18,7 @@ use std::{
 
 use hotswap_unload::{Destructor, Key};
 
-use super::registrations::State;
+use super::registrations::AccountState;
 
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`, for which the libc crate has no name; 4 in glibc and musl.
 const DESTRUCTOR_ROUNDS: usize = 4;
@@ -32,13 +32,13 @@ pub(super) struct ThisThread {
 }
 
 pub(super) struct Work {
-    pub(super) destructors: Vec<(Arc<State>, Destructor, *mut c_void)>,
-    pub(super) values: Vec<(Arc<State>, Key, *mut c_void)>,
+    pub(super) destructors: Vec<(Arc<AccountState>, Destructor, *mut c_void)>,
+    pub(super) values: Vec<(Arc<AccountState>, Key, *mut c_void)>,
     /// Set on a thread that an image started, with its ticket.
-    pub(super) started_by: Option<(Arc<State>, u64)>,
+    pub(super) started_by: Option<(Arc<AccountState>, u64)>,
     /// The images whose code is on this thread's stack although the host has made no call, innermost last: a hook, a
     /// destructor, and everything that runs on the thread that opened the image.
-    inside: Vec<Arc<State>>,
+    inside: Vec<Arc<AccountState>>,
 }
 
 impl Work {
@@ -49,26 +49,31 @@ impl Work {
         inside: Vec::new(),
     };
 
-    pub(super) fn position(&self, state: &State, key: Key) -> Option<usize> {
+    pub(super) fn position(&self, state: &AccountState, key: Key) -> Option<usize> {
         self.values
             .iter()
             .position(|(account, of, _)| ptr::eq(Arc::as_ptr(account), state) && *of == key)
     }
 
-    pub(super) fn value(&self, state: &State, key: Key) -> Option<*mut c_void> {
+    pub(super) fn value(&self, state: &AccountState, key: Key) -> Option<*mut c_void> {
         self.position(state, key).map(|at| self.values[at].2)
     }
 
-    pub(super) fn take_value(&mut self, state: &State, key: Key) -> Option<*mut c_void> {
+    pub(super) fn take_value(&mut self, state: &AccountState, key: Key) -> Option<*mut c_void> {
         self.position(state, key).map(|at| self.values.remove(at).2)
     }
 
-    fn is_inside(&self, account: &Arc<State>) -> bool {
+    fn is_inside(&self, account: &Arc<AccountState>) -> bool {
         self.inside.iter().any(|it| Arc::ptr_eq(it, account))
     }
 
     /// Replaces a value. Returns whether there was one.
-    pub(super) fn replace_value(&mut self, state: &State, key: Key, value: *mut c_void) -> bool {
+    pub(super) fn replace_value(
+        &mut self,
+        state: &AccountState,
+        key: Key,
+        value: *mut c_void,
+    ) -> bool {
         let at = self.position(state, key);
         if let Some(at) = at {
             self.values[at].2 = value;
@@ -112,7 +117,7 @@ pub(super) fn try_with_work<R>(look: impl FnOnce(&Work) -> R) -> Option<R> {
 /// Calls a function of an image, for calls that the host does not count as its own. Until it returns, the thread
 /// counts as inside the image, even if such calls end in another order than they began (coroutines). Neither a hook
 /// nor a destructor may unwind, so no guard is needed.
-pub(super) fn inside<R>(account: &Arc<State>, call: impl FnOnce() -> R) -> R {
+pub(super) fn inside<R>(account: &Arc<AccountState>, call: impl FnOnce() -> R) -> R {
     with_work(|work| work.inside.push(Arc::clone(account)));
     let result = call();
     with_work(|work| {
@@ -125,7 +130,7 @@ pub(super) fn inside<R>(account: &Arc<State>, call: impl FnOnce() -> R) -> R {
 /// Counts the thread that opens an image as inside it until the thread ends or [leaves](leave_all). At its end it
 /// runs both what initialisers registered with libc and what is registered here, and neither may run while the other
 /// is on the stack.
-pub(super) fn stay_inside(account: &Arc<State>) {
+pub(super) fn stay_inside(account: &Arc<AccountState>) {
     with_work(|work| work.inside.push(Arc::clone(account)));
     ask_for_end_of_thread();
 }
@@ -140,8 +145,8 @@ pub(in super::super) fn leave_all() {
 ///
 /// An image on the stack must keep its thread-locals: one of its destructors may have borrowed one and called the
 /// host, and the host may have entered a plugin, which is where destructors are run early.
-pub(super) fn retired_and_left() -> Vec<Arc<State>> {
-    let mut retired: Vec<Arc<State>> = with_work(|work| {
+pub(super) fn retired_and_left() -> Vec<Arc<AccountState>> {
+    let mut retired: Vec<Arc<AccountState>> = with_work(|work| {
         let destructors = work.destructors.iter().map(|(account, ..)| account);
         let values = work.values.iter().map(|(account, ..)| account);
         destructors
@@ -241,12 +246,12 @@ unsafe extern "C" fn end_of_thread(_: *mut c_void) {
 
 /// Runs this thread's thread-local destructors of the given accounts, newest first, including those that they
 /// register.
-pub(super) fn run_destructors(of: impl Fn(&Arc<State>) -> bool) {
+pub(super) fn run_destructors(of: impl Fn(&Arc<AccountState>) -> bool) {
     while run_newest_destructor(&of) {}
 }
 
 /// Runs the newest of these destructors. `false`: there is none.
-pub(super) fn run_newest_destructor(of: impl Fn(&Arc<State>) -> bool) -> bool {
+pub(super) fn run_newest_destructor(of: impl Fn(&Arc<AccountState>) -> bool) -> bool {
     let newest = with_work(|work| {
         let newest = work
             .destructors
@@ -271,7 +276,7 @@ pub(super) fn run_newest_destructor(of: impl Fn(&Arc<State>) -> bool) -> bool {
 
 /// Runs the destructors of this thread's key values of the given accounts, in as many rounds as libc would. After
 /// each round it runs the thread-local destructors that the round registered.
-pub(super) fn run_values(of: impl Fn(&Arc<State>) -> bool) {
+pub(super) fn run_values(of: impl Fn(&Arc<AccountState>) -> bool) {
     for _ in 0..DESTRUCTOR_ROUNDS {
         let round: Vec<_> = with_work(|work| {
             let mine = work.values.iter().filter(|(account, ..)| of(account));

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_a_folder_or_relative_or_for_the_linker_alone() {
+    fn an_entry_is_absolute_or_relative_or_only_for_the_linker() {
         let plugin = Path::new("/srv/plugins");
         for (entry, expected) in [
             ("/opt/lib", Some(at("/opt/lib", false))),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_the_last_of_its_name_whatever_its_bytes() {
+    fn the_last_list_of_an_environment_counts_whatever_its_bytes() {
         let environment =
             b"A=1\0LD_LIBRARY_PATH=/a\0LD_LIBRARY_PATH=/\xff:/b\0LD_LIBRARY_PATHS=/c\0";
         assert_eq!(initial_list(environment).as_bytes(), b"/\xff:/b");
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_list_of_those_above_counts_unless_there_is_a_newer_one() {
+    fn the_rpath_of_parents_counts_unless_there_is_a_runpath() {
         let facts = |rpath: Option<&str>, runpath: Option<&str>| {
             let mut facts = Facts::default();
             facts.rpath = rpath.map(str::to_owned);

@@ -92,7 +92,7 @@ impl<'a> Rules<'a> {
             cause,
         };
         let stat = walk::open(path, look).map_err(about_path)?.stat;
-        let (stat, facts) = match FACTS.get(&state(&stat)) {
+        let (stat, facts) = match FACTS.get(&version(&stat)) {
             Some(facts) => (stat, facts),
             None => {
                 // Reading walks again, and may find another file: then that is the one to check.
@@ -104,7 +104,7 @@ impl<'a> Rules<'a> {
                 let facts = inspection::inspect(&content.bytes, None)
                     .map_err(|refusal| about_path(ErrorKind::Malformed { refusal }))?;
                 let facts = Arc::new(facts);
-                FACTS.insert(state(&content.stat), Arc::clone(&facts));
+                FACTS.insert(version(&content.stat), Arc::clone(&facts));
                 (content.stat, facts)
             }
         };
@@ -128,9 +128,9 @@ fn identity(stat: &Stat) -> (u64, u64) {
 }
 
 /// Distinguishes a file, and each of its versions, from others.
-type State = ((u64, u64), i64, (i64, i64), (i64, i64));
+type FileVersion = ((u64, u64), i64, (i64, i64), (i64, i64));
 
-fn state(stat: &Stat) -> State {
+fn version(stat: &Stat) -> FileVersion {
     (
         identity(stat),
         stat.st_size,
@@ -140,7 +140,7 @@ fn state(stat: &Stat) -> State {
 }
 
 /// The facts of libraries that were read. A plugin's libraries are looked up at each swap.
-static FACTS: Cache<State, Arc<Facts>> = Cache::new();
+static FACTS: Cache<FileVersion, Arc<Facts>> = Cache::new();
 
 #[cfg(test)]
 mod tests {
@@ -150,7 +150,7 @@ mod tests {
     use crate::stage::finder;
 
     #[test]
-    fn what_is_taken_is_what_was_judged() {
+    fn the_file_that_is_taken_is_the_file_that_was_checked() {
         let policy = Policy::default();
         let rules = Rules::new(&policy).unwrap();
         // When the file is read, another file is at its path: one that needs `needed`, with mode `mode`.

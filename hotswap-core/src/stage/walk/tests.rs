@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-fn walked(path: &Path) -> Result<Found, String> {
+fn walked(path: &Path) -> Result<OpenedFile, String> {
     open(path, |_| Ok(())).map_err(|refusal| {
         assert_eq!(refusal.stage(), crate::error::Stage::Open);
         refusal.to_string()
@@ -36,7 +36,7 @@ fn opened(path: &Path) -> Result<PathBuf, String> {
 }
 
 #[test]
-fn it_leads_where_the_kernel_s_leads() {
+fn a_walk_leads_where_the_kernel_s_walk_leads() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
     create_dir(at("d")).unwrap();
@@ -101,7 +101,7 @@ fn as_many_links_are_followed_as_the_kernel_follows() {
 }
 
 #[test]
-fn every_place_on_the_way_is_looked_at_in_order() {
+fn every_place_on_the_route_is_checked_in_order() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
     create_dir(at("d")).unwrap();
@@ -127,7 +127,7 @@ fn every_place_on_the_way_is_looked_at_in_order() {
 }
 
 #[test]
-fn who_disagrees_ends_the_walk() {
+fn a_refused_place_ends_the_walk() {
     let folder = TempDir::new().unwrap();
     let mut looks = 0;
     let refusal = open(&folder.path().join("none/such"), |place| {
@@ -177,7 +177,7 @@ fn a_link_that_is_swapped_meanwhile_leads_to_one_of_both() {
 }
 
 /// A folder `root/a` with a file, and one outside with another file of the same name; and what a file says.
-fn inside_and_outside() -> (TempDir, impl Fn(&Found) -> String) {
+fn inside_and_outside() -> (TempDir, impl Fn(&OpenedFile) -> String) {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
     for name in ["root", "root/a", "root/a/b", "out"] {
@@ -185,7 +185,7 @@ fn inside_and_outside() -> (TempDir, impl Fn(&Found) -> String) {
     }
     write(at("root/a/f"), "inside").unwrap();
     write(at("out/f"), "outside").unwrap();
-    let text = |found: &Found| {
+    let text = |found: &OpenedFile| {
         let mut text = String::new();
         (&found.file).read_to_string(&mut text).unwrap();
         text
@@ -194,7 +194,7 @@ fn inside_and_outside() -> (TempDir, impl Fn(&Found) -> String) {
 }
 
 #[test]
-fn a_folder_that_is_moved_does_not_change_where_the_way_back_leads() {
+fn dot_dot_leads_back_even_if_the_folder_was_moved() {
     let (folder, text) = inside_and_outside();
     let real = folder.path().canonicalize().unwrap();
     for way in ["root/a/b/../f", "root/a/b/./..//./f"] {

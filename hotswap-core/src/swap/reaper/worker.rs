@@ -36,7 +36,7 @@ pub(super) struct Worker<M> {
     unloading: Vec<Unloading<M>>,
     pinned: Vec<PinnedImage>,
     /// The current probation; a swap point has one at a time.
-    probation: Option<Probation<M>>,
+    probation: Option<WatchedProbation<M>>,
     /// Whether threads have something left to run for an image.
     needs_threads: bool,
     /// Whether an image has arrived, gone or reached its next phase since the pauses were last made short.
@@ -46,7 +46,7 @@ pub(super) struct Worker<M> {
 }
 
 /// The live generation `number` is on probation until `until`; the previous one is its standby.
-pub(super) struct Probation<M> {
+pub(super) struct WatchedProbation<M> {
     pub(super) succession: Arc<Succession<M>>,
     pub(super) number: u64,
     pub(super) until: Instant,
@@ -184,7 +184,7 @@ impl<M: Send + Sync> Worker<M> {
 
     /// Retires the standby, which nobody needs any more. The list is changed under the lock, as in a rollback,
     /// because a rollback may make the standby live right after.
-    fn end_probation(&mut self, probation: &Probation<M>) {
+    fn end_probation(&mut self, probation: &WatchedProbation<M>) {
         let mut generations = probation.succession.lock();
         let Some(ended) = generations.end_probation(probation.number) else {
             return;
