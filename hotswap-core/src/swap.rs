@@ -554,7 +554,8 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// that are still mapped then: held by leases, or pinned.
     ///
     /// Services are stopped first, the last started first. Each is waited for until it counts as stuck
-    /// ([`ServiceSettings::stop_deadline`](crate::services::ServiceSettings::stop_deadline)). Then the values are dropped.
+    /// ([`ServiceSettings::stop_deadline`](crate::services::ServiceSettings::stop_deadline)). Then the values are
+    /// dropped.
     ///
     /// Generations that are still held keep draining, and are unloaded when their leases are dropped.
     pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {

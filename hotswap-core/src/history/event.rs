@@ -84,8 +84,8 @@ pub enum EventKind {
     /// process, unless the tunable `glibc.rtld.optional_static_tls` says otherwise, and rarely gets any back when a
     /// plugin is unloaded. After a few such plugins, `dlopen` fails.
     #[text(
-        ": it needs {bytes} bytes of static TLS, which glibc rarely gives back: after a few such plugins the next one is \
-         refused; {STATIC_TLS_TUNABLE}"
+        ": it needs {bytes} bytes of static TLS, which glibc rarely gives back: after a few such plugins the next one \
+         is refused; {STATIC_TLS_TUNABLE}"
     )]
     #[warn_if(true)]
     #[non_exhaustive]

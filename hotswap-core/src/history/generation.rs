@@ -66,8 +66,8 @@ impl Display for Phases {
 /// Its [`Display`] is one line.
 #[report]
 #[text(
-    "generation {number} {state}: {path}[ (generation {loaded_again} again)][ (serial {serial})][ ({unloadable_problem})]\
-     [ ({static_tls_bytes} bytes of static TLS)]{}",
+    "generation {number} {state}: {path}[ (generation {loaded_again} again)][ (serial {serial})]\
+     [ ({unloadable_problem})][ ({static_tls_bytes} bytes of static TLS)]{}",
     Each(old_libraries.0)
 )]
 #[derive(Clone, Debug)]

@@ -131,13 +131,13 @@ fn each_objection_says_what_to_do() {
         ),
         (
             Distrust::UnmappedOwner { uid: NOBODY }.to_string(),
-            "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not trusted \
-             even if it is named; map the owner into the namespace, or `chown` it",
+            "is owned by uid 65534, which stands for every user whom this user namespace does not know, and is not \
+             trusted even if it is named; map the owner into the namespace, or `chown` it",
         ),
         (
             Distrust::UnmappedGroup { gid: NOBODY }.to_string(),
-            "is writable by group 65534, which stands for every group that this user namespace does not know, and is not \
-             trusted even if it is named; map the group into the namespace, or `chmod g-w` it",
+            "is writable by group 65534, which stands for every group that this user namespace does not know, and is \
+             not trusted even if it is named; map the group into the namespace, or `chmod g-w` it",
         ),
     ] {
         assert_eq!(text, expected);

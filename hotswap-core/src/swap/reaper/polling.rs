@@ -3,10 +3,10 @@
 //! It polls, because a call that ends notifies nobody: a notification would cost every call, to save a few polls. The
 //! pauses grow from [`SHORTEST_PAUSE`] to [`LONGEST_PAUSE`], and are short again after each change.
 //!
-//! A pause also lasts at least [`PAUSE_FACTOR`] times as long as the last poll took to find calls and leases and to record
-//! the holders. So whatever the number of threads and held generations, that search takes at most one part in
-//! [`PAUSE_FACTOR`] + 1 of the time, and new work is taken in between. A new generation is checked when it arrives, even
-//! during a pause; the next pause is longer for it.
+//! A pause also lasts at least [`PAUSE_FACTOR`] times as long as the last poll took to find calls and leases and to
+//! record the holders. So whatever the number of threads and held generations, that search takes at most one part in
+//! [`PAUSE_FACTOR`] + 1 of the time, and new work is taken in between. A new generation is checked when it arrives,
+//! even during a pause; the next pause is longer for it.
 //!
 //! The time spent on images that nobody calls any more is not measured: running hooks, asking for their remaining
 //! threads and destructors, closing them.
