@@ -250,7 +250,7 @@ impl Account {
     /// Whether all threads that the image started have ended. Costs one system call per thread.
     pub(super) fn has_no_threads(&self) -> bool {
         let mut registrations = self.state.registrations();
-        registrations.forget_the_dead();
+        registrations.forget_ended_threads();
         registrations.threads.is_empty() && !registrations.unknown
     }
 
@@ -258,7 +258,7 @@ impl Account {
     /// call per thread.
     pub(super) fn is_clear_but_for(&self, opener: i32) -> bool {
         let mut registrations = self.state.registrations();
-        registrations.forget_the_dead();
+        registrations.forget_ended_threads();
         registrations.is_clear_but_for(Some(opener))
     }
 
@@ -278,7 +278,7 @@ impl Account {
     pub(super) fn outstanding(&self) -> Outstanding {
         let mut outstanding = {
             let mut registrations = self.state.registrations();
-            registrations.forget_the_dead();
+            registrations.forget_ended_threads();
             registrations.outstanding()
         };
         outstanding.name_threads();
@@ -341,7 +341,7 @@ impl Account {
     /// No call is inside the image, and none will be.
     pub(super) unsafe fn close(&self) -> Result<(), Box<Outstanding>> {
         let mut registrations = self.state.registrations();
-        registrations.forget_the_dead();
+        registrations.forget_ended_threads();
         if !registrations.is_clear() {
             let mut outstanding = registrations.outstanding();
             drop(registrations);

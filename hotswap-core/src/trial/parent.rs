@@ -216,7 +216,7 @@ impl TrialProcess {
             Some(Report::Token(token)) if self.token == Some(token) => {
                 return Ok(Some(Outcome::Passed));
             }
-            // Not sent by our code in the child, which knows when to send what.
+            // Our code in the child never sends this at this point, so somebody else did: ignore it.
             Some(Report::Finished(_) | Report::Token(_)) | None => {}
         }
         Ok(None)

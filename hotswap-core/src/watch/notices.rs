@@ -1,4 +1,4 @@
-//! Notices of changes from the system, by route of `notify`. A notice says only that there is something to look at.
+//! Notices of changes from the system, through `notify`. A notice says only that there is something to look at.
 //!
 //! Watching a folder reports changes of the names in it, so each folder on the route is watched. Nothing relies on
 //! notices: the watch also looks now and then.

@@ -130,17 +130,17 @@ impl Registrations {
         }
     }
 
-    /// Drops threads, and pending of threads, that have ended without `thread::end_of_thread`: a thread that a
-    /// constructor started, whose end nobody reports, and a thread to which libc did not give a fifth round of
+    /// Forgets threads that have ended without `thread::end_of_thread`, and what they had left to run: a thread that
+    /// a constructor started, whose end nobody reports, and a thread to which libc did not give a fifth round of
     /// destructors. A thread that the system does not know any more runs no code. If another thread has got its
     /// number, this waits for that thread too.
-    pub(super) fn forget_the_dead(&mut self) {
+    pub(super) fn forget_ended_threads(&mut self) {
         self.threads
             .retain(|thread| thread.tid.is_none_or(thread_lives));
         self.pending.retain(|&tid, _| thread_lives(tid));
     }
 
-    /// Changes what a thread owes, and removes its entry once that is nothing.
+    /// Changes what a thread has left to run, and removes its entry once that is nothing.
     pub(super) fn with_pending<R>(
         &mut self,
         tid: c_int,

@@ -178,7 +178,7 @@ pub(super) fn exit_key() -> Option<libc::pthread_key_t> {
 pub(super) fn ask_for_end_of_thread() {
     if let Some(key) = exit_key() {
         // SAFETY: the key is ours, and any value but null will do. The call may fail for lack of memory; then
-        // `forget_the_dead` drops what the thread owes once it has ended.
+        // `forget_ended_threads` drops what the thread had left to run once it has ended.
         unsafe { libc::pthread_setspecific(key, ptr::without_provenance(1)) };
     }
 }
@@ -265,7 +265,7 @@ pub(super) fn run_newest_destructor(of: impl Fn(&Arc<AccountState>) -> bool) -> 
     // SAFETY: an image registered it for this thread, with this object. The image is mapped, because the destructor
     // is still counted. As with std, a panic in it ends the process before it leaves the image.
     inside(&account, || unsafe { destructor(object) });
-    // Saturating, because in a forked child `forget_the_dead` drops the pending of every thread.
+    // Saturating, because in a forked child `forget_ended_threads` drops every thread's count.
     account.update(|registrations| {
         registrations.with_pending(this_tid(), |pending| {
             pending.destructors = pending.destructors.saturating_sub(1)
