@@ -588,6 +588,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
 
     /// Closes the services, and hands the live generation to the reaper, which ends when it has unloaded everything.
     /// `None`: that was done already.
+    #[expect(
+        unsafe_code,
+        reason = "closes the cell of a swap point that is not used any more"
+    )]
     fn retire_live(&mut self, latest: Option<Instant>) -> Option<reaper::EndingReaper> {
         self.reaper.as_ref()?;
         // Before the reaper is taken: if this panics, dropping the swap point does the rest.
@@ -595,9 +599,12 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let reaper = self.reaper.take()?;
         let mut generations = self.succession.lock();
         let standby = generations.close();
+        // SAFETY: this runs once, because the reaper was there, and only in `shutdown` and `drop`. Both own the swap
+        // point, and use the cell for nothing after this.
+        let live = unsafe { self.cell.close() };
         let live = Replaced {
             number: generations.live(),
-            generation: Draining::new(self.cell.close()),
+            generation: Draining::new(live),
         };
         drop(generations);
         for replaced in standby.into_iter().chain([live]) {

@@ -174,9 +174,14 @@ impl<T: Send + Sync> Cell<T> {
         self.replace(Arc::into_raw(value).cast_mut())
     }
 
-    /// Takes the value out for good; the cell must not be read any more. The exclusive borrow shows that no `with` is
-    /// under way, so only leases and forgotten calls can still hold the value.
-    pub fn close(&mut self) -> Retired<T> {
+    /// Takes the value out for good. The exclusive borrow shows that no `with` is under way, so only leases and
+    /// forgotten calls can still hold the value.
+    ///
+    /// # Safety
+    ///
+    /// Afterwards the cell is only dropped. [`with`](Self::with) and [`lease`](Self::lease) would find no value, and do
+    /// not check for that, because a check would cost every call.
+    pub unsafe fn close(&mut self) -> Retired<T> {
         self.replace(ptr::null_mut())
     }
 
