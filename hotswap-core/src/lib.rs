@@ -107,6 +107,16 @@ mod deadline;
 // What the system allows this process.
 mod limits;
 
+// Whether enough memory is left to go on.
+#[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
+mod memory;
+
+// Starting a thread, if there is memory for it.
+mod threads;
+
+// Which file it is, whatever its path.
+mod file_id;
+
 // A path as somebody gave it.
 mod given;
 

@@ -25,7 +25,6 @@ use std::{
     fmt::{self, Display},
     mem,
     sync::{Arc, OnceLock},
-    thread,
 };
 
 use abi_stable::StableAbi;
@@ -40,7 +39,7 @@ use crate::{
     escape::{Escaped, one_line},
     holder::Holder,
     report::report,
-    stage::check_thread,
+    threads,
 };
 
 /// Keeps a generation mapped.
@@ -212,10 +211,9 @@ impl Former {
 /// started; then the caller runs the destructors itself.
 pub(crate) fn drop_elsewhere(formers: impl IntoIterator<Item = Former>) {
     let formers: Vec<_> = formers.into_iter().collect();
-    if formers.iter().any(Former::may_run_code) && check_thread().is_ok() {
-        let dropping = thread::Builder::new().name("hotswap-values".to_owned());
+    if formers.iter().any(Former::may_run_code) {
         // If the thread does not start, the closure is dropped here, and `formers` with it.
-        drop(dropping.spawn(move || drop(formers)));
+        drop(threads::start("hotswap-values", move || drop(formers)));
     }
 }
 

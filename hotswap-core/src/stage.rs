@@ -21,8 +21,6 @@ mod inspection;
 #[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
 mod lease;
 mod marks;
-#[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
-mod memory;
 mod name;
 mod proc;
 #[expect(unsafe_code, reason = "maps a copy that nobody can change")]
@@ -70,6 +68,7 @@ use crate::{
     digest::Sha256,
     error::{Error, ErrorKind, Result},
     given::GivenPath,
+    memory,
     signature::Claims,
     trust::{Policy, Trust},
 };
@@ -77,20 +76,19 @@ use crate::{
 /// A private copy whose bytes have passed the inspection, and can no longer change.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    copy: Sealed,
-    origin: Origin,
+    kept: Kept,
     /// The facts of the copy, with its marks cleared.
     facts: Facts,
-    cleared: Cleared,
     /// The libraries that it needs; empty until they are searched for.
     libraries: Vec<Needed>,
 }
 
-/// The bytes of a copy that was loaded, kept so that they can be loaded again.
+/// The bytes of a copy and where they came from: all that is needed to load it again.
 #[derive(Debug)]
 pub(crate) struct Kept {
     copy: Sealed,
     origin: Origin,
+    /// The marks that the file has and the copy has not.
     cleared: Cleared,
 }
 
@@ -201,10 +199,12 @@ impl Staged {
         };
         Ok((
             Self {
-                copy,
-                origin,
+                kept: Kept {
+                    copy,
+                    origin,
+                    cleared,
+                },
                 facts,
-                cleared,
                 libraries: Vec::new(),
             },
             took,
@@ -223,10 +223,12 @@ impl Staged {
         };
         let facts = inspected(&bytes, Some(export), nowhere)?;
         Ok(Self {
-            copy,
-            origin,
+            kept: Kept {
+                copy,
+                origin,
+                cleared: Cleared::default(),
+            },
             facts,
-            cleared: Cleared::default(),
             libraries: Vec::new(),
         })
     }
@@ -243,12 +245,12 @@ impl Staged {
     }
 
     fn refused(&self, kind: ErrorKind) -> Error {
-        Error::new(&self.origin.given, kind)
+        Error::new(&self.kept.origin.given, kind)
     }
 
     /// A descriptor of the copy for another process. It is the same file, which nobody can change.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
-        self.copy.another()
+        self.kept.copy.another()
     }
 
     /// A path at which the dynamic linker finds this copy, and under which this process has never loaded another
@@ -257,7 +259,7 @@ impl Staged {
     /// # Errors
     /// There is no `/proc`, or other code has closed the copy's descriptor.
     pub(crate) fn loader_path(&self) -> Result<PathBuf> {
-        let path = self.copy.path();
+        let path = self.kept.copy.path();
         path.map_err(|error| self.refused(ErrorKind::link(error)))
     }
 
@@ -267,44 +269,40 @@ impl Staged {
     /// # Errors
     /// Other code has closed the descriptor.
     pub(crate) fn check_descriptor(&self) -> Result<()> {
-        let check = self.copy.check();
+        let check = self.kept.copy.check();
         check.map_err(|error| self.refused(ErrorKind::link(error)))
     }
 
     /// The bytes of the copy.
     pub(crate) fn map(&self) -> io::Result<Mmap> {
-        self.copy.map()
+        self.kept.copy.map()
     }
 
     /// The digest of the original file's bytes. Costs reading them ([`Sha256::of`]), unless it is known.
     pub(crate) fn sha256(&self) -> io::Result<Sha256> {
-        self.origin.sha256.map_or_else(|| self.copy.sha256(), Ok)
+        self.kept.sha256()
     }
 
     /// Computes [`Origin::sha256`] if it is not known.
     pub(crate) fn hash(&mut self) -> Result<()> {
         let sha256 = self.sha256();
         let sha256 = sha256.map_err(|error| self.refused(ErrorKind::cannot_copy(error)))?;
-        self.origin.sha256 = Some(sha256);
+        self.kept.origin.sha256 = Some(sha256);
         Ok(())
     }
 
     /// Keeps the bytes, so that they can be loaded again after this is dropped.
     pub(crate) fn keep(&self) -> io::Result<Kept> {
-        Ok(Kept {
-            copy: self.copy.try_clone()?,
-            origin: self.origin.clone(),
-            cleared: self.cleared,
-        })
+        self.kept.try_clone()
     }
 
     /// The marks that the file has and the copy has not.
     pub(crate) fn cleared(&self) -> Cleared {
-        self.cleared
+        self.kept.cleared
     }
 
     pub(crate) fn origin(&self) -> &Origin {
-        &self.origin
+        &self.kept.origin
     }
 
     pub(crate) fn facts(&self) -> &Facts {
@@ -313,7 +311,7 @@ impl Staged {
 
     /// Checks that the copy also defines `export`; the error says why it does not.
     pub(crate) fn inspect(&self, export: Export<'_>) -> Result<(), String> {
-        let bytes = self.copy.map().map_err(|error| error.to_string())?;
+        let bytes = self.kept.copy.map().map_err(|error| error.to_string())?;
         let inspected = inspect(&bytes, Some(export));
         inspected.map_or_else(|refusal| Err(refusal.to_string()), |_| Ok(()))
     }
@@ -367,16 +365,7 @@ fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Fa
 }
 
 /// Refuses the candidate at `path` if too few memory mappings are left for its image. Not needed where a thread is
-/// started for the image: then [`check_thread`] has checked that too.
+/// started for the image: then [`threads`](crate::threads) has checked that too.
 pub(crate) fn check_mappings(path: &Path) -> Result<()> {
     memory::need_image_mappings().map_err(|kind| Error::new(path, kind))
-}
-
-/// Checks that a thread can be started. Call it before starting any: std ends the process if there is no memory for
-/// everything that a thread needs.
-///
-/// # Errors
-/// Names what there is not enough of.
-pub(crate) fn check_thread() -> io::Result<()> {
-    memory::check_thread()
 }

@@ -18,7 +18,7 @@ use std::{
     convert::Infallible,
     mem, process,
     sync::{Arc, Weak},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -28,8 +28,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use self::{handled::Handled, notices::Notices, retry::Retry};
 use crate::{
     error::{Error, Result},
-    stage::{Route, RouteEnd, check_thread},
+    stage::{Route, RouteEnd},
     swap::Hotswap,
+    threads,
 };
 
 /// Swaps in the file that the last accepted path leads to, whenever it changes, for as long as this value lives.
@@ -134,8 +135,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             handled: Handled::new(&accepted),
             retry,
         };
-        let thread = thread::Builder::new().name("hotswap-watch".to_owned());
-        let thread = check_thread().and_then(|()| thread.spawn(move || watcher.run()));
+        let thread = threads::start("hotswap-watch", move || watcher.run());
         let thread = thread.map_err(|error| Error::no_thread(path, error))?;
         Ok(Watch {
             stop: Some(stop),

@@ -18,7 +18,7 @@
 
 use std::{
     mem::ManuallyDrop,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -35,7 +35,7 @@ use super::{
     pin_reason::{HeapLeft, PinReason},
     stdout,
 };
-use crate::{holder::Holder, stage::check_thread};
+use crate::{holder::Holder, threads};
 
 /// Whether this host is attached to the image's `unloadable!`.
 #[derive(Debug)]
@@ -122,9 +122,8 @@ impl Leaving {
         match &leaving.image.attachment {
             Attachment::Attached(account) => {
                 // The hook may take long, so it runs on a thread of its own; if none can be started, it runs here.
-                let thread = thread::Builder::new().name("hotswap-unload".to_owned());
                 if let Some(hook) = account.hook() {
-                    let thread = check_thread().and_then(|()| thread.spawn(move || hook.run()));
+                    let thread = threads::start("hotswap-unload", move || hook.run());
                     match thread {
                         Ok(running) => leaving.hook = Some(running),
                         Err(_) => {

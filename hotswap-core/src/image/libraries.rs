@@ -24,13 +24,13 @@ use std::{
 };
 
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
-use rustix::fs;
 
 use super::{Opener, dependencies, each_object, opened_as};
 use crate::{
     cache::Cache,
     error::{Error, ErrorKind, Result},
     escape::Escaped,
+    file_id::FileId,
     report::report,
     stage::{Found, LibraryFile, Needed, Staged, finder},
     trust::Policy,
@@ -222,16 +222,15 @@ impl LibraryHandle {
         }
     }
 
-    /// Device and inode of the file that it was loaded from. If no plugin caused it to be loaded: of the file at its
-    /// path now.
-    fn identity(&self) -> Option<(u64, u64)> {
+    /// The file that it was loaded from. If no plugin caused it to be loaded: the file at its path now.
+    fn identity(&self) -> Option<FileId> {
         let loaded = LOADED.get(&(self.path.clone(), self.bias));
-        loaded.flatten().or_else(|| identity_of(&self.path))
+        loaded.flatten().or_else(|| FileId::at(&self.path))
     }
 
-    /// Notes the file at its path, and returns its device and inode. Call it right after the library was loaded.
-    fn remember(&self) -> Option<(u64, u64)> {
-        let identity = identity_of(&self.path);
+    /// Notes the file at its path, and returns it. Call it right after the library was loaded.
+    fn remember(&self) -> Option<FileId> {
+        let identity = FileId::at(&self.path);
         // Noted even if there is no file: an earlier note may be of another library that was mapped at the same
         // place.
         LOADED.insert((self.path.clone(), self.bias), identity);
@@ -245,14 +244,8 @@ impl LibraryHandle {
     }
 }
 
-/// Device and inode of the file at `path`.
-fn identity_of(path: &Path) -> Option<(u64, u64)> {
-    let stat = fs::stat(path).ok()?;
-    Some((stat.st_dev, stat.st_ino))
-}
-
 /// The file that was loaded, by the path that the library was mapped from and the address that it was mapped at.
-static LOADED: Cache<(PathBuf, usize), Option<(u64, u64)>> = Cache::new();
+static LOADED: Cache<(PathBuf, usize), Option<FileId>> = Cache::new();
 
 /// Opens a library so that the linker also takes it for `name`. Adds it to `all`, even if a later step fails.
 fn open_by_path(
@@ -399,7 +392,7 @@ mod tests {
             let mut staged = Staged::of_library(&plugin).unwrap();
             let mut needed = Needed::first(name.clone(), path.clone());
             if let Found::File(file) = &mut needed.found {
-                file.identity = identity_of(&path).filter(|_| !is_trial);
+                file.identity = FileId::at(&path).filter(|_| !is_trial);
             }
             staged.set_libraries(vec![needed]);
             let opener = Opener::start().unwrap();
@@ -434,7 +427,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap().join("libreplaced.so");
         make(&path);
-        let (device, inode) = identity_of(&path).unwrap();
+        let id = FileId::at(&path).unwrap();
         let found = |identity| {
             Found::File(LibraryFile {
                 path: path.clone(),
@@ -443,11 +436,11 @@ mod tests {
             })
         };
         // The linker loads it now, so it is held to the policy.
-        let other = found((device, inode.wrapping_add(1)));
+        let other = found(FileId::at(folder.path()).unwrap());
         assert_eq!(open(&path, other.clone()), (refusal(&path), 0));
         // SAFETY: a library that does nothing.
         let mapped = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.unwrap();
-        assert_eq!(open(&path, found((device, inode))), (None, 0));
+        assert_eq!(open(&path, found(id)), (None, 0));
         assert_eq!(open(&path, other), (None, 1));
         drop(mapped);
     }

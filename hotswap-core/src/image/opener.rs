@@ -29,7 +29,7 @@ use std::{
 };
 
 use super::account::leave_all;
-use crate::stage::check_thread;
+use crate::threads;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -111,14 +111,11 @@ impl Spare {
 impl Opener {
     /// Starts the thread without waiting for it. Costs some 40 µs.
     pub(crate) fn start() -> io::Result<Self> {
-        check_thread()?;
         let inbox = Arc::new(Inbox::default());
-        let thread = thread::Builder::new()
-            .name("hotswap-loader".to_owned())
-            .spawn({
-                let inbox = Arc::clone(&inbox);
-                move || inbox.work()
-            })?;
+        let thread = threads::start("hotswap-loader", {
+            let inbox = Arc::clone(&inbox);
+            move || inbox.work()
+        })?;
         let progress = Mutex::new(Progress::Open(thread));
         Ok(Self(Arc::new(Handle { inbox, progress })))
     }

@@ -1,10 +1,6 @@
 //! An update: what a candidate says of services and values, before it is published.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
 use hotswap_sdk::{
@@ -21,8 +17,7 @@ use crate::{
     holder::Holder,
     image::Image,
     refs::{Changes, Former, Hold, Names},
-    stage::check_thread,
-    symbol,
+    symbol, threads,
 };
 
 /// What a candidate's update has asked for. Dropping it discards all of that.
@@ -79,7 +74,7 @@ impl Services {
     pub(crate) fn ask(&self, image: &Image, replaced: Names) -> Result<Update> {
         let path = &image.origin().given;
         // Checked first: the inspection maps the file, and would report a lack of mappings as a fault of the file.
-        check_thread().map_err(|error| Error::no_thread(path, error))?;
+        threads::check().map_err(|error| Error::no_thread(path, error))?;
         let function = find_update(image)?;
         let update = Update::open(&self.0, function.is_some(), replaced);
         let mut update = update.map_err(|kind| Error::new(path, kind))?;
@@ -255,10 +250,7 @@ impl ParkedThread {
     /// Starts the thread, so that nothing can fail when the update is published.
     fn start(name: &str) -> Result<Self, String> {
         let (gate, opened) = bounded::<Run>(1);
-        // A thread's name cannot contain a NUL.
-        let thread = thread::Builder::new().name(name.replace('\0', ""));
-        let run = move || opened.into_iter().for_each(Run::run);
-        let thread = check_thread().and_then(|()| thread.spawn(run));
+        let thread = threads::start(name, move || opened.into_iter().for_each(Run::run));
         let thread = thread
             .map_err(|error| format!("service {name:?}: no thread can be started: {error}"))?;
         Ok(Self {

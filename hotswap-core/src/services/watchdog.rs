@@ -4,14 +4,13 @@ use std::{
     collections::VecDeque,
     io,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::instance::Instance;
-use crate::{deadline::deadline, history::History, stage::check_thread};
+use crate::{deadline::deadline, history::History, threads};
 
 /// The handle of the thread. When this is dropped, the thread ends as soon as all services that it watches have ended
 /// or were reported.
@@ -23,9 +22,9 @@ type Stopping = (Arc<Instance>, Instant);
 impl Watchdog {
     pub(super) fn start(history: Arc<History>, stop_deadline: Duration) -> io::Result<Self> {
         let (sender, asked) = unbounded();
-        check_thread()?;
-        let watchdog = thread::Builder::new().name("hotswap-watchdog".to_owned());
-        watchdog.spawn(move || run(&asked, &history, stop_deadline))?;
+        threads::start("hotswap-watchdog", move || {
+            run(&asked, &history, stop_deadline);
+        })?;
         Ok(Self(sender))
     }
 
@@ -91,7 +90,7 @@ mod tests {
         // The last one is dropped only when the thread takes the next.
         ended.pop();
         while ended.iter().any(|it| it.strong_count() > 0) {
-            thread::yield_now();
+            std::thread::yield_now();
         }
     }
 }

@@ -33,6 +33,7 @@ use self::{
 use super::{Staged, path_policy::PathPolicy};
 use crate::{
     error::{ErrorKind, Result},
+    file_id::FileId,
     trust::Policy,
 };
 
@@ -59,8 +60,8 @@ pub(crate) enum Found {
 #[derive(Clone, Debug)]
 pub(crate) struct LibraryFile {
     pub(crate) path: PathBuf,
-    /// Device and inode; `None` in a trial, which does not look at the file.
-    pub(crate) identity: Option<(u64, u64)>,
+    /// `None` in a trial, which does not look at the file.
+    pub(crate) identity: Option<FileId>,
     /// Whether the linker, searching for the name, would find another file or none. Then hotswap first opens it by
     /// its path.
     pub(crate) is_opened_first: bool,
@@ -101,7 +102,7 @@ impl Staged {
         policy: &Policy,
         mapped: &dyn Fn(&str) -> Option<PathBuf>,
     ) -> Result<()> {
-        let origin = self.origin.real.parent().unwrap_or(Path::new("/"));
+        let origin = self.origin().real.parent().unwrap_or(Path::new("/"));
         let found = find(&self.facts, origin, policy, mapped);
         self.libraries = found.map_err(|refusal| self.refused(refusal))?;
         Ok(())

@@ -7,7 +7,7 @@ use std::{io, os::fd::AsRawFd};
 
 use rustix::fs::{self, Mode, OFlags};
 
-use crate::error::ErrorKind;
+use crate::{error::ErrorKind, file_id::FileId};
 
 /// Refuses if `/proc` does not show this process's descriptors. Costs four system calls.
 pub(super) fn check() -> Result<(), ErrorKind> {
@@ -17,7 +17,7 @@ pub(super) fn check() -> Result<(), ErrorKind> {
     let (expected, found) = (fs::fstat(&top), fs::stat(&*path));
     match (expected, found) {
         (Ok(expected), Ok(found)) => {
-            if (expected.st_dev, expected.st_ino) == (found.st_dev, found.st_ino) {
+            if FileId::of(&expected) == FileId::of(&found) {
                 return Ok(());
             }
             let what = io::Error::other("it leads to another file");

@@ -12,10 +12,9 @@ use rustix::fs::{self, Stat};
 
 use super::{
     lease::{self, Writers},
-    memory,
     walk::{self, OpenedFile, Place},
 };
-use crate::error::ErrorKind;
+use crate::{error::ErrorKind, memory};
 
 /// The content of a file at one moment.
 pub(super) struct Content {

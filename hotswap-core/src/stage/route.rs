@@ -15,7 +15,7 @@ use super::{
     lease::{self, Writers},
     walk::{follow, open_for_reading},
 };
-use crate::digest::Sha256;
+use crate::{digest::Sha256, file_id::FileId};
 
 /// The route from a path to its file. If two routes are equal, their bytes differ only if somebody has written to the
 /// file through a mapping, or within one tick of the file system's clock.
@@ -42,8 +42,7 @@ struct RouteEntry {
 /// The state of a place, as far as it is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
-    device: u64,
-    inode: u64,
+    file: FileId,
     mode: u32,
     owner: (u32, u32),
     /// `None` for folders, which change with everything in them.
@@ -79,13 +78,13 @@ impl Route {
         (route, file.map(RouteEnd))
     }
 
-    /// The folders on the route, each with its device and inode.
-    pub(crate) fn folders(&self) -> impl Iterator<Item = (&Path, (u64, u64))> {
+    /// The folders on the route, each with its path and identity.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = (&Path, FileId)> {
         let folders = self
             .entries
             .iter()
             .filter(|entry| entry.seen.content.is_none());
-        folders.map(|entry| (&*entry.real, (entry.seen.device, entry.seen.inode)))
+        folders.map(|entry| (&*entry.real, entry.seen.file))
     }
 
     /// Every path at which a change may change the route.
@@ -114,8 +113,7 @@ impl Seen {
     fn of(stat: &Stat) -> Self {
         let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
+            file: FileId::of(stat),
             mode: stat.st_mode,
             owner: (stat.st_uid, stat.st_gid),
             content: (!is_folder).then_some(ContentState {

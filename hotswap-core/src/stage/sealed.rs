@@ -20,11 +20,12 @@ use std::{
 
 use hotswap_elf::Change;
 use memmap2::Mmap;
-use rustix::fs::{self, MemfdFlags, SealFlags, Stat};
+use rustix::fs::{self, MemfdFlags, SealFlags};
 
 use super::name;
 use crate::{
     digest::Sha256,
+    file_id::FileId,
     limits::{Limit, Resource, limit},
 };
 
@@ -33,16 +34,9 @@ use crate::{
 pub(super) struct Sealed {
     /// Leads to the file, unless other code in this process has closed it. Every use is checked ([`Sealed::check`]).
     descriptor: ManuallyDrop<OwnedFd>,
-    file: Identity,
+    file: FileId,
     /// The changes from the bytes of the original file, sorted by offset.
     changes: Arc<[Change]>,
-}
-
-/// Distinguishes a file from all others that exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
 }
 
 const SEALS: SealFlags = SealFlags::WRITE
@@ -80,7 +74,7 @@ impl Sealed {
     }
 
     fn of(copy: OwnedFd, changes: Arc<[Change]>) -> io::Result<Self> {
-        let file = Identity::of(&fs::fstat(&copy)?);
+        let file = FileId::of(&fs::fstat(&copy)?);
         Ok(Self {
             descriptor: ManuallyDrop::new(copy),
             file,
@@ -127,7 +121,7 @@ impl Sealed {
     pub(super) fn path(&self) -> io::Result<PathBuf> {
         let number = self.descriptor.as_raw_fd();
         let path = name::unused(number)?;
-        let found = fs::stat(&path).map(|stat| Identity::of(&stat));
+        let found = fs::stat(&path).map(|stat| FileId::of(&stat));
         if found == Ok(self.file) {
             return Ok(path);
         }
@@ -148,19 +142,10 @@ impl Sealed {
 
     fn check_is(&self, descriptor: impl AsFd) -> io::Result<()> {
         let found = fs::fstat(descriptor).map_err(|error| closed(error.into()))?;
-        if Identity::of(&found) == self.file {
+        if FileId::of(&found) == self.file {
             return Ok(());
         }
         Err(io::Error::other(CLOSED))
-    }
-}
-
-impl Identity {
-    fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        }
     }
 }
 

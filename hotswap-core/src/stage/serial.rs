@@ -31,6 +31,7 @@ use super::{
 use crate::{
     error::{ErrorKind, Stage},
     escape::{Escaped, excerpt},
+    file_id::FileId,
     signature,
     trust::Policy,
 };
@@ -212,7 +213,7 @@ fn is_private(stat: &Stat) -> bool {
 }
 
 fn is_at(path: &Path, stat: &Stat) -> bool {
-    fs::lstat(path).is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
+    fs::lstat(path).is_ok_and(|found| FileId::of(&found) == FileId::of(stat))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ use rustix::{
 };
 
 use super::proc;
-use crate::error::ErrorKind;
+use crate::{error::ErrorKind, file_id::FileId};
 
 /// A regular file at the end of a path, opened for reading.
 #[derive(Debug)]
@@ -261,12 +261,11 @@ impl Trail {
     /// Whether each name of the real path still leads to the place that the walk has checked, and the last one to
     /// `file`.
     fn leads_to(&self, file: &Stat) -> rustix::io::Result<bool> {
-        let identity = |stat: &Stat| (stat.st_dev, stat.st_ino);
         let inside = self.folders.iter().skip(1).map(|folder| &folder.stat);
         let names = self.real.iter().skip(1);
         for ((folder, name), expected) in self.folders.iter().zip(names).zip(inside.chain([file])) {
             match fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(found) if identity(&found) == identity(expected) => {}
+                Ok(found) if FileId::of(&found) == FileId::of(expected) => {}
                 Ok(_) | Err(Errno::NOENT) => return Ok(false),
                 Err(error) => return Err(error),
             }

@@ -28,7 +28,8 @@ use crate::{
     module,
     refs::Names,
     services::{Services, Update},
-    stage::{Kept, Staged, StagingTimes, check_thread},
+    stage::{Kept, Staged, StagingTimes},
+    threads,
     trial::Trial,
     trust::{Policy, Trust},
 };
@@ -303,10 +304,8 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
 /// runs what the plugins' thread-locals left on it; on an image's own thread, that would hold the other plugins for
 /// as long as that image is mapped. Costs some 50 µs.
 pub(super) fn on_short_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
-    check_thread().map_err(|error| Error::no_thread(path, error))?;
     thread::scope(|scope| {
-        let asking = thread::Builder::new().name("hotswap-asking".to_owned());
-        let asking = asking.spawn_scoped(scope, work);
+        let asking = threads::start_scoped(scope, "hotswap-asking", work);
         let asking = asking.map_err(|error| Error::no_thread(path, error))?;
         Ok(asking
             .join()

@@ -37,7 +37,8 @@ use crate::{
     error::{Error, Result},
     history::History,
     image::{Leaving, Opener, Spare},
-    stage::{Kept, check_mappings, check_thread},
+    stage::{Kept, check_mappings},
+    threads,
 };
 
 /// The handle of the thread, owned by the swap point or loader.
@@ -79,8 +80,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
             spare: Spare::default(),
         });
         let worker = Worker::new(Arc::clone(&records), drain_deadline);
-        let thread = thread::Builder::new().name("hotswap-reaper".to_owned());
-        let thread = check_thread().and_then(|()| thread.spawn(move || worker.run(&inbox)));
+        let thread = threads::start("hotswap-reaper", move || worker.run(&inbox));
         let thread = thread.map_err(|error| Error::no_thread(path, error))?;
         Ok(Self {
             tasks,

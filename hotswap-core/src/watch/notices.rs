@@ -17,14 +17,14 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-use crate::stage::{Route, check_thread};
+use crate::{file_id::FileId, stage::Route, threads};
 
 /// The system's notices of changes on a route.
 pub(super) struct Notices {
     wake: Sender<()>,
     filter: Arc<Mutex<Filter>>,
-    /// The folders to watch, with device and inode.
-    folders: Vec<(PathBuf, (u64, u64))>,
+    /// The folders to watch.
+    folders: Vec<(PathBuf, FileId)>,
     watcher: Option<RecommendedWatcher>,
     are_complete: bool,
 }
@@ -103,7 +103,7 @@ impl Notices {
         };
         // Checked before notify starts its thread: a thread that finds no memory for its signal stack ends the
         // process.
-        check_thread().ok()?;
+        threads::check().ok()?;
         let mut watcher = ManuallyDrop::new(notify::recommended_watcher(tell).ok()?);
         // If its thread did not start, notify panics at every call, and even when it is dropped (8.2). So this makes
         // a call that costs nothing, and leaks the watcher if that panics.

@@ -15,10 +15,10 @@ use super::super::{
     read::read_settled,
     walk::{self, Place},
 };
-use crate::{cache::Cache, error::ErrorKind, trust::Policy};
+use crate::{cache::Cache, error::ErrorKind, file_id::FileId, trust::Policy};
 
-/// A library's device and inode, and its facts.
-pub(super) type TakenFile = ((u64, u64), Arc<Facts>);
+/// A library's file, and its facts.
+pub(super) type TakenFile = (FileId, Arc<Facts>);
 
 /// The policy on libraries.
 pub(super) struct Rules<'a> {
@@ -111,7 +111,7 @@ impl<'a> Rules<'a> {
         // Only now, because a file that the linker skips may belong to anybody.
         match objection.into_inner() {
             Some(objection) => Err(objection.into()),
-            None => Ok(Some((identity(&stat), facts))),
+            None => Ok(Some((FileId::of(&stat), facts))),
         }
     }
 }
@@ -123,16 +123,12 @@ pub(super) fn is_readable_file(path: &Path) -> bool {
         && fs::stat(path).is_ok_and(is_file)
 }
 
-fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
-}
-
 /// Distinguishes a file, and each of its versions, from others.
-type FileVersion = ((u64, u64), i64, (i64, i64), (i64, i64));
+type FileVersion = (FileId, i64, (i64, i64), (i64, i64));
 
 fn version(stat: &Stat) -> FileVersion {
     (
-        identity(stat),
+        FileId::of(stat),
         stat.st_size,
         (stat.st_mtime, stat.st_mtime_nsec),
         (stat.st_ctime, stat.st_ctime_nsec),
@@ -162,7 +158,7 @@ mod tests {
                 let mode = std::fs::Permissions::from_mode(mode);
                 std::fs::set_permissions(at(name), mode).unwrap();
             }
-            let expected = identity(&fs::stat(at("new")).unwrap());
+            let expected = FileId::of(&fs::stat(at("new")).unwrap());
             let walks = Cell::new(0);
             let taken = rules.take_if(&at("library"), |place| {
                 walks.set(walks.get() + u32::from(place.real == Path::new("/")));

@@ -29,14 +29,14 @@ const THREAD_LOCALS_BYTES_MIN: u64 = 4096;
 
 /// Refuses a candidate of this size if too little memory is left for it and for what has to be done with it. Costs a
 /// few microseconds.
-pub(super) fn need(file_bytes: u64) -> Result<(), ErrorKind> {
+pub(crate) fn need(file_bytes: u64) -> Result<(), ErrorKind> {
     need_bytes(file_bytes.saturating_mul(2), None)
 }
 
 /// Refuses a candidate if too little memory is left for its thread-locals, of this size, on every thread. The dynamic
 /// linker allocates them when a thread first uses one, and ends the process if it cannot. Costs nothing for a few
 /// kilobytes, and otherwise reading a file of the system.
-pub(super) fn need_thread_locals(bytes: u64) -> Result<(), ErrorKind> {
+pub(crate) fn need_thread_locals(bytes: u64) -> Result<(), ErrorKind> {
     if bytes <= THREAD_LOCALS_BYTES_MIN {
         return Ok(());
     }
@@ -44,15 +44,14 @@ pub(super) fn need_thread_locals(bytes: u64) -> Result<(), ErrorKind> {
     need_bytes(bytes.saturating_mul(threads), Some(threads))
 }
 
-/// Checks that a thread can be started. If there is no memory for its signal stack, std ends the process instead of
-/// returning an error. Costs some 20 microseconds.
-pub(super) fn check_thread() -> io::Result<()> {
-    let enough = need(0).and_then(|()| need_mappings(THREAD_MAPPINGS + IMAGE_MAPPINGS));
-    enough.map_err(|kind| io::Error::other(kind.to_string()))
+/// Refuses if too little memory is left to start a thread. Costs some 20 microseconds.
+pub(crate) fn need_for_thread() -> Result<(), ErrorKind> {
+    need(0)?;
+    need_mappings(THREAD_MAPPINGS + IMAGE_MAPPINGS)
 }
 
 /// Refuses if no image can be mapped. Costs some 10 microseconds.
-pub(super) fn need_image_mappings() -> Result<(), ErrorKind> {
+pub(crate) fn need_image_mappings() -> Result<(), ErrorKind> {
     need_mappings(IMAGE_MAPPINGS)
 }
 
@@ -127,6 +126,6 @@ mod tests {
 
     #[test]
     fn a_thread_can_be_started_where_there_is_room() {
-        check_thread().unwrap();
+        need_for_thread().unwrap();
     }
 }
