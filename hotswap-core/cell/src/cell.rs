@@ -97,6 +97,10 @@ const _: () = assert!(align_of::<Tagged<()>>() == 128);
 /// counter.
 pub struct Lease<T>(Arc<Tagged<T>>);
 
+/// What a value has of itself, to lease itself by. It does not keep the value.
+#[cfg(not(loom))]
+pub struct SelfLease<T>(std::sync::Weak<Tagged<T>>);
+
 /// A value that new readers cannot reach any more, and that earlier readers may still use.
 ///
 /// Dropping a `Retired` leaks the value, because nobody can then find out that it is unused.
@@ -113,6 +117,17 @@ impl<T: Send + Sync> Cell<T> {
         let id = CellId::new();
         Self {
             current: AtomicPtr::new(id.allocate(value)),
+            id,
+            owns: PhantomData,
+        }
+    }
+
+    /// A cell with this value, which is told by what it can lease itself.
+    #[cfg(not(loom))]
+    pub fn with_self_lease(value: T, tell: impl FnOnce(&T, SelfLease<T>)) -> Self {
+        let id = CellId::new();
+        Self {
+            current: AtomicPtr::new(id.allocate_and_tell(value, tell)),
             id,
             owns: PhantomData,
         }
@@ -157,6 +172,16 @@ impl<T: Send + Sync> Cell<T> {
     /// Costs an allocation and an atomic exchange.
     pub fn publish(&self, value: T) -> Retired<T> {
         self.replace(self.id.allocate(value))
+    }
+
+    /// The same, and the value is told before by what it can lease itself.
+    #[cfg(not(loom))]
+    pub fn publish_with_self_lease(
+        &self,
+        value: T,
+        tell: impl FnOnce(&T, SelfLease<T>),
+    ) -> Retired<T> {
+        self.replace(self.id.allocate_and_tell(value, tell))
     }
 
     /// Puts a replaced value back, whether or not it is still in use, and returns the value that had replaced it.
@@ -264,6 +289,13 @@ impl CellId {
     fn allocate<T>(self, value: T) -> *mut Tagged<T> {
         Arc::into_raw(Arc::new(Tagged { cell: self, value })).cast_mut()
     }
+
+    #[cfg(not(loom))]
+    fn allocate_and_tell<T>(self, value: T, tell: impl FnOnce(&T, SelfLease<T>)) -> *mut Tagged<T> {
+        let tagged = Arc::new(Tagged { cell: self, value });
+        tell(&tagged.value, SelfLease(Arc::downgrade(&tagged)));
+        Arc::into_raw(tagged).cast_mut()
+    }
 }
 
 impl<T> Drop for Cell<T> {
@@ -297,6 +329,17 @@ impl<T> Deref for Lease<T> {
 impl<T> Clone for Lease<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> SelfLease<T> {
+    /// Leases the value, in a call on it or with a lease on it: then it is there. None: it was drained.
+    ///
+    /// [`Retired::try_drain`] takes the last count only when it has seen neither, and this gives none that is not there:
+    /// so it is either leased, or drained.
+    pub fn lease(&self) -> Option<Lease<T>> {
+        self.0.upgrade().map(Lease)
     }
 }
 

@@ -29,6 +29,8 @@ mod calls;
 
 mod cell;
 
+#[cfg(not(loom))]
+pub use crate::cell::SelfLease;
 pub use crate::{
     calls::{Calls, Holders},
     cell::{Cell, Lease, Retired},
