@@ -13,8 +13,8 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     fmt::{self, Write},
-    panic::{self, AssertUnwindSafe, PanicHookInfo},
-    sync::Once,
+    panic::{self, AssertUnwindSafe, PanicHookInfo, UnwindSafe},
+    sync::{Once, OnceLock},
 };
 
 use abi_stable::{
@@ -64,39 +64,66 @@ impl std::error::Error for Fault {}
 /// assert!(message.starts_with("oh dear ("), "{message}");
 /// ```
 pub fn caught(body: impl FnOnce() -> Result<String, String>) -> Answer {
+    note_panics();
+    // Unwind-safe: what the body may leave broken is the plugin's own, as it would be in a thread of it.
+    match catch_unwind_noted(AssertUnwindSafe(body)) {
+        Ok(Ok(text)) => RResult::ROk(text.into()),
+        Ok(Err(message)) => RResult::RErr(Fault::Failed(message.into())),
+        Err(payload) => RResult::RErr(Fault::Panicked(caught_message(payload).into())),
+    }
+}
+
+/// Replaces the panic hook of this copy of the standard library by ours. Only for use in a plugin.
+pub(crate) fn note_panics() {
     static HOOK: Once = Once::new();
     // A function item has no size: the box allocates nothing that would be left behind at every reload.
     HOOK.call_once(|| panic::set_hook(Box::new(note_panic)));
+}
 
+/// Tells whether the calling thread is inside of a call whose panics are told by who has called.
+pub(crate) type IsCalling = extern "C" fn() -> bool;
+
+/// The same, also for calls that `is_calling` knows of.
+pub(crate) fn note_panics_of_calls(is_calling: IsCalling) {
+    // Whoever has made this plugin's value is there for as long as the plugin is.
+    let _ = IS_CALLING.set(is_calling);
+    note_panics();
+}
+
+static IS_CALLING: OnceLock<IsCalling> = OnceLock::new();
+
+/// Catches a panic. If the hook is [ours](note_panics), it prints nothing meanwhile.
+#[inline]
+pub(crate) fn catch_unwind_noted<T>(
+    body: impl FnOnce() -> T + UnwindSafe,
+) -> Result<T, Box<dyn Any + Send>> {
     CATCHING.set(CATCHING.get() + 1);
-    // Unwind-safe: what the body may leave broken is the plugin's own, as it would be in a thread of it.
-    let result = panic::catch_unwind(AssertUnwindSafe(body));
+    let result = panic::catch_unwind(body);
     CATCHING.set(CATCHING.get() - 1);
+    result
+}
 
-    match result {
-        Ok(Ok(text)) => RResult::ROk(text.into()),
-        Ok(Err(message)) => RResult::RErr(Fault::Failed(message.into())),
-        Err(payload) => {
-            let message = format!(
-                "{} ({})",
-                describe(&*payload),
-                PLACE.with_borrow(|place| place.as_str().to_owned())
-            );
-            discard(payload);
-            RResult::RErr(Fault::Panicked(message.into()))
-        }
-    }
+/// What was panicked with, and where if that was noted.
+pub(crate) fn caught_message(payload: Box<dyn Any + Send>) -> String {
+    let place = PLACE.replace(Place::NOWHERE);
+    let message = match place.as_str() {
+        "" => describe(&*payload).to_owned(),
+        place => format!("{} ({place})", describe(&*payload)),
+    };
+    discard(payload);
+    message
 }
 
 // Neither has a destructor: a thread-local that has one keeps the plugin mapped while its thread lives.
 thread_local! {
     /// How many `caught` the thread is inside of.
     static CATCHING: Cell<u32> = const { Cell::new(0) };
-    static PLACE: RefCell<Place> = const { RefCell::new(Place { text: [0; 120], length: 0 }) };
+    static PLACE: RefCell<Place> = const { RefCell::new(Place::NOWHERE) };
 }
 
 fn note_panic(panic: &PanicHookInfo<'_>) {
-    if CATCHING.get() == 0 {
+    let is_called = IS_CALLING.get().is_some_and(|is_calling| is_calling());
+    if CATCHING.get() == 0 && !is_called {
         eprintln!("{}", printable(&panic.to_string().replace('\n', " ")));
         return;
     }
@@ -131,6 +158,11 @@ struct Place {
 }
 
 impl Place {
+    const NOWHERE: Self = Self {
+        text: [0; 120],
+        length: 0,
+    };
+
     fn as_str(&self) -> &str {
         std::str::from_utf8(&self.text[..self.length]).unwrap_or("at an unknown place")
     }

@@ -26,9 +26,12 @@
 
 mod text;
 
+mod calling;
 mod channel;
+
 mod fault;
 mod handle;
+mod interface;
 mod lock;
 mod refs;
 mod service;
@@ -48,8 +51,15 @@ pub use self::{
     update::{Update, UpdateFn},
 };
 
+pub use hotswap_macros::{data, interface, plugin};
+
+pub use self::interface::Data;
+
 /// What a host is made with; of no use to a plugin.
 pub mod host {
+    pub use crate::interface::{
+        BuiltIn, Fault, Interface, Keep, PluginRoot, PluginRootRef, Raw, Refused, Trait,
+    };
     pub use crate::{
         channel::{Bytes, ChannelHandle, RawChannel},
         handle::Handle,
@@ -61,10 +71,12 @@ pub mod host {
     };
 }
 
-/// What [`update`](macro@update) expands to; not for use by hand.
+/// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
-    pub use abi_stable::std_types::RResult;
+    pub use abi_stable::{library::LibHeader, std_types::RResult};
+    pub use hotswap_unload::unloadable;
 
+    pub use crate::interface::*;
     pub use crate::update::run;
 }

@@ -1,0 +1,193 @@
+//! `#[interface]`.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::{Error, ItemTrait, Result, TraitItem, TypeParamBound, parse_quote, spanned::Spanned};
+
+use crate::method::Method;
+
+pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
+    let methods = methods(&input)?;
+    for bound in ["Send", "Sync"] {
+        let is_there = |it: &TypeParamBound| is_named(it, bound);
+        if !input.supertraits.iter().any(is_there) {
+            let bound = proc_macro2::Ident::new(bound, input.ident.span());
+            input.supertraits.push(parse_quote!(::core::marker::#bound));
+        }
+    }
+    input.colon_token.get_or_insert_default();
+    let interface = &input.ident;
+    let name = interface.to_string();
+
+    let proxy = methods.iter().map(Method::proxy);
+    let served = methods.iter().map(|it| it.served(interface));
+    let entries = methods.iter().map(Method::entry);
+    let described = methods.iter().map(Method::described);
+    let without = methods.iter().filter(|it| it.has_default).map(|left_out| {
+        let wrapper = left_out.without();
+        let others = methods.iter().filter(|it| it.name != left_out.name);
+        let others = others.map(Method::forwarded);
+        quote! {
+            struct #wrapper<'a>(&'a __Proxy);
+
+            impl #interface for #wrapper<'_> {
+                #(#others)*
+            }
+        }
+    });
+    Ok(quote! {
+        #input
+
+        const _: () = {
+            /// The host's side: every method calls the plugin's.
+            pub struct __Proxy(::hotswap_sdk::expansion::Remote);
+
+            #[automatically_derived]
+            impl #interface for __Proxy {
+                #(#proxy)*
+            }
+
+            #(#without)*
+
+            #(#served)*
+
+            #[automatically_derived]
+            impl<__S> ::hotswap_sdk::expansion::Serve<__S> for dyn #interface
+            where
+                __S: ::hotswap_sdk::expansion::Servable,
+                __S::Target: #interface,
+            {
+                const ENTRIES: &'static [::hotswap_sdk::expansion::Entry] = &[#(#entries::<__S>),*];
+            }
+
+            #[automatically_derived]
+            impl ::hotswap_sdk::expansion::Described for dyn #interface {
+                const PACKAGE: &'static str = ::core::env!("CARGO_PKG_NAME");
+                const NAME: &'static str = #name;
+                const VERSION: &'static str = ::core::env!("CARGO_PKG_VERSION");
+
+                fn describe_interface(
+                    types: &mut ::hotswap_sdk::expansion::Types,
+                ) -> ::hotswap_sdk::expansion::TypeIndex {
+                    types.interface::<dyn #interface>(#name, |methods| { #(#described)* })
+                }
+            }
+
+            // SAFETY: as `#[interface]` writes it: the object is sent as one of this trait, which was compared.
+            #[automatically_derived]
+            unsafe impl ::hotswap_sdk::expansion::Owned for ::std::boxed::Box<dyn #interface> {
+                type View = ::hotswap_sdk::expansion::Offer;
+                type Parked = ::hotswap_sdk::expansion::Offered<dyn #interface>;
+
+                fn park(self, keeper: &::hotswap_sdk::expansion::Keeper) -> Self::Parked {
+                    ::hotswap_sdk::expansion::Offered::new(self, keeper)
+                }
+
+                fn view_parked(parked: &Self::Parked) -> Self::View {
+                    parked.offer()
+                }
+
+                unsafe fn take(
+                    view: Self::View,
+                    reader: ::hotswap_sdk::expansion::Reader<'_>,
+                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::Unreadable> {
+                    // SAFETY: the caller's promise.
+                    let remote = unsafe { view.accept(reader, #name) }?;
+                    ::core::result::Result::Ok(::std::boxed::Box::new(__Proxy(remote)))
+                }
+
+                fn describe_owned(
+                    types: &mut ::hotswap_sdk::expansion::Types,
+                ) -> ::hotswap_sdk::expansion::TypeIndex {
+                    <dyn #interface as ::hotswap_sdk::expansion::Described>::describe_interface(types)
+                }
+            }
+
+            // SAFETY: as `#[interface]` writes it: the proxy calls what was compared with this trait.
+            #[automatically_derived]
+            unsafe impl<'a> ::hotswap_sdk::expansion::Interface for dyn #interface + 'a {
+                type Kind = ::hotswap_sdk::expansion::Trait;
+                type Module = ::hotswap_sdk::expansion::PluginRootRef;
+                type Live = __Proxy;
+
+                fn name() -> ::std::string::String {
+                    ::hotswap_sdk::expansion::name_of::<dyn #interface>()
+                }
+
+                unsafe fn accept(
+                    module: ::hotswap_sdk::expansion::PluginRootRef,
+                    keeper: ::std::sync::Arc<dyn ::hotswap_sdk::expansion::Keep>,
+                ) -> ::core::result::Result<
+                    (__Proxy, ::core::option::Option<::std::string::String>),
+                    ::hotswap_sdk::expansion::Refused,
+                > {
+                    // SAFETY: the caller's promise.
+                    let (remote, version) =
+                        unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, keeper) }?;
+                    ::core::result::Result::Ok((__Proxy(remote), version))
+                }
+
+                #[inline]
+                fn lend(live: &__Proxy) -> &Self {
+                    live
+                }
+            }
+
+            // SAFETY: as `#[interface]` writes it: the entries are for such a value.
+            #[automatically_derived]
+            unsafe impl<__T> ::hotswap_sdk::expansion::BuiltIn<__T> for dyn #interface
+            where
+                __T: #interface + 'static,
+            {
+                fn built_in(
+                    value: __T,
+                    keeper: ::std::sync::Arc<dyn ::hotswap_sdk::expansion::Keep>,
+                ) -> __Proxy {
+                    __Proxy(::hotswap_sdk::expansion::built_in::<dyn #interface, __T>(value, keeper))
+                }
+            }
+        };
+    })
+}
+
+fn methods(input: &ItemTrait) -> Result<Vec<Method>> {
+    if let Some(parameter) = input.generics.params.first() {
+        let what = "an interface is not generic: a plugin is compiled before its host is known; write the type";
+        return Err(Error::new(parameter.span(), what));
+    }
+    if let Some(token) = &input.unsafety {
+        return Err(Error::new(token.span(), "an interface is a safe trait"));
+    }
+    let allowed = ["Send", "Sync"];
+    let other = |it: &&TypeParamBound| !allowed.iter().any(|name| is_named(it, name));
+    if let Some(bound) = input.supertraits.iter().find(other) {
+        let what = "an interface has no supertraits but `Send` and `Sync`: list the methods here";
+        return Err(Error::new(bound.span(), what));
+    }
+    let mut methods = Vec::new();
+    for item in &input.items {
+        match item {
+            TraitItem::Fn(method) => methods.push(Method::new(methods.len(), method)?),
+            TraitItem::Type(item) => {
+                let what = "an interface has no associated types: write the type";
+                return Err(Error::new(item.span(), what));
+            }
+            TraitItem::Const(item) => {
+                let what = "an interface has no constants: write a method that returns it";
+                return Err(Error::new(item.span(), what));
+            }
+            other => return Err(Error::new(other.span(), "an interface has only methods")),
+        }
+    }
+    Ok(methods)
+}
+
+fn is_named(bound: &TypeParamBound, name: &str) -> bool {
+    match bound {
+        TypeParamBound::Trait(bound) => {
+            let last = bound.path.segments.last();
+            last.is_some_and(|it| it.to_token_stream().to_string() == name)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,402 @@
+//! One method of an interface: what can be taken, and what becomes of it.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{
+    Error, FnArg, Ident, Pat, Result, ReturnType, Signature, TraitItemFn, Type, TypeParamBound,
+    spanned::Spanned,
+};
+
+/// A method that can cross.
+pub(crate) struct Method {
+    pub(crate) signature: Signature,
+    pub(crate) name: Ident,
+    pub(crate) has_default: bool,
+    parameters: Vec<Parameter>,
+    result: Type,
+    number: usize,
+}
+
+struct Parameter {
+    /// Its name in texts.
+    name: String,
+    /// Its name in code.
+    ident: Ident,
+    /// Without `&`.
+    of: Type,
+    is_lent: bool,
+}
+
+impl Method {
+    pub(crate) fn new(number: usize, method: &TraitItemFn) -> Result<Self> {
+        let mut signature = method.sig.clone();
+        check(&signature)?;
+        // Of one hygiene with what is written here, also if the trait comes from a macro.
+        signature.inputs[0] = syn::parse_quote!(&self);
+        let mut parameters = Vec::new();
+        for (place, input) in signature.inputs.iter_mut().enumerate().skip(1) {
+            let FnArg::Typed(input) = input else {
+                continue;
+            };
+            let ident = format_ident!("argument_{place}");
+            let name = match &*input.pat {
+                Pat::Ident(pattern) => pattern.ident.to_string(),
+                _ => place.to_string(),
+            };
+            *input.pat = syn::parse_quote!(#ident);
+            let (of, is_lent) = match &*input.ty {
+                Type::Reference(reference) => ((*reference.elem).clone(), true),
+                of => (of.clone(), false),
+            };
+            parameters.push(Parameter {
+                name: name.trim_start_matches("r#").to_owned(),
+                ident,
+                of,
+                is_lent,
+            });
+        }
+        let result = match &signature.output {
+            ReturnType::Default => syn::parse_quote!(()),
+            ReturnType::Type(_, of) => (**of).clone(),
+        };
+        Ok(Self {
+            name: signature.ident.clone(),
+            signature,
+            has_default: method.default.is_some(),
+            parameters,
+            result,
+            number,
+        })
+    }
+
+    /// The name of its entry.
+    pub(crate) fn entry(&self) -> Ident {
+        format_ident!("__entry_{}", self.number)
+    }
+
+    /// The name of the type that has all methods but this one.
+    pub(crate) fn without(&self) -> Ident {
+        format_ident!("__Without{}", self.number)
+    }
+
+    /// The method of the host's proxy.
+    pub(crate) fn proxy(&self) -> TokenStream {
+        let Self {
+            signature,
+            name,
+            number,
+            result,
+            ..
+        } = self;
+        let idents: Vec<_> = self.parameters.iter().map(|it| &it.ident).collect();
+        let without = self.without();
+        let default = self.has_default.then(|| {
+            quote! {
+                if !self.0.has(#number) {
+                    return #without(self).#name(#(#idents),*);
+                }
+            }
+        });
+        let parked = self.parameters.iter().filter(|it| !it.is_lent);
+        let parked = parked.map(|Parameter { ident, of, .. }| {
+            let owned = as_trait(of, "Owned");
+            quote! { let #ident = #owned::park(#ident, self.0.keeper()); }
+        });
+        let views = self.parameters.iter().map(Parameter::view);
+        let arguments = nested(views);
+        quote! {
+            #[inline]
+            #signature {
+                #default
+                #(#parked)*
+                let arguments = #arguments;
+                // SAFETY: by its place, this is the method; the descriptions of both sides agree on its types. The
+                // arguments are borrowed or parked until it returns.
+                unsafe { self.0.call::<_, #result>(#number, arguments) }
+            }
+        }
+    }
+
+    /// The method, passed on to the proxy within.
+    pub(crate) fn forwarded(&self) -> TokenStream {
+        let Self {
+            signature, name, ..
+        } = self;
+        let idents = self.parameters.iter().map(|it| &it.ident);
+        quote! {
+            #[inline]
+            #signature {
+                self.0.#name(#(#idents),*)
+            }
+        }
+    }
+
+    /// The function that the other side calls.
+    pub(crate) fn served(&self, interface: &Ident) -> TokenStream {
+        let Self { name, result, .. } = self;
+        let entry = self.entry();
+        let views = self.parameters.iter().map(|parameter| {
+            let crossing = parameter.crossing();
+            quote!(#crossing::View)
+        });
+        let of_arguments = nested_types(views);
+        let patterns = self.parameters.iter().map(|it| &it.ident);
+        let pattern = nested(patterns.map(|it| quote!(#it)));
+        let taken = self.parameters.iter().map(Parameter::taken);
+        let passed = self.parameters.iter().map(Parameter::passed);
+        quote! {
+            unsafe extern "C" fn #entry<__S>(
+                this: *const (),
+                arguments: *const (),
+                out: *mut (),
+                caller: *const ::hotswap_sdk::expansion::Caller,
+            ) -> u32
+            where
+                __S: ::hotswap_sdk::expansion::Servable,
+                __S::Target: #interface,
+            {
+                // SAFETY: this stands at the method's place in the table of an `__S`, and is called as the descriptions of
+                // both sides say; what the views lead to stays until it returns.
+                unsafe {
+                    ::hotswap_sdk::expansion::serve::<__S, #of_arguments, #result>(
+                        this,
+                        arguments,
+                        out,
+                        caller,
+                        |__this, #pattern, __reader| {
+                            #(#taken)*
+                            ::core::result::Result::Ok(#interface::#name(__this, #(#passed),*))
+                        },
+                    )
+                }
+            }
+        }
+    }
+
+    /// What says which types it has.
+    pub(crate) fn described(&self) -> TokenStream {
+        let Self {
+            name,
+            has_default,
+            result,
+            ..
+        } = self;
+        let name = name.to_string();
+        let owned = as_trait(result, "Owned");
+        let parameters = self.parameters.iter().map(Parameter::described);
+        quote! {
+            methods.method(#name, #has_default, |signature| {
+                #(#parameters)*
+                signature.result(#owned::describe_owned)
+            });
+        }
+    }
+}
+
+impl Parameter {
+    /// Its type as the trait by which it crosses.
+    fn crossing(&self) -> TokenStream {
+        as_trait(&self.of, if self.is_lent { "Lent" } else { "Owned" })
+    }
+
+    fn view(&self) -> TokenStream {
+        let ident = &self.ident;
+        let crossing = self.crossing();
+        match self.is_lent {
+            true => quote!(#crossing::lend(#ident)),
+            false => quote!(#crossing::view_parked(&#ident)),
+        }
+    }
+
+    fn taken(&self) -> TokenStream {
+        let ident = &self.ident;
+        let crossing = self.crossing();
+        match self.is_lent {
+            true => quote!(let #ident = #crossing::hold(#ident, __reader)?;),
+            false => quote!(let #ident = #crossing::take(#ident, __reader)?;),
+        }
+    }
+
+    fn passed(&self) -> TokenStream {
+        let ident = &self.ident;
+        let crossing = self.crossing();
+        match self.is_lent {
+            true => quote!(#crossing::get(&#ident)),
+            false => quote!(#ident),
+        }
+    }
+
+    fn described(&self) -> TokenStream {
+        let crossing = self.crossing();
+        let name = &self.name;
+        match self.is_lent {
+            true => quote!(signature.parameter(#name, #crossing::describe_lent);),
+            false => quote!(signature.parameter(#name, #crossing::describe_owned);),
+        }
+    }
+}
+
+/// A type as one of the SDK's traits, where it is written: there the compiler says that it is none.
+pub(crate) fn as_trait(of: &Type, name: &str) -> TokenStream {
+    let span = of.span().resolved_at(Span::call_site());
+    let name = Ident::new(name, span);
+    quote_spanned!(span=> <#of as ::hotswap_sdk::expansion::#name>)
+}
+
+/// `Pair(a, Pair(b, Nil))`.
+fn nested(parts: impl DoubleEndedIterator<Item = TokenStream>) -> TokenStream {
+    parts.rev().fold(
+        quote!(::hotswap_sdk::expansion::Nil),
+        |rest, part| quote!(::hotswap_sdk::expansion::Pair(#part, #rest)),
+    )
+}
+
+/// `Pair<A, Pair<B, Nil>>`.
+fn nested_types(parts: impl DoubleEndedIterator<Item = TokenStream>) -> TokenStream {
+    parts.rev().fold(
+        quote!(::hotswap_sdk::expansion::Nil),
+        |rest, part| quote!(::hotswap_sdk::expansion::Pair<#part, #rest>),
+    )
+}
+
+/// What a method cannot be, each with what to write instead.
+fn check(signature: &Signature) -> Result<()> {
+    if let Some(token) = &signature.asyncness {
+        let what = "an interface has no async methods yet: return when the answer is there";
+        return Err(Error::new(token.span(), what));
+    }
+    if let Some(token) = &signature.unsafety {
+        return Err(Error::new(
+            token.span(),
+            "a method of an interface is safe to call",
+        ));
+    }
+    if let Some(abi) = &signature.abi {
+        let what = "write an ordinary method: `#[interface]` adds the ABI";
+        return Err(Error::new(abi.span(), what));
+    }
+    if let Some(lifetime) = signature.generics.lifetimes().next() {
+        let what = "a result borrows nothing, so that no lifetime has a meaning: leave it out, and return an owned value";
+        return Err(Error::new(lifetime.span(), what));
+    }
+    if let Some(parameter) = signature.generics.params.first() {
+        let what = "a method of an interface is not generic: a plugin is compiled before its callers are known; write the \
+                    type";
+        return Err(Error::new(parameter.span(), what));
+    }
+    if let Some(clause) = &signature.generics.where_clause {
+        let what = "a method of an interface has no `where` clause";
+        return Err(Error::new(clause.span(), what));
+    }
+    match signature.inputs.first() {
+        Some(FnArg::Receiver(receiver)) if receiver.reference.is_some() => {
+            if let Some(token) = &receiver.mutability {
+                let what = "a plugin's value is shared by all callers: take `&self`, and put what changes into a `Mutex` or an \
+                            atomic";
+                return Err(Error::new(token.span(), what));
+            }
+        }
+        Some(input) => {
+            let what = "a method of an interface takes `&self`";
+            return Err(Error::new(input.span(), what));
+        }
+        None => {
+            let what =
+                "a method of an interface takes `&self`: without it there is no value to call";
+            return Err(Error::new(signature.ident.span(), what));
+        }
+    }
+    for input in signature.inputs.iter().skip(1) {
+        let FnArg::Typed(input) = input else {
+            continue;
+        };
+        match &*input.ty {
+            Type::Reference(reference) => {
+                if let Some(token) = &reference.mutability {
+                    let what =
+                        "nothing is changed across the border: take `&T`, and return what is new";
+                    return Err(Error::new(token.span(), what));
+                }
+                check_type(&reference.elem, Position::Parameter)?;
+            }
+            of => check_type(of, Position::Parameter)?,
+        }
+    }
+    match &signature.output {
+        ReturnType::Default => Ok(()),
+        ReturnType::Type(_, of) => check_type(of, Position::Result),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Position {
+    Parameter,
+    Result,
+    Field,
+}
+
+/// What cannot be sent whatever it is of. What else cannot is found by the compiler.
+pub(crate) fn check_type(of: &Type, place: Position) -> Result<()> {
+    let what = match of {
+        Type::Reference(_) if place == Position::Result => {
+            "a result belongs to the caller, so that it has no references: return a `String`, a `Vec` or another owned value"
+        }
+        Type::Reference(_) if place == Position::Field => {
+            "what is sent borrows nothing: write `String`, `Vec` or another owned type"
+        }
+        Type::Reference(_) => {
+            "only a parameter itself is a reference: write `&[T]` or `&Vec<T>` of owned values"
+        }
+        Type::ImplTrait(_) => {
+            "`impl Trait` is another type in every plugin: write the type, or `Box<dyn Trait>` of another interface"
+        }
+        Type::BareFn(_) => {
+            "a function pointer would outlive its plugin: write `Box<dyn Trait>` of another interface"
+        }
+        Type::Ptr(_) => "a pointer means nothing on the other side: send the value",
+        Type::Never(_) => "a method of an interface returns",
+        Type::TraitObject(object) if place == Position::Parameter => {
+            let is_trait = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Trait(_));
+            match object.bounds.iter().any(is_trait) {
+                true => "another interface is passed as `Box<dyn Trait>`",
+                false => return Ok(()),
+            }
+        }
+        Type::TraitObject(_) => "another interface is returned as `Box<dyn Trait>`",
+        Type::Infer(_) => "write the type",
+        Type::Tuple(tuple) => {
+            return tuple.elems.iter().try_for_each(|it| check_type(it, place));
+        }
+        Type::Array(array) => return check_type(&array.elem, place),
+        Type::Slice(slice) => return check_type(&slice.elem, place),
+        Type::Paren(paren) => return check_type(&paren.elem, place),
+        Type::Group(group) => return check_type(&group.elem, place),
+        Type::Path(path) => return check_path(path, place),
+        _ => return Ok(()),
+    };
+    Err(Error::new(of.span(), what))
+}
+
+fn check_path(path: &syn::TypePath, place: Position) -> Result<()> {
+    for segment in &path.path.segments {
+        if segment.ident == "Self" {
+            let what = "`Self` is another type in every plugin: write the type";
+            return Err(Error::new(segment.span(), what));
+        }
+        let syn::PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+            continue;
+        };
+        for argument in &arguments.args {
+            match argument {
+                syn::GenericArgument::Type(Type::TraitObject(_)) if segment.ident == "Box" => {}
+                syn::GenericArgument::Type(of) => check_type(of, place)?,
+                syn::GenericArgument::Lifetime(lifetime) => {
+                    let what = "what is sent borrows nothing: write an owned type";
+                    return Err(Error::new(lifetime.span(), what));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

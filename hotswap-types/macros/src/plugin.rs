@@ -1,0 +1,123 @@
+//! `#[plugin]`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{
+    Error, ExprPath, Ident, ItemImpl, LitStr, Path, Result, Token, parenthesized,
+    parse::{Parse, ParseStream},
+    punctuated::Punctuated,
+    spanned::Spanned,
+};
+
+/// The name of the static by which abi_stable finds a root module.
+const ROOT_MODULE: &str = "_1as_0lib_1header_0root_bmodule_bloader";
+
+/// What stands in the brackets.
+#[derive(Default)]
+pub(crate) struct Options {
+    make: Option<ExprPath>,
+    before_unload: Option<Path>,
+    vouch: Vec<LitStr>,
+    pinned_by: Vec<LitStr>,
+}
+
+impl Parse for Options {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut options = Self::default();
+        while !input.is_empty() {
+            let name: Ident = input.parse()?;
+            let strings = || -> Result<Vec<LitStr>> {
+                let list;
+                parenthesized!(list in input);
+                let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
+                Ok(list.into_iter().collect())
+            };
+            match &*name.to_string() {
+                "make" => {
+                    input.parse::<Token![=]>()?;
+                    options.make = Some(input.parse()?);
+                }
+                "before_unload" => {
+                    input.parse::<Token![=]>()?;
+                    options.before_unload = Some(input.parse()?);
+                }
+                "vouch" => options.vouch = strings()?,
+                "pinned_by" => options.pinned_by = strings()?,
+                _ => {
+                    let what = "`#[plugin]` knows `make`, `before_unload`, `vouch` and `pinned_by`";
+                    return Err(Error::new(name.span(), what));
+                }
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(options)
+    }
+}
+
+pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream> {
+    let Some((None, interface, _)) = &input.trait_ else {
+        let what = "`#[plugin]` stands before `impl Interface for Type`";
+        return Err(Error::new(input.impl_token.span(), what));
+    };
+    if let Some(parameter) = input.generics.params.first() {
+        let what = "a plugin's type is not generic: write the type";
+        return Err(Error::new(parameter.span(), what));
+    }
+    let of = &input.self_ty;
+    let make = match &options.make {
+        Some(make) => quote! {
+            #make().map_err(|error| ::std::string::ToString::to_string(&error))
+        },
+        None => quote! {
+            ::core::result::Result::Ok(<#of as ::core::default::Default>::default())
+        },
+    };
+    let before_unload = options.before_unload.iter();
+    let (vouch, pinned_by) = (&options.vouch, &options.pinned_by);
+    let root_module = proc_macro2::Ident::new(ROOT_MODULE, proc_macro2::Span::call_site());
+    Ok(quote! {
+        #input
+
+        const _: () = {
+            static PLACE: ::hotswap_sdk::expansion::Place<#of> =
+                ::hotswap_sdk::expansion::Place::new();
+
+            impl ::hotswap_sdk::expansion::Plugin for #of {
+                type Interface = dyn #interface;
+
+                fn make() -> ::core::result::Result<Self, ::std::string::String> {
+                    #make
+                }
+
+                fn place() -> &'static ::hotswap_sdk::expansion::Place<Self> {
+                    &PLACE
+                }
+
+                fn before_unload() {
+                    #(#before_unload();)*
+                    PLACE.clear();
+                }
+            }
+
+            #[cfg(not(test))]
+            #[unsafe(no_mangle)]
+            static #root_module: ::hotswap_sdk::expansion::LibHeader =
+                ::hotswap_sdk::expansion::header::<#of>();
+        };
+
+        // A path that `unloadable!` can take. Its name is what the compiler says of a second plugin.
+        #[doc(hidden)]
+        #[allow(dead_code, reason = "nothing is exported in tests")]
+        fn __only_one_plugin_in_a_crate() {
+            <#of as ::hotswap_sdk::expansion::Plugin>::before_unload();
+        }
+
+        ::hotswap_sdk::expansion::unloadable!(
+            before_unload = __only_one_plugin_in_a_crate,
+            vouch(#(#vouch),*),
+            pinned_by(#(#pinned_by),*)
+        );
+    })
+}

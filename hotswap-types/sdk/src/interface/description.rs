@@ -1,0 +1,364 @@
+//! What an interface is made of, as a host and a plugin tell each other.
+//!
+//! A plugin writes it into a buffer of the host. Nothing in it leads anywhere, so that whatever it holds can be looked at
+//! without harm.
+
+use std::{any::TypeId, collections::HashMap};
+
+/// The number of a type in a [`Description`].
+pub type TypeIndex = u32;
+
+/// An interface, and every type that it mentions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The package and the name of the trait.
+    pub name: String,
+    /// The version of that package.
+    pub version: String,
+    pub(super) types: Vec<Shape>,
+    pub(super) root: TypeIndex,
+}
+
+/// What one type is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A type that both sides know by its name, with its arguments.
+    Named(String, Vec<TypeIndex>),
+    Struct(String, Vec<Field>),
+    Enum(String, Vec<Variant>),
+    Interface(String, Vec<Method>),
+}
+
+/// A field of a struct or a variant, or a parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name, or its number.
+    pub name: String,
+    /// Its type.
+    pub of: TypeIndex,
+    /// Whether a reader can do without it.
+    pub has_default: bool,
+}
+
+/// The name of a variant, and its fields.
+pub type Variant = (String, Vec<Field>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Method {
+    pub(super) name: String,
+    pub(super) has_default: bool,
+    pub(super) parameters: Vec<Field>,
+    pub(super) result: TypeIndex,
+}
+
+/// The types that were described so far.
+#[derive(Debug, Default)]
+pub struct Types {
+    numbers: HashMap<TypeId, TypeIndex>,
+    /// None: it is being described.
+    types: Vec<Option<Shape>>,
+}
+
+/// The methods of an interface that is being described.
+#[derive(Debug)]
+pub struct Methods<'a> {
+    types: &'a mut Types,
+    methods: Vec<Method>,
+}
+
+/// The parameters and the result of a method that is being described.
+#[derive(Debug)]
+pub struct Signature<'a> {
+    types: &'a mut Types,
+    parameters: Vec<Field>,
+}
+
+impl Types {
+    /// A type that both sides know by its name.
+    pub fn named<T: ?Sized + 'static>(&mut self, name: &str, arguments: &[TypeIndex]) -> TypeIndex {
+        self.once(TypeId::of::<T>(), |_| {
+            Shape::Named(name.to_owned(), arguments.to_vec())
+        })
+    }
+
+    /// The same, for a type that may be described in two ways.
+    pub(super) fn unnamed(&mut self, name: &str, arguments: &[TypeIndex]) -> TypeIndex {
+        let shape = Shape::Named(name.to_owned(), arguments.to_vec());
+        let known = self.types.iter().position(|it| it.as_ref() == Some(&shape));
+        let index = known.unwrap_or_else(|| {
+            self.types.push(Some(shape));
+            self.types.len() - 1
+        });
+        number(index)
+    }
+
+    /// A struct.
+    pub fn structure<T: ?Sized + 'static>(
+        &mut self,
+        name: &str,
+        fields: fn(&mut Self) -> Vec<Field>,
+    ) -> TypeIndex {
+        self.once(TypeId::of::<T>(), |types| {
+            Shape::Struct(name.to_owned(), fields(types))
+        })
+    }
+
+    /// An enum.
+    pub fn enumeration<T: ?Sized + 'static>(
+        &mut self,
+        name: &str,
+        variants: fn(&mut Self) -> Vec<Variant>,
+    ) -> TypeIndex {
+        self.once(TypeId::of::<T>(), |types| {
+            Shape::Enum(name.to_owned(), variants(types))
+        })
+    }
+
+    /// A trait.
+    pub fn interface<T: ?Sized + 'static>(
+        &mut self,
+        name: &str,
+        describe: fn(&mut Methods<'_>),
+    ) -> TypeIndex {
+        self.once(TypeId::of::<T>(), |types| {
+            let mut methods = Methods {
+                types,
+                methods: Vec::new(),
+            };
+            describe(&mut methods);
+            Shape::Interface(name.to_owned(), methods.methods)
+        })
+    }
+
+    /// With its number taken first, so that it may mention itself.
+    fn once(&mut self, of: TypeId, describe: impl FnOnce(&mut Self) -> Shape) -> TypeIndex {
+        if let Some(&known) = self.numbers.get(&of) {
+            return known;
+        }
+        let index = self.types.len();
+        self.types.push(None);
+        self.numbers.insert(of, number(index));
+        let shape = describe(self);
+        self.types[index] = Some(shape);
+        number(index)
+    }
+
+    pub(super) fn finish(self, name: &str, version: &str, root: TypeIndex) -> Description {
+        let types = self.types.into_iter();
+        Description {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            types: types.map(|it| it.expect("described")).collect(),
+            root,
+        }
+    }
+}
+
+impl Methods<'_> {
+    /// The next method.
+    pub fn method(
+        &mut self,
+        name: &str,
+        has_default: bool,
+        describe: fn(&mut Signature<'_>) -> TypeIndex,
+    ) {
+        let mut signature = Signature {
+            types: self.types,
+            parameters: Vec::new(),
+        };
+        let result = describe(&mut signature);
+        self.methods.push(Method {
+            name: name.to_owned(),
+            has_default,
+            parameters: signature.parameters,
+            result,
+        });
+    }
+}
+
+impl Signature<'_> {
+    /// The next parameter.
+    pub fn parameter(&mut self, name: &str, describe: fn(&mut Types) -> TypeIndex) {
+        let parameter = Field {
+            name: name.to_owned(),
+            of: describe(self.types),
+            has_default: false,
+        };
+        self.parameters.push(parameter);
+    }
+
+    /// The result.
+    pub fn result(&mut self, describe: fn(&mut Types) -> TypeIndex) -> TypeIndex {
+        describe(self.types)
+    }
+}
+
+impl Description {
+    /// The form in which it crosses.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::new());
+        out.text(&self.name);
+        out.text(&self.version);
+        out.number(self.root);
+        out.list(&self.types, Writer::shape);
+        out.0
+    }
+
+    /// Reads what the other side has written. None: it is damaged.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut bytes = Bytes(bytes);
+        let read = Self {
+            name: bytes.text()?,
+            version: bytes.text()?,
+            root: bytes.number()?,
+            types: bytes.list(Bytes::shape)?,
+        };
+        let is_whole = bytes.0.is_empty() && read.mentioned().all(|it| read.get(it).is_some());
+        is_whole.then_some(read)
+    }
+
+    pub(super) fn get(&self, index: TypeIndex) -> Option<&Shape> {
+        self.types.get(usize::try_from(index).ok()?)
+    }
+
+    /// Every number of a type in it.
+    fn mentioned(&self) -> impl Iterator<Item = TypeIndex> {
+        fn of(fields: &[Field]) -> Vec<TypeIndex> {
+            fields.iter().map(|it| it.of).collect()
+        }
+        let of_shape = |shape: &Shape| -> Vec<TypeIndex> {
+            match shape {
+                Shape::Named(_, arguments) => arguments.clone(),
+                Shape::Struct(_, fields) => of(fields),
+                Shape::Enum(_, variants) => variants.iter().flat_map(|it| of(&it.1)).collect(),
+                Shape::Interface(_, methods) => methods
+                    .iter()
+                    .flat_map(|it| [of(&it.parameters), vec![it.result]].concat())
+                    .collect(),
+            }
+        };
+        let all: Vec<_> = self.types.iter().flat_map(of_shape).collect();
+        all.into_iter().chain([self.root])
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn number(&mut self, number: u32) {
+        self.0.extend(number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(number(text.len()));
+        self.0.extend(text.as_bytes());
+    }
+
+    fn list<T>(&mut self, items: &[T], write: fn(&mut Self, &T)) {
+        self.number(number(items.len()));
+        items.iter().for_each(|item| write(self, item));
+    }
+
+    fn shape(&mut self, shape: &Shape) {
+        match shape {
+            Shape::Named(name, arguments) => {
+                self.number(0);
+                self.text(name);
+                self.list(arguments, |it, argument| it.number(*argument));
+            }
+            Shape::Struct(name, fields) => {
+                self.number(1);
+                self.text(name);
+                self.list(fields, Self::field);
+            }
+            Shape::Enum(name, variants) => {
+                self.number(2);
+                self.text(name);
+                self.list(variants, |it, (name, fields)| {
+                    it.text(name);
+                    it.list(fields, Self::field);
+                });
+            }
+            Shape::Interface(name, methods) => {
+                self.number(3);
+                self.text(name);
+                self.list(methods, |it, method| {
+                    it.text(&method.name);
+                    it.number(method.has_default.into());
+                    it.list(&method.parameters, Self::field);
+                    it.number(method.result);
+                });
+            }
+        }
+    }
+
+    fn field(&mut self, field: &Field) {
+        self.text(&field.name);
+        self.number(field.of);
+        self.number(field.has_default.into());
+    }
+}
+
+/// What is still to be read.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn number(&mut self) -> Option<u32> {
+        let (number, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*number))
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        Some(self.number()? != 0)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    fn list<T>(&mut self, read: fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.number()?;
+        // Each takes at least four bytes, so that it ends with them, whatever the count.
+        (0..count).map(|_| read(self)).collect()
+    }
+
+    fn shape(&mut self) -> Option<Shape> {
+        let kind = self.number()?;
+        let name = self.text()?;
+        match kind {
+            0 => Some(Shape::Named(name, self.list(Self::number)?)),
+            1 => Some(Shape::Struct(name, self.list(Self::field)?)),
+            2 => Some(Shape::Enum(
+                name,
+                self.list(|it| Some((it.text()?, it.list(Self::field)?)))?,
+            )),
+            3 => Some(Shape::Interface(name, self.list(Self::method)?)),
+            _ => None,
+        }
+    }
+
+    fn method(&mut self) -> Option<Method> {
+        Some(Method {
+            name: self.text()?,
+            has_default: self.flag()?,
+            parameters: self.list(Self::field)?,
+            result: self.number()?,
+        })
+    }
+
+    fn field(&mut self) -> Option<Field> {
+        Some(Field {
+            name: self.text()?,
+            of: self.number()?,
+            has_default: self.flag()?,
+        })
+    }
+}
+
+fn number(length: usize) -> u32 {
+    u32::try_from(length).expect("far fewer than 4 billion")
+}

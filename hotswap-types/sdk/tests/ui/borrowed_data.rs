@@ -1,0 +1,6 @@
+#[hotswap_sdk::data]
+struct Order<'a> {
+    name: &'a str,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[hotswap_sdk::interface]
+trait Counter {
+    fn end(self) -> u64;
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#[hotswap_sdk::data]
+struct Order {
+    #[data(default)]
+    count: u32,
+    name: String,
+}
+
+fn main() {}

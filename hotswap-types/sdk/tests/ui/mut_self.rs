@@ -1,0 +1,6 @@
+#[hotswap_sdk::interface]
+trait Counter {
+    fn add(&mut self, count: u64);
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#[hotswap_sdk::data]
+enum Verdict {
+    Accept,
+    #[data(other)]
+    Other(String),
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[hotswap_sdk::data]
+struct Order {
+    name: &'static str,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[hotswap_sdk::interface]
+trait Named {
+    fn name(&self) -> Option<&'static str>;
+}
+
+fn main() {}

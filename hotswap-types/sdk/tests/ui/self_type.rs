@@ -1,0 +1,6 @@
+#[hotswap_sdk::interface]
+trait Copier {
+    fn copy(&self) -> Box<Self>;
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[hotswap_sdk::data]
+union Number {
+    integer: u64,
+    float: f64,
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[hotswap_sdk::data]
+struct Order {
+    #[data(optional)]
+    count: u32,
+}
+
+fn main() {}
