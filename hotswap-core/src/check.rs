@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use abi_stable::library::RootModule;
+use hotswap_sdk::host::Interface;
 use humantime::format_rfc3339_seconds;
 
 use crate::{
@@ -113,10 +113,10 @@ pub struct LibraryInfo {
 /// # Errors
 ///
 /// What a swap in a host with this trust and this trial would give, but for what is left out.
-pub fn check<M: RootModule>(
+pub fn check<I: Interface + ?Sized>(
     path: impl AsRef<Path>,
     trust: &Trust,
-    trial: Trial<M>,
+    trial: Trial<I>,
 ) -> Result<CheckReport> {
     let given = GivenPath::new(path.as_ref())?;
     let path = &*given;
@@ -144,7 +144,7 @@ pub fn check<M: RootModule>(
         build_id: facts.build_id.clone(),
         name,
         version,
-        interface: format!("{} {interface}", M::NAME),
+        interface: format!("{} {interface}", I::name()),
         needed: facts.needed.clone(),
         nodelete: facts.nodelete || cleared.nodelete,
         nodelete_cleared: cleared.nodelete,

@@ -32,6 +32,17 @@ impl GivenPath {
         })
     }
 
+    /// What is shown in the place of a path.
+    pub(crate) const BUILT_IN: &str = "(built in)";
+
+    /// There is none.
+    pub(crate) fn built_in() -> Self {
+        Self {
+            given: Self::BUILT_IN.into(),
+            absolute: PathBuf::new(),
+        }
+    }
+
     pub(crate) fn absolute(&self) -> &Path {
         &self.absolute
     }

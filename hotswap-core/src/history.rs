@@ -16,6 +16,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     iter,
+    path::PathBuf,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -31,6 +32,7 @@ pub use self::{
 use crate::{
     digest::Sha256,
     error::Error,
+    given::GivenPath,
     holder::Holder,
     image::{HeapLeft, Image, PinReason},
 };
@@ -354,6 +356,35 @@ impl Published {
             entry,
             followed_link: origin.followed_link,
             phases,
+            before: None,
+            on_probation: false,
+        }
+    }
+
+    /// A value of the host's own.
+    pub(crate) fn built_in(number: u64) -> Self {
+        let entry = GenerationInfo {
+            number,
+            path: GivenPath::built_in().to_path_buf(),
+            real_path: PathBuf::default(),
+            file_bytes: 0,
+            build_id: None,
+            sha256: None,
+            name: None,
+            version: None,
+            published: SystemTime::now(),
+            loaded_again: None,
+            unloadable_problem: None,
+            static_tls_bytes: None,
+            serial: None,
+            expires: None,
+            old_libraries: Vec::new(),
+            state: State::Live,
+        };
+        Self {
+            entry,
+            followed_link: false,
+            phases: Phases::default(),
             before: None,
             on_probation: false,
         }

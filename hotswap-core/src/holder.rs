@@ -96,6 +96,15 @@ pub enum Holder {
     /// The plugin's initialisers registered more than its `unloadable!` could note. This does not end.
     #[text("more than its `unloadable!` could count")]
     Uncounted,
+    /// Objects of an interface that it has made.
+    #[text("{} of {interface}", Count(*count, "object"))]
+    #[non_exhaustive]
+    Objects {
+        /// The name of the trait.
+        interface: String,
+        /// How many.
+        count: usize,
+    },
     /// More holders than are listed: only the first 32 are. [`Leases`](Self::Leases) are not among them, and come
     /// after this.
     #[text("{count} more")]

@@ -151,6 +151,13 @@ mod layout;
 #[expect(unsafe_code, reason = "takes an address in an image for a root module")]
 mod module;
 
+// What a plugin's objects keep.
+mod objects;
+
+// From an image to a plugin's value, or to its root module as it is.
+#[expect(unsafe_code, reason = "relies on what was checked")]
+mod interface;
+
 // From an image to one of its typed symbols.
 #[expect(
     unsafe_code,
@@ -203,6 +210,8 @@ pub use crate::{
     trust::{Policy, Trust},
 };
 
+pub use hotswap_sdk::host::{Fault, Interface};
+
 /// Parts of an [`Event`], and of what a swap point lists: who holds a generation, why it is pinned, how long a swap took.
 pub mod event {
     pub use crate::{
@@ -225,6 +234,7 @@ pub mod text {
 /// The manual: what is too long to be said at the names.
 ///
 /// - [`tutorial`](docs::tutorial): from an empty folder to a live swap.
+/// - [`traits`](docs::traits): an interface that is a trait.
 /// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
 /// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, loggers.
 /// - [`deploying`](docs::deploying): checks, links, systemd, Kubernetes, many machines.
@@ -238,6 +248,9 @@ pub mod text {
 pub mod docs {
     #[doc = include_str!("../docs/tutorial.md")]
     pub mod tutorial {}
+
+    #[doc = include_str!("../docs/traits.md")]
+    pub mod traits {}
 
     #[doc = include_str!("../docs/evolution.md")]
     pub mod evolution {}

@@ -5,6 +5,8 @@
 
 mod accepted;
 mod backlog;
+mod call;
+mod code;
 mod draining;
 mod holders;
 mod lease;
@@ -19,6 +21,8 @@ mod pipeline;
 
 mod rollback;
 
+mod built_in;
+
 use std::{
     fmt, mem,
     ops::Deref,
@@ -28,9 +32,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi_stable::{StableAbi, library::RootModule};
+use abi_stable::StableAbi;
 use crossbeam_channel::{Receiver, Sender};
-use hotswap_cell::Cell;
+use hotswap_cell::{Cell, SelfLease};
+use hotswap_sdk::host::Interface;
 
 pub(crate) use self::{
     accepted::Accepted,
@@ -39,6 +44,8 @@ pub(crate) use self::{
 };
 use self::{
     accepted::LastAccepted,
+    call::{Lend, Lent, Returns},
+    code::Code,
     draining::Draining,
     lease::{NamedLease, NamedLeases, Register},
     pipeline::{Candidate, Pipeline, Source, drop_update},
@@ -58,7 +65,8 @@ use crate::{
         Event, EventKind, GenerationInfo, History, News, Phases, Published, ServiceInfo, State,
     },
     holder::Holder,
-    image::{self, Image, Leaving},
+    image::{self, Leaving},
+    objects::Objects,
     owned::HostOwned,
     refs::{self, Hold, RefInfo},
     services::{Services, Update},
@@ -75,12 +83,12 @@ use crate::{
 /// child has none of the threads that they need. Nothing is unloaded there, so [`wait`](Self::wait) times out. To
 /// swap the plugin in the child, load it anew there. (Do not fork while a swap is under way or while a plugin is
 /// being unloaded: a lock that another thread holds at that moment stays locked in the child.)
-pub struct Hotswap<M: RootModule + Send + Sync> {
-    cell: Cell<Generation<M>>,
-    pipeline: Pipeline<M>,
+pub struct Hotswap<I: Interface + ?Sized> {
+    cell: Cell<Generation<I::Live>>,
+    pipeline: Pipeline<I>,
     history: Arc<History>,
     /// Which generation is live. Its lock serialises every change of that.
-    succession: Arc<Succession<M>>,
+    succession: Arc<Succession<I::Live>>,
     accepted: LastAccepted,
     /// `Some` if services are turned on.
     services: Option<Services>,
@@ -88,7 +96,7 @@ pub struct Hotswap<M: RootModule + Send + Sync> {
     /// the succession.
     swapping: Mutex<()>,
     /// `Some` until the swap point is shut down or dropped.
-    reaper: Option<Reaper<M>>,
+    reaper: Option<Reaper<I::Live>>,
     /// The process in which it was made. A forked child has none of its threads.
     process: u32,
 }
@@ -99,10 +107,11 @@ pub struct Hotswap<M: RootModule + Send + Sync> {
 pub struct Generation<M> {
     number: u64,
     module: M,
-    image: Image,
+    image: Code,
     /// `Some` if leases are recorded.
     leases: Option<Register>,
     named_leases: NamedLeases,
+    objects: Arc<Objects>,
 }
 
 /// What a swap did.
@@ -119,13 +128,13 @@ pub struct Swapped {
 
 /// A candidate that is ready to be published, and cannot fail any more. Dropping it unloads it again.
 #[must_use = "it is unloaded again if it is not published"]
-pub struct Prepared<'a, M: RootModule + Send + Sync> {
-    hotswap: &'a Hotswap<M>,
+pub struct Prepared<'a, I: Interface + ?Sized> {
+    hotswap: &'a Hotswap<I>,
     /// `Some` until it is published.
-    candidate: Option<Candidate<M>>,
+    candidate: Option<Candidate<I::Live>>,
 }
 
-impl<M: RootModule + Send + Sync> Hotswap<M> {
+impl<I: Interface + ?Sized> Hotswap<I> {
     /// Loads the plugin at `path` as generation 1, with the default [`Settings`].
     ///
     /// Costs what [`swap`](Self::swap) costs, and a thread that lives as long as the swap point (longer if
@@ -143,7 +152,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// # Errors
     ///
     /// As [`load`](Self::load).
-    pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<M>) -> Result<Self> {
+    pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<I>) -> Result<Self> {
         hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
         image::prepare_for_forks();
         let given = GivenPath::new(path.as_ref())?;
@@ -153,7 +162,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let deadline = limits.drain_deadline;
         let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
         reaper.admit(path, || ())?;
-        let pipeline = Pipeline::new(trust, &settings);
+        let pipeline = Pipeline::new(Some(trust), &settings);
         let services = settings.services.as_ref();
         let services = services.map(|settings| Services::new(settings, &history));
         let services = services
@@ -166,7 +175,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         let published = Published::of(number, &candidate.image, candidate.phases, None);
         let accepted = LastAccepted::new(Accepted::of(number, &candidate.image));
         let update = candidate.update.take();
-        let cell = Cell::new(pipeline.number(candidate, number));
+        let cell = Cell::with_self_lease(pipeline.number(candidate, number), Generation::tell);
         history.published(published).trace();
         drop(update.map(|update| update.publish(number, &|holder| hold(&cell, holder))));
         Ok(Self {
@@ -226,15 +235,18 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// # Ok::<(), hotswap_core::Error>(())
     /// ```
     #[inline]
-    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&Generation<M>) -> R) -> R {
-        self.cell.with(f)
+    pub fn with<R>(&self, f: impl FnOnce(&Lent<I>) -> R) -> R
+    where
+        I::Kind: Lend<I> + Returns<R>,
+    {
+        self.cell.with(|live| f(I::Kind::lend(live)))
     }
 
     /// Leases the live generation, even inside a [`with`](Self::with) that runs on an older one.
     ///
     /// Waits for nobody, unless leases are recorded ([`Settings::record_leases`]).
     #[track_caller]
-    pub fn lease(&self) -> Lease<M> {
+    pub fn lease(&self) -> Lease<I> {
         Lease::new(self.cell.lease())
     }
 
@@ -329,7 +341,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     ///     Ok(())
     /// }
     /// ```
-    pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, M>> {
+    pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, I>> {
         self.check_process(path.as_ref())?;
         let given = GivenPath::new(path.as_ref());
         let turn = self.admit(path.as_ref());
@@ -341,7 +353,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         })
     }
 
-    fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<M>> {
+    fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<I::Live>> {
         let services = self.services.as_ref();
         self.pipeline
             .prepare(source, Some(&self.cell), services, self.reaper())
@@ -380,7 +392,7 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// news after releasing its locks.
     fn publish(
         &self,
-        mut candidate: Candidate<M>,
+        mut candidate: Candidate<I::Live>,
         kind: PublishKind,
         loaded_again: Option<u64>,
     ) -> (Swapped, News) {
@@ -614,13 +626,13 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
         Some(reaper.end())
     }
 
-    fn reaper(&self) -> &Reaper<M> {
+    fn reaper(&self) -> &Reaper<I::Live> {
         let reaper = self.reaper.as_ref();
         reaper.expect("there until the swap point is shut down")
     }
 }
 
-impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
+impl<I: Interface + ?Sized> Drop for Hotswap<I> {
     fn drop(&mut self) {
         if self.is_inherited() {
             // The child has no thread to do it; what is mapped stays mapped.
@@ -631,7 +643,7 @@ impl<M: RootModule + Send + Sync> Drop for Hotswap<M> {
     }
 }
 
-impl<M: RootModule + Send + Sync> Prepared<'_, M> {
+impl<I: Interface + ?Sized> Prepared<'_, I> {
     /// Makes it the live generation, whichever generation is live by now.
     ///
     /// Returns as soon as new calls reach it. With [`Policy::serial_file`], it then also saves the serial number
@@ -663,7 +675,7 @@ impl<M: RootModule + Send + Sync> Prepared<'_, M> {
     }
 }
 
-impl<M: RootModule + Send + Sync> Drop for Prepared<'_, M> {
+impl<I: Interface + ?Sized> Drop for Prepared<'_, I> {
     fn drop(&mut self) {
         if self.hotswap.is_inherited() {
             // The child has no thread to unload it.
@@ -696,7 +708,7 @@ impl<M> Deref for Generation<M> {
     }
 }
 
-impl<M: RootModule + Send + Sync> fmt::Debug for Hotswap<M> {
+impl<I: Interface + ?Sized> fmt::Debug for Hotswap<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hotswap")
             .field("generations", &self.generations())
@@ -704,7 +716,7 @@ impl<M: RootModule + Send + Sync> fmt::Debug for Hotswap<M> {
     }
 }
 
-impl<M: RootModule + Send + Sync> fmt::Debug for Prepared<'_, M> {
+impl<I: Interface + ?Sized> fmt::Debug for Prepared<'_, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = self.candidate.as_ref().map(|it| it.image.origin());
         f.debug_struct("Prepared")
@@ -722,16 +734,26 @@ impl<M> fmt::Debug for Generation<M> {
     }
 }
 
+impl<M: Send + Sync + 'static> Generation<M> {
+    /// It is about to be published: its objects keep it by `lease`.
+    fn tell(&self, lease: SelfLease<Self>) {
+        self.objects.publish(move || {
+            let lease = lease.lease()?;
+            Some(Box::new(lease))
+        });
+    }
+}
+
 impl<M> Generation<M> {
-    /// Begins the way out. Owning a generation means that it is drained: it was in the cell, and the cell gives it up
+    /// Begins the way out, if its code is in an image. Owning a generation means that it is drained: it was in the cell, and the cell gives it up
     /// only when nobody can use it.
-    fn retire(self) -> Leaving {
+    fn retire(self) -> Option<Leaving> {
         self.image.retire()
     }
 }
 
 /// Leases the live generation for `holder`, which is listed as long as the lease lives.
-fn hold<M: RootModule + Send + Sync>(cell: &Cell<Generation<M>>, holder: Holder) -> Hold {
+fn hold<M: Send + Sync + 'static>(cell: &Cell<Generation<M>>, holder: Holder) -> Hold {
     Box::new(NamedLease::new(cell.lease(), holder))
 }
 

@@ -37,14 +37,14 @@ use std::{
     time::Duration,
 };
 
-use abi_stable::library::RootModule;
 use hotswap_elf::Export;
+use hotswap_sdk::host::Interface;
 
 pub(crate) use self::report::{Findings, FoundUpdate};
 use crate::{
     error::{Error, ErrorKind, PROBE, Result, Stage, panicked},
     image::Image,
-    module,
+    interface, module,
     stage::Staged,
 };
 
@@ -65,7 +65,7 @@ const NAME: &str = "hotswap-trial";
 ///
 /// Starting this executable up to the call in its `main`, some 2 ms whatever the memory of this process, plus what a
 /// load costs. Only the caller who asked for the swap waits for it.
-pub struct Trial<M> {
+pub struct Trial<M: ?Sized> {
     of: PhantomData<fn(&M)>,
     timeout: Duration,
 }
@@ -84,7 +84,7 @@ pub(crate) struct Tried {
     pub(crate) findings: Findings,
 }
 
-impl<M: RootModule> Trial<M> {
+impl<I: Interface + ?Sized> Trial<I> {
     /// Lets this program run trials, in which `probe` checks the candidate.
     ///
     /// Call it at the top of `main`, before arguments are parsed, threads are started, or files are opened. In a
@@ -132,21 +132,23 @@ impl<M: RootModule> Trial<M> {
     /// ```
     ///
     /// [`setrlimit(2)`]: https://man7.org/linux/man-pages/man2/setrlimit.2.html
-    pub fn at_top_of_main(probe: fn(&M) -> Result<(), String>) -> Self {
+    pub fn at_top_of_main(probe: fn(&I) -> Result<(), String>) -> Self {
         Self::or_child(module::EXPORT, &|image, reached| {
             reached(Stage::Layout)?;
-            let checked = module::check::<M>(&image)?;
-            let interface = checked.version();
+            let checked = interface::check::<I>(&image)?;
             reached(Stage::Root)?;
-            let module = checked.root_module()?;
+            let opened = checked.open()?;
             reached(Stage::Probe)?;
-            ask(|| probe(&module))?;
-            Ok((image, interface))
+            ask(|| {
+                probe(I::lend(&opened.live))?;
+                interface::check_objects(&opened.objects)
+            })?;
+            Ok((image, opened.version))
         })
     }
 }
 
-impl<M> Trial<M> {
+impl<M: ?Sized> Trial<M> {
     /// In a child that is to try an `M`: opens the candidate, runs `question` on it, and does not return.
     pub(crate) fn or_child(export: Export<'_>, question: &Ask<'_>) -> Self {
         let mut arguments = env::args_os();
@@ -197,15 +199,15 @@ fn candidate() -> &'static Path {
     Path::new("")
 }
 
-impl<M> Clone for Trial<M> {
+impl<M: ?Sized> Clone for Trial<M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<M> Copy for Trial<M> {}
+impl<M: ?Sized> Copy for Trial<M> {}
 
-impl<M> fmt::Debug for Trial<M> {
+impl<M: ?Sized> fmt::Debug for Trial<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Trial<{}>", any::type_name::<M>())
     }

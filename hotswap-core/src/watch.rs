@@ -22,12 +22,12 @@ use std::{
     time::Duration,
 };
 
-use abi_stable::library::RootModule;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use hotswap_sdk::host::Interface;
 
 use self::{handled::Handled, notices::Notices, retry::Retry};
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     stage::{Route, RouteEnd},
     swap::Hotswap,
     threads,
@@ -70,7 +70,7 @@ pub struct WatchSettings {
     pub retry_after_max: Duration,
 }
 
-impl<M: RootModule + Send + Sync> Hotswap<M> {
+impl<I: Interface + ?Sized + 'static> Hotswap<I> {
     /// Watches the file that the last accepted path leads to, and [`swap`](Self::swap)s it in when it has settled
     /// after a change.
     ///
@@ -120,6 +120,10 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     pub fn watch(self: &Arc<Self>, settings: WatchSettings) -> Result<Watch> {
         let accepted = self.accepted();
         let path = &accepted.path;
+        if path.absolute().as_os_str().is_empty() {
+            let problem = "there is no file to watch: the value is built in; swap one in first";
+            return Err(Error::new(path, ErrorKind::InvalidPath { problem }));
+        }
         let (stop, stopped) = bounded(0);
         // Room for one: a wake-up says only that there is something to look at.
         let (wake, wakes) = bounded(1);
@@ -175,8 +179,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LOOK_WITHOUT_NOTICES: Duration = Duration::from_secs(1);
 
 /// The state of the thread.
-struct Watcher<M: RootModule + Send + Sync> {
-    plugin: Weak<Hotswap<M>>,
+struct Watcher<I: Interface + ?Sized> {
+    plugin: Weak<Hotswap<I>>,
     settings: WatchSettings,
     stopped: Receiver<Infallible>,
     wakes: Receiver<()>,
@@ -193,7 +197,7 @@ enum Woken {
     TimeUp,
 }
 
-impl<M: RootModule + Send + Sync> Watcher<M> {
+impl<I: Interface + ?Sized> Watcher<I> {
     fn run(mut self) {
         // The first look counts as one after a notice: the file may have changed since the plugin was loaded.
         let mut was_notified = true;
@@ -216,7 +220,7 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
     /// the route that the next look has to confirm, if there is one.
     fn look(
         &mut self,
-        plugin: &Hotswap<M>,
+        plugin: &Hotswap<I>,
         was_notified: bool,
         unsettled: Option<Route>,
     ) -> Option<Route> {
@@ -244,7 +248,7 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
     /// Tries a refused file again, if that is due. Returns what [`settled`](Self::settled) does.
     fn try_again(
         &mut self,
-        plugin: &Hotswap<M>,
+        plugin: &Hotswap<I>,
         route: &Route,
         file: Option<RouteEnd>,
     ) -> Option<Route> {
@@ -259,7 +263,7 @@ impl<M: RootModule + Send + Sync> Watcher<M> {
     }
 
     /// Swaps the file in if its bytes are new. Returns the new route if it has changed meanwhile.
-    fn settled(&mut self, plugin: &Hotswap<M>, route: &Route, file: &RouteEnd) -> Option<Route> {
+    fn settled(&mut self, plugin: &Hotswap<I>, route: &Route, file: &RouteEnd) -> Option<Route> {
         let found = match file.sha256(plugin.policy().file_bytes_max) {
             Ok(Some(sha256)) => Some(sha256),
             // The writer has only paused. Closing the file may be the only other sign of its end, so look again.

@@ -31,6 +31,15 @@ impl Accepted {
         }
     }
 
+    /// A value of the host's own.
+    pub(super) fn built_in(generation: u64) -> Self {
+        Self {
+            generation,
+            path: GivenPath::built_in(),
+            bytes: None,
+        }
+    }
+
     /// The digest of the bytes that were loaded, if they are kept. Costs what [`Sha256::of`] does.
     pub(crate) fn sha256(&self) -> Option<Sha256> {
         self.bytes.as_ref()?.sha256().ok()

@@ -11,7 +11,7 @@ use crate::holder::Holder;
 /// At most this many holders are listed. Naming a call costs reading a small file of the system.
 pub(super) const LISTED_MAX: usize = 32;
 
-/// The holders: calls, then services and values, then leases. Leases without a register are one last entry. The
+/// The holders: calls, then services, values and objects, then leases. Leases without a register are one last entry. The
 /// threads of calls have no names yet ([`name_threads`]).
 pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<Holder> {
     let Holders {
@@ -21,22 +21,37 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
     } = generation.holders(calls);
     let generation = generation.peek();
     let (named_leases, named_count) = generation.named_leases.first(LISTED_MAX);
+    let objects = generation.objects.counts();
     let (recorded, recorded_count, unrecorded) = match &generation.leases {
         Some(register) => {
             let (first, count) = register.first(LISTED_MAX);
             (first, count, 0)
         }
-        // Named leases are leases too, so they are subtracted; one may have come or gone between the two looks.
-        None => (Vec::new(), 0, leases.saturating_sub(named_count)),
+        // Named leases and objects have leases too, so they are subtracted; one may have come or gone between the two looks.
+        None => {
+            let others = named_count + objects.iter().map(|(_, count)| count).sum::<usize>();
+            (Vec::new(), 0, leases.saturating_sub(others))
+        }
     };
     let call = |thread| Holder::Call {
         thread,
         name: String::new(),
     };
     let lease = |(place, age)| Holder::Lease { place, age };
-    let all = threads.into_iter().map(call).chain(named_leases);
+    let objects_count = objects.len();
+    let objects = objects
+        .into_iter()
+        .map(|(interface, count)| Holder::Objects {
+            interface: interface.to_owned(),
+            count,
+        });
+    let all = threads
+        .into_iter()
+        .map(call)
+        .chain(named_leases)
+        .chain(objects);
     let all = all.chain(recorded.into_iter().map(lease));
-    let mut list = listed(all, calls + named_count + recorded_count);
+    let mut list = listed(all, calls + named_count + objects_count + recorded_count);
     list.extend((unrecorded > 0).then_some(Holder::Leases { count: unrecorded }));
     list
 }

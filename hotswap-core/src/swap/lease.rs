@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Generation;
+use hotswap_sdk::host::{Fault, Interface, Trait};
+
+use super::{
+    Generation,
+    call::{Lend, Lent, Returns, caught},
+};
 use crate::{holder::Holder, owned::HostOwned};
 
 /// The right to use one generation for as long as its owner likes: across swaps, threads and `.await`s.
@@ -16,17 +21,17 @@ use crate::{holder::Holder, owned::HostOwned};
 /// Taking, cloning and dropping a lease costs a counter; calls through it cost nothing beyond the call. The
 /// generation stays mapped, and is reported as held, until its last lease is dropped.
 #[must_use = "its generation is free to leave when this is dropped"]
-pub struct Lease<M> {
-    generation: hotswap_cell::Lease<Generation<M>>,
+pub struct Lease<I: Interface + ?Sized> {
+    generation: hotswap_cell::Lease<Generation<I::Live>>,
     /// Its entry in the generation's register, if there is one.
     entry: u64,
 }
 
 /// A value of a plugin together with the lease that keeps its code mapped.
-pub struct Bound<M, T> {
+pub struct Bound<I: Interface + ?Sized, T> {
     // Fields are dropped in this order: the value is dropped while its code is still mapped.
     value: T,
-    lease: Lease<M>,
+    lease: Lease<I>,
 }
 
 /// The register of the leases on one generation.
@@ -52,9 +57,9 @@ struct Entries {
     out: BTreeMap<u64, (&'static Location<'static>, Instant)>,
 }
 
-impl<M> Lease<M> {
+impl<I: Interface + ?Sized> Lease<I> {
     #[track_caller]
-    pub(super) fn new(generation: hotswap_cell::Lease<Generation<M>>) -> Self {
+    pub(super) fn new(generation: hotswap_cell::Lease<Generation<I::Live>>) -> Self {
         // Called here and not in the closure, which would be the caller itself.
         let place = Location::caller();
         let entry = generation
@@ -66,8 +71,11 @@ impl<M> Lease<M> {
 
     /// Calls `f` with the leased generation.
     #[inline]
-    pub fn with<R: HostOwned>(&self, f: impl FnOnce(&Generation<M>) -> R) -> R {
-        f(&self.generation)
+    pub fn with<R>(&self, f: impl FnOnce(&Lent<I>) -> R) -> R
+    where
+        I::Kind: Lend<I> + Returns<R>,
+    {
+        f(I::Kind::lend(&self.generation))
     }
 
     /// Keeps a value of the plugin together with this lease, for as long as its owner likes.
@@ -82,7 +90,7 @@ impl<M> Lease<M> {
     /// let still_the_old_build = function.with((), |call, ()| call());
     /// # Ok::<(), hotswap_core::Error>(())
     /// ```
-    pub fn bind<T>(self, f: impl FnOnce(&Generation<M>) -> T) -> Bound<M, T> {
+    pub fn bind<T>(self, f: impl FnOnce(&Generation<I::Live>) -> T) -> Bound<I, T> {
         Bound {
             value: f(&self.generation),
             lease: self,
@@ -95,14 +103,30 @@ impl<M> Lease<M> {
     }
 }
 
-impl<M> Clone for Lease<M> {
+impl<I: Interface<Kind = Trait> + ?Sized> Lease<I> {
+    /// Calls `f` with the leased generation, and gives a fault of the plugin as an error ([`Hotswap::call`](crate::Hotswap::call)).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    #[inline]
+    pub fn call<R>(&self, f: impl FnOnce(&I) -> R) -> Result<R, Fault> {
+        caught(|| self.with(f))
+    }
+}
+
+impl<I: Interface + ?Sized> Clone for Lease<I> {
     #[track_caller]
     fn clone(&self) -> Self {
         Self::new(self.generation.clone())
     }
 }
 
-impl<M> Drop for Lease<M> {
+impl<I: Interface + ?Sized> Drop for Lease<I> {
     fn drop(&mut self) {
         if let Some(leases) = &self.generation.leases {
             leases.leave(self.entry);
@@ -110,7 +134,7 @@ impl<M> Drop for Lease<M> {
     }
 }
 
-impl<M, T> Bound<M, T> {
+impl<I: Interface + ?Sized, T> Bound<I, T> {
     /// Calls `f` with the value and with `argument`, which is all that `f` can reach of its surroundings.
     ///
     /// `f` captures nothing. A closure that captured could bring two bound values together and exchange what is in
@@ -145,18 +169,18 @@ impl<M, T> Bound<M, T> {
     }
 
     /// The lease that keeps the value's code mapped.
-    pub fn lease(&self) -> &Lease<M> {
+    pub fn lease(&self) -> &Lease<I> {
         &self.lease
     }
 }
 
-impl<M> fmt::Debug for Lease<M> {
+impl<I: Interface + ?Sized> fmt::Debug for Lease<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Lease").field(&*self.generation).finish()
     }
 }
 
-impl<M, T: fmt::Debug> fmt::Debug for Bound<M, T> {
+impl<I: Interface + ?Sized, T: fmt::Debug> fmt::Debug for Bound<I, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bound")
             .field("value", &self.value)

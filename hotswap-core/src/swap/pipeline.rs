@@ -2,19 +2,21 @@
 //! behind.
 
 use std::{
-    panic,
+    mem, panic,
     panic::AssertUnwindSafe,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use abi_stable::library::RootModule;
 use hotswap_cell::Cell;
+use hotswap_sdk::host::Interface;
 use tracing::{Span, debug_span, info_span};
 
 use super::{
     Generation, Probe,
+    code::Code,
     lease::{NamedLeases, Register},
     reaper::Reaper,
     settings::Settings,
@@ -25,7 +27,8 @@ use crate::{
     given::GivenPath,
     history::Phases,
     image::{Image, Opener, find_libraries},
-    module,
+    interface, module,
+    objects::Objects,
     refs::Names,
     services::{Services, Update},
     stage::{Kept, Staged, StagingTimes},
@@ -35,10 +38,12 @@ use crate::{
 };
 
 /// The checks that every candidate of a swap point has to pass.
-pub(super) struct Pipeline<M> {
-    trust: Trust,
-    trial: Option<Trial<M>>,
-    probe: Option<Probe<M>>,
+pub(super) struct Pipeline<I: Interface + ?Sized> {
+    /// None: nothing is loaded.
+    trust: Option<Trust>,
+    no_policy: Policy,
+    trial: Option<Trial<I>>,
+    probe: Option<Probe<I>>,
     record_leases: bool,
     record_sha256: bool,
 }
@@ -59,12 +64,14 @@ pub(super) struct Candidate<M> {
     pub(super) update: Option<Update>,
     /// How long each phase took so far.
     pub(super) phases: Phases,
+    objects: Arc<Objects>,
 }
 
-impl<M: RootModule + Send + Sync> Pipeline<M> {
-    pub(super) fn new(trust: &Trust, settings: &Settings<M>) -> Self {
+impl<I: Interface + ?Sized> Pipeline<I> {
+    pub(super) fn new(trust: Option<&Trust>, settings: &Settings<I>) -> Self {
         Self {
-            trust: trust.clone(),
+            trust: trust.cloned(),
+            no_policy: Policy::default(),
             trial: settings.trial,
             probe: settings.probe.clone(),
             record_leases: settings.record_leases,
@@ -73,17 +80,17 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
     }
 
     pub(super) fn policy(&self) -> &Policy {
-        self.trust.policy()
+        self.trust.as_ref().map_or(&self.no_policy, Trust::policy)
     }
 
     /// Runs a candidate through the pipeline. `live` holds the running generation, if there is one.
     pub(super) fn prepare(
         &self,
         source: Source<'_>,
-        live: Option<&Cell<Generation<M>>>,
+        live: Option<&Cell<Generation<I::Live>>>,
         services: Option<&Services>,
-        reaper: &Reaper<M>,
-    ) -> Result<Candidate<M>> {
+        reaper: &Reaper<I::Live>,
+    ) -> Result<Candidate<I::Live>> {
         let path = source.path();
         let span = prepare_span(path);
         let stage = || debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source));
@@ -104,8 +111,8 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         &self,
         (staged, phases): (Staged, Phases),
         opener: &Opener,
-        reaper: &Reaper<M>,
-    ) -> Result<Candidate<M>> {
+        reaper: &Reaper<I::Live>,
+    ) -> Result<Candidate<I::Live>> {
         let started = Instant::now();
         let mut image = debug_span!(target: "hotswap", "link")
             .in_scope(|| Image::open(staged, opener, self.policy()))?;
@@ -115,15 +122,16 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         let checked = debug_span!(target: "hotswap", "check").in_scope(|| {
             image
                 .check_libraries()
-                .and_then(|()| module::check(&image)?.root_module())
+                .and_then(|()| interface::open::<I>(&image))
         });
-        let module = match checked {
-            Ok(module) => module,
+        let opened = match checked {
+            Ok(opened) => opened,
             Err(error) => return Err(dispose(image, error, reaper)),
         };
         let check = started.elapsed();
         Ok(Candidate {
-            module,
+            module: opened.live,
+            objects: opened.objects,
             image,
             update: None,
             phases: Phases {
@@ -138,19 +146,25 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
     fn probe_and_update(
         &self,
         path: &Path,
-        candidate: Candidate<M>,
-        live: Option<&Cell<Generation<M>>>,
+        candidate: Candidate<I::Live>,
+        live: Option<&Cell<Generation<I::Live>>>,
         services: Option<&Services>,
-        reaper: &Reaper<M>,
-    ) -> Result<Candidate<M>> {
+        reaper: &Reaper<I::Live>,
+    ) -> Result<Candidate<I::Live>> {
         let Candidate {
             module,
             image,
             phases,
+            objects,
             ..
         } = candidate;
         let started = Instant::now();
         let answer = debug_span!(target: "hotswap", "probe").in_scope(|| self.probe(&module, live));
+        if let Err(reason) = interface::check_objects(&objects) {
+            // Whoever has the objects may use them at any time.
+            mem::forget(image);
+            return Err(Error::new(path, ErrorKind::Probe { reason }));
+        }
         if let Err(kind) = answer {
             let error = Error::new(path, kind);
             return Err(dispose(image, error, reaper));
@@ -170,6 +184,7 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         let update_took = started.elapsed();
         Ok(Candidate {
             module,
+            objects,
             image,
             update,
             phases: Phases {
@@ -183,7 +198,10 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
     /// Runs the steps before any code of the candidate runs in this process.
     fn stage(&self, source: Source<'_>) -> Result<(Staged, Phases)> {
         let (mut staged, mut took) = match source {
-            Source::Path(path) => Staged::prepare(path, module::EXPORT, &self.trust)?,
+            Source::Path(path) => {
+                let trust = self.trust.as_ref().ok_or_else(|| no_trust(path))?;
+                Staged::prepare(path, module::EXPORT, trust)?
+            }
             Source::Kept(kept) => Staged::again(kept, module::EXPORT)?,
         };
         if self.record_sha256 {
@@ -214,9 +232,9 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
     /// Saves the serial number of a candidate that is about to be published. The last step that can refuse it.
     pub(super) fn keep_serial(
         &self,
-        mut candidate: Candidate<M>,
-        reaper: &Reaper<M>,
-    ) -> Result<Candidate<M>> {
+        mut candidate: Candidate<I::Live>,
+        reaper: &Reaper<I::Live>,
+    ) -> Result<Candidate<I::Live>> {
         match candidate.image.origin().keep_serial(self.policy()) {
             Ok(()) => Ok(candidate),
             Err(error) => {
@@ -229,16 +247,16 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
     /// Calls the host's probe.
     fn probe(
         &self,
-        module: &M,
-        live: Option<&Cell<Generation<M>>>,
+        module: &I::Live,
+        live: Option<&Cell<Generation<I::Live>>>,
     ) -> std::result::Result<(), ErrorKind> {
         let Some(probe) = &self.probe else {
             return Ok(());
         };
         // Unwind-safe: as after any caught panic, the host has to repair what its probe left broken.
         let answer = panic::catch_unwind(AssertUnwindSafe(|| match live {
-            Some(cell) => cell.with(|live| probe(module, Some(live))),
-            None => probe(module, None),
+            Some(cell) => cell.with(|live| probe(I::lend(module), Some(live))),
+            None => probe(I::lend(module), None),
         }));
         match answer {
             Ok(answer) => answer.map_err(|reason| ErrorKind::Probe { reason }),
@@ -246,13 +264,30 @@ impl<M: RootModule + Send + Sync> Pipeline<M> {
         }
     }
 
-    pub(super) fn number(&self, candidate: Candidate<M>, number: u64) -> Generation<M> {
+    pub(super) fn number(&self, candidate: Candidate<I::Live>, number: u64) -> Generation<I::Live> {
+        let Candidate {
+            module,
+            image,
+            objects,
+            ..
+        } = candidate;
+        self.generation(number, module, Code::Image(image), objects)
+    }
+
+    pub(super) fn generation(
+        &self,
+        number: u64,
+        module: I::Live,
+        image: Code,
+        objects: Arc<Objects>,
+    ) -> Generation<I::Live> {
         Generation {
             number,
-            module: candidate.module,
-            image: candidate.image,
+            module,
+            image,
             leases: self.record_leases.then(Register::default),
             named_leases: NamedLeases::default(),
+            objects,
         }
     }
 }
@@ -264,6 +299,13 @@ impl Source<'_> {
             Self::Kept(kept) => &kept.origin().given,
         }
     }
+}
+
+/// Nobody has vouched for what is loaded.
+fn no_trust(path: &Path) -> Error {
+    let problem =
+        "a swap point of a built-in value without a trust loads nothing (Hotswap::builtin_with)";
+    Error::new(path, ErrorKind::InvalidPath { problem })
 }
 
 /// Finds the libraries that a candidate needs. The time counts as inspection.

@@ -5,7 +5,7 @@ use std::{
     sync::MutexGuard,
 };
 
-use abi_stable::library::RootModule;
+use hotswap_sdk::host::Interface;
 
 use super::{
     Hotswap,
@@ -39,7 +39,7 @@ enum Restoration<'a, M> {
     NotMapped(MutexGuard<'a, Generations<M>>),
 }
 
-impl<M: RootModule + Send + Sync> Hotswap<M> {
+impl<I: Interface + ?Sized> Hotswap<I> {
     /// Makes the previous generation live again.
     ///
     /// If it is still mapped and has not begun to unload, one store makes it live again, under its old number. That
@@ -142,14 +142,19 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
     /// Makes the previous generation live again if it is still mapped, as standby or draining.
     fn restore_mapped<'a>(
         &'a self,
-        mut generations: MutexGuard<'a, Generations<M>>,
+        mut generations: MutexGuard<'a, Generations<I::Live>>,
         why: Option<String>,
-    ) -> Restoration<'a, M> {
+    ) -> Restoration<'a, I::Live> {
         // The update has to be dropped before its generation may be unloaded. Dropping either may run code of
         // plugins, so both happen after the lock is released.
         let mut update_of = None;
-        if let Some(services) = &self.services {
+        // A built-in value has no update.
+        let is_built_in = generations.is_previous_built_in();
+        if let Some(services) = self.services.as_ref().filter(|_| !is_built_in) {
             let Some(previous) = generations.lease_previous() else {
+                return Restoration::NotMapped(generations);
+            };
+            let Some(image) = previous.image.image() else {
                 return Restoration::NotMapped(generations);
             };
             if !generations.begin_return() {
@@ -160,7 +165,6 @@ impl<M: RootModule + Send + Sync> Hotswap<M> {
             }
             let (live, values) = (generations.live(), generations.values_before());
             drop(generations);
-            let image = &previous.image;
             let ask = move || services.ask(image, values);
             // Unwind-safe: the panic continues after `end_return`.
             let asked = panic::catch_unwind(AssertUnwindSafe(|| {

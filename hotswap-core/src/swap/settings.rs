@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use hotswap_sdk::host::Interface;
+
 use super::{
     Generation,
     retained::{Bounds, bytes_max_by_default, images_max_by_default},
@@ -16,8 +18,9 @@ const UNLOAD_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// It runs on a thread of its own, while other swaps of the same swap point wait: one that asks for such a swap
 /// waits for itself.
-pub type Probe<M> =
-    Arc<dyn Fn(&M, Option<&Generation<M>>) -> Result<(), String> + Send + Sync + 'static>;
+pub type Probe<I> = Arc<
+    dyn Fn(&I, Option<&Generation<<I as Interface>::Live>>) -> Result<(), String> + Send + Sync,
+>;
 
 /// How a swap point behaves.
 ///
@@ -33,12 +36,12 @@ pub type Probe<M> =
 ///     ..Settings::default()
 /// };
 /// ```
-pub struct Settings<M> {
+pub struct Settings<I: Interface + ?Sized> {
     /// With it, every candidate is loaded in a child process first. Off unless set.
-    pub trial: Option<Trial<M>>,
+    pub trial: Option<Trial<I>>,
     /// Called with each candidate, in this process, when it is loaded and before any other call reaches it. A
     /// panic refuses the candidate too. It is waited for; callers of the live generation are not kept.
-    pub probe: Option<Probe<M>>,
+    pub probe: Option<Probe<I>>,
     /// With it, plugins may run services and keep values that outlive them: what they export with
     /// `hotswap_sdk::update!` is run with each candidate, after the probe and before it is published. Off unless
     /// set: then no candidate's update is run.
@@ -148,7 +151,7 @@ impl Default for Limits {
     }
 }
 
-impl<M> Default for Settings<M> {
+impl<I: Interface + ?Sized> Default for Settings<I> {
     fn default() -> Self {
         Self {
             trial: None,
@@ -164,7 +167,7 @@ impl<M> Default for Settings<M> {
     }
 }
 
-impl<M> fmt::Debug for Settings<M> {
+impl<I: Interface + ?Sized> fmt::Debug for Settings<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("trial", &self.trial)

@@ -130,12 +130,15 @@ impl<M: Send + Sync> Succession<M> {
         cell: &Cell<Generation<M>>,
         new: Generation<M>,
         kind: PublishKind,
-    ) -> PublishResult<M> {
+    ) -> PublishResult<M>
+    where
+        M: 'static,
+    {
         let (number, before) = (new.number, generations.live);
         // Computed before the new generation is live: after that nothing may fail.
         let probation = self.probation.filter(|_| kind == PublishKind::Swap);
         let until = probation.map(|time| deadline(Instant::now(), time));
-        let generation = cell.publish(new);
+        let generation = cell.publish_with_self_lease(new, Generation::tell);
         generations.live = number;
         let replaced = Replaced {
             number: before,
@@ -201,6 +204,16 @@ impl<M: Send + Sync> Generations<M> {
             Some(probation) => probation.standby.generation.lease(),
             None => self.kept.back()?.generation.lease(),
         }
+    }
+
+    /// Whether it is a value of the host's own.
+    pub(super) fn is_previous_built_in(&self) -> bool {
+        let previous = match &self.probation {
+            Some(probation) => Some(&probation.standby.generation),
+            None => self.kept.back().map(|it| &it.generation),
+        };
+        let is_built_in = previous.map(|it| it.inspect(|it| it.peek().image.image().is_none()));
+        is_built_in.flatten().unwrap_or_default()
     }
 
     /// The number of the generation that a rollback goes back to, even if that one is being unloaded.

@@ -39,6 +39,7 @@ fn reports_are_values() {
     value::<ErrorKind>();
     value::<Event>();
     value::<EventKind>();
+    value::<Fault>();
     value::<GenerationInfo>();
     value::<HeapLeft>();
     value::<Holder>();
@@ -110,6 +111,7 @@ fn no_name_is_forgotten() {
     const WITHOUT_VALUES: &[&str] = &[
         "AssertHostOwned",
         "HostOwned",
+        "Interface",
         "Probe",
         "Result",
         "check",

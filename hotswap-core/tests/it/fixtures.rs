@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Error, EventKind, GenerationInfo, Hotswap, Policy, Settings, State, Trust};
+use hotswap_core::{
+    Error, EventKind, GenerationInfo, Hotswap, Interface, Policy, Settings, State, Trust,
+};
 use hotswap_fixtures::FixtureRef;
 
 /// Long enough for anything that must happen, on any machine.
@@ -101,6 +103,14 @@ pub(crate) fn unloaded(plugin: &Plugin, generation: u64) {
 
 /// The entry of a generation.
 pub(crate) fn generation(plugin: &Plugin, number: u64) -> GenerationInfo {
+    generation_of(plugin, number)
+}
+
+/// The entry of a generation of any interface.
+pub(crate) fn generation_of<I: Interface + ?Sized>(
+    plugin: &Hotswap<I>,
+    number: u64,
+) -> GenerationInfo {
     let mut all = plugin.generations().into_iter();
     all.find(|it| it.number == number).expect("in the list")
 }

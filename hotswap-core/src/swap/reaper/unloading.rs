@@ -21,7 +21,7 @@ use super::{
 use crate::{
     history::{EventKind, News},
     holder::Holder,
-    image::{Exit, Leaving},
+    image::{Exit, Gone, Leaving},
 };
 
 /// The holders of a generation are recorded for the first time when it has been retired for this long, then at this
@@ -50,6 +50,8 @@ pub(super) enum Phase<M> {
     Draining(Draining<M>),
     /// Its own threads or destructors may still run.
     Leaving(Box<Leaving>),
+    /// There is no image: its code is the host's.
+    Left,
 }
 
 /// The result of an attempt to unload an image.
@@ -84,8 +86,11 @@ impl<M: Send + Sync> Unloading<M> {
     ) -> (Self, Option<News>) {
         let bytes = match &phase {
             // `None` if a rollback has taken it back already.
-            Phase::Draining(generation) => generation.inspect(|it| it.peek().image.origin().bytes),
+            Phase::Draining(generation) => generation
+                .inspect(|it| it.peek().image.copy_bytes())
+                .flatten(),
             Phase::Leaving(image) => Some(image.file_bytes()),
+            Phase::Left => None,
         };
         let counted = bytes.map(|bytes| Counted::new(bytes, is_refused));
         let (pending, news) = records.add(counted);
@@ -120,7 +125,8 @@ impl<M: Send + Sync> Unloading<M> {
             match drained {
                 Ok(generation) => {
                     records.backlog.set_current(Some(self.number));
-                    self.phase = Phase::Leaving(Box::new(generation.retire()));
+                    let leaving = generation.retire();
+                    self.phase = leaving.map_or(Phase::Left, |it| Phase::Leaving(Box::new(it)));
                     records.backlog.set_current(None);
                     result = Drain::Drained;
                 }
@@ -139,7 +145,7 @@ impl<M: Send + Sync> Unloading<M> {
     fn set_pending(&mut self, records: &Records) {
         let is_pending = match &self.phase {
             Phase::Leaving(image) => !image.waits_for_others(),
-            Phase::Draining(_) => false,
+            Phase::Draining(_) | Phase::Left => false,
         };
         if is_pending {
             self.pending.get_or_insert_with(|| records.backlog.add());
@@ -160,6 +166,14 @@ impl<M: Send + Sync> Unloading<M> {
         let mut image = match self.phase {
             Phase::Leaving(image) => image,
             Phase::Draining(_) => return Attempt::InUse(self),
+            Phase::Left => {
+                let gone = Gone {
+                    heap: None,
+                    opener: None,
+                };
+                records.image_gone(self.number, self.since, self.counted, self.pending, gone);
+                return Attempt::Left;
+            }
         };
         if let (Some(panic), Some(number)) = (image.hook_panic(), self.number) {
             let panicked = EventKind::HookPanicked { panic };
@@ -217,6 +231,7 @@ impl<M: Send + Sync> Unloading<M> {
                 let by = holders::listed(obstacles.into_iter(), count);
                 record_holders(number, by, report, records)
             }
+            Phase::Left => None,
         };
         *search_time += begun.elapsed();
         self.next_report = Some(Instant::now() + REPORT_PERIOD);

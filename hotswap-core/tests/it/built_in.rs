@@ -1,0 +1,156 @@
+//! Values of the host's own in the place of a plugin.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hotswap_core::{Fault, Hotswap, Settings, Stage, State, event::Holder};
+use hotswap_fixtures::desk::{Desk, Listener, Session};
+
+use crate::fixtures::{SOON, generation_of, plugin, trust};
+
+/// Counts how often it was dropped.
+#[derive(Default)]
+struct OfHost(Arc<AtomicU64>);
+
+impl Drop for OfHost {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+struct HostSession;
+
+impl Session for HostSession {
+    fn user(&self) -> String {
+        "somebody".to_owned()
+    }
+
+    fn hit(&self, count: u64) -> u64 {
+        count
+    }
+
+    fn again(&self) -> Box<dyn Session> {
+        Box::new(Self)
+    }
+
+    fn panic(&self) {
+        panic!("as asked for");
+    }
+}
+
+impl Desk for OfHost {
+    fn build(&self) -> u64 {
+        0
+    }
+
+    fn open(&self, _: &str) -> Box<dyn Session> {
+        Box::new(HostSession)
+    }
+
+    fn try_open(&self, user: &str) -> Result<Box<dyn Session>, String> {
+        Err(format!("not for {user}"))
+    }
+
+    fn open_sessions(&self) -> u64 {
+        0
+    }
+
+    fn listen(&self, _: Box<dyn Listener>) {}
+
+    fn tell(&self, _: &str) -> u64 {
+        0
+    }
+
+    fn echo(&self, session: Option<Box<dyn Session>>) -> Option<Box<dyn Session>> {
+        session
+    }
+}
+
+#[test]
+fn a_value_of_the_host_is_called_like_a_plugin() {
+    let dropped = Arc::<AtomicU64>::default();
+    let desk = Hotswap::<dyn Desk>::builtin(OfHost(Arc::clone(&dropped))).unwrap();
+    assert_eq!(desk.call(|it| it.build()), Ok(0));
+    let error = desk.with(|it| it.try_open("Ada")).map(drop);
+    assert_eq!(error, Err("not for Ada".to_owned()));
+    let fault = desk.call(|it| it.open("Ada").panic());
+    assert_eq!(fault, Err(Fault::Panicked("as asked for".to_owned())));
+    assert_eq!(desk.generations()[0].path.to_str(), Some("(built in)"));
+    assert_eq!(dropped.load(Relaxed), 0);
+    assert!(desk.shutdown(SOON).iter().all(|it| it.state.has_ended()));
+    assert_eq!(dropped.load(Relaxed), 1);
+}
+
+#[test]
+fn without_a_trust_nothing_is_loaded() {
+    let desk = Arc::new(Hotswap::<dyn Desk>::builtin(OfHost::default()).unwrap());
+    let error = desk.swap(plugin("desk_1")).unwrap_err();
+    assert_eq!(error.stage(), Stage::Open);
+    let expected =
+        "a swap point of a built-in value without a trust loads nothing (Hotswap::builtin_with)";
+    assert!(error.reason().ends_with(expected), "{error}");
+    let error = desk.watch(Default::default()).unwrap_err();
+    assert!(
+        error.reason().contains("there is no file to watch"),
+        "{error}"
+    );
+    assert_eq!(desk.with(|it| it.build()), 0);
+}
+
+#[test]
+fn a_plugin_takes_its_place() {
+    let dropped = Arc::<AtomicU64>::default();
+    let value = OfHost(Arc::clone(&dropped));
+    let mut settings = Settings::default();
+    settings.limits.drain_deadline = Duration::ZERO;
+    let desk = Hotswap::<dyn Desk>::builtin_with(value, &trust(), settings).unwrap();
+    let lease = desk.lease();
+    let session = desk.with(|it| it.open("Ada"));
+    desk.swap(plugin("desk_1")).unwrap();
+    assert_eq!(
+        (desk.with(|it| it.build()), lease.with(|it| it.build())),
+        (1, 0)
+    );
+    drop(lease);
+    // Its objects are held like those of a plugin.
+    let held = loop {
+        match generation_of(&desk, 1).state {
+            State::Draining { held_by, .. } if held_by.len() == 1 => break held_by,
+            _ => std::thread::yield_now(),
+        }
+    };
+    assert!(
+        matches!(&held[0], Holder::Objects { interface, count: 1, .. } if interface == "Session")
+    );
+    assert_eq!(session.user(), "somebody");
+    assert_eq!(dropped.load(Relaxed), 0);
+    drop(session);
+    assert_eq!(desk.wait(1, SOON), Some(State::Unloaded));
+    assert_eq!(dropped.load(Relaxed), 1);
+    let error = desk.rollback().unwrap_err();
+    assert!(error.reason().contains("no earlier generation"), "{error}");
+}
+
+#[test]
+fn a_rollback_goes_back_to_it_on_probation() {
+    let dropped = Arc::<AtomicU64>::default();
+    let value = OfHost(Arc::clone(&dropped));
+    let mut settings = Settings::default();
+    settings.probation = Some(SOON);
+    settings.services = Some(Default::default());
+    let desk = Hotswap::<dyn Desk>::builtin_with(value, &trust(), settings).unwrap();
+    desk.swap(plugin("desk_1")).unwrap();
+    let back = desk.rollback().unwrap();
+    assert_eq!(
+        (back.generation, back.retired, back.loaded_again),
+        (1, 2, None)
+    );
+    assert_eq!(desk.with(|it| it.build()), 0);
+    assert_eq!(desk.wait(2, SOON), Some(State::Unloaded));
+    drop(desk);
+}

@@ -1,0 +1,262 @@
+//! Objects: values of a plugin that the host has, and the other way round.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use hotswap_core::{EventKind, Fault, Hotswap, Settings, Stage, State, event::Holder};
+use hotswap_fixtures::desk::{Desk, Listener, Session};
+
+use crate::fixtures::{SOON, plugin, trust};
+
+fn load(name: &str) -> Hotswap<dyn Desk> {
+    load_with(name, |_| {})
+}
+
+fn load_with(name: &str, change: impl FnOnce(&mut Settings<dyn Desk>)) -> Hotswap<dyn Desk> {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    Hotswap::load_with(plugin(name), &trust(), settings).expect("a good plugin")
+}
+
+#[track_caller]
+fn unloaded(desk: &Hotswap<dyn Desk>, generation: u64) {
+    assert_eq!(desk.wait(generation, SOON), Some(State::Unloaded));
+}
+
+#[test]
+fn an_object_stays_with_the_generation_that_has_made_it() {
+    let desk = load_with("desk_1", |settings| {
+        settings.limits.drain_deadline = Duration::ZERO
+    });
+    let events = desk.events();
+    let session = desk.with(|it| it.open("Ada"));
+    let other = desk.call(|it| it.try_open("Bob")).unwrap().unwrap();
+    let error = desk.with(|it| it.try_open("")).map(drop);
+    assert_eq!(error, Err("nobody is called so".to_owned()));
+    desk.swap(plugin("desk_2")).unwrap();
+
+    let held = events.iter().find_map(|event| match event.kind {
+        EventKind::Held { by, .. } => Some(by),
+        _ => None,
+    });
+    let held = held.expect("told");
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert_eq!(held[0].to_string(), "2 objects of Session");
+    assert!(
+        matches!(&held[0], Holder::Objects { interface, count: 2, .. } if interface == "Session")
+    );
+
+    assert_eq!(session.user(), "Ada at 1");
+    assert_eq!((session.hit(2), session.hit(3), other.hit(1)), (2, 5, 1));
+    drop(session);
+    // On another thread, too.
+    thread::spawn(move || assert_eq!(other.user(), "Bob at 1"))
+        .join()
+        .unwrap();
+    unloaded(&desk, 1);
+}
+
+#[test]
+fn an_object_of_an_object_stays_too() {
+    let desk = load("desk_1");
+    let session = desk.with(|it| it.open("Ada"));
+    desk.swap(plugin("desk_2")).unwrap();
+    let again = session.again();
+    drop(session);
+    assert_eq!(again.user(), "Ada at 1");
+    drop(again);
+    unloaded(&desk, 1);
+}
+
+#[test]
+fn objects_are_dropped_by_their_side() {
+    let desk = load("desk_1");
+    let sessions: Vec<_> = (0..10).map(|_| desk.with(|it| it.open("Ada"))).collect();
+    assert_eq!(desk.with(|it| it.open_sessions()), 10);
+    drop(sessions);
+    assert_eq!(desk.with(|it| it.open_sessions()), 0);
+    // A panic of a destructor has nobody to go to.
+    drop(desk.with(|it| it.open("panics when dropped")));
+    assert_eq!(desk.with(|it| it.open_sessions()), 0);
+}
+
+#[test]
+fn a_fault_of_an_object_is_one_of_the_call() {
+    let desk = load("desk_1");
+    let Err(Fault::Panicked(text)) = desk.call(|it| it.open("Ada").panic()) else {
+        panic!("no fault");
+    };
+    assert!(text.starts_with("as asked for by Ada ("), "{text}");
+    assert_eq!(desk.with(|it| it.open_sessions()), 0);
+}
+
+/// 10,000 objects over 20 swaps: each generation leaves with its last one.
+#[test]
+fn each_generation_leaves_with_its_last_object() {
+    let desk = load("desk_1");
+    let mut sessions = Vec::new();
+    for generation in 0..20 {
+        let opened =
+            (0..500).map(|number| desk.with(|it| it.open(&format!("{generation}/{number}"))));
+        sessions.push(opened.collect::<Vec<_>>());
+        desk.swap(plugin(if generation % 2 == 0 {
+            "desk_2"
+        } else {
+            "desk_1"
+        }))
+        .unwrap();
+    }
+    for (generation, of_generation) in (0..).zip(sessions) {
+        for (number, session) in of_generation.iter().enumerate() {
+            assert_eq!(
+                session.user(),
+                format!("{generation}/{number} at {}", generation % 2 + 1)
+            );
+        }
+        let is_mapped = desk
+            .wait(generation + 1, Duration::ZERO)
+            .is_some_and(|it| !it.has_ended());
+        assert!(is_mapped, "generation {}", generation + 1);
+        drop(of_generation);
+        unloaded(&desk, generation + 1);
+    }
+}
+
+/// What the host passes to a plugin.
+#[derive(Default)]
+struct Heard {
+    texts: Mutex<Vec<String>>,
+    sessions: Mutex<Vec<Box<dyn Session>>>,
+    dropped: Arc<AtomicU64>,
+}
+
+struct Ears(Arc<Heard>);
+
+impl Listener for Ears {
+    fn hear(&self, text: &str) -> u64 {
+        assert_ne!(text, "panic");
+        self.0.texts.lock().unwrap().push(text.to_owned());
+        1
+    }
+
+    fn take(&self, session: Box<dyn Session>) {
+        self.0.sessions.lock().unwrap().push(session);
+    }
+
+    fn give(&self) -> Option<Box<dyn Session>> {
+        Some(Box::new(OfHost(Arc::clone(&self.0.dropped))))
+    }
+}
+
+struct OfHost(Arc<AtomicU64>);
+
+impl Drop for OfHost {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+impl Session for OfHost {
+    fn user(&self) -> String {
+        "the host's".to_owned()
+    }
+
+    fn hit(&self, count: u64) -> u64 {
+        count + 1
+    }
+
+    fn again(&self) -> Box<dyn Session> {
+        Box::new(Self(Arc::clone(&self.0)))
+    }
+
+    fn panic(&self) {
+        panic!("of the host");
+    }
+}
+
+/// What a plugin passes to an object of the host keeps the plugin's generation like any other object.
+#[test]
+fn a_plugin_has_objects_of_the_host() {
+    let desk = load("desk_1");
+    let heard = Arc::<Heard>::default();
+    desk.with(|it| it.listen(Box::new(Ears(Arc::clone(&heard)))));
+    assert_eq!(desk.with(|it| it.tell("a") + it.tell("b")), 2 * (1 + 101));
+    assert_eq!(*heard.texts.lock().unwrap(), ["a", "b"]);
+    assert_eq!(heard.dropped.load(Relaxed), 2);
+    desk.swap(plugin("desk_2")).unwrap();
+    let sessions = std::mem::take(&mut *heard.sessions.lock().unwrap());
+    assert_eq!(sessions[1].user(), "b at 1");
+    assert_eq!(Arc::strong_count(&heard), 2);
+    drop(sessions);
+    unloaded(&desk, 1);
+    assert_eq!(
+        Arc::strong_count(&heard),
+        1,
+        "the listener left with the plugin"
+    );
+}
+
+#[test]
+fn a_panic_of_the_host_goes_through_the_plugin() {
+    let desk = load("desk_1");
+    desk.with(|it| it.listen(Box::new(Ears(Arc::default()))));
+    let Err(Fault::Panicked(text)) = desk.call(|it| it.tell("panic")) else {
+        panic!("no fault");
+    };
+    assert!(text.contains("left != right"), "{text}");
+}
+
+/// To and fro, through a proxy each time.
+#[test]
+fn an_object_may_come_back() {
+    let (desk, other) = (load("desk_1"), load("desk_2"));
+    assert!(desk.with(|it| it.echo(None)).is_none());
+    let session = desk.with(|it| it.open("Ada"));
+    let session = other.with(|it| it.echo(Some(session))).unwrap();
+    let session = desk.with(|it| it.echo(Some(session))).unwrap();
+    assert_eq!(session.user(), "Ada at 1");
+    let of_host = desk.with(|it| it.echo(Some(Box::new(OfHost(Arc::default())))));
+    assert_eq!(of_host.unwrap().user(), "the host's");
+    for it in [&desk, &other] {
+        it.swap(plugin("desk_1")).unwrap();
+        assert!(
+            it.wait(1, Duration::ZERO)
+                .is_some_and(|state| !state.has_ended())
+        );
+    }
+    drop(session);
+    unloaded(&desk, 1);
+    unloaded(&other, 1);
+}
+
+/// A probe may try objects; one that keeps some has the candidate refused, which can never leave.
+#[test]
+fn a_probe_gives_objects_back() {
+    static KEPT: Mutex<Option<Box<dyn Session>>> = Mutex::new(None);
+    let desk = load_with("desk_1", |settings| {
+        settings.probe = Some(Arc::new(|candidate, live| {
+            let session = candidate.open("probe");
+            if session.hit(2) != 2 {
+                return Err("it cannot count".to_owned());
+            }
+            if live.is_some_and(|live| live.number() > 1) {
+                *KEPT.lock().unwrap() = Some(session);
+            }
+            Ok(())
+        }));
+    });
+    desk.swap(plugin("desk_2")).unwrap();
+    unloaded(&desk, 1);
+    let error = desk.swap(plugin("desk_1")).unwrap_err();
+    assert_eq!(error.stage(), Stage::Probe);
+    let expected = "probe: the probe has kept 1 object of Session of the candidate, which stays mapped for that";
+    assert_eq!(error.reason(), expected);
+    let kept = KEPT.lock().unwrap().take().unwrap();
+    assert_eq!(kept.user(), "probe at 1");
+}

@@ -1,0 +1,204 @@
+//! Interfaces that are traits.
+
+use std::{
+    fs,
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+};
+
+use hotswap_core::{Fault, Hotswap, Lease, Settings, Stage, State};
+use hotswap_fixtures::rules::Rules;
+
+use crate::fixtures::{self, SOON, plugin, trust};
+
+fn load(name: &str) -> Hotswap<dyn Rules> {
+    Hotswap::load(plugin(name), &trust()).expect("a good plugin")
+}
+
+#[track_caller]
+fn unloaded(rules: &Hotswap<dyn Rules>, generation: u64) {
+    assert_eq!(rules.wait(generation, SOON), Some(State::Unloaded));
+}
+
+#[test]
+fn a_trait_is_called() {
+    let rules = load("rules_1");
+    assert_eq!(rules.call(|it| it.build()), Ok(1));
+    assert_eq!(
+        rules.with(|it| (it.is_text(""), it.is_text("a"))),
+        (false, true)
+    );
+    assert_eq!(rules.with(|it| it.greet("Ada")), "Hello Ada");
+    assert_eq!(rules.with(|it| it.parse("-7".to_owned())), Ok(-7));
+    let error = rules
+        .call(|it| it.parse("x".to_owned()))
+        .expect("an answer");
+    assert_eq!(error, Err("no number: x".to_owned()));
+    assert_eq!(rules.with(|it| it.mean(&[1.0, 2.0, 6.0])), Some(3.0));
+    assert_eq!(rules.with(|it| it.mean(&[])), None);
+}
+
+#[test]
+fn one_value_serves_all_callers() {
+    let rules = load("rules_1");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100).for_each(|_| assert!(rules.with(|it| it.count()) > 0)));
+        }
+    });
+    assert_eq!(rules.with(|it| it.count()), 401);
+}
+
+/// What is generic over the trait takes a plugin, too.
+#[test]
+fn the_proxy_implements_the_trait() {
+    fn greet_twice(rules: &(impl Rules + ?Sized)) -> String {
+        format!("{} {}", rules.greet("a"), rules.greet("b"))
+    }
+    let rules = load("rules_1");
+    assert_eq!(rules.with(greet_twice), "Hello a Hello b");
+}
+
+#[test]
+fn a_panic_is_a_fault() {
+    let rules = load("rules_1");
+    let Err(Fault::Panicked(text)) = rules.call(|it| it.panic("oh dear")) else {
+        panic!("no fault");
+    };
+    assert!(text.starts_with("oh dear ("), "{text}");
+    assert!(text.contains("rules_1.rs:"), "{text}");
+    let fault = rules.call(|it| {
+        it.panic("again");
+        unreachable!("the closure goes on");
+    });
+    assert!(matches!(fault, Err::<(), _>(Fault::Panicked(_))));
+    rules.swap(plugin("rules_2")).unwrap();
+    let Err(Fault::Panicked(text)) = rules.lease().call(|it| it.panic("four")) else {
+        panic!("no fault");
+    };
+    assert!(text.starts_with("a value that is no text ("), "{text}");
+    unloaded(&rules, 1);
+}
+
+/// Without `call` it is a panic of the caller, of the host's own memory.
+#[test]
+fn a_panic_is_the_callers() {
+    let rules = load("rules_1");
+    let panicked = thread::scope(|scope| scope.spawn(|| rules.with(|it| it.panic("oh"))).join());
+    let payload = panicked.expect_err("a panic");
+    rules.swap(plugin("rules_2")).unwrap();
+    unloaded(&rules, 1);
+    let fault = payload.downcast::<Fault>().expect("a fault");
+    assert!(fault.to_string().starts_with("panicked: oh ("));
+}
+
+#[test]
+fn answers_outlive_their_generation() {
+    let rules = load("rules_1");
+    let (greeting, error) = rules.with(|it| (it.greet("Ada"), it.parse("x".to_owned())));
+    rules.swap(plugin("rules_2")).unwrap();
+    unloaded(&rules, 1);
+    assert_eq!(greeting, "Hello Ada");
+    assert_eq!(error.unwrap_err(), "no number: x");
+    assert_eq!(rules.with(|it| it.greet("Ada")), "Good day, Ada");
+}
+
+#[test]
+fn a_lease_stays_with_its_generation() {
+    let rules = load("rules_1");
+    let lease: Lease<dyn Rules> = rules.lease();
+    rules.swap(plugin("rules_2")).unwrap();
+    assert_eq!(
+        (lease.with(|it| it.build()), rules.with(|it| it.build())),
+        (1, 2)
+    );
+    drop(lease);
+    unloaded(&rules, 1);
+}
+
+/// A call in a task of its own: what it needs of the interface holds for every lifetime.
+#[test]
+fn a_call_may_be_spawned() {
+    let rules = Arc::new(load("rules_1"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let of_task = Arc::clone(&rules);
+    let task = runtime.spawn(async move { of_task.call(|it| it.greet("task")) });
+    assert_eq!(runtime.block_on(task).unwrap(), Ok("Hello task".to_owned()));
+    drop(runtime);
+    let rules = Arc::into_inner(rules).unwrap();
+    assert!(rules.shutdown(SOON).iter().all(|it| it.state.has_ended()));
+}
+
+#[test]
+fn a_probe_asks_the_trait() {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let mut settings: Settings<dyn Rules> = Settings::default();
+    settings.probe = Some(Arc::new(|candidate, live| {
+        ASKED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let before = live.map(|live| live.build());
+        match (before, candidate.build()) {
+            (Some(1), 2) => Err("build 2 is not for here".to_owned()),
+            _ => Ok(()),
+        }
+    }));
+    let rules = Hotswap::load_with(plugin("rules_1"), &trust(), settings).unwrap();
+    let error = rules.swap(plugin("rules_2")).unwrap_err();
+    assert_eq!(
+        (error.stage(), &*error.reason()),
+        (Stage::Probe, "probe: build 2 is not for here")
+    );
+    rules.swap(plugin("rules_1")).unwrap();
+    assert_eq!(ASKED.load(std::sync::atomic::Ordering::Relaxed), 3);
+    unloaded(&rules, 1);
+}
+
+/// The value is dropped when its generation is retired, before it is unloaded, and exactly once; that of a candidate that
+/// is refused or not published, too.
+#[test]
+fn the_value_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = folder.path().join("notes");
+    let path = notes.to_str().unwrap().to_owned();
+    let noted = || fs::read_to_string(&notes).unwrap_or_default();
+    let mut settings: Settings<dyn Rules> = Settings::default();
+    settings.probe = Some(Arc::new(move |candidate, live| {
+        candidate.parse(path.clone()).ok();
+        match (candidate.build(), live) {
+            (2, Some(live)) if live.number() > 1 => Err("refused".to_owned()),
+            _ => Ok(()),
+        }
+    }));
+    let rules = Hotswap::load_with(plugin("rules_2"), &trust(), settings).unwrap();
+    drop(rules.prepare(plugin("rules_2")).unwrap());
+    rules.swap(plugin("rules_1")).unwrap();
+    unloaded(&rules, 1);
+    rules.swap(plugin("rules_2")).unwrap_err();
+    assert!(rules.shutdown(SOON).iter().all(|it| it.state.has_ended()));
+    assert_eq!(noted(), "dropped\ndropped\ndropped\n");
+}
+
+#[test]
+fn a_constructor_may_fail() {
+    let rules = load("rules_1");
+    let error = rules.swap(plugin("rules_fails")).unwrap_err();
+    let reason = "root module: its constructor failed: no licence";
+    assert_eq!((error.stage(), &*error.reason()), (Stage::Root, reason));
+    assert_eq!(rules.with(|it| it.build()), 1);
+}
+
+/// A plugin that exports a root module of its own is none of a trait, and the other way round.
+#[test]
+fn traits_and_root_modules_are_told_apart() {
+    let rules = load("rules_1");
+    let error = rules.swap(plugin("build_1")).unwrap_err();
+    assert_eq!(error.stage(), Stage::Layout);
+    assert!(error.reason().contains("found `build_a`"), "{error}");
+    let error = fixtures::load("build_1")
+        .swap(plugin("rules_1"))
+        .unwrap_err();
+    assert_eq!(error.stage(), Stage::Layout);
+    assert!(error.reason().contains("found `describe`"), "{error}");
+}

@@ -1,0 +1,215 @@
+//! Data of many kinds, and interfaces of which one side is newer than the other.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, SystemTime},
+};
+
+use hotswap_core::{Fault, Hotswap, Stage};
+use hotswap_fixtures::shop::{other, v1, v2, v3};
+
+use crate::fixtures::{plugin, trust};
+
+/// A shop of a version of the host's, with a plugin.
+macro_rules! shop {
+    ($version:ident, $plugin:literal) => {
+        Hotswap::<dyn $version::Shop>::load(plugin($plugin), &trust()).unwrap()
+    };
+}
+
+fn lines(count: usize) -> Vec<v1::Line> {
+    let line = |number| v1::Line {
+        article: format!("article {number}"),
+        price: number,
+    };
+    (1..).map(line).take(count).collect()
+}
+
+fn order(count: usize, note: Option<&str>) -> v1::Order {
+    v1::Order {
+        id: 7,
+        lines: lines(count),
+        note: note.map(str::to_owned),
+    }
+}
+
+#[test]
+fn structs_and_enums_cross() {
+    let shop = shop!(v1, "shop_1");
+    let judge = |order| shop.call(|it| it.judge(&order)).unwrap();
+    assert_eq!(judge(order(0, None)), Err("order 7 is empty".to_owned()));
+    assert_eq!(judge(order(1, None)), Ok(v1::Verdict::Accept));
+    let refused = v1::Verdict::Refuse {
+        why: "no".to_owned(),
+        lines: lines(3),
+    };
+    assert_eq!(judge(order(3, Some("no"))), Ok(refused));
+}
+
+#[test]
+fn slices_cross() {
+    let shop = shop!(v1, "shop_1");
+    assert_eq!(shop.with(|it| it.dearest(&lines(3))), lines(3).pop());
+    assert_eq!(shop.with(|it| it.dearest(&[])), None);
+}
+
+#[test]
+fn generics_cross() {
+    let shop = shop!(v1, "shop_1");
+    let page = v1::Page {
+        total: 2000,
+        items: lines(1000),
+    };
+    assert_eq!(shop.with(|it| it.echo_page(page.clone())), page);
+    let numbers = v1::Page {
+        total: 3,
+        items: vec![1, 2, 3],
+    };
+    assert_eq!(shop.with(|it| it.count_page(&numbers)), 3);
+}
+
+#[test]
+fn what_the_standard_library_has_crosses() {
+    let shop = shop!(v1, "shop_1");
+    for (before, number) in [(true, None), (false, Some(u128::MAX))] {
+        let distance = Duration::from_nanos(1_500_000_001);
+        let epoch = SystemTime::UNIX_EPOCH;
+        let all = v1::Everything(
+            (-1, 2, 0.5, 'ß', before, ()),
+            [None, Some(String::new()), Some("text".to_owned())],
+            HashMap::from([("a".to_owned(), vec![1, 2]), ("b".to_owned(), Vec::new())]),
+            BTreeMap::from([(1, Ok("one".to_owned())), (2, Err(-2))]),
+            distance,
+            if before {
+                epoch - distance
+            } else {
+                epoch + distance
+            },
+            Box::new(number),
+        );
+        assert_eq!(shop.with(|it| it.echo(&all)), all);
+    }
+}
+
+fn tree(depth: usize, beside: bool) -> v1::Tree {
+    let mut tree = v1::Tree::default();
+    for number in 1..depth {
+        let inner = std::mem::take(&mut tree);
+        tree.number = u32::try_from(number).unwrap();
+        match beside {
+            true => tree.beside = Some(Box::new(inner)),
+            false => tree.below = vec![inner, v1::Tree::default()],
+        }
+    }
+    tree
+}
+
+#[test]
+fn a_type_within_itself_crosses() {
+    let shop = shop!(v1, "shop_1");
+    for beside in [false, true] {
+        let deep = tree(128, beside);
+        assert_eq!(shop.with(|it| it.echo_tree(deep.clone())), deep);
+    }
+}
+
+/// It would overflow the stack of whoever reads it.
+#[test]
+fn what_is_nested_too_deeply_is_a_fault() {
+    let shop = shop!(v1, "shop_1");
+    for depth in [129, 2000] {
+        for beside in [false, true] {
+            let deep = tree(depth, beside);
+            assert_eq!(shop.call(|it| it.echo_tree(deep)), Err(Fault::TooDeep));
+        }
+    }
+    assert_eq!(shop.call(|it| it.echo_number(1)), Ok(1));
+}
+
+/// A side that is newer finds the default of what the older one does not know; one that is older does not see it.
+#[test]
+fn fields_with_a_default_may_be_added() {
+    let line = v2::Line {
+        article: "a".to_owned(),
+        price: 1,
+        discount: 50,
+    };
+    let order = v2::Order {
+        id: 1,
+        lines: vec![line.clone()],
+        note: None,
+    };
+    let refused = |why: &str| v2::Verdict::Refuse {
+        why: why.to_owned(),
+        lines: Vec::new(),
+    };
+    let shop = shop!(v2, "shop_2");
+    assert_eq!(shop.with(|it| it.judge(&order)), Ok(refused("50 %")));
+    assert_eq!(shop.with(|it| it.dearest(&order.lines)), Some(line.clone()));
+    let shop = shop!(v2, "shop_3");
+    assert_eq!(shop.with(|it| it.judge(&order)), Ok(refused("50 %, None")));
+    let shop = shop!(v2, "shop_1");
+    let known = v2::Line {
+        discount: 7,
+        ..line
+    };
+    assert_eq!(shop.with(|it| it.dearest(&order.lines)), Some(known));
+    let shop = shop!(v1, "shop_2");
+    let refused = v1::Verdict::Refuse {
+        why: "7 %".to_owned(),
+        lines: Vec::new(),
+    };
+    assert_eq!(shop.with(|it| it.judge(&self::order(1, None))), Ok(refused));
+    let shop = shop!(v1, "shop_3");
+    assert_eq!(shop.with(|it| it.dearest(&lines(2))), lines(2).pop());
+}
+
+/// A variant that a side does not know is a fault of the call, unless the enum has one for that.
+#[test]
+fn variants_may_be_added() {
+    let newer = |host: &str, fault| {
+        let Err(Fault::Unknown(what)) = fault else {
+            panic!("{host}: no fault");
+        };
+        what
+    };
+    let shop = shop!(v1, "shop_2");
+    let fault = shop.call(|it| it.judge(&order(2, None))).map(drop);
+    assert_eq!(newer("1", fault), "variant 2 of `Verdict`");
+    let shop = shop!(v1, "shop_3");
+    let fault = shop.call(|it| it.judge(&order(2, None))).map(drop);
+    assert_eq!(newer("1", fault), "variant 3 of `Verdict`");
+    assert_eq!(shop.with(|it| it.echo_way(v1::Way::Mail)), v1::Way::Mail);
+    assert_eq!(shop.with(|it| it.echo_way(v1::Way::Other)), v1::Way::Other);
+}
+
+/// The host runs the body of a method that the plugin has not got, on what the plugin has.
+#[test]
+fn methods_with_a_body_may_be_added() {
+    let versions = |name: &str| {
+        let shop: Hotswap<dyn v3::Shop> = Hotswap::load(plugin(name), &trust()).unwrap();
+        shop.with(|it| (it.version(), it.version_text()))
+    };
+    let named = |version| (version, format!("version {version}"));
+    assert_eq!(versions("shop_1"), named(1));
+    assert_eq!(versions("shop_2"), named(1));
+    assert_eq!(versions("shop_3"), named(3));
+    assert_eq!(shop!(v2, "shop_1").with(|it| it.version()), 1);
+    assert_eq!(shop!(v2, "shop_3").with(|it| it.version()), 3);
+}
+
+/// What cannot go together is refused, with the way from the method to it.
+#[test]
+fn other_types_are_refused_with_their_path() {
+    let refusal = |result: Result<(), hotswap_core::Error>| {
+        let error = result.expect_err("refused");
+        assert_eq!(error.stage(), Stage::Layout);
+        error.reason()
+    };
+    let loaded = Hotswap::<dyn v1::Shop>::load(plugin("shop_other"), &trust()).map(drop);
+    let expected = "layout: judge.order.lines[].price: expected u64, found u32";
+    assert_eq!(refusal(loaded), expected);
+    let loaded = Hotswap::<dyn other::Shop>::load(plugin("shop_1"), &trust()).map(drop);
+    let expected = "layout: judge.order.lines[].price: expected u32, found u64";
+    assert_eq!(refusal(loaded), expected);
+}
