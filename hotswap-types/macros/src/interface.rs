@@ -51,8 +51,9 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
 
             #(#served)*
 
+            // SAFETY: as `#[interface]` writes it: an entry for each method that is described below.
             #[automatically_derived]
-            impl<__S> ::hotswap_sdk::expansion::Serve<__S> for dyn #interface
+            unsafe impl<__S> ::hotswap_sdk::expansion::Serve<__S> for dyn #interface
             where
                 __S: ::hotswap_sdk::expansion::Servable,
                 __S::Target: #interface,
@@ -60,8 +61,9 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 const ENTRIES: &'static [::hotswap_sdk::expansion::Entry] = &[#(#entries::<__S>),*];
             }
 
+            // SAFETY: as `#[interface]` writes it: every method, with the types that its entry has.
             #[automatically_derived]
-            impl ::hotswap_sdk::expansion::Described for dyn #interface {
+            unsafe impl ::hotswap_sdk::expansion::Described for dyn #interface {
                 const PACKAGE: &'static str = ::core::env!("CARGO_PKG_NAME");
                 const NAME: &'static str = #name;
                 const VERSION: &'static str = ::core::env!("CARGO_PKG_VERSION");

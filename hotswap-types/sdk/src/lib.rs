@@ -2,6 +2,10 @@
 //!
 //! A plugin gets it with its interface package; a host with `hotswap-core`. Nothing here needs anything of either.
 //!
+//! # Interfaces
+//! A trait with [`interface`](macro@interface) is what a plugin implements ([`plugin`](macro@plugin)) and a host calls;
+//! [`data`](macro@data) makes its types such as can be sent.
+//!
 //! # Services and values
 //! A plugin that exports [`update`](macro@update) says which services should run, and makes, takes over and
 //! changes the values that outlive it. The host gives it an [`Update`] for that; what is said with it takes

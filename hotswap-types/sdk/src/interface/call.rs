@@ -48,12 +48,16 @@ pub struct Pair<A, B>(pub A, pub B);
 pub struct Nil;
 
 /// The methods of a trait for values that `S` leads to, in the trait's order.
+///
+/// # Safety
+///
+/// There is an entry for each method that the trait's description has, and it takes and gives what that says.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "not an interface",
     note = "mark the trait with `#[hotswap_sdk::interface]`"
 )]
-pub trait Serve<S> {
+pub unsafe trait Serve<S> {
     /// One for each.
     const ENTRIES: &'static [Entry];
 }

@@ -74,12 +74,16 @@ pub unsafe trait Interface {
 }
 
 /// A trait, as `#[interface]` describes it.
+///
+/// # Safety
+///
+/// It is described as it is.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "not an interface",
     note = "mark the trait with `#[hotswap_sdk::interface]`"
 )]
-pub trait Described: 'static {
+pub unsafe trait Described: 'static {
     /// The package.
     const PACKAGE: &'static str;
     /// The trait.
