@@ -210,8 +210,6 @@ pub use crate::{
     trust::{Policy, Trust},
 };
 
-pub use hotswap_sdk::host::{Fault, Interface};
-
 /// Parts of an [`Event`], and of what a swap point lists: who holds a generation, why it is pinned, how long a swap took.
 pub mod event {
     pub use crate::{
@@ -221,8 +219,10 @@ pub mod event {
     };
 }
 
-/// Parts of an [`ErrorKind`].
+/// Parts of an [`ErrorKind`], and why a [`call`](Hotswap::call) gave no answer.
 pub mod reasons {
+    pub use hotswap_sdk::host::Fault;
+
     pub use crate::error::{Distrust, SignatureProblem, SystemError};
 }
 

@@ -33,7 +33,7 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
     /// A swap point of a value of the host's own, as generation 1: for tests of a host, and for a process that ships with
     /// what it does.
     ///
-    /// Calls take the same way as those of a plugin, with the same cost, and a panic is a [`Fault`](crate::Fault).
+    /// Calls take the same way as those of a plugin, with the same cost, and a panic is a [`Fault`](crate::reasons::Fault).
     /// It loads nothing: each [`swap`](Self::swap) is refused. With [`builtin_with`](Self::builtin_with), a plugin
     /// can take the place of the value.
     ///

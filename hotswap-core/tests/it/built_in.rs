@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Fault, Hotswap, Settings, Stage, State, event::Holder};
+use hotswap_core::{Hotswap, Settings, Stage, State, event::Holder, reasons::Fault};
 use hotswap_fixtures::desk::{Desk, Listener, Session};
 
 use crate::fixtures::{SOON, generation_of, plugin, trust};

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{EventKind, Fault, Hotswap, Settings, Stage, State, event::Holder};
+use hotswap_core::{EventKind, Hotswap, Settings, Stage, State, event::Holder, reasons::Fault};
 use hotswap_fixtures::desk::{Desk, Listener, Session};
 
 use crate::fixtures::{SOON, plugin, trust};

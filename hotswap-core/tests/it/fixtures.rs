@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{
-    Error, EventKind, GenerationInfo, Hotswap, Interface, Policy, Settings, State, Trust,
-};
+use hotswap_core::{Error, EventKind, GenerationInfo, Hotswap, Policy, Settings, State, Trust};
 use hotswap_fixtures::FixtureRef;
+use hotswap_sdk::host::Interface;
 
 /// Long enough for anything that must happen, on any machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);

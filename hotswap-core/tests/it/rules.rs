@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use hotswap_core::{Fault, Hotswap, Lease, Settings, Stage, State};
+use hotswap_core::{Hotswap, Lease, Settings, Stage, State, reasons::Fault};
 use hotswap_fixtures::rules::Rules;
 
 use crate::fixtures::{self, SOON, plugin, trust};

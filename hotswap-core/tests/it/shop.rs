@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hotswap_core::{Fault, Hotswap, Stage};
+use hotswap_core::{Hotswap, Stage, reasons::Fault};
 use hotswap_fixtures::shop::{other, v1, v2, v3};
 
 use crate::fixtures::{plugin, trust};
