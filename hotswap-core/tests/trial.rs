@@ -23,8 +23,10 @@ fn probe(candidate: &dyn Rules) -> Result<(), String> {
 }
 
 fn a_candidate_is_tried_in_a_child(trial: Trial<dyn Rules>) {
-    let mut settings = Settings::default();
-    settings.trial = Some(trial);
+    let settings = Settings {
+        trial: Some(trial),
+        ..Settings::default()
+    };
     let rules = Hotswap::load_with(plugin("rules_1"), &trust(), settings).expect("a good plugin");
     let refused = |name| {
         let error = rules.swap(plugin(name)).expect_err("a bad candidate");

@@ -140,9 +140,11 @@ fn a_plugin_takes_its_place() {
 fn a_rollback_goes_back_to_it_on_probation() {
     let dropped = Arc::<AtomicU64>::default();
     let value = OfHost(Arc::clone(&dropped));
-    let mut settings = Settings::default();
-    settings.probation = Some(SOON);
-    settings.services = Some(Default::default());
+    let settings = Settings {
+        probation: Some(SOON),
+        services: Some(Default::default()),
+        ..Settings::default()
+    };
     let desk = Hotswap::<dyn Desk>::builtin_with(value, &trust(), settings).unwrap();
     desk.swap(plugin("desk_1")).unwrap();
     let back = desk.rollback().unwrap();

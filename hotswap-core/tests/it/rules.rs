@@ -135,15 +135,17 @@ fn a_call_may_be_spawned() {
 #[test]
 fn a_probe_asks_the_trait() {
     static ASKED: AtomicU64 = AtomicU64::new(0);
-    let mut settings: Settings<dyn Rules> = Settings::default();
-    settings.probe = Some(Arc::new(|candidate, live| {
-        ASKED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let before = live.map(|live| live.build());
-        match (before, candidate.build()) {
-            (Some(1), 2) => Err("build 2 is not for here".to_owned()),
-            _ => Ok(()),
-        }
-    }));
+    let settings = Settings::<dyn Rules> {
+        probe: Some(Arc::new(|candidate, live| {
+            ASKED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let before = live.map(|live| live.build());
+            match (before, candidate.build()) {
+                (Some(1), 2) => Err("build 2 is not for here".to_owned()),
+                _ => Ok(()),
+            }
+        })),
+        ..Settings::default()
+    };
     let rules = Hotswap::load_with(plugin("rules_1"), &trust(), settings).unwrap();
     let error = rules.swap(plugin("rules_2")).unwrap_err();
     assert_eq!(
@@ -163,14 +165,16 @@ fn the_value_is_dropped() {
     let notes = folder.path().join("notes");
     let path = notes.to_str().unwrap().to_owned();
     let noted = || fs::read_to_string(&notes).unwrap_or_default();
-    let mut settings: Settings<dyn Rules> = Settings::default();
-    settings.probe = Some(Arc::new(move |candidate, live| {
-        candidate.parse(path.clone()).ok();
-        match (candidate.build(), live) {
-            (2, Some(live)) if live.number() > 1 => Err("refused".to_owned()),
-            _ => Ok(()),
-        }
-    }));
+    let settings = Settings::<dyn Rules> {
+        probe: Some(Arc::new(move |candidate, live| {
+            candidate.parse(path.clone()).ok();
+            match (candidate.build(), live) {
+                (2, Some(live)) if live.number() > 1 => Err("refused".to_owned()),
+                _ => Ok(()),
+            }
+        })),
+        ..Settings::default()
+    };
     let rules = Hotswap::load_with(plugin("rules_2"), &trust(), settings).unwrap();
     drop(rules.prepare(plugin("rules_2")).unwrap());
     rules.swap(plugin("rules_1")).unwrap();
