@@ -12,7 +12,11 @@ use std::{
 use hotswap_core::{EventKind, Hotswap, Settings, Stage, State, event::Holder, reasons::Fault};
 use hotswap_fixtures::desk::{Desk, Listener, Session};
 
-use crate::fixtures::{SOON, plugin, trust};
+use crate::{
+    alone::alone,
+    fixtures::{SOON, plugin, trust},
+    process::status_bytes,
+};
 
 fn load(name: &str) -> Hotswap<dyn Desk> {
     load_with(name, |_| {})
@@ -259,4 +263,28 @@ fn a_probe_gives_objects_back() {
     assert_eq!(error.reason(), expected);
     let kept = KEPT.lock().unwrap().take().unwrap();
     assert_eq!(kept.user(), "probe at 1");
+}
+
+/// A hook drops the plugin's value, on a thread that ends with it.
+#[test]
+fn two_thousand_swaps_leave_nothing_on_the_heap() {
+    alone(
+        "desk::two_thousand_swaps_leave_nothing_on_the_heap",
+        || {
+            let desk = load("desk_1");
+            let swap = || {
+                let session = desk.with(|it| it.open("Ada"));
+                let swapped = desk.swap(plugin("desk_1")).unwrap();
+                drop(session);
+                unloaded(&desk, swapped.retired);
+            };
+            (0..500).for_each(|_| swap());
+            let before = status_bytes("RssAnon:");
+            (0..2_000).for_each(|_| swap());
+            let grown = status_bytes("RssAnon:").saturating_sub(before);
+            println!("grown by {} KiB", grown / 1024);
+            // Less than a block for each.
+            assert!(grown < 2_000 * 24, "{grown} bytes");
+        },
+    );
 }

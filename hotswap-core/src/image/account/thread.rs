@@ -122,7 +122,12 @@ pub(super) fn inside<R>(account: &Arc<AccountState>, call: impl FnOnce() -> R) -
     let result = call();
     with_work(|work| {
         let own = work.inside.iter().rposition(|it| Arc::ptr_eq(it, account));
-        own.map(|own| work.inside.remove(own))
+        let own = own.map(|own| work.inside.remove(own));
+        if work.inside.is_empty() {
+            // On a thread that runs only a hook, nothing else frees the list: the thread is not told when it ends.
+            work.inside = Vec::new();
+        }
+        own
     });
     result
 }
