@@ -268,23 +268,20 @@ fn a_probe_gives_objects_back() {
 /// A hook drops the plugin's value, on a thread that ends with it.
 #[test]
 fn two_thousand_swaps_leave_nothing_on_the_heap() {
-    alone(
-        "desk::two_thousand_swaps_leave_nothing_on_the_heap",
-        || {
-            let desk = load("desk_1");
-            let swap = || {
-                let session = desk.with(|it| it.open("Ada"));
-                let swapped = desk.swap(plugin("desk_1")).unwrap();
-                drop(session);
-                unloaded(&desk, swapped.retired);
-            };
-            (0..500).for_each(|_| swap());
-            let before = status_bytes("RssAnon:");
-            (0..2_000).for_each(|_| swap());
-            let grown = status_bytes("RssAnon:").saturating_sub(before);
-            println!("grown by {} KiB", grown / 1024);
-            // Less than a block for each.
-            assert!(grown < 2_000 * 24, "{grown} bytes");
-        },
-    );
+    alone("desk::two_thousand_swaps_leave_nothing_on_the_heap", || {
+        let desk = load("desk_1");
+        let swap = || {
+            let session = desk.with(|it| it.open("Ada"));
+            let swapped = desk.swap(plugin("desk_1")).unwrap();
+            drop(session);
+            unloaded(&desk, swapped.retired);
+        };
+        (0..500).for_each(|_| swap());
+        let before = status_bytes("RssAnon:");
+        (0..2_000).for_each(|_| swap());
+        let grown = status_bytes("RssAnon:").saturating_sub(before);
+        println!("grown by {} KiB", grown / 1024);
+        // Less than a block for each.
+        assert!(grown < 2_000 * 24, "{grown} bytes");
+    });
 }
