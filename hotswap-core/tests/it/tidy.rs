@@ -69,6 +69,60 @@ fn the_search_finds_what_is_used() {
     assert_eq!(found, expected.map(|(line, path)| (line, path.to_owned())));
 }
 
+/// `scripts/real-plugins` builds with `--locked`, and is run by hand: nobody else would notice that its lock file is of
+/// an earlier time.
+#[test]
+fn the_lock_file_of_the_real_plugins_has_what_the_crates_need() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let lock = fs::read_to_string(root.join("scripts/real-plugins.d/Cargo.lock")).unwrap();
+    let mut checked = 0;
+    for package in lock.split("[[package]]\n") {
+        let name = package
+            .strip_prefix("name = \"")
+            .and_then(|it| Some(it.split_once('"')?.0));
+        let Some(folder) = name.and_then(|name| FOLDERS.iter().find(|(it, _)| *it == name)) else {
+            continue;
+        };
+        let manifest = fs::read_to_string(root.join(folder.1).join("Cargo.toml")).unwrap();
+        for needed in dependencies(&manifest) {
+            let is_locked = |line: &str| {
+                let line = line.trim_start_matches([' ', '"']);
+                line.strip_prefix(needed)
+                    .is_some_and(|rest| rest.starts_with(['"', ' ']))
+            };
+            assert!(
+                package.lines().any(is_locked),
+                "{} needs {needed}: cargo update --workspace --manifest-path scripts/real-plugins.d/Cargo.toml",
+                folder.0
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} dependencies were found");
+}
+
+/// The crates that a plugin or its host is made of.
+const FOLDERS: [(&str, &str); 7] = [
+    ("hotswap-core", "hotswap-core"),
+    ("hotswap-cell", "hotswap-core/cell"),
+    ("hotswap-derive", "hotswap-core/derive"),
+    ("hotswap-elf", "hotswap-core/elf"),
+    ("hotswap-macros", "hotswap-types/macros"),
+    ("hotswap-sdk", "hotswap-types/sdk"),
+    ("hotswap-unload", "hotswap-types/unload"),
+];
+
+/// The names in the section `[dependencies]`.
+fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
+    let lines = manifest
+        .lines()
+        .skip_while(|line| *line != "[dependencies]");
+    let lines = lines.skip(1).take_while(|line| !line.starts_with('['));
+    lines
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+}
+
 /// One name, one thing: no two public types of the library's crates have the same name.
 #[test]
 fn public_types_have_names_of_their_own() {
