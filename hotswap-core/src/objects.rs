@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use hotswap_sdk::host::Keep;
+use hotswap_sdk::host::LeaseSource;
 
 /// Those of one generation.
 #[derive(Default)]
@@ -50,8 +50,8 @@ impl Objects {
     }
 }
 
-impl Keep for Objects {
-    fn keep(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>> {
+impl LeaseSource for Objects {
+    fn lease(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>> {
         let lease = match self.lease.get() {
             Some(lease) => Some(lease()?),
             None => None,

@@ -44,7 +44,7 @@ pub(crate) use self::{
 };
 use self::{
     accepted::LastAccepted,
-    call::{Lend, Lent, Returns},
+    call::{CallTarget, Returns, Target},
     code::Code,
     draining::Draining,
     lease::{NamedLease, NamedLeases, Register},
@@ -175,7 +175,10 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let published = Published::of(number, &candidate.image, candidate.phases, None);
         let accepted = LastAccepted::new(Accepted::of(number, &candidate.image));
         let update = candidate.update.take();
-        let cell = Cell::with_self_lease(pipeline.number(candidate, number), Generation::tell);
+        let cell = Cell::with_self_lease(
+            pipeline.number(candidate, number),
+            Generation::set_self_lease,
+        );
         history.published(published).trace();
         drop(update.map(|update| update.publish(number, &|holder| hold(&cell, holder))));
         Ok(Self {
@@ -235,11 +238,11 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// # Ok::<(), hotswap_core::Error>(())
     /// ```
     #[inline]
-    pub fn with<R>(&self, f: impl FnOnce(&Lent<I>) -> R) -> R
+    pub fn with<R>(&self, f: impl FnOnce(&Target<I>) -> R) -> R
     where
-        I::Kind: Lend<I> + Returns<R>,
+        I::Kind: CallTarget<I> + Returns<R>,
     {
-        self.cell.with(|live| f(I::Kind::lend(live)))
+        self.cell.with(|live| f(I::Kind::target(live)))
     }
 
     /// Leases the live generation, even inside a [`with`](Self::with) that runs on an older one.
@@ -736,7 +739,7 @@ impl<M> fmt::Debug for Generation<M> {
 
 impl<M: Send + Sync + 'static> Generation<M> {
     /// It is about to be published: its objects keep it by `lease`.
-    fn tell(&self, lease: SelfLease<Self>) {
+    fn set_self_lease(&self, lease: SelfLease<Self>) {
         self.objects.publish(move || {
             let lease = lease.lease()?;
             Some(Box::new(lease))

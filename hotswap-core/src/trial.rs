@@ -140,7 +140,7 @@ impl<I: Interface + ?Sized> Trial<I> {
             let opened = checked.open()?;
             reached(Stage::Probe)?;
             ask(|| {
-                probe(I::lend(&opened.live))?;
+                probe(I::as_interface(&opened.live))?;
                 interface::check_objects(&opened.objects)
             })?;
             Ok((image, opened.version))

@@ -114,7 +114,7 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
         let number = history.next_number();
         debug_assert_eq!(number, NUMBER, "of a new list");
         let generation = pipeline.generation(number, live, Code::BuiltIn(origin), objects);
-        let cell = Cell::with_self_lease(generation, Generation::tell);
+        let cell = Cell::with_self_lease(generation, Generation::set_self_lease);
         history.published(Published::built_in(number)).trace();
         Ok(Self {
             cell,

@@ -11,36 +11,36 @@ use super::{Generation, Hotswap};
 use crate::owned::HostOwned;
 
 /// What a call of this interface is given: `dyn Trait`, or the [`Generation`] of a root module.
-pub(super) type Lent<I> = <<I as Interface>::Kind as Lend<I>>::Lent;
+pub(super) type Target<I> = <<I as Interface>::Kind as CallTarget<I>>::Target;
 
 /// How a generation is given to a call. For the kinds of [`Interface`].
-pub trait Lend<I: Interface + ?Sized> {
+pub trait CallTarget<I: Interface + ?Sized> {
     /// What it is given as.
-    type Lent: ?Sized;
+    type Target: ?Sized;
 
     /// Gives it.
-    fn lend(generation: &Generation<I::Live>) -> &Self::Lent;
+    fn target(generation: &Generation<I::Live>) -> &Self::Target;
 }
 
 /// Which results a call may have. For the kinds of [`Interface`]: with a trait all of them, for its methods give only what
 /// belongs to the host; with a root module what is [`HostOwned`].
 pub trait Returns<R> {}
 
-impl<I: Interface<Kind = Raw, Live = I>> Lend<I> for Raw {
-    type Lent = Generation<I>;
+impl<I: Interface<Kind = Raw, Live = I>> CallTarget<I> for Raw {
+    type Target = Generation<I>;
 
     #[inline]
-    fn lend(generation: &Generation<I>) -> &Generation<I> {
+    fn target(generation: &Generation<I>) -> &Generation<I> {
         generation
     }
 }
 
-impl<I: Interface<Kind = Trait> + ?Sized> Lend<I> for Trait {
-    type Lent = I;
+impl<I: Interface<Kind = Trait> + ?Sized> CallTarget<I> for Trait {
+    type Target = I;
 
     #[inline]
-    fn lend(generation: &Generation<I::Live>) -> &I {
-        I::lend(generation)
+    fn target(generation: &Generation<I::Live>) -> &I {
+        I::as_interface(generation)
     }
 }
 

@@ -12,7 +12,7 @@ use hotswap_sdk::host::{Fault, Interface, Trait};
 
 use super::{
     Generation,
-    call::{Lend, Lent, Returns, caught},
+    call::{CallTarget, Returns, Target, caught},
 };
 use crate::{holder::Holder, owned::HostOwned};
 
@@ -71,11 +71,11 @@ impl<I: Interface + ?Sized> Lease<I> {
 
     /// Calls `f` with the leased generation.
     #[inline]
-    pub fn with<R>(&self, f: impl FnOnce(&Lent<I>) -> R) -> R
+    pub fn with<R>(&self, f: impl FnOnce(&Target<I>) -> R) -> R
     where
-        I::Kind: Lend<I> + Returns<R>,
+        I::Kind: CallTarget<I> + Returns<R>,
     {
-        f(I::Kind::lend(&self.generation))
+        f(I::Kind::target(&self.generation))
     }
 
     /// Keeps a value of the plugin together with this lease, for as long as its owner likes.

@@ -255,8 +255,8 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         };
         // Unwind-safe: as after any caught panic, the host has to repair what its probe left broken.
         let answer = panic::catch_unwind(AssertUnwindSafe(|| match live {
-            Some(cell) => cell.with(|live| probe(I::lend(module), Some(live))),
-            None => probe(I::lend(module), None),
+            Some(cell) => cell.with(|live| probe(I::as_interface(module), Some(live))),
+            None => probe(I::as_interface(module), None),
         }));
         match answer {
             Ok(answer) => answer.map_err(|reason| ErrorKind::Probe { reason }),

@@ -138,7 +138,7 @@ impl<M: Send + Sync> Succession<M> {
         // Computed before the new generation is live: after that nothing may fail.
         let probation = self.probation.filter(|_| kind == PublishKind::Swap);
         let until = probation.map(|time| deadline(Instant::now(), time));
-        let generation = cell.publish_with_self_lease(new, Generation::tell);
+        let generation = cell.publish_with_self_lease(new, Generation::set_self_lease);
         generations.live = number;
         let replaced = Replaced {
             number: before,

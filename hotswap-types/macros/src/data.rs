@@ -22,7 +22,7 @@ struct Record {
 
 struct Field {
     member: Member,
-    of: Type,
+    ty: Type,
     default: Option<TokenStream>,
 }
 
@@ -85,17 +85,17 @@ pub(crate) fn expand(mut input: DeriveInput) -> Result<TokenStream> {
         .filter(|it| !is_enum || !it.fields.is_empty());
     let tables = with_fields.map(|it| expansion.table(it));
     let data = match is_enum {
-        false => expansion.of_struct(&records[0]),
-        true => expansion.of_enum(),
+        false => expansion.struct_impl(&records[0]),
+        true => expansion.enum_impl(),
     };
-    let owned = expansion.owned();
+    let by_value = expansion.by_value_impl();
     Ok(quote! {
         #input
 
         const _: () = {
             #(#tables)*
             #data
-            #owned
+            #by_value
         };
     })
 }
@@ -112,8 +112,8 @@ impl Expansion<'_> {
         let mut generics = self.input.generics.clone();
         let types: Vec<_> = generics.type_params().map(|it| it.ident.clone()).collect();
         let clause = generics.make_where_clause();
-        for of in types {
-            let bound = parse_quote!(#of: ::hotswap_sdk::expansion::Data);
+        for ty in types {
+            let bound = parse_quote!(#ty: ::hotswap_sdk::expansion::Data);
             clause.predicates.push(bound);
         }
         generics
@@ -124,14 +124,14 @@ impl Expansion<'_> {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
         let name = &self.input.ident;
-        let (table, fill, read) = record.names();
+        let (table, write_fields, read) = record.names();
         let path = &record.path;
         let count = Literal::u32_unsuffixed(u32::try_from(record.fields.len()).unwrap_or(u32::MAX));
         let slots: Vec<_> = (0..record.fields.len())
             .map(|number| format_ident!("field_{number}"))
             .collect();
         let members: Vec<_> = record.fields.iter().map(|it| &it.member).collect();
-        let types = record.fields.iter().map(|it| as_trait(&it.of, "Data"));
+        let types = record.fields.iter().map(|it| as_trait(&it.ty, "Data"));
         let numbers: Vec<_> = (0u32..)
             .take(slots.len())
             .map(Literal::u32_unsuffixed)
@@ -155,18 +155,18 @@ impl Expansion<'_> {
                 .map(|((field, slot), number)| {
                     let Field {
                         member,
-                        of,
+                        ty,
                         default,
                     } = field;
-                    let data = as_trait(of, "Data");
+                    let data = as_trait(ty, "Data");
                     let read = quote! {
                         // SAFETY: the field was written, for the other side has so many; what it leads to is there.
-                        unsafe { #data::read((&raw const (*fields).#slot).read(), reader) }?
+                        unsafe { #data::read((&raw const (*fields).#slot).read(), context) }?
                     };
                     match default {
                         None => quote!(#member: #read),
                         Some(default) => {
-                            quote!(#member: if there > #number { #read } else { #default })
+                            quote!(#member: if written > #number { #read } else { #default })
                         }
                     }
                 });
@@ -174,11 +174,11 @@ impl Expansion<'_> {
             #[repr(C)]
             struct #table #impl_generics #clause {
                 #(#slots: #types::View,)*
-                of: ::core::marker::PhantomData<(#(#parameters,)*)>,
+                marker: ::core::marker::PhantomData<(#(#parameters,)*)>,
             }
 
             #[allow(unused_variables, reason = "without fields")]
-            unsafe extern "C" fn #fill #impl_generics(
+            unsafe extern "C" fn #write_fields #impl_generics(
                 value: *const (),
                 fields: *mut (),
                 count: u32,
@@ -190,7 +190,7 @@ impl Expansion<'_> {
                 if count >= #count {
                     let all = #table {
                         #(#slots: ::hotswap_sdk::expansion::Data::view(#slots),)*
-                        of: ::core::marker::PhantomData,
+                        marker: ::core::marker::PhantomData,
                     };
                     // SAFETY: the reader has room for all of these, and more.
                     unsafe { fields.write(all) };
@@ -213,24 +213,24 @@ impl Expansion<'_> {
             #[allow(unused_variables, reason = "without fields")]
             unsafe fn #read #impl_generics(
                 view: ::hotswap_sdk::expansion::RecordView,
-                reader: ::hotswap_sdk::expansion::Reader<'_>,
-            ) -> ::core::result::Result<#name #type_generics, ::hotswap_sdk::expansion::Unreadable> #clause {
-                let reader = reader.deeper()?;
+                context: ::hotswap_sdk::expansion::ReadContext<'_>,
+            ) -> ::core::result::Result<#name #type_generics, ::hotswap_sdk::expansion::ReadError> #clause {
+                let context = context.deeper()?;
                 let mut fields = ::core::mem::MaybeUninit::<#table #type_generics>::uninit();
                 // SAFETY: the caller's promise; there is room for so many.
-                let there = unsafe { view.fill(fields.as_mut_ptr(), #count) };
+                let written = unsafe { view.write_fields(fields.as_mut_ptr(), #count) };
                 let fields = fields.as_ptr();
                 ::core::result::Result::Ok(#path { #(#values),* })
             }
         }
     }
 
-    fn of_struct(&self, record: &Record) -> TokenStream {
+    fn struct_impl(&self, record: &Record) -> TokenStream {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
         let turbofish = type_generics.as_turbofish();
         let ident = &self.input.ident;
-        let (_, fill, read) = record.names();
+        let (_, write_fields, read) = record.names();
         let name = &record.name;
         let fields = record.described();
         quote! {
@@ -238,20 +238,20 @@ impl Expansion<'_> {
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Data for #ident #type_generics #clause {
                 type View = ::hotswap_sdk::expansion::RecordView;
-                type Items = ::hotswap_sdk::expansion::Records;
+                type Slice = ::hotswap_sdk::expansion::RecordSlice;
 
                 #[inline]
                 fn view(&self) -> Self::View {
-                    ::hotswap_sdk::expansion::RecordView::new(self, #fill #turbofish)
+                    ::hotswap_sdk::expansion::RecordView::new(self, #write_fields #turbofish)
                 }
 
                 #[inline]
                 unsafe fn read(
                     view: Self::View,
-                    reader: ::hotswap_sdk::expansion::Reader<'_>,
-                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::Unreadable> {
+                    context: ::hotswap_sdk::expansion::ReadContext<'_>,
+                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
                     // SAFETY: the caller's promise.
-                    unsafe { #read #turbofish(view, reader) }
+                    unsafe { #read #turbofish(view, context) }
                 }
 
                 fn describe(
@@ -264,12 +264,12 @@ impl Expansion<'_> {
             // SAFETY: that of `Data`.
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Record for #ident #type_generics #clause {
-                const FILL: ::hotswap_sdk::expansion::Fill = #fill #turbofish;
+                const WRITE_FIELDS: ::hotswap_sdk::expansion::WriteFieldsFn = #write_fields #turbofish;
             }
         }
     }
 
-    fn of_enum(&self) -> TokenStream {
+    fn enum_impl(&self) -> TokenStream {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
         let turbofish = type_generics.as_turbofish();
@@ -278,20 +278,20 @@ impl Expansion<'_> {
         let views = self.records.iter().map(|record| {
             let path = &record.path;
             let number = record.literal();
-            let fill = match record.fields.is_empty() {
+            let write_fields = match record.fields.is_empty() {
                 true => quote!(::hotswap_sdk::expansion::no_fields),
                 false => {
-                    let (_, fill, _) = record.names();
-                    quote!(#fill #turbofish)
+                    let (_, write_fields, _) = record.names();
+                    quote!(#write_fields #turbofish)
                 }
             };
-            quote!(#path { .. } => (#number, #fill as ::hotswap_sdk::expansion::Fill))
+            quote!(#path { .. } => (#number, #write_fields as ::hotswap_sdk::expansion::WriteFieldsFn))
         });
         let other_view = self.other.iter().map(|other| {
             quote! {
                 #ident::#other => (
                     ::hotswap_sdk::expansion::VariantView::OTHER,
-                    ::hotswap_sdk::expansion::no_fields as ::hotswap_sdk::expansion::Fill,
+                    ::hotswap_sdk::expansion::no_fields as ::hotswap_sdk::expansion::WriteFieldsFn,
                 )
             }
         });
@@ -303,7 +303,7 @@ impl Expansion<'_> {
                 true => quote!(#number => ::core::result::Result::Ok(#path {})),
                 false => quote! {
                     // SAFETY: the caller's promise.
-                    #number => unsafe { #read #turbofish(view.fields, reader) }
+                    #number => unsafe { #read #turbofish(view.fields, context) }
                 },
             }
         });
@@ -311,7 +311,7 @@ impl Expansion<'_> {
             Some(other) => quote!(::core::result::Result::Ok(#ident::#other)),
             None => quote! {
                 ::core::result::Result::Err(
-                    ::hotswap_sdk::expansion::Unreadable::variant(#name, number),
+                    ::hotswap_sdk::expansion::ReadError::variant(#name, index),
                 )
             },
         };
@@ -325,23 +325,23 @@ impl Expansion<'_> {
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Data for #ident #type_generics #clause {
                 type View = ::hotswap_sdk::expansion::VariantView;
-                type Items = ::hotswap_sdk::expansion::Viewed<Self::View>;
+                type Slice = ::hotswap_sdk::expansion::IndirectSlice<Self::View>;
 
                 #[inline]
                 fn view(&self) -> Self::View {
-                    let (number, fill) = match self { #(#views,)* #(#other_view,)* };
-                    let fields = ::hotswap_sdk::expansion::RecordView::new(self, fill);
-                    ::hotswap_sdk::expansion::VariantView { number, fields }
+                    let (index, write_fields) = match self { #(#views,)* #(#other_view,)* };
+                    let fields = ::hotswap_sdk::expansion::RecordView::new(self, write_fields);
+                    ::hotswap_sdk::expansion::VariantView { index, fields }
                 }
 
                 #[inline]
                 unsafe fn read(
                     view: Self::View,
-                    reader: ::hotswap_sdk::expansion::Reader<'_>,
-                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::Unreadable> {
-                    match view.number {
+                    context: ::hotswap_sdk::expansion::ReadContext<'_>,
+                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
+                    match view.index {
                         #(#read,)*
-                        number => #unknown,
+                        index => #unknown,
                     }
                 }
 
@@ -354,37 +354,37 @@ impl Expansion<'_> {
         }
     }
 
-    fn owned(&self) -> TokenStream {
+    fn by_value_impl(&self) -> TokenStream {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
         let ident = &self.input.ident;
         quote! {
             // SAFETY: that of `Data`, whose view it is.
             #[automatically_derived]
-            unsafe impl #impl_generics ::hotswap_sdk::expansion::Owned for #ident #type_generics #clause {
+            unsafe impl #impl_generics ::hotswap_sdk::expansion::ByValue for #ident #type_generics #clause {
                 type View = <Self as ::hotswap_sdk::expansion::Data>::View;
-                type Parked = Self;
+                type Outgoing = Self;
 
                 #[inline]
-                fn park(self, _: &::hotswap_sdk::expansion::Keeper) -> Self {
+                fn into_outgoing(self, _: &::hotswap_sdk::expansion::Leases) -> Self {
                     self
                 }
 
                 #[inline]
-                fn view_parked(parked: &Self) -> Self::View {
-                    ::hotswap_sdk::expansion::Data::view(parked)
+                fn view_outgoing(outgoing: &Self) -> Self::View {
+                    ::hotswap_sdk::expansion::Data::view(outgoing)
                 }
 
                 #[inline]
                 unsafe fn take(
                     view: Self::View,
-                    reader: ::hotswap_sdk::expansion::Reader<'_>,
-                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::Unreadable> {
+                    context: ::hotswap_sdk::expansion::ReadContext<'_>,
+                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
                     // SAFETY: the caller's promise.
-                    unsafe { ::hotswap_sdk::expansion::Data::read(view, reader) }
+                    unsafe { ::hotswap_sdk::expansion::Data::read(view, context) }
                 }
 
-                fn describe_owned(
+                fn describe_value(
                     types: &mut ::hotswap_sdk::expansion::Types,
                 ) -> ::hotswap_sdk::expansion::TypeIndex {
                     <Self as ::hotswap_sdk::expansion::Data>::describe(types)
@@ -400,7 +400,7 @@ impl Record {
         let number = self.number;
         (
             format_ident!("__Fields{number}"),
-            format_ident!("__fill_{number}"),
+            format_ident!("__write_fields_{number}"),
             format_ident!("__read_{number}"),
         )
     }
@@ -413,10 +413,10 @@ impl Record {
         let fields = self.fields.iter().map(|field| {
             let Field {
                 member,
-                of,
+                ty,
                 default,
             } = field;
-            let data = as_trait(of, "Data");
+            let data = as_trait(ty, "Data");
             let name = match member {
                 Member::Named(name) => name.to_string().trim_start_matches("r#").to_owned(),
                 Member::Unnamed(index) => index.index.to_string(),
@@ -425,7 +425,7 @@ impl Record {
             quote! {
                 ::hotswap_sdk::expansion::Field {
                     name: ::std::string::String::from(#name),
-                    of: #data::describe(types),
+                    ty: #data::describe(types),
                     has_default: #has_default,
                 }
             }
@@ -436,7 +436,7 @@ impl Record {
 
 fn fields(fields: &mut Fields) -> Result<Vec<Field>> {
     let mut found: Vec<Field> = Vec::new();
-    for (place, field) in fields.iter_mut().enumerate() {
+    for (index, field) in fields.iter_mut().enumerate() {
         check_type(&field.ty, Position::Field)?;
         let option = take_option(&mut field.attrs)?;
         if let Some(option) = option.as_ref().filter(|it| it.is_other) {
@@ -452,9 +452,9 @@ fn fields(fields: &mut Fields) -> Result<Vec<Field>> {
         found.push(Field {
             member: match &field.ident {
                 Some(name) => Member::Named(name.clone()),
-                None => Member::Unnamed(place.into()),
+                None => Member::Unnamed(index.into()),
             },
-            of: field.ty.clone(),
+            ty: field.ty.clone(),
             default,
         });
     }

@@ -20,17 +20,17 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
     let name = interface.to_string();
 
     let proxy = methods.iter().map(Method::proxy);
-    let served = methods.iter().map(|it| it.served(interface));
-    let entries = methods.iter().map(Method::entry);
+    let entry_fns = methods.iter().map(|it| it.entry_fn(interface));
+    let entry_names = methods.iter().map(Method::entry_name);
     let described = methods.iter().map(Method::described);
-    let without = methods.iter().filter(|it| it.has_default).map(|left_out| {
-        let wrapper = left_out.without();
+    let default_receivers = methods.iter().filter(|it| it.has_default).map(|left_out| {
+        let receiver = left_out.default_receiver();
         let others = methods.iter().filter(|it| it.name != left_out.name);
         let others = others.map(Method::forwarded);
         quote! {
-            struct #wrapper<'a>(&'a __Proxy);
+            struct #receiver<'a>(&'a __Proxy);
 
-            impl #interface for #wrapper<'_> {
+            impl #interface for #receiver<'_> {
                 #(#others)*
             }
         }
@@ -47,18 +47,18 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 #(#proxy)*
             }
 
-            #(#without)*
+            #(#default_receivers)*
 
-            #(#served)*
+            #(#entry_fns)*
 
             // SAFETY: as `#[interface]` writes it: an entry for each method that is described below.
             #[automatically_derived]
-            unsafe impl<__S> ::hotswap_sdk::expansion::Serve<__S> for dyn #interface
+            unsafe impl<__S> ::hotswap_sdk::expansion::Dispatch<__S> for dyn #interface
             where
-                __S: ::hotswap_sdk::expansion::Servable,
+                __S: ::hotswap_sdk::expansion::DispatchTarget,
                 __S::Target: #interface,
             {
-                const ENTRIES: &'static [::hotswap_sdk::expansion::Entry] = &[#(#entries::<__S>),*];
+                const VTABLE: &'static [::hotswap_sdk::expansion::Entry] = &[#(#entry_names::<__S>),*];
             }
 
             // SAFETY: as `#[interface]` writes it: every method, with the types that its entry has.
@@ -77,28 +77,28 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
 
             // SAFETY: as `#[interface]` writes it: the object is sent as one of this trait, which was compared.
             #[automatically_derived]
-            unsafe impl ::hotswap_sdk::expansion::Owned for ::std::boxed::Box<dyn #interface> {
-                type View = ::hotswap_sdk::expansion::Offer;
-                type Parked = ::hotswap_sdk::expansion::Offered<dyn #interface>;
+            unsafe impl ::hotswap_sdk::expansion::ByValue for ::std::boxed::Box<dyn #interface> {
+                type View = ::hotswap_sdk::expansion::ObjectView;
+                type Outgoing = ::hotswap_sdk::expansion::OutgoingObject<dyn #interface>;
 
-                fn park(self, keeper: &::hotswap_sdk::expansion::Keeper) -> Self::Parked {
-                    ::hotswap_sdk::expansion::Offered::new(self, keeper)
+                fn into_outgoing(self, leases: &::hotswap_sdk::expansion::Leases) -> Self::Outgoing {
+                    ::hotswap_sdk::expansion::OutgoingObject::new(self, leases)
                 }
 
-                fn view_parked(parked: &Self::Parked) -> Self::View {
-                    parked.offer()
+                fn view_outgoing(outgoing: &Self::Outgoing) -> Self::View {
+                    outgoing.view()
                 }
 
                 unsafe fn take(
                     view: Self::View,
-                    reader: ::hotswap_sdk::expansion::Reader<'_>,
-                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::Unreadable> {
+                    context: ::hotswap_sdk::expansion::ReadContext<'_>,
+                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
                     // SAFETY: the caller's promise.
-                    let remote = unsafe { view.accept(reader, #name) }?;
+                    let remote = unsafe { view.take(context, #name) }?;
                     ::core::result::Result::Ok(::std::boxed::Box::new(__Proxy(remote)))
                 }
 
-                fn describe_owned(
+                fn describe_value(
                     types: &mut ::hotswap_sdk::expansion::Types,
                 ) -> ::hotswap_sdk::expansion::TypeIndex {
                     <dyn #interface as ::hotswap_sdk::expansion::Described>::describe_interface(types)
@@ -118,19 +118,19 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
 
                 unsafe fn accept(
                     module: ::hotswap_sdk::expansion::PluginRootRef,
-                    keeper: ::std::sync::Arc<dyn ::hotswap_sdk::expansion::Keep>,
+                    leases: ::std::sync::Arc<dyn ::hotswap_sdk::expansion::LeaseSource>,
                 ) -> ::core::result::Result<
                     (__Proxy, ::core::option::Option<::std::string::String>),
                     ::hotswap_sdk::expansion::Refused,
                 > {
                     // SAFETY: the caller's promise.
                     let (remote, version) =
-                        unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, keeper) }?;
+                        unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, leases) }?;
                     ::core::result::Result::Ok((__Proxy(remote), version))
                 }
 
                 #[inline]
-                fn lend(live: &__Proxy) -> &Self {
+                fn as_interface(live: &__Proxy) -> &Self {
                     live
                 }
             }
@@ -143,9 +143,9 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
             {
                 fn built_in(
                     value: __T,
-                    keeper: ::std::sync::Arc<dyn ::hotswap_sdk::expansion::Keep>,
+                    leases: ::std::sync::Arc<dyn ::hotswap_sdk::expansion::LeaseSource>,
                 ) -> __Proxy {
-                    __Proxy(::hotswap_sdk::expansion::built_in::<dyn #interface, __T>(value, keeper))
+                    __Proxy(::hotswap_sdk::expansion::built_in::<dyn #interface, __T>(value, leases))
                 }
             }
         };

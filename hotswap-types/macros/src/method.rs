@@ -23,8 +23,8 @@ struct Parameter {
     /// Its name in code.
     ident: Ident,
     /// Without `&`.
-    of: Type,
-    is_lent: bool,
+    ty: Type,
+    is_by_ref: bool,
 }
 
 impl Method {
@@ -34,30 +34,30 @@ impl Method {
         // Of one hygiene with what is written here, also if the trait comes from a macro.
         signature.inputs[0] = syn::parse_quote!(&self);
         let mut parameters = Vec::new();
-        for (place, input) in signature.inputs.iter_mut().enumerate().skip(1) {
+        for (index, input) in signature.inputs.iter_mut().enumerate().skip(1) {
             let FnArg::Typed(input) = input else {
                 continue;
             };
-            let ident = format_ident!("argument_{place}");
+            let ident = format_ident!("argument_{index}");
             let name = match &*input.pat {
                 Pat::Ident(pattern) => pattern.ident.to_string(),
-                _ => place.to_string(),
+                _ => index.to_string(),
             };
             *input.pat = syn::parse_quote!(#ident);
-            let (of, is_lent) = match &*input.ty {
+            let (ty, is_by_ref) = match &*input.ty {
                 Type::Reference(reference) => ((*reference.elem).clone(), true),
-                of => (of.clone(), false),
+                ty => (ty.clone(), false),
             };
             parameters.push(Parameter {
                 name: name.trim_start_matches("r#").to_owned(),
                 ident,
-                of,
-                is_lent,
+                ty,
+                is_by_ref,
             });
         }
         let result = match &signature.output {
             ReturnType::Default => syn::parse_quote!(()),
-            ReturnType::Type(_, of) => (**of).clone(),
+            ReturnType::Type(_, ty) => (**ty).clone(),
         };
         Ok(Self {
             name: signature.ident.clone(),
@@ -70,13 +70,13 @@ impl Method {
     }
 
     /// The name of its entry.
-    pub(crate) fn entry(&self) -> Ident {
+    pub(crate) fn entry_name(&self) -> Ident {
         format_ident!("__entry_{}", self.number)
     }
 
     /// The name of the type that has all methods but this one.
-    pub(crate) fn without(&self) -> Ident {
-        format_ident!("__Without{}", self.number)
+    pub(crate) fn default_receiver(&self) -> Ident {
+        format_ident!("__DefaultReceiver{}", self.number)
     }
 
     /// The method of the host's proxy.
@@ -89,18 +89,18 @@ impl Method {
             ..
         } = self;
         let idents: Vec<_> = self.parameters.iter().map(|it| &it.ident).collect();
-        let without = self.without();
+        let receiver = self.default_receiver();
         let default = self.has_default.then(|| {
             quote! {
                 if !self.0.has(#number) {
-                    return #without(self).#name(#(#idents),*);
+                    return #receiver(self).#name(#(#idents),*);
                 }
             }
         });
-        let parked = self.parameters.iter().filter(|it| !it.is_lent);
-        let parked = parked.map(|Parameter { ident, of, .. }| {
-            let owned = as_trait(of, "Owned");
-            quote! { let #ident = #owned::park(#ident, self.0.keeper()); }
+        let outgoing = self.parameters.iter().filter(|it| !it.is_by_ref);
+        let outgoing = outgoing.map(|Parameter { ident, ty, .. }| {
+            let by_value = as_trait(ty, "ByValue");
+            quote! { let #ident = #by_value::into_outgoing(#ident, self.0.leases()); }
         });
         let views = self.parameters.iter().map(Parameter::view);
         let arguments = nested(views);
@@ -108,10 +108,10 @@ impl Method {
             #[inline]
             #signature {
                 #default
-                #(#parked)*
+                #(#outgoing)*
                 let arguments = #arguments;
                 // SAFETY: by its place, this is the method; the descriptions of both sides agree on its types. The
-                // arguments are borrowed or parked until it returns.
+                // arguments are borrowed or outgoing until it returns.
                 unsafe { self.0.call::<_, #result>(#number, arguments) }
             }
         }
@@ -132,40 +132,40 @@ impl Method {
     }
 
     /// The function that the other side calls.
-    pub(crate) fn served(&self, interface: &Ident) -> TokenStream {
+    pub(crate) fn entry_fn(&self, interface: &Ident) -> TokenStream {
         let Self { name, result, .. } = self;
-        let entry = self.entry();
+        let entry = self.entry_name();
         let views = self.parameters.iter().map(|parameter| {
-            let crossing = parameter.crossing();
-            quote!(#crossing::View)
+            let passing_trait = parameter.passing_trait();
+            quote!(#passing_trait::View)
         });
         let of_arguments = nested_types(views);
         let patterns = self.parameters.iter().map(|it| &it.ident);
         let pattern = nested(patterns.map(|it| quote!(#it)));
-        let taken = self.parameters.iter().map(Parameter::taken);
-        let passed = self.parameters.iter().map(Parameter::passed);
+        let decode = self.parameters.iter().map(Parameter::decode);
+        let pass = self.parameters.iter().map(Parameter::pass);
         quote! {
             unsafe extern "C" fn #entry<__S>(
                 this: *const (),
                 arguments: *const (),
                 out: *mut (),
-                caller: *const ::hotswap_sdk::expansion::Caller,
+                reply: *const ::hotswap_sdk::expansion::ReplyVtable,
             ) -> u32
             where
-                __S: ::hotswap_sdk::expansion::Servable,
+                __S: ::hotswap_sdk::expansion::DispatchTarget,
                 __S::Target: #interface,
             {
                 // SAFETY: this stands at the method's place in the table of an `__S`, and is called as the descriptions of
                 // both sides say; what the views lead to stays until it returns.
                 unsafe {
-                    ::hotswap_sdk::expansion::serve::<__S, #of_arguments, #result>(
+                    ::hotswap_sdk::expansion::dispatch::<__S, #of_arguments, #result>(
                         this,
                         arguments,
                         out,
-                        caller,
-                        |__this, #pattern, __reader| {
-                            #(#taken)*
-                            ::core::result::Result::Ok(#interface::#name(__this, #(#passed),*))
+                        reply,
+                        |__this, #pattern, __context| {
+                            #(#decode)*
+                            ::core::result::Result::Ok(#interface::#name(__this, #(#pass),*))
                         },
                     )
                 }
@@ -182,12 +182,12 @@ impl Method {
             ..
         } = self;
         let name = name.to_string();
-        let owned = as_trait(result, "Owned");
+        let by_value = as_trait(result, "ByValue");
         let parameters = self.parameters.iter().map(Parameter::described);
         quote! {
             methods.method(#name, #has_default, |signature| {
                 #(#parameters)*
-                signature.result(#owned::describe_owned)
+                signature.result(#by_value::describe_value)
             });
         }
     }
@@ -195,67 +195,67 @@ impl Method {
 
 impl Parameter {
     /// Its type as the trait by which it crosses.
-    fn crossing(&self) -> TokenStream {
-        as_trait(&self.of, if self.is_lent { "Lent" } else { "Owned" })
+    fn passing_trait(&self) -> TokenStream {
+        as_trait(&self.ty, if self.is_by_ref { "ByRef" } else { "ByValue" })
     }
 
     fn view(&self) -> TokenStream {
         let ident = &self.ident;
-        let crossing = self.crossing();
-        match self.is_lent {
-            true => quote!(#crossing::lend(#ident)),
-            false => quote!(#crossing::view_parked(&#ident)),
+        let passing_trait = self.passing_trait();
+        match self.is_by_ref {
+            true => quote!(#passing_trait::view_ref(#ident)),
+            false => quote!(#passing_trait::view_outgoing(&#ident)),
         }
     }
 
-    fn taken(&self) -> TokenStream {
+    fn decode(&self) -> TokenStream {
         let ident = &self.ident;
-        let crossing = self.crossing();
-        match self.is_lent {
-            true => quote!(let #ident = #crossing::hold(#ident, __reader)?;),
-            false => quote!(let #ident = #crossing::take(#ident, __reader)?;),
+        let passing_trait = self.passing_trait();
+        match self.is_by_ref {
+            true => quote!(let #ident = #passing_trait::borrow(#ident, __context)?;),
+            false => quote!(let #ident = #passing_trait::take(#ident, __context)?;),
         }
     }
 
-    fn passed(&self) -> TokenStream {
+    fn pass(&self) -> TokenStream {
         let ident = &self.ident;
-        let crossing = self.crossing();
-        match self.is_lent {
-            true => quote!(#crossing::get(&#ident)),
+        let passing_trait = self.passing_trait();
+        match self.is_by_ref {
+            true => quote!(#passing_trait::get(&#ident)),
             false => quote!(#ident),
         }
     }
 
     fn described(&self) -> TokenStream {
-        let crossing = self.crossing();
+        let passing_trait = self.passing_trait();
         let name = &self.name;
-        match self.is_lent {
-            true => quote!(signature.parameter(#name, #crossing::describe_lent);),
-            false => quote!(signature.parameter(#name, #crossing::describe_owned);),
+        match self.is_by_ref {
+            true => quote!(signature.parameter(#name, #passing_trait::describe_ref);),
+            false => quote!(signature.parameter(#name, #passing_trait::describe_value);),
         }
     }
 }
 
 /// A type as one of the SDK's traits, where it is written: there the compiler says that it is none.
-pub(crate) fn as_trait(of: &Type, name: &str) -> TokenStream {
-    let span = of.span().resolved_at(Span::call_site());
+pub(crate) fn as_trait(ty: &Type, name: &str) -> TokenStream {
+    let span = ty.span().resolved_at(Span::call_site());
     let name = Ident::new(name, span);
-    quote_spanned!(span=> <#of as ::hotswap_sdk::expansion::#name>)
+    quote_spanned!(span=> <#ty as ::hotswap_sdk::expansion::#name>)
 }
 
-/// `Pair(a, Pair(b, Nil))`.
+/// `Cons(a, Cons(b, Nil))`.
 fn nested(parts: impl DoubleEndedIterator<Item = TokenStream>) -> TokenStream {
     parts.rev().fold(
         quote!(::hotswap_sdk::expansion::Nil),
-        |rest, part| quote!(::hotswap_sdk::expansion::Pair(#part, #rest)),
+        |rest, part| quote!(::hotswap_sdk::expansion::Cons(#part, #rest)),
     )
 }
 
-/// `Pair<A, Pair<B, Nil>>`.
+/// `Cons<A, Cons<B, Nil>>`.
 fn nested_types(parts: impl DoubleEndedIterator<Item = TokenStream>) -> TokenStream {
     parts.rev().fold(
         quote!(::hotswap_sdk::expansion::Nil),
-        |rest, part| quote!(::hotswap_sdk::expansion::Pair<#part, #rest>),
+        |rest, part| quote!(::hotswap_sdk::expansion::Cons<#part, #rest>),
     )
 }
 
@@ -319,12 +319,12 @@ fn check(signature: &Signature) -> Result<()> {
                 }
                 check_type(&reference.elem, Position::Parameter)?;
             }
-            of => check_type(of, Position::Parameter)?,
+            ty => check_type(ty, Position::Parameter)?,
         }
     }
     match &signature.output {
         ReturnType::Default => Ok(()),
-        ReturnType::Type(_, of) => check_type(of, Position::Result),
+        ReturnType::Type(_, ty) => check_type(ty, Position::Result),
     }
 }
 
@@ -336,12 +336,12 @@ pub(crate) enum Position {
 }
 
 /// What cannot be sent whatever it is of. What else cannot is found by the compiler.
-pub(crate) fn check_type(of: &Type, place: Position) -> Result<()> {
-    let what = match of {
-        Type::Reference(_) if place == Position::Result => {
+pub(crate) fn check_type(ty: &Type, position: Position) -> Result<()> {
+    let what = match ty {
+        Type::Reference(_) if position == Position::Result => {
             "a result belongs to the caller, so that it has no references: return a `String`, a `Vec` or another owned value"
         }
-        Type::Reference(_) if place == Position::Field => {
+        Type::Reference(_) if position == Position::Field => {
             "what is sent borrows nothing: write `String`, `Vec` or another owned type"
         }
         Type::Reference(_) => {
@@ -355,7 +355,7 @@ pub(crate) fn check_type(of: &Type, place: Position) -> Result<()> {
         }
         Type::Ptr(_) => "a pointer means nothing on the other side: send the value",
         Type::Never(_) => "a method of an interface returns",
-        Type::TraitObject(object) if place == Position::Parameter => {
+        Type::TraitObject(object) if position == Position::Parameter => {
             let is_trait = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Trait(_));
             match object.bounds.iter().any(is_trait) {
                 true => "another interface is passed as `Box<dyn Trait>`",
@@ -365,19 +365,22 @@ pub(crate) fn check_type(of: &Type, place: Position) -> Result<()> {
         Type::TraitObject(_) => "another interface is returned as `Box<dyn Trait>`",
         Type::Infer(_) => "write the type",
         Type::Tuple(tuple) => {
-            return tuple.elems.iter().try_for_each(|it| check_type(it, place));
+            return tuple
+                .elems
+                .iter()
+                .try_for_each(|it| check_type(it, position));
         }
-        Type::Array(array) => return check_type(&array.elem, place),
-        Type::Slice(slice) => return check_type(&slice.elem, place),
-        Type::Paren(paren) => return check_type(&paren.elem, place),
-        Type::Group(group) => return check_type(&group.elem, place),
-        Type::Path(path) => return check_path(path, place),
+        Type::Array(array) => return check_type(&array.elem, position),
+        Type::Slice(slice) => return check_type(&slice.elem, position),
+        Type::Paren(paren) => return check_type(&paren.elem, position),
+        Type::Group(group) => return check_type(&group.elem, position),
+        Type::Path(path) => return check_path(path, position),
         _ => return Ok(()),
     };
-    Err(Error::new(of.span(), what))
+    Err(Error::new(ty.span(), what))
 }
 
-fn check_path(path: &syn::TypePath, place: Position) -> Result<()> {
+fn check_path(path: &syn::TypePath, position: Position) -> Result<()> {
     for segment in &path.path.segments {
         if segment.ident == "Self" {
             let what = "`Self` is another type in every plugin: write the type";
@@ -389,7 +392,7 @@ fn check_path(path: &syn::TypePath, place: Position) -> Result<()> {
         for argument in &arguments.args {
             match argument {
                 syn::GenericArgument::Type(Type::TraitObject(_)) if segment.ident == "Box" => {}
-                syn::GenericArgument::Type(of) => check_type(of, place)?,
+                syn::GenericArgument::Type(ty) => check_type(ty, position)?,
                 syn::GenericArgument::Lifetime(lifetime) => {
                     let what = "what is sent borrows nothing: write an owned type";
                     return Err(Error::new(lifetime.span(), what));

@@ -65,13 +65,13 @@ pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream>
         let what = "a plugin's type is not generic: write the type";
         return Err(Error::new(parameter.span(), what));
     }
-    let of = &input.self_ty;
+    let ty = &input.self_ty;
     let make = match &options.make {
         Some(make) => quote! {
             #make().map_err(|error| ::std::string::ToString::to_string(&error))
         },
         None => quote! {
-            ::core::result::Result::Ok(<#of as ::core::default::Default>::default())
+            ::core::result::Result::Ok(<#ty as ::core::default::Default>::default())
         },
     };
     let before_unload = options.before_unload.iter();
@@ -81,37 +81,37 @@ pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream>
         #input
 
         const _: () = {
-            static PLACE: ::hotswap_sdk::expansion::Place<#of> =
-                ::hotswap_sdk::expansion::Place::new();
+            static VALUE_SLOT: ::hotswap_sdk::expansion::ValueSlot<#ty> =
+                ::hotswap_sdk::expansion::ValueSlot::new();
 
-            impl ::hotswap_sdk::expansion::Plugin for #of {
+            impl ::hotswap_sdk::expansion::Plugin for #ty {
                 type Interface = dyn #interface;
 
                 fn make() -> ::core::result::Result<Self, ::std::string::String> {
                     #make
                 }
 
-                fn place() -> &'static ::hotswap_sdk::expansion::Place<Self> {
-                    &PLACE
+                fn slot() -> &'static ::hotswap_sdk::expansion::ValueSlot<Self> {
+                    &VALUE_SLOT
                 }
 
                 fn before_unload() {
                     #(#before_unload();)*
-                    PLACE.clear();
+                    VALUE_SLOT.clear();
                 }
             }
 
             #[cfg(not(test))]
             #[unsafe(no_mangle)]
             static #root_module: ::hotswap_sdk::expansion::LibHeader =
-                ::hotswap_sdk::expansion::header::<#of>();
+                ::hotswap_sdk::expansion::header::<#ty>();
         };
 
         // A path that `unloadable!` can take. Its name is what the compiler says of a second plugin.
         #[doc(hidden)]
         #[allow(dead_code, reason = "nothing is exported in tests")]
         fn __only_one_plugin_in_a_crate() {
-            <#of as ::hotswap_sdk::expansion::Plugin>::before_unload();
+            <#ty as ::hotswap_sdk::expansion::Plugin>::before_unload();
         }
 
         ::hotswap_sdk::expansion::unloadable!(

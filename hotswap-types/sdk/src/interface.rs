@@ -31,7 +31,7 @@ mod records;
 
 mod standard;
 
-mod owned;
+mod by_value;
 
 mod call;
 
@@ -40,17 +40,19 @@ mod object;
 mod root;
 
 pub use self::{
-    call::{Answered, Caller, Entry, Nil, Pair, RawRemote, Remote, Serve, serve},
+    by_value::ByValue,
+    call::{Cons, Dispatch, Entry, Nil, RawRemote, Remote, ReplySlot, ReplyVtable, dispatch},
     compare::{Difference, compare},
-    data::{Data, Lent, Reader, Unreadable},
+    data::{ByRef, Data, ReadContext, ReadError},
     description::{Description, Field, Methods, Signature, TypeIndex, Types, Variant},
     fault::Fault,
-    object::{Keep, Keeper, Offer, Offered, RawObject, Servable, Served},
-    owned::Owned,
-    records::{Fill, Record, RecordView, Records, VariantView, no_fields},
-    root::{
-        BuiltIn, Described, Interface, Place, Plugin, PluginRoot, PluginRootRef, Raw, Refused,
-        Trait, Value, accept, built_in, header, name_of,
+    object::{
+        DispatchTarget, ExportedObject, LeaseSource, Leases, ObjectView, OutgoingObject, RawObject,
     },
-    sequences::{Items, Viewed},
+    records::{Record, RecordSlice, RecordView, VariantView, WriteFieldsFn, no_fields},
+    root::{
+        BuiltIn, Described, Interface, Plugin, PluginRoot, PluginRootRef, Raw, Refused, RootValue,
+        Trait, ValueSlot, accept, built_in, header, name_of,
+    },
+    sequences::{IndirectSlice, SliceView},
 };

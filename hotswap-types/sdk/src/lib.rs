@@ -62,7 +62,7 @@ pub use self::interface::Data;
 /// What a host is made with; of no use to a plugin.
 pub mod host {
     pub use crate::interface::{
-        BuiltIn, Fault, Interface, Keep, PluginRoot, PluginRootRef, Raw, Refused, Trait,
+        BuiltIn, Fault, Interface, LeaseSource, PluginRoot, PluginRootRef, Raw, Refused, Trait,
     };
     pub use crate::{
         channel::{Bytes, ChannelHandle, RawChannel},

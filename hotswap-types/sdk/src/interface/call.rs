@@ -9,38 +9,38 @@ use std::{
 use abi_stable::StableAbi;
 
 use super::{
-    data::{Reader, Unreadable},
+    by_value::ByValue,
+    data::{ReadContext, ReadError},
     fault::Fault,
-    object::{Keeper, RawObject, Servable},
-    owned::Owned,
+    object::{DispatchTarget, Leases, RawObject},
 };
 use crate::{calling, fault::caught_message};
 
 /// One method of a value. Gives 0 if the answer was put where the caller wants it.
 ///
 /// `this` is the address of the value, `arguments` leads to the views of the arguments, and `out` is for the functions of
-/// `caller`.
+/// `reply`.
 pub type Entry = unsafe extern "C" fn(
     this: *const (),
     arguments: *const (),
     out: *mut (),
-    caller: *const Caller,
+    reply: *const ReplyVtable,
 ) -> u32;
 
 /// How a caller is given an answer. Its code is the caller's.
 #[derive(Debug, StableAbi)]
 #[repr(C)]
-pub struct Caller {
+pub struct ReplyVtable {
     /// Reads the answer that a view leads to.
-    put: unsafe extern "C" fn(out: *mut (), view: *const ()),
+    set_value: unsafe extern "C" fn(out: *mut (), view: *const ()),
     /// Says why there is none.
-    fail: unsafe extern "C" fn(out: *mut (), fault: u32, text: *const u8, length: usize),
+    set_fault: unsafe extern "C" fn(out: *mut (), fault: u32, text: *const u8, length: usize),
 }
 
 /// The first argument, and those after it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Pair<A, B>(pub A, pub B);
+pub struct Cons<A, B>(pub A, pub B);
 
 /// No argument.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +57,9 @@ pub struct Nil;
     label = "not an interface",
     note = "mark the trait with `#[hotswap_sdk::interface]`"
 )]
-pub unsafe trait Serve<S> {
+pub unsafe trait Dispatch<S> {
     /// One for each.
-    const ENTRIES: &'static [Entry];
+    const VTABLE: &'static [Entry];
 }
 
 /// A value of the other side.
@@ -73,11 +73,11 @@ pub struct Remote {
     entries: *const Entry,
     count: usize,
     /// For objects that it makes.
-    keeper: Keeper,
+    leases: Leases,
     /// If it is an object of its own.
     drop: Option<unsafe extern "C" fn(this: *const ())>,
     /// The code of `drop` and of the entries. Gone last.
-    kept: Option<Box<dyn Send + Sync>>,
+    lease: Option<Box<dyn Send + Sync>>,
 }
 
 // SAFETY: the invariants of `Remote`.
@@ -98,13 +98,13 @@ pub struct RawRemote {
 ///
 /// # Invariants
 ///
-/// A bare answer is written to `bare`, which is therefore the first. For others `read` is initialised, and `put` sets it.
-/// `fail` initialises `fault` when the entry does not give 0, and nothing else does.
+/// A plain answer is written to `plain`, which is therefore the first. For others `decoded` is initialised, and `set_value` sets it.
+/// `set_fault` initialises `fault` when the entry does not give 0, and nothing else does.
 #[repr(C)]
-pub struct Answered<'a, R> {
-    bare: MaybeUninit<R>,
-    read: MaybeUninit<Option<Result<R, Unreadable>>>,
-    keeper: &'a Keeper,
+pub struct ReplySlot<'a, R> {
+    plain: MaybeUninit<R>,
+    decoded: MaybeUninit<Option<Result<R, ReadError>>>,
+    leases: &'a Leases,
     fault: MaybeUninit<Fault>,
 }
 
@@ -112,7 +112,7 @@ impl Remote {
     /// # Safety
     ///
     /// The invariants hold for `raw`.
-    pub(super) unsafe fn new(raw: RawRemote, keeper: Keeper) -> Self {
+    pub(super) unsafe fn new(raw: RawRemote, leases: Leases) -> Self {
         let RawRemote {
             this,
             entries,
@@ -122,31 +122,31 @@ impl Remote {
             this,
             entries,
             count,
-            keeper,
+            leases,
             drop: None,
-            kept: None,
+            lease: None,
         }
     }
 
     /// # Safety
     ///
-    /// The invariants hold for `raw` until it is dropped, which is left to this, and until `kept` is.
+    /// The invariants hold for `raw` until it is dropped, which is left to this, and until `lease` is.
     pub(super) unsafe fn object(
         raw: RawObject,
-        keeper: Keeper,
-        kept: Option<Box<dyn Send + Sync>>,
+        leases: Leases,
+        lease: Option<Box<dyn Send + Sync>>,
     ) -> Self {
         // SAFETY: the caller's promise.
-        let mut object = unsafe { Self::new(raw.remote, keeper) };
+        let mut object = unsafe { Self::new(raw.remote, leases) };
         object.drop = Some(raw.drop);
-        object.kept = kept;
+        object.lease = lease;
         object
     }
 
     /// How objects are kept that it makes, or that it is given and gives back.
     #[inline]
-    pub fn keeper(&self) -> &Keeper {
-        &self.keeper
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// Whether the other side has this method.
@@ -166,13 +166,13 @@ impl Remote {
     /// The other side [has](Self::has) the method, which takes these arguments and gives an `R`; the descriptions of both
     /// sides agree on that. What the arguments lead to stays as it is meanwhile.
     #[inline]
-    pub unsafe fn call<A, R: Owned>(&self, method: usize, arguments: A) -> R {
+    pub unsafe fn call<A, R: ByValue>(&self, method: usize, arguments: A) -> R {
         // SAFETY: there are more.
         let entry = unsafe { self.entries.add(method) };
         // SAFETY: the invariants.
         let entry = unsafe { *entry };
         // SAFETY: the caller's promise.
-        match unsafe { ask(entry, self.this, &arguments, &self.keeper) } {
+        match unsafe { call_entry(entry, self.this, &arguments, &self.leases) } {
             Ok(answer) => answer,
             Err(fault) => raise(fault),
         }
@@ -186,7 +186,7 @@ impl Drop for Remote {
             unsafe { drop(self.this) };
         }
         // Now that nothing of it is called any more.
-        self.kept = None;
+        self.lease = None;
     }
 }
 
@@ -196,75 +196,74 @@ impl Drop for Remote {
 ///
 /// As for [`Remote::call`].
 #[inline]
-pub(super) unsafe fn ask<A, R: Owned>(
+pub(super) unsafe fn call_entry<A, R: ByValue>(
     entry: Entry,
     this: *const (),
     arguments: &A,
-    keeper: &Keeper,
+    leases: &Leases,
 ) -> Result<R, Fault> {
-    let mut answered = Answered::<R> {
-        bare: MaybeUninit::uninit(),
-        read: MaybeUninit::uninit(),
-        keeper,
+    let mut slot = ReplySlot::<R> {
+        plain: MaybeUninit::uninit(),
+        decoded: MaybeUninit::uninit(),
+        leases,
         fault: MaybeUninit::uninit(),
     };
-    if !R::IS_BARE {
-        answered.read.write(None);
+    if !R::IS_PLAIN {
+        slot.decoded.write(None);
     }
-    let out = (&raw mut answered).cast();
+    let out = (&raw mut slot).cast();
     let arguments = ptr::from_ref(arguments).cast();
-    let caller = const { &Answered::<'static, R>::CALLER };
+    let reply = const { &ReplySlot::<'static, R>::VTABLE };
     let calling = calling::begin();
     // SAFETY: the caller's promise.
-    let failed = unsafe { entry(this, arguments, out, caller) };
+    let failed = unsafe { entry(this, arguments, out, reply) };
     drop(calling);
-    if !R::IS_BARE {
-        // SAFETY: the invariants of `Answered`.
-        let read = unsafe { answered.read.assume_init() };
+    if !R::IS_PLAIN {
+        // SAFETY: the invariants of `ReplySlot`.
+        let read = unsafe { slot.decoded.assume_init() };
         if let Some(read) = read
             && failed == 0
         {
-            return read.map_err(Unreadable::into_fault);
+            return read.map_err(ReadError::into_fault);
         }
     } else if failed == 0 {
-        // SAFETY: the invariants of `Answered`.
-        return Ok(unsafe { answered.bare.assume_init() });
+        // SAFETY: the invariants of `ReplySlot`.
+        return Ok(unsafe { slot.plain.assume_init() });
     }
     if failed == 0 {
         return Err(Fault::Panicked("no answer was given".to_owned()));
     }
-    // SAFETY: the invariants of `Answered`.
-    Err(unsafe { answered.fault.assume_init() })
+    // SAFETY: the invariants of `ReplySlot`.
+    Err(unsafe { slot.fault.assume_init() })
 }
 
-impl<R: Owned> Answered<'_, R> {
-    const CALLER: Caller = Caller {
-        put: Self::put,
-        fail: Self::fail,
+impl<R: ByValue> ReplySlot<'_, R> {
+    const VTABLE: ReplyVtable = ReplyVtable {
+        set_value: Self::set_value,
+        set_fault: Self::set_fault,
     };
 
-    unsafe extern "C" fn put(out: *mut (), view: *const ()) {
-        // SAFETY: the entry passes on what `ask` has given to it, which nobody else uses meanwhile.
-        let answered = unsafe { &mut *out.cast::<Self>() };
+    unsafe extern "C" fn set_value(out: *mut (), view: *const ()) {
+        // SAFETY: the entry passes on what `call_entry` has given to it, which nobody else uses meanwhile.
+        let slot = unsafe { &mut *out.cast::<Self>() };
         // SAFETY: the entry gives a view of its answer.
         let view = unsafe { view.cast::<R::View>().read() };
-        let keeper = answered.keeper;
+        let leases = slot.leases;
         // No panic may go on into the other side's code.
         let read = catch(|| {
             // SAFETY: the entry keeps its answer until this returns.
-            unsafe { R::take(view, Reader::new(keeper)) }
+            unsafe { R::take(view, ReadContext::new(leases)) }
         });
-        answered.read.write(Some(read));
+        slot.decoded.write(Some(read));
     }
 
-    unsafe extern "C" fn fail(out: *mut (), fault: u32, text: *const u8, length: usize) {
-        // SAFETY: as in `put`.
-        let answered = unsafe { &mut *out.cast::<Self>() };
+    unsafe extern "C" fn set_fault(out: *mut (), fault: u32, text: *const u8, length: usize) {
+        // SAFETY: as in `set_value`.
+        let slot = unsafe { &mut *out.cast::<Self>() };
         // SAFETY: the entry gives a text.
         let text = unsafe { slice::from_raw_parts(text, length) };
-        answered
-            .fault
-            .write(Fault::of(fault, &String::from_utf8_lossy(text)));
+        slot.fault
+            .write(Fault::from_code(fault, &String::from_utf8_lossy(text)));
     }
 }
 
@@ -275,63 +274,63 @@ impl<R: Owned> Answered<'_, R> {
 /// The arguments are those of an [`Entry`] that serves values that an `S` leads to, and takes what an `A` is of and
 /// gives an `R`.
 #[inline]
-pub unsafe fn serve<S: Servable, A: Copy, R: Owned>(
+pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
     this: *const (),
     arguments: *const (),
     out: *mut (),
-    caller: *const Caller,
-    method: impl FnOnce(&S::Target, A, Reader<'_>) -> Result<R, Unreadable>,
+    reply: *const ReplyVtable,
+    method: impl FnOnce(&S::Target, A, ReadContext<'_>) -> Result<R, ReadError>,
 ) -> u32 {
-    let served = catch(|| {
+    let replied = catch(|| {
         // SAFETY: the value is there for as long as the caller may call.
         let this = unsafe { &*this.cast::<S>() };
         // SAFETY: the caller's views lie there.
         let arguments = unsafe { arguments.cast::<A>().read() };
-        let answer = method(this, arguments, Reader::new(this.keeper()))?;
-        if R::IS_BARE {
+        let answer = method(this, arguments, ReadContext::new(this.leases()))?;
+        if R::IS_PLAIN {
             // SAFETY: the caller's place for it, which comes first.
             unsafe { out.cast::<R>().write(answer) };
         } else {
-            let parked = answer.park(this.keeper());
-            let view = R::view_parked(&parked);
+            let outgoing = answer.into_outgoing(this.leases());
+            let view = R::view_outgoing(&outgoing);
             // SAFETY: the caller's is there until this returns.
-            let put = unsafe { (*caller).put };
+            let set_value = unsafe { (*reply).set_value };
             // SAFETY: it is for this place and for such a view.
-            unsafe { put(out, (&raw const view).cast()) };
+            unsafe { set_value(out, (&raw const view).cast()) };
         }
         Ok(())
     });
-    match served {
+    match replied {
         Ok(()) => 0,
         // SAFETY: the caller's own function and place.
-        Err(unreadable) => unsafe { give_up(unreadable, out, caller) },
+        Err(error) => unsafe { reply_fault(error, out, reply) },
     }
 }
 
 /// # Safety
 ///
-/// As for [`serve`].
+/// As for [`dispatch`].
 #[cold]
-unsafe fn give_up(unreadable: Unreadable, out: *mut (), caller: *const Caller) -> u32 {
-    let fault = unreadable.into_fault();
+unsafe fn reply_fault(error: ReadError, out: *mut (), reply: *const ReplyVtable) -> u32 {
+    let fault = error.into_fault();
     let text = fault.text();
     // SAFETY: the caller's is there until this returns.
-    let fail = unsafe { (*caller).fail };
+    let set_fault = unsafe { (*reply).set_fault };
     // SAFETY: it is for this place; the text is there until it returns.
-    unsafe { fail(out, fault.code(), text.as_ptr(), text.len()) };
+    unsafe { set_fault(out, fault.code(), text.as_ptr(), text.len()) };
     1
 }
 
 /// Runs what must not panic into the other side's code.
 #[inline]
-pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, Unreadable>) -> Result<T, Unreadable> {
+pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
     // Unwind-safe: what the body may leave broken is its side's own, as in a thread of it.
     panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
         let fault = match payload.downcast::<Fault>() {
             Ok(fault) => *fault,
             Err(payload) => Fault::Panicked(caught_message(payload)),
         };
-        Err(Unreadable::new(fault))
+        Err(ReadError::new(fault))
     })
 }
 

@@ -117,12 +117,12 @@ impl Comparison<'_> {
                         });
                     }
                     let path = format!("{path}.{}", expected.name);
-                    self.types(path, (expected.of, found.of), reader)?;
+                    self.types(path, (expected.ty, found.ty), reader)?;
                 }
                 (Some(only), None) if reader == Side::Host && !only.has_default => {
                     return Err(Difference {
                         path: format!("{path}.{}", only.name),
-                        expected: name_of(self.host, only.of, 0),
+                        expected: name_of(self.host, only.ty, 0),
                         found: "no such field".to_owned(),
                     });
                 }
@@ -130,7 +130,7 @@ impl Comparison<'_> {
                     return Err(Difference {
                         path: format!("{path}.{}", only.name),
                         expected: "no such field".to_owned(),
-                        found: name_of(self.plugin, only.of, 0),
+                        found: name_of(self.plugin, only.ty, 0),
                     });
                 }
                 _ => {}
@@ -166,7 +166,7 @@ impl Comparison<'_> {
                     }
                     for (expected, found) in expected.parameters.iter().zip(&found.parameters) {
                         let path = format!("{at}.{}", expected.name);
-                        self.types(path, (expected.of, found.of), callee)?;
+                        self.types(path, (expected.ty, found.ty), callee)?;
                     }
                     let result = (expected.result, found.result);
                     self.types(format!("{at}()"), result, caller)?;

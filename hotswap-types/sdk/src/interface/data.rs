@@ -3,8 +3,8 @@
 use super::{
     description::{TypeIndex, Types},
     fault::Fault,
-    object::Keeper,
-    sequences::Items,
+    object::Leases,
+    sequences::SliceView,
 };
 
 /// A type whose values can be sent to the other side, where they are copied. For a type of your own:
@@ -25,7 +25,7 @@ pub unsafe trait Data: Sized + 'static {
     /// What leads to a value.
     type View: Copy;
     /// What leads to several values in a row.
-    type Items: Items<Self>;
+    type Slice: SliceView<Self>;
 
     /// What leads to this one.
     fn view(&self) -> Self::View;
@@ -40,7 +40,7 @@ pub unsafe trait Data: Sized + 'static {
     ///
     /// The view is from [`view`](Self::view) of the same type on either side, and its value has neither changed nor ended
     /// since.
-    unsafe fn read(view: Self::View, reader: Reader<'_>) -> Result<Self, Unreadable>;
+    unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError>;
 
     /// Says what the type is made of.
     fn describe(types: &mut Types) -> TypeIndex;
@@ -56,14 +56,14 @@ pub unsafe trait Data: Sized + 'static {
     label = "cannot be sent",
     note = "for a type of your own: `#[hotswap_sdk::data]`"
 )]
-pub unsafe trait Lent {
+pub unsafe trait ByRef {
     /// What leads to a value.
     type View: Copy;
     /// What the reader has for the time of the call.
-    type Held<'a>;
+    type Borrowed<'a>;
 
     /// What leads to this one.
-    fn lend(&self) -> Self::View;
+    fn view_ref(&self) -> Self::View;
 
     /// Copies the value, or borrows it where that costs nothing.
     ///
@@ -74,41 +74,44 @@ pub unsafe trait Lent {
     /// # Safety
     ///
     /// As for [`Data::read`]; the value does not change or end during `'a`.
-    unsafe fn hold<'a>(view: Self::View, reader: Reader<'_>) -> Result<Self::Held<'a>, Unreadable>;
+    unsafe fn borrow<'a>(
+        view: Self::View,
+        context: ReadContext<'_>,
+    ) -> Result<Self::Borrowed<'a>, ReadError>;
 
     /// What is held.
-    fn get<'a>(held: &'a Self::Held<'_>) -> &'a Self;
+    fn get<'a>(borrowed: &'a Self::Borrowed<'_>) -> &'a Self;
 
     /// Says what the type is made of.
-    fn describe_lent(types: &mut Types) -> TypeIndex;
+    fn describe_ref(types: &mut Types) -> TypeIndex;
 }
 
 /// How deep a reader may still go, and how it keeps objects.
 #[derive(Clone, Copy)]
-pub struct Reader<'a> {
+pub struct ReadContext<'a> {
     depth: u32,
-    keeper: &'a Keeper,
+    leases: &'a Leases,
 }
 
 /// Why a value cannot be read. A pointer, for it is rare.
 #[derive(Debug)]
-pub struct Unreadable(Box<Fault>);
+pub struct ReadError(Box<Fault>);
 
-impl<'a> Reader<'a> {
+impl<'a> ReadContext<'a> {
     /// So many structs and enums may lie within each other. Reading one takes up to some kilobytes of stack.
     const DEPTH_MAX: u32 = 128;
 
     /// For a whole value.
     #[inline]
-    pub(super) fn new(keeper: &'a Keeper) -> Self {
+    pub(super) fn new(leases: &'a Leases) -> Self {
         Self {
             depth: Self::DEPTH_MAX,
-            keeper,
+            leases,
         }
     }
 
-    pub(super) fn keeper(self) -> &'a Keeper {
-        self.keeper
+    pub(super) fn leases(self) -> &'a Leases {
+        self.leases
     }
 
     /// For what lies within a struct or an enum.
@@ -117,15 +120,15 @@ impl<'a> Reader<'a> {
     ///
     /// It lies too deep.
     #[inline]
-    pub fn deeper(self) -> Result<Self, Unreadable> {
+    pub fn deeper(self) -> Result<Self, ReadError> {
         match self.depth.checked_sub(1) {
             Some(depth) => Ok(Self { depth, ..self }),
-            None => Err(Unreadable::new(Fault::TooDeep)),
+            None => Err(ReadError::new(Fault::TooDeep)),
         }
     }
 }
 
-impl Unreadable {
+impl ReadError {
     #[cold]
     pub(super) fn new(fault: Fault) -> Self {
         Self(Box::new(fault))
@@ -143,27 +146,30 @@ impl Unreadable {
 }
 
 // SAFETY: those of `Data`.
-unsafe impl<T: Data> Lent for T {
+unsafe impl<T: Data> ByRef for T {
     type View = T::View;
-    type Held<'a> = T;
+    type Borrowed<'a> = T;
 
     #[inline]
-    fn lend(&self) -> T::View {
+    fn view_ref(&self) -> T::View {
         self.view()
     }
 
     #[inline]
-    unsafe fn hold<'a>(view: T::View, reader: Reader<'_>) -> Result<Self::Held<'a>, Unreadable> {
+    unsafe fn borrow<'a>(
+        view: T::View,
+        context: ReadContext<'_>,
+    ) -> Result<Self::Borrowed<'a>, ReadError> {
         // SAFETY: the caller's promise.
-        unsafe { T::read(view, reader) }
+        unsafe { T::read(view, context) }
     }
 
     #[inline]
-    fn get(held: &T) -> &T {
-        held
+    fn get(borrowed: &T) -> &T {
+        borrowed
     }
 
-    fn describe_lent(types: &mut Types) -> TypeIndex {
+    fn describe_ref(types: &mut Types) -> TypeIndex {
         T::describe(types)
     }
 }

@@ -35,7 +35,7 @@ pub struct Field {
     /// Its name, or its number.
     pub name: String,
     /// Its type.
-    pub of: TypeIndex,
+    pub ty: TypeIndex,
     /// Whether a reader can do without it.
     pub has_default: bool,
 }
@@ -76,13 +76,13 @@ pub struct Signature<'a> {
 impl Types {
     /// A type that both sides know by its name.
     pub fn named<T: ?Sized + 'static>(&mut self, name: &str, arguments: &[TypeIndex]) -> TypeIndex {
-        self.once(TypeId::of::<T>(), |_| {
+        self.intern(TypeId::of::<T>(), |_| {
             Shape::Named(name.to_owned(), arguments.to_vec())
         })
     }
 
     /// The same, for a type that may be described in two ways.
-    pub(super) fn unnamed(&mut self, name: &str, arguments: &[TypeIndex]) -> TypeIndex {
+    pub(super) fn named_by_shape(&mut self, name: &str, arguments: &[TypeIndex]) -> TypeIndex {
         let shape = Shape::Named(name.to_owned(), arguments.to_vec());
         let known = self.types.iter().position(|it| it.as_ref() == Some(&shape));
         let index = known.unwrap_or_else(|| {
@@ -98,7 +98,7 @@ impl Types {
         name: &str,
         fields: fn(&mut Self) -> Vec<Field>,
     ) -> TypeIndex {
-        self.once(TypeId::of::<T>(), |types| {
+        self.intern(TypeId::of::<T>(), |types| {
             Shape::Struct(name.to_owned(), fields(types))
         })
     }
@@ -109,7 +109,7 @@ impl Types {
         name: &str,
         variants: fn(&mut Self) -> Vec<Variant>,
     ) -> TypeIndex {
-        self.once(TypeId::of::<T>(), |types| {
+        self.intern(TypeId::of::<T>(), |types| {
             Shape::Enum(name.to_owned(), variants(types))
         })
     }
@@ -120,7 +120,7 @@ impl Types {
         name: &str,
         describe: fn(&mut Methods<'_>),
     ) -> TypeIndex {
-        self.once(TypeId::of::<T>(), |types| {
+        self.intern(TypeId::of::<T>(), |types| {
             let mut methods = Methods {
                 types,
                 methods: Vec::new(),
@@ -131,13 +131,13 @@ impl Types {
     }
 
     /// With its number taken first, so that it may mention itself.
-    fn once(&mut self, of: TypeId, describe: impl FnOnce(&mut Self) -> Shape) -> TypeIndex {
-        if let Some(&known) = self.numbers.get(&of) {
+    fn intern(&mut self, id: TypeId, describe: impl FnOnce(&mut Self) -> Shape) -> TypeIndex {
+        if let Some(&known) = self.numbers.get(&id) {
             return known;
         }
         let index = self.types.len();
         self.types.push(None);
-        self.numbers.insert(of, number(index));
+        self.numbers.insert(id, number(index));
         let shape = describe(self);
         self.types[index] = Some(shape);
         number(index)
@@ -181,7 +181,7 @@ impl Signature<'_> {
     pub fn parameter(&mut self, name: &str, describe: fn(&mut Types) -> TypeIndex) {
         let parameter = Field {
             name: name.to_owned(),
-            of: describe(self.types),
+            ty: describe(self.types),
             has_default: false,
         };
         self.parameters.push(parameter);
@@ -196,24 +196,24 @@ impl Signature<'_> {
 impl Description {
     /// The form in which it crosses.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer(Vec::new());
+        let mut out = ByteWriter(Vec::new());
         out.text(&self.name);
         out.text(&self.version);
         out.number(self.root);
-        out.list(&self.types, Writer::shape);
+        out.list(&self.types, ByteWriter::shape);
         out.0
     }
 
     /// Reads what the other side has written. None: it is damaged.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut bytes = Bytes(bytes);
+        let mut bytes = ByteReader(bytes);
         let read = Self {
             name: bytes.text()?,
             version: bytes.text()?,
             root: bytes.number()?,
-            types: bytes.list(Bytes::shape)?,
+            types: bytes.list(ByteReader::shape)?,
         };
-        let is_whole = bytes.0.is_empty() && read.mentioned().all(|it| read.get(it).is_some());
+        let is_whole = bytes.0.is_empty() && read.type_indexes().all(|it| read.get(it).is_some());
         is_whole.then_some(read)
     }
 
@@ -222,9 +222,9 @@ impl Description {
     }
 
     /// Every number of a type in it.
-    fn mentioned(&self) -> impl Iterator<Item = TypeIndex> {
+    fn type_indexes(&self) -> impl Iterator<Item = TypeIndex> {
         fn of(fields: &[Field]) -> Vec<TypeIndex> {
-            fields.iter().map(|it| it.of).collect()
+            fields.iter().map(|it| it.ty).collect()
         }
         let of_shape = |shape: &Shape| -> Vec<TypeIndex> {
             match shape {
@@ -242,9 +242,9 @@ impl Description {
     }
 }
 
-struct Writer(Vec<u8>);
+struct ByteWriter(Vec<u8>);
 
-impl Writer {
+impl ByteWriter {
     fn number(&mut self, number: u32) {
         self.0.extend(number.to_le_bytes());
     }
@@ -294,15 +294,15 @@ impl Writer {
 
     fn field(&mut self, field: &Field) {
         self.text(&field.name);
-        self.number(field.of);
+        self.number(field.ty);
         self.number(field.has_default.into());
     }
 }
 
 /// What is still to be read.
-struct Bytes<'a>(&'a [u8]);
+struct ByteReader<'a>(&'a [u8]);
 
-impl Bytes<'_> {
+impl ByteReader<'_> {
     fn number(&mut self) -> Option<u32> {
         let (number, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -353,7 +353,7 @@ impl Bytes<'_> {
     fn field(&mut self) -> Option<Field> {
         Some(Field {
             name: self.text()?,
-            of: self.number()?,
+            ty: self.number()?,
             has_default: self.flag()?,
         })
     }

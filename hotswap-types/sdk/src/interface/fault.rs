@@ -36,7 +36,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn of(code: u32, text: &str) -> Self {
+    pub(super) fn from_code(code: u32, text: &str) -> Self {
         match code {
             2 => Self::Unknown(text.to_owned()),
             3 => Self::TooDeep,

@@ -7,24 +7,24 @@
 use std::{cell::Cell, ops::Deref, ptr::NonNull, sync::Arc};
 
 use super::{
-    call::{RawRemote, Remote, Serve, catch},
-    data::{Reader, Unreadable},
+    call::{Dispatch, RawRemote, Remote, catch},
+    data::{ReadContext, ReadError},
     fault::Fault,
 };
 
 /// What keeps the code of objects where it is. A host has one for each generation.
-pub trait Keep: Send + Sync {
+pub trait LeaseSource: Send + Sync {
     /// Keeps it until what this gives is dropped. None: the generation is retired, and gives no more objects.
-    fn keep(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>>;
+    fn lease(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>>;
 }
 
 /// How objects are kept that come by way of some proxy. None: their code never leaves, for it is the host's.
-pub type Keeper = Option<Arc<dyn Keep>>;
+pub type Leases = Option<Arc<dyn LeaseSource>>;
 
 /// What entries are for: it leads to a value.
-pub trait Servable: Deref {
+pub trait DispatchTarget: Deref {
     /// How objects are kept that are passed to this one.
-    fn keeper(&self) -> &Keeper;
+    fn leases(&self) -> &Leases;
 }
 
 /// An object that the other side has.
@@ -32,9 +32,9 @@ pub trait Servable: Deref {
 /// # Invariants
 ///
 /// `this` of its entries is from `Box::into_raw`, and belongs to whoever has taken it.
-pub struct Served<I: ?Sized> {
+pub struct ExportedObject<I: ?Sized> {
     object: Box<I>,
-    keeper: Keeper,
+    leases: Leases,
 }
 
 /// An object that is being sent.
@@ -42,14 +42,14 @@ pub struct Served<I: ?Sized> {
 /// # Invariants
 ///
 /// What is there is from `Box::into_raw`, and belongs to this.
-pub struct Offered<I: ?Sized>(Cell<Option<NonNull<Served<I>>>>);
+pub struct OutgoingObject<I: ?Sized>(Cell<Option<NonNull<ExportedObject<I>>>>);
 
 /// What leads to an object that is being sent.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Offer {
-    offered: *const (),
-    take: unsafe extern "C" fn(offered: *const ()) -> RawObject,
+pub struct ObjectView {
+    outgoing: *const (),
+    take: unsafe extern "C" fn(outgoing: *const ()) -> RawObject,
 }
 
 /// An object that was taken.
@@ -60,7 +60,7 @@ pub struct RawObject {
     pub(super) drop: unsafe extern "C" fn(this: *const ()),
 }
 
-impl<I: ?Sized> Deref for Served<I> {
+impl<I: ?Sized> Deref for ExportedObject<I> {
     type Target = I;
 
     #[inline]
@@ -69,58 +69,60 @@ impl<I: ?Sized> Deref for Served<I> {
     }
 }
 
-impl<I: ?Sized> Servable for Served<I> {
+impl<I: ?Sized> DispatchTarget for ExportedObject<I> {
     #[inline]
-    fn keeper(&self) -> &Keeper {
-        &self.keeper
+    fn leases(&self) -> &Leases {
+        &self.leases
     }
 }
 
-impl<I: Serve<Served<I>> + ?Sized + 'static> Offered<I> {
-    /// Begins to send it, to where objects are kept by `keeper` when they come back.
-    pub fn new(object: Box<I>, keeper: &Keeper) -> Self {
-        let served = Box::new(Served {
+impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
+    /// Begins to send it, to where objects get their lease from `leases` when they come back.
+    pub fn new(object: Box<I>, leases: &Leases) -> Self {
+        let exported = Box::new(ExportedObject {
             object,
-            keeper: keeper.clone(),
+            leases: leases.clone(),
         });
-        Self(Cell::new(Some(NonNull::from(Box::leak(served)))))
+        Self(Cell::new(Some(NonNull::from(Box::leak(exported)))))
     }
 
     /// What leads to it.
-    pub fn offer(&self) -> Offer {
-        unsafe extern "C" fn take<I: Serve<Served<I>> + ?Sized>(offered: *const ()) -> RawObject {
-            // SAFETY: `Offer::accept` calls it while the object is being sent, on the same thread.
-            let offered = unsafe { &*offered.cast::<Offered<I>>() };
-            let this = offered.0.take();
+    pub fn view(&self) -> ObjectView {
+        unsafe extern "C" fn take<I: Dispatch<ExportedObject<I>> + ?Sized>(
+            outgoing: *const (),
+        ) -> RawObject {
+            // SAFETY: `ObjectView::take` calls it while the object is being sent, on the same thread.
+            let outgoing = unsafe { &*outgoing.cast::<OutgoingObject<I>>() };
+            let this = outgoing.0.take();
             RawObject {
                 remote: RawRemote {
                     // Taken twice, it leads nowhere.
                     this: this.map_or(std::ptr::null(), |it| it.as_ptr().cast_const().cast()),
-                    entries: I::ENTRIES.as_ptr(),
-                    count: I::ENTRIES.len(),
+                    entries: I::VTABLE.as_ptr(),
+                    count: I::VTABLE.len(),
                 },
-                drop: drop_served::<I>,
+                drop: drop_exported::<I>,
             }
         }
 
-        unsafe extern "C" fn drop_served<I: ?Sized>(this: *const ()) {
-            // SAFETY: the invariants of `Served`; who has taken it gives it back here, once.
-            let served = unsafe { Box::from_raw(this.cast_mut().cast::<Served<I>>()) };
+        unsafe extern "C" fn drop_exported<I: ?Sized>(this: *const ()) {
+            // SAFETY: the invariants of `ExportedObject`; who has taken it gives it back here, once.
+            let exported = unsafe { Box::from_raw(this.cast_mut().cast::<ExportedObject<I>>()) };
             // A panic of a destructor has no caller, and must not go on into the other side's code.
             drop(catch(|| {
-                drop(served);
+                drop(exported);
                 Ok(())
             }));
         }
 
-        Offer {
-            offered: (&raw const *self).cast(),
+        ObjectView {
+            outgoing: (&raw const *self).cast(),
             take: take::<I>,
         }
     }
 }
 
-impl<I: ?Sized> Drop for Offered<I> {
+impl<I: ?Sized> Drop for OutgoingObject<I> {
     fn drop(&mut self) {
         if let Some(left) = self.0.take() {
             // SAFETY: the invariants.
@@ -129,7 +131,7 @@ impl<I: ?Sized> Drop for Offered<I> {
     }
 }
 
-impl Offer {
+impl ObjectView {
     /// Takes the object over.
     ///
     /// # Errors
@@ -139,25 +141,25 @@ impl Offer {
     /// # Safety
     ///
     /// The object is being sent, and is one of an interface that both sides agree on.
-    pub unsafe fn accept(
+    pub unsafe fn take(
         self,
-        reader: Reader<'_>,
+        context: ReadContext<'_>,
         interface: &'static str,
-    ) -> Result<Remote, Unreadable> {
-        let kept = match reader.keeper() {
+    ) -> Result<Remote, ReadError> {
+        let lease = match context.leases() {
             None => None,
-            Some(keeper) => {
-                let kept = Arc::clone(keeper).keep(interface);
-                Some(kept.ok_or_else(|| Unreadable::new(Fault::Retired))?)
+            Some(leases) => {
+                let lease = Arc::clone(leases).lease(interface);
+                Some(lease.ok_or_else(|| ReadError::new(Fault::Retired))?)
             }
         };
         // SAFETY: the function is for this object, which is being sent.
-        let taken = unsafe { (self.take)(self.offered) };
+        let taken = unsafe { (self.take)(self.outgoing) };
         if taken.remote.this.is_null() {
             let what = Fault::Unknown("an object that was taken already".to_owned());
-            return Err(Unreadable::new(what));
+            return Err(ReadError::new(what));
         }
         // SAFETY: the object is there until it is dropped, and its code as long as it is kept.
-        Ok(unsafe { Remote::object(taken, reader.keeper().clone(), kept) })
+        Ok(unsafe { Remote::object(taken, context.leases().clone(), lease) })
     }
 }

@@ -5,19 +5,19 @@
 //! the others at the same places: whoever reads says how many it knows, and is told how many were written.
 
 use super::{
-    data::{Data, Reader, Unreadable},
-    sequences::Items,
+    data::{Data, ReadContext, ReadError},
+    sequences::SliceView,
 };
 
 /// Writes the views of the first `count` fields to `fields`, or of as many as there are. Gives how many those are.
-pub type Fill = unsafe extern "C" fn(value: *const (), fields: *mut (), count: u32) -> u32;
+pub type WriteFieldsFn = unsafe extern "C" fn(value: *const (), fields: *mut (), count: u32) -> u32;
 
 /// What leads to a struct, or to the fields of a variant.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct RecordView {
     value: *const (),
-    fill: Fill,
+    write_fields: WriteFieldsFn,
 }
 
 /// What leads to an enum.
@@ -25,7 +25,7 @@ pub struct RecordView {
 #[repr(C)]
 pub struct VariantView {
     /// Which variant: its place in the enum, without the one that stands for all others.
-    pub number: u32,
+    pub index: u32,
     /// Its fields.
     pub fields: RecordView,
 }
@@ -33,22 +33,22 @@ pub struct VariantView {
 /// What leads to several structs in a row.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Records {
+pub struct RecordSlice {
     first: *const (),
     count: usize,
     /// From one to the next, in bytes, on their own side.
     stride: usize,
-    fill: Fill,
+    write_fields: WriteFieldsFn,
 }
 
 /// A struct.
 ///
 /// # Safety
 ///
-/// As for [`Data`]; `FILL` is for values of this type.
+/// As for [`Data`]; `WRITE_FIELDS` is for values of this type.
 pub unsafe trait Record: Data<View = RecordView> {
     /// Writes its fields.
-    const FILL: Fill;
+    const WRITE_FIELDS: WriteFieldsFn;
 }
 
 impl VariantView {
@@ -57,14 +57,14 @@ impl VariantView {
 }
 
 impl RecordView {
-    /// What leads to `value`, whose fields `fill` writes.
+    /// What leads to `value`, whose fields `write_fields` writes.
     ///
     /// A view that is wrong is found only by who reads it, which is unsafe.
     #[inline]
-    pub fn new<T>(value: &T, fill: Fill) -> Self {
+    pub fn new<T>(value: &T, write_fields: WriteFieldsFn) -> Self {
         Self {
             value: (&raw const *value).cast(),
-            fill,
+            write_fields,
         }
     }
 
@@ -74,9 +74,9 @@ impl RecordView {
     ///
     /// The value is there, and has fields of these types. `fields` is a place for so many.
     #[inline]
-    pub unsafe fn fill<F>(self, fields: *mut F, count: u32) -> u32 {
+    pub unsafe fn write_fields<F>(self, fields: *mut F, count: u32) -> u32 {
         // SAFETY: the function is for this value; the rest is the caller's promise.
-        unsafe { (self.fill)(self.value, fields.cast(), count) }
+        unsafe { (self.write_fields)(self.value, fields.cast(), count) }
     }
 }
 
@@ -84,44 +84,44 @@ impl RecordView {
 ///
 /// # Safety
 ///
-/// None is needed; it is a [`Fill`].
+/// None is needed; it is a [`WriteFieldsFn`].
 pub unsafe extern "C" fn no_fields(_: *const (), _: *mut (), _: u32) -> u32 {
     0
 }
 
-// SAFETY: `fill` is the function of the side that has the values, which knows where they lie.
-unsafe impl<T: Record> Items<T> for Records {
+// SAFETY: `write_fields` is the function of the side that has the values, which knows where they lie.
+unsafe impl<T: Record> SliceView<T> for RecordSlice {
     type Borrowed<'a> = Vec<T>;
 
     #[inline]
-    fn of(items: &[T]) -> Self {
+    fn new(items: &[T]) -> Self {
         Self {
             first: items.as_ptr().cast(),
             count: items.len(),
             stride: size_of::<T>(),
-            fill: T::FILL,
+            write_fields: T::WRITE_FIELDS,
         }
     }
 
-    unsafe fn read(self, reader: Reader<'_>) -> Result<Vec<T>, Unreadable> {
+    unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
         let mut items = Vec::with_capacity(self.count);
         for number in 0..self.count {
             let view = RecordView {
                 // SAFETY: there are so many, so far from each other.
                 value: unsafe { self.first.byte_add(number * self.stride) },
-                fill: self.fill,
+                write_fields: self.write_fields,
             };
             // SAFETY: the caller's promise.
-            items.push(unsafe { T::read(view, reader) }?);
+            items.push(unsafe { T::read(view, context) }?);
         }
         Ok(items)
     }
 
-    unsafe fn borrow<'a>(self, reader: Reader<'_>) -> Result<Vec<T>, Unreadable>
+    unsafe fn borrow<'a>(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>
     where
         T: 'a,
     {
         // SAFETY: the caller's promise.
-        unsafe { self.read(reader) }
+        unsafe { self.read(context) }
     }
 }

@@ -19,13 +19,13 @@ use abi_stable::{
 };
 
 use super::{
-    call::{Caller, Nil, RawRemote, Remote, Serve, ask, catch, serve},
+    by_value::ByValue,
+    call::{Dispatch, Nil, RawRemote, Remote, ReplyVtable, call_entry, catch, dispatch},
     compare::compare,
-    data::{Reader, Unreadable},
+    data::{ReadContext, ReadError},
     description::{Description, TypeIndex, Types},
     fault::Fault,
-    object::{Keep, Keeper, RawObject, Servable},
-    owned::Owned,
+    object::{DispatchTarget, LeaseSource, Leases, RawObject},
 };
 use crate::{
     calling,
@@ -55,7 +55,7 @@ pub unsafe trait Interface {
     fn name() -> String;
 
     /// Finishes the check of a module, and makes the plugin's value. Also gives the version that the plugin was built
-    /// with, if the module knows better than its header. `keeper` is for objects that the plugin makes.
+    /// with, if the module knows better than its header. `leases` is for objects that the plugin makes.
     ///
     /// # Errors
     ///
@@ -66,11 +66,11 @@ pub unsafe trait Interface {
     /// The module's layout was checked. It is used only while its image is mapped, and once.
     unsafe fn accept(
         module: Self::Module,
-        keeper: Arc<dyn Keep>,
+        leases: Arc<dyn LeaseSource>,
     ) -> Result<(Self::Live, Option<String>), Refused>;
 
     /// What callers see.
-    fn lend(live: &Self::Live) -> &Self;
+    fn as_interface(live: &Self::Live) -> &Self;
 }
 
 /// A trait, as `#[interface]` describes it.
@@ -106,18 +106,18 @@ pub unsafe trait Described: 'static {
 )]
 pub unsafe trait BuiltIn<T>: Interface {
     /// What a generation keeps of it.
-    fn built_in(value: T, keeper: Arc<dyn Keep>) -> Self::Live;
+    fn built_in(value: T, leases: Arc<dyn LeaseSource>) -> Self::Live;
 }
 
 /// [`BuiltIn::built_in`].
-pub fn built_in<I, T>(value: T, keeper: Arc<dyn Keep>) -> Remote
+pub fn built_in<I, T>(value: T, leases: Arc<dyn LeaseSource>) -> Remote
 where
-    I: Serve<Value<T>> + ?Sized,
+    I: Dispatch<RootValue<T>> + ?Sized,
     T: Send + Sync + 'static,
 {
     unsafe extern "C" fn drop_value<T>(this: *const ()) {
         // SAFETY: the address of the value, given back once.
-        let value = unsafe { Box::from_raw(this.cast_mut().cast::<Value<T>>()) };
+        let value = unsafe { Box::from_raw(this.cast_mut().cast::<RootValue<T>>()) };
         // A panic of a destructor has no caller.
         drop(catch(|| {
             drop(value);
@@ -127,14 +127,16 @@ where
 
     let raw = RawObject {
         remote: RawRemote {
-            this: Box::into_raw(Box::new(Value(value))).cast_const().cast(),
-            entries: I::ENTRIES.as_ptr(),
-            count: I::ENTRIES.len(),
+            this: Box::into_raw(Box::new(RootValue(value)))
+                .cast_const()
+                .cast(),
+            entries: I::VTABLE.as_ptr(),
+            count: I::VTABLE.len(),
         },
         drop: drop_value::<T>,
     };
     // SAFETY: the value and the entries for it, whose code is the host's own.
-    unsafe { Remote::object(raw, Some(keeper), None) }
+    unsafe { Remote::object(raw, Some(leases), None) }
 }
 
 /// The kind of a trait.
@@ -176,7 +178,7 @@ pub struct PluginRoot {
         this: *const (),
         arguments: *const (),
         out: *mut (),
-        caller: *const Caller,
+        reply: *const ReplyVtable,
     ) -> u32,
     /// Makes the plugin's value. Once.
     #[sabi(last_prefix_field)]
@@ -184,14 +186,14 @@ pub struct PluginRoot {
         this: *const (),
         arguments: *const (),
         out: *mut (),
-        caller: *const Caller,
+        reply: *const ReplyVtable,
     ) -> u32,
 }
 
 /// What [`#[plugin]`](macro@crate::plugin) makes of a type.
 pub trait Plugin: Sized + 'static {
     /// What it implements.
-    type Interface: ?Sized + Described + Serve<Value<Self>>;
+    type Interface: ?Sized + Described + Dispatch<RootValue<Self>>;
 
     /// Makes the value.
     ///
@@ -201,7 +203,7 @@ pub trait Plugin: Sized + 'static {
     fn make() -> Result<Self, String>;
 
     /// Where the value is kept.
-    fn place() -> &'static Place<Self>;
+    fn slot() -> &'static ValueSlot<Self>;
 
     /// Runs when nobody uses the plugin any more, or when it was refused.
     fn before_unload();
@@ -209,7 +211,7 @@ pub trait Plugin: Sized + 'static {
 
 /// What the entries of a plugin's value are for.
 #[derive(Debug)]
-pub struct Value<T>(T);
+pub struct RootValue<T>(T);
 
 /// Where a plugin keeps its value, from when it is made until the plugin is retired.
 ///
@@ -217,10 +219,10 @@ pub struct Value<T>(T);
 ///
 /// The pointer is null, or from `Box::into_raw`.
 #[derive(Debug)]
-pub struct Place<T> {
-    value: AtomicPtr<Value<T>>,
+pub struct ValueSlot<T> {
+    value: AtomicPtr<RootValue<T>>,
     // Shareable as it is, for whatever an interface is served by is.
-    of: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
 impl RootModule for PluginRootRef {
@@ -241,12 +243,12 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
         M::NAME.to_owned()
     }
 
-    unsafe fn accept(module: M, _: Arc<dyn Keep>) -> Result<(M, Option<String>), Refused> {
+    unsafe fn accept(module: M, _: Arc<dyn LeaseSource>) -> Result<(M, Option<String>), Refused> {
         Ok((module, None))
     }
 
     #[inline]
-    fn lend(live: &M) -> &M {
+    fn as_interface(live: &M) -> &M {
         live
     }
 }
@@ -262,11 +264,11 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
 /// As there.
 pub unsafe fn accept<I: Described + ?Sized>(
     module: PluginRootRef,
-    keeper: Arc<dyn Keep>,
+    leases: Arc<dyn LeaseSource>,
 ) -> Result<(Remote, Option<String>), Refused> {
     let expected = describe::<I>();
     // SAFETY: `describe` takes nothing and gives bytes.
-    let bytes = unsafe { ask::<_, Vec<u8>>(module.describe(), ptr::null(), &Nil, &None) };
+    let bytes = unsafe { call_entry::<_, Vec<u8>>(module.describe(), ptr::null(), &Nil, &None) };
     let found = bytes.ok().and_then(|it| Description::from_bytes(&it));
     let found = found.ok_or_else(|| Refused::Layout("its description is damaged".to_owned()))?;
     if expected.name != found.name {
@@ -289,7 +291,12 @@ pub unsafe fn accept<I: Described + ?Sized>(
         let is_calling = calling::is_calling as IsCalling;
         // SAFETY: `create` takes and gives this.
         unsafe {
-            ask::<_, Result<RawRemote, String>>(module.create(), ptr::null(), &is_calling, &None)
+            call_entry::<_, Result<RawRemote, String>>(
+                module.create(),
+                ptr::null(),
+                &is_calling,
+                &None,
+            )
         }
     };
     let made = made.map_err(|fault| match fault {
@@ -299,7 +306,7 @@ pub unsafe fn accept<I: Described + ?Sized>(
     let made = made.map_err(Refused::Failed)?;
     // SAFETY: the descriptions agree, and a plugin makes it of its value and the entries for that.
     Ok((
-        unsafe { Remote::new(made, Some(keeper)) },
+        unsafe { Remote::new(made, Some(leases)) },
         Some(found.version),
     ))
 }
@@ -353,15 +360,15 @@ impl<P: Plugin> Exported<P> {
         _: *const (),
         arguments: *const (),
         out: *mut (),
-        caller: *const Caller,
+        reply: *const ReplyVtable,
     ) -> u32 {
         // SAFETY: an entry that gives bytes. The value is none.
         unsafe {
-            serve::<Value<()>, Nil, Vec<u8>>(
+            dispatch::<RootValue<()>, Nil, Vec<u8>>(
                 (&raw const NOTHING).cast(),
                 arguments,
                 out,
-                caller,
+                reply,
                 |(), _, _| Ok(describe::<P::Interface>().to_bytes()),
             )
         }
@@ -371,45 +378,45 @@ impl<P: Plugin> Exported<P> {
         _: *const (),
         arguments: *const (),
         out: *mut (),
-        caller: *const Caller,
+        reply: *const ReplyVtable,
     ) -> u32 {
         // SAFETY: an entry that gives this. The value is none.
         unsafe {
-            serve::<Value<()>, IsCalling, Result<RawRemote, String>>(
+            dispatch::<RootValue<()>, IsCalling, Result<RawRemote, String>>(
                 (&raw const NOTHING).cast(),
                 arguments,
                 out,
-                caller,
+                reply,
                 |(), is_calling, _| {
                     note_panics_of_calls(is_calling);
-                    Ok(P::make().map(|value| P::place().fill::<P>(value)))
+                    Ok(P::make().map(|value| P::slot().set::<P>(value)))
                 },
             )
         }
     }
 }
 
-static NOTHING: Value<()> = Value(());
+static NOTHING: RootValue<()> = RootValue(());
 
-impl<T> Place<T> {
+impl<T> ValueSlot<T> {
     /// Without a value.
     #[expect(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
         Self {
             value: AtomicPtr::new(ptr::null_mut()),
-            of: PhantomData,
+            marker: PhantomData,
         }
     }
 
-    fn fill<P: Plugin>(&self, value: T) -> RawRemote
+    fn set<P: Plugin>(&self, value: T) -> RawRemote
     where
-        P::Interface: Serve<Value<T>>,
+        P::Interface: Dispatch<RootValue<T>>,
     {
-        let value = Box::into_raw(Box::new(Value(value)));
+        let value = Box::into_raw(Box::new(RootValue(value)));
         // Release: pairs with the Acquire in `clear`.
         let before = self.value.swap(value, Ordering::AcqRel);
         debug_assert!(before.is_null(), "a plugin is made once");
-        let entries = <P::Interface as Serve<Value<T>>>::ENTRIES;
+        let entries = <P::Interface as Dispatch<RootValue<T>>>::VTABLE;
         RawRemote {
             this: value.cast_const().cast(),
             entries: entries.as_ptr(),
@@ -419,7 +426,7 @@ impl<T> Place<T> {
 
     /// Drops the value, if there is one. Called when nobody uses the plugin any more.
     pub fn clear(&self) {
-        // Acquire: pairs with the Release in `fill`.
+        // Acquire: pairs with the Release in `set`.
         let value = self.value.swap(ptr::null_mut(), Ordering::AcqRel);
         if let Some(value) = NonNull::new(value) {
             // SAFETY: the invariant; taking it out has made it ours, and nobody is inside of it any more.
@@ -428,14 +435,14 @@ impl<T> Place<T> {
     }
 }
 
-impl<T> Servable for Value<T> {
+impl<T> DispatchTarget for RootValue<T> {
     #[inline]
-    fn keeper(&self) -> &Keeper {
+    fn leases(&self) -> &Leases {
         &None
     }
 }
 
-impl<T> Deref for Value<T> {
+impl<T> Deref for RootValue<T> {
     type Target = T;
 
     #[inline]
@@ -445,23 +452,23 @@ impl<T> Deref for Value<T> {
 }
 
 // SAFETY: addresses, which only their own side uses.
-unsafe impl Owned for RawRemote {
+unsafe impl ByValue for RawRemote {
     type View = Self;
-    type Parked = Self;
+    type Outgoing = Self;
 
-    fn park(self, _: &Keeper) -> Self {
+    fn into_outgoing(self, _: &Leases) -> Self {
         self
     }
 
-    fn view_parked(parked: &Self) -> Self {
-        *parked
+    fn view_outgoing(outgoing: &Self) -> Self {
+        *outgoing
     }
 
-    unsafe fn take(view: Self, _: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn take(view: Self, _: ReadContext<'_>) -> Result<Self, ReadError> {
         Ok(view)
     }
 
-    fn describe_owned(types: &mut Types) -> TypeIndex {
-        types.unnamed("remote", &[])
+    fn describe_value(types: &mut Types) -> TypeIndex {
+        types.named_by_shape("remote", &[])
     }
 }

@@ -3,7 +3,7 @@
 use std::slice;
 
 use super::{
-    data::{Data, Lent, Reader, Unreadable},
+    data::{ByRef, Data, ReadContext, ReadError},
     description::{TypeIndex, Types},
 };
 
@@ -12,7 +12,7 @@ use super::{
 /// # Safety
 ///
 /// As for [`Data`].
-pub unsafe trait Items<T>: Copy {
+pub unsafe trait SliceView<T>: Copy {
     /// What a reader has of them for the time of a call: they themselves if their bytes are the same on both sides,
     /// otherwise copies.
     type Borrowed<'a>: AsRef<[T]>
@@ -20,7 +20,7 @@ pub unsafe trait Items<T>: Copy {
         T: 'a;
 
     /// What leads to these.
-    fn of(items: &[T]) -> Self;
+    fn new(items: &[T]) -> Self;
 
     /// Copies them.
     ///
@@ -31,7 +31,7 @@ pub unsafe trait Items<T>: Copy {
     /// # Safety
     ///
     /// As for [`Data::read`].
-    unsafe fn read(self, reader: Reader<'_>) -> Result<Vec<T>, Unreadable>;
+    unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>;
 
     /// Borrows or copies them.
     ///
@@ -42,7 +42,7 @@ pub unsafe trait Items<T>: Copy {
     /// # Safety
     ///
     /// As for [`Data::read`]; they do not change or end during `'a`.
-    unsafe fn borrow<'a>(self, reader: Reader<'_>) -> Result<Self::Borrowed<'a>, Unreadable>
+    unsafe fn borrow<'a>(self, context: ReadContext<'_>) -> Result<Self::Borrowed<'a>, ReadError>
     where
         T: 'a;
 }
@@ -53,7 +53,7 @@ pub(super) trait Plain: Copy + 'static {}
 /// Values whose bytes are the same on both sides.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Bare<T> {
+pub struct PlainSlice<T> {
     first: *const T,
     count: usize,
 }
@@ -61,7 +61,7 @@ pub struct Bare<T> {
 /// Other values, each of which is looked at by way of its own side.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Viewed<V> {
+pub struct IndirectSlice<V> {
     first: *const (),
     count: usize,
     /// From one to the next, in bytes, on their own side.
@@ -69,17 +69,17 @@ pub struct Viewed<V> {
     view: unsafe extern "C" fn(item: *const ()) -> V,
 }
 
-/// Text.
+/// StrView.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub struct Text(Bare<u8>);
+pub struct StrView(PlainSlice<u8>);
 
 // SAFETY: plain bytes lead to nothing, and have the same meaning on both sides.
-unsafe impl<T: Plain> Items<T> for Bare<T> {
+unsafe impl<T: Plain> SliceView<T> for PlainSlice<T> {
     type Borrowed<'a> = &'a [T];
 
     #[inline]
-    fn of(items: &[T]) -> Self {
+    fn new(items: &[T]) -> Self {
         Self {
             first: items.as_ptr(),
             count: items.len(),
@@ -87,13 +87,13 @@ unsafe impl<T: Plain> Items<T> for Bare<T> {
     }
 
     #[inline]
-    unsafe fn read(self, reader: Reader<'_>) -> Result<Vec<T>, Unreadable> {
+    unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
         // SAFETY: the caller's promise.
-        unsafe { self.borrow(reader) }.map(<[T]>::to_vec)
+        unsafe { self.borrow(context) }.map(<[T]>::to_vec)
     }
 
     #[inline]
-    unsafe fn borrow<'a>(self, _: Reader<'_>) -> Result<&'a [T], Unreadable>
+    unsafe fn borrow<'a>(self, _: ReadContext<'_>) -> Result<&'a [T], ReadError>
     where
         T: 'a,
     {
@@ -103,11 +103,11 @@ unsafe impl<T: Plain> Items<T> for Bare<T> {
 }
 
 // SAFETY: `view` is the function of the side that has the values, which knows where they lie.
-unsafe impl<T: Data> Items<T> for Viewed<T::View> {
+unsafe impl<T: Data> SliceView<T> for IndirectSlice<T::View> {
     type Borrowed<'a> = Vec<T>;
 
     #[inline]
-    fn of(items: &[T]) -> Self {
+    fn new(items: &[T]) -> Self {
         unsafe extern "C" fn view<T: Data>(item: *const ()) -> T::View {
             // SAFETY: `read` calls it with the address of an item.
             unsafe { &*item.cast::<T>() }.view()
@@ -121,7 +121,7 @@ unsafe impl<T: Data> Items<T> for Viewed<T::View> {
         }
     }
 
-    unsafe fn read(self, reader: Reader<'_>) -> Result<Vec<T>, Unreadable> {
+    unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
         let mut items = Vec::with_capacity(self.count);
         for number in 0..self.count {
             // SAFETY: there are so many, so far from each other.
@@ -129,24 +129,24 @@ unsafe impl<T: Data> Items<T> for Viewed<T::View> {
             // SAFETY: the function is for this.
             let view = unsafe { (self.view)(item) };
             // SAFETY: the caller's promise.
-            items.push(unsafe { T::read(view, reader) }?);
+            items.push(unsafe { T::read(view, context) }?);
         }
         Ok(items)
     }
 
-    unsafe fn borrow<'a>(self, reader: Reader<'_>) -> Result<Vec<T>, Unreadable>
+    unsafe fn borrow<'a>(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>
     where
         T: 'a,
     {
         // SAFETY: the caller's promise.
-        unsafe { self.read(reader) }
+        unsafe { self.read(context) }
     }
 }
 
-impl Text {
+impl StrView {
     #[inline]
-    fn of(text: &str) -> Self {
-        Self(Bare::of(text.as_bytes()))
+    fn new(text: &str) -> Self {
+        Self(PlainSlice::new(text.as_bytes()))
     }
 
     /// # Safety
@@ -163,16 +163,16 @@ impl Text {
 
 // SAFETY: text is the same bytes on both sides.
 unsafe impl Data for String {
-    type View = Text;
-    type Items = Viewed<Text>;
+    type View = StrView;
+    type Slice = IndirectSlice<StrView>;
 
     #[inline]
-    fn view(&self) -> Text {
-        Text::of(self)
+    fn view(&self) -> StrView {
+        StrView::new(self)
     }
 
     #[inline]
-    unsafe fn read(view: Text, _: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn read(view: StrView, _: ReadContext<'_>) -> Result<Self, ReadError> {
         // SAFETY: the caller's promise.
         Ok(unsafe { view.get() }.to_owned())
     }
@@ -183,45 +183,45 @@ unsafe impl Data for String {
 }
 
 // SAFETY: text is the same bytes on both sides.
-unsafe impl Lent for str {
-    type View = Text;
-    type Held<'a> = &'a str;
+unsafe impl ByRef for str {
+    type View = StrView;
+    type Borrowed<'a> = &'a str;
 
     #[inline]
-    fn lend(&self) -> Text {
-        Text::of(self)
+    fn view_ref(&self) -> StrView {
+        StrView::new(self)
     }
 
     #[inline]
-    unsafe fn hold<'a>(view: Text, _: Reader<'_>) -> Result<&'a str, Unreadable> {
+    unsafe fn borrow<'a>(view: StrView, _: ReadContext<'_>) -> Result<&'a str, ReadError> {
         // SAFETY: the caller's promise.
         Ok(unsafe { view.get() })
     }
 
     #[inline]
-    fn get<'a>(held: &'a &str) -> &'a str {
-        held
+    fn get<'a>(borrowed: &'a &str) -> &'a str {
+        borrowed
     }
 
-    fn describe_lent(types: &mut Types) -> TypeIndex {
+    fn describe_ref(types: &mut Types) -> TypeIndex {
         String::describe(types)
     }
 }
 
-// SAFETY: those of `Items`.
+// SAFETY: those of `SliceView`.
 unsafe impl<T: Data> Data for Vec<T> {
-    type View = T::Items;
-    type Items = Viewed<T::Items>;
+    type View = T::Slice;
+    type Slice = IndirectSlice<T::Slice>;
 
     #[inline]
-    fn view(&self) -> T::Items {
-        T::Items::of(self)
+    fn view(&self) -> T::Slice {
+        T::Slice::new(self)
     }
 
     #[inline]
-    unsafe fn read(view: T::Items, reader: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn read(view: T::Slice, context: ReadContext<'_>) -> Result<Self, ReadError> {
         // SAFETY: the caller's promise.
-        unsafe { view.read(reader) }
+        unsafe { view.read(context) }
     }
 
     fn describe(types: &mut Types) -> TypeIndex {
@@ -230,47 +230,50 @@ unsafe impl<T: Data> Data for Vec<T> {
     }
 }
 
-// SAFETY: those of `Items`.
-unsafe impl<T: Data> Lent for [T] {
-    type View = T::Items;
-    type Held<'a> = <T::Items as Items<T>>::Borrowed<'a>;
+// SAFETY: those of `SliceView`.
+unsafe impl<T: Data> ByRef for [T] {
+    type View = T::Slice;
+    type Borrowed<'a> = <T::Slice as SliceView<T>>::Borrowed<'a>;
 
     #[inline]
-    fn lend(&self) -> T::Items {
-        T::Items::of(self)
+    fn view_ref(&self) -> T::Slice {
+        T::Slice::new(self)
     }
 
     #[inline]
-    unsafe fn hold<'a>(view: T::Items, reader: Reader<'_>) -> Result<Self::Held<'a>, Unreadable> {
+    unsafe fn borrow<'a>(
+        view: T::Slice,
+        context: ReadContext<'_>,
+    ) -> Result<Self::Borrowed<'a>, ReadError> {
         // SAFETY: the caller's promise.
-        unsafe { view.borrow(reader) }
+        unsafe { view.borrow(context) }
     }
 
     #[inline]
-    fn get<'a>(held: &'a Self::Held<'_>) -> &'a Self {
-        held.as_ref()
+    fn get<'a>(borrowed: &'a Self::Borrowed<'_>) -> &'a Self {
+        borrowed.as_ref()
     }
 
-    fn describe_lent(types: &mut Types) -> TypeIndex {
+    fn describe_ref(types: &mut Types) -> TypeIndex {
         Vec::<T>::describe(types)
     }
 }
 
-impl<T> Clone for Bare<T> {
+impl<T> Clone for PlainSlice<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Bare<T> {}
+impl<T> Copy for PlainSlice<T> {}
 
-impl<V> Clone for Viewed<V> {
+impl<V> Clone for IndirectSlice<V> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<V> Copy for Viewed<V> {}
+impl<V> Copy for IndirectSlice<V> {}
 
 macro_rules! plain {
     ($($type:ty: $name:literal),* $(,)?) => { $(
@@ -279,7 +282,7 @@ macro_rules! plain {
         // SAFETY: its bytes have the same meaning on both sides.
         unsafe impl Data for $type {
             type View = $type;
-            type Items = Bare<$type>;
+            type Slice = PlainSlice<$type>;
 
             #[inline]
             fn view(&self) -> $type {
@@ -287,7 +290,7 @@ macro_rules! plain {
             }
 
             #[inline]
-            unsafe fn read(view: $type, _: Reader<'_>) -> Result<$type, Unreadable> {
+            unsafe fn read(view: $type, _: ReadContext<'_>) -> Result<$type, ReadError> {
                 Ok(view)
             }
 

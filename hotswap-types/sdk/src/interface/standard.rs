@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::{
-    call::{Nil, Pair},
-    data::{Data, Reader, Unreadable},
+    call::{Cons, Nil},
+    data::{Data, ReadContext, ReadError},
     description::{TypeIndex, Types},
     fault::Fault,
-    sequences::{Items, Viewed},
+    sequences::{IndirectSlice, SliceView},
 };
 
 /// One of two: an option or a result.
@@ -27,12 +27,12 @@ pub struct Either<A, B> {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entries<K, V> {
-    all: *const (),
+    collection: *const (),
     count: usize,
-    each: unsafe extern "C" fn(
-        all: *const (),
+    for_each: unsafe extern "C" fn(
+        collection: *const (),
         out: *mut (),
-        take: unsafe extern "C" fn(out: *mut (), key: K, value: V) -> bool,
+        visit: unsafe extern "C" fn(out: *mut (), key: K, value: V) -> bool,
     ),
 }
 
@@ -79,7 +79,7 @@ impl<A, B> Either<A, B> {
 // SAFETY: that of `T`.
 unsafe impl<T: Data> Data for Option<T> {
     type View = Either<T::View, Nil>;
-    type Items = Viewed<Self::View>;
+    type Slice = IndirectSlice<Self::View>;
 
     #[inline]
     fn view(&self) -> Self::View {
@@ -90,10 +90,10 @@ unsafe impl<T: Data> Data for Option<T> {
     }
 
     #[inline]
-    unsafe fn read(view: Self::View, reader: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         let view = view.get().ok();
         // SAFETY: the caller's promise.
-        view.map(|view| unsafe { T::read(view, reader) })
+        view.map(|view| unsafe { T::read(view, context) })
             .transpose()
     }
 
@@ -106,7 +106,7 @@ unsafe impl<T: Data> Data for Option<T> {
 // SAFETY: those of `T` and `E`.
 unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     type View = Either<T::View, E::View>;
-    type Items = Viewed<Self::View>;
+    type Slice = IndirectSlice<Self::View>;
 
     #[inline]
     fn view(&self) -> Self::View {
@@ -117,12 +117,12 @@ unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     }
 
     #[inline]
-    unsafe fn read(view: Self::View, reader: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         Ok(match view.get() {
             // SAFETY: the caller's promise.
-            Ok(value) => Ok(unsafe { T::read(value, reader) }?),
+            Ok(value) => Ok(unsafe { T::read(value, context) }?),
             // SAFETY: the caller's promise.
-            Err(error) => Err(unsafe { E::read(error, reader) }?),
+            Err(error) => Err(unsafe { E::read(error, context) }?),
         })
     }
 
@@ -135,7 +135,7 @@ unsafe impl<T: Data, E: Data> Data for Result<T, E> {
 // SAFETY: that of `T`.
 unsafe impl<T: Data> Data for Box<T> {
     type View = T::View;
-    type Items = Viewed<T::View>;
+    type Slice = IndirectSlice<T::View>;
 
     #[inline]
     fn view(&self) -> T::View {
@@ -143,9 +143,9 @@ unsafe impl<T: Data> Data for Box<T> {
     }
 
     #[inline]
-    unsafe fn read(view: T::View, reader: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn read(view: T::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         // SAFETY: the caller's promise.
-        unsafe { T::read(view, reader) }.map(Box::new)
+        unsafe { T::read(view, context) }.map(Box::new)
     }
 
     fn describe(types: &mut Types) -> TypeIndex {
@@ -155,21 +155,21 @@ unsafe impl<T: Data> Data for Box<T> {
 
 // SAFETY: that of `T`.
 unsafe impl<T: Data, const N: usize> Data for [T; N] {
-    type View = T::Items;
-    type Items = Viewed<T::Items>;
+    type View = T::Slice;
+    type Slice = IndirectSlice<T::Slice>;
 
     #[inline]
-    fn view(&self) -> T::Items {
-        T::Items::of(self)
+    fn view(&self) -> T::Slice {
+        T::Slice::new(self)
     }
 
-    unsafe fn read(view: T::Items, reader: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn read(view: T::Slice, context: ReadContext<'_>) -> Result<Self, ReadError> {
         // SAFETY: the caller's promise.
-        let items = unsafe { view.read(reader) }?;
+        let items = unsafe { view.read(context) }?;
         let count = items.len();
         // The descriptions agree on the number.
         Self::try_from(items)
-            .map_err(|_| Unreadable::new(Fault::Unknown(format!("an array of {count}"))))
+            .map_err(|_| ReadError::new(Fault::Unknown(format!("an array of {count}"))))
     }
 
     fn describe(types: &mut Types) -> TypeIndex {
@@ -183,7 +183,7 @@ macro_rules! tuples {
         // SAFETY: those of its parts.
         unsafe impl<$($type: Data),*> Data for ($($type,)*) {
             type View = tuples!(@type $($type)*);
-            type Items = Viewed<Self::View>;
+            type Slice = IndirectSlice<Self::View>;
 
             #[inline]
             fn view(&self) -> Self::View {
@@ -193,10 +193,10 @@ macro_rules! tuples {
 
             #[inline]
             #[allow(clippy::unused_unit, unused_variables, clippy::allow_attributes, reason = "the tuple without parts")]
-            unsafe fn read(view: Self::View, reader: Reader<'_>) -> Result<Self, Unreadable> {
+            unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
                 let tuples!(@pattern $($value)*) = view;
                 // SAFETY: the caller's promise.
-                Ok(($(unsafe { $type::read($value, reader) }?,)*))
+                Ok(($(unsafe { $type::read($value, context) }?,)*))
             }
 
             fn describe(types: &mut Types) -> TypeIndex {
@@ -205,11 +205,11 @@ macro_rules! tuples {
             }
         }
     )* };
-    (@type $first:ident $($rest:ident)*) => { Pair<$first::View, tuples!(@type $($rest)*)> };
+    (@type $first:ident $($rest:ident)*) => { Cons<$first::View, tuples!(@type $($rest)*)> };
     (@type) => { Nil };
-    (@view $first:ident $($rest:ident)*) => { Pair($first.view(), tuples!(@view $($rest)*)) };
+    (@view $first:ident $($rest:ident)*) => { Cons($first.view(), tuples!(@view $($rest)*)) };
     (@view) => { Nil };
-    (@pattern $first:ident $($rest:ident)*) => { Pair($first, tuples!(@pattern $($rest)*)) };
+    (@pattern $first:ident $($rest:ident)*) => { Cons($first, tuples!(@pattern $($rest)*)) };
     (@pattern) => { Nil };
 }
 
@@ -232,8 +232,8 @@ trait Collection: Sized + 'static {
 
     fn entries(&self) -> impl Iterator<Item = (&Self::Key, &Self::Value)>;
     fn count(&self) -> usize;
-    fn with_room_for(count: usize) -> Self;
-    fn put(&mut self, key: Self::Key, value: Self::Value);
+    fn with_capacity(count: usize) -> Self;
+    fn insert(&mut self, key: Self::Key, value: Self::Value);
 }
 
 type EntriesOf<C> =
@@ -242,32 +242,32 @@ type KeyView<C> = <<C as Collection>::Key as Data>::View;
 type ValueView<C> = <<C as Collection>::Value as Data>::View;
 
 /// What a reader has so far.
-struct Reading<'a, C> {
+struct PartialCollection<'a, C> {
     collection: C,
-    reader: Reader<'a>,
-    failed: Option<Unreadable>,
+    context: ReadContext<'a>,
+    failed: Option<ReadError>,
 }
 
 fn view_of<C: Collection>(collection: &C) -> EntriesOf<C> {
-    unsafe extern "C" fn each<C: Collection>(
-        all: *const (),
+    unsafe extern "C" fn for_each<C: Collection>(
+        collection: *const (),
         out: *mut (),
-        take: unsafe extern "C" fn(*mut (), KeyView<C>, ValueView<C>) -> bool,
+        visit: unsafe extern "C" fn(*mut (), KeyView<C>, ValueView<C>) -> bool,
     ) {
         // SAFETY: `read_collection` calls it with the address that it was given together with this function.
-        let collection = unsafe { &*all.cast::<C>() };
+        let collection = unsafe { &*collection.cast::<C>() };
         for (key, value) in collection.entries() {
-            // SAFETY: `take` is for `out`, and for views of these types.
-            if !unsafe { take(out, key.view(), value.view()) } {
+            // SAFETY: `visit` is for `out`, and for views of these types.
+            if !unsafe { visit(out, key.view(), value.view()) } {
                 return;
             }
         }
     }
 
     Entries {
-        all: (&raw const *collection).cast(),
+        collection: (&raw const *collection).cast(),
         count: collection.count(),
-        each: each::<C>,
+        for_each: for_each::<C>,
     }
 }
 
@@ -276,44 +276,44 @@ fn view_of<C: Collection>(collection: &C) -> EntriesOf<C> {
 /// As for [`Data::read`].
 unsafe fn read_collection<C: Collection>(
     view: EntriesOf<C>,
-    reader: Reader<'_>,
-) -> Result<C, Unreadable> {
-    unsafe extern "C" fn take<C: Collection>(
+    context: ReadContext<'_>,
+) -> Result<C, ReadError> {
+    unsafe extern "C" fn visit<C: Collection>(
         out: *mut (),
         key: KeyView<C>,
         value: ValueView<C>,
     ) -> bool {
-        // SAFETY: `each` passes on what `read_collection` has given to it, which nobody else uses meanwhile.
-        let reading = unsafe { &mut *out.cast::<Reading<'_, C>>() };
+        // SAFETY: `for_each` passes on what `read_collection` has given to it, which nobody else uses meanwhile.
+        let partial = unsafe { &mut *out.cast::<PartialCollection<'_, C>>() };
         // No panic may go on into the other side's code. (A hash or a comparison may panic.)
         let read = super::call::catch(|| {
             // SAFETY: the promise of who called `read_collection`.
-            let key = unsafe { C::Key::read(key, reading.reader) }?;
+            let key = unsafe { C::Key::read(key, partial.context) }?;
             // SAFETY: as before.
-            let value = unsafe { C::Value::read(value, reading.reader) }?;
-            reading.collection.put(key, value);
+            let value = unsafe { C::Value::read(value, partial.context) }?;
+            partial.collection.insert(key, value);
             Ok(())
         });
-        reading.failed = read.err();
-        reading.failed.is_none()
+        partial.failed = read.err();
+        partial.failed.is_none()
     }
 
-    let mut reading = Reading {
-        collection: C::with_room_for(view.count),
-        reader,
+    let mut partial = PartialCollection {
+        collection: C::with_capacity(view.count),
+        context,
         failed: None,
     };
-    // SAFETY: the function is for this collection, and `take` is for what it is given.
-    unsafe { (view.each)(view.all, (&raw mut reading).cast(), take::<C>) };
-    match reading.failed {
-        None => Ok(reading.collection),
+    // SAFETY: the function is for this collection, and `visit` is for what it is given.
+    unsafe { (view.for_each)(view.collection, (&raw mut partial).cast(), visit::<C>) };
+    match partial.failed {
+        None => Ok(partial.collection),
         Some(failed) => Err(failed),
     }
 }
 
 macro_rules! collections {
     ($($name:literal $type:ty: [$($bounds:tt)*] $key:ident => $value:ty, ($($argument:ident),*),
-        with $all:ident: $entries:expr, with $count:ident: $new:expr, with $it:ident, $k:ident, $v:ident: $put:expr;)*) => { $(
+        with $all:ident: $entries:expr, with $count:ident: $new:expr, with $it:ident, $k:ident, $v:ident: $insert:expr;)*) => { $(
         impl<$($bounds)*> Collection for $type {
             type Key = $key;
             type Value = $value;
@@ -327,28 +327,28 @@ macro_rules! collections {
                 self.len()
             }
 
-            fn with_room_for($count: usize) -> Self {
+            fn with_capacity($count: usize) -> Self {
                 $new
             }
 
-            fn put(&mut self, $k: $key, $v: $value) {
+            fn insert(&mut self, $k: $key, $v: $value) {
                 let $it = self;
-                $put;
+                $insert;
             }
         }
 
         // SAFETY: those of its parts; where they are, its own side knows.
         unsafe impl<$($bounds)*> Data for $type {
             type View = Entries<<$key as Data>::View, <$value as Data>::View>;
-            type Items = Viewed<Self::View>;
+            type Slice = IndirectSlice<Self::View>;
 
             fn view(&self) -> Self::View {
                 view_of(self)
             }
 
-            unsafe fn read(view: Self::View, reader: Reader<'_>) -> Result<Self, Unreadable> {
+            unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
                 // SAFETY: the caller's promise.
-                unsafe { read_collection(view, reader) }
+                unsafe { read_collection(view, context) }
             }
 
             fn describe(types: &mut Types) -> TypeIndex {
@@ -373,7 +373,7 @@ collections! {
 }
 
 impl Time {
-    fn of(time: Duration, is_negative: bool) -> Self {
+    fn new(time: Duration, is_negative: bool) -> Self {
         Self {
             is_negative,
             nanoseconds: time.subsec_nanos(),
@@ -389,13 +389,13 @@ impl Time {
 // SAFETY: a time is numbers.
 unsafe impl Data for Duration {
     type View = Time;
-    type Items = Viewed<Time>;
+    type Slice = IndirectSlice<Time>;
 
     fn view(&self) -> Time {
-        Time::of(*self, false)
+        Time::new(*self, false)
     }
 
-    unsafe fn read(view: Time, _: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn read(view: Time, _: ReadContext<'_>) -> Result<Self, ReadError> {
         Ok(view.duration())
     }
 
@@ -407,22 +407,22 @@ unsafe impl Data for Duration {
 // SAFETY: a time is numbers.
 unsafe impl Data for SystemTime {
     type View = Time;
-    type Items = Viewed<Time>;
+    type Slice = IndirectSlice<Time>;
 
     fn view(&self) -> Time {
         match self.duration_since(Self::UNIX_EPOCH) {
-            Ok(after) => Time::of(after, false),
-            Err(before) => Time::of(before.duration(), true),
+            Ok(after) => Time::new(after, false),
+            Err(before) => Time::new(before.duration(), true),
         }
     }
 
-    unsafe fn read(view: Time, _: Reader<'_>) -> Result<Self, Unreadable> {
+    unsafe fn read(view: Time, _: ReadContext<'_>) -> Result<Self, ReadError> {
         let distance = view.duration();
         let time = match view.is_negative {
             false => Self::UNIX_EPOCH.checked_add(distance),
             true => Self::UNIX_EPOCH.checked_sub(distance),
         };
-        time.ok_or_else(|| Unreadable::new(Fault::Unknown("a time of this distance".to_owned())))
+        time.ok_or_else(|| ReadError::new(Fault::Unknown("a time of this distance".to_owned())))
     }
 
     fn describe(types: &mut Types) -> TypeIndex {
