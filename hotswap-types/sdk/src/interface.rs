@@ -1,19 +1,19 @@
-//! An interface that is a trait: what [`interface`](macro@crate::interface), [`data`](macro@crate::data) and
+//! Interfaces that are traits: what [`interface`](macro@crate::interface), [`data`](macro@crate::data) and
 //! [`plugin`](macro@crate::plugin) expand to.
 //!
-//! # How a call crosses
-//! The caller has an address, by which the other side knows its value, and a table of entries, one for each method of the
-//! trait, in its order. It calls an entry with the address, the *views* of the arguments, and a place for the answer. A
-//! view is a few words that lead to the value on its own side; whoever reads it copies what it needs. So nothing is
-//! freed by the other side, and nothing of it stays: the answer of a plugin is made of the host's memory by the host's
-//! code, before the entry returns.
+//! # How a call works
+//! The caller's proxy has the address of a value on the other side, and its vtable: one entry for each method of the trait, in
+//! order. It calls an entry with the address, an argument list of *views*, and a reply slot. A view is a small `repr(C)` struct:
+//! the bytes of the value, or its address and functions of its own side that read it. The receiver copies the value by its view.
+//! So neither side frees memory of the other, and no pointer to the other side is kept after the call: the caller's code copies
+//! the result into the caller's memory before the entry returns. Only an object ([`object`]) stays on its side.
 //!
 //! # Invariants
-//! - Every type of a view is `repr(C)`, and follows from the types in the trait alone. Two sides use each other's
-//!   entries only after they have compared the [descriptions](description) of those types.
-//! - A view is used only while the call lasts that it was made for, in which its value is neither changed nor dropped.
-//! - No panic leaves an entry. It becomes a [`Fault`] of the caller.
-//! - A table and what it leads to are constants.
+//! - The types in the trait alone determine the types of the views, which are `repr(C)`. Two sides call each other's entries
+//!   only after they have compared the [descriptions](description) of these types.
+//! - A view is used only during the call that it was made for. During that call its value is neither changed nor dropped.
+//! - No panic leaves an entry. The caller gets it as a [`Fault`].
+//! - A vtable and the functions that it points to are constants of an image.
 
 // From the ground up. (The empty lines keep rustfmt from sorting them.)
 

@@ -1,4 +1,4 @@
-//! Values that change sides: what is sent by value, and what a call gives.
+//! Parameters that are passed by value, and results.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -13,13 +13,17 @@ use super::{
     standard::Either,
 };
 
-/// What can be sent by value, and what a method can return: [`Data`], which is copied, and objects, which stay on their
-/// side and change their owner.
+/// A type that can be a parameter by value, or a result: [`Data`], which the receiver copies, or an object, which stays on
+/// its side and gets a new owner.
 ///
 /// # Safety
 ///
-/// As for [`Data`]. If [`IS_PLAIN`](Self::IS_PLAIN), a value's bytes have the same meaning on both sides, and there is
-/// nothing to drop.
+/// - `View` is `repr(C)`. Types with equal descriptions ([`describe_value`](Self::describe_value)) have the same `View` and
+///   the same [`IS_PLAIN`](Self::IS_PLAIN).
+/// - A view from [`view_outgoing`](Self::view_outgoing) can be read by [`take`](Self::take) of any type with an equal or a
+///   compatible description, on either side, as long as the outgoing value is neither changed nor dropped.
+/// - If [`IS_PLAIN`](Self::IS_PLAIN), types with equal descriptions have the same size and alignment, the bytes of a value
+///   mean the same on both sides, and dropping it does nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to a plugin or a host",
     label = "cannot be sent",
@@ -28,40 +32,43 @@ use super::{
             `SystemTime`, and a `Box` of another interface can be sent"
 )]
 pub unsafe trait ByValue: Sized {
-    /// Whether an answer is written to where the caller wants it, without a view.
+    /// Whether a result crosses as its bytes, without a view.
     const IS_PLAIN: bool = false;
-    /// What leads to a value.
+    /// By which the other side reads or takes a value.
     type View: Copy;
-    /// What keeps the value while it is read.
+    /// A value that is being sent. It stays on the sender's side until the receiver has read or taken it.
     type Outgoing;
 
-    /// Begins to send it, to where objects get their lease from `leases` when they come back.
+    /// Begins to send it. Objects that the other side later passes to it get their leases from `leases`.
     fn into_outgoing(self, leases: &Leases) -> Self::Outgoing;
 
-    /// What leads to it.
+    /// The view of a value that is being sent.
     fn view_outgoing(outgoing: &Self::Outgoing) -> Self::View;
 
-    /// Copies the value, or takes it over.
+    /// Copies data; takes ownership of objects.
     ///
     /// # Errors
     ///
-    /// It has a part that cannot be read here.
+    /// It has a part that this side cannot read, or an object of a retired generation.
     ///
     /// # Safety
     ///
-    /// As for [`Data::read`], of a value that is [outgoing](Self::into_outgoing). Once for each view.
+    /// `view` is from [`view_outgoing`](Self::view_outgoing) of a value on either side whose type has the same or a
+    /// compatible description. Until this returns, the outgoing value is neither changed nor dropped. This is called on the
+    /// sender's thread.
     unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError>;
 
-    /// Says what the type is made of.
+    /// Adds the description of the type.
     fn describe_value(types: &mut Types) -> TypeIndex;
 }
 
-/// [`ByValue`] of a type that is [`Data`]; not for use by hand.
+/// Implements [`ByValue`] for types that are [`Data`]; not for use by hand.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! by_value_data {
     ($([$($bounds:tt)*] $type:ty $(where [$($clause:tt)*])? $(, plain $plain:literal)?;)*) => { $(
-        // SAFETY: those of `Data`, whose view it is.
+        // SAFETY: view and description are those of the type as `Data`, and `take` reads the view by `Data::read`. The plain
+        // ones are numbers, `bool`, `char` and `()`, which have the same bytes on both sides and no destructor.
         unsafe impl<$($bounds)*> $crate::expansion::ByValue for $type $(where $($clause)*)? {
             $(const IS_PLAIN: bool = $plain;)?
             type View = <Self as $crate::expansion::Data>::View;
@@ -82,7 +89,8 @@ macro_rules! by_value_data {
                 view: Self::View,
                 context: $crate::expansion::ReadContext<'_>,
             ) -> ::core::result::Result<Self, $crate::expansion::ReadError> {
-                // SAFETY: the caller's promise.
+                // SAFETY: `view` is from `Data::view` of an outgoing value that stays unchanged during this call (`# Safety` of
+                // this function).
                 unsafe { $crate::expansion::Data::read(view, context) }
             }
 
@@ -114,7 +122,8 @@ by_value_data! {
     [K: Data] VecDeque<K>;
 }
 
-// SAFETY: that of `T`.
+// SAFETY: the view has the flag of an `Either` and the view of `T`, and the description has that of `T`. `take` uses only the
+// part that the flag names.
 unsafe impl<T: ByValue> ByValue for Option<T> {
     type View = Either<T::View, Nil>;
     type Outgoing = Option<T::Outgoing>;
@@ -135,7 +144,8 @@ unsafe impl<T: ByValue> ByValue for Option<T> {
     #[inline]
     unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         let view = view.get().ok();
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is from `T::view_outgoing` of the value in the outgoing option, which stays unchanged during this call
+        // (`# Safety` of this function).
         view.map(|view| unsafe { T::take(view, context) })
             .transpose()
     }
@@ -146,7 +156,8 @@ unsafe impl<T: ByValue> ByValue for Option<T> {
     }
 }
 
-// SAFETY: those of `T` and `E`.
+// SAFETY: the view has the flag of an `Either` and the view of `T` or `E`, and the description has those of both. `take` uses
+// only the part that the flag names.
 unsafe impl<T: ByValue, E: ByValue> ByValue for Result<T, E> {
     type View = Either<T::View, E::View>;
     type Outgoing = Result<T::Outgoing, E::Outgoing>;
@@ -170,9 +181,11 @@ unsafe impl<T: ByValue, E: ByValue> ByValue for Result<T, E> {
     #[inline]
     unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         Ok(match view.get() {
-            // SAFETY: the caller's promise.
+            // SAFETY: `value` is from `T::view_outgoing` of the outgoing `Ok`, which stays unchanged during this call (`# Safety`
+            // of this function).
             Ok(value) => Ok(unsafe { T::take(value, context) }?),
-            // SAFETY: the caller's promise.
+            // SAFETY: `error` is from `E::view_outgoing` of the outgoing `Err`, which stays unchanged during this call
+            // (`# Safety` of this function).
             Err(error) => Err(unsafe { E::take(error, context) }?),
         })
     }

@@ -1,4 +1,4 @@
-//! One call: the caller's half and the half of who is called.
+//! One call: the proxy's half ([`Remote::call`]) and the half of the entry that it calls ([`dispatch`]).
 
 use std::{
     mem::MaybeUninit,
@@ -16,10 +16,21 @@ use super::{
 };
 use crate::{calling, fault::caught_message};
 
-/// One method of a value. Gives 0 if the answer was put where the caller wants it.
+/// An entry of a vtable: one method. Returns 0 if the method has returned; its result is then in the caller's reply slot.
 ///
-/// `this` is the address of the value, `arguments` leads to the views of the arguments, and `out` is for the functions of
-/// `reply`.
+/// # Safety
+///
+/// The caller of an entry guarantees:
+/// - `this` points to a value of the type that the vtable is for, which is not dropped during the call.
+/// - `arguments` points to the method's argument list: the views of its arguments, in a [`Cons`]. The values that they
+///   view are neither changed nor dropped during the call.
+/// - `out` points to the [`ReplySlot`] for the method's result, which nobody else uses during the call. `reply` points to
+///   the functions of that slot.
+///
+/// The entry guarantees:
+/// - It uses these pointers only until it returns, on the caller's thread.
+/// - If it returns 0, it has written the result to `out`, if that [is plain](ByValue::IS_PLAIN), or else has passed a view
+///   of the result to [`set_value`](ReplyVtable). Otherwise it has called [`set_fault`](ReplyVtable).
 pub type Entry = unsafe extern "C" fn(
     this: *const (),
     arguments: *const (),
@@ -27,65 +38,68 @@ pub type Entry = unsafe extern "C" fn(
     reply: *const ReplyVtable,
 ) -> u32;
 
-/// How a caller is given an answer. Its code is the caller's.
+/// The functions by which an entry fills the caller's [`ReplySlot`]. They are the caller's code.
 #[derive(Debug, StableAbi)]
 #[repr(C)]
 pub struct ReplyVtable {
-    /// Reads the answer that a view leads to.
+    /// Stores the result that `view` points to a view of. That result stays unchanged until this returns.
     set_value: unsafe extern "C" fn(out: *mut (), view: *const ()),
-    /// Says why there is none.
+    /// Stores the fault because of which there is no result: its number and its text, of `length` bytes.
     set_fault: unsafe extern "C" fn(out: *mut (), fault: u32, text: *const u8, length: usize),
 }
 
-/// The first argument, and those after it.
+/// A list of values of different types: the first one and the rest, `Cons(a, Cons(b, Nil))`. Argument lists and tuples
+/// cross in this form.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Cons<A, B>(pub A, pub B);
 
-/// No argument.
+/// The end of a [`Cons`] list.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Nil;
 
-/// The methods of a trait for values that `S` leads to, in the trait's order.
+/// A trait that has a vtable for targets of type `S`.
 ///
 /// # Safety
 ///
-/// There is an entry for each method that the trait's description has, and it takes and gives what that says.
+/// [`VTABLE`](Self::VTABLE) has an entry for each method in the trait's description, in the same order. Its `this` is an
+/// `S`, and its arguments and result have the types in the description.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "not an interface",
     note = "mark the trait with `#[hotswap_sdk::interface]`"
 )]
 pub unsafe trait Dispatch<S> {
-    /// One for each.
+    /// The entries.
     const VTABLE: &'static [Entry];
 }
 
-/// A value of the other side.
+/// A handle on a value of the other side. Proxies call its methods.
 ///
 /// # Invariants
 ///
-/// `this` is an address for the entries, of which there are `count`. All are there for as long as this is. The value
-/// may be used by several threads at once.
+/// - `entries` points to a vtable of `count` entries, and `this` to a value that they are for. Both are valid
+///   whenever this handle is used or dropped.
+/// - The value is `Send` and `Sync`, as `#[interface]` demands of every implementation.
+/// - If `drop` is set, this handle owns the value, and `drop` is the function that drops it.
 pub struct Remote {
     this: *const (),
     entries: *const Entry,
     count: usize,
-    /// For objects that it makes.
+    /// Where objects that it returns get their leases.
     leases: Leases,
-    /// If it is an object of its own.
     drop: Option<unsafe extern "C" fn(this: *const ())>,
-    /// The code of `drop` and of the entries. Gone last.
+    /// Keeps the code of `drop` and of the entries mapped. Dropped last.
     lease: Option<Box<dyn Send + Sync>>,
 }
 
-// SAFETY: the invariants of `Remote`.
+// SAFETY: the value behind `this` is `Send`, and so are the vtable (constants), the leases and the lease.
 unsafe impl Send for Remote {}
-// SAFETY: the invariants of `Remote`.
+// SAFETY: a shared handle only calls entries, with a shared reference to the value, which is `Sync`. `lease` is `Sync`, too.
 unsafe impl Sync for Remote {}
 
-/// The parts of a [`Remote`], as they cross.
+/// The parts of a [`Remote`], as one side sends them to the other.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct RawRemote {
@@ -94,12 +108,13 @@ pub struct RawRemote {
     pub(super) count: usize,
 }
 
-/// Where a caller wants its answer.
+/// Where an entry puts its result for the caller.
 ///
 /// # Invariants
 ///
-/// A plain answer is written to `plain`, which is therefore the first. For others `decoded` is initialised, and `set_value` sets it.
-/// `set_fault` initialises `fault` when the entry does not give 0, and nothing else does.
+/// - If the result [is plain](ByValue::IS_PLAIN), the entry writes it to `plain`, which therefore is the first field.
+/// - Otherwise the caller initialises `decoded`, and `set_value` overwrites it.
+/// - `fault` is initialised by `set_fault`, which an entry calls if and only if it does not return 0.
 #[repr(C)]
 pub struct ReplySlot<'a, R> {
     plain: MaybeUninit<R>,
@@ -111,7 +126,8 @@ pub struct ReplySlot<'a, R> {
 impl Remote {
     /// # Safety
     ///
-    /// The invariants hold for `raw`.
+    /// `raw` points to a vtable and to a `Send` and `Sync` value for it. Both are valid whenever the handle
+    /// is used or dropped.
     pub(super) unsafe fn new(raw: RawRemote, leases: Leases) -> Self {
         let RawRemote {
             this,
@@ -130,20 +146,22 @@ impl Remote {
 
     /// # Safety
     ///
-    /// The invariants hold for `raw` until it is dropped, which is left to this, and until `lease` is.
+    /// `raw` points to a vtable and to a `Send` and `Sync` value for it. The value now belongs to the handle, which drops
+    /// it by `raw.drop`. The vtable and the code stay mapped until `lease` is dropped.
     pub(super) unsafe fn object(
         raw: RawObject,
         leases: Leases,
         lease: Option<Box<dyn Send + Sync>>,
     ) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the value stays until the handle drops it, and the vtable until the handle drops `lease` (`# Safety` of
+        // this function).
         let mut object = unsafe { Self::new(raw.remote, leases) };
         object.drop = Some(raw.drop);
         object.lease = lease;
         object
     }
 
-    /// How objects are kept that it makes, or that it is given and gives back.
+    /// Where objects that come from the other side get their leases.
     #[inline]
     pub fn leases(&self) -> &Leases {
         &self.leases
@@ -159,19 +177,20 @@ impl Remote {
     ///
     /// # Panics
     ///
-    /// With a [`Fault`], if there is no answer.
+    /// With a [`Fault`], if the method does not return a result.
     ///
     /// # Safety
     ///
-    /// The other side [has](Self::has) the method, which takes these arguments and gives an `R`; the descriptions of both
-    /// sides agree on that. What the arguments lead to stays as it is meanwhile.
+    /// The other side [has](Self::has) the method, and by the descriptions of both sides its argument list is an `A` and its
+    /// result an `R`. The values that the arguments view are neither changed nor dropped during the call.
     #[inline]
     pub unsafe fn call<A, R: ByValue>(&self, method: usize, arguments: A) -> R {
-        // SAFETY: there are more.
+        // SAFETY: the vtable has more than `method` entries (`# Safety` of this function), so that the address is in it.
         let entry = unsafe { self.entries.add(method) };
-        // SAFETY: the invariants.
+        // SAFETY: the vtable is valid whenever this handle is used (invariant of `Remote`).
         let entry = unsafe { *entry };
-        // SAFETY: the caller's promise.
+        // SAFETY: `this` is a value for this entry that stays while `self` is borrowed (invariant of `Remote`). The argument
+        // list and the result are those of the method, and the arguments stay unchanged (`# Safety` of this function).
         match unsafe { call_entry(entry, self.this, &arguments, &self.leases) } {
             Ok(answer) => answer,
             Err(fault) => raise(fault),
@@ -182,10 +201,11 @@ impl Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         if let Some(drop) = self.drop {
-            // SAFETY: the object is ours, and nobody uses it any more. Its code is kept until this has returned.
+            // SAFETY: this handle owns the value and is being dropped, so that nobody uses the value any more, and this runs
+            // once. `lease` keeps the code mapped; it is dropped below.
             unsafe { drop(self.this) };
         }
-        // Now that nothing of it is called any more.
+        // Last: no code of the value runs after this.
         self.lease = None;
     }
 }
@@ -194,7 +214,8 @@ impl Drop for Remote {
 ///
 /// # Safety
 ///
-/// As for [`Remote::call`].
+/// `this` is what the entry is for, and stays valid during the call. The entry's argument list is an `A`, and its result an
+/// `R`. The values that the arguments view are neither changed nor dropped during the call.
 #[inline]
 pub(super) unsafe fn call_entry<A, R: ByValue>(
     entry: Entry,
@@ -215,25 +236,26 @@ pub(super) unsafe fn call_entry<A, R: ByValue>(
     let arguments = ptr::from_ref(arguments).cast();
     let reply = const { &ReplySlot::<'static, R>::VTABLE };
     let calling = calling::begin();
-    // SAFETY: the caller's promise.
+    // SAFETY: `this` and the arguments are valid for this entry (`# Safety` of this function). `out` is a slot for an `R`
+    // that only this function has, and `reply` has the functions for it.
     let failed = unsafe { entry(this, arguments, out, reply) };
     drop(calling);
     if !R::IS_PLAIN {
-        // SAFETY: the invariants of `ReplySlot`.
-        let read = unsafe { slot.decoded.assume_init() };
-        if let Some(read) = read
+        // SAFETY: `decoded` was initialised above, because the result is not plain. `set_value` leaves it initialised.
+        let decoded = unsafe { slot.decoded.assume_init() };
+        if let Some(decoded) = decoded
             && failed == 0
         {
-            return read.map_err(ReadError::into_fault);
+            return decoded.map_err(ReadError::into_fault);
         }
     } else if failed == 0 {
-        // SAFETY: the invariants of `ReplySlot`.
+        // SAFETY: the result is plain, and the entry has returned 0: it has written the result here.
         return Ok(unsafe { slot.plain.assume_init() });
     }
     if failed == 0 {
         return Err(Fault::Panicked("no answer was given".to_owned()));
     }
-    // SAFETY: the invariants of `ReplySlot`.
+    // SAFETY: the entry has not returned 0: it has called `set_fault`, which initialises this.
     Err(unsafe { slot.fault.assume_init() })
 }
 
@@ -244,35 +266,36 @@ impl<R: ByValue> ReplySlot<'_, R> {
     };
 
     unsafe extern "C" fn set_value(out: *mut (), view: *const ()) {
-        // SAFETY: the entry passes on what `call_entry` has given to it, which nobody else uses meanwhile.
+        // SAFETY: `out` points to the slot in `call_entry`, which waits for the entry and does not use the slot meanwhile.
         let slot = unsafe { &mut *out.cast::<Self>() };
-        // SAFETY: the entry gives a view of its answer.
+        // SAFETY: the entry passes the address of a view of its result, which is an `R` by the descriptions of both sides.
         let view = unsafe { view.cast::<R::View>().read() };
         let leases = slot.leases;
-        // No panic may go on into the other side's code.
-        let read = catch(|| {
-            // SAFETY: the entry keeps its answer until this returns.
+        // A panic must not unwind into the other side's code.
+        let decoded = catch(|| {
+            // SAFETY: the view is of an outgoing result that the entry keeps unchanged until this returns, and this runs on the
+            // entry's thread.
             unsafe { R::take(view, ReadContext::new(leases)) }
         });
-        slot.decoded.write(Some(read));
+        slot.decoded.write(Some(decoded));
     }
 
     unsafe extern "C" fn set_fault(out: *mut (), fault: u32, text: *const u8, length: usize) {
-        // SAFETY: as in `set_value`.
+        // SAFETY: `out` points to the slot in `call_entry`, which waits for the entry and does not use the slot meanwhile.
         let slot = unsafe { &mut *out.cast::<Self>() };
-        // SAFETY: the entry gives a text.
+        // SAFETY: the entry passes the address and the length of a text that it keeps until this returns.
         let text = unsafe { slice::from_raw_parts(text, length) };
         slot.fault
             .write(Fault::from_code(fault, &String::from_utf8_lossy(text)));
     }
 }
 
-/// The half of who is called: finds the value, calls `method`, and gives its answer to the caller.
+/// The body of an entry: decodes the arguments, calls `method` on the value, and sends its result or its fault to the caller.
 ///
 /// # Safety
 ///
-/// The arguments are those of an [`Entry`] that serves values that an `S` leads to, and takes what an `A` is of and
-/// gives an `R`.
+/// This is called with the arguments of an [`Entry`] that is for an `S`, whose argument list is an `A` and whose result is an
+/// `R`.
 #[inline]
 pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
     this: *const (),
@@ -282,49 +305,53 @@ pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
     method: impl FnOnce(&S::Target, A, ReadContext<'_>) -> Result<R, ReadError>,
 ) -> u32 {
     let replied = catch(|| {
-        // SAFETY: the value is there for as long as the caller may call.
+        // SAFETY: `this` points to an `S` that is not dropped during the call (contract of `Entry`).
         let this = unsafe { &*this.cast::<S>() };
-        // SAFETY: the caller's views lie there.
+        // SAFETY: `arguments` points to the argument list, an `A` (contract of `Entry`), which may be copied.
         let arguments = unsafe { arguments.cast::<A>().read() };
         let answer = method(this, arguments, ReadContext::new(this.leases()))?;
         if R::IS_PLAIN {
-            // SAFETY: the caller's place for it, which comes first.
+            // SAFETY: `out` points to a slot for an `R` (contract of `Entry`), which begins with room for a plain one.
             unsafe { out.cast::<R>().write(answer) };
         } else {
             let outgoing = answer.into_outgoing(this.leases());
             let view = R::view_outgoing(&outgoing);
-            // SAFETY: the caller's is there until this returns.
+            // SAFETY: `reply` points to the functions of the caller's slot during the call (contract of `Entry`).
             let set_value = unsafe { (*reply).set_value };
-            // SAFETY: it is for this place and for such a view.
+            // SAFETY: `out` is the slot that the function is for (contract of `Entry`). The view is of `outgoing`, which stays
+            // unchanged until the function returns.
             unsafe { set_value(out, (&raw const view).cast()) };
         }
         Ok(())
     });
     match replied {
         Ok(()) => 0,
-        // SAFETY: the caller's own function and place.
+        // SAFETY: `out` is the caller's slot, and `reply` has the functions for it (contract of `Entry`).
         Err(error) => unsafe { reply_fault(error, out, reply) },
     }
 }
 
+/// Sends a fault to the caller of an entry. Returns what the entry returns then.
+///
 /// # Safety
 ///
-/// As for [`dispatch`].
+/// `out` points to the caller's [`ReplySlot`], and `reply` to the functions for it.
 #[cold]
 unsafe fn reply_fault(error: ReadError, out: *mut (), reply: *const ReplyVtable) -> u32 {
     let fault = error.into_fault();
     let text = fault.text();
-    // SAFETY: the caller's is there until this returns.
+    // SAFETY: `reply` points to the functions of the caller's slot (`# Safety` of this function).
     let set_fault = unsafe { (*reply).set_fault };
-    // SAFETY: it is for this place; the text is there until it returns.
+    // SAFETY: `out` is the slot that the function is for (`# Safety` of this function). `fault`, which has the text, is
+    // dropped after the function returns.
     unsafe { set_fault(out, fault.code(), text.as_ptr(), text.len()) };
     1
 }
 
-/// Runs what must not panic into the other side's code.
+/// Runs `body`, and returns its panic as an error, so that it does not unwind into the other side's code.
 #[inline]
 pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
-    // Unwind-safe: what the body may leave broken is its side's own, as in a thread of it.
+    // Unwind-safe: what the body leaves broken belongs to its own side, as after a panic of one of its threads.
     panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
         let fault = match payload.downcast::<Fault>() {
             Ok(fault) => *fault,
@@ -334,8 +361,8 @@ pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, ReadError>) -> Result<T,
     })
 }
 
-/// The caller panics as it would if the method were its own. The panic hook is not called: whoever was called has noted
-/// what happened.
+/// Panics with a fault, as if the method had been called directly. The panic hook does not run: the other side has recorded
+/// the panic's message and place.
 #[cold]
 fn raise(fault: Fault) -> ! {
     panic::resume_unwind(Box::new(fault))

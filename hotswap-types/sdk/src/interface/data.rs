@@ -1,4 +1,4 @@
-//! Values that are copied when they cross.
+//! Values that the receiver copies, and parameters that are passed by reference.
 
 use super::{
     description::{TypeIndex, Types},
@@ -12,8 +12,10 @@ use super::{
 ///
 /// # Safety
 ///
-/// `View` is `repr(C)`, and follows from what [`describe`](Self::describe) says. `view` gives one that
-/// [`read`](Self::read) can use on either side.
+/// - `View` and `Slice` are `repr(C)`. Types with equal descriptions ([`describe`](Self::describe)) have the same `View` and
+///   the same `Slice`.
+/// - A view from [`view`](Self::view) can be read by [`read`](Self::read) of any type with an equal or a compatible
+///   description, on either side, as long as the value is neither changed nor dropped.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to a plugin or a host",
     label = "cannot be sent",
@@ -22,86 +24,89 @@ use super::{
             `SystemTime` can be sent"
 )]
 pub unsafe trait Data: Sized + 'static {
-    /// What leads to a value.
+    /// By which the other side reads a value: its bytes, or addresses and functions of the side that has it.
     type View: Copy;
-    /// What leads to several values in a row.
+    /// By which the other side reads a slice of values.
     type Slice: SliceView<Self>;
 
-    /// What leads to this one.
+    /// The view of this value.
     fn view(&self) -> Self::View;
 
-    /// Copies a value of the other side.
+    /// Copies the value that `view` is of.
     ///
     /// # Errors
     ///
-    /// It has a part that cannot be read here.
+    /// It has a part that this side cannot read: an unknown variant, or one that is nested too deeply.
     ///
     /// # Safety
     ///
-    /// The view is from [`view`](Self::view) of the same type on either side, and its value has neither changed nor ended
-    /// since.
+    /// `view` is from [`view`](Self::view) of a value on either side whose type has the same description or, in a newer or
+    /// older version, a compatible one. Since then, and until this returns, the value is neither changed nor dropped.
     unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError>;
 
-    /// Says what the type is made of.
+    /// Adds the description of the type.
     fn describe(types: &mut Types) -> TypeIndex;
 }
 
-/// What can be sent as `&Self`.
+/// A type that can be a parameter by reference, `&Self`.
 ///
 /// # Safety
 ///
-/// As for [`Data`].
+/// - `View` is `repr(C)`. Types with equal descriptions ([`describe_ref`](Self::describe_ref)) have the same `View`.
+/// - A view from [`view_ref`](Self::view_ref) can be read by [`borrow`](Self::borrow) of any type with an equal or a
+///   compatible description, on either side, as long as the value is neither changed nor dropped.
 #[diagnostic::on_unimplemented(
     message = "`&{Self}` cannot be sent to a plugin or a host",
     label = "cannot be sent",
     note = "for a type of your own: `#[hotswap_sdk::data]`"
 )]
 pub unsafe trait ByRef {
-    /// What leads to a value.
+    /// By which the other side reads a value.
     type View: Copy;
-    /// What the reader has for the time of the call.
+    /// What the other side has during the call: a reference, or a copy.
     type Borrowed<'a>;
 
-    /// What leads to this one.
+    /// The view of this value.
     fn view_ref(&self) -> Self::View;
 
-    /// Copies the value, or borrows it where that costs nothing.
+    /// Borrows the value if its bytes are the same on both sides; otherwise copies it.
     ///
     /// # Errors
     ///
-    /// It has a part that cannot be read here.
+    /// It has a part that this side cannot read.
     ///
     /// # Safety
     ///
-    /// As for [`Data::read`]; the value does not change or end during `'a`.
+    /// `view` is from [`view_ref`](Self::view_ref) of a value on either side whose type has the same or a compatible
+    /// description. The value is neither changed nor dropped during `'a`.
     unsafe fn borrow<'a>(
         view: Self::View,
         context: ReadContext<'_>,
     ) -> Result<Self::Borrowed<'a>, ReadError>;
 
-    /// What is held.
+    /// The reference that the method is called with.
     fn get<'a>(borrowed: &'a Self::Borrowed<'_>) -> &'a Self;
 
-    /// Says what the type is made of.
+    /// Adds the description of the type.
     fn describe_ref(types: &mut Types) -> TypeIndex;
 }
 
-/// How deep a reader may still go, and how it keeps objects.
+/// What reading needs to know: how many levels it may still descend, and where objects get their leases.
 #[derive(Clone, Copy)]
 pub struct ReadContext<'a> {
     depth: u32,
     leases: &'a Leases,
 }
 
-/// Why a value cannot be read. A pointer, for it is rare.
+/// Why a value cannot be read. Boxed, because it is rare and results should stay small.
 #[derive(Debug)]
 pub struct ReadError(Box<Fault>);
 
 impl<'a> ReadContext<'a> {
-    /// So many structs and enums may lie within each other. Reading one takes up to some kilobytes of stack.
+    /// How many structs and enums may be nested. Reading one level takes up to a few kilobytes of stack.
     const DEPTH_MAX: u32 = 128;
 
-    /// For a whole value.
+    /// For an argument or a result.
     #[inline]
     pub(super) fn new(leases: &'a Leases) -> Self {
         Self {
@@ -114,11 +119,11 @@ impl<'a> ReadContext<'a> {
         self.leases
     }
 
-    /// For what lies within a struct or an enum.
+    /// For the fields of a struct or a variant.
     ///
     /// # Errors
     ///
-    /// It lies too deep.
+    /// They are nested too deeply.
     #[inline]
     pub fn deeper(self) -> Result<Self, ReadError> {
         match self.depth.checked_sub(1) {
@@ -134,7 +139,7 @@ impl ReadError {
         Self(Box::new(fault))
     }
 
-    /// The enum `name` of the other side has a variant more.
+    /// The enum `name` of this side has no variant `number`.
     #[cold]
     pub fn variant(name: &str, number: u32) -> Self {
         Self::new(Fault::Unknown(format!("variant {number} of `{name}`")))
@@ -145,7 +150,7 @@ impl ReadError {
     }
 }
 
-// SAFETY: those of `Data`.
+// SAFETY: view and description are those of `T` as `Data`, and `borrow` reads the view by `T::read`.
 unsafe impl<T: Data> ByRef for T {
     type View = T::View;
     type Borrowed<'a> = T;
@@ -160,7 +165,8 @@ unsafe impl<T: Data> ByRef for T {
         view: T::View,
         context: ReadContext<'_>,
     ) -> Result<Self::Borrowed<'a>, ReadError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is from `T::view`, and the value stays unchanged during this call, which is within `'a` (`# Safety` of
+        // this function).
         unsafe { T::read(view, context) }
     }
 

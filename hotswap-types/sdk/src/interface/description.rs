@@ -1,14 +1,13 @@
-//! What an interface is made of, as a host and a plugin tell each other.
+//! The description of an interface, which a plugin sends to the host for comparison.
 //!
-//! A plugin writes it into a buffer of the host. Nothing in it leads anywhere, so that whatever it holds can be looked at
-//! without harm.
+//! It crosses as bytes, without pointers, so that the host can safely read whatever a plugin sends.
 
 use std::{any::TypeId, collections::HashMap};
 
 /// The number of a type in a [`Description`].
 pub type TypeIndex = u32;
 
-/// An interface, and every type that it mentions.
+/// An interface, and every type in its signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The package and the name of the trait.
@@ -19,7 +18,7 @@ pub struct Description {
     pub(super) root: TypeIndex,
 }
 
-/// What one type is made of.
+/// One type: its kind, its name and its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A type that both sides know by its name, with its arguments.
@@ -32,11 +31,11 @@ pub(super) enum Shape {
 /// A field of a struct or a variant, or a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Its name, or its number.
+    /// Its name, or its index if it has none.
     pub name: String,
     /// Its type.
     pub ty: TypeIndex,
-    /// Whether a reader can do without it.
+    /// Whether it has a default, which a reader uses if the other side does not have the field.
     pub has_default: bool,
 }
 
@@ -55,7 +54,7 @@ pub(super) struct Method {
 #[derive(Debug, Default)]
 pub struct Types {
     numbers: HashMap<TypeId, TypeIndex>,
-    /// None: it is being described.
+    /// `None` while the type is being described.
     types: Vec<Option<Shape>>,
 }
 
@@ -81,7 +80,8 @@ impl Types {
         })
     }
 
-    /// The same, for a type that may be described in two ways.
+    /// A type that both sides know by its name, and that is not identified by its `TypeId`: with the same arguments, it is the
+    /// same type.
     pub(super) fn named_by_shape(&mut self, name: &str, arguments: &[TypeIndex]) -> TypeIndex {
         let shape = Shape::Named(name.to_owned(), arguments.to_vec());
         let known = self.types.iter().position(|it| it.as_ref() == Some(&shape));
@@ -130,7 +130,7 @@ impl Types {
         })
     }
 
-    /// With its number taken first, so that it may mention itself.
+    /// Describes a type once. It gets its index first, because its description may contain itself.
     fn intern(&mut self, id: TypeId, describe: impl FnOnce(&mut Self) -> Shape) -> TypeIndex {
         if let Some(&known) = self.numbers.get(&id) {
             return known;
@@ -194,7 +194,7 @@ impl Signature<'_> {
 }
 
 impl Description {
-    /// The form in which it crosses.
+    /// Encodes it.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = ByteWriter(Vec::new());
         out.text(&self.name);
@@ -204,7 +204,7 @@ impl Description {
         out.0
     }
 
-    /// Reads what the other side has written. None: it is damaged.
+    /// Decodes it. `None` if the bytes are malformed.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut bytes = ByteReader(bytes);
         let read = Self {
@@ -221,7 +221,7 @@ impl Description {
         self.types.get(usize::try_from(index).ok()?)
     }
 
-    /// Every number of a type in it.
+    /// Every type index in it.
     fn type_indexes(&self) -> impl Iterator<Item = TypeIndex> {
         fn of(fields: &[Field]) -> Vec<TypeIndex> {
             fields.iter().map(|it| it.ty).collect()
@@ -299,7 +299,7 @@ impl ByteWriter {
     }
 }
 
-/// What is still to be read.
+/// The bytes that are still to be decoded.
 struct ByteReader<'a>(&'a [u8]);
 
 impl ByteReader<'_> {
@@ -322,7 +322,7 @@ impl ByteReader<'_> {
 
     fn list<T>(&mut self, read: fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.number()?;
-        // Each takes at least four bytes, so that it ends with them, whatever the count.
+        // Each item takes at least four bytes, so a wrong count ends when there are no more.
         (0..count).map(|_| read(self)).collect()
     }
 

@@ -1,25 +1,25 @@
-//! Why a call of an interface gave no answer.
+//! Why a call of an interface has returned no result.
 
 use std::fmt;
 
-/// Why a call of an interface gave no answer. It is made of the memory of whoever has it.
+/// Why a call of an interface has returned no result. It owns its text.
 ///
-/// What a method itself returns as an error is none: that is an answer.
+/// An error that a method itself returns is not a fault: that is a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The code that was called panicked: its message, and where.
+    /// The method panicked. The text is the panic's message and its location.
     Panicked(String),
-    /// A value has a variant that the side which reads it does not know.
+    /// The reader does not know something in a value, such as a variant. The text names it.
     Unknown(String),
     /// A value is nested too deeply to be read.
     TooDeep,
-    /// An object comes from a generation that is retired and that nobody uses any more.
+    /// An object was not accepted, because its generation is retired and no call or lease uses it any more.
     Retired,
 }
 
 impl Fault {
-    /// By which number it crosses.
+    /// The number that stands for it in a reply.
     pub(super) fn code(&self) -> u32 {
         match self {
             Self::Panicked(_) => 1,

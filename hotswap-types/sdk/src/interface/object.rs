@@ -1,8 +1,8 @@
-//! Objects: values that stay on their side, and are used from the other one as a `Box<dyn Trait>`.
+//! Objects: values that stay on their side, and are used from the other side as a `Box<dyn Trait>`.
 //!
-//! Whoever sends one parks it, so that it is dropped if nobody takes it. Whoever receives one takes it, and has the other
-//! side drop it when its proxy is dropped. An object of a plugin that arrives in the host keeps the generation that it is
-//! of: the proxy that it came by says how.
+//! The sender has an [`OutgoingObject`], which drops the object if the receiver does not take it. The receiver takes it and
+//! makes a proxy. When the proxy is dropped, it has the object dropped by its own side. If a plugin sends an object to the
+//! host, the host also leases the plugin's generation, which stays mapped until the proxy is dropped.
 
 use std::{cell::Cell, ops::Deref, ptr::NonNull, sync::Arc};
 
@@ -12,39 +12,41 @@ use super::{
     fault::Fault,
 };
 
-/// What keeps the code of objects where it is. A host has one for each generation.
+/// Leases a generation for its objects, whose code stays mapped meanwhile. A host has one for each generation.
 pub trait LeaseSource: Send + Sync {
-    /// Keeps it until what this gives is dropped. None: the generation is retired, and gives no more objects.
+    /// Leases the generation for an object of `interface`, until the result is dropped. `None` if the generation is retired:
+    /// then the object is not accepted.
     fn lease(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>>;
 }
 
-/// How objects are kept that come by way of some proxy. None: their code never leaves, for it is the host's.
+/// Where objects that come from the other side get their leases. `None` in a plugin: they are the host's, whose code is
+/// never unmapped.
 pub type Leases = Option<Arc<dyn LeaseSource>>;
 
-/// What entries are for: it leads to a value.
+/// What the `this` of a vtable's entries points to. It dereferences to the value that has the methods.
 pub trait DispatchTarget: Deref {
-    /// How objects are kept that are passed to this one.
+    /// Where objects that are passed to its methods get their leases.
     fn leases(&self) -> &Leases;
 }
 
-/// An object that the other side has.
+/// An object that the other side owns.
 ///
 /// # Invariants
 ///
-/// `this` of its entries is from `Box::into_raw`, and belongs to whoever has taken it.
+/// It lies in a `Box` that was leaked. Its address is the `this` of its entries; whoever has taken it owns it.
 pub struct ExportedObject<I: ?Sized> {
     object: Box<I>,
     leases: Leases,
 }
 
-/// An object that is being sent.
+/// An object that is being sent, on the side of the sender. `None` once the receiver has taken it.
 ///
 /// # Invariants
 ///
-/// What is there is from `Box::into_raw`, and belongs to this.
+/// The pointer is from a leaked `Box`, and belongs to this.
 pub struct OutgoingObject<I: ?Sized>(Cell<Option<NonNull<ExportedObject<I>>>>);
 
-/// What leads to an object that is being sent.
+/// The view of an object that is being sent: its [`OutgoingObject`], and the function that takes the object out of it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ObjectView {
@@ -52,7 +54,7 @@ pub struct ObjectView {
     take: unsafe extern "C" fn(outgoing: *const ()) -> RawObject,
 }
 
-/// An object that was taken.
+/// An object that the receiver has taken: the parts of its handle, and the function that drops it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct RawObject {
@@ -77,7 +79,7 @@ impl<I: ?Sized> DispatchTarget for ExportedObject<I> {
 }
 
 impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
-    /// Begins to send it, to where objects get their lease from `leases` when they come back.
+    /// Begins to send `object`. Objects that the other side passes to its methods get their leases from `leases`.
     pub fn new(object: Box<I>, leases: &Leases) -> Self {
         let exported = Box::new(ExportedObject {
             object,
@@ -86,17 +88,18 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
         Self(Cell::new(Some(NonNull::from(Box::leak(exported)))))
     }
 
-    /// What leads to it.
+    /// The view by which the other side takes it.
     pub fn view(&self) -> ObjectView {
         unsafe extern "C" fn take<I: Dispatch<ExportedObject<I>> + ?Sized>(
             outgoing: *const (),
         ) -> RawObject {
-            // SAFETY: `ObjectView::take` calls it while the object is being sent, on the same thread.
+            // SAFETY: `ObjectView::take` passes the address from this view. It does so while the object is being sent, so that
+            // the `OutgoingObject` is not dropped, and on the sender's thread, so that the cell is not shared.
             let outgoing = unsafe { &*outgoing.cast::<OutgoingObject<I>>() };
             let this = outgoing.0.take();
             RawObject {
                 remote: RawRemote {
-                    // Taken twice, it leads nowhere.
+                    // Null if it was taken before.
                     this: this.map_or(std::ptr::null(), |it| it.as_ptr().cast_const().cast()),
                     entries: I::VTABLE.as_ptr(),
                     count: I::VTABLE.len(),
@@ -106,9 +109,10 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
         }
 
         unsafe extern "C" fn drop_exported<I: ?Sized>(this: *const ()) {
-            // SAFETY: the invariants of `ExportedObject`; who has taken it gives it back here, once.
+            // SAFETY: `this` is the address that `take` has given away, of a leaked `Box` of this type. Its owner, a
+            // `Remote`, calls this once, when it is dropped.
             let exported = unsafe { Box::from_raw(this.cast_mut().cast::<ExportedObject<I>>()) };
-            // A panic of a destructor has no caller, and must not go on into the other side's code.
+            // A panic of the destructor is dropped: nobody could handle it, and it must not unwind into the other side's code.
             drop(catch(|| {
                 drop(exported);
                 Ok(())
@@ -124,23 +128,24 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
 
 impl<I: ?Sized> Drop for OutgoingObject<I> {
     fn drop(&mut self) {
-        if let Some(left) = self.0.take() {
-            // SAFETY: the invariants.
-            drop(unsafe { Box::from_raw(left.as_ptr()) });
+        if let Some(untaken) = self.0.take() {
+            // SAFETY: the pointer is from a leaked `Box` and belongs to this (invariant of `OutgoingObject`).
+            drop(unsafe { Box::from_raw(untaken.as_ptr()) });
         }
     }
 }
 
 impl ObjectView {
-    /// Takes the object over.
+    /// Takes the object, which from then on belongs to the handle.
     ///
     /// # Errors
     ///
-    /// The generation that it is of is retired; the other side drops the object.
+    /// The object's generation is retired. The sender drops the object.
     ///
     /// # Safety
     ///
-    /// The object is being sent, and is one of an interface that both sides agree on.
+    /// The view is from [`OutgoingObject::view`] of either side, and this is called on the sender's thread while that
+    /// `OutgoingObject` exists. The object's interface is `interface` by the descriptions of both sides.
     pub unsafe fn take(
         self,
         context: ReadContext<'_>,
@@ -153,13 +158,15 @@ impl ObjectView {
                 Some(lease.ok_or_else(|| ReadError::new(Fault::Retired))?)
             }
         };
-        // SAFETY: the function is for this object, which is being sent.
+        // SAFETY: function and address are from one view, whose `OutgoingObject` exists during this call on the sender's
+        // thread (`# Safety` of this function).
         let taken = unsafe { (self.take)(self.outgoing) };
         if taken.remote.this.is_null() {
             let what = Fault::Unknown("an object that was taken already".to_owned());
             return Err(ReadError::new(what));
         }
-        // SAFETY: the object is there until it is dropped, and its code as long as it is kept.
+        // SAFETY: `taken` has the vtable of the object, which now belongs to the handle; the object is `Send` and `Sync`, as
+        // `#[interface]` demands. Its code stays mapped until `lease` is dropped; without a lease it is the host's.
         Ok(unsafe { Remote::object(taken, context.leases().clone(), lease) })
     }
 }

@@ -1,18 +1,23 @@
 //! Structs and enums, as [`#[data]`](macro@crate::data) writes them.
 //!
-//! What leads to a struct is its address and a function of its own side, which writes the views of its fields one behind
-//! another, as in a C struct. So one call gives all fields, and a newer struct, which has more of them at its end, has
-//! the others at the same places: whoever reads says how many it knows, and is told how many were written.
+//! The view of a struct is its address and a function of its own side, which writes the views of the fields one after another,
+//! as in a C struct. So one call gives all fields. A newer version of the struct has more fields at its end, and the others at
+//! the same offsets. The reader passes how many fields it knows, and the function returns how many it has written.
 
 use super::{
     data::{Data, ReadContext, ReadError},
-    sequences::SliceView,
+    sequences::{Addresses, SliceView},
 };
 
-/// Writes the views of the first `count` fields to `fields`, or of as many as there are. Gives how many those are.
+/// Writes the views of the first `count` fields to `fields`, or of all if there are fewer. Returns how many it has written.
+///
+/// # Safety
+///
+/// `value` is the address of a value of the type, or in the variant, that the function is for. `fields` has room for the
+/// views of the first `count` fields, laid out as a C struct.
 pub type WriteFieldsFn = unsafe extern "C" fn(value: *const (), fields: *mut (), count: u32) -> u32;
 
-/// What leads to a struct, or to the fields of a variant.
+/// The view of a struct, or of the fields of a variant.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct RecordView {
@@ -20,24 +25,21 @@ pub struct RecordView {
     write_fields: WriteFieldsFn,
 }
 
-/// What leads to an enum.
+/// The view of an enum.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct VariantView {
-    /// Which variant: its place in the enum, without the one that stands for all others.
+    /// The index of the variant in the enum, not counting the one with `#[data(other)]`.
     pub index: u32,
     /// Its fields.
     pub fields: RecordView,
 }
 
-/// What leads to several structs in a row.
+/// The view of a slice of structs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct RecordSlice {
-    first: *const (),
-    count: usize,
-    /// From one to the next, in bytes, on their own side.
-    stride: usize,
+    items: Addresses,
     write_fields: WriteFieldsFn,
 }
 
@@ -45,21 +47,21 @@ pub struct RecordSlice {
 ///
 /// # Safety
 ///
-/// As for [`Data`]; `WRITE_FIELDS` is for values of this type.
+/// `WRITE_FIELDS` is for values of this type.
 pub unsafe trait Record: Data<View = RecordView> {
-    /// Writes its fields.
+    /// Writes the views of its fields.
     const WRITE_FIELDS: WriteFieldsFn;
 }
 
 impl VariantView {
-    /// The number of the variant that stands for all others.
+    /// The index of the variant with `#[data(other)]`.
     pub const OTHER: u32 = u32::MAX;
 }
 
 impl RecordView {
-    /// What leads to `value`, whose fields `write_fields` writes.
+    /// The view of `value`, whose fields `write_fields` writes.
     ///
-    /// A view that is wrong is found only by who reads it, which is unsafe.
+    /// Safe even if `write_fields` is for another type, because only reading the view uses it, which is unsafe.
     #[inline]
     pub fn new<T>(value: &T, write_fields: WriteFieldsFn) -> Self {
         Self {
@@ -68,60 +70,55 @@ impl RecordView {
         }
     }
 
-    /// Has the fields written to `fields`, the first `count` of them if there are so many. Gives how many there are.
+    /// Writes the views of the first `count` fields to `fields`, or of all if there are fewer. Returns how many it has written.
     ///
     /// # Safety
     ///
-    /// The value is there, and has fields of these types. `fields` is a place for so many.
+    /// The view is from [`new`](Self::new) with the function for the value's type, and the value is neither changed nor dropped
+    /// during the call. `F` is the C struct of the views of its first `count` fields, and `fields` has room for it.
     #[inline]
     pub unsafe fn write_fields<F>(self, fields: *mut F, count: u32) -> u32 {
-        // SAFETY: the function is for this value; the rest is the caller's promise.
+        // SAFETY: the function is for this value, and `fields` has room for `count` views (`# Safety` of this function).
         unsafe { (self.write_fields)(self.value, fields.cast(), count) }
     }
 }
 
-/// For a variant without fields.
+/// The [`WriteFieldsFn`] of a variant without fields.
 ///
 /// # Safety
 ///
-/// None is needed; it is a [`WriteFieldsFn`].
+/// It has no conditions. It is unsafe because a `WriteFieldsFn` is.
 pub unsafe extern "C" fn no_fields(_: *const (), _: *mut (), _: u32) -> u32 {
     0
 }
 
-// SAFETY: `write_fields` is the function of the side that has the values, which knows where they lie.
+// SAFETY: addresses and function are of one side, in `repr(C)`: the function writes the fields of any of these values.
 unsafe impl<T: Record> SliceView<T> for RecordSlice {
     type Borrowed<'a> = Vec<T>;
 
     #[inline]
     fn new(items: &[T]) -> Self {
         Self {
-            first: items.as_ptr().cast(),
-            count: items.len(),
-            stride: size_of::<T>(),
+            items: Addresses::new(items),
             write_fields: T::WRITE_FIELDS,
         }
     }
 
     unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
-        let mut items = Vec::with_capacity(self.count);
-        for number in 0..self.count {
-            let view = RecordView {
-                // SAFETY: there are so many, so far from each other.
-                value: unsafe { self.first.byte_add(number * self.stride) },
-                write_fields: self.write_fields,
-            };
-            // SAFETY: the caller's promise.
-            items.push(unsafe { T::read(view, context) }?);
-        }
-        Ok(items)
+        let view = |value| RecordView {
+            value,
+            write_fields: self.write_fields,
+        };
+        // SAFETY: the addresses are of structs that are neither changed nor dropped during this call (`# Safety` of this
+        // function). `write_fields` is for them, so that `view` gives their views.
+        unsafe { self.items.read(view, context) }
     }
 
     unsafe fn borrow<'a>(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>
     where
         T: 'a,
     {
-        // SAFETY: the caller's promise.
+        // SAFETY: the values stay unchanged during this call, which is within `'a` (`# Safety` of this function).
         unsafe { self.read(context) }
     }
 }

@@ -1,4 +1,5 @@
-//! How a plugin is told apart, asked what it is, and made.
+//! What a plugin exports, and how a host makes the plugin's value: it checks the root module, compares the descriptions of both
+//! sides, and calls the constructor.
 
 use std::{
     marker::PhantomData,
@@ -37,7 +38,8 @@ use crate::{
 ///
 /// # Safety
 ///
-/// For `dyn Trait`, it is written by the macro.
+/// [`accept`](Self::accept) returns a handle by which the interface can be called safely, and
+/// [`as_interface`](Self::as_interface) does not extend its lifetime. Only the macro and this module implement the trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "neither `dyn` of a trait with `#[interface]` nor an abi_stable root module",
@@ -46,79 +48,81 @@ use crate::{
 pub unsafe trait Interface {
     /// [`Trait`] or [`Raw`].
     type Kind;
-    /// What the file exports.
+    /// The root module that the plugin exports.
     type Module: RootModule + Copy + Send + Sync + 'static;
-    /// What a generation keeps: by this the value is called.
+    /// What a generation keeps: the proxy of the plugin's value, or the root module.
     type Live: Send + Sync + 'static;
 
-    /// How it is called in texts.
+    /// Its name in messages.
     fn name() -> String;
 
-    /// Finishes the check of a module, and makes the plugin's value. Also gives the version that the plugin was built
-    /// with, if the module knows better than its header. `leases` is for objects that the plugin makes.
+    /// Checks the rest of the module, and makes the plugin's value, whose objects get their leases from `leases`. Also returns
+    /// the version of the interface that the plugin was built with, if that differs from the version in the module's header.
     ///
     /// # Errors
     ///
-    /// It cannot be used.
+    /// Another interface or version, or a constructor that failed.
     ///
     /// # Safety
     ///
-    /// The module's layout was checked. It is used only while its image is mapped, and once.
+    /// The module's layout was checked to be that of `Module`. The result is used only while the image of the module is mapped
+    /// and before the plugin's hook ([`Plugin::before_unload`]) runs. This is called once for an image.
     unsafe fn accept(
         module: Self::Module,
         leases: Arc<dyn LeaseSource>,
     ) -> Result<(Self::Live, Option<String>), Refused>;
 
-    /// What callers see.
+    /// What a call is given.
     fn as_interface(live: &Self::Live) -> &Self;
 }
 
-/// A trait, as `#[interface]` describes it.
+/// A trait that has a description.
 ///
 /// # Safety
 ///
-/// It is described as it is.
+/// The description has all methods of the trait, in their order, with the types of their parameters and results.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "not an interface",
     note = "mark the trait with `#[hotswap_sdk::interface]`"
 )]
 pub unsafe trait Described: 'static {
-    /// The package.
+    /// The name of the package that has the trait.
     const PACKAGE: &'static str;
-    /// The trait.
+    /// The name of the trait.
     const NAME: &'static str;
     /// The version of the package.
     const VERSION: &'static str;
 
-    /// Describes its methods.
+    /// Adds the description of the trait.
     fn describe_interface(types: &mut Types) -> TypeIndex;
 }
 
-/// A trait of which the host itself may have a value; written by `#[interface]`.
+/// An interface that a host's own type `T` can implement; written by `#[interface]`.
 ///
 /// # Safety
 ///
-/// As for [`Interface`].
+/// [`built_in`](Self::built_in) returns a handle by which the interface can be called safely.
 #[diagnostic::on_unimplemented(
     message = "`{T}` does not implement the interface",
     label = "does not implement it"
 )]
 pub unsafe trait BuiltIn<T>: Interface {
-    /// What a generation keeps of it.
+    /// The proxy of `value`, as a generation keeps it.
     fn built_in(value: T, leases: Arc<dyn LeaseSource>) -> Self::Live;
 }
 
-/// [`BuiltIn::built_in`].
+/// The handle of a value of the host's own.
 pub fn built_in<I, T>(value: T, leases: Arc<dyn LeaseSource>) -> Remote
 where
     I: Dispatch<RootValue<T>> + ?Sized,
     T: Send + Sync + 'static,
 {
     unsafe extern "C" fn drop_value<T>(this: *const ()) {
-        // SAFETY: the address of the value, given back once.
+        // SAFETY: `this` is the address of the box that is leaked below. Its owner, a `Remote`, calls this once, when it is
+        // dropped.
         let value = unsafe { Box::from_raw(this.cast_mut().cast::<RootValue<T>>()) };
-        // A panic of a destructor has no caller.
+        // A panic of the destructor is dropped: nobody could handle it.
         drop(catch(|| {
             drop(value);
             Ok(())
@@ -135,33 +139,34 @@ where
         },
         drop: drop_value::<T>,
     };
-    // SAFETY: the value and the entries for it, whose code is the host's own.
+    // SAFETY: `raw` has a `Send` and `Sync` value in a leaked box, the vtable for it, and the function that drops it. Their code
+    // is the host's own, which stays mapped without a lease.
     unsafe { Remote::object(raw, Some(leases), None) }
 }
 
-/// The kind of a trait.
+/// The kind of an interface that is a trait.
 #[derive(Debug)]
 pub enum Trait {}
 
-/// The kind of a root module that is used as it is.
+/// The kind of an interface that is an abi_stable root module.
 #[derive(Debug)]
 pub enum Raw {}
 
 /// Why a plugin cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It was built with another version of the interface.
+    /// It was built with an incompatible version of the interface.
     Version {
-        /// Which.
+        /// The interface.
         interface: String,
-        /// Those that go.
+        /// The versions that are compatible.
         expected: String,
-        /// The plugin's.
+        /// The plugin's version.
         found: String,
     },
-    /// Its interface or a type is another one: where, what was expected, and what was found.
+    /// Its interface or a type in it differs: where, what was expected, and what was found.
     Layout(String),
-    /// Its constructor has failed, with this text.
+    /// Its constructor has returned an error, with this text.
     Failed(String),
     /// Its constructor has panicked, with this text.
     Panicked(String),
@@ -173,14 +178,15 @@ pub enum Refused {
 #[sabi(kind(Prefix(prefix_ref = PluginRootRef)))]
 #[sabi(missing_field(panic))]
 pub struct PluginRoot {
-    /// Gives the description of its interface.
+    /// An [`Entry`](super::Entry) that returns the description of the plugin's interface, as bytes. It does not use `this`.
     pub describe: unsafe extern "C" fn(
         this: *const (),
         arguments: *const (),
         out: *mut (),
         reply: *const ReplyVtable,
     ) -> u32,
-    /// Makes the plugin's value. Once.
+    /// An [`Entry`](super::Entry) that makes the plugin's value, and returns its handle. It does not use `this`, and is called
+    /// once.
     #[sabi(last_prefix_field)]
     pub create: unsafe extern "C" fn(
         this: *const (),
@@ -190,38 +196,38 @@ pub struct PluginRoot {
     ) -> u32,
 }
 
-/// What [`#[plugin]`](macro@crate::plugin) makes of a type.
+/// A type that is a plugin; implemented by [`#[plugin]`](macro@crate::plugin).
 pub trait Plugin: Sized + 'static {
-    /// What it implements.
+    /// The interface that it implements.
     type Interface: ?Sized + Described + Dispatch<RootValue<Self>>;
 
     /// Makes the value.
     ///
     /// # Errors
     ///
-    /// The plugin's own.
+    /// The constructor's own error.
     fn make() -> Result<Self, String>;
 
-    /// Where the value is kept.
+    /// The static that owns the value.
     fn slot() -> &'static ValueSlot<Self>;
 
-    /// Runs when nobody uses the plugin any more, or when it was refused.
+    /// Runs once, when the generation is retired and no call or lease uses it, or when the candidate was refused.
     fn before_unload();
 }
 
-/// What the entries of a plugin's value are for.
+/// A plugin's value, or one of the host's own, as the target of its vtable.
 #[derive(Debug)]
 pub struct RootValue<T>(T);
 
-/// Where a plugin keeps its value, from when it is made until the plugin is retired.
+/// Owns a plugin's value, from its construction until the generation is retired.
 ///
 /// # Invariants
 ///
-/// The pointer is null, or from `Box::into_raw`.
+/// The pointer is null, or is from `Box::into_raw` and belongs to this.
 #[derive(Debug)]
 pub struct ValueSlot<T> {
     value: AtomicPtr<RootValue<T>>,
-    // Shareable as it is, for whatever an interface is served by is.
+    // `Send` and `Sync` whatever `T` is. The value is both, because `#[interface]` demands it of every implementation.
     marker: PhantomData<fn() -> T>,
 }
 
@@ -233,7 +239,7 @@ impl RootModule for PluginRootRef {
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
-// SAFETY: a root module is what it is, and lent as that.
+// SAFETY: the handle is the root module, whose functions are safe to call while the image is mapped. `as_interface` borrows it.
 unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
     type Kind = Raw;
     type Module = M;
@@ -257,17 +263,19 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
 ///
 /// # Errors
 ///
-/// As there.
+/// Another interface or version, or a constructor that failed.
 ///
 /// # Safety
 ///
-/// As there.
+/// The module's layout was checked. The result is used only while the image of the module is mapped and before the plugin's
+/// hook ([`Plugin::before_unload`]) runs. This is called once for an image.
 pub unsafe fn accept<I: Described + ?Sized>(
     module: PluginRootRef,
     leases: Arc<dyn LeaseSource>,
 ) -> Result<(Remote, Option<String>), Refused> {
     let expected = describe::<I>();
-    // SAFETY: `describe` takes nothing and gives bytes.
+    // SAFETY: by its documentation, the entry does not use `this`, takes no arguments and returns bytes. Its image is mapped
+    // (`# Safety` of this function).
     let bytes = unsafe { call_entry::<_, Vec<u8>>(module.describe(), ptr::null(), &Nil, &None) };
     let found = bytes.ok().and_then(|it| Description::from_bytes(&it));
     let found = found.ok_or_else(|| Refused::Layout("its description is damaged".to_owned()))?;
@@ -289,7 +297,8 @@ pub unsafe fn accept<I: Described + ?Sized>(
     compare(&expected, &found).map_err(|difference| Refused::Layout(difference.to_string()))?;
     let made = {
         let is_calling = calling::is_calling as IsCalling;
-        // SAFETY: `create` takes and gives this.
+        // SAFETY: by its documentation, the entry does not use `this`. `Exported::create` takes an `IsCalling` and returns this
+        // type, in every version of the root module with this layout. Its image is mapped (`# Safety` of this function).
         unsafe {
             call_entry::<_, Result<RawRemote, String>>(
                 module.create(),
@@ -304,14 +313,13 @@ pub unsafe fn accept<I: Described + ?Sized>(
         other => Refused::Failed(other.to_string()),
     })?;
     let made = made.map_err(Refused::Failed)?;
-    // SAFETY: the descriptions agree, and a plugin makes it of its value and the entries for that.
-    Ok((
-        unsafe { Remote::new(made, Some(leases)) },
-        Some(found.version),
-    ))
+    // SAFETY: the plugin has made this of its `Send` and `Sync` value and the vtable for it. The handle is
+    // used only while the image is mapped, and before the hook drops the value (`# Safety` of this function).
+    let remote = unsafe { Remote::new(made, Some(leases)) };
+    Ok((remote, Some(found.version)))
 }
 
-/// As for a package of cargo: the same major version, below 1.0 the same minor version too.
+/// The versions that are compatible by cargo's rule: the same major version, and below 1.0 the same minor version too.
 fn compatible_versions(version: &str) -> String {
     let mut parts = version.split('.');
     let (major, minor) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
@@ -328,7 +336,7 @@ fn describe<I: Described + ?Sized>() -> Description {
     types.finish(&name_of::<I>(), I::VERSION, root)
 }
 
-/// The package and the trait.
+/// The name of an interface: its package and its trait.
 pub fn name_of<I: Described + ?Sized>() -> String {
     format!("{}::{}", I::PACKAGE, I::NAME)
 }
@@ -339,7 +347,7 @@ pub const fn header<P: Plugin>() -> LibHeader {
         abi_stable::library::__call_root_module_loader(|| export::<P>())
     }
 
-    // SAFETY: the function gives a `PluginRootRef`.
+    // SAFETY: the constructor returns the erased form of a `PluginRootRef`, as `from_constructor` of that type demands.
     unsafe { LibHeader::from_constructor::<PluginRootRef>(root_module::<P>, CheckTypeLayout::Yes) }
 }
 
@@ -362,7 +370,8 @@ impl<P: Plugin> Exported<P> {
         out: *mut (),
         reply: *const ReplyVtable,
     ) -> u32 {
-        // SAFETY: an entry that gives bytes. The value is none.
+        // SAFETY: the host calls this with the arguments of an entry that takes none and returns bytes. `this` is replaced by
+        // the address of a static, which is a `RootValue<()>`.
         unsafe {
             dispatch::<RootValue<()>, Nil, Vec<u8>>(
                 (&raw const NOTHING).cast(),
@@ -380,7 +389,8 @@ impl<P: Plugin> Exported<P> {
         out: *mut (),
         reply: *const ReplyVtable,
     ) -> u32 {
-        // SAFETY: an entry that gives this. The value is none.
+        // SAFETY: the host calls this with the arguments of an entry that takes an `IsCalling` and returns a handle. `this` is
+        // replaced by the address of a static, which is a `RootValue<()>`.
         unsafe {
             dispatch::<RootValue<()>, IsCalling, Result<RawRemote, String>>(
                 (&raw const NOTHING).cast(),
@@ -399,7 +409,7 @@ impl<P: Plugin> Exported<P> {
 static NOTHING: RootValue<()> = RootValue(());
 
 impl<T> ValueSlot<T> {
-    /// Without a value.
+    /// An empty slot.
     #[expect(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
         Self {
@@ -424,12 +434,14 @@ impl<T> ValueSlot<T> {
         }
     }
 
-    /// Drops the value, if there is one. Called when nobody uses the plugin any more.
+    /// Drops the value, if there is one. `#[plugin]` calls this when no call or lease uses the plugin any more.
     pub fn clear(&self) {
         // Acquire: pairs with the Release in `set`.
         let value = self.value.swap(ptr::null_mut(), Ordering::AcqRel);
         if let Some(value) = NonNull::new(value) {
-            // SAFETY: the invariant; taking it out has made it ours, and nobody is inside of it any more.
+            // SAFETY: the pointer is from `Box::into_raw` (invariant of `ValueSlot`), and the swap has taken it, so that nobody
+            // else drops it. No call uses the value, because the host does not use the handle once the hook runs
+            // (`# Safety` of `Interface::accept`).
             drop(unsafe { Box::from_raw(value.as_ptr()) });
         }
     }
@@ -451,7 +463,7 @@ impl<T> Deref for RootValue<T> {
     }
 }
 
-// SAFETY: addresses, which only their own side uses.
+// SAFETY: it is its own view: addresses and a number, in `repr(C)`. Only entries of the side that made it use the address.
 unsafe impl ByValue for RawRemote {
     type View = Self;
     type Outgoing = Self;

@@ -1,4 +1,4 @@
-//! Values in a row: slices, vectors, text.
+//! Slices, vectors and text.
 
 use std::slice;
 
@@ -7,50 +7,52 @@ use super::{
     description::{TypeIndex, Types},
 };
 
-/// What leads to several values of one type in a row.
+/// The view of a slice of `T`.
 ///
 /// # Safety
 ///
-/// As for [`Data`].
+/// It is `repr(C)`. A view from [`new`](Self::new) can be read on either side, as long as the values are neither changed nor
+/// dropped.
 pub unsafe trait SliceView<T>: Copy {
-    /// What a reader has of them for the time of a call: they themselves if their bytes are the same on both sides,
-    /// otherwise copies.
+    /// What the other side has during the call: a reference if the bytes are the same on both sides, otherwise copies.
     type Borrowed<'a>: AsRef<[T]>
     where
         T: 'a;
 
-    /// What leads to these.
+    /// The view of `items`.
     fn new(items: &[T]) -> Self;
 
-    /// Copies them.
+    /// Copies the values.
     ///
     /// # Errors
     ///
-    /// One of them has a part that cannot be read here.
+    /// One of them has a part that this side cannot read.
     ///
     /// # Safety
     ///
-    /// As for [`Data::read`].
+    /// The view is from [`new`](Self::new) on either side, of values whose type has the same description as `T`, or a
+    /// compatible one. Until this returns, the values are neither changed nor dropped.
     unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>;
 
-    /// Borrows or copies them.
+    /// Borrows or copies the values.
     ///
     /// # Errors
     ///
-    /// One of them has a part that cannot be read here.
+    /// One of them has a part that this side cannot read.
     ///
     /// # Safety
     ///
-    /// As for [`Data::read`]; they do not change or end during `'a`.
+    /// The view is from [`new`](Self::new) on either side, of values whose type has the same description as `T`, or a
+    /// compatible one. The values are neither changed nor dropped during `'a`.
     unsafe fn borrow<'a>(self, context: ReadContext<'_>) -> Result<Self::Borrowed<'a>, ReadError>
     where
         T: 'a;
 }
 
-/// A number, or another type whose bytes are the same on both sides.
+/// A number, or another type whose bytes mean the same on both sides.
 pub(super) trait Plain: Copy + 'static {}
 
-/// Values whose bytes are the same on both sides.
+/// The view of a slice of values whose bytes mean the same on both sides.
 #[derive(Debug)]
 #[repr(C)]
 pub struct PlainSlice<T> {
@@ -58,23 +60,31 @@ pub struct PlainSlice<T> {
     count: usize,
 }
 
-/// Other values, each of which is looked at by way of its own side.
+/// The view of a slice of other values: their addresses, and a function of their own side that gives the view of one.
 #[derive(Debug)]
 #[repr(C)]
 pub struct IndirectSlice<V> {
-    first: *const (),
-    count: usize,
-    /// From one to the next, in bytes, on their own side.
-    stride: usize,
+    items: Addresses,
+    /// Gives the view of the value at an address.
     view: unsafe extern "C" fn(item: *const ()) -> V,
 }
 
-/// StrView.
+/// The addresses of the values of a slice.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Addresses {
+    first: *const (),
+    count: usize,
+    /// From one value to the next, in bytes. (The other side's version of the type may have another size.)
+    stride: usize,
+}
+
+/// The view of text.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub struct StrView(PlainSlice<u8>);
 
-// SAFETY: plain bytes lead to nothing, and have the same meaning on both sides.
+// SAFETY: the view is address and length of a slice, in `repr(C)`. The bytes of a `Plain` type mean the same on both sides.
 unsafe impl<T: Plain> SliceView<T> for PlainSlice<T> {
     type Borrowed<'a> = &'a [T];
 
@@ -88,7 +98,8 @@ unsafe impl<T: Plain> SliceView<T> for PlainSlice<T> {
 
     #[inline]
     unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the values stay unchanged until this returns (`# Safety` of this function). The reference is not used after
+        // that.
         unsafe { self.borrow(context) }.map(<[T]>::to_vec)
     }
 
@@ -97,49 +108,79 @@ unsafe impl<T: Plain> SliceView<T> for PlainSlice<T> {
     where
         T: 'a,
     {
-        // SAFETY: it was made of a slice, which the caller says is still there.
+        // SAFETY: address and length are from `new`, of a slice of the same plain type. It is neither changed nor dropped during
+        // `'a` (`# Safety` of this function).
         Ok(unsafe { slice::from_raw_parts(self.first, self.count) })
     }
 }
 
-// SAFETY: `view` is the function of the side that has the values, which knows where they lie.
+// SAFETY: addresses and function are of one side, in `repr(C)`: the function gives the view of any of these values.
 unsafe impl<T: Data> SliceView<T> for IndirectSlice<T::View> {
     type Borrowed<'a> = Vec<T>;
 
     #[inline]
     fn new(items: &[T]) -> Self {
         unsafe extern "C" fn view<T: Data>(item: *const ()) -> T::View {
-            // SAFETY: `read` calls it with the address of an item.
+            // SAFETY: `read` passes the address of one of the items, which are `T`s and are neither changed nor dropped meanwhile.
             unsafe { &*item.cast::<T>() }.view()
         }
 
         Self {
-            first: items.as_ptr().cast(),
-            count: items.len(),
-            stride: size_of::<T>(),
+            items: Addresses::new(items),
             view: view::<T>,
         }
     }
 
     unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
-        let mut items = Vec::with_capacity(self.count);
-        for number in 0..self.count {
-            // SAFETY: there are so many, so far from each other.
-            let item = unsafe { self.first.byte_add(number * self.stride) };
-            // SAFETY: the function is for this.
-            let view = unsafe { (self.view)(item) };
-            // SAFETY: the caller's promise.
-            items.push(unsafe { T::read(view, context) }?);
-        }
-        Ok(items)
+        // SAFETY: `read` below passes the address of one of the items, which the function is for.
+        let view = |item| unsafe { (self.view)(item) };
+        // SAFETY: the addresses are of items that are neither changed nor dropped during this call (`# Safety` of this function),
+        // and `view` gives their views.
+        unsafe { self.items.read(view, context) }
     }
 
     unsafe fn borrow<'a>(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>
     where
         T: 'a,
     {
-        // SAFETY: the caller's promise.
+        // SAFETY: the values stay unchanged during this call, which is within `'a` (`# Safety` of this function).
         unsafe { self.read(context) }
+    }
+}
+
+impl Addresses {
+    #[inline]
+    pub(super) fn new<T>(items: &[T]) -> Self {
+        Self {
+            first: items.as_ptr().cast(),
+            count: items.len(),
+            stride: size_of::<T>(),
+        }
+    }
+
+    /// Copies the values.
+    ///
+    /// # Errors
+    ///
+    /// One of them has a part that this side cannot read.
+    ///
+    /// # Safety
+    ///
+    /// The addresses are from [`new`](Self::new) on either side, of values that are neither changed nor dropped until this
+    /// returns. `view` gives the view of the value at each of these addresses, and `T` can [read](Data::read) it.
+    pub(super) unsafe fn read<T: Data>(
+        self,
+        view: impl Fn(*const ()) -> T::View,
+        context: ReadContext<'_>,
+    ) -> Result<Vec<T>, ReadError> {
+        let mut items = Vec::with_capacity(self.count);
+        for index in 0..self.count {
+            // SAFETY: the slice has `count` values, each `stride` bytes from the one before it, so that the address is in it.
+            let item = unsafe { self.first.byte_add(index * self.stride) };
+            // SAFETY: the view is of a value that `T` can read and that stays unchanged (`# Safety` of this function).
+            items.push(unsafe { T::read(view(item), context) }?);
+        }
+        Ok(items)
     }
 }
 
@@ -151,17 +192,18 @@ impl StrView {
 
     /// # Safety
     ///
-    /// The text does not change or end during `'a`.
+    /// The view is from [`new`](Self::new) on either side, and its text is neither changed nor dropped during `'a`.
     #[inline]
     unsafe fn get<'a>(self) -> &'a str {
-        // SAFETY: the caller's promise.
+        // SAFETY: address and length are from `new`, of a text that is neither changed nor dropped during `'a` (`# Safety` of
+        // this function).
         let bytes = unsafe { slice::from_raw_parts(self.0.first, self.0.count) };
-        // SAFETY: `of` has made it of a text.
+        // SAFETY: `new` has viewed a `str`, so that the bytes are UTF-8.
         unsafe { str::from_utf8_unchecked(bytes) }
     }
 }
 
-// SAFETY: text is the same bytes on both sides.
+// SAFETY: the view is address and length of text, in `repr(C)`. UTF-8 means the same on both sides.
 unsafe impl Data for String {
     type View = StrView;
     type Slice = IndirectSlice<StrView>;
@@ -173,7 +215,8 @@ unsafe impl Data for String {
 
     #[inline]
     unsafe fn read(view: StrView, _: ReadContext<'_>) -> Result<Self, ReadError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is of a text that stays unchanged during this call (`# Safety` of this function). The reference is not
+        // used after that.
         Ok(unsafe { view.get() }.to_owned())
     }
 
@@ -182,7 +225,7 @@ unsafe impl Data for String {
     }
 }
 
-// SAFETY: text is the same bytes on both sides.
+// SAFETY: view and description are those of `String`, and UTF-8 means the same on both sides.
 unsafe impl ByRef for str {
     type View = StrView;
     type Borrowed<'a> = &'a str;
@@ -194,7 +237,7 @@ unsafe impl ByRef for str {
 
     #[inline]
     unsafe fn borrow<'a>(view: StrView, _: ReadContext<'_>) -> Result<&'a str, ReadError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is of a text that is neither changed nor dropped during `'a` (`# Safety` of this function).
         Ok(unsafe { view.get() })
     }
 
@@ -208,7 +251,7 @@ unsafe impl ByRef for str {
     }
 }
 
-// SAFETY: those of `SliceView`.
+// SAFETY: the view is the `SliceView` of `T`, and the description has that of `T`, from which the view follows.
 unsafe impl<T: Data> Data for Vec<T> {
     type View = T::Slice;
     type Slice = IndirectSlice<T::Slice>;
@@ -220,7 +263,7 @@ unsafe impl<T: Data> Data for Vec<T> {
 
     #[inline]
     unsafe fn read(view: T::Slice, context: ReadContext<'_>) -> Result<Self, ReadError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is of a vector's values, which stay unchanged during this call (`# Safety` of this function).
         unsafe { view.read(context) }
     }
 
@@ -230,7 +273,7 @@ unsafe impl<T: Data> Data for Vec<T> {
     }
 }
 
-// SAFETY: those of `SliceView`.
+// SAFETY: view and description are those of `Vec<T>`.
 unsafe impl<T: Data> ByRef for [T] {
     type View = T::Slice;
     type Borrowed<'a> = <T::Slice as SliceView<T>>::Borrowed<'a>;
@@ -245,7 +288,7 @@ unsafe impl<T: Data> ByRef for [T] {
         view: T::Slice,
         context: ReadContext<'_>,
     ) -> Result<Self::Borrowed<'a>, ReadError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is of values that are neither changed nor dropped during `'a` (`# Safety` of this function).
         unsafe { view.borrow(context) }
     }
 
@@ -279,7 +322,7 @@ macro_rules! plain {
     ($($type:ty: $name:literal),* $(,)?) => { $(
         impl Plain for $type {}
 
-        // SAFETY: its bytes have the same meaning on both sides.
+        // SAFETY: the view is the value, whose bytes mean the same on both sides. The description is its name.
         unsafe impl Data for $type {
             type View = $type;
             type Slice = PlainSlice<$type>;

@@ -1,4 +1,4 @@
-//! The standard library's other types.
+//! Other types of the standard library: options, results, boxes, arrays, tuples, collections and times.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -15,7 +15,11 @@ use super::{
     sequences::{IndirectSlice, SliceView},
 };
 
-/// One of two: an option or a result.
+/// The view of an option or a result: a flag, and the view of the part that is there.
+///
+/// # Invariants
+///
+/// `first` is initialised if `is_first` is set, and `second` if not.
 #[repr(C)]
 pub struct Either<A, B> {
     is_first: bool,
@@ -23,7 +27,8 @@ pub struct Either<A, B> {
     second: MaybeUninit<B>,
 }
 
-/// What yields keys and values one by one, by the code of the side that has them.
+/// The view of a collection: its address, and a function of its own side that passes each entry to `visit` until that returns
+/// `false`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entries<K, V> {
@@ -36,7 +41,7 @@ pub struct Entries<K, V> {
     ),
 }
 
-/// Seconds and nanoseconds.
+/// The view of a duration, or of a time as its distance from the Unix epoch.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Time {
@@ -67,16 +72,17 @@ impl<A, B> Either<A, B> {
     #[inline]
     pub(super) fn get(self) -> Result<A, B> {
         if self.is_first {
-            // SAFETY: only `first` sets the flag.
+            // SAFETY: the flag says that this part is initialised (invariant of `Either`).
             Ok(unsafe { self.first.assume_init() })
         } else {
-            // SAFETY: only `second` clears it.
+            // SAFETY: the flag says that this part is initialised (invariant of `Either`).
             Err(unsafe { self.second.assume_init() })
         }
     }
 }
 
-// SAFETY: that of `T`.
+// SAFETY: the view is a flag and the view of `T`, in `repr(C)`, and the description has that of `T`. `read` uses only the part
+// that the flag names.
 unsafe impl<T: Data> Data for Option<T> {
     type View = Either<T::View, Nil>;
     type Slice = IndirectSlice<Self::View>;
@@ -92,7 +98,8 @@ unsafe impl<T: Data> Data for Option<T> {
     #[inline]
     unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         let view = view.get().ok();
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is from `T::view` of the value in the option, which stays unchanged during this call (`# Safety` of
+        // this function).
         view.map(|view| unsafe { T::read(view, context) })
             .transpose()
     }
@@ -103,7 +110,8 @@ unsafe impl<T: Data> Data for Option<T> {
     }
 }
 
-// SAFETY: those of `T` and `E`.
+// SAFETY: the view is a flag and the views of `T` and `E`, in `repr(C)`, and the description has those of both. `read` uses
+// only the part that the flag names.
 unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     type View = Either<T::View, E::View>;
     type Slice = IndirectSlice<Self::View>;
@@ -119,9 +127,9 @@ unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     #[inline]
     unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         Ok(match view.get() {
-            // SAFETY: the caller's promise.
+            // SAFETY: `value` is from `T::view` of the `Ok`, which stays unchanged during this call (`# Safety` of this function).
             Ok(value) => Ok(unsafe { T::read(value, context) }?),
-            // SAFETY: the caller's promise.
+            // SAFETY: `error` is from `E::view` of the `Err`, which stays unchanged during this call (`# Safety` of this function).
             Err(error) => Err(unsafe { E::read(error, context) }?),
         })
     }
@@ -132,7 +140,7 @@ unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     }
 }
 
-// SAFETY: that of `T`.
+// SAFETY: view and description are those of `T`.
 unsafe impl<T: Data> Data for Box<T> {
     type View = T::View;
     type Slice = IndirectSlice<T::View>;
@@ -144,7 +152,8 @@ unsafe impl<T: Data> Data for Box<T> {
 
     #[inline]
     unsafe fn read(view: T::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is from `T::view` of the value in the box, which stays unchanged during this call (`# Safety` of this
+        // function).
         unsafe { T::read(view, context) }.map(Box::new)
     }
 
@@ -153,7 +162,7 @@ unsafe impl<T: Data> Data for Box<T> {
     }
 }
 
-// SAFETY: that of `T`.
+// SAFETY: the view is the `SliceView` of `T`, and the description has that of `T`, from which the view follows.
 unsafe impl<T: Data, const N: usize> Data for [T; N] {
     type View = T::Slice;
     type Slice = IndirectSlice<T::Slice>;
@@ -164,7 +173,7 @@ unsafe impl<T: Data, const N: usize> Data for [T; N] {
     }
 
     unsafe fn read(view: T::Slice, context: ReadContext<'_>) -> Result<Self, ReadError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `view` is of an array's values, which stay unchanged during this call (`# Safety` of this function).
         let items = unsafe { view.read(context) }?;
         let count = items.len();
         // The descriptions agree on the number.
@@ -180,7 +189,7 @@ unsafe impl<T: Data, const N: usize> Data for [T; N] {
 
 macro_rules! tuples {
     ($($($type:ident $value:ident),*;)*) => { $(
-        // SAFETY: those of its parts.
+        // SAFETY: the view is a list of the parts' views, in `repr(C)`, and the description has those of the parts.
         unsafe impl<$($type: Data),*> Data for ($($type,)*) {
             type View = tuples!(@type $($type)*);
             type Slice = IndirectSlice<Self::View>;
@@ -195,7 +204,8 @@ macro_rules! tuples {
             #[allow(clippy::unused_unit, unused_variables, clippy::allow_attributes, reason = "the tuple without parts")]
             unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
                 let tuples!(@pattern $($value)*) = view;
-                // SAFETY: the caller's promise.
+                // SAFETY: each part's view is from the part of a tuple that stays unchanged during this call (`# Safety` of this
+                // function).
                 Ok(($(unsafe { $type::read($value, context) }?,)*))
             }
 
@@ -225,7 +235,7 @@ tuples! {
     A a, B b, C c, D d, E e, F f, G g, H h;
 }
 
-/// A collection of keys and values that is rebuilt by the reader.
+/// A collection that the reader builds anew, entry by entry. Sets and queues have values of type `()`.
 trait Collection: Sized + 'static {
     type Key: Data;
     type Value: Data;
@@ -241,7 +251,7 @@ type EntriesOf<C> =
 type KeyView<C> = <<C as Collection>::Key as Data>::View;
 type ValueView<C> = <<C as Collection>::Value as Data>::View;
 
-/// What a reader has so far.
+/// A collection that is being read: the entries so far, and why reading has stopped.
 struct PartialCollection<'a, C> {
     collection: C,
     context: ReadContext<'a>,
@@ -254,10 +264,12 @@ fn view_of<C: Collection>(collection: &C) -> EntriesOf<C> {
         out: *mut (),
         visit: unsafe extern "C" fn(*mut (), KeyView<C>, ValueView<C>) -> bool,
     ) {
-        // SAFETY: `read_collection` calls it with the address that it was given together with this function.
+        // SAFETY: `read_collection` passes the address from the same view, of a `C` that is neither changed nor dropped
+        // meanwhile.
         let collection = unsafe { &*collection.cast::<C>() };
         for (key, value) in collection.entries() {
-            // SAFETY: `visit` is for `out`, and for views of these types.
+            // SAFETY: `read_collection` passes `out` and `visit` together. `visit` takes the views of this collection's keys and
+            // values, which stay unchanged during the call.
             if !unsafe { visit(out, key.view(), value.view()) } {
                 return;
             }
@@ -271,9 +283,12 @@ fn view_of<C: Collection>(collection: &C) -> EntriesOf<C> {
     }
 }
 
+/// Copies a collection.
+///
 /// # Safety
 ///
-/// As for [`Data::read`].
+/// `view` is from [`view_of`] on either side, of a collection whose type has the same description as `C`, or a compatible one.
+/// Until this returns, the collection is neither changed nor dropped.
 unsafe fn read_collection<C: Collection>(
     view: EntriesOf<C>,
     context: ReadContext<'_>,
@@ -283,13 +298,13 @@ unsafe fn read_collection<C: Collection>(
         key: KeyView<C>,
         value: ValueView<C>,
     ) -> bool {
-        // SAFETY: `for_each` passes on what `read_collection` has given to it, which nobody else uses meanwhile.
+        // SAFETY: `for_each` passes the `out` of `read_collection`, which waits for it and does not use `partial` meanwhile.
         let partial = unsafe { &mut *out.cast::<PartialCollection<'_, C>>() };
-        // No panic may go on into the other side's code. (A hash or a comparison may panic.)
+        // A panic, of a hash or a comparison, must not unwind into the other side's code.
         let read = super::call::catch(|| {
-            // SAFETY: the promise of who called `read_collection`.
+            // SAFETY: `for_each` passes the view of a key in the collection, which stays unchanged until it returns.
             let key = unsafe { C::Key::read(key, partial.context) }?;
-            // SAFETY: as before.
+            // SAFETY: `for_each` passes the view of a value in the collection, which stays unchanged until it returns.
             let value = unsafe { C::Value::read(value, partial.context) }?;
             partial.collection.insert(key, value);
             Ok(())
@@ -303,7 +318,8 @@ unsafe fn read_collection<C: Collection>(
         context,
         failed: None,
     };
-    // SAFETY: the function is for this collection, and `visit` is for what it is given.
+    // SAFETY: function and address are from one view, of a collection that stays unchanged during this call (`# Safety` of this
+    // function). `visit` takes the address of `partial`, and the views of the collection's keys and values.
     unsafe { (view.for_each)(view.collection, (&raw mut partial).cast(), visit::<C>) };
     match partial.failed {
         None => Ok(partial.collection),
@@ -337,7 +353,8 @@ macro_rules! collections {
             }
         }
 
-        // SAFETY: those of its parts; where they are, its own side knows.
+        // SAFETY: the view has address and function of one side, in `repr(C)`: the function passes the views of this collection's
+        // keys and values. The description has those of keys and values.
         unsafe impl<$($bounds)*> Data for $type {
             type View = Entries<<$key as Data>::View, <$value as Data>::View>;
             type Slice = IndirectSlice<Self::View>;
@@ -347,7 +364,8 @@ macro_rules! collections {
             }
 
             unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
-                // SAFETY: the caller's promise.
+                // SAFETY: `view` is from `view_of`, and the collection stays unchanged during this call (`# Safety` of this
+                // function).
                 unsafe { read_collection(view, context) }
             }
 
@@ -386,7 +404,7 @@ impl Time {
     }
 }
 
-// SAFETY: a time is numbers.
+// SAFETY: the view is numbers, in `repr(C)`.
 unsafe impl Data for Duration {
     type View = Time;
     type Slice = IndirectSlice<Time>;
@@ -404,7 +422,7 @@ unsafe impl Data for Duration {
     }
 }
 
-// SAFETY: a time is numbers.
+// SAFETY: the view is numbers, in `repr(C)`.
 unsafe impl Data for SystemTime {
     type View = Time;
     type Slice = IndirectSlice<Time>;
