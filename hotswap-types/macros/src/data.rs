@@ -9,13 +9,13 @@ use syn::{
 
 use crate::method::{Position, as_trait, check_type};
 
-/// The fields of a struct or of a variant.
+/// A struct, or a variant of an enum.
 struct Record {
-    /// Of the struct or variant, in code.
+    /// Its path in code.
     path: TokenStream,
-    /// Of the struct or variant, in texts.
+    /// Its name in the description.
     name: String,
-    /// Tells those of several variants apart.
+    /// Its index among the variants; 0 for a struct.
     number: usize,
     fields: Vec<Field>,
 }
@@ -107,7 +107,7 @@ struct Expansion<'a> {
 }
 
 impl Expansion<'_> {
-    /// The generics, with what each type must be.
+    /// The generics, with the bound that each type parameter is `Data`.
     fn generics(&self) -> syn::Generics {
         let mut generics = self.input.generics.clone();
         let types: Vec<_> = generics.type_params().map(|it| it.ident.clone()).collect();
@@ -119,7 +119,7 @@ impl Expansion<'_> {
         generics
     }
 
-    /// Where the views of the fields stand, and what writes and reads them.
+    /// The C struct of the views of the fields, and the functions that write and read it.
     fn table(&self, record: &Record) -> TokenStream {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
@@ -131,7 +131,7 @@ impl Expansion<'_> {
             .map(|number| format_ident!("field_{number}"))
             .collect();
         let members: Vec<_> = record.fields.iter().map(|it| &it.member).collect();
-        let types = record.fields.iter().map(|it| as_trait(&it.ty, "Data"));
+        let types = record.fields.iter().map(Field::as_data);
         let numbers: Vec<_> = (0u32..)
             .take(slots.len())
             .map(Literal::u32_unsuffixed)
@@ -154,13 +154,13 @@ impl Expansion<'_> {
                 .zip(&numbers)
                 .map(|((field, slot), number)| {
                     let Field {
-                        member,
-                        ty,
-                        default,
+                        member, default, ..
                     } = field;
-                    let data = as_trait(ty, "Data");
+                    let data = field.as_data();
                     let read = quote! {
-                        // SAFETY: the field was written, for the other side has so many; what it leads to is there.
+                        // SAFETY: the other side has written this view: either `written` says so, or the field has no default, and
+                        // then the comparison of the descriptions has found it on the other side. The value that is viewed stays
+                        // unchanged during this call (`# Safety` of this function).
                         unsafe { #data::read((&raw const (*fields).#slot).read(), context) }?
                     };
                     match default {
@@ -183,7 +183,8 @@ impl Expansion<'_> {
                 fields: *mut (),
                 count: u32,
             ) -> u32 #clause {
-                // SAFETY: a view of such a value leads to this function.
+                // SAFETY: this function is used with a view of such a value, which is neither changed nor dropped during the call
+                // (contract of `WriteFieldsFn`).
                 let value = unsafe { &*value.cast::<#name #type_generics>() };
                 #irrefutable
                 let fields = fields.cast::<#table #type_generics>();
@@ -192,13 +193,15 @@ impl Expansion<'_> {
                         #(#slots: ::hotswap_sdk::expansion::Data::view(#slots),)*
                         marker: ::core::marker::PhantomData,
                     };
-                    // SAFETY: the reader has room for all of these, and more.
+                    // SAFETY: the reader has room for the first `count` views, of which these are the beginning: in a C struct, fields
+                    // that follow do not move those before them.
                     unsafe { fields.write(all) };
                     return #count;
                 }
                 #(
                     if count > #numbers {
-                        // SAFETY: the reader has room for this one, where it would stand if those behind it were not there.
+                        // SAFETY: the reader has room for the first `count` views, of which this is one. Its offset is the same in a C
+                        // struct without the fields that follow.
                         unsafe {
                             (&raw mut (*fields).#slots).write(::hotswap_sdk::expansion::Data::view(#slots));
                         }
@@ -209,7 +212,8 @@ impl Expansion<'_> {
 
             /// # Safety
             ///
-            /// The view leads to the fields of such a value of either side.
+            /// The view is of the fields of a value of this type, or in this variant, on either side, or in a compatible version of
+            /// it. The value is neither changed nor dropped during the call.
             #[allow(unused_variables, reason = "without fields")]
             unsafe fn #read #impl_generics(
                 view: ::hotswap_sdk::expansion::RecordView,
@@ -217,7 +221,8 @@ impl Expansion<'_> {
             ) -> ::core::result::Result<#name #type_generics, ::hotswap_sdk::expansion::ReadError> #clause {
                 let context = context.deeper()?;
                 let mut fields = ::core::mem::MaybeUninit::<#table #type_generics>::uninit();
-                // SAFETY: the caller's promise; there is room for so many.
+                // SAFETY: the view is of such a value, which stays unchanged during this call (`# Safety` of this function). The C
+                // struct has room for the views of all fields of this version, which are the first ones of a newer version.
                 let written = unsafe { view.write_fields(fields.as_mut_ptr(), #count) };
                 let fields = fields.as_ptr();
                 ::core::result::Result::Ok(#path { #(#values),* })
@@ -234,7 +239,8 @@ impl Expansion<'_> {
         let name = &record.name;
         let fields = record.described();
         quote! {
-            // SAFETY: as `#[data]` writes it: what is read was compared with this type.
+            // SAFETY: `View` and `Slice` are `repr(C)` and those of every struct. `view` gives this value and the function that writes
+            // the views of its fields, which `describe` lists in the same order.
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Data for #ident #type_generics #clause {
                 type View = ::hotswap_sdk::expansion::RecordView;
@@ -250,7 +256,7 @@ impl Expansion<'_> {
                     view: Self::View,
                     context: ::hotswap_sdk::expansion::ReadContext<'_>,
                 ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
-                    // SAFETY: the caller's promise.
+                    // SAFETY: `view` is of such a value, which stays unchanged during this call (`# Safety` of this function).
                     unsafe { #read #turbofish(view, context) }
                 }
 
@@ -261,7 +267,7 @@ impl Expansion<'_> {
                 }
             }
 
-            // SAFETY: that of `Data`.
+            // SAFETY: the function writes the views of the fields of this type.
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Record for #ident #type_generics #clause {
                 const WRITE_FIELDS: ::hotswap_sdk::expansion::WriteFieldsFn = #write_fields #turbofish;
@@ -302,7 +308,8 @@ impl Expansion<'_> {
             match record.fields.is_empty() {
                 true => quote!(#number => ::core::result::Result::Ok(#path {})),
                 false => quote! {
-                    // SAFETY: the caller's promise.
+                    // SAFETY: `view` is of a value in the variant with this index, which stays unchanged during this call (`# Safety`
+                    // of this function). The comparison of the descriptions has found the variant to be the same on both sides.
                     #number => unsafe { #read #turbofish(view.fields, context) }
                 },
             }
@@ -321,7 +328,8 @@ impl Expansion<'_> {
             quote!((::std::string::String::from(#name), #fields))
         });
         quote! {
-            // SAFETY: as `#[data]` writes it: what is read was compared with this type.
+            // SAFETY: `View` and `Slice` are `repr(C)` and those of every enum. `view` gives the variant's index, this value, and the
+            // function that writes the views of the variant's fields. `describe` lists variants and fields in the same order.
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Data for #ident #type_generics #clause {
                 type View = ::hotswap_sdk::expansion::VariantView;
@@ -359,7 +367,7 @@ impl Expansion<'_> {
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
         let ident = &self.input.ident;
         quote! {
-            // SAFETY: that of `Data`, whose view it is.
+            // SAFETY: view and description are those of the type as `Data`, and `take` reads the view by `Data::read`.
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::ByValue for #ident #type_generics #clause {
                 type View = <Self as ::hotswap_sdk::expansion::Data>::View;
@@ -380,7 +388,8 @@ impl Expansion<'_> {
                     view: Self::View,
                     context: ::hotswap_sdk::expansion::ReadContext<'_>,
                 ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
-                    // SAFETY: the caller's promise.
+                    // SAFETY: `view` is from `Data::view` of an outgoing value that stays unchanged during this call (`# Safety` of
+                    // this function).
                     unsafe { ::hotswap_sdk::expansion::Data::read(view, context) }
                 }
 
@@ -394,8 +403,15 @@ impl Expansion<'_> {
     }
 }
 
+impl Field {
+    /// The field's type, as `Data`.
+    fn as_data(&self) -> TokenStream {
+        as_trait(&self.ty, "Data")
+    }
+}
+
 impl Record {
-    /// Of the struct of its views, and of the functions that write and read those.
+    /// The names of the C struct of its views, and of the functions that write and read that.
     fn names(&self) -> (Ident, Ident, Ident) {
         let number = self.number;
         (
@@ -412,11 +428,9 @@ impl Record {
     fn described(&self) -> TokenStream {
         let fields = self.fields.iter().map(|field| {
             let Field {
-                member,
-                ty,
-                default,
+                member, default, ..
             } = field;
-            let data = as_trait(ty, "Data");
+            let data = field.as_data();
             let name = match member {
                 Member::Named(name) => name.to_string().trim_start_matches("r#").to_owned(),
                 Member::Unnamed(index) => index.index.to_string(),
@@ -461,14 +475,14 @@ fn fields(fields: &mut Fields) -> Result<Vec<Field>> {
     Ok(found)
 }
 
-/// What stands in `#[data(…)]`.
+/// The content of `#[data(…)]`.
 struct FieldOption {
     span: proc_macro2::Span,
     is_other: bool,
     default: TokenStream,
 }
 
-/// Takes `#[data(…)]` away, which the compiler does not know.
+/// Removes `#[data(…)]`, which the compiler would not accept, and parses it.
 fn take_option(attributes: &mut Vec<Attribute>) -> Result<Option<FieldOption>> {
     let mut found = None;
     let mut rest = Vec::new();

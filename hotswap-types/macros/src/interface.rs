@@ -39,7 +39,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
         #input
 
         const _: () = {
-            /// The host's side: every method calls the plugin's.
+            /// A proxy: every method calls the method on the other side.
             pub struct __Proxy(::hotswap_sdk::expansion::Remote);
 
             #[automatically_derived]
@@ -51,7 +51,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
 
             #(#entry_fns)*
 
-            // SAFETY: as `#[interface]` writes it: an entry for each method that is described below.
+            // SAFETY: the vtable has an entry for each method in the description below, in the same order. Its target is a `__S`, and
+            // its views are those of the described parameters and result.
             #[automatically_derived]
             unsafe impl<__S> ::hotswap_sdk::expansion::Dispatch<__S> for dyn #interface
             where
@@ -61,7 +62,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 const VTABLE: &'static [::hotswap_sdk::expansion::Entry] = &[#(#entry_names::<__S>),*];
             }
 
-            // SAFETY: as `#[interface]` writes it: every method, with the types that its entry has.
+            // SAFETY: the macro describes all methods of the trait in their order, each with the types in its signature.
             #[automatically_derived]
             unsafe impl ::hotswap_sdk::expansion::Described for dyn #interface {
                 const PACKAGE: &'static str = ::core::env!("CARGO_PKG_NAME");
@@ -75,7 +76,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 }
             }
 
-            // SAFETY: as `#[interface]` writes it: the object is sent as one of this trait, which was compared.
+            // SAFETY: `View` is `repr(C)` and that of every object. The object is sent with the vtable of this trait, which is
+            // described, and the receiver makes a proxy of the same trait of it.
             #[automatically_derived]
             unsafe impl ::hotswap_sdk::expansion::ByValue for ::std::boxed::Box<dyn #interface> {
                 type View = ::hotswap_sdk::expansion::ObjectView;
@@ -93,7 +95,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                     view: Self::View,
                     context: ::hotswap_sdk::expansion::ReadContext<'_>,
                 ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
-                    // SAFETY: the caller's promise.
+                    // SAFETY: `view` is from `view_outgoing` of an object of this trait that is being sent, and this is called on the
+                    // sender's thread (`# Safety` of this function).
                     let remote = unsafe { view.take(context, #name) }?;
                     ::core::result::Result::Ok(::std::boxed::Box::new(__Proxy(remote)))
                 }
@@ -105,7 +108,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 }
             }
 
-            // SAFETY: as `#[interface]` writes it: the proxy calls what was compared with this trait.
+            // SAFETY: the handle is a proxy of this trait, whose description was compared with the plugin's. `as_interface` borrows
+            // the proxy.
             #[automatically_derived]
             unsafe impl<'a> ::hotswap_sdk::expansion::Interface for dyn #interface + 'a {
                 type Kind = ::hotswap_sdk::expansion::Trait;
@@ -123,7 +127,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                     (__Proxy, ::core::option::Option<::std::string::String>),
                     ::hotswap_sdk::expansion::Refused,
                 > {
-                    // SAFETY: the caller's promise.
+                    // SAFETY: the module's layout was checked, its image stays mapped while the proxy is used, and this is called once for
+                    // it (`# Safety` of this function).
                     let (remote, version) =
                         unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, leases) }?;
                     ::core::result::Result::Ok((__Proxy(remote), version))
@@ -135,7 +140,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 }
             }
 
-            // SAFETY: as `#[interface]` writes it: the entries are for such a value.
+            // SAFETY: the handle is a proxy of this trait, with the vtable of this trait for such a value.
             #[automatically_derived]
             unsafe impl<__T> ::hotswap_sdk::expansion::BuiltIn<__T> for dyn #interface
             where

@@ -1,7 +1,7 @@
 //! The macros of `hotswap-sdk`, which documents and re-exports them.
 //!
-//! What they expand to leans on `hotswap_sdk::expansion`, and on no other package. Unsafe code in it is one call of a
-//! function of that module for each method, so that whatever has to be argued is argued there.
+//! Their expansions use `hotswap_sdk::expansion`, and no other package. The unsafe code in an expansion only implements and
+//! calls what is in that module, which documents the contracts.
 
 mod data;
 mod interface;
@@ -13,14 +13,14 @@ use syn::{DeriveInput, Error, ItemImpl, ItemTrait, parse_macro_input};
 
 /// Makes a trait an interface: what a plugin implements, and what a host calls as `Hotswap<dyn Trait>`.
 ///
-/// The trait stays as it is written, and is implemented for the host's side too: whatever works with any `T: Trait` takes
-/// a plugin, a value of the host's own, or a mock of a test.
+/// The trait stays as it is written. The macro also implements it for a proxy that calls the plugin. So code that is generic
+/// over `T: Trait` accepts a plugin, a value of the host's own, or a mock in a test.
 ///
 /// ```
 /// #[hotswap_sdk::interface]
 /// pub trait Rules {
 ///     fn judge(&self, order: &str) -> Result<u32, String>;
-///     /// New in 0.2: a plugin that was built before has not got it, and this body is run in the host.
+///     /// New in 0.2: with a plugin that does not have it yet, the host runs this body.
 ///     fn limit(&self) -> u32 {
 ///         100
 ///     }
@@ -28,11 +28,11 @@ use syn::{DeriveInput, Error, ItemImpl, ItemTrait, parse_macro_input};
 /// ```
 ///
 /// A method takes `&self`. Its parameters are `&str`, `&[T]`, `&T` and owned values of types that can be sent
-/// (`hotswap_sdk::Data`); its result is a type that can be sent, which the caller gets as a value of its own. `Send` and
-/// `Sync` are demanded of every implementation.
+/// (`hotswap_sdk::Data`). Its result is of a type that can be sent, and belongs to the caller. Every implementation must be
+/// `Send` and `Sync`.
 ///
-/// What may change: a method that has a body may be added at the end. Whatever else differs is refused when a plugin is
-/// loaded, with the path to it.
+/// What may change: a method with a body may be added at the end. When a plugin is loaded, every other difference is refused,
+/// with the path to it.
 #[proc_macro_attribute]
 pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
     if !options.is_empty() {
@@ -47,8 +47,8 @@ pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
 /// Makes a struct or an enum a type whose values can be sent to a plugin or a host.
 ///
 /// Its fields are of types that can be sent: numbers, `bool`, `char`, `String`, `Vec`, `Option`, `Result`, `Box`, tuples,
-/// arrays, maps, sets, `Duration`, `SystemTime`, and other types with `#[data]`. It may have type parameters, which are
-/// then of such types, and any derives.
+/// arrays, maps, sets, `Duration`, `SystemTime`, and other types with `#[data]`. It may have type parameters, which stand for
+/// such types, and any derives.
 ///
 /// ```
 /// use hotswap_sdk::data;
@@ -64,7 +64,7 @@ pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
 /// #[derive(Clone, Debug)]
 /// pub struct Line {
 ///     pub article: String,
-///     /// New in 0.2: 1 where the other side does not know it.
+///     /// New in 0.2: reads as 1 if the other side does not have it.
 ///     #[data(default = 1)]
 ///     pub quantity: u32,
 /// }
@@ -73,18 +73,18 @@ pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
 /// pub enum Verdict {
 ///     Accept,
 ///     Refuse { why: String },
-///     /// What this side does not know yet.
+///     /// A variant that this side does not know yet.
 ///     #[data(other)]
 ///     Other,
 /// }
 /// ```
 ///
-/// A value is copied by whoever receives it, field by field, which costs about what `clone` costs. Structs and enums lie
-/// at most 128 deep within each other; deeper is a fault of the call.
+/// The receiver copies a value field by field, which costs about what `clone` costs. Structs and enums can be nested 128 deep;
+/// a deeper value is a fault of the call.
 ///
 /// What may change: a field with `#[data(default)]` or `#[data(default = …)]` may be added at the end of a struct or a
-/// variant, and a variant at the end of an enum. A side that does not know a variant has the one with `#[data(other)]`
-/// instead; without one it is a fault of the call (`Fault::Unknown`).
+/// variant, and a variant at the end of an enum. A side that receives a variant it does not know reads the variant with
+/// `#[data(other)]` instead; if there is none, the call has a fault (`Fault::Unknown`).
 #[proc_macro_attribute]
 pub fn data(options: TokenStream, input: TokenStream) -> TokenStream {
     if !options.is_empty() {
@@ -115,13 +115,13 @@ pub fn data(options: TokenStream, input: TokenStream) -> TokenStream {
 /// # fn main() {}
 /// ```
 ///
-/// There is one value for each generation, which all callers share. It is made by `Default`, or by a function that may
-/// fail: `#[plugin(make = MyRules::new)]`, a `fn() -> Result<MyRules, E>` whose error is a text. It is dropped when the
-/// plugin is retired and nobody uses it any more, before the image is closed: its `Drop` is the place to stop threads.
-/// `before_unload = function`, `vouch("…")` and `pinned_by("…")` are those of `hotswap_unload::unloadable!`; the function
-/// runs before the value is dropped, and also for a candidate that was refused.
+/// Each generation has one value, which all callers share. `Default` makes it, or a function that may fail:
+/// `#[plugin(make = MyRules::new)]`, a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped when the plugin is
+/// retired and no call or lease uses it any more, before the image is unmapped; stop threads in its `Drop`.
+/// `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in `hotswap_unload::unloadable!`. The
+/// function runs before the value is dropped, and also for a candidate that was refused.
 ///
-/// For a crate that is only a `cdylib`, once in it.
+/// Use it once in a crate, which must be only a `cdylib`.
 #[proc_macro_attribute]
 pub fn plugin(options: TokenStream, input: TokenStream) -> TokenStream {
     let options = parse_macro_input!(options as plugin::Options);

@@ -1,4 +1,4 @@
-//! One method of an interface: what can be taken, and what becomes of it.
+//! One method of an interface: which signatures are accepted, and what they expand to.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -7,7 +7,7 @@ use syn::{
     spanned::Spanned,
 };
 
-/// A method that can cross.
+/// A method whose signature was accepted.
 pub(crate) struct Method {
     pub(crate) signature: Signature,
     pub(crate) name: Ident,
@@ -18,11 +18,11 @@ pub(crate) struct Method {
 }
 
 struct Parameter {
-    /// Its name in texts.
+    /// Its name in the description.
     name: String,
-    /// Its name in code.
+    /// Its name in the expansion.
     ident: Ident,
-    /// Without `&`.
+    /// Its type, without `&` if it is passed by reference.
     ty: Type,
     is_by_ref: bool,
 }
@@ -31,7 +31,7 @@ impl Method {
     pub(crate) fn new(number: usize, method: &TraitItemFn) -> Result<Self> {
         let mut signature = method.sig.clone();
         check(&signature)?;
-        // Of one hygiene with what is written here, also if the trait comes from a macro.
+        // With the hygiene of this expansion, even if another macro has written the trait.
         signature.inputs[0] = syn::parse_quote!(&self);
         let mut parameters = Vec::new();
         for (index, input) in signature.inputs.iter_mut().enumerate().skip(1) {
@@ -69,17 +69,18 @@ impl Method {
         })
     }
 
-    /// The name of its entry.
+    /// The name of its vtable entry.
     pub(crate) fn entry_name(&self) -> Ident {
         format_ident!("__entry_{}", self.number)
     }
 
-    /// The name of the type that has all methods but this one.
+    /// The name of the receiver of its default body: a type that implements the other methods by the proxy, but not this one, so
+    /// that the trait's default body is what runs.
     pub(crate) fn default_receiver(&self) -> Ident {
         format_ident!("__DefaultReceiver{}", self.number)
     }
 
-    /// The method of the host's proxy.
+    /// The method of the proxy: builds the argument list and calls the entry.
     pub(crate) fn proxy(&self) -> TokenStream {
         let Self {
             signature,
@@ -110,14 +111,15 @@ impl Method {
                 #default
                 #(#outgoing)*
                 let arguments = #arguments;
-                // SAFETY: by its place, this is the method; the descriptions of both sides agree on its types. The
-                // arguments are borrowed or outgoing until it returns.
+                // SAFETY: the other side has an entry with this index: `has` says so, or the method has no default body, and then the
+                // comparison of the descriptions has found it. That comparison has also found its types to agree. What the views
+                // are of is borrowed, or is outgoing and dropped after the call.
                 unsafe { self.0.call::<_, #result>(#number, arguments) }
             }
         }
     }
 
-    /// The method, passed on to the proxy within.
+    /// The method, forwarded to the proxy.
     pub(crate) fn forwarded(&self) -> TokenStream {
         let Self {
             signature, name, ..
@@ -131,7 +133,7 @@ impl Method {
         }
     }
 
-    /// The function that the other side calls.
+    /// The vtable entry: decodes the arguments and calls the method.
     pub(crate) fn entry_fn(&self, interface: &Ident) -> TokenStream {
         let Self { name, result, .. } = self;
         let entry = self.entry_name();
@@ -155,8 +157,9 @@ impl Method {
                 __S: ::hotswap_sdk::expansion::DispatchTarget,
                 __S::Target: #interface,
             {
-                // SAFETY: this stands at the method's place in the table of an `__S`, and is called as the descriptions of
-                // both sides say; what the views lead to stays until it returns.
+                // SAFETY: this is the method's entry in the vtable for an `__S`, and is called as one (contract of `Entry`). Argument
+                // list and result have the types in the description. Each argument's view is read as the type that it is
+                // described as, and what it is of stays unchanged until this returns.
                 unsafe {
                     ::hotswap_sdk::expansion::dispatch::<__S, #of_arguments, #result>(
                         this,
@@ -173,7 +176,7 @@ impl Method {
         }
     }
 
-    /// What says which types it has.
+    /// The description of its parameters and its result.
     pub(crate) fn described(&self) -> TokenStream {
         let Self {
             name,
@@ -194,11 +197,12 @@ impl Method {
 }
 
 impl Parameter {
-    /// Its type as the trait by which it crosses.
+    /// Its type, as `ByRef` or `ByValue`.
     fn passing_trait(&self) -> TokenStream {
         as_trait(&self.ty, if self.is_by_ref { "ByRef" } else { "ByValue" })
     }
 
+    /// The view that the proxy sends.
     fn view(&self) -> TokenStream {
         let ident = &self.ident;
         let passing_trait = self.passing_trait();
@@ -208,6 +212,7 @@ impl Parameter {
         }
     }
 
+    /// What the entry makes of the view.
     fn decode(&self) -> TokenStream {
         let ident = &self.ident;
         let passing_trait = self.passing_trait();
@@ -217,6 +222,7 @@ impl Parameter {
         }
     }
 
+    /// The argument that the entry passes to the method.
     fn pass(&self) -> TokenStream {
         let ident = &self.ident;
         let passing_trait = self.passing_trait();
@@ -236,7 +242,7 @@ impl Parameter {
     }
 }
 
-/// A type as one of the SDK's traits, where it is written: there the compiler says that it is none.
+/// A type as one of the SDK's traits, with the span of the type, so that an error about the trait points there.
 pub(crate) fn as_trait(ty: &Type, name: &str) -> TokenStream {
     let span = ty.span().resolved_at(Span::call_site());
     let name = Ident::new(name, span);
@@ -259,7 +265,7 @@ fn nested_types(parts: impl DoubleEndedIterator<Item = TokenStream>) -> TokenStr
     )
 }
 
-/// What a method cannot be, each with what to write instead.
+/// Refuses signatures that no interface can have, and says what to write instead.
 fn check(signature: &Signature) -> Result<()> {
     if let Some(token) = &signature.asyncness {
         let what = "an interface has no async methods yet: return when the answer is there";
@@ -335,7 +341,7 @@ pub(crate) enum Position {
     Field,
 }
 
-/// What cannot be sent whatever it is of. What else cannot is found by the compiler.
+/// Refuses types that can never be sent. The compiler refuses those that do not implement the SDK's traits.
 pub(crate) fn check_type(ty: &Type, position: Position) -> Result<()> {
     let what = match ty {
         Type::Reference(_) if position == Position::Result => {

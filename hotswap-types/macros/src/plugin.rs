@@ -12,7 +12,7 @@ use syn::{
 /// The name of the static by which abi_stable finds a root module.
 const ROOT_MODULE: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
-/// What stands in the brackets.
+/// The options in the brackets.
 #[derive(Default)]
 pub(crate) struct Options {
     make: Option<ExprPath>,
@@ -107,7 +107,7 @@ pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream>
                 ::hotswap_sdk::expansion::header::<#ty>();
         };
 
-        // A path that `unloadable!` can take. Its name is what the compiler says of a second plugin.
+        // A function with a path, as `unloadable!` needs one. If there are two plugins, the compiler's error has this name.
         #[doc(hidden)]
         #[allow(dead_code, reason = "nothing is exported in tests")]
         fn __only_one_plugin_in_a_crate() {
