@@ -18,7 +18,6 @@
 use std::{
     ffi::{CStr, c_void},
     ops::Range,
-    ptr,
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -52,7 +51,8 @@ pub(super) fn keys_into(range: &Range<usize>) -> Option<Vec<libc::pthread_key_t>
 pub(super) unsafe fn delete_keys_into(range: &Range<usize>) -> Option<usize> {
     let keys = keys_into(range)?;
     for &key in &keys {
-        // SAFETY: the image made the key, and the caller promises that no code of the image runs that could use it.
+        // SAFETY: the key's destructor is in the image, so that the image made the key. No code of the image runs that could use
+        // it (`# Safety` of this function).
         unsafe { libc::pthread_key_delete(key) };
     }
     Some(keys.len())
@@ -67,8 +67,11 @@ fn table() -> Option<&'static [Slot]> {
 fn find_table() -> Option<&'static [Slot]> {
     // glibc describes each field for its nptl_db with three numbers: its width in bits, how many there are (for the
     // table: 0 or its length), and its offset in bytes.
-    let field = |name| symbol::<[u32; 3]>(name).copied();
-    let bytes = *symbol::<u32>(c"_thread_db_sizeof_pthread_key_struct")?;
+    // SAFETY: under the names that are passed below, glibc has constants of three numbers (nptl_db/structs.def).
+    let field = |name| address::<[u32; 3]>(name).map(|it| unsafe { it.read() });
+    let bytes = address::<u32>(c"_thread_db_sizeof_pthread_key_struct")?;
+    // SAFETY: under this name, glibc has a constant of one number.
+    let bytes = unsafe { bytes.read() };
     let sequence = field(c"_thread_db_pthread_key_struct_seq")?;
     let destructor = field(c"_thread_db_pthread_key_struct_destr")?;
     let [width, length, _] = field(c"_thread_db___pthread_keys")?;
@@ -78,9 +81,9 @@ fn find_table() -> Option<&'static [Slot]> {
         && sequence == [bits, 1, 0]
         && destructor == [bits, 1, size_of::<usize>() as u32]
         && (1..=65_536).contains(&length);
-    let slots = ptr::from_ref(symbol::<Slot>(c"__pthread_keys").filter(|_| known)?);
-    // SAFETY: libc says that this many slots are there, and their shape is checked above. libc writes them while we
-    // read; the fields are atomics, so that is no data race.
+    let slots = address::<Slot>(c"__pthread_keys").filter(|_| known)?;
+    // SAFETY: by glibc's own description, its static of this name has `length` slots whose fields have the widths and offsets
+    // of a `Slot`. libc writes them while we read; the fields are atomics, so that is not a data race.
     Some(unsafe { std::slice::from_raw_parts(slots, length as usize) })
 }
 
@@ -105,10 +108,9 @@ fn shows_a_new_key(table: &[Slot]) -> bool {
     made
 }
 
-/// A static of libc's, by its name.
-fn symbol<T>(name: &CStr) -> Option<&'static T> {
+/// The address of a static of libc's. Whoever reads a `T` there knows its type.
+fn address<T>(name: &CStr) -> Option<*const T> {
     // SAFETY: `RTLD_DEFAULT` is a valid handle, and `name` is a C string.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    // SAFETY: `address` is null, or that of a static whose type and size the caller knows from glibc's sources.
-    unsafe { address.cast::<T>().as_ref() }
+    (!address.is_null()).then(|| address.cast_const().cast())
 }
