@@ -126,7 +126,7 @@ impl<T> AssertHostOwned<T> {
     }
 }
 
-// SAFETY: `new` makes its caller promise it.
+// SAFETY: a value leads into no image that may be unloaded while it exists (`# Safety` of `new`, the only constructor).
 unsafe impl<T> HostOwned for AssertHostOwned<T> {}
 
 macro_rules! plain {

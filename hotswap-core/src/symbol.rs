@@ -86,8 +86,8 @@ fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
     if !symbol.is_aligned() {
         return Err(bad(image, name, at_an_odd_address(name)));
     }
-    // SAFETY: the type of the value is `T`, or one that can be used as such: `layout::check` has seen to that. The
-    // image is mapped for as long as it is borrowed, and the value is copied before that ends.
+    // SAFETY: `layout::check` has found that the value's type is `T`, or one that can be used as `T`. The image stays mapped
+    // while it is borrowed, and the value is copied before that ends.
     Ok(unsafe { &*symbol }.value)
 }
 
@@ -95,7 +95,7 @@ fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
 ///
 /// # Safety
 ///
-/// As [`Library::c_function`](crate::loader::Library::c_function).
+/// `F` is the type of a pointer to the function, and the result is used only while the image is mapped.
 pub(crate) unsafe fn c_function<F: Copy>(image: &Image, name: &str) -> Result<F> {
     const {
         assert!(
@@ -104,7 +104,7 @@ pub(crate) unsafe fn c_function<F: Copy>(image: &Image, name: &str) -> Result<F>
         )
     };
     let address = c_symbol(image, name, Export::Function { name })?;
-    // SAFETY: the caller says that a pointer to this function is an `F`; the sizes are the same.
+    // SAFETY: `F` is the type of a pointer to this function (`# Safety` of this function), and has the size of one.
     Ok(unsafe { mem::transmute_copy(&address) })
 }
 
@@ -112,7 +112,8 @@ pub(crate) unsafe fn c_function<F: Copy>(image: &Image, name: &str) -> Result<F>
 ///
 /// # Safety
 ///
-/// As [`Library::c_static`](crate::loader::Library::c_static); the image is mapped for as long as this is used.
+/// The static holds a valid `T`, and is changed only in ways that a shared `T` allows. The result is used only while the image
+/// is mapped.
 pub(crate) unsafe fn c_static<T: Sync>(image: &Image, name: &str) -> Result<&'static T> {
     let size_min = size_of::<T>() as u64;
     let address = c_symbol(image, name, Export::Static { name, size_min })?;
@@ -120,7 +121,8 @@ pub(crate) unsafe fn c_static<T: Sync>(image: &Image, name: &str) -> Result<&'st
     if !address.is_aligned() {
         return Err(bad(image, name, at_an_odd_address(name)));
     }
-    // SAFETY: the caller says that there is a `T`; so many bytes are there, as the inspection has seen.
+    // SAFETY: the static holds a `T` while the image is mapped (`# Safety` of this function). The inspection has found that it
+    // has enough bytes, and the address is aligned.
     Ok(unsafe { address.as_ref() })
 }
 
@@ -151,7 +153,7 @@ fn head<'a>(image: &'a Image, name: &str) -> Result<(&'a Head, Description)> {
     if !head.is_aligned() {
         return Err(refuse(at_an_odd_address(name)));
     }
-    // SAFETY: the inspection has seen that so many bytes can be read there. Any are a mark.
+    // SAFETY: the inspection has found that this many bytes can be read there. Any bytes are a valid `SymbolMark`.
     let SymbolMark { header, version } = unsafe { head.cast::<SymbolMark>().as_ref() };
     if header.magic_string != AbiHeader::VALUE.magic_string {
         return Err(refuse(format!("`{name}` is not a typed symbol")));

@@ -182,8 +182,8 @@ impl Account {
         if found < expected || !readable(size_of::<PluginTable>()) {
             return Err(AttachError::Short { found, expected });
         }
-        // SAFETY: a whole table of our version is mapped there. 'static stands for "as long as the image is mapped",
-        // and the caller promises not to use the account for longer.
+        // SAFETY: a whole table of our version is mapped there. 'static stands for "as long as the image is mapped"; the account
+        // is not used for longer (`# Safety` of this function).
         let plugin: &'static PluginTable = unsafe { &*plugin };
         if exit_key().is_none() {
             return Err(AttachError::HostOutOfKeys);
@@ -298,7 +298,7 @@ impl Account {
     /// The image is mapped.
     pub(super) unsafe fn heap(&self) -> Option<Heap> {
         let mut heap = Heap::default();
-        // SAFETY: the caller promises that the image is mapped, and `heap` has room for the answer.
+        // SAFETY: the image is mapped (`# Safety` of this function), and `heap` has room for the answer.
         let counts = unsafe { (self.plugin.heap)(&raw mut heap) };
         (counts != 0).then_some(heap)
     }
@@ -327,7 +327,7 @@ impl Account {
     }
 
     fn names(texts: &'static Texts) -> impl Iterator<Item = Cow<'static, str>> {
-        // SAFETY: nobody uses the account after the image is gone (the caller of `attach` has promised it).
+        // SAFETY: the image is mapped while its account is used (`# Safety` of `attach`).
         let texts = unsafe { texts.as_slice() };
         texts.iter().map(text)
     }
@@ -370,7 +370,7 @@ impl Account {
 
 /// A text in the image, which is mapped for as long as its account is used.
 fn text(text: &'static Text) -> Cow<'static, str> {
-    // SAFETY: nobody uses the account after the image is gone (the caller of `Account::attach` has promised it).
+    // SAFETY: the image is mapped while its account is used (`# Safety` of `Account::attach`).
     String::from_utf8_lossy(unsafe { text.as_bytes() })
 }
 

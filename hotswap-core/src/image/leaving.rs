@@ -379,10 +379,10 @@ impl Leaving {
     /// Closes the image. Call it when no code of the image runs any more, and none will.
     fn close(mut self: Box<Self>) -> Exit {
         if let Attachment::Attached(account) = &self.image.attachment {
-            // SAFETY: the image is mapped.
+            // SAFETY: the image is mapped until this function drops its handle, below.
             let heap = unsafe { account.heap() };
             self.heap = heap.map(|Heap { bytes, allocations }| HeapLeft { bytes, allocations });
-            // SAFETY: no call is inside the image, and none will be (this function's caller).
+            // SAFETY: the image is retired, so that no call is inside, and none will be.
             if unsafe { account.close() }.is_err() {
                 return Exit::NotYet(self);
             }

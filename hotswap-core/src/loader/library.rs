@@ -62,8 +62,8 @@ impl Library {
     /// # Safety
     ///
     /// `F` is the type of a function pointer, with the calling convention, the parameters and the result of that
-    /// function; what the function asks of its callers is kept. A name that is not exported, or that
-    /// is no function, is refused all the same.
+    /// function. Whoever calls it meets the function's own conditions. A name that is not exported, or that is not a
+    /// function, is safely refused.
     ///
     /// # Examples
     ///
@@ -77,7 +77,8 @@ impl Library {
     /// # Ok::<(), hotswap_core::Error>(())
     /// ```
     pub unsafe fn c_function<F: Copy>(&self, name: &str) -> Result<Symbol<F>> {
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: `F` is the type of a pointer to this function (`# Safety` of this function). The result is used only through the
+        // symbol, whose library keeps the image mapped.
         let function = unsafe { symbol::c_function(self.image(), name) }?;
         Ok(self.clone().into_symbol(function))
     }
@@ -91,10 +92,10 @@ impl Library {
     ///
     /// # Safety
     ///
-    /// The static holds a valid `T`, and nobody changes it but as a `T` allows that.
+    /// The static holds a valid `T`, and is changed only in ways that a shared `T` allows.
     pub unsafe fn c_static<T: Sync>(&self, name: &str) -> Result<Symbol<&'static T>> {
-        // SAFETY: the caller's promise is passed on. The image is mapped as long as the symbol is there, which lends
-        // out its value for no longer.
+        // SAFETY: the static holds a `T` (`# Safety` of this function). The library in the symbol keeps the image mapped, and the
+        // symbol lends its value only while it exists.
         let value = unsafe { symbol::c_static(self.image(), name) }?;
         Ok(self.clone().into_symbol(value))
     }

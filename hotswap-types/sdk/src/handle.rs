@@ -27,12 +27,13 @@ impl Handle {
     /// A share of `object`.
     pub fn new<T: Send + Sync + 'static>(object: Arc<T>) -> Self {
         unsafe extern "C" fn clone<T>(object: *const ()) {
-            // SAFETY: the invariants of `Handle`.
+            // SAFETY: a `Handle` passes its `object`, which is from `Arc::<T>::into_raw` and has the count of that handle.
             unsafe { Arc::increment_strong_count(object.cast::<T>()) }
         }
 
         unsafe extern "C" fn drop<T>(object: *const ()) {
-            // SAFETY: the invariants of `Handle`.
+            // SAFETY: a `Handle` that is being dropped passes its `object`, which is from `Arc::<T>::into_raw`, and gives up its
+            // own count.
             unsafe { Arc::decrement_strong_count(object.cast::<T>()) }
         }
 
@@ -49,7 +50,7 @@ impl Handle {
     ///
     /// The handle was made of an `Arc<T>` by the image that calls this.
     pub unsafe fn object<T>(&self) -> &T {
-        // SAFETY: the invariants of `Handle`; the caller says that it is a `T`.
+        // SAFETY: the object stays because this handle has a count of it. It is a `T` (`# Safety` of this function).
         unsafe { &*self.object.cast() }
     }
 
@@ -61,7 +62,7 @@ impl Handle {
 
 impl Clone for Handle {
     fn clone(&self) -> Self {
-        // SAFETY: the invariants of `Handle`; the new count is that of the new handle.
+        // SAFETY: `clone` is the function for `object` (invariant of `Handle`). The count that it adds is that of the new handle.
         unsafe { (self.clone)(self.object) };
         Self { ..*self }
     }
@@ -69,7 +70,7 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: the invariants of `Handle`; the count that it gives back is its own.
+        // SAFETY: `drop` is the function for `object` (invariant of `Handle`). It gives up the count of this handle, once.
         unsafe { (self.drop)(self.object) }
     }
 }

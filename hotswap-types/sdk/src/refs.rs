@@ -81,7 +81,7 @@ impl Parcel {
     /// Hands a value over. Its code stays that of the image that calls this.
     pub fn new<T: Send + Sync + 'static>(value: T) -> Self {
         unsafe extern "C" fn drop<T>(data: *mut (), _: usize, _: usize) {
-            // SAFETY: the invariants of `Parcel`: it is the box made below, and nobody uses it any more.
+            // SAFETY: a `Parcel` that is being dropped passes its `data`, the `Box<T>` that is leaked below. Nobody else owns it.
             discard(unsafe { Box::from_raw(data.cast::<T>()) });
         }
 
@@ -111,9 +111,9 @@ impl Parcel {
     pub unsafe fn moved(self) -> Self {
         unsafe extern "C" fn drop(data: *mut (), size: usize, align: usize) {
             if size > 0 {
-                // SAFETY: these are those of `moved`, which has checked them.
+                // SAFETY: `moved` has made a `Layout` of this size and alignment before it stored them.
                 let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
-                // SAFETY: it was allocated with this layout, and nobody uses it any more.
+                // SAFETY: `moved` has allocated this memory with this layout. The parcel that owns it is being dropped.
                 unsafe { alloc::dealloc(data.cast(), layout) };
             }
         }
@@ -143,7 +143,8 @@ impl Parcel {
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        // SAFETY: the invariants of `Parcel`; nobody uses it any more.
+        // SAFETY: `drop` is the function for a value of this size and alignment at `data` (invariant of `Parcel`). The parcel owns
+        // the value, and this runs once.
         unsafe { (self.drop)(self.data, self.size, self.align) }
     }
 }

@@ -111,13 +111,13 @@ impl Body {
             F: FnMut(&Stop) -> R,
             R: Outcome,
         {
-            // SAFETY: the invariants of `Body`, which is borrowed exclusively.
+            // SAFETY: `Body::run` passes its `data`, which is a `Box` of an `F` (invariant of `Body`), and is borrowed exclusively.
             let body = unsafe { &mut *data.cast::<F>() };
             caught(|| body(stop).into_result().map(|()| String::new())).map(|_| ())
         }
 
         unsafe extern "C" fn drop<F>(data: *mut ()) {
-            // SAFETY: the invariants of `Body`, which is being dropped.
+            // SAFETY: a `Body` that is being dropped passes its `data`, which is from `Box::<F>::into_raw`, once.
             let body = unsafe { Box::from_raw(data.cast::<F>()) };
             discard(body);
         }
@@ -131,14 +131,14 @@ impl Body {
 
     /// Runs it once.
     pub fn run(&mut self, stop: &Stop) -> Result<(), Fault> {
-        // SAFETY: the invariants of `Body`.
+        // SAFETY: `run` is the function for the closure at `data` (invariant of `Body`), and `self` is borrowed exclusively.
         unsafe { (self.run)(self.data, stop) }.into_result()
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        // SAFETY: the invariants of `Body`; nobody uses it any more.
+        // SAFETY: `drop` is the function for the closure at `data` (invariant of `Body`). The body owns it, and this runs once.
         unsafe { (self.drop)(self.data) }
     }
 }

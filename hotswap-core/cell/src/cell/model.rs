@@ -315,7 +315,7 @@ fn a_call_that_never_ends_holds_a_generation_of_a_swap_point_that_has_gone() {
             let mut cell = Cell::new(Plugin::new(1));
             mem::forget(cell.begin());
             let mut closed = mem::replace(&mut cell, Cell::new(Plugin::new(2)));
-            // SAFETY: nothing else is done with it.
+            // SAFETY: the cell is only dropped after this.
             let held = look(unsafe { closed.close() });
             assert_eq!(cell.with(Plugin::call), 2);
             drop(cell);
@@ -389,7 +389,7 @@ fn closing_waits_for_leases_only() {
         let mut cell = Cell::new(Plugin::new(1));
         let lease = cell.lease();
         let holder = thread::spawn(move || lease.call());
-        // SAFETY: nothing else is done with it.
+        // SAFETY: the cell is only dropped after this.
         let held = look(unsafe { cell.close() });
         holder.join().unwrap();
         look_again(held);

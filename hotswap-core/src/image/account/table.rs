@@ -48,7 +48,7 @@ unsafe fn account<'a>(token: Token) -> &'a AccountState {
 /// As [`account`], but keeps the account alive.
 ///
 /// # Safety
-/// As for [`account`].
+/// `attach` gave the token to an image, and that image is the caller, so it is mapped.
 unsafe fn account_arc(token: Token) -> Arc<AccountState> {
     // SAFETY: the token came from `Arc::into_raw`, and its count is given back only after the image is gone.
     unsafe { Arc::increment_strong_count(token.cast::<AccountState>()) };
@@ -56,9 +56,11 @@ unsafe fn account_arc(token: Token) -> Arc<AccountState> {
     unsafe { Arc::from_raw(token.cast::<AccountState>()) }
 }
 
+/// Stands for `__cxa_thread_atexit_impl`. Each function of the table below stands for the function of libc that its name says.
+///
 /// # Safety
-/// As for `__cxa_thread_atexit_impl`, and as for [`account`]. Likewise each function below: as for the function of
-/// libc that it stands for, and as for [`account`].
+/// Of this and of each function below: the arguments other than the token are valid for the function that it stands for.
+/// `attach` gave the token to an image, and that image is the caller, so it is mapped.
 unsafe extern "C" fn thread_atexit(
     token: Token,
     destructor: Destructor,
@@ -161,7 +163,7 @@ unsafe extern "C" fn thread_create(
     start: StartRoutine,
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: the caller keeps to the contract of `pthread_create`, and owns the token.
+    // SAFETY: the arguments are valid for `pthread_create`, and the image that owns the token is the caller.
     unsafe { start_thread(token, thread, attributes, Routine::Posix(start), argument) }
 }
 
@@ -171,13 +173,14 @@ unsafe extern "C" fn c11_thread_create(
     start: C11StartRoutine,
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: the caller keeps to the contract of `thrd_create`, and owns the token; null attributes mean the
-    // defaults.
+    // SAFETY: the arguments are valid for `thrd_create`, and so for `pthread_create`, to which null attributes are the default
+    // ones. The image that owns the token is the caller.
     unsafe { start_thread(token, thread, ptr::null(), Routine::C11(start), argument) }
 }
 
 /// # Safety
-/// As `pthread_create`, and as for [`account`].
+/// `thread` and `attributes` are valid for `pthread_create`, and `argument` for `start`. `attach` gave the token to an image,
+/// and that image is the caller, so it is mapped.
 unsafe fn start_thread(
     token: Token,
     thread: *mut c_void,
@@ -205,7 +208,7 @@ unsafe fn start_thread(
     let result =
         unsafe { libc::pthread_create(thread.cast(), attributes.cast(), begin, given.cast()) };
     if result != 0 {
-        // SAFETY: no thread was started, so nobody else has it.
+        // SAFETY: `given` is from `Box::into_raw` above. No thread was started that could own it.
         drop(unsafe { Box::from_raw(given) });
         account.update(|registrations| registrations.thread_ended(ticket));
     }
@@ -217,7 +220,7 @@ unsafe fn start_thread(
 /// frame has a destructor, because forced unwinding through it would not be allowed otherwise.
 unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
     let (start, argument) = {
-        // SAFETY: `start_thread` made it, for this thread alone.
+        // SAFETY: `start_thread` passed a pointer from `Box::into_raw`, to this thread only.
         let given = unsafe { Box::from_raw(given.cast::<Start>()) };
         let Start {
             account,

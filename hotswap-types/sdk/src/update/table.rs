@@ -56,9 +56,9 @@ impl<'a> Update<'a> {
     pub(super) fn new<H: Host>(host: &'a mut H) -> Self {
         /// # Safety
         ///
-        /// It is the host of an `Update`, which has it exclusively.
+        /// `host` is the `host` field of an `Update<'h>` that was made of an `H`, and is used by nobody else during `'h`.
         unsafe fn object<'h, H>(host: *mut ()) -> &'h mut H {
-            // SAFETY: the caller's promise.
+            // SAFETY: `host` points to an `H` that nobody else uses (`# Safety` of this function).
             unsafe { &mut *host.cast() }
         }
 
