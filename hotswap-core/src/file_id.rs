@@ -1,4 +1,4 @@
-//! Which file it is, whatever its path.
+//! The identity of a file, independent of its path.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    /// The file that `path` leads to now; `None` if it leads nowhere.
+    /// The file at `path`, with links followed. `None` if there is no file.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         Some(Self::of(&fs::stat(path).ok()?))
     }
 
-    /// The file that has this status.
+    /// The file with this status.
     pub(crate) fn of(stat: &Stat) -> Self {
         Self {
             device: stat.st_dev,

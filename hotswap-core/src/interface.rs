@@ -1,7 +1,8 @@
-//! From an image to what is called: a plugin's value, or its root module as it is.
+//! Makes what a generation is called by: the proxy of a plugin's value, or a root module.
 //!
-//! The root module of a plugin with `#[plugin]` is always of one type, and is checked like any other. What the interface
-//! is made of, the plugin then says itself: the descriptions of both sides are compared before its value is made.
+//! All plugins with `#[plugin]` export a root module of the same type, which is checked like any other. A function of it
+//! returns the description of the plugin's interface; the descriptions of both sides are compared before the plugin's value is
+//! made.
 
 use std::sync::Arc;
 
@@ -21,27 +22,29 @@ pub(crate) struct Candidate<'a, I: Interface + ?Sized> {
     checked: Checked<'a, I::Module>,
 }
 
-/// What a generation keeps, and the version of the interface that the plugin was built with.
+/// A plugin whose interface was checked and whose value was made.
 pub(crate) struct Opened<L> {
+    /// The proxy or the root module.
     pub(crate) live: L,
+    /// The version of the interface that the plugin was built with.
     pub(crate) version: String,
-    /// Those that it makes.
+    /// The objects that the plugin makes.
     pub(crate) objects: Arc<Objects>,
 }
 
-/// Checks the root module. Nothing of the image's own code has run for that.
+/// Checks the root module, without running code of the plugin.
 pub(crate) fn check<I: Interface + ?Sized>(image: &Image) -> Result<Candidate<'_, I>> {
     let checked = module::check(image)?;
     Ok(Candidate { image, checked })
 }
 
-/// All of it.
+/// [`check`] and [`Candidate::open`].
 pub(crate) fn open<I: Interface + ?Sized>(image: &Image) -> Result<Opened<I::Live>> {
     check::<I>(image)?.open()
 }
 
-/// Whether a probe has given back all objects that it has had from the candidate. What it has kept could be used when
-/// the candidate is gone.
+/// Checks that the host's probe has dropped all objects that it got from the candidate. It could use them after the candidate
+/// is unloaded.
 pub(crate) fn check_objects(objects: &Objects) -> std::result::Result<(), String> {
     match objects.counts().first() {
         None => Ok(()),
@@ -53,13 +56,13 @@ pub(crate) fn check_objects(objects: &Objects) -> std::result::Result<(), String
 }
 
 impl<I: Interface + ?Sized> Candidate<'_, I> {
-    /// Runs the plugin's code: compares what it says of its interface, and has it make its value.
+    /// Runs the plugin's code: gets its description and compares it, and makes its value.
     pub(crate) fn open(self) -> Result<Opened<I::Live>> {
-        let of_header = self.checked.version();
+        let header_version = self.checked.version();
         let module = self.checked.root_module()?;
         let objects = Arc::<Objects>::default();
-        // SAFETY: the layout was checked. What is made of the module is kept together with the image, and is used only
-        // until that is retired; nobody else opens this image.
+        // SAFETY: `checked` shows that the module's layout was checked. The result is kept together with the image, and is used
+        // only until that is retired, which is before it is unmapped and before its hook runs. An image is opened once.
         let accepted = unsafe { I::accept(module, Arc::clone(&objects) as _) };
         let (live, version) = accepted.map_err(|refused| {
             let kind = match refused {
@@ -85,7 +88,7 @@ impl<I: Interface + ?Sized> Candidate<'_, I> {
             };
             Error::new(&self.image.origin().given, kind)
         })?;
-        let version = version.unwrap_or(of_header);
+        let version = version.unwrap_or(header_version);
         Ok(Opened {
             live,
             version,

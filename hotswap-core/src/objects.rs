@@ -1,8 +1,8 @@
-//! The objects that a generation has made, and what keeps it while they are there.
+//! Counts the objects that a generation has made, and leases the generation for each of them.
 //!
 //! # Invariants
-//! - An object of a published generation has a lease on it. One that was made before, in a probe, has none, and is gone
-//!   before its generation is published or leaves: a candidate with such objects is refused and stays mapped.
+//! - An object of a published generation has a lease on the generation. An object that was made before that, for the host's
+//!   probe, has none. A candidate whose probe has kept objects is refused and stays mapped.
 
 use std::{
     collections::BTreeMap,
@@ -11,41 +11,41 @@ use std::{
 
 use hotswap_sdk::host::LeaseSource;
 
-/// Those of one generation.
+/// The objects of one generation.
 #[derive(Default)]
 pub(crate) struct Objects {
     lease: OnceLock<Box<LeaseFn>>,
     counts: Mutex<BTreeMap<&'static str, usize>>,
 }
 
-/// Leases the generation, if it was not drained.
+/// Leases the generation. `None` if it is drained.
 type LeaseFn = dyn Fn() -> Option<Box<dyn Send + Sync>> + Send + Sync;
 
-/// One of them.
+/// Counts one object, and leases the generation for it, until it is dropped.
 struct Object {
     objects: Arc<Objects>,
     interface: &'static str,
-    /// Given back when it was counted out. None: it was made before the generation was published.
+    /// Dropped after the object is no longer counted. `None` if the object was made before the generation was published.
     _lease: Option<Box<dyn Send + Sync>>,
 }
 
 impl Objects {
-    /// The generation is about to be published. Once.
+    /// Call it once, before the generation is published: from then on each object gets its lease from `lease`.
     pub(crate) fn publish(
         &self,
         lease: impl Fn() -> Option<Box<dyn Send + Sync>> + Send + Sync + 'static,
     ) {
-        // It is published once.
+        // A generation is published once, so the cell is empty.
         drop(self.lease.set(Box::new(lease)));
     }
 
-    /// How many there are of each interface.
+    /// The number of objects of each interface.
     pub(crate) fn counts(&self) -> Vec<(&'static str, usize)> {
-        let counts = self.all();
+        let counts = self.lock();
         counts.iter().map(|(name, count)| (*name, *count)).collect()
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<&'static str, usize>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, usize>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -56,7 +56,7 @@ impl LeaseSource for Objects {
             Some(lease) => Some(lease()?),
             None => None,
         };
-        *self.all().entry(interface).or_default() += 1;
+        *self.lock().entry(interface).or_default() += 1;
         Some(Box::new(Object {
             objects: self,
             interface,
@@ -67,7 +67,7 @@ impl LeaseSource for Objects {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        let mut counts = self.objects.all();
+        let mut counts = self.objects.lock();
         if let Some(count) = counts.get_mut(self.interface) {
             *count -= 1;
             if *count == 0 {

@@ -30,16 +30,16 @@ use crate::{
 };
 
 impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
-    /// A swap point of a value of the host's own, as generation 1: for tests of a host, and for a process that ships with
-    /// what it does.
+    /// Makes a swap point whose generation 1 is a value of the host's own. Use it in tests of a host, or in a process that
+    /// contains a default implementation.
     ///
-    /// Calls take the same way as those of a plugin, with the same cost, and a panic is a [`Fault`](crate::reasons::Fault).
-    /// It loads nothing: each [`swap`](Self::swap) is refused. With [`builtin_with`](Self::builtin_with), a plugin
-    /// can take the place of the value.
+    /// Calls go through a proxy, as those of a plugin do, and cost the same; a panic is a [`Fault`](crate::reasons::Fault).
+    /// The swap point loads nothing: it refuses each [`swap`](Self::swap). With [`builtin_with`](Self::builtin_with), a plugin
+    /// can replace the value.
     ///
     /// # Errors
     ///
-    /// The thread that unloads could not be started.
+    /// The thread that unloads cannot be started.
     ///
     /// # Examples
     ///
@@ -71,13 +71,13 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
         Self::built_in(value, None, Settings::default())
     }
 
-    /// Like [`builtin`](Self::builtin), with a trust by which plugins are loaded later, and with settings of one's own.
+    /// Like [`builtin`](Self::builtin), with a trust for plugins that are swapped in later, and with settings.
     ///
-    /// A rollback goes back to the value while it is standby or drains, and not after that.
+    /// A rollback can return to the value only while it is standby or draining.
     ///
     /// # Errors
     ///
-    /// As [`builtin`](Self::builtin).
+    /// A thread that the swap point needs cannot be started.
     pub fn builtin_with<T>(value: T, trust: &Trust, settings: Settings<I>) -> Result<Self>
     where
         T: Send + Sync + 'static,

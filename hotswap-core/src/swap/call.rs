@@ -1,7 +1,7 @@
-//! What a call is given, and what may leave it: for a trait the trait itself, and anything; for a root module a
-//! [`Generation`] of it, and what the host owns.
+//! The argument and the result of a call's closure. If the interface is a trait, the closure gets the trait object and may return
+//! anything. If it is a root module, the closure gets a [`Generation`] of it and may return what the host owns.
 //!
-//! The traits here are not exported, so that nobody else implements them.
+//! The traits here are sealed: they are not exported.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -10,20 +10,20 @@ use hotswap_sdk::host::{Fault, Interface, Raw, Trait};
 use super::{Generation, Hotswap};
 use crate::owned::HostOwned;
 
-/// What a call of this interface is given: `dyn Trait`, or the [`Generation`] of a root module.
+/// What a call's closure gets: `dyn Trait`, or the [`Generation`] of a root module.
 pub(super) type Target<I> = <<I as Interface>::Kind as CallTarget<I>>::Target;
 
-/// How a generation is given to a call. For the kinds of [`Interface`].
+/// A kind of [`Interface`], and what its calls get of a generation.
 pub trait CallTarget<I: Interface + ?Sized> {
-    /// What it is given as.
+    /// What the closure gets.
     type Target: ?Sized;
 
-    /// Gives it.
+    /// The target in a generation.
     fn target(generation: &Generation<I::Live>) -> &Self::Target;
 }
 
-/// Which results a call may have. For the kinds of [`Interface`]: with a trait all of them, for its methods give only what
-/// belongs to the host; with a root module what is [`HostOwned`].
+/// A kind of [`Interface`] whose calls may return an `R`. Those of a trait may return anything, because its methods return only
+/// what belongs to the host. Those of a root module may return what is [`HostOwned`].
 pub trait Returns<R> {}
 
 impl<I: Interface<Kind = Raw, Live = I>> CallTarget<I> for Raw {
@@ -49,26 +49,25 @@ impl<R: HostOwned> Returns<R> for Raw {}
 impl<R> Returns<R> for Trait {}
 
 impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
-    /// Calls `f` with the live generation, as [`with`](Self::with) does, and gives a fault of the plugin as an error.
+    /// Calls `f` with the live generation, as [`with`](Self::with) does, and returns a fault of the plugin as an error.
     ///
     /// # Errors
     ///
-    /// A method that `f` has called has panicked, or has given a value that cannot be read here. `f` has not gone on
-    /// after that.
+    /// A method that `f` called has panicked, or has returned a value that the host cannot read. `f` is unwound at that point.
     ///
     /// # Panics
     ///
-    /// When `f` does by itself.
+    /// If `f` itself panics.
     #[inline]
     pub fn call<R>(&self, f: impl FnOnce(&I) -> R) -> Result<R, Fault> {
-        caught(|| self.with(f))
+        catch_fault(|| self.with(f))
     }
 }
 
-/// A method of a proxy panics with a [`Fault`].
+/// Runs `call`, and returns a panic of a proxy's method, whose payload is a [`Fault`], as an error. Other panics go on.
 #[inline]
-pub(super) fn caught<R>(call: impl FnOnce() -> R) -> Result<R, Fault> {
-    // Unwind-safe: what `f` may leave broken is the host's own, as with any panic.
+pub(super) fn catch_fault<R>(call: impl FnOnce() -> R) -> Result<R, Fault> {
+    // Unwind-safe: what the closure leaves broken belongs to the host, as after any panic of its own.
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| match payload.downcast() {
         Ok(fault) => *fault,
         Err(other) => panic::resume_unwind(other),

@@ -12,7 +12,7 @@ use hotswap_sdk::host::{Fault, Interface, Trait};
 
 use super::{
     Generation,
-    call::{CallTarget, Returns, Target, caught},
+    call::{CallTarget, Returns, Target, catch_fault},
 };
 use crate::{holder::Holder, owned::HostOwned};
 
@@ -115,7 +115,7 @@ impl<I: Interface<Kind = Trait> + ?Sized> Lease<I> {
     /// As there.
     #[inline]
     pub fn call<R>(&self, f: impl FnOnce(&I) -> R) -> Result<R, Fault> {
-        caught(|| self.with(f))
+        catch_fault(|| self.with(f))
     }
 }
 

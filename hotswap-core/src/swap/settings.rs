@@ -1,4 +1,4 @@
-//! How a swap point behaves.
+//! The settings of a swap point.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,16 +13,16 @@ use crate::{history::Lengths, services::ServiceSettings, trial::Trial};
 /// Longer than the unloading of a few debug builds takes on a busy machine.
 const UNLOAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a host asks of a candidate before it is published: its root module, and the generation that is live
-/// meanwhile, if there is one. What it answers with `Err` becomes the reason of the refusal.
+/// The host's own check of a candidate before it is published. It gets the candidate and the live generation, if there is one.
+/// If it returns an error, the candidate is refused with that text.
 ///
-/// It runs on a thread of its own, while other swaps of the same swap point wait: one that asks for such a swap
-/// waits for itself.
+/// It runs on a thread of its own. Other swaps of the same swap point wait for it, so a probe that requests such a swap waits
+/// for itself for ever.
 pub type Probe<I> = Arc<
     dyn Fn(&I, Option<&Generation<<I as Interface>::Live>>) -> Result<(), String> + Send + Sync,
 >;
 
-/// How a swap point behaves.
+/// The settings of a swap point.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,85 +37,82 @@ pub type Probe<I> = Arc<
 /// };
 /// ```
 pub struct Settings<I: Interface + ?Sized> {
-    /// With it, every candidate is loaded in a child process first. Off unless set.
+    /// If set, every candidate is first loaded in a child process. By default, none is.
     pub trial: Option<Trial<I>>,
-    /// Called with each candidate, in this process, when it is loaded and before any other call reaches it. A
-    /// panic refuses the candidate too. It is waited for; callers of the live generation are not kept.
+    /// Called with each candidate, in this process, after it was loaded and before any other call reaches it. If it panics, the
+    /// candidate is refused, too. A swap waits for it; calls of the live generation do not.
     pub probe: Option<Probe<I>>,
-    /// With it, plugins may run services and keep values that outlive them: what they export with
-    /// `hotswap_sdk::update!` is run with each candidate, after the probe and before it is published. Off unless
-    /// set: then no candidate's update is run.
+    /// If set, plugins may run services and keep values that outlive them: the function that a plugin exports with
+    /// `hotswap_sdk::update!` runs for each candidate, after the probe and before the candidate is published. By default, no
+    /// such function runs.
     pub services: Option<ServiceSettings>,
-    /// How long a new generation is on probation after a swap. For that time the one before stays mapped, as
-    /// standby, and faults that are reported ([`report_fault`](crate::Hotswap::report_fault)) may bring it
-    /// back. With [`services`](Self::services), the values that its update has migrated, written anew or deleted stay in
-    /// memory for that time, too, and a rollback gives their names back to them. None unless set.
+    /// How long a new generation is on probation after a swap. During that time the previous generation stays mapped, as
+    /// standby, and reported faults ([`report_fault`](crate::Hotswap::report_fault)) can roll back to it. With
+    /// [`services`](Self::services), the values that the new generation's update has migrated, overwritten or deleted also stay
+    /// in memory, and a rollback restores them under their names. By default, there is no probation.
     pub probation: Option<Duration>,
-    /// How many faults of a generation on probation are put up with. The next one brings the generation before
-    /// back. None (0) unless set.
+    /// Faults tolerated on probation; one more rolls back. The default is 0.
     pub probation_faults_max: u32,
-    /// Of how many earlier generations the bytes are kept for [`rollback`](crate::Hotswap::rollback), in
-    /// memory, at the size of their files. 1 unless set.
+    /// How many earlier generations' files are kept in memory for [`rollback`](crate::Hotswap::rollback). The default is 1.
     pub rollback_copies_max: usize,
-    /// Whether to hash each file before it is published, so that [`generations`](crate::Hotswap::generations) has its
-    /// SHA-256, also when it has left. Costs each swap what [`Sha256::of`](crate::Sha256::of) costs. Off unless set:
-    /// then a generation is hashed when that is asked for ([`Hotswap::sha256`](crate::Hotswap::sha256)). With pins
-    /// ([`Policy::sha256`](crate::Policy::sha256)) the hash is known in any case.
+    /// Whether each file is hashed before it is published, so that [`generations`](crate::Hotswap::generations) lists its
+    /// SHA-256, even after the generation has ended. Each swap then costs what [`Sha256::of`](crate::Sha256::of) costs. By
+    /// default, a generation is hashed when [`Hotswap::sha256`](crate::Hotswap::sha256) is called. With pins
+    /// ([`Policy::sha256`](crate::Policy::sha256)) the hash is always known.
     pub record_sha256: bool,
-    /// Whether to record for each lease where in the code it was taken, and when, so that a generation
-    /// that is held by leases says by which. Makes leases dearer: a lock and an entry for each. Off unless
-    /// set.
+    /// Whether each lease records where in the code it was taken, and when, so that the leases that hold a generation can be
+    /// listed. Each lease then costs a lock and an entry in a list. The default is `false`.
     pub record_leases: bool,
-    /// What swap points and loaders have in common: bounds, and times.
+    /// Limits, which swap points and loaders have in common.
     pub limits: Limits,
 }
 
-/// What swap points and loaders have in common: how much may be kept, and for how long one waits.
+/// Limits of a swap point or a loader: how many images, bytes and list entries it keeps, and how long it waits.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// After this time a retired generation, or a library that nobody has any more, that cannot leave is reported as held.
-    /// Nothing is ever ended or unmapped because of it. 5 s unless set.
+    /// How long a retired generation, or a library that has no owner any more, may stay mapped before it is reported as held.
+    /// The report has no other effect: nothing is ended or unmapped. The default is 5 s.
     pub drain_deadline: Duration,
-    /// How many images may be retired and still mapped, for whatever reason: generations that are held, that are on
-    /// their way out, or that are pinned, and refused candidates that have not left. What swap points and loaders that
-    /// are gone have left behind counts, too. The live generation, a standby, and candidates that are prepared and not
-    /// yet published do not, and of a [`Loader`](crate::loader::Loader) neither do libraries that somebody has.
+    /// How many images may be retired and still mapped: generations that are held, pinned or being unloaded, and refused
+    /// candidates that are not unloaded yet. Images left behind by swap points and loaders that were dropped count, too. The
+    /// live generation, a standby generation and prepared candidates do not count, nor do libraries of a
+    /// [`Loader`](crate::loader::Loader) that still have an owner.
     ///
-    /// Each of them keeps a descriptor and the memory of its copy, and most of them a parked thread. With so many,
+    /// Each of these images keeps a descriptor and its copy in memory, and most keep a parked thread. At the limit,
     /// [`swap`](crate::Hotswap::swap), [`prepare`](crate::Hotswap::prepare), [`load_with`](crate::Hotswap::load_with),
-    /// [`Loader::open`](crate::loader::Loader::open) and [`Loader::load`](crate::loader::Loader::load) are refused before the file is looked at, with a text that names the
-    /// first of what is left and why it is; nobody waits. Calls go on. A swap is accepted again as soon as one of them
-    /// has left. With half of it there is an event ([`EventKind::Retained`](crate::EventKind::Retained)). A
-    /// [`rollback`](crate::Hotswap::rollback) is not refused, unless rollbacks that have failed have made it twice as
-    /// many. Threads that load with one loader at the same time may each have one refused file more.
+    /// [`Loader::open`](crate::loader::Loader::open) and [`Loader::load`](crate::loader::Loader::load) are refused at once,
+    /// before they open the file. The error names the first of these images and why it is still mapped. Calls go on. A swap is
+    /// accepted again as soon as one image is unloaded. At half of the limit there is an event
+    /// ([`EventKind::Retained`](crate::EventKind::Retained)). A [`rollback`](crate::Hotswap::rollback) is refused only if failed
+    /// rollbacks have doubled the number. Threads that load with one loader at the same time can each exceed the limit by one
+    /// refused file.
     ///
-    /// Unless set, it is a quarter of the soft limit on open descriptors (`RLIMIT_NOFILE`) that holds when the settings
-    /// are made; at most what would take up a quarter of the memory mappings of a process (`vm.max_map_count`), some
-    /// 1,300, or of the threads of the user (`RLIMIT_NPROC`) or the container (`pids.max`). At least 1.
+    /// The default is a quarter of the soft limit on open descriptors (`RLIMIT_NOFILE`) at the time when the settings are made,
+    /// but at least 1. It is at most the number that would use a quarter of a process's memory mappings (`vm.max_map_count`;
+    /// some 1,300 images), or a quarter of the threads of the user (`RLIMIT_NPROC`) or of the container (`pids.max`).
     pub retired_images_max: usize,
-    /// How many bytes their copies may have, which are the sizes of the files; what else an image takes up, such as
-    /// memory that it has written to, is not known. At the bound the same happens as with
-    /// [`retired_images_max`](Self::retired_images_max). A quarter of the memory of the machine, or of the container
-    /// (cgroup v2), unless set.
+    /// How many bytes the copies of the images in [`retired_images_max`](Self::retired_images_max) may have in total. A copy is
+    /// as large as its file. Other memory of an image, such as pages that it has written to, is not known and not counted. At
+    /// this limit, the same calls are refused. The default is a quarter of the memory of the machine, or of the container
+    /// (cgroup v2).
     pub retired_bytes_max: u64,
-    /// How long [`swap`](crate::Hotswap::swap) and [`prepare`](crate::Hotswap::prepare), and a loader, wait, before they look at the
-    /// file, while the thread that unloads is behind: then they are refused, with a text that says what is still to be
-    /// unloaded. Calls go on. 2 s unless set; with 0 nobody waits.
+    /// How long [`swap`](crate::Hotswap::swap), [`prepare`](crate::Hotswap::prepare) and a loader wait for the thread that unloads
+    /// if it is behind. After that they are refused, before they open the file, and the error says what is still to be unloaded.
+    /// Calls go on. The default is 2 s; with 0 nothing waits.
     ///
-    /// It is behind when four images are still to be unloaded and nothing but that thread keeps them: a plugin's
-    /// finalisers take long, or the processor is busy. An image that is held by a call, a lease, a hook or a thread is
-    /// not waited for, and neither is one that is pinned; those have the bounds above. A candidate is not waited for
-    /// inside a call ([`with`](crate::Hotswap::with)) of any swap point, for the call may be what keeps an image, and
-    /// not on the thread that unloads (in a finaliser, or a subscriber of `tracing`): there only the bounds above hold.
-    /// A [`rollback`](crate::Hotswap::rollback) never waits for unloading.
+    /// The thread is behind if four images are still to be unloaded and wait only for it: a plugin's finalisers take long, or
+    /// the processor is busy. Images that are pinned, or held by a call, a lease, a hook or a thread, are not waited for; the
+    /// limits above apply to them. Nothing waits inside a call ([`with`](crate::Hotswap::with)) of any swap point, because that
+    /// call may be what holds an image, nor on the thread that unloads (in a finaliser, or in a subscriber of `tracing`). A
+    /// [`rollback`](crate::Hotswap::rollback) never waits for unloading.
     pub unload_timeout: Duration,
-    /// How many generations, or libraries of a loader, that have ended stay in the list. 64 unless set.
+    /// How many ended generations, or libraries of a loader, stay in the list. The default is 64.
     pub ended_max: usize,
-    /// How many refused candidates stay in the list. 64 unless set.
+    /// How many refused candidates stay in the list. The default is 64.
     pub refused_max: usize,
-    /// How many events are kept for each receiver of [`events`](crate::Hotswap::events) that does not come. What finds no
-    /// room is counted; an [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before the next event
-    /// that does. 1,024 unless set, and at least 1.
+    /// How many events are queued for a receiver of [`events`](crate::Hotswap::events) that does not read them. Further events are
+    /// dropped and counted; an [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before the next event that
+    /// fits. The default is 1,024, and the least is 1.
     pub events_max: usize,
 }
 
