@@ -1,10 +1,9 @@
 //! Why a candidate was refused.
 //!
-//! An [`Error`] is data: a path and an [`ErrorKind`], which has what was expected and what was found. Its stage, its
-//! setting, whether it may pass, its text and its form for programs follow from the kind, which is defined in one place.
+//! An [`Error`] is data: a path and an [`ErrorKind`], which has what was expected and what was found. The kind determines the
+//! stage, the setting, whether the error is transient, the text, and the form for programs.
 //!
-//! It owns what it has: it is made while the image that it speaks of is still mapped, and read long after that image has
-//! left. It holds no pointer into any image.
+//! An error owns its data and has no pointer into any image, because it is read long after its image was unloaded.
 
 mod stage;
 
@@ -31,9 +30,9 @@ use crate::escape::{Escaped, printable};
 /// Why a candidate was refused: at which [`Stage`], which path, and what was wrong ([`kind`](Self::kind)).
 ///
 /// [`Display`] is one line without a full stop, for example
-/// `cannot load "plugin.so": open: no such file or directory`. [`reason`](Self::reason) is the same
-/// without the path, and without the [`setting`](Self::setting) at its end. Where there is more to say, such as the whole
-/// report of a layout check, [`source`](error::Error::source) has it. Match on the kind, not on text:
+/// `cannot load "plugin.so": open: no such file or directory`. [`reason`](Self::reason) is the same without the path and
+/// without the [`setting`](Self::setting) at its end. [`source`](error::Error::source) has the details if there are more, such
+/// as the whole report of a layout check. Match on the kind, not on text:
 ///
 /// ```no_run
 /// # use hotswap_core::{ErrorKind, Hotswap};
@@ -54,7 +53,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     path: PathBuf,
     kind: ErrorKind,
-    /// All that there is to say, if the kind is only the gist.
+    /// The details, if the kind is only a summary.
     report: Option<Report>,
     kept_libraries: Vec<PathBuf>,
 }
@@ -76,18 +75,18 @@ impl Error {
         }))
     }
 
-    /// No thread can be started, which was to do something for the candidate at `path`.
+    /// A thread that the candidate at `path` needs cannot be started.
     pub(crate) fn no_thread(path: &Path, error: io::Error) -> Self {
         Self::new(path, ErrorKind::no_thread(error))
     }
 
-    /// With all that there is to say, on lines of its own.
+    /// Adds the details, in lines of their own.
     pub(crate) fn because(mut self, report: &str) -> Self {
         self.0.report = Some(Report(printable(report)));
         self
     }
 
-    /// With libraries that were loaded for it and stay mapped.
+    /// Adds libraries that were loaded for the candidate and stay mapped.
     pub(crate) fn keeping(mut self, libraries: Vec<PathBuf>) -> Self {
         self.0.kept_libraries = libraries;
         self
@@ -114,8 +113,8 @@ impl Error {
         &self.0.kept_libraries
     }
 
-    /// Whether the same bytes may be accepted later: the reason lies outside of them, or in what their code met when it
-    /// ran. [`watch`](crate::Hotswap::watch) goes by it.
+    /// Whether the same bytes may be accepted later, because the reason is not in the bytes alone: it is in their surroundings,
+    /// or in what their code met when it ran. [`watch`](crate::Hotswap::watch) then tries them again.
     pub fn is_transient(&self) -> bool {
         self.0.kind.is_transient()
     }
@@ -138,7 +137,8 @@ impl Error {
         message
     }
 
-    /// The field that decides it, such as `Policy::root`, if one does. Its name, for hosts whose users know it by another.
+    /// The name of the field that decides it, such as `Policy::root`, if there is one. A host can translate it into the name of
+    /// its own option.
     pub fn setting(&self) -> Option<&'static str> {
         self.0.kind.setting()
     }
@@ -176,7 +176,7 @@ impl Display for Report {
 
 impl error::Error for Report {}
 
-/// Who may panic on the pipeline of a candidate ([`ErrorKind::Panicked`]).
+/// What can panic while a candidate is loaded ([`ErrorKind::Panicked`]).
 pub(crate) const CONSTRUCTOR: &str = "its constructor";
 pub(crate) const PROBE: &str = "the probe";
 

@@ -1,5 +1,4 @@
-//! What follows from an [`ErrorKind`]: the stage, the setting that decides it, and whether the same bytes may be accepted
-//! later.
+//! What an [`ErrorKind`] determines: the stage, the setting that decides it, and whether it is transient.
 
 use super::{
     ErrorKind, Stage,
@@ -32,7 +31,7 @@ impl ErrorKind {
         }
     }
 
-    /// Another version of abi_stable, of the root module or of a typed symbol.
+    /// The root module (`None`) or a typed symbol was built with an incompatible version of abi_stable.
     pub(crate) fn abi_stable(symbol: Option<&str>, major: u32, minor: u32) -> Self {
         Self::AbiStable {
             symbol: symbol.map(str::to_owned),
@@ -41,7 +40,7 @@ impl ErrorKind {
         }
     }
 
-    /// What a file exports under `name` cannot be used.
+    /// The symbol `name` of a file cannot be used.
     pub(crate) fn bad_symbol(name: &str, problem: impl ToString) -> Self {
         Self::BadSymbol {
             name: name.to_owned(),
@@ -49,7 +48,7 @@ impl ErrorKind {
         }
     }
 
-    /// The linker, or what it is asked for, has said so.
+    /// The dynamic linker has failed with this message.
     pub(crate) fn link(message: impl ToString) -> Self {
         Self::Link {
             message: message.to_string(),
@@ -57,7 +56,7 @@ impl ErrorKind {
         }
     }
 
-    /// How far a candidate comes that is refused for it.
+    /// The stage at which a candidate is refused for it.
     pub(crate) fn stage(&self) -> Stage {
         match self {
             Self::InvalidPath { .. }
@@ -77,7 +76,7 @@ impl ErrorKind {
             | Self::SerialFile { .. }
             | Self::RelativeFolder { .. } => Stage::Trust,
             Self::Library { cause, .. } => match cause.stage() {
-                // Not the stage at which the candidate's own bytes are inspected: those may be good.
+                // `Inspect` would say that the candidate's own bytes are bad. It is a library that is.
                 Stage::Inspect => Stage::Open,
                 stage => stage,
             },
@@ -113,7 +112,7 @@ impl ErrorKind {
         }
     }
 
-    /// As [`Error::setting`](super::Error::setting).
+    /// The field that decides it, for [`Error::setting`](super::Error::setting).
     pub(super) fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Root { .. } => Some("Policy::root"),
@@ -130,7 +129,7 @@ impl ErrorKind {
         }
     }
 
-    /// As [`Error::is_transient`](super::Error::is_transient).
+    /// Whether the same bytes may be accepted later, for [`Error::is_transient`](super::Error::is_transient).
     pub(super) fn is_transient(&self) -> bool {
         let came_from_outside = match self {
             Self::Died { signal, .. } => !is_fault(*signal),

@@ -1,4 +1,4 @@
-//! Parts of an [`ErrorKind`](super::ErrorKind) that are enums of their own, and how some of its fields are written.
+//! Types of the fields of an [`ErrorKind`](super::ErrorKind), and how some fields are written in its text.
 
 use std::{
     fmt::{self, Display},
@@ -10,9 +10,9 @@ use nix::sys::signal::Signal;
 
 use crate::{escape::Escaped, report::report};
 
-/// What the system says of something that has failed, or what is said in its place.
+/// An error of the operating system, or one of hotswap's own in the same form.
 ///
-/// Its [`Display`] is the text. For programs it is an object of `code` and `message`.
+/// Its [`Display`] is the message. For programs it is an object of `code` and `message`.
 #[report]
 #[text("{message}")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ pub struct SystemError {
 }
 
 impl SystemError {
-    /// What kind of an error it is.
+    /// The kind of error.
     pub fn kind(&self) -> io::ErrorKind {
         self.kind
     }
 
-    /// The system's number of it (`errno`), if the system has said it.
+    /// The system's error number (`errno`). `None` if the error is hotswap's own.
     pub fn code(&self) -> Option<i32> {
         self.code
     }
@@ -51,9 +51,9 @@ impl From<rustix::io::Errno> for SystemError {
     }
 }
 
-/// What the policy does not allow about a file, a folder or a link on the way to it.
+/// Why the policy does not allow a file, or a folder or link on the path to it.
 ///
-/// Its [`Display`] follows the path in a sentence.
+/// Its [`Display`] is the predicate of a sentence whose subject is the path.
 #[report(tag = "why", error)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,7 +68,7 @@ pub enum Distrust {
         /// The real path of the root.
         root: PathBuf,
     },
-    /// The administrator wants no code to be run from there. Put the file on another file system.
+    /// The file system is mounted `noexec`: the administrator wants no code to run from there. Put the file on another one.
     #[text("lies on a file system that is mounted noexec")]
     Noexec,
     /// Its owner could replace it. Change the owner, or name it in
@@ -78,7 +78,7 @@ pub enum Distrust {
         /// The owner.
         uid: u32,
     },
-    /// Its owner is the user that stands for all users whom this user namespace does not know. Map the owner into the
+    /// Its owner is the overflow user, which stands for all users that this user namespace does not know. Map the owner into the
     /// namespace, or change it.
     #[text(
         "is owned by uid {uid}, which stands for every user whom this user namespace does not know, and is not trusted \
@@ -88,19 +88,20 @@ pub enum Distrust {
         /// The number of that user.
         uid: u32,
     },
-    /// Everybody can write to it. Take that right away.
+    /// Everybody can write to it. Remove that permission.
     #[text("is writable by everybody; `chmod o-w` it")]
     Everybody,
-    /// The members of a group can write to it. Take that right away, or name the group in
+    /// The members of a group can write to it. Remove that permission, or name the group in
     /// [`Policy::trusted_gids`](crate::Policy::trusted_gids).
     #[text("is writable by group {gid}[ ({name})]; `chmod g-w` it, or trust the group")]
     Group {
         /// The group.
         gid: u32,
-        /// What it is called, if the system knows.
+        /// Its name, if the system knows it.
         name: Option<String>,
     },
-    /// As [`UnmappedOwner`](Self::UnmappedOwner), for a group that can write to it.
+    /// The members of the overflow group can write to it, which stands for all groups that this user namespace does not know.
+    /// Map the group into the namespace, or remove the permission.
     #[text(
         "is writable by group {gid}, which stands for every group that this user namespace does not know, and is not \
          trusted even if it is named; map the group into the namespace, or `chmod g-w` it"
@@ -109,13 +110,13 @@ pub enum Distrust {
         /// The number of that group.
         gid: u32,
     },
-    /// It has an access control list, which is not read. Remove the list.
+    /// It has an access control list, which may let others write to it; hotswap does not read the list. Remove it.
     #[text("may be writable by others, as it has an access control list; `setfacl -b` it")]
     Acl,
 }
 
 impl Distrust {
-    /// As [`Error::setting`](super::Error::setting).
+    /// The field of the policy that decides it, as in [`Error::setting`](super::Error::setting).
     pub(super) fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Link => Some("Policy::follow_links"),
@@ -127,7 +128,7 @@ impl Distrust {
     }
 }
 
-/// What the thread that unloads is at.
+/// Writes which image is being unloaded.
 #[derive(Clone, Copy)]
 pub(super) struct UnloadingAt {
     pub(super) generation: Option<u64>,
@@ -144,7 +145,7 @@ impl Display for UnloadingAt {
     }
 }
 
-/// What opening a file has failed with, in shorter words where a user meets it often.
+/// Writes why opening a file has failed. Frequent errors have a shorter text than the system's.
 pub(super) struct OpenError<'a>(pub(super) &'a SystemError);
 
 impl Display for OpenError<'_> {
@@ -157,7 +158,7 @@ impl Display for OpenError<'_> {
     }
 }
 
-/// Which symbols there are instead.
+/// Writes which typed symbols a file exports.
 pub(super) struct Exported<'a>(pub(super) &'a [String]);
 
 impl Display for Exported<'_> {
@@ -169,7 +170,7 @@ impl Display for Exported<'_> {
     }
 }
 
-/// The library that needs another one.
+/// Writes which library needs another one.
 pub(super) struct By<'a>(pub(super) &'a Option<String>);
 
 impl Display for By<'_> {
@@ -179,7 +180,7 @@ impl Display for By<'_> {
     }
 }
 
-/// How the process of a trial has ended.
+/// Writes how the process of a trial has ended.
 pub(super) struct Death {
     pub(super) exit_code: Option<i32>,
     pub(super) signal: Option<i32>,
@@ -210,8 +211,8 @@ impl Display for Death {
     }
 }
 
-/// Whether a process that ended by this signal did so by a fault of its code or its data. Any other end may have come
-/// from outside: a timeout that was too short, a lack of memory, somebody's signal.
+/// Whether this signal shows a fault of the process's own code or data. Any other end may have a cause outside of it: a short
+/// timeout, a lack of memory, a signal that somebody sent.
 pub(super) fn is_fault(signal: Option<i32>) -> bool {
     let signal = signal.and_then(|signal| Signal::try_from(signal).ok());
     matches!(

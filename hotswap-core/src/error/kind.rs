@@ -1,5 +1,5 @@
-//! [`ErrorKind`]: every reason for which a candidate is refused, with its data, its text and its form for programs. A long
-//! file, because a reason is written down in one place; which stage and setting it has is in `consequences`.
+//! [`ErrorKind`]: every reason for which a candidate is refused, with its data, its text and its form for programs. The file is
+//! long because each reason is defined in one place. `consequences` has the stage and the setting of each.
 
 use std::{
     path::PathBuf,
@@ -21,8 +21,8 @@ use crate::{
 
 /// Why a candidate is refused, with what was expected and what was found.
 ///
-/// Its [`Display`](std::fmt::Display) is one line without the stage, the path and the setting. Each variant says what has
-/// happened and what to do about it.
+/// Its [`Display`](std::fmt::Display) is one line without the stage, the path and the setting. The documentation of each variant
+/// says what has happened and what to do about it.
 #[report(tag = "kind", content = "data", error)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,33 +33,33 @@ pub enum ErrorKind {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// There is nothing at the path. Build or copy the file.
+    /// There is no file at the path. Build or copy it.
     #[text("{}", if *is_link { "a symbolic link to nowhere" } else { "no such file" })]
     NotFound {
         /// Whether the path itself is a symbolic link.
         is_link: bool,
     },
-    /// The path leads to something else than a regular file. Nothing else is ever opened.
+    /// The path leads to something that is not a regular file. Only regular files are opened.
     #[text("{found}")]
     NotAFile {
         /// What it leads to.
         found: &'static str,
     },
-    /// The system does not let this process open the file, or `/proc`, which that needs.
+    /// The system does not let this process open the file, or `/proc`, which is needed to open it.
     #[text("{}", OpenError(error))]
     CannotOpen {
         /// What the system says.
         error: SystemError,
     },
-    /// The file, or a folder that leads to it, has not come to rest. Try again when its writer is done; better, write to
-    /// another name and rename it.
+    /// The file, or a folder on its path, was changed each time it was read. Try again when its writer is done. Better, write a
+    /// file of another name and rename it.
     #[text("{what}")]
     KeepsChanging {
-        /// What was seen of it.
+        /// What has changed.
         what: &'static str,
     },
-    /// The file is larger than [`Policy::file_bytes_max`](crate::Policy::file_bytes_max), or a signature or serial
-    /// file is larger than such a file is.
+    /// The file is larger than [`Policy::file_bytes_max`](crate::Policy::file_bytes_max), or a signature or serial file is larger
+    /// than any valid one.
     #[text("{bytes} bytes are more than the {bytes_max} that are accepted")]
     TooLarge {
         /// The size.
@@ -67,7 +67,7 @@ pub enum ErrorKind {
         /// The bound.
         bytes_max: u64,
     },
-    /// The folder of [`Policy::root`](crate::Policy::root) is not there. Correct the policy.
+    /// The folder in [`Policy::root`](crate::Policy::root) cannot be opened. Correct the policy.
     #[text("the root {path}: {error}")]
     Root {
         /// The folder.
@@ -75,7 +75,7 @@ pub enum ErrorKind {
         /// What the system says.
         error: SystemError,
     },
-    /// Somebody who is not trusted could have put the file there or can change it, or the policy does not allow the place.
+    /// Somebody who is not trusted could have written the file or can change it, or the policy does not allow its location.
     #[text("{path} {why}")]
     NotTrusted {
         /// The file, or a folder or link that leads to it, with all links before it followed.
@@ -84,16 +84,16 @@ pub enum ErrorKind {
         #[serde(flatten)]
         why: Distrust,
     },
-    /// The bytes are none of those that [`Policy::sha256`](crate::Policy::sha256) allows. Deploy the file that was meant.
+    /// The file's hash is not in [`Policy::sha256`](crate::Policy::sha256). Deploy the intended file.
     #[text("SHA-256: expected {}, found {found}", expected.0.iter().map(Sha256::to_string).collect::<Vec<_>>().join(" or "))]
     Pin {
-        /// What the policy allows.
+        /// The hashes that the policy allows.
         expected: Vec<Sha256>,
-        /// What the bytes are.
+        /// The hash of the file.
         found: Sha256,
     },
-    /// The policy asks for a serial number and has no [`Policy::public_key`](crate::Policy::public_key), so that nothing
-    /// would vouch for the number. Set the key.
+    /// The policy demands a serial number but has no [`Policy::public_key`](crate::Policy::public_key), so that the number would
+    /// not be authenticated. Set the key.
     #[text("a serial number is asked for, which only a signature has, and no signature is")]
     NoPublicKey,
     /// The file is not signed with [`Policy::public_key`](crate::Policy::public_key).
@@ -105,16 +105,16 @@ pub enum ErrorKind {
         #[serde(flatten)]
         why: SignatureProblem,
     },
-    /// The signature counts no longer. Sign the file, or a newer one, again.
+    /// The signature has expired. Sign the file, or a newer one, again.
     #[text("its signature {path}: it has expired at {}", format_rfc3339_seconds(*at))]
     Expired {
         /// The file of the signature.
         path: PathBuf,
-        /// Since when.
+        /// When it has expired.
         at: SystemTime,
     },
-    /// The signature has no serial number, or one below what was accepted before or what the host asks for: an old
-    /// plugin. Deploy a newer one.
+    /// The signature has no serial number, or one that is lower than what was accepted before or what the host demands: this is
+    /// an old plugin. Deploy a newer one.
     #[text(
         "its serial number: expected at least {floor}, found {}",
         found.map_or_else(|| "none".to_owned(), |it| it.to_string())
@@ -128,7 +128,7 @@ pub enum ErrorKind {
         /// [`Policy::serial_min`](crate::Policy::serial_min).
         is_in_file: bool,
     },
-    /// The file of [`Policy::serial_file`](crate::Policy::serial_file) cannot be used. Restore it; a new one has `0` in it.
+    /// The file in [`Policy::serial_file`](crate::Policy::serial_file) cannot be used. Restore it; a new one contains `0`.
     #[text("the highest serial number, in {path}: {problem}")]
     SerialFile {
         /// The file.
@@ -136,17 +136,17 @@ pub enum ErrorKind {
         /// What is wrong with it.
         problem: String,
     },
-    /// The serial number of a candidate that would be accepted cannot be written down.
+    /// The serial number of a candidate that would otherwise be accepted cannot be saved.
     #[text("the serial number {serial} cannot be kept in {path}: {error}")]
     SerialNotKept {
         /// The file of [`Policy::serial_file`](crate::Policy::serial_file).
         path: PathBuf,
         /// The candidate's number.
         serial: u64,
-        /// What the system says, or who is in the way.
+        /// The system's error, or which other process uses the file.
         error: SystemError,
     },
-    /// A library that the candidate needs would be refused itself.
+    /// The candidate needs a library that is refused itself.
     #[text("needs {}{}: {}{cause}", Escaped(name), By(by), path.as_ref().map_or_else(String::new, |it| format!("{}: ", Escaped(it))))]
     Library {
         /// The library, as it is asked for.
@@ -158,49 +158,48 @@ pub enum ErrorKind {
         /// Why.
         cause: Box<ErrorKind>,
     },
-    /// A library is only in a folder that is relative to the current folder, where the policy cannot be held. Use
+    /// A library was found only in a folder that is relative to the current folder, for which the policy cannot be enforced. Use
     /// absolute folders, or `$ORIGIN`.
     #[text(
         "it is only in the folder \"{folder}\", which is relative to the current folder, and libraries are not looked for \
          there"
     )]
     RelativeFolder {
-        /// As the library path of the file or the environment has it.
+        /// The folder, as in the library path of the file or of the environment.
         folder: PathBuf,
     },
-    /// The candidate needs more libraries, by way of others, than are looked for.
+    /// The candidate's libraries need more libraries in turn than are searched for.
     #[text("needs more than {libraries_max} libraries by way of others")]
     TooManyLibraries {
         /// The bound.
         libraries_max: usize,
     },
-    /// The file cannot be read, or no copy of it can be made. A lack of memory or descriptors may pass.
+    /// The file cannot be read or copied. If memory or descriptors are short, a later attempt may succeed.
     #[text("{error}")]
     CannotCopy {
         /// What the system says.
         error: SystemError,
     },
-    /// The file is not one that the dynamic linker could open without harm, or it does not export what is needed. Build it
-    /// anew, as a `cdylib` for this machine.
+    /// The dynamic linker could not safely open the file, or the file does not export what is needed. Build it again, as a
+    /// `cdylib` for this machine.
     #[text("{refusal}")]
     Malformed {
         /// What is wrong with it.
         refusal: Refusal,
     },
-    /// The file takes Rust code from another library, and could not be unloaded with any certainty. Build it with std and
-    /// all crates in it.
+    /// The file uses Rust code in another library, so that it could not be unloaded reliably. Link std and all crates into it.
     #[text(
         "takes Rust code from another library ({}symbol {symbol}): build it without `-C prefer-dynamic`, and without \
          dependencies of crate-type `dylib`",
         library.as_ref().map_or_else(String::new, |it| format!("{it}, "))
     )]
     SharesRust {
-        /// The library, if it can be told.
+        /// The library, if it is known.
         library: Option<String>,
-        /// One of the symbols that it takes from there.
+        /// One of the symbols that the file takes from it.
         symbol: String,
     },
-    /// The dynamic linker cannot load it, mostly for want of a symbol or a library.
+    /// The dynamic linker cannot load the file. Mostly a symbol or a library is missing.
     #[text("{message}[; {advice}]")]
     Link {
         /// What the linker says.
@@ -211,103 +210,104 @@ pub enum ErrorKind {
     /// The file exports no abi_stable root module. Export one (`#[export_root_module]`).
     #[text("it exports no abi_stable root module")]
     NoRootModule,
-    /// What it exports as one is not a root module, or is damaged. Build it anew.
+    /// The symbol of the root module is something else, or is damaged. Build the plugin again.
     #[text("{problem}")]
     BadHeader {
         /// What is wrong with it.
         problem: String,
     },
-    /// It was built with a version of abi_stable that this host cannot read. Build it with the host's.
+    /// The plugin was built with an incompatible version of abi_stable. Build it with the host's.
     #[text("[`{symbol}` is of ]another version of abi_stable: expected {expected}, found {found}")]
     AbiStable {
-        /// The typed symbol that it is about; none: the root module.
+        /// The typed symbol that was built with it. `None`: the root module.
         symbol: Option<String>,
-        /// The host's.
+        /// The host's version.
         expected: String,
-        /// The candidate's.
+        /// The candidate's version.
         found: String,
     },
-    /// It was built with a version of the interface that does not go with the host's. Build it with that.
+    /// The plugin was built with a version of the interface that is incompatible with the host's. Build it with the host's.
     #[text("the interface {interface}: expected {expected}, found {found}")]
     Version {
         /// The package of the interface.
         interface: String,
         /// The versions that are accepted.
         expected: String,
-        /// The candidate's.
+        /// The candidate's version.
         found: String,
     },
-    /// A type of the interface, or of a typed symbol, is not the one that the host has. The error's
-    /// [`source`](std::error::Error::source) has all that is known of it.
+    /// A type of the interface, or of a typed symbol, differs from the host's. The error's
+    /// [`source`](std::error::Error::source) has the details.
     #[text("[`{symbol}`: ]{difference}")]
     Layout {
-        /// The typed symbol that it is about; none: the root module.
+        /// The typed symbol whose type differs. `None`: the interface.
         symbol: Option<String>,
-        /// Where they differ, what was expected there, and what was found.
+        /// Where the types differ, what was expected there, and what was found.
         difference: String,
     },
-    /// A value that outlives generations has another type than the host asks for ([`with_ref`](crate::Hotswap::with_ref)).
+    /// A value that outlives generations has another type than the one that the host requests
+    /// ([`with_ref`](crate::Hotswap::with_ref)).
     #[text("{problem}")]
     RefType {
         /// The name of the value.
         name: String,
-        /// What was expected and found, in words that have the name.
+        /// What was expected and what was found, in a text that contains the name.
         problem: String,
     },
-    /// Its constructor has returned an error. Whatever that says is missing may be there later.
+    /// The plugin's constructor has returned an error. A later attempt may succeed.
     #[text("its constructor failed: {message}")]
     ConstructorFailed {
         /// The error.
         message: String,
     },
-    /// One of the functions of its root module does not lie in its code: the file is damaged.
+    /// The address of a function in the root module is not in the plugin's code: the file is damaged.
     #[text("its function `{function}` is not code")]
     NotCode {
         /// The function.
         function: String,
     },
-    /// It does not export the symbol that is asked for.
+    /// The file does not export the requested symbol.
     #[text("no `{name}`; {}", Exported(found.0))]
     NoSymbol {
-        /// What is asked for.
+        /// The requested name.
         name: String,
-        /// The typed symbols that it exports.
+        /// The typed symbols that the file exports.
         found: Vec<String>,
     },
-    /// What it exports under the name cannot be used. Build it anew.
+    /// The symbol of this name cannot be used. Build the file again.
     #[text("{problem}")]
     BadSymbol {
         /// The symbol.
         name: String,
-        /// What is wrong with it, in words that name it.
+        /// What is wrong with it, in a text that contains the name.
         problem: String,
     },
-    /// The host's probe does not like what the candidate does.
+    /// The host's probe has refused the candidate.
     #[text("{reason}")]
     Probe {
-        /// What the probe says.
+        /// The error that the probe has returned.
         reason: String,
     },
-    /// Something that was run for the candidate has panicked: its constructor, or the host's probe.
+    /// The candidate's constructor or the host's probe has panicked.
     #[text("{who} panicked[: {message}]")]
     Panicked {
         /// How far the candidate came.
         stage: Stage,
         /// What has panicked.
         who: &'static str,
-        /// What the panic says, where that can be read.
+        /// The panic's message, if it can be read.
         message: Option<String>,
     },
-    /// Its update has failed or panicked. Nothing of what it asked for was done.
+    /// The candidate's update has failed or panicked. None of the changes that it requested were made.
     #[text("{reason}")]
     Update {
-        /// What it says.
+        /// Its error or its panic.
         reason: String,
     },
-    /// There can be no trial: the system does not let one be started or listened to.
+    /// The trial could not run: the system does not let its process be started or communicated with.
     #[text("{what}{error}")]
     Trial {
-        /// What cannot be done, and `: `.
+        /// What has failed, followed by `: `.
         what: &'static str,
         /// What the system says.
         error: SystemError,
@@ -320,15 +320,15 @@ pub enum ErrorKind {
     Died {
         /// How far it came.
         stage: Stage,
-        /// With which exit code, if with one.
+        /// The exit code, if the process has exited.
         exit_code: Option<i32>,
-        /// By which signal, if by one.
+        /// The signal, if a signal has ended the process.
         signal: Option<i32>,
-        /// Whether the trial had begun: `Trial::at_top_of_main` was reached.
+        /// Whether the process has reached `Trial::at_top_of_main`.
         has_begun: bool,
-        /// Whether the trial had passed.
+        /// Whether the trial had already passed.
         has_finished: bool,
-        /// The last line on its standard error.
+        /// The last line that it has written to standard error.
         said: Option<String>,
     },
     /// The trial did not end in time ([`Trial::with_timeout`](crate::Trial::with_timeout)).
@@ -336,10 +336,10 @@ pub enum ErrorKind {
     TimedOut {
         /// How far it came.
         stage: Stage,
-        /// How long it had.
+        /// The timeout.
         timeout: Duration,
     },
-    /// The trial has found a reason that it cannot give as data.
+    /// The trial has refused the candidate for a reason that it can send only as text.
     #[text("{reason}")]
     RefusedInTrial {
         /// How far the candidate came.
@@ -347,16 +347,16 @@ pub enum ErrorKind {
         /// What it says.
         reason: String,
     },
-    /// Loading and unloading it, in a trial, leaves descriptors open, or closes others than its own.
+    /// In a trial, the plugin has left descriptors open after it was unloaded, or has closed descriptors of the host.
     #[text(
         "{}: {which}",
         if *are_lost { "it closes or replaces descriptors that are not its own" }
         else { "each time it is loaded, it leaves descriptors open" }
     )]
     Descriptors {
-        /// Whether they were there before.
+        /// Whether these are descriptors of the host that were closed or replaced. If not, the plugin has left them open.
         are_lost: bool,
-        /// What they lead to.
+        /// The files that they refer to.
         which: Vec<String>,
     },
     /// The system does not let this process start a thread. Raise its limits.
@@ -365,19 +365,18 @@ pub enum ErrorKind {
         /// What the system says.
         error: SystemError,
     },
-    /// There is not enough memory left to go on without the danger that an allocation ends the process. Raise its limits.
+    /// So little memory is left that a failed allocation could end the process. Raise its limits.
     #[text(
         "not enough memory is left: {bytes} bytes are needed{}",
         threads.map_or_else(String::new, |it| format!(" for its thread-locals on {it} threads"))
     )]
     NoMemory {
-        /// How much is needed.
+        /// How many bytes are needed.
         bytes: u64,
-        /// The threads for whose thread-locals it is needed, if it is needed for those.
+        /// The number of threads, if the memory is needed for thread-locals.
         threads: Option<u64>,
     },
-    /// The system does not let this process map as many parts of memory as an image and a thread take. Raise
-    /// `vm.max_map_count`.
+    /// The system does not let this process make the memory mappings that an image and a thread need. Raise `vm.max_map_count`.
     #[text("{mappings} memory mappings cannot be made (vm.max_map_count): {error}")]
     NoMappings {
         /// How many are needed.
@@ -385,8 +384,8 @@ pub enum ErrorKind {
         /// What the system says.
         error: SystemError,
     },
-    /// As many retired plugins are still mapped as may be. See who holds them; a process that has lost them for good is
-    /// best restarted.
+    /// The limit on retired plugins that are still mapped is reached. See what holds them. If nothing will ever release them,
+    /// restart the process.
     #[text(
         "{} still mapped, {}, and no more are accepted ({} is {}): {}",
         RetiredPlugins(*images), Bytes(*bytes),
@@ -394,7 +393,7 @@ pub enum ErrorKind {
         if *is_of_bytes { Bytes(*max).to_string() } else { max.to_string() }, left.0.join("; ")
     )]
     Retired {
-        /// How many.
+        /// How many are still mapped.
         images: usize,
         /// The size of their copies.
         bytes: u64,
@@ -406,8 +405,7 @@ pub enum ErrorKind {
         /// The first of them, and why they are still mapped.
         left: Vec<String>,
     },
-    /// The thread that unloads has not come to an end with the generations before in time. Swap less often, or look for
-    /// finalisers that take long.
+    /// The thread that unloads has not caught up within the timeout. Swap less often, or look for finalisers that take long.
     #[text(
         "unloading is behind: {} still to be unloaded after {timeout:?} (Limits::unload_timeout), and no more are accepted until one has \
          left{}",
@@ -420,55 +418,55 @@ pub enum ErrorKind {
         timeout: Duration,
         /// The generation that is being unloaded, if it is one.
         generation: Option<u64>,
-        /// Whether it is a refused candidate.
+        /// Whether a refused candidate is being unloaded.
         is_refused: bool,
     },
-    /// This process is a copy (`fork`) of the one that has made the swap point or the loader. Make one here.
+    /// This process was forked from the one that made the swap point or the loader. Make one in this process.
     #[text(
         "this process was forked off the one that {made}, and has none of its threads; {remedy} here"
     )]
     Forked {
-        /// What the other process has done.
+        /// What the other process has made.
         made: &'static str,
-        /// What to do.
+        /// What to do in this process.
         remedy: &'static str,
     },
-    /// There is nothing to roll back to: no earlier generation, or no copy of one
+    /// There is no generation to roll back to: none is earlier, or no copy of one was kept
     /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)).
     #[text("there is no earlier generation to go back to")]
     NoEarlierGeneration,
-    /// Another candidate or a rollback is at the same thing. Try again.
+    /// Another candidate or a rollback is in progress. Try again.
     #[text("{what}")]
     Busy {
-        /// What is under way.
+        /// What is in progress.
         what: &'static str,
     },
 }
 
-/// Why a file is not signed as [`Policy::public_key`](crate::Policy::public_key) asks for.
+/// Why a file does not have a valid signature by [`Policy::public_key`](crate::Policy::public_key).
 #[report(tag = "why", error)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SignatureProblem {
-    /// The signature cannot be read. Put it beside the file, as `NAME.minisig`.
+    /// The signature cannot be read. Put it next to the file, as `NAME.minisig`.
     #[text("{cause}")]
     Unreadable {
         /// What is wrong with that file.
         cause: Box<ErrorKind>,
     },
-    /// It is not a signature of the kind that is accepted, or its trusted comment says something that is not
-    /// understood. Sign the file anew.
+    /// The signature is of a kind that is not accepted, or its trusted comment has something that is not understood. Sign the
+    /// file again.
     #[text("{problem}")]
     Malformed {
         /// What is wrong with it.
         problem: String,
     },
-    /// Somebody else has signed the file.
+    /// The file was signed with another key.
     #[text("made with another key: expected {expected}, found {found}")]
     OtherKey {
-        /// The number of the policy's key, as minisign shows it.
+        /// The id of the policy's key, as minisign shows it.
         expected: String,
-        /// The number of the signature's key.
+        /// The id of the signature's key.
         found: String,
     },
     /// The signature is of other bytes.

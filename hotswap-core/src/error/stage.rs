@@ -1,23 +1,23 @@
-//! [`Stage`]: how far a candidate came.
+//! [`Stage`]: the stages of loading a candidate.
 
 use std::fmt::{self, Display};
 
 use serde::{Serialize, Serializer};
 
-/// How far a candidate came.
+/// How far a candidate came before it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
     /// Finding and opening the file.
     Open,
-    /// Deciding whether it may be trusted: who could have put it there, and what it is if that is pinned or
-    /// signed. See [`Policy`](crate::Policy).
+    /// Deciding whether to trust it: who could have written it, and whether its hash and signature are the expected ones. See
+    /// [`Policy`](crate::Policy).
     Trust,
     /// Making the private copy whose bytes are inspected and loaded.
     Copy,
-    /// Reading the copy's structure, before anything of it can run.
+    /// Reading the copy's structure, before any of its code can run.
     Inspect,
-    /// Starting a [`Trial`](crate::Trial). What goes wrong in one has the stage at which it did.
+    /// Starting a [`Trial`](crate::Trial). An error inside a trial has the stage at which it occurs.
     Trial,
     /// Mapping, linking and initialising it: `dlopen`.
     Link,
@@ -29,20 +29,20 @@ pub enum Stage {
     Version,
     /// Comparing the layout of every type of its interface, or of a symbol, with the host's.
     Layout,
-    /// Asking it for its root module.
+    /// Running its constructor.
     Root,
-    /// Asking it what it does: the host's own check.
+    /// Running the host's own check ([`Settings::probe`](crate::Settings::probe)).
     Probe,
-    /// Asking it which services and values there should be, if services are turned on.
+    /// Running its update, which starts services and creates values, if services are turned on.
     Update,
     /// Unloading it, at the end of a trial.
     Unload,
-    /// What the host itself needs to go on, such as a thread.
+    /// Getting what the host itself needs, such as a thread.
     Host,
 }
 
 impl Stage {
-    /// Whether what fails at this stage may pass later with the same bytes: not where only the bytes are looked at.
+    /// Whether a failure at this stage may be transient. It is not if the stage depends only on the bytes.
     pub(super) fn is_transient(self) -> bool {
         match self {
             Self::Inspect | Self::Header | Self::Symbol | Self::Version | Self::Layout => false,
