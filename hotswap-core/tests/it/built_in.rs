@@ -1,4 +1,4 @@
-//! Values of the host's own in the place of a plugin.
+//! Swap points whose first generation is a value of the host's own.
 
 use std::{
     sync::{
@@ -13,11 +13,11 @@ use hotswap_fixtures::desk::{Desk, Listener, Session};
 
 use crate::fixtures::{SOON, generation_of, plugin, trust};
 
-/// Counts how often it was dropped.
+/// An implementation in the host, which counts how often it was dropped.
 #[derive(Default)]
-struct OfHost(Arc<AtomicU64>);
+struct HostDesk(Arc<AtomicU64>);
 
-impl Drop for OfHost {
+impl Drop for HostDesk {
     fn drop(&mut self) {
         self.0.fetch_add(1, Relaxed);
     }
@@ -43,7 +43,7 @@ impl Session for HostSession {
     }
 }
 
-impl Desk for OfHost {
+impl Desk for HostDesk {
     fn build(&self) -> u64 {
         0
     }
@@ -74,7 +74,7 @@ impl Desk for OfHost {
 #[test]
 fn a_value_of_the_host_is_called_like_a_plugin() {
     let dropped = Arc::<AtomicU64>::default();
-    let desk = Hotswap::<dyn Desk>::builtin(OfHost(Arc::clone(&dropped))).unwrap();
+    let desk = Hotswap::<dyn Desk>::builtin(HostDesk(Arc::clone(&dropped))).unwrap();
     assert_eq!(desk.call(|it| it.build()), Ok(0));
     let error = desk.with(|it| it.try_open("Ada")).map(drop);
     assert_eq!(error, Err("not for Ada".to_owned()));
@@ -88,7 +88,7 @@ fn a_value_of_the_host_is_called_like_a_plugin() {
 
 #[test]
 fn without_a_trust_nothing_is_loaded() {
-    let desk = Arc::new(Hotswap::<dyn Desk>::builtin(OfHost::default()).unwrap());
+    let desk = Arc::new(Hotswap::<dyn Desk>::builtin(HostDesk::default()).unwrap());
     let error = desk.swap(plugin("desk_1")).unwrap_err();
     assert_eq!(error.stage(), Stage::Open);
     let expected =
@@ -103,9 +103,9 @@ fn without_a_trust_nothing_is_loaded() {
 }
 
 #[test]
-fn a_plugin_takes_its_place() {
+fn a_plugin_replaces_it() {
     let dropped = Arc::<AtomicU64>::default();
-    let value = OfHost(Arc::clone(&dropped));
+    let value = HostDesk(Arc::clone(&dropped));
     let mut settings = Settings::default();
     settings.limits.drain_deadline = Duration::ZERO;
     let desk = Hotswap::<dyn Desk>::builtin_with(value, &trust(), settings).unwrap();
@@ -117,7 +117,7 @@ fn a_plugin_takes_its_place() {
         (1, 0)
     );
     drop(lease);
-    // Its objects are held like those of a plugin.
+    // Its objects hold it, as those of a plugin do.
     let held = loop {
         match generation_of(&desk, 1).state {
             State::Draining { held_by, .. } if held_by.len() == 1 => break held_by,
@@ -139,7 +139,7 @@ fn a_plugin_takes_its_place() {
 #[test]
 fn a_rollback_goes_back_to_it_on_probation() {
     let dropped = Arc::<AtomicU64>::default();
-    let value = OfHost(Arc::clone(&dropped));
+    let value = HostDesk(Arc::clone(&dropped));
     let settings = Settings {
         probation: Some(SOON),
         services: Some(Default::default()),

@@ -1,4 +1,4 @@
-//! Objects: values of a plugin that the host has, and the other way round.
+//! Objects: values of a plugin that the host uses, and values of the host that a plugin uses.
 
 use std::{
     sync::{
@@ -85,7 +85,7 @@ fn objects_are_dropped_by_their_side() {
     assert_eq!(desk.with(|it| it.open_sessions()), 10);
     drop(sessions);
     assert_eq!(desk.with(|it| it.open_sessions()), 0);
-    // A panic of a destructor has nobody to go to.
+    // A panic of a destructor is dropped.
     drop(desk.with(|it| it.open("panics when dropped")));
     assert_eq!(desk.with(|it| it.open_sessions()), 0);
 }
@@ -100,7 +100,7 @@ fn a_fault_of_an_object_is_one_of_the_call() {
     assert_eq!(desk.with(|it| it.open_sessions()), 0);
 }
 
-/// 10,000 objects over 20 swaps: each generation leaves with its last one.
+/// 10,000 objects over 20 swaps: each generation is unloaded when its last object is dropped.
 #[test]
 fn each_generation_leaves_with_its_last_object() {
     let desk = load("desk_1");
@@ -116,8 +116,8 @@ fn each_generation_leaves_with_its_last_object() {
         }))
         .unwrap();
     }
-    for (generation, of_generation) in (0..).zip(sessions) {
-        for (number, session) in of_generation.iter().enumerate() {
+    for (generation, opened_by_generation) in (0..).zip(sessions) {
+        for (number, session) in opened_by_generation.iter().enumerate() {
             assert_eq!(
                 session.user(),
                 format!("{generation}/{number} at {}", generation % 2 + 1)
@@ -127,22 +127,22 @@ fn each_generation_leaves_with_its_last_object() {
             .wait(generation + 1, Duration::ZERO)
             .is_some_and(|it| !it.has_ended());
         assert!(is_mapped, "generation {}", generation + 1);
-        drop(of_generation);
+        drop(opened_by_generation);
         unloaded(&desk, generation + 1);
     }
 }
 
-/// What the host passes to a plugin.
+/// What a plugin has passed to the host's [`Recorder`].
 #[derive(Default)]
-struct Heard {
+struct Received {
     texts: Mutex<Vec<String>>,
     sessions: Mutex<Vec<Box<dyn Session>>>,
     dropped: Arc<AtomicU64>,
 }
 
-struct Ears(Arc<Heard>);
+struct Recorder(Arc<Received>);
 
-impl Listener for Ears {
+impl Listener for Recorder {
     fn hear(&self, text: &str) -> u64 {
         assert_ne!(text, "panic");
         self.0.texts.lock().unwrap().push(text.to_owned());
@@ -154,19 +154,19 @@ impl Listener for Ears {
     }
 
     fn give(&self) -> Option<Box<dyn Session>> {
-        Some(Box::new(OfHost(Arc::clone(&self.0.dropped))))
+        Some(Box::new(HostSession(Arc::clone(&self.0.dropped))))
     }
 }
 
-struct OfHost(Arc<AtomicU64>);
+struct HostSession(Arc<AtomicU64>);
 
-impl Drop for OfHost {
+impl Drop for HostSession {
     fn drop(&mut self) {
         self.0.fetch_add(1, Relaxed);
     }
 }
 
-impl Session for OfHost {
+impl Session for HostSession {
     fn user(&self) -> String {
         "the host's".to_owned()
     }
@@ -184,23 +184,23 @@ impl Session for OfHost {
     }
 }
 
-/// What a plugin passes to an object of the host keeps the plugin's generation like any other object.
+/// An object that a plugin passes to an object of the host holds the plugin's generation, as any other does.
 #[test]
 fn a_plugin_has_objects_of_the_host() {
     let desk = load("desk_1");
-    let heard = Arc::<Heard>::default();
-    desk.with(|it| it.listen(Box::new(Ears(Arc::clone(&heard)))));
+    let received = Arc::<Received>::default();
+    desk.with(|it| it.listen(Box::new(Recorder(Arc::clone(&received)))));
     assert_eq!(desk.with(|it| it.tell("a") + it.tell("b")), 2 * (1 + 101));
-    assert_eq!(*heard.texts.lock().unwrap(), ["a", "b"]);
-    assert_eq!(heard.dropped.load(Relaxed), 2);
+    assert_eq!(*received.texts.lock().unwrap(), ["a", "b"]);
+    assert_eq!(received.dropped.load(Relaxed), 2);
     desk.swap(plugin("desk_2")).unwrap();
-    let sessions = std::mem::take(&mut *heard.sessions.lock().unwrap());
+    let sessions = std::mem::take(&mut *received.sessions.lock().unwrap());
     assert_eq!(sessions[1].user(), "b at 1");
-    assert_eq!(Arc::strong_count(&heard), 2);
+    assert_eq!(Arc::strong_count(&received), 2);
     drop(sessions);
     unloaded(&desk, 1);
     assert_eq!(
-        Arc::strong_count(&heard),
+        Arc::strong_count(&received),
         1,
         "the listener left with the plugin"
     );
@@ -209,14 +209,14 @@ fn a_plugin_has_objects_of_the_host() {
 #[test]
 fn a_panic_of_the_host_goes_through_the_plugin() {
     let desk = load("desk_1");
-    desk.with(|it| it.listen(Box::new(Ears(Arc::default()))));
+    desk.with(|it| it.listen(Box::new(Recorder(Arc::default()))));
     let Err(Fault::Panicked(text)) = desk.call(|it| it.tell("panic")) else {
         panic!("no fault");
     };
     assert!(text.contains("left != right"), "{text}");
 }
 
-/// To and fro, through a proxy each time.
+/// From plugin to host to plugin, through one more proxy each time.
 #[test]
 fn an_object_may_come_back() {
     let (desk, other) = (load("desk_1"), load("desk_2"));
@@ -225,8 +225,8 @@ fn an_object_may_come_back() {
     let session = other.with(|it| it.echo(Some(session))).unwrap();
     let session = desk.with(|it| it.echo(Some(session))).unwrap();
     assert_eq!(session.user(), "Ada at 1");
-    let of_host = desk.with(|it| it.echo(Some(Box::new(OfHost(Arc::default())))));
-    assert_eq!(of_host.unwrap().user(), "the host's");
+    let host_session = desk.with(|it| it.echo(Some(Box::new(HostSession(Arc::default())))));
+    assert_eq!(host_session.unwrap().user(), "the host's");
     for it in [&desk, &other] {
         it.swap(plugin("desk_1")).unwrap();
         assert!(
@@ -239,7 +239,7 @@ fn an_object_may_come_back() {
     unloaded(&other, 1);
 }
 
-/// A probe may try objects; one that keeps some has the candidate refused, which can never leave.
+/// A probe may use objects. If it keeps one, the candidate is refused and stays mapped.
 #[test]
 fn a_probe_gives_objects_back() {
     static KEPT: Mutex<Option<Box<dyn Session>>> = Mutex::new(None);
@@ -265,7 +265,7 @@ fn a_probe_gives_objects_back() {
     assert_eq!(kept.user(), "probe at 1");
 }
 
-/// A hook drops the plugin's value, on a thread that ends with it.
+/// The hook that drops the plugin's value runs on a thread of its own, which ends with it.
 #[test]
 fn two_thousand_swaps_leave_nothing_on_the_heap() {
     alone("desk::two_thousand_swaps_leave_nothing_on_the_heap", || {

@@ -49,7 +49,7 @@ fn one_value_serves_all_callers() {
     assert_eq!(rules.with(|it| it.count()), 401);
 }
 
-/// What is generic over the trait takes a plugin, too.
+/// Code that is generic over the trait accepts a plugin, too.
 #[test]
 fn the_proxy_implements_the_trait() {
     fn greet_twice(rules: &(impl Rules + ?Sized)) -> String {
@@ -80,7 +80,7 @@ fn a_panic_is_a_fault() {
     unloaded(&rules, 1);
 }
 
-/// Without `call` it is a panic of the caller, of the host's own memory.
+/// Without `call`, the caller panics. The payload is in the host's memory.
 #[test]
 fn a_panic_is_the_callers() {
     let rules = load("rules_1");
@@ -116,7 +116,7 @@ fn a_lease_stays_with_its_generation() {
     unloaded(&rules, 1);
 }
 
-/// A call in a task of its own: what it needs of the interface holds for every lifetime.
+/// A call in a spawned task. There the compiler demands `Interface` of `dyn Rules + 'a` for every lifetime.
 #[test]
 fn a_call_may_be_spawned() {
     let rules = Arc::new(load("rules_1"));
@@ -124,8 +124,8 @@ fn a_call_may_be_spawned() {
         .worker_threads(1)
         .build()
         .unwrap();
-    let of_task = Arc::clone(&rules);
-    let task = runtime.spawn(async move { of_task.call(|it| it.greet("task")) });
+    let shared = Arc::clone(&rules);
+    let task = runtime.spawn(async move { shared.call(|it| it.greet("task")) });
     assert_eq!(runtime.block_on(task).unwrap(), Ok("Hello task".to_owned()));
     drop(runtime);
     let rules = Arc::into_inner(rules).unwrap();
@@ -157,8 +157,8 @@ fn a_probe_asks_the_trait() {
     unloaded(&rules, 1);
 }
 
-/// The value is dropped when its generation is retired, before it is unloaded, and exactly once; that of a candidate that
-/// is refused or not published, too.
+/// The value is dropped exactly once: when its generation is retired, before that is unloaded. So is the value of a candidate
+/// that is refused or not published.
 #[test]
 fn the_value_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ fn a_constructor_may_fail() {
     assert_eq!(rules.with(|it| it.build()), 1);
 }
 
-/// A plugin that exports a root module of its own is none of a trait, and the other way round.
+/// A plugin with a root module of its own does not fit a trait, and a plugin of a trait does not fit a root module.
 #[test]
 fn traits_and_root_modules_are_told_apart() {
     let rules = load("rules_1");

@@ -1,4 +1,4 @@
-//! Data of many kinds, and interfaces of which one side is newer than the other.
+//! Data of many kinds, and interfaces whose two sides have different versions.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,7 +10,7 @@ use hotswap_fixtures::shop::{other, v1, v2, v3};
 
 use crate::fixtures::{plugin, trust};
 
-/// A shop of a version of the host's, with a plugin.
+/// Loads a plugin into a host that has this version of the interface.
 macro_rules! shop {
     ($version:ident, $plugin:literal) => {
         Hotswap::<dyn $version::Shop>::load(plugin($plugin), &trust()).unwrap()
@@ -69,7 +69,7 @@ fn generics_cross() {
 }
 
 #[test]
-fn what_the_standard_library_has_crosses() {
+fn types_of_the_standard_library_cross() {
     let shop = shop!(v1, "shop_1");
     for (before, number) in [(true, None), (false, Some(u128::MAX))] {
         let distance = Duration::from_nanos(1_500_000_001);
@@ -113,7 +113,7 @@ fn a_type_within_itself_crosses() {
     }
 }
 
-/// It would overflow the stack of whoever reads it.
+/// It would overflow the stack of the reader.
 #[test]
 fn what_is_nested_too_deeply_is_a_fault() {
     let shop = shop!(v1, "shop_1");
@@ -126,7 +126,7 @@ fn what_is_nested_too_deeply_is_a_fault() {
     assert_eq!(shop.call(|it| it.echo_number(1)), Ok(1));
 }
 
-/// A side that is newer finds the default of what the older one does not know; one that is older does not see it.
+/// The newer side reads the default of a field that the older one does not have. The older side ignores the field.
 #[test]
 fn fields_with_a_default_may_be_added() {
     let line = v2::Line {
@@ -164,26 +164,26 @@ fn fields_with_a_default_may_be_added() {
     assert_eq!(shop.with(|it| it.dearest(&lines(2))), lines(2).pop());
 }
 
-/// A variant that a side does not know is a fault of the call, unless the enum has one for that.
+/// If a side receives a variant that it does not know, the call has a fault, unless the enum has an `other` variant.
 #[test]
 fn variants_may_be_added() {
-    let newer = |host: &str, fault| {
+    let unknown = |fault| {
         let Err(Fault::Unknown(what)) = fault else {
-            panic!("{host}: no fault");
+            panic!("no fault");
         };
         what
     };
     let shop = shop!(v1, "shop_2");
     let fault = shop.call(|it| it.judge(&order(2, None))).map(drop);
-    assert_eq!(newer("1", fault), "variant 2 of `Verdict`");
+    assert_eq!(unknown(fault), "variant 2 of `Verdict`");
     let shop = shop!(v1, "shop_3");
     let fault = shop.call(|it| it.judge(&order(2, None))).map(drop);
-    assert_eq!(newer("1", fault), "variant 3 of `Verdict`");
+    assert_eq!(unknown(fault), "variant 3 of `Verdict`");
     assert_eq!(shop.with(|it| it.echo_way(v1::Way::Mail)), v1::Way::Mail);
     assert_eq!(shop.with(|it| it.echo_way(v1::Way::Other)), v1::Way::Other);
 }
 
-/// The host runs the body of a method that the plugin has not got, on what the plugin has.
+/// The host runs the body of a method that the plugin does not have. The body calls the plugin's methods.
 #[test]
 fn methods_with_a_body_may_be_added() {
     let versions = |name: &str| {
@@ -198,7 +198,7 @@ fn methods_with_a_body_may_be_added() {
     assert_eq!(shop!(v2, "shop_3").with(|it| it.version()), 3);
 }
 
-/// What cannot go together is refused, with the way from the method to it.
+/// Incompatible types are refused, with the path from the method to the difference.
 #[test]
 fn other_types_are_refused_with_their_path() {
     let refusal = |result: Result<(), hotswap_core::Error>| {

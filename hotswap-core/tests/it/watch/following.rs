@@ -104,32 +104,32 @@ fn a_relative_path_is_watched_where_it_was_given() {
     );
 }
 
-type Errand = Box<dyn FnOnce() + Send>;
+type OnProbe = Box<dyn FnOnce() + Send>;
 
-/// Build 2 is asked something while it is prepared, when its file has been read: that runs the errand.
-fn with_errand() -> (Watched, Arc<Mutex<Option<Errand>>>) {
-    let errand: Arc<Mutex<Option<Errand>>> = Arc::default();
-    let run = Arc::clone(&errand);
+/// A watched plugin, and a callback that runs once, when build 2 is probed: after its file was read and before it is published.
+fn with_probe_callback() -> (Watched, Arc<Mutex<Option<OnProbe>>>) {
+    let on_probe: Arc<Mutex<Option<OnProbe>>> = Arc::default();
+    let run = Arc::clone(&on_probe);
     let change = move |settings: &mut Settings<FixtureRef>| {
         settings.probe = Some(Arc::new(move |candidate, _| {
             if candidate.build_a()() == 2
-                && let Some(errand) = run.lock().unwrap().take()
+                && let Some(on_probe) = run.lock().unwrap().take()
             {
-                errand();
+                on_probe();
             }
             Ok(())
         }));
     };
     let mut it = Watched::unwatched("plugin.so", &trust(), change, plugin_so);
     it.watch(settings(SHORT, NEVER));
-    (it, errand)
+    (it, on_probe)
 }
 
 #[test]
 fn a_change_during_a_swap_is_not_missed() {
-    let (it, errand) = with_errand();
+    let (it, on_probe) = with_probe_callback();
     let path = it.at("plugin.so");
-    *errand.lock().unwrap() = Some(Box::new(move || put(&path, "suffix_field")));
+    *on_probe.lock().unwrap() = Some(Box::new(move || put(&path, "suffix_field")));
     it.put("plugin.so", "build_2");
     it.accepts_any();
     it.accepts(3);
@@ -137,10 +137,10 @@ fn a_change_during_a_swap_is_not_missed() {
 
 #[test]
 fn a_swap_by_hand_to_another_path_is_not_overtaken_by_a_change_meanwhile() {
-    let (it, errand) = with_errand();
+    let (it, on_probe) = with_probe_callback();
     let (path, reads) = (it.at("plugin.so"), Reads::of(it.folder.path(), "plugin.so"));
     it.put("other.so", "build_2");
-    *errand.lock().unwrap() = Some(Box::new(move || {
+    *on_probe.lock().unwrap() = Some(Box::new(move || {
         reads.after(|| put(&path, "suffix_field"));
     }));
     it.it.swap(it.at("other.so")).unwrap();
