@@ -738,7 +738,7 @@ impl<M> fmt::Debug for Generation<M> {
 }
 
 impl<M: Send + Sync + 'static> Generation<M> {
-    /// It is about to be published: its objects keep it by `lease`.
+    /// Call it before the generation is published: from then on `lease` leases the generation for each of its objects.
     fn set_self_lease(&self, lease: SelfLease<Self>) {
         self.objects.publish(move || {
             let lease = lease.lease()?;
