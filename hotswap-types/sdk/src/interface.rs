@@ -39,6 +39,9 @@ mod object;
 
 mod root;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     by_value::ByValue,
     call::{Cons, Dispatch, Entry, Nil, RawRemote, Remote, ReplySlot, ReplyVtable, dispatch},

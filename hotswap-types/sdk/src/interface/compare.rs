@@ -6,7 +6,7 @@
 
 use std::{collections::HashSet, fmt};
 
-use super::description::{Description, Field, Shape, TypeIndex};
+use super::description::{Description, Field, Method, Shape, TypeIndex};
 
 /// Where two descriptions differ: the first place that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,13 @@ enum Side {
 /// A type in both descriptions.
 type Both = (TypeIndex, TypeIndex);
 
+/// A type is shown with so many others in it, and each with so many arguments. In a damaged description they may come again.
+const NAMES_MAX: u32 = 32;
+const ARGUMENTS_MAX: usize = 8;
+
+/// A path has so many steps. Only one through a damaged description has more, of which the last are shown.
+const STEPS_MAX: usize = 100;
+
 /// Compares what the host has with what the plugin has.
 ///
 /// # Errors
@@ -38,157 +45,174 @@ pub fn compare(host: &Description, plugin: &Description) -> Result<(), Differenc
     let mut comparison = Comparison {
         host,
         plugin,
-        known: HashSet::new(),
+        steps: Vec::new(),
+        open: Vec::new(),
     };
-    comparison.types(String::new(), (host.root, plugin.root), Side::Host)
+    // What was compared, or is being compared.
+    let mut known = HashSet::new();
+    let both = (host.root, plugin.root);
+    comparison.types(None, both, Side::Host);
+    while let Some((at, next)) = comparison.open.pop() {
+        match next {
+            Next::Types(both, reader) => {
+                if known.insert((both, reader)) {
+                    let rest = comparison.open.len();
+                    comparison.parts(at, both, reader);
+                    // The next is the last.
+                    comparison.open[rest..].reverse();
+                }
+            }
+            Next::Difference { expected, found } => {
+                return Err(Difference {
+                    path: comparison.path(at),
+                    expected,
+                    found,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
+/// Goes from type to type without recursion: how deep a damaged description goes is not known.
 struct Comparison<'a> {
     host: &'a Description,
     plugin: &'a Description,
-    /// What was compared, or is being compared further up.
-    known: HashSet<(Both, Side)>,
+    /// Those of all paths, each with the one before it.
+    steps: Vec<(At, String)>,
+    /// What is still to be looked at.
+    open: Vec<(At, Next)>,
+}
+
+/// The last step to where something is.
+type At = Option<usize>;
+
+enum Next {
+    /// The second is who reads a value of the type, or calls it if it is an interface.
+    Types(Both, Side),
+    Difference {
+        expected: String,
+        found: String,
+    },
 }
 
 impl Comparison<'_> {
-    /// `reader` is who reads a value of the type, or calls it if it is an interface.
-    fn types(&mut self, path: String, both: Both, reader: Side) -> Result<(), Difference> {
-        if !self.known.insert((both, reader)) {
-            return Ok(());
-        }
-        let differ = |path| {
-            Err(Difference {
-                path,
-                expected: name_of(self.host, both.0, 0),
-                found: name_of(self.plugin, both.1, 0),
-            })
-        };
-        let (Some(expected), Some(found)) = (self.host.get(both.0), self.plugin.get(both.1)) else {
-            return differ(path);
-        };
-        match (expected, found) {
-            (Shape::Named(name, expected), Shape::Named(other, found))
+    fn step(&mut self, at: At, step: String) -> At {
+        self.steps.push((at, step));
+        Some(self.steps.len() - 1)
+    }
+
+    fn types(&mut self, at: At, both: Both, reader: Side) {
+        self.open.push((at, Next::Types(both, reader)));
+    }
+
+    fn differ(&mut self, at: At, expected: impl Into<String>, found: impl Into<String>) {
+        let (expected, found) = (expected.into(), found.into());
+        self.open.push((at, Next::Difference { expected, found }));
+    }
+
+    fn parts(&mut self, at: At, both: Both, reader: Side) {
+        let (host, plugin) = (self.host, self.plugin);
+        match (host.get(both.0), plugin.get(both.1)) {
+            (Some(Shape::Named(name, expected)), Some(Shape::Named(other, found)))
                 if name == other && expected.len() == found.len() =>
             {
                 for (place, both) in expected.iter().zip(found).enumerate() {
-                    let path = format!("{path}{}", step(name, place));
-                    self.types(path, (*both.0, *both.1), reader)?;
+                    let at = self.step(at, step(name, place));
+                    self.types(at, (*both.0, *both.1), reader);
                 }
-                Ok(())
             }
-            (Shape::Struct(name, expected), Shape::Struct(other, found)) if name == other => {
-                self.fields(&path, expected, found, reader)
+            (Some(Shape::Struct(name, expected)), Some(Shape::Struct(other, found)))
+                if name == other =>
+            {
+                self.fields(at, expected, found, reader);
             }
-            (Shape::Enum(name, expected), Shape::Enum(other, found)) if name == other => {
+            (Some(Shape::Enum(name, expected)), Some(Shape::Enum(other, found)))
+                if name == other =>
+            {
                 for ((name, expected), (other, found)) in expected.iter().zip(found) {
                     if name != other {
-                        return Err(Difference {
-                            path,
-                            expected: format!("the variant {name}"),
-                            found: other.clone(),
-                        });
+                        self.differ(at, format!("the variant {name}"), other);
                     }
-                    self.fields(&format!("{path}.{name}"), expected, found, reader)?;
+                    let at = self.step(at, format!(".{name}"));
+                    self.fields(at, expected, found, reader);
                 }
-                Ok(())
             }
-            (Shape::Interface(name, _), Shape::Interface(other, _)) if name == other => {
-                self.methods(&path, both, reader)
+            (Some(Shape::Interface(name, expected)), Some(Shape::Interface(other, found)))
+                if name == other =>
+            {
+                self.methods(at, expected, found, reader);
             }
-            _ => differ(path),
+            _ => self.differ(at, name_of(host, both.0), name_of(plugin, both.1)),
         }
     }
 
-    fn fields(
-        &mut self,
-        path: &str,
-        expected: &[Field],
-        found: &[Field],
-        reader: Side,
-    ) -> Result<(), Difference> {
+    fn fields(&mut self, at: At, expected: &[Field], found: &[Field], reader: Side) {
         for place in 0..expected.len().max(found.len()) {
             match (expected.get(place), found.get(place)) {
                 (Some(expected), Some(found)) => {
                     if expected.name != found.name {
-                        return Err(Difference {
-                            path: path.to_owned(),
-                            expected: format!("the field {}", expected.name),
-                            found: found.name.clone(),
-                        });
+                        self.differ(at, format!("the field {}", expected.name), &found.name);
                     }
-                    let path = format!("{path}.{}", expected.name);
-                    self.types(path, (expected.ty, found.ty), reader)?;
+                    let at = self.step(at, format!(".{}", expected.name));
+                    self.types(at, (expected.ty, found.ty), reader);
                 }
                 (Some(only), None) if reader == Side::Host && !only.has_default => {
-                    return Err(Difference {
-                        path: format!("{path}.{}", only.name),
-                        expected: name_of(self.host, only.ty, 0),
-                        found: "no such field".to_owned(),
-                    });
+                    let at = self.step(at, format!(".{}", only.name));
+                    self.differ(at, name_of(self.host, only.ty), "no such field");
                 }
                 (None, Some(only)) if reader == Side::Plugin && !only.has_default => {
-                    return Err(Difference {
-                        path: format!("{path}.{}", only.name),
-                        expected: "no such field".to_owned(),
-                        found: name_of(self.plugin, only.ty, 0),
-                    });
+                    let at = self.step(at, format!(".{}", only.name));
+                    self.differ(at, "no such field", name_of(self.plugin, only.ty));
                 }
                 _ => {}
             }
         }
-        Ok(())
     }
 
-    fn methods(&mut self, path: &str, both: Both, caller: Side) -> Result<(), Difference> {
-        let (Some(Shape::Interface(_, expected)), Some(Shape::Interface(_, found))) =
-            (self.host.get(both.0), self.plugin.get(both.1))
-        else {
-            return Ok(());
-        };
+    fn methods(&mut self, at: At, expected: &[Method], found: &[Method], caller: Side) {
         let callee = caller.other();
         for place in 0..expected.len().max(found.len()) {
             match (expected.get(place), found.get(place)) {
                 (Some(expected), Some(found)) => {
-                    let at = method_path(path, &expected.name);
+                    let at = self.step(at, format!(".{}", expected.name));
                     if expected.name != found.name {
-                        return Err(Difference {
-                            path: at,
-                            expected: "this method here".to_owned(),
-                            found: found.name.clone(),
-                        });
+                        self.differ(at, "this method here", &found.name);
                     }
-                    if expected.parameters.len() != found.parameters.len() {
-                        return Err(Difference {
-                            path: at,
-                            expected: parameters(expected.parameters.len()),
-                            found: found.parameters.len().to_string(),
-                        });
+                    let counts = (expected.parameters.len(), found.parameters.len());
+                    if counts.0 != counts.1 {
+                        self.differ(at, parameters(counts.0), counts.1.to_string());
                     }
                     for (expected, found) in expected.parameters.iter().zip(&found.parameters) {
-                        let path = format!("{at}.{}", expected.name);
-                        self.types(path, (expected.ty, found.ty), callee)?;
+                        let at = self.step(at, format!(".{}", expected.name));
+                        self.types(at, (expected.ty, found.ty), callee);
                     }
-                    let result = (expected.result, found.result);
-                    self.types(format!("{at}()"), result, caller)?;
+                    let at = self.step(at, "()".to_owned());
+                    self.types(at, (expected.result, found.result), caller);
                 }
                 (Some(only), None) if caller == Side::Host && !only.has_default => {
-                    return Err(Difference {
-                        path: method_path(path, &only.name),
-                        expected: "a method".to_owned(),
-                        found: "none, and the host has no default body for it".to_owned(),
-                    });
+                    let at = self.step(at, format!(".{}", only.name));
+                    let none = "none, and the host has no default body for it";
+                    self.differ(at, "a method", none);
                 }
                 (None, Some(only)) if caller == Side::Plugin && !only.has_default => {
-                    return Err(Difference {
-                        path: method_path(path, &only.name),
-                        expected: "no such method".to_owned(),
-                        found: "one without a default body".to_owned(),
-                    });
+                    let at = self.step(at, format!(".{}", only.name));
+                    self.differ(at, "no such method", "one without a default body");
                 }
                 _ => {}
             }
         }
-        Ok(())
+    }
+
+    /// The steps that lead there.
+    fn path(&self, at: At) -> String {
+        let back = std::iter::successors(at, |at| self.steps[*at].0);
+        let mut steps: Vec<_> = back.take(STEPS_MAX).map(|at| &*self.steps[at].1).collect();
+        if steps.len() == STEPS_MAX {
+            steps.push("…");
+        }
+        steps.reverse();
+        steps.concat().trim_start_matches('.').to_owned()
     }
 }
 
@@ -198,13 +222,6 @@ impl Side {
             Self::Host => Self::Plugin,
             Self::Plugin => Self::Host,
         }
-    }
-}
-
-fn method_path(path: &str, name: &str) -> String {
-    match path {
-        "" => name.to_owned(),
-        path => format!("{path}.{name}"),
     }
 }
 
@@ -229,17 +246,23 @@ fn step(name: &str, place: usize) -> String {
 }
 
 /// A type as its author writes it, more or less.
-fn name_of(description: &Description, index: TypeIndex, depth: u32) -> String {
-    let Some(shape) = description.get(index).filter(|_| depth < 8) else {
+fn name_of(description: &Description, index: TypeIndex) -> String {
+    let mut left = NAMES_MAX;
+    name_within(description, index, &mut left)
+}
+
+fn name_within(description: &Description, index: TypeIndex, left: &mut u32) -> String {
+    let Some(shape) = description.get(index).filter(|_| *left > 0) else {
         return "…".to_owned();
     };
+    *left -= 1;
     match shape {
         Shape::Struct(name, _) | Shape::Enum(name, _) => name.clone(),
         Shape::Interface(name, _) => format!("dyn {name}"),
         Shape::Named(name, arguments) => {
-            let names = arguments.iter();
+            let names = arguments.iter().take(ARGUMENTS_MAX);
             let names: Vec<_> = names
-                .map(|it| name_of(description, *it, depth + 1))
+                .map(|it| name_within(description, *it, left))
                 .collect();
             match (&**name, &*names) {
                 ("text", _) => "String".to_owned(),

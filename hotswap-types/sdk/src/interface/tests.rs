@@ -1,0 +1,117 @@
+//! Descriptions that no macro has written: whatever a plugin says, it is a refusal.
+
+use super::{
+    compare::{Difference, compare},
+    data::Data,
+    description::{Description, Field, Shape, TypeIndex, Types},
+};
+
+fn field(name: &str, ty: TypeIndex) -> Field {
+    Field {
+        name: name.to_owned(),
+        ty,
+        has_default: false,
+    }
+}
+
+fn description(types: Vec<Shape>) -> Description {
+    Description {
+        name: "package::Trait".to_owned(),
+        version: "1.0.0".to_owned(),
+        types,
+        root: 0,
+    }
+}
+
+/// So many structs of one name, each within the one before.
+fn chain(length: u32) -> Description {
+    let links = (1..length).map(|next| Shape::Struct("Link".to_owned(), vec![field("next", next)]));
+    let last = Shape::Struct("Link".to_owned(), vec![field("next", length - 1)]);
+    description(links.chain([last]).collect())
+}
+
+/// A description with types of every kind.
+fn real() -> Description {
+    let mut types = Types::default();
+    let root = types.interface::<dyn Send>("Trait", |methods| {
+        methods.method("method", false, |signature| {
+            signature.parameter("first", <Vec<(u8, [String; 2])>>::describe);
+            signature.parameter("second", |types| {
+                types.structure::<i64>("Struct", |types| {
+                    vec![field("field", bool::describe(types))]
+                })
+            });
+            signature.result(|types| {
+                types.enumeration::<i32>("Enum", |types| {
+                    let of = Option::<char>::describe(types);
+                    vec![("Variant".to_owned(), vec![field("0", of)])]
+                })
+            })
+        });
+    });
+    types.finish("package::Trait", "1.0.0", root)
+}
+
+#[test]
+fn a_description_crosses() {
+    let bytes = real().to_bytes();
+    assert_eq!(Description::from_bytes(&bytes), Some(real()));
+    assert_eq!(compare(&real(), &real()), Ok(()));
+}
+
+#[test]
+fn a_damaged_description_is_refused_or_looked_at() {
+    let bytes = real().to_bytes();
+    for length in 0..bytes.len() {
+        assert_eq!(Description::from_bytes(&bytes[..length]), None);
+    }
+    for place in 0..bytes.len() {
+        for damage in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= damage;
+            if let Some(read) = Description::from_bytes(&bytes) {
+                // Either answer is right. It comes.
+                let _ = compare(&real(), &read);
+                let _ = compare(&read, &real());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_count_is_not_believed() {
+    // It ends with the number of its types, which are none.
+    let mut bytes = description(Vec::new()).to_bytes();
+    let count = bytes.len() - 4;
+    bytes[count..].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(Description::from_bytes(&bytes), None);
+}
+
+/// A type may come again within itself, and many times.
+#[test]
+fn a_name_has_an_end() {
+    let again = Shape::Named("again".to_owned(), vec![0; 1_000]);
+    let number = Shape::Named("u32".to_owned(), Vec::new());
+    let differ = compare(&description(vec![number]), &description(vec![again])).unwrap_err();
+    assert_eq!(differ.expected, "u32");
+    assert!(differ.found.starts_with("again<again<"), "{differ}");
+    assert!(differ.found.len() < 2_000, "{differ}");
+}
+
+/// However deep types lie within each other.
+#[test]
+fn types_are_compared_without_recursion() {
+    const COUNT: u32 = 100_000;
+    assert_eq!(compare(&chain(1), &chain(COUNT)), Ok(()));
+    let mut other = chain(COUNT);
+    let last = usize::try_from(COUNT - 1).unwrap();
+    other.types[last] = Shape::Named("u32".to_owned(), Vec::new());
+    let Difference {
+        path,
+        expected,
+        found,
+    } = compare(&chain(1), &other).unwrap_err();
+    assert!(path.starts_with("….next.next."), "{path}");
+    assert!(path.len() < 1_000, "{path}");
+    assert_eq!((&*expected, &*found), ("Link", "u32"));
+}
