@@ -13,6 +13,7 @@ mod fixtures;
 mod forked;
 mod history;
 mod inspect;
+mod layouts;
 mod leaving;
 mod libraries;
 mod limits;

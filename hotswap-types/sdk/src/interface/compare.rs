@@ -235,6 +235,7 @@ fn parameters(count: usize) -> String {
 /// From a type to one of its arguments.
 fn step(name: &str, place: usize) -> String {
     match (name, place) {
+        ("Box", _) => String::new(),
         ("Option", _) => "?".to_owned(),
         ("Result", 0) => ".Ok".to_owned(),
         ("Result", _) => ".Err".to_owned(),

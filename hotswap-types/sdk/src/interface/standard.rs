@@ -140,7 +140,8 @@ unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     }
 }
 
-// SAFETY: view and description are those of `T`.
+// SAFETY: the view is that of `T`, and the description has that of `T`. A slice of boxes, or a result that is one, is not viewed
+// as one of `T`, so that a box has a description of its own.
 unsafe impl<T: Data> Data for Box<T> {
     type View = T::View;
     type Slice = IndirectSlice<T::View>;
@@ -158,7 +159,8 @@ unsafe impl<T: Data> Data for Box<T> {
     }
 
     fn describe(types: &mut Types) -> TypeIndex {
-        T::describe(types)
+        let content = T::describe(types);
+        types.named::<Self>("Box", &[content])
     }
 }
 
