@@ -43,10 +43,10 @@ pub(crate) fn open<I: Interface + ?Sized>(image: &Image) -> Result<Opened<I::Liv
     check::<I>(image)?.open()
 }
 
-/// Checks that the host's probe has dropped all objects that it got from the candidate. It could use them after the candidate
+/// Ends the host's probe, and checks that it has dropped all objects that it got from the candidate. It could use them after the candidate
 /// is unloaded.
 pub(crate) fn check_objects(objects: &Objects) -> std::result::Result<(), String> {
-    match objects.counts().first() {
+    match objects.end_probe().first() {
         None => Ok(()),
         Some((interface, count)) => Err(format!(
             "the probe has kept {} of {interface} of the candidate, which stays mapped for that",

@@ -3,6 +3,9 @@
 //! # Invariants
 //! - An object of a published generation has a lease on the generation. An object that was made before that, for the host's
 //!   probe, has none. A candidate whose probe has kept objects is refused and stays mapped.
+//! - From the end of the probe to the publication, and on the way out of a candidate that is not published, no objects are
+//!   made. A thread of the candidate could otherwise pass one to an object that the probe has given it, and so could the
+//!   destructor of its value.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +18,14 @@ use hotswap_sdk::host::LeaseSource;
 #[derive(Default)]
 pub(crate) struct Objects {
     lease: OnceLock<Box<LeaseFn>>,
-    counts: Mutex<BTreeMap<&'static str, usize>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    by_interface: BTreeMap<&'static str, usize>,
+    /// If so, no object is made without a lease.
+    has_probe_ended: bool,
 }
 
 /// Leases the generation. `None` if it is drained.
@@ -30,6 +40,13 @@ struct Object {
 }
 
 impl Objects {
+    /// Call it when the host's probe has ended: from then on only a published generation makes objects. Returns the number of
+    /// objects of each interface.
+    pub(crate) fn end_probe(&self) -> Vec<(&'static str, usize)> {
+        self.lock().has_probe_ended = true;
+        self.counts()
+    }
+
     /// Call it once, before the generation is published: from then on each object gets its lease from `lease`.
     pub(crate) fn publish(
         &self,
@@ -41,22 +58,25 @@ impl Objects {
 
     /// The number of objects of each interface.
     pub(crate) fn counts(&self) -> Vec<(&'static str, usize)> {
-        let counts = self.lock();
+        let counts = &self.lock().by_interface;
         counts.iter().map(|(name, count)| (*name, *count)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, usize>> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LeaseSource for Objects {
     fn lease(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>> {
+        let mut counts = self.lock();
         let lease = match self.lease.get() {
             Some(lease) => Some(lease()?),
+            None if counts.has_probe_ended => return None,
             None => None,
         };
-        *self.lock().entry(interface).or_default() += 1;
+        *counts.by_interface.entry(interface).or_default() += 1;
+        drop(counts);
         Some(Box::new(Object {
             objects: self,
             interface,
@@ -67,7 +87,7 @@ impl LeaseSource for Objects {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        let mut counts = self.objects.lock();
+        let counts = &mut self.objects.lock().by_interface;
         if let Some(count) = counts.get_mut(self.interface) {
             *count -= 1;
             if *count == 0 {

@@ -1,9 +1,13 @@
 //! Objects: values of a plugin that the host uses, and values of the host that a plugin uses.
 
 use std::{
+    any::Any,
+    cell::RefCell,
+    panic::panic_any,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -130,6 +134,62 @@ fn each_generation_leaves_with_its_last_object() {
         drop(opened_by_generation);
         unloaded(&desk, generation + 1);
     }
+}
+
+/// Wherever the host puts an object, it keeps its generation.
+#[test]
+fn an_object_may_go_anywhere() {
+    thread_local! {
+        static OF_THREAD: RefCell<Option<Box<dyn Session>>> = const { RefCell::new(None) };
+    }
+    static KEPT: Mutex<Option<Box<dyn Session>>> = Mutex::new(None);
+    let (desk, other) = (load("desk_1"), load("desk_2"));
+    let (sender, receiver) = mpsc::channel();
+    let mut captured = None;
+    desk.with(|it| {
+        captured = Some(it.open("captured"));
+        *KEPT.lock().unwrap() = Some(it.open("of a static"));
+        sender.send(it.open("of a channel")).unwrap();
+    });
+    let any: Box<dyn Any + Send> = desk.with(|it| Box::new(it.open("of any")) as _);
+    let payload = thread::scope(|scope| {
+        let panics = || desk.with(|it| -> () { panic_any(it.open("of a payload")) });
+        scope.spawn(panics).join().unwrap_err()
+    });
+    let (of_desk, may_end) = (
+        desk.with(|it| it.open("of a thread")),
+        mpsc::channel::<()>(),
+    );
+    let holder = thread::spawn(move || {
+        OF_THREAD.set(Some(of_desk));
+        let _ = may_end.1.recv();
+    });
+    desk.swap(plugin("desk_2")).unwrap();
+
+    let downcast = |any: Box<dyn Any + Send>| *any.downcast::<Box<dyn Session>>().unwrap();
+    let sessions = [
+        captured.unwrap(),
+        KEPT.lock().unwrap().take().unwrap(),
+        receiver.recv().unwrap(),
+        downcast(any),
+        downcast(payload),
+    ];
+    let users: Vec<_> = sessions.iter().map(|it| it.user()).collect();
+    let expected = [
+        "captured",
+        "of a static",
+        "of a channel",
+        "of any",
+        "of a payload",
+    ];
+    assert_eq!(users, expected.map(|it| format!("{it} at 1")));
+    // In calls of another generation, and of another swap point.
+    desk.with(|_| other.with(|_| drop(sessions)));
+    let is_mapped = |state: State| !state.has_ended();
+    assert!(desk.wait(1, Duration::ZERO).is_some_and(is_mapped));
+    drop(may_end.0);
+    holder.join().unwrap();
+    unloaded(&desk, 1);
 }
 
 /// What a plugin has passed to the host's [`Recorder`].
@@ -263,6 +323,94 @@ fn a_probe_gives_objects_back() {
     assert_eq!(error.reason(), expected);
     let kept = KEPT.lock().unwrap().take().unwrap();
     assert_eq!(kept.user(), "probe at 1");
+}
+
+/// A plugin's value is dropped when nobody uses the plugin any more. Then an object of it would be used when it is gone.
+#[test]
+fn a_generation_that_leaves_gives_no_objects() {
+    let desk = load("desk_1");
+    let received = Arc::<Received>::default();
+    desk.with(|it| it.listen(Box::new(Recorder(Arc::clone(&received)))));
+    desk.with(|it| it.tell("goodbye"));
+    received.sessions.lock().unwrap().clear();
+    desk.swap(plugin("desk_2")).unwrap();
+    unloaded(&desk, 1);
+    assert_eq!(received.sessions.lock().unwrap().len(), 0);
+    assert_eq!(Arc::strong_count(&received), 1);
+}
+
+/// A plugin that has the last handle of its own swap point drops that while it is being unloaded.
+#[test]
+fn a_plugin_may_have_its_own_swap_point() {
+    struct Holds(Arc<Hotswap<dyn Desk>>);
+
+    impl Listener for Holds {
+        fn hear(&self, _: &str) -> u64 {
+            self.0.with(|it| it.build())
+        }
+
+        fn take(&self, _: Box<dyn Session>) {}
+
+        fn give(&self) -> Option<Box<dyn Session>> {
+            Some(self.0.with(|it| it.open("again")))
+        }
+    }
+
+    let desk = Arc::new(load("desk_1"));
+    let events = desk.events();
+    desk.with(|it| it.listen(Box::new(Holds(Arc::clone(&desk)))));
+    assert_eq!(desk.with(|it| it.tell("a")), 1 + 100);
+    let session = desk.with(|it| it.open("Ada"));
+    desk.swap(plugin("desk_2")).unwrap();
+    drop(desk);
+    drop(session);
+    // They end with the swap point.
+    let unloaded = events.iter().filter_map(|event| match event.kind {
+        EventKind::Unloaded { .. } => event.generation,
+        _ => None,
+    });
+    assert_eq!(unloaded.collect::<Vec<_>>(), [1, 2]);
+}
+
+/// The same for a candidate, whose value is dropped too when it is refused or not published.
+#[test]
+fn a_candidate_that_leaves_gives_no_objects() {
+    let received = Arc::<Received>::default();
+    let of_probe = Arc::clone(&received);
+    let desk = load_with("desk_1", |settings| {
+        settings.probe = Some(Arc::new(move |candidate, live| {
+            if live.is_none() {
+                return Ok(());
+            }
+            candidate.listen(Box::new(Recorder(Arc::clone(&of_probe))));
+            candidate.tell("goodbye");
+            of_probe.sessions.lock().unwrap().clear();
+            match candidate.build() {
+                1 => Err("not again".to_owned()),
+                _ => Ok(()),
+            }
+        }));
+    });
+    let sessions_at_the_end = || {
+        while Arc::strong_count(&received) > 2 {
+            thread::yield_now();
+        }
+        received.sessions.lock().unwrap().len()
+    };
+    let error = desk.swap(plugin("desk_1")).unwrap_err();
+    assert_eq!(error.reason(), "probe: not again");
+    assert_eq!(sessions_at_the_end(), 0, "refused");
+    drop(desk.prepare(plugin("desk_2")).unwrap());
+    assert_eq!(sessions_at_the_end(), 0, "not published");
+    // One that is published gives objects again.
+    let swapped = desk.swap(plugin("desk_2")).unwrap();
+    desk.with(|it| it.tell("hello"));
+    let sessions = std::mem::take(&mut *received.sessions.lock().unwrap());
+    desk.swap(plugin("desk_2")).unwrap();
+    assert_eq!(sessions.len(), 1);
+    assert_eq!(sessions[0].user(), "hello at 2");
+    drop(sessions);
+    unloaded(&desk, swapped.generation);
 }
 
 /// The hook that drops the plugin's value runs on a thread of its own, which ends with it.

@@ -12,8 +12,9 @@ use std::{
 };
 
 use hotswap_core::{
-    State, detach_current_thread, event::Holder, loader::Loader, watch::WatchSettings,
+    Hotswap, State, detach_current_thread, event::Holder, loader::Loader, watch::WatchSettings,
 };
+use hotswap_fixtures::desk::Desk;
 
 use crate::{
     alone::alone,
@@ -76,6 +77,26 @@ fn a_swap_point_of_the_parent_is_called_in_the_child_and_not_swapped() {
                 drop((watch, library, loader, lease));
                 drop(it);
             });
+        },
+    );
+}
+
+#[test]
+fn an_object_of_the_parent_is_used_in_the_child() {
+    alone(
+        "forked::an_object_of_the_parent_is_used_in_the_child",
+        || {
+            let desk: Hotswap<dyn Desk> = Hotswap::load(plugin("desk_1"), &trust()).unwrap();
+            let session = desk.with(|it| it.open("Ada"));
+            let lent = &session;
+            in_child(|| {
+                assert_eq!(lent.user(), "Ada at 1");
+                let opened = desk.with(|it| it.open("Bob"));
+                assert_eq!(opened.again().user(), "Bob at 1");
+                drop(opened);
+                assert_eq!(desk.with(|it| it.open_sessions()), 1);
+            });
+            in_child(|| drop((session, desk)));
         },
     );
 }
