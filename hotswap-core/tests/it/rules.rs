@@ -157,6 +157,29 @@ fn a_probe_asks_the_trait() {
     unloaded(&rules, 1);
 }
 
+/// What a candidate panics with is the reason of the refusal.
+#[test]
+fn a_candidate_may_panic_in_a_probe() {
+    let settings = Settings::<dyn Rules> {
+        probe: Some(Arc::new(|candidate, live| {
+            if live.is_some() {
+                candidate.panic("oh");
+            }
+            Ok(())
+        })),
+        ..Settings::default()
+    };
+    let rules = Hotswap::load_with(plugin("rules_1"), &trust(), settings).unwrap();
+    let error = rules.swap(plugin("rules_1")).unwrap_err();
+    assert_eq!(error.stage(), Stage::Probe);
+    let reason = error.reason();
+    assert!(
+        reason.starts_with("probe: the probe panicked: oh ("),
+        "{reason}"
+    );
+    assert_eq!(rules.with(|it| it.build()), 1);
+}
+
 /// The value is dropped exactly once: when its generation is retired, before that is unloaded. So is the value of a candidate
 /// that is refused or not published.
 #[test]
