@@ -19,6 +19,7 @@ mod libraries;
 mod limits;
 mod manual;
 mod marks;
+mod names;
 mod pipeline;
 mod process;
 mod reading;

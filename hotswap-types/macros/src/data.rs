@@ -4,10 +4,10 @@ use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
     Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Member, Result, Token, Type,
-    parse_quote, spanned::Spanned,
+    ext::IdentExt, parse_quote, spanned::Spanned,
 };
 
-use crate::method::{Position, as_trait, check_type};
+use crate::method::{Position, as_trait, check_attributes, check_type};
 
 /// A struct, or a variant of an enum.
 struct Record {
@@ -41,7 +41,7 @@ pub(crate) fn expand(mut input: DeriveInput) -> Result<TokenStream> {
             let fields = fields(&mut data.fields)?;
             records.push(Record {
                 path: quote!(#name),
-                name: name.to_string(),
+                name: name.unraw().to_string(),
                 number: 0,
                 fields,
             });
@@ -49,6 +49,7 @@ pub(crate) fn expand(mut input: DeriveInput) -> Result<TokenStream> {
         Data::Enum(data) => {
             for variant in &mut data.variants {
                 let ident = &variant.ident;
+                check_attributes(&variant.attrs)?;
                 if let Some(option) = take_option(&mut variant.attrs)? {
                     if !option.is_other || !matches!(variant.fields, Fields::Unit) {
                         let what = "`#[data(other)]` marks a variant without fields";
@@ -63,7 +64,7 @@ pub(crate) fn expand(mut input: DeriveInput) -> Result<TokenStream> {
                 let fields = fields(&mut variant.fields)?;
                 records.push(Record {
                     path: quote!(#name::#ident),
-                    name: ident.to_string(),
+                    name: ident.unraw().to_string(),
                     number: records.len(),
                     fields,
                 });
@@ -92,6 +93,11 @@ pub(crate) fn expand(mut input: DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         #input
 
+        #[allow(
+            deprecated,
+            clippy::multiple_bound_locations,
+            reason = "whoever uses what is deprecated is told, and not whoever defines it; bounds are added to the author's own"
+        )]
         const _: () = {
             #(#tables)*
             #data
@@ -123,6 +129,7 @@ impl Expansion<'_> {
     fn table(&self, record: &Record) -> TokenStream {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
+        let turbofish = type_generics.as_turbofish();
         let name = &self.input.ident;
         let (table, write_fields, read) = record.names();
         let path = &record.path;
@@ -146,36 +153,52 @@ impl Expansion<'_> {
             .type_params()
             .map(|it| &it.ident)
             .collect();
-        let values =
-            record
-                .fields
-                .iter()
-                .zip(&slots)
-                .zip(&numbers)
-                .map(|((field, slot), number)| {
-                    let Field {
-                        member, default, ..
-                    } = field;
-                    let data = field.as_data();
-                    let read = quote! {
-                        // SAFETY: the other side has written this view: either `written` says so, or the field has no default, and
-                        // then the comparison of the descriptions has found it on the other side. The value that is viewed stays
-                        // unchanged during this call (`# Safety` of this function).
-                        unsafe { #data::read((&raw const (*fields).#slot).read(), context) }?
-                    };
-                    match default {
-                        None => quote!(#member: #read),
-                        Some(default) => {
-                            quote!(#member: if written > #number { #read } else { #default })
+        let values = record
+            .fields
+            .iter()
+            .zip(&slots)
+            .zip(&numbers)
+            .enumerate()
+            .map(|(index, ((field, slot), number))| {
+                let Field {
+                    member, default, ..
+                } = field;
+                let data = field.as_data();
+                let read = quote! {
+                    // SAFETY: the other side has written this view: either `written` says so, or the field has no default, and
+                    // then the comparison of the descriptions has found it on the other side. The value that is viewed stays
+                    // unchanged during this call (`# Safety` of this function).
+                    unsafe { #data::read((&raw const (*fields).#slot).read(), context) }?
+                };
+                match default {
+                    None => quote!(#member: #read),
+                    Some(_) => {
+                        let default = record.default_fn(index);
+                        quote! {
+                            #member: if written > #number { #read } else { #default #turbofish() }
                         }
                     }
-                });
+                }
+            });
+        // Functions of their own, because the author's expressions must not be in an unsafe function, nor see its variables.
+        let defaults = record.fields.iter().zip(0..).filter_map(|(field, index)| {
+            let Field { ty, default, .. } = field;
+            let function = record.default_fn(index);
+            let default = default.as_ref()?;
+            Some(quote! {
+                fn #function #impl_generics() -> #ty #clause {
+                    #default
+                }
+            })
+        });
         quote! {
             #[repr(C)]
             struct #table #impl_generics #clause {
                 #(#slots: #types::View,)*
                 marker: ::core::marker::PhantomData<(#(#parameters,)*)>,
             }
+
+            #(#defaults)*
 
             #[allow(unused_variables, reason = "without fields")]
             unsafe extern "C" fn #write_fields #impl_generics(
@@ -280,7 +303,7 @@ impl Expansion<'_> {
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
         let turbofish = type_generics.as_turbofish();
         let ident = &self.input.ident;
-        let name = ident.to_string();
+        let name = ident.unraw().to_string();
         let views = self.records.iter().map(|record| {
             let path = &record.path;
             let number = record.literal();
@@ -421,6 +444,11 @@ impl Record {
         )
     }
 
+    /// The name of the function that returns the default of a field.
+    fn default_fn(&self, field: usize) -> Ident {
+        format_ident!("__default_{}_{field}", self.number)
+    }
+
     fn literal(&self) -> Literal {
         Literal::u32_unsuffixed(u32::try_from(self.number).unwrap_or(u32::MAX))
     }
@@ -432,7 +460,7 @@ impl Record {
             } = field;
             let data = field.as_data();
             let name = match member {
-                Member::Named(name) => name.to_string().trim_start_matches("r#").to_owned(),
+                Member::Named(name) => name.unraw().to_string(),
                 Member::Unnamed(index) => index.index.to_string(),
             };
             let has_default = default.is_some();
@@ -452,6 +480,7 @@ fn fields(fields: &mut Fields) -> Result<Vec<Field>> {
     let mut found: Vec<Field> = Vec::new();
     for (index, field) in fields.iter_mut().enumerate() {
         check_type(&field.ty, Position::Field)?;
+        check_attributes(&field.attrs)?;
         let option = take_option(&mut field.attrs)?;
         if let Some(option) = option.as_ref().filter(|it| it.is_other) {
             let what = "`#[data(other)]` marks a variant; a field has `#[data(default)]`";

@@ -2,7 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
-use syn::{Error, ItemTrait, Result, TraitItem, TypeParamBound, parse_quote, spanned::Spanned};
+use syn::{
+    Error, ItemTrait, Result, TraitItem, TypeParamBound, ext::IdentExt, parse_quote,
+    spanned::Spanned,
+};
 
 use crate::method::Method;
 
@@ -17,16 +20,16 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
     }
     input.colon_token.get_or_insert_default();
     let interface = &input.ident;
-    let name = interface.to_string();
+    let name = interface.unraw().to_string();
 
-    let proxy = methods.iter().map(Method::proxy);
+    let proxy = methods.iter().map(|it| it.proxy(interface));
     let entry_fns = methods.iter().map(|it| it.entry_fn(interface));
     let entry_names = methods.iter().map(Method::entry_name);
     let described = methods.iter().map(Method::described);
     let default_receivers = methods.iter().filter(|it| it.has_default).map(|left_out| {
         let receiver = left_out.default_receiver();
         let others = methods.iter().filter(|it| it.name != left_out.name);
-        let others = others.map(Method::forwarded);
+        let others = others.map(|it| it.forwarded(interface));
         quote! {
             struct #receiver<'a>(&'a __Proxy);
 
@@ -38,6 +41,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
     Ok(quote! {
         #input
 
+        #[allow(deprecated, reason = "whoever uses what is deprecated is told, and not whoever defines it")]
         const _: () = {
             /// A proxy: every method calls the method on the other side.
             pub struct __Proxy(::hotswap_sdk::expansion::Remote);

@@ -3,8 +3,8 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{
-    Error, FnArg, Ident, Pat, Result, ReturnType, Signature, TraitItemFn, Type, TypeParamBound,
-    spanned::Spanned,
+    Attribute, Error, FnArg, Ident, Pat, Result, ReturnType, Signature, TraitItemFn, Type,
+    TypeParamBound, ext::IdentExt, spanned::Spanned,
 };
 
 /// A method whose signature was accepted.
@@ -31,6 +31,7 @@ impl Method {
     pub(crate) fn new(number: usize, method: &TraitItemFn) -> Result<Self> {
         let mut signature = method.sig.clone();
         check(&signature)?;
+        check_attributes(&method.attrs)?;
         // With the hygiene of this expansion, even if another macro has written the trait.
         signature.inputs[0] = syn::parse_quote!(&self);
         let mut parameters = Vec::new();
@@ -38,9 +39,10 @@ impl Method {
             let FnArg::Typed(input) = input else {
                 continue;
             };
+            check_attributes(&input.attrs)?;
             let ident = format_ident!("argument_{index}");
             let name = match &*input.pat {
-                Pat::Ident(pattern) => pattern.ident.to_string(),
+                Pat::Ident(pattern) => pattern.ident.unraw().to_string(),
                 _ => index.to_string(),
             };
             *input.pat = syn::parse_quote!(#ident);
@@ -49,7 +51,7 @@ impl Method {
                 ty => (ty.clone(), false),
             };
             parameters.push(Parameter {
-                name: name.trim_start_matches("r#").to_owned(),
+                name,
                 ident,
                 ty,
                 is_by_ref,
@@ -81,7 +83,7 @@ impl Method {
     }
 
     /// The method of the proxy: builds the argument list and calls the entry.
-    pub(crate) fn proxy(&self) -> TokenStream {
+    pub(crate) fn proxy(&self, interface: &Ident) -> TokenStream {
         let Self {
             signature,
             name,
@@ -94,7 +96,7 @@ impl Method {
         let default = self.has_default.then(|| {
             quote! {
                 if !self.0.has(#number) {
-                    return #receiver(self).#name(#(#idents),*);
+                    return #interface::#name(&#receiver(self), #(#idents),*);
                 }
             }
         });
@@ -120,7 +122,7 @@ impl Method {
     }
 
     /// The method, forwarded to the proxy.
-    pub(crate) fn forwarded(&self) -> TokenStream {
+    pub(crate) fn forwarded(&self, interface: &Ident) -> TokenStream {
         let Self {
             signature, name, ..
         } = self;
@@ -128,7 +130,7 @@ impl Method {
         quote! {
             #[inline]
             #signature {
-                self.0.#name(#(#idents),*)
+                #interface::#name(self.0, #(#idents),*)
             }
         }
     }
@@ -184,7 +186,7 @@ impl Method {
             result,
             ..
         } = self;
-        let name = name.to_string();
+        let name = name.unraw().to_string();
         let by_value = as_trait(result, "ByValue");
         let parameters = self.parameters.iter().map(Parameter::described);
         quote! {
@@ -331,6 +333,18 @@ fn check(signature: &Signature) -> Result<()> {
     match &signature.output {
         ReturnType::Default => Ok(()),
         ReturnType::Type(_, ty) => check_type(ty, Position::Result),
+    }
+}
+
+/// Both sides must have the same methods, fields and variants, whatever they are compiled with.
+pub(crate) fn check_attributes(attributes: &[Attribute]) -> Result<()> {
+    let is_conditional = |it: &&Attribute| it.path().is_ident("cfg");
+    match attributes.iter().find(is_conditional) {
+        Some(attribute) => {
+            let what = "what crosses is the same whatever a side is compiled with: put the condition before the whole item";
+            Err(Error::new(attribute.span(), what))
+        }
+        None => Ok(()),
     }
 }
 
