@@ -38,4 +38,5 @@ mod timeouts;
 mod tracing;
 mod trust;
 mod unloading;
+mod values;
 mod watch;
