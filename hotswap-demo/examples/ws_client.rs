@@ -60,15 +60,15 @@ fn main() -> Result<ExitCode> {
     let (answer, mut answers) = mpsc::channel(1);
     let talk = runtime.spawn(async move {
         let gone = talk(socket, to_send, answer).await;
-        let Some(gone) = gone.as_deref().map(printable) else {
-            return false;
-        };
-        // Above the prompt, if there is one.
-        match &mut printer {
-            Some(printer) => drop(printer.print(format!("{gone}\n"))),
-            None => eprintln!("{gone}"),
+        if let Some(gone) = gone.as_deref().map(printable) {
+            // Above the prompt, if there is one.
+            match &mut printer {
+                Some(printer) => drop(printer.print(format!("{gone}\n"))),
+                None => eprintln!("{gone}"),
+            }
         }
-        true
+        // The editor discards what it has not shown yet when the last printer is dropped, so this one is kept.
+        (gone.is_some(), printer)
     });
     loop {
         let line = match editor.readline("> ") {
@@ -88,7 +88,7 @@ fn main() -> Result<ExitCode> {
         }
     }
     drop(lines);
-    let has_gone = runtime.block_on(talk)?;
+    let (has_gone, _printer) = runtime.block_on(talk)?;
     Ok(if has_gone {
         ExitCode::FAILURE
     } else {

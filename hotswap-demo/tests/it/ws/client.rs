@@ -5,10 +5,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::process::Signal;
+use rustix::{
+    event::{self, PollFd, PollFlags, Timespec},
+    process::Signal,
+};
 
 use super::server::Server;
-use crate::examples::example;
+use crate::{demo::SOON, examples::example};
 
 fn piped(url: &str) -> Command {
     let mut command = example("ws_client");
@@ -74,10 +77,18 @@ fn a_terminal_has_a_prompt_and_a_history() {
         .env("TERM", "xterm")
         .spawn(pts)
         .unwrap();
+    let patience = Timespec::try_from(SOON).unwrap();
     let mut see = |typed: &[u8], end: &str| {
         terminal.write_all(typed).unwrap();
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains(end) {
+            let mut readable = [PollFd::new(&terminal, PollFlags::IN)];
+            let is_readable = event::poll(&mut readable, Some(&patience)).unwrap() == 1;
+            let seen_so_far = String::from_utf8_lossy(&seen);
+            assert!(
+                is_readable,
+                "no {end:?} within {SOON:?}, only {seen_so_far:?}"
+            );
             let mut byte = [0];
             terminal.read_exact(&mut byte).unwrap();
             seen.push(byte[0]);
