@@ -9,8 +9,8 @@
 //!    destructors, the values of its keys. For a plugin without `unloadable!` it deletes the pthread keys whose
 //!    destructor lies in the image, and waits for threads that may be running one ([`ending`](super::ending)).
 //! 4. The thread that opened the image writes out what the plugin's std holds back, and ends; what initialisers
-//!    registered with libc for the end of that thread runs now. A thread that has nothing to do for the image is kept
-//!    for the next image instead.
+//!    registered with libc for the end of that thread runs now. A thread that has nothing to do for the image, and
+//!    whose state the image has not changed, is kept for the next image instead.
 //! 5. hotswap closes the image and verifies that it is gone ([`Closed`]).
 //!
 //! Nothing here blocks: a step that has to wait is tried again at the next call. The image's finalisers run on the
@@ -296,7 +296,8 @@ impl Leaving {
         has_printed.then(|| account.flush())
     }
 
-    /// Whether the image has left nothing on the thread that opened it. Then that thread may outlive the image.
+    /// Whether the image has left nothing on the thread that opened it, and has not changed the thread's state. Then
+    /// that thread may outlive the image.
     ///
     /// `unloadable!` does not see what C++ code registers with its runtime for a thread's end, nor what was
     /// registered before the host attached. So this is `false` for an image that needs more than C's libraries, or
@@ -308,6 +309,7 @@ impl Leaving {
                 account.never_had_early_ones()
                     && account.is_clear()
                     && dependencies::are_c_libraries(needed)
+                    && self.image.opener.is_as_started()
             }
             Attachment::Missing | Attachment::Refused(_) => false,
         }

@@ -6,12 +6,14 @@
 //! that thread has ended.
 //!
 //! The thread runs everything that is done with a candidate, is parked while the image is mapped, and has ended
-//! before the image is closed. A thread on which the image has left nothing need not end: [`Spare`] keeps it for the
-//! next image.
+//! before the image is closed. A thread on which the image has left nothing and whose [`ThreadState`] is as it was at
+//! its start need not end: [`Spare`] keeps it for the next image.
 #![expect(
     unsafe_code,
     reason = "lends a borrowing closure to a thread that outlives the borrow, and joins by pthread_t"
 )]
+
+mod thread_state;
 
 use std::{
     collections::VecDeque,
@@ -21,13 +23,14 @@ use std::{
     panic::{self, AssertUnwindSafe},
     ptr,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use self::thread_state::ThreadState;
 use super::account::leave_all;
 use crate::threads;
 
@@ -62,6 +65,10 @@ struct Inbox {
     changed: Condvar,
     /// 0 until the thread stores it, before its first job.
     tid: AtomicI32,
+    /// The thread's state before its first job.
+    at_start: OnceLock<ThreadState>,
+    /// Whether the last job of [`Opener::run`] left the thread in that state.
+    is_as_started: AtomicBool,
 }
 
 #[derive(Default)]
@@ -109,7 +116,7 @@ impl Spare {
 }
 
 impl Opener {
-    /// Starts the thread without waiting for it. Costs some 40 µs.
+    /// Starts the thread ([`threads::start`]) without waiting for it.
     pub(crate) fn start() -> io::Result<Self> {
         let inbox = Arc::new(Inbox::default());
         let thread = threads::start("hotswap-loader", {
@@ -126,6 +133,15 @@ impl Opener {
     ///
     /// If the thread was told to end; nobody uses an image after that.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let inbox = &self.0.inbox;
+        let work = || {
+            inbox.is_as_started.store(false, Ordering::Relaxed);
+            let result = work();
+            let is_as_started = inbox.at_start.get() == Some(&ThreadState::now());
+            // Relaxed: `is_as_started`.
+            inbox.is_as_started.store(is_as_started, Ordering::Relaxed);
+            result
+        };
         let answer = Arc::new(Answer::default());
         let done = Done(Arc::clone(&answer));
         let task = BorrowingJob { work, done };
@@ -135,7 +151,7 @@ impl Opener {
         // and `work` before `done` (the order of `BorrowingJob`'s fields). The answer becomes complete when `done` is
         // dropped, and `wait` below returns only then.
         let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
-        self.0.inbox.add(job);
+        inbox.add(job);
         let result = answer.wait();
         let result = result.expect("the thread takes jobs as long as its image is used");
         result.unwrap_or_else(|panic| panic::resume_unwind(panic))
@@ -145,6 +161,12 @@ impl Opener {
     pub(super) fn tid(&self) -> c_int {
         // Relaxed: the thread stores it before its first job, and `run` has waited for a job since.
         self.0.inbox.tid.load(Ordering::Relaxed)
+    }
+
+    /// Whether the state of the thread is as it was at its start, as far as [`ThreadState`] knows it.
+    pub(super) fn is_as_started(&self) -> bool {
+        // Relaxed: the thread stores it before `run` returns, and whoever has an image has waited for `run`.
+        self.0.inbox.is_as_started.load(Ordering::Relaxed)
     }
 
     /// Whether the thread was told to end.
@@ -208,6 +230,7 @@ impl Inbox {
         hotswap_cell::pass_quiescent_point();
         // SAFETY: no conditions.
         self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+        self.at_start.get_or_init(ThreadState::now);
         while let Some(job) = self.next() {
             job();
         }
@@ -409,6 +432,82 @@ mod tests {
         assert!(during);
         while is_resident(deepest) {
             thread::yield_now();
+        }
+    }
+
+    /// One thing each that a thread can change about itself. Some need rights or processors, and change nothing then.
+    const CHANGES: [(&str, fn()); 9] = [
+        ("name", || rustix::thread::set_name(c"other").unwrap()),
+        ("blocked_signals", || {
+            let set = nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGUSR1);
+            set.thread_block().unwrap();
+        }),
+        ("processors", || {
+            let all = rustix::thread::sched_getaffinity(None).unwrap();
+            let mut first = rustix::thread::CpuSet::new();
+            first.set((0..).find(|&it| all.is_set(it)).unwrap());
+            rustix::thread::sched_setaffinity(None, &first).unwrap();
+        }),
+        ("nice", || {
+            let nice = rustix::process::getpriority_process(None).unwrap();
+            rustix::process::setpriority_process(None, (nice + 1).min(19)).unwrap();
+        }),
+        ("no_new_privileges", || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+        }),
+        ("namespaces", || {
+            // SAFETY: only the thread's own view of the host name.
+            unsafe { libc::unshare(libc::CLONE_NEWUTS) };
+        }),
+        ("signal_stack", || {
+            let none = libc::stack_t {
+                ss_sp: ptr::null_mut(),
+                ss_flags: libc::SS_DISABLE,
+                ss_size: 0,
+            };
+            // SAFETY: the thread runs on its own stack, and `none` is whole.
+            let result = unsafe { libc::sigaltstack(&raw const none, ptr::null_mut()) };
+            assert_eq!(result, 0);
+        }),
+        ("locale", || {
+            // SAFETY: a new locale, which is never freed.
+            let locale =
+                unsafe { libc::newlocale(libc::LC_ALL_MASK, c"C".as_ptr(), ptr::null_mut()) };
+            // SAFETY: a locale.
+            unsafe { libc::uselocale(locale) };
+        }),
+        ("floating_point", || {
+            unsafe extern "C" {
+                fn fesetround(mode: c_int) -> c_int;
+            }
+            const UPWARD: c_int = if cfg!(target_arch = "x86_64") {
+                0x800
+            } else {
+                0x40_0000
+            };
+            // SAFETY: the thread does not calculate with it.
+            let result = unsafe { fesetround(UPWARD) };
+            assert_eq!(result, 0);
+        }),
+    ];
+
+    #[test]
+    fn a_thread_knows_whether_a_job_changed_its_state() {
+        let opener = Opener::start().unwrap();
+        opener.run(|| ());
+        assert!(opener.is_as_started());
+        for (what, change) in CHANGES {
+            let opener = Opener::start().unwrap();
+            let state = opener.run(|| {
+                let before = ThreadState::now();
+                change();
+                (before, ThreadState::now())
+            });
+            let may_be_denied = ["processors", "nice", "namespaces"].contains(&what);
+            assert!(
+                !opener.is_as_started() || may_be_denied,
+                "{what}: {state:?}"
+            );
         }
     }
 

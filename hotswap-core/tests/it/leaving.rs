@@ -12,7 +12,7 @@ use hotswap_fixtures::constructs::CONSTRUCTS;
 use crate::{
     alone::{alone, alone_with},
     fixtures::{SOON, build_of, load, plugin, unloaded},
-    process::{images, open_descriptors, openers, threads},
+    process::{images, open_descriptors, openers, status_of, threads},
 };
 
 #[test]
@@ -70,6 +70,28 @@ fn a_thread_on_which_an_image_left_nothing_opens_the_next() {
             assert!(now.len() <= 2 && now != two, "{now:?}, {two:?}");
             assert!(it.shutdown(SOON).is_empty());
             assert_eq!(openers().len(), 0);
+        },
+    );
+}
+
+/// A candidate's initialisers and threads would inherit it.
+#[test]
+fn a_thread_whose_state_an_image_changed_opens_no_other() {
+    alone(
+        "leaving::a_thread_whose_state_an_image_changed_opens_no_other",
+        || {
+            let blocked = |thread: Option<&str>| status_of(thread, "SigBlk:");
+            let before = blocked(None);
+            let it = load("blocks_signals");
+            let [opener] = Vec::from_iter(openers()).try_into().unwrap();
+            assert_ne!(blocked(Some(&opener)), before);
+            for _ in 0..2 {
+                let retired = it.swap(plugin("build_1")).unwrap().retired;
+                unloaded(&it, retired);
+            }
+            for opener in openers() {
+                assert_eq!(blocked(Some(&opener)), before);
+            }
         },
     );
 }

@@ -10,17 +10,21 @@ pub(crate) fn resident_bytes() -> u64 {
 
 /// A size that the system gives under this name.
 pub(crate) fn status_bytes(name: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("/proc");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with(name))
-        .expect("a number");
-    let kib: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .and_then(|it| it.parse().ok())
-        .expect("a number");
-    kib * 1024
+    let size = status_of(None, name);
+    let kib = size.split_whitespace().next().expect("a number");
+    kib.parse::<u64>().expect("a number") * 1024
+}
+
+/// What the system says of a thread under this name. `None`: of the calling thread.
+pub(crate) fn status_of(thread: Option<&str>, name: &str) -> String {
+    let path = match thread {
+        None => "/proc/thread-self/status".to_owned(),
+        Some(number) => format!("/proc/self/task/{number}/status"),
+    };
+    let status = fs::read_to_string(path).expect("/proc");
+    let mut lines = status.lines();
+    let found = lines.find_map(|line| line.strip_prefix(name));
+    found.expect("it is in every status").trim().to_owned()
 }
 
 /// Where images of plugins are mapped, one range for each image.
