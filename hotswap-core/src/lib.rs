@@ -111,7 +111,7 @@ mod limits;
 #[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
 mod memory;
 
-// Starting a thread, if there is memory for it.
+// Starting a thread, if there is memory for it; and how one is named.
 mod threads;
 
 // Which file it is, whatever its path.

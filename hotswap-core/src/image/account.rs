@@ -57,10 +57,11 @@ use self::{
     thread::{exit_key, run_newest_destructor, run_values},
 };
 pub(super) use self::{
-    registrations::{thread_lives, thread_name},
+    registrations::thread_lives,
     thread::{forget_this_thread_s_number, leave_all},
 };
 use super::{dependencies::is_named, handlers::Handlers};
+use crate::threads;
 
 /// The account of one image with `unloadable!`. Its number is never used twice in a process.
 ///
@@ -461,13 +462,13 @@ impl std::error::Error for AttachError {}
 impl Outstanding {
     fn name_threads(&mut self) {
         for thread in &mut self.threads {
-            let name = thread.tid.map(thread_name);
+            let name = thread.tid.map(|tid| threads::name_of(tid.cast_unsigned()));
             thread.name = name
                 .filter(|name| *name != thread.inherited_name)
                 .unwrap_or_default();
         }
         for pending in &mut self.pending_threads {
-            pending.name = thread_name(pending.tid);
+            pending.name = threads::name_of(pending.tid.cast_unsigned());
         }
     }
 }

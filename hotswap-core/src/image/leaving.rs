@@ -26,7 +26,7 @@ use hotswap_unload::Heap;
 
 use super::{
     Image,
-    account::{Account, AttachError, Outstanding, thread_name},
+    account::{Account, AttachError, Outstanding},
     closed::Closed,
     dependencies::{self, Caller, Known},
     ending::SuspectThreads,
@@ -470,12 +470,15 @@ impl Leaving {
         let suspects = self.suspects.iter().flat_map(SuspectThreads::threads);
         let suspects = suspects.map(|&thread| Holder::DeletedKey {
             thread,
-            name: thread_name(thread.cast_signed()),
+            name: threads::name_of(thread),
         });
-        let opener = opener.ending_for().map(|age| Holder::Thread {
-            thread: Some(opener.tid().cast_unsigned()),
-            name: thread_name(opener.tid()),
-            age,
+        let opener = opener.ending_for().map(|age| {
+            let thread = opener.tid().cast_unsigned();
+            Holder::Thread {
+                thread: Some(thread),
+                name: threads::name_of(thread),
+                age,
+            }
         });
         hook.into_iter()
             .chain(opener)

@@ -1,18 +1,16 @@
 //! Who holds a retired generation, for the list and the events: as many holders as people read, and a count of the
 //! rest.
 
-use std::fs;
-
 use hotswap_cell::{Calls, Holders, Retired};
 
 use super::Generation;
-use crate::holder::Holder;
+use crate::{holder::Holder, threads};
 
 /// At most this many holders are listed. Naming a call costs reading a small file of the system.
 pub(super) const LISTED_MAX: usize = 32;
 
-/// The holders: calls, then services, values and objects, then leases. Leases without a register are one last entry. The
-/// threads of calls have no names yet ([`name_threads`]).
+/// The holders: calls, then services, values and objects, then leases. Leases without a register are one last entry.
+/// The threads of calls have no names yet ([`name_threads`]).
 pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<Holder> {
     let Holders {
         threads,
@@ -27,7 +25,8 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
             let (first, count) = register.first(LISTED_MAX);
             (first, count, 0)
         }
-        // Named leases and objects have leases too, so they are subtracted; one may have come or gone between the two looks.
+        // Named leases and objects have leases too, so they are subtracted; one may have come or gone between the two
+        // looks.
         None => {
             let others = named_count + objects.iter().map(|(_, count)| count).sum::<usize>();
             (Vec::new(), 0, leases.saturating_sub(others))
@@ -60,8 +59,7 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
 pub(super) fn name_threads(list: &mut [Holder]) {
     for holder in list {
         if let Holder::Call { thread, name } = holder {
-            let comm = fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
-            comm.unwrap_or_default().trim_end().clone_into(name);
+            *name = threads::name_of(*thread);
         }
     }
 }

@@ -248,12 +248,6 @@ pub(super) fn own_name() -> String {
     )
 }
 
-/// A thread's name; empty if it is gone.
-pub(in super::super) fn thread_name(tid: c_int) -> String {
-    let name = std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap_or_default();
-    name.trim_end().to_owned()
-}
-
 /// Whether a thread of this process has not ended yet.
 pub(in super::super) fn thread_lives(tid: c_int) -> bool {
     let process = std::process::id();
