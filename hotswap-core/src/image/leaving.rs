@@ -60,8 +60,8 @@ pub(crate) struct Leaving {
     /// Whether only the opener had anything left to run for the image when `is_free` was set. If so, no code of the
     /// image has run since.
     was_quiet: bool,
-    /// When to look again whether something may call the image.
-    next_look: Instant,
+    /// When to check again whether something may call the image.
+    next_check: Instant,
     /// A reason that keeps the image open for good, found when it was retired.
     never: Option<PinReason>,
     /// What the plugin leaves on its heap, if its allocator counts.
@@ -99,8 +99,8 @@ enum StillMapped {
     Closed(Box<Closed>),
 }
 
-/// The period at which hotswap looks whether something may call an image that has threads of its own.
-const LOOK_PERIOD: Duration = Duration::from_millis(20);
+/// The period at which hotswap checks whether something may call an image that has threads of its own.
+const CHECK_PERIOD: Duration = Duration::from_millis(20);
 
 /// An opener that takes longer to end is reported: it probably runs a destructor that waits for something. (On a busy
 /// machine it may just not have been scheduled.)
@@ -115,7 +115,7 @@ impl Leaving {
             suspects: None,
             is_free: false,
             was_quiet: false,
-            next_look: Instant::now(),
+            next_check: Instant::now(),
             never: None,
             heap: None,
         };
@@ -188,7 +188,7 @@ impl Leaving {
             return Exit::NotYet(self);
         }
         if !self.is_free {
-            if Instant::now() < self.next_look {
+            if Instant::now() < self.next_check {
                 return Exit::NotYet(self);
             }
             if self.has_no_threads() {
@@ -200,7 +200,7 @@ impl Leaving {
                 // thread-locals.
                 Some(why) if self.has_no_threads() => return self.pinned(why),
                 Some(_) => {
-                    self.next_look = Instant::now() + LOOK_PERIOD;
+                    self.next_check = Instant::now() + CHECK_PERIOD;
                     return Exit::NotYet(self);
                 }
             }
