@@ -13,14 +13,11 @@ mod kind;
 mod consequences;
 
 use std::{
-    any::Any,
     error,
     fmt::{self, Display},
     io,
     path::{Path, PathBuf},
 };
-
-use hotswap_sdk::host::Fault;
 
 pub use self::{
     details::{Distrust, SystemError},
@@ -177,28 +174,6 @@ impl Display for Report {
 }
 
 impl error::Error for Report {}
-
-/// What can panic while a candidate is loaded ([`ErrorKind::Panicked`]).
-pub(crate) const CONSTRUCTOR: &str = "its constructor";
-pub(crate) const PROBE: &str = "the probe";
-
-/// A panic that was caught in `who`, at this stage.
-pub(crate) fn panicked(stage: Stage, who: &'static str, panic: &(dyn Any + Send)) -> ErrorKind {
-    // What a method of a trait panics with, in the host.
-    let of_plugin = panic.downcast_ref::<Fault>().map(|fault| match fault {
-        Fault::Panicked(text) => text.clone(),
-        other => other.to_string(),
-    });
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let message = of_plugin.unwrap_or_else(|| text.unwrap_or("without a text").to_owned());
-    let message = Some(message);
-    ErrorKind::Panicked {
-        stage,
-        who,
-        message,
-    }
-}
 
 #[cfg(test)]
 mod tests {

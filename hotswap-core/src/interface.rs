@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hotswap_sdk::host::{Interface, Refused};
 
 use crate::{
-    error::{CONSTRUCTOR, Error, ErrorKind, Result, Stage},
+    error::{Error, ErrorKind, Result, Stage},
     image::Image,
     module::{self, Checked},
     objects::Objects,
@@ -82,7 +82,6 @@ impl<I: Interface + ?Sized> Candidate<'_, I> {
                 Refused::Failed(message) => ErrorKind::ConstructorFailed { message },
                 Refused::Panicked(message) => ErrorKind::Panicked {
                     stage: Stage::Root,
-                    who: CONSTRUCTOR,
                     message: Some(message),
                 },
             };

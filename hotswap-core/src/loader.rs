@@ -25,7 +25,7 @@ use crate::{
     history::{Event, GenerationInfo, History, Phases, State},
     image::{self, Image},
     stage::Staged,
-    swap::{Limits, Reaper, prepare_span, stage_and_load, wait_for_end, with_libraries},
+    swap::{Limits, Reaper, finish_staging, prepare_span, stage_and_load, wait_for_end},
     symbol,
     trial::Trial,
     trust::Trust,
@@ -158,10 +158,7 @@ impl Loader {
             history, reaper, ..
         } = &*self.shared;
         if self.shared.process != process::id() {
-            let kind = ErrorKind::Forked {
-                made: "made the loader",
-                remedy: "make one",
-            };
+            let kind = ErrorKind::Forked { is_of_loader: true };
             return Err(Error::new(path, kind));
         }
         let linked = GivenPath::new(path).and_then(|given| {
@@ -200,22 +197,11 @@ impl Loader {
     fn link(&self, path: &GivenPath, name: Option<&str>) -> Result<(Image, Phases)> {
         let Shared { trust, trial, .. } = &*self.shared;
         let stage = || {
-            let (staged, took) = Staged::prepare(path, symbol::EXPORTS, trust)?;
+            let (staged, times) = Staged::prepare(path, symbol::EXPORTS, trust)?;
             if let Some(name) = name {
                 symbol::check_name(path, &staged.facts().named, name)?;
             }
-            let (staged, took) = with_libraries(staged, took, trust.policy())?;
-            let tried = match trial {
-                Some(trial) => trial.run(&staged)?.took,
-                None => Duration::ZERO,
-            };
-            let phases = Phases {
-                copy: took.copy,
-                inspect: took.inspect,
-                trial: tried,
-                ..Phases::default()
-            };
-            Ok((staged, phases))
+            finish_staging(staged, times, trust.policy(), *trial)
         };
         stage_and_load(
             &prepare_span(path),

@@ -19,7 +19,7 @@ use abi_stable::{
 use hotswap_elf::Export;
 
 use crate::{
-    error::{CONSTRUCTOR, Error, ErrorKind, Result, Stage},
+    error::{Error, ErrorKind, Result, Stage},
     image::Image,
     layout::{self, Description, Mismatch},
 };
@@ -150,7 +150,6 @@ fn root_error(error: RootModuleError) -> ErrorKind {
         },
         RootModuleError::Unwound => ErrorKind::Panicked {
             stage: Stage::Root,
-            who: CONSTRUCTOR,
             message: None,
         },
     }

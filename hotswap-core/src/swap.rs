@@ -39,7 +39,7 @@ use hotswap_sdk::host::Interface;
 
 pub(crate) use self::{
     accepted::Accepted,
-    pipeline::{prepare_span, stage_and_load, with_libraries},
+    pipeline::{finish_staging, prepare_span, stage_and_load},
     reaper::Reaper,
 };
 use self::{
@@ -366,11 +366,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// have held it at the fork.
     fn check_process(&self, path: &Path) -> Result<()> {
         if self.is_inherited() {
-            let kind = ErrorKind::Forked {
-                made: "loaded the plugin",
-                remedy: "load it anew",
-            };
-            return Err(Error::new(path, kind));
+            let is_of_loader = false;
+            return Err(Error::new(path, ErrorKind::Forked { is_of_loader }));
         }
         Ok(())
     }

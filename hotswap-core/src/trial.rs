@@ -38,11 +38,11 @@ use std::{
 };
 
 use hotswap_elf::Export;
-use hotswap_sdk::host::Interface;
+use hotswap_sdk::host::{Fault, Interface};
 
 pub(crate) use self::report::{Findings, FoundUpdate};
 use crate::{
-    error::{Error, ErrorKind, PROBE, Result, Stage, panicked},
+    error::{Error, ErrorKind, Result, Stage},
     image::Image,
     interface, module,
     stage::Staged,
@@ -80,7 +80,7 @@ pub(crate) type Ask<'a> =
 
 /// The result of a passed trial.
 pub(crate) struct Tried {
-    pub(crate) took: Duration,
+    pub(crate) duration: Duration,
     pub(crate) findings: Findings,
 }
 
@@ -139,10 +139,11 @@ impl<I: Interface + ?Sized> Trial<I> {
             reached(Stage::Root)?;
             let opened = checked.open()?;
             reached(Stage::Probe)?;
-            ask(|| {
+            let answer = ask(|| {
                 probe(I::as_interface(&opened.live))?;
                 interface::check_objects(&opened.objects)
-            })?;
+            });
+            answer.map_err(refused)?;
             Ok((image, opened.version))
         })
     }
@@ -185,18 +186,31 @@ impl<M: ?Sized> Trial<M> {
 }
 
 /// Calls a host's probe. A panic counts as a rejection.
-pub(crate) fn ask(probe: impl FnOnce() -> std::result::Result<(), String>) -> Result<()> {
-    let kind = match panic::catch_unwind(AssertUnwindSafe(probe)) {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(reason)) => ErrorKind::Probe { reason },
-        Err(panic) => panicked(Stage::Probe, PROBE, &*panic),
+pub(crate) fn ask(
+    probe: impl FnOnce() -> std::result::Result<(), String>,
+) -> std::result::Result<(), ErrorKind> {
+    // Unwind-safe: as after any caught panic, the host has to repair what its probe left broken.
+    let payload = match panic::catch_unwind(AssertUnwindSafe(probe)) {
+        Ok(answer) => return answer.map_err(|reason| ErrorKind::Probe { reason }),
+        Err(payload) => payload,
     };
-    Err(Error::new(candidate(), kind))
+    // What a method of a trait panics with, in the host.
+    let of_plugin = payload.downcast_ref::<Fault>().map(|fault| match fault {
+        Fault::Panicked(text) => text.clone(),
+        other => other.to_string(),
+    });
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = of_plugin.unwrap_or_else(|| text.unwrap_or("without a text").to_owned());
+    Err(ErrorKind::Panicked {
+        stage: Stage::Probe,
+        message: Some(message),
+    })
 }
 
-/// The path of errors in a child. It is empty, because the host fills in the real one.
-fn candidate() -> &'static Path {
-    Path::new("")
+/// A refusal in a child. Its path is empty, because the host fills in the real one.
+pub(crate) fn refused(kind: ErrorKind) -> Error {
+    Error::new(Path::new(""), kind)
 }
 
 impl<M: ?Sized> Clone for Trial<M> {

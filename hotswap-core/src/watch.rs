@@ -121,8 +121,7 @@ impl<I: Interface + ?Sized + 'static> Hotswap<I> {
         let accepted = self.accepted();
         let path = &accepted.path;
         if path.absolute().as_os_str().is_empty() {
-            let problem = "there is no file to watch: the value is built in; swap one in first";
-            return Err(Error::new(path, ErrorKind::InvalidPath { problem }));
+            return Err(Error::new(path, ErrorKind::NothingToWatch));
         }
         let (stop, stopped) = bounded(0);
         // Room for one: a wake-up says only that there is something to look at.

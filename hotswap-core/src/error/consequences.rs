@@ -1,61 +1,8 @@
 //! What an [`ErrorKind`] determines: the stage, the setting that decides it, and whether it is transient.
 
-use super::{
-    ErrorKind, Stage,
-    details::{SystemError, is_fault},
-};
+use super::{ErrorKind, Stage, details::is_fault};
 
 impl ErrorKind {
-    pub(crate) fn cannot_open(error: impl Into<SystemError>) -> Self {
-        Self::CannotOpen {
-            error: error.into(),
-        }
-    }
-
-    pub(crate) fn cannot_copy(error: impl Into<SystemError>) -> Self {
-        Self::CannotCopy {
-            error: error.into(),
-        }
-    }
-
-    pub(crate) fn no_thread(error: impl Into<SystemError>) -> Self {
-        Self::NoThread {
-            error: error.into(),
-        }
-    }
-
-    pub(crate) fn trial(what: &'static str, error: impl Into<SystemError>) -> Self {
-        Self::Trial {
-            what,
-            error: error.into(),
-        }
-    }
-
-    /// The root module (`None`) or a typed symbol was built with an incompatible version of abi_stable.
-    pub(crate) fn abi_stable(symbol: Option<&str>, major: u32, minor: u32) -> Self {
-        Self::AbiStable {
-            symbol: symbol.map(str::to_owned),
-            expected: abi_stable::ABI_STABLE_VERSION.to_string(),
-            found: format!("{major}.{minor}"),
-        }
-    }
-
-    /// The symbol `name` of a file cannot be used.
-    pub(crate) fn bad_symbol(name: &str, problem: impl ToString) -> Self {
-        Self::BadSymbol {
-            name: name.to_owned(),
-            problem: problem.to_string(),
-        }
-    }
-
-    /// The dynamic linker has failed with this message.
-    pub(crate) fn link(message: impl ToString) -> Self {
-        Self::Link {
-            message: message.to_string(),
-            advice: None,
-        }
-    }
-
     /// The stage at which a candidate is refused for it.
     pub(crate) fn stage(&self) -> Stage {
         match self {
@@ -65,8 +12,10 @@ impl ErrorKind {
             | Self::CannotOpen { .. }
             | Self::KeepsChanging { .. }
             | Self::TooLarge { .. }
-            | Self::TooManyLibraries { .. } => Stage::Open,
-            Self::Root { .. }
+            | Self::TooManyLibraries { .. }
+            | Self::NothingToWatch => Stage::Open,
+            Self::NoTrust
+            | Self::Root { .. }
             | Self::NotTrusted { .. }
             | Self::Pin { .. }
             | Self::NoPublicKey

@@ -67,6 +67,16 @@ pub enum ErrorKind {
         /// The bound.
         bytes_max: u64,
     },
+    /// The swap point has a built-in value ([`Hotswap::builtin`](crate::Hotswap::builtin)), so there is no file whose
+    /// changes could be watched. Swap a plugin in first.
+    #[text("there is no file to watch: the value is built in; swap one in first")]
+    NothingToWatch,
+    /// The swap point was made without a [`Trust`](crate::Trust). Make it with one
+    /// ([`Hotswap::builtin_with`](crate::Hotswap::builtin_with)).
+    #[text(
+        "a swap point of a built-in value without a trust loads nothing (Hotswap::builtin_with)"
+    )]
+    NoTrust,
     /// The folder in [`Policy::root`](crate::Policy::root) cannot be opened. Correct the policy.
     #[text("the root {path}: {error}")]
     Root {
@@ -289,12 +299,10 @@ pub enum ErrorKind {
         reason: String,
     },
     /// The candidate's constructor or the host's probe has panicked.
-    #[text("{who} panicked[: {message}]")]
+    #[text("{} panicked[: {message}]", if *stage == Stage::Probe { "the probe" } else { "its constructor" })]
     Panicked {
-        /// How far the candidate came.
+        /// How far the candidate came: [`Stage::Root`] for its constructor, [`Stage::Probe`] for the probe.
         stage: Stage,
-        /// What has panicked.
-        who: &'static str,
         /// The panic's message, if it can be read.
         message: Option<String>,
     },
@@ -305,10 +313,10 @@ pub enum ErrorKind {
         reason: String,
     },
     /// The trial could not run: the system does not let its process be started or communicated with.
-    #[text("{what}{error}")]
+    #[text("[{what}: ]{error}")]
     Trial {
-        /// What has failed, followed by `: `.
-        what: &'static str,
+        /// What has failed, unless `error` says it.
+        what: Option<&'static str>,
         /// What the system says.
         error: SystemError,
     },
@@ -423,13 +431,13 @@ pub enum ErrorKind {
     },
     /// This process was forked from the one that made the swap point or the loader. Make one in this process.
     #[text(
-        "this process was forked off the one that {made}, and has none of its threads; {remedy} here"
+        "this process was forked off the one that {}, and has none of its threads; {} here",
+        if *is_of_loader { "made the loader" } else { "loaded the plugin" },
+        if *is_of_loader { "make one" } else { "load it anew" }
     )]
     Forked {
-        /// What the other process has made.
-        made: &'static str,
-        /// What to do in this process.
-        remedy: &'static str,
+        /// Whether the other process made a loader. If not, it made a swap point.
+        is_of_loader: bool,
     },
     /// There is no generation to roll back to: none is earlier, or no copy of one was kept
     /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)).
@@ -441,6 +449,61 @@ pub enum ErrorKind {
         /// What is in progress.
         what: &'static str,
     },
+}
+
+impl ErrorKind {
+    pub(crate) fn cannot_open(error: impl Into<SystemError>) -> Self {
+        Self::CannotOpen {
+            error: error.into(),
+        }
+    }
+
+    pub(crate) fn cannot_copy(error: impl Into<SystemError>) -> Self {
+        Self::CannotCopy {
+            error: error.into(),
+        }
+    }
+
+    pub(crate) fn no_thread(error: impl Into<SystemError>) -> Self {
+        Self::NoThread {
+            error: error.into(),
+        }
+    }
+
+    pub(crate) fn trial(
+        what: impl Into<Option<&'static str>>,
+        error: impl Into<SystemError>,
+    ) -> Self {
+        Self::Trial {
+            what: what.into(),
+            error: error.into(),
+        }
+    }
+
+    /// The root module (`None`) or a typed symbol was built with an incompatible version of abi_stable.
+    pub(crate) fn abi_stable(symbol: Option<&str>, major: u32, minor: u32) -> Self {
+        Self::AbiStable {
+            symbol: symbol.map(str::to_owned),
+            expected: abi_stable::ABI_STABLE_VERSION.to_string(),
+            found: format!("{major}.{minor}"),
+        }
+    }
+
+    /// The symbol `name` of a file cannot be used.
+    pub(crate) fn bad_symbol(name: &str, problem: impl ToString) -> Self {
+        Self::BadSymbol {
+            name: name.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+
+    /// The dynamic linker has failed with this message.
+    pub(crate) fn link(message: impl ToString) -> Self {
+        Self::Link {
+            message: message.to_string(),
+            advice: None,
+        }
+    }
 }
 
 /// Why a file does not have a valid signature by [`Policy::public_key`](crate::Policy::public_key).

@@ -191,13 +191,14 @@ impl Trial<Library> {
                 home: None,
             });
             reached(Stage::Probe)?;
-            trial::ask(|| {
+            let answer = trial::ask(|| {
                 probe(&library)?;
                 let opened = Arc::get_mut(&mut library.opened);
                 opened
                     .map(|_| ())
                     .ok_or_else(|| "the probe has kept the library".to_owned())
-            })?;
+            });
+            answer.map_err(trial::refused)?;
             let opened = Arc::get_mut(&mut library.opened);
             let image = opened.and_then(|opened| opened.image.take());
             Ok((image.expect("was there just now"), String::new()))

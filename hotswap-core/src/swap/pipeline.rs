@@ -3,7 +3,6 @@
 
 use std::{
     mem, panic,
-    panic::AssertUnwindSafe,
     path::Path,
     sync::Arc,
     thread,
@@ -22,7 +21,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    error::{Error, ErrorKind, PROBE, Result, Stage, panicked},
+    error::{Error, ErrorKind, Result},
     escape::Escaped,
     given::GivenPath,
     history::Phases,
@@ -33,7 +32,7 @@ use crate::{
     services::{Services, Update},
     stage::{Kept, Staged, StagingTimes},
     threads,
-    trial::Trial,
+    trial::{self, Trial},
     trust::{Policy, Trust},
 };
 
@@ -181,7 +180,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             Ok(update) => update,
             Err(error) => return Err(dispose(image, error, reaper)),
         };
-        let update_took = started.elapsed();
+        let update_time = started.elapsed();
         Ok(Candidate {
             module,
             objects,
@@ -189,7 +188,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             update,
             phases: Phases {
                 probe,
-                update: update_took,
+                update: update_time,
                 ..phases
             },
         })
@@ -197,9 +196,10 @@ impl<I: Interface + ?Sized> Pipeline<I> {
 
     /// Runs the steps before any code of the candidate runs in this process.
     fn stage(&self, source: Source<'_>) -> Result<(Staged, Phases)> {
-        let (mut staged, mut took) = match source {
+        let (mut staged, mut times) = match source {
             Source::Path(path) => {
-                let trust = self.trust.as_ref().ok_or_else(|| no_trust(path))?;
+                let no_trust = || Error::new(path, ErrorKind::NoTrust);
+                let trust = self.trust.as_ref().ok_or_else(no_trust)?;
                 Staged::prepare(path, module::EXPORT, trust)?
             }
             Source::Kept(kept) => Staged::again(kept, module::EXPORT)?,
@@ -207,26 +207,11 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         if self.record_sha256 {
             let started = Instant::now();
             staged.hash()?;
-            took.inspect += started.elapsed();
+            times.inspect += started.elapsed();
         }
-        let (staged, took) = with_libraries(staged, took, self.policy())?;
-        let trial = match (source, self.trial) {
-            // A copy of a generation that was live has run here already; a trial would add nothing.
-            (Source::Kept(_), _) => Duration::ZERO,
-            (Source::Path(_), Some(trial)) => {
-                debug_span!(target: "hotswap", "trial")
-                    .in_scope(|| trial.run(&staged))?
-                    .took
-            }
-            (Source::Path(_), None) => Duration::ZERO,
-        };
-        let phases = Phases {
-            copy: took.copy,
-            inspect: took.inspect,
-            trial,
-            ..Phases::default()
-        };
-        Ok((staged, phases))
+        // A copy of a generation that was live has run here already; a trial would add nothing.
+        let trial = self.trial.filter(|_| matches!(source, Source::Path(_)));
+        finish_staging(staged, times, self.policy(), trial)
     }
 
     /// Saves the serial number of a candidate that is about to be published. The last step that can refuse it.
@@ -253,15 +238,10 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         let Some(probe) = &self.probe else {
             return Ok(());
         };
-        // Unwind-safe: as after any caught panic, the host has to repair what its probe left broken.
-        let answer = panic::catch_unwind(AssertUnwindSafe(|| match live {
+        trial::ask(|| match live {
             Some(cell) => cell.with(|live| probe(I::as_interface(module), Some(live))),
             None => probe(I::as_interface(module), None),
-        }));
-        match answer {
-            Ok(answer) => answer.map_err(|reason| ErrorKind::Probe { reason }),
-            Err(panic) => Err(panicked(Stage::Probe, PROBE, &*panic)),
-        }
+        })
     }
 
     pub(super) fn number(&self, candidate: Candidate<I::Live>, number: u64) -> Generation<I::Live> {
@@ -301,23 +281,32 @@ impl Source<'_> {
     }
 }
 
-/// Nobody has vouched for what is loaded.
-fn no_trust(path: &Path) -> Error {
-    let problem =
-        "a swap point of a built-in value without a trust loads nothing (Hotswap::builtin_with)";
-    Error::new(path, ErrorKind::InvalidPath { problem })
-}
-
-/// Finds the libraries that a candidate needs. The time counts as inspection.
-pub(crate) fn with_libraries(
+/// Finds the libraries that a candidate needs, which counts as inspection, and runs the trial, if there is one. After
+/// that, code of the candidate may run in this process.
+pub(crate) fn finish_staging<T: ?Sized>(
     mut staged: Staged,
-    took: StagingTimes,
+    times: StagingTimes,
     policy: &Policy,
-) -> Result<(Staged, StagingTimes)> {
+    trial: Option<Trial<T>>,
+) -> Result<(Staged, Phases)> {
     let started = Instant::now();
     find_libraries(&mut staged, policy)?;
-    let inspect = took.inspect + started.elapsed();
-    Ok((staged, StagingTimes { inspect, ..took }))
+    let inspect = times.inspect + started.elapsed();
+    let trial = match trial {
+        Some(trial) => {
+            debug_span!(target: "hotswap", "trial")
+                .in_scope(|| trial.run(&staged))?
+                .duration
+        }
+        None => Duration::ZERO,
+    };
+    let phases = Phases {
+        copy: times.copy,
+        inspect,
+        trial,
+        ..Phases::default()
+    };
+    Ok((staged, phases))
 }
 
 fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper<M>) -> Error {

@@ -20,8 +20,9 @@ use rustix::{
 };
 
 use super::{
-    Ask, NAME, candidate,
+    Ask, NAME,
     descriptors::{DescriptorChange, Open, close_all_but},
+    refused,
     report::{Findings, FoundUpdate, Report, Token},
 };
 use crate::{
@@ -62,7 +63,7 @@ fn refuse_to_begin(error: io::Error) -> io::Result<()> {
         stage: Stage::Trial,
         reason: message,
     };
-    let report = Report::from(&Error::new(candidate(), kind));
+    let report = Report::from(&refused(kind));
     send(stdio::stdout(), &report.encode(), SendFlags::NOSIGNAL).map_err(|_| error)?;
     Ok(())
 }
@@ -238,7 +239,7 @@ fn open_now() -> Result<Open> {
 }
 
 fn refusal(are_lost: bool, which: Vec<String>) -> Error {
-    Error::new(candidate(), ErrorKind::Descriptors { are_lost, which })
+    refused(ErrorKind::Descriptors { are_lost, which })
 }
 
 /// Prefixes an error with what failed.
@@ -250,5 +251,5 @@ fn when<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> io::Error {
 }
 
 fn host_error(error: io::Error) -> Error {
-    Error::new(candidate(), ErrorKind::trial("", error))
+    refused(ErrorKind::trial(None, error))
 }

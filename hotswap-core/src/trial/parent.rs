@@ -41,12 +41,12 @@ pub(super) fn run(staged: &Staged, interface: &str, timeout: Duration) -> Result
     let path = &*staged.origin().given;
     let started = Instant::now();
     let mut child = TrialProcess::start(staged, interface)
-        .map_err(|error| Error::new(path, ErrorKind::trial("it cannot be started: ", error)))?;
+        .map_err(|error| Error::new(path, ErrorKind::trial("it cannot be started", error)))?;
     let outcome = child.listen(started, timeout);
     let ending = child.end(&outcome, started, timeout);
     child.decide(path, outcome, ending, timeout)?;
     Ok(Tried {
-        took: started.elapsed(),
+        duration: started.elapsed(),
         findings: child.findings,
     })
 }
@@ -277,7 +277,7 @@ impl TrialProcess {
                 })
             }
             (Outcome::ListenFailed(error), _) => {
-                refused(ErrorKind::trial("it cannot be listened to: ", error))
+                refused(ErrorKind::trial("it cannot be listened to", error))
             }
             (_, ChildEnd::Killed) => refused(ErrorKind::TimedOut { stage, timeout }),
             (outcome, ending) => {

@@ -3,7 +3,7 @@
 //! The host ignores every message that it does not understand, because the code on trial runs in the same process as
 //! the code that reports.
 
-use crate::error::{CONSTRUCTOR, Error, ErrorKind, PROBE, Stage};
+use crate::error::{Error, ErrorKind, Stage};
 
 /// Long enough for a whole report of a layout check. A longer message is cut off.
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -167,10 +167,6 @@ fn kind_of(stage: Stage, texts: &[&str]) -> Option<ErrorKind> {
         },
         ("panicked", [message]) => ErrorKind::Panicked {
             stage,
-            who: match stage {
-                Stage::Root => CONSTRUCTOR,
-                _ => PROBE,
-            },
             message: some(message),
         },
         ("link", [message, advice]) => ErrorKind::Link {
@@ -327,12 +323,10 @@ mod tests {
             ErrorKind::NotCode { function: text() },
             ErrorKind::Panicked {
                 stage: Stage::Root,
-                who: CONSTRUCTOR,
                 message: None,
             },
             ErrorKind::Panicked {
                 stage: Stage::Probe,
-                who: PROBE,
                 message: Some(text()),
             },
             ErrorKind::link("no"),
@@ -361,7 +355,7 @@ mod tests {
             });
         }
         let other = Report::Refused {
-            kind: ErrorKind::trial("no: ", std::io::Error::other("none")),
+            kind: ErrorKind::trial("no", std::io::Error::other("none")),
             details: String::new(),
         };
         let Some(Report::Refused { kind, .. }) = Report::decode(&other.encode()) else {

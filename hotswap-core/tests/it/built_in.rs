@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Hotswap, Settings, Stage, State, event::Holder, reasons::Fault};
+use hotswap_core::{Hotswap, Settings, State, event::Holder, reasons::Fault};
 use hotswap_fixtures::desk::{Desk, Listener, Session};
 
 use crate::fixtures::{SOON, generation_of, plugin, trust};
@@ -90,15 +90,12 @@ fn a_value_of_the_host_is_called_like_a_plugin() {
 fn without_a_trust_nothing_is_loaded() {
     let desk = Arc::new(Hotswap::<dyn Desk>::builtin(HostDesk::default()).unwrap());
     let error = desk.swap(plugin("desk_1")).unwrap_err();
-    assert_eq!(error.stage(), Stage::Open);
-    let expected =
-        "a swap point of a built-in value without a trust loads nothing (Hotswap::builtin_with)";
-    assert!(error.reason().ends_with(expected), "{error}");
+    assert_eq!(error.kind().name(), "no_trust");
+    let expected = "trust: a swap point of a built-in value without a trust loads nothing (Hotswap::builtin_with)";
+    assert_eq!(error.reason(), expected);
     let error = desk.watch(Default::default()).unwrap_err();
-    assert!(
-        error.reason().contains("there is no file to watch"),
-        "{error}"
-    );
+    let expected = "open: there is no file to watch: the value is built in; swap one in first";
+    assert_eq!(error.reason(), expected);
     assert_eq!(desk.with(|it| it.build()), 0);
 }
 
