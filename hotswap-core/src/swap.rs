@@ -153,49 +153,28 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///
     /// As [`load`](Self::load).
     pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<I>) -> Result<Self> {
-        hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
-        image::prepare_for_forks();
         let given = GivenPath::new(path.as_ref())?;
         let path = &*given;
-        let limits = &settings.limits;
-        let history = Arc::new(History::new(limits.lengths()));
-        let deadline = limits.drain_deadline;
-        let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
+        let empty = EmptySwapPoint::start(path, Some(trust), &settings)?;
+        let EmptySwapPoint {
+            pipeline,
+            history,
+            services,
+            reaper,
+            ..
+        } = &empty;
         reaper.admit(path, || ())?;
-        let pipeline = Pipeline::new(Some(trust), &settings);
-        let services = settings.services.as_ref();
-        let services = services.map(|settings| Services::new(settings, &history));
-        let services = services
-            .transpose()
-            .map_err(|error| Error::no_thread(path, error))?;
-        let candidate = pipeline.prepare(Source::Path(&given), None, services.as_ref(), &reaper)?;
-        let mut candidate = pipeline.keep_serial(candidate, &reaper)?;
+        let candidate = pipeline.prepare(Source::Path(&given), None, services.as_ref(), reaper)?;
+        let mut candidate = pipeline.keep_serial(candidate, reaper)?;
 
         let number = history.next_number();
         let published = Published::of(number, &candidate.image, candidate.phases, None);
-        let accepted = LastAccepted::new(Accepted::of(number, &candidate.image));
+        let accepted = Accepted::of(number, &candidate.image);
         let update = candidate.update.take();
-        let cell = Cell::with_self_lease(
-            pipeline.number(candidate, number),
-            Generation::set_self_lease,
-        );
-        history.published(published).trace();
-        drop(update.map(|update| update.publish(number, &|holder| hold(&cell, holder))));
-        Ok(Self {
-            cell,
-            pipeline,
-            history,
-            succession: Arc::new(Succession::new(
-                settings.probation,
-                settings.probation_faults_max,
-                settings.rollback_copies_max,
-            )),
-            accepted,
-            services,
-            swapping: Mutex::new(()),
-            reaper: Some(reaper),
-            process: process::id(),
-        })
+        let first = pipeline.number(candidate, number);
+        let it = empty.publish(first, published, accepted);
+        drop(update.map(|update| it.publish_update(update, number)));
+        Ok(it)
     }
 
     /// Calls `f` with the live generation.
@@ -446,7 +425,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         (swapped, news)
     }
 
-    /// Publishes an update. The caller holds the succession's lock, and `number` is live.
+    /// Publishes an update. `number` is live, and nothing can change that meanwhile: the caller holds the succession's
+    /// lock, or nobody else has the swap point yet.
     fn publish_update(&self, update: Update, number: u64) -> refs::Former {
         update.publish(number, &|holder| hold(&self.cell, holder))
     }
@@ -687,6 +667,63 @@ impl<I: Interface + ?Sized> Drop for Prepared<'_, I> {
     }
 }
 
+/// A swap point that has its threads, and no generation yet.
+struct EmptySwapPoint<I: Interface + ?Sized> {
+    pipeline: Pipeline<I>,
+    history: Arc<History>,
+    succession: Succession<I::Live>,
+    services: Option<Services>,
+    reaper: Reaper<I::Live>,
+}
+
+impl<I: Interface + ?Sized> EmptySwapPoint<I> {
+    /// Starts the threads. `path` is only for the error. Without a trust, nothing is ever loaded.
+    fn start(path: &Path, trust: Option<&Trust>, settings: &Settings<I>) -> Result<Self> {
+        hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
+        image::prepare_for_forks();
+        let limits = &settings.limits;
+        let history = Arc::new(History::new(limits.lengths()));
+        let deadline = limits.drain_deadline;
+        let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
+        let services = settings.services.as_ref();
+        let services = services.map(|settings| Services::new(settings, &history));
+        let services = services.transpose();
+        Ok(Self {
+            pipeline: Pipeline::new(trust, settings),
+            history,
+            succession: Succession::new(
+                settings.probation,
+                settings.probation_faults_max,
+                settings.rollback_copies_max,
+            ),
+            services: services.map_err(|error| Error::no_thread(path, error))?,
+            reaper,
+        })
+    }
+
+    /// Makes `first` the live generation. Nothing in here can fail.
+    fn publish(
+        self,
+        first: Generation<I::Live>,
+        published: Published,
+        accepted: Accepted,
+    ) -> Hotswap<I> {
+        let cell = Cell::with_self_lease(first, Generation::set_self_lease);
+        self.history.published(published).trace();
+        Hotswap {
+            cell,
+            pipeline: self.pipeline,
+            history: self.history,
+            succession: Arc::new(self.succession),
+            accepted: LastAccepted::new(accepted),
+            services: self.services,
+            swapping: Mutex::new(()),
+            reaper: Some(self.reaper),
+            process: process::id(),
+        }
+    }
+}
+
 impl<M> Generation<M> {
     /// Its number, counted from 1 in the order of publishing and never used twice.
     pub fn number(&self) -> u64 {
@@ -745,8 +782,8 @@ impl<M: Send + Sync + 'static> Generation<M> {
 }
 
 impl<M> Generation<M> {
-    /// Begins the way out, if its code is in an image. Owning a generation means that it is drained: it was in the cell, and the cell gives it up
-    /// only when nobody can use it.
+    /// Begins the way out, if its code is in an image. Owning a generation means that it is drained: it was in the
+    /// cell, and the cell gives it up only when nobody can use it.
     fn retire(self) -> Option<Leaving> {
         self.image.retire()
     }

@@ -1,31 +1,12 @@
 //! A swap point whose first generation is a value of the host's own.
 
-use std::{
-    path::Path,
-    process,
-    sync::{Arc, Mutex},
-};
+use std::{path::Path, sync::Arc};
 
-use hotswap_cell::Cell;
 use hotswap_sdk::host::{BuiltIn, Interface, Trait};
 
-use super::{
-    Generation, Hotswap,
-    accepted::{Accepted, LastAccepted},
-    code::Code,
-    pipeline::Pipeline,
-    reaper::Reaper,
-    settings::Settings,
-    succession::Succession,
-};
+use super::{EmptySwapPoint, Hotswap, accepted::Accepted, code::Code, settings::Settings};
 use crate::{
-    error::{Error, Result},
-    given::GivenPath,
-    history::{History, Published},
-    image,
-    objects::Objects,
-    services::Services,
-    stage::Origin,
+    error::Result, given::GivenPath, history::Published, objects::Objects, stage::Origin,
     trust::Trust,
 };
 
@@ -91,45 +72,18 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
         T: Send + Sync + 'static,
         I: BuiltIn<T>,
     {
-        const NUMBER: u64 = 1;
-        hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
-        image::prepare_for_forks();
         let path = Path::new(GivenPath::BUILT_IN);
-        let limits = &settings.limits;
-        let history = Arc::new(History::new(limits.lengths()));
-        let deadline = limits.drain_deadline;
-        let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
-        let services = settings.services.as_ref();
-        let services = services.map(|settings| Services::new(settings, &history));
-        let services = services
-            .transpose()
-            .map_err(|error| Error::no_thread(path, error))?;
-        let pipeline = Pipeline::new(trust, &settings);
+        let empty = EmptySwapPoint::start(path, trust, &settings)?;
         let objects = Arc::<Objects>::default();
         let live = I::built_in(value, Arc::clone(&objects) as _);
         let origin = Origin {
             given: GivenPath::built_in(),
             ..Origin::default()
         };
-        let number = history.next_number();
-        debug_assert_eq!(number, NUMBER, "of a new list");
-        let generation = pipeline.generation(number, live, Code::BuiltIn(origin), objects);
-        let cell = Cell::with_self_lease(generation, Generation::set_self_lease);
-        history.published(Published::built_in(number)).trace();
-        Ok(Self {
-            cell,
-            pipeline,
-            history,
-            succession: Arc::new(Succession::new(
-                settings.probation,
-                settings.probation_faults_max,
-                settings.rollback_copies_max,
-            )),
-            accepted: LastAccepted::new(Accepted::built_in(number)),
-            services,
-            swapping: Mutex::new(()),
-            reaper: Some(reaper),
-            process: process::id(),
-        })
+        let number = empty.history.next_number();
+        let code = Code::BuiltIn(origin);
+        let first = empty.pipeline.generation(number, live, code, objects);
+        let published = Published::built_in(number);
+        Ok(empty.publish(first, published, Accepted::built_in(number)))
     }
 }
