@@ -9,7 +9,7 @@
 //! - Types are compared by the host's own descriptions ([`shape`]), never by data in an image that may have been
 //!   unloaded.
 //! - A value or channel that has lost its name through an update is kept while the generation of the update is on
-//!   probation ([`Former`]).
+//!   probation ([`ReplacedValues`]).
 //!
 //! This module does not know swaps or services, with one exception: the token that wakes a service which waits for a
 //! queue.
@@ -95,7 +95,7 @@ pub(crate) struct Changes {
 /// What an update has replaced. Dropping it may run destructors of plugins, so it must be dropped while no lock is
 /// held.
 #[must_use = "it must be dropped while no lock is held"]
-pub(crate) struct Former {
+pub(crate) struct ReplacedValues {
     /// The values and channels that have lost their names.
     names: Names,
     /// The values that the update created. The update may already have replaced one of them again.
@@ -170,7 +170,7 @@ impl Changes {
         current: &mut Names,
         generation: u64,
         hold: &dyn Fn(Holder) -> Hold,
-    ) -> Former {
+    ) -> ReplacedValues {
         for value in &self.unheld {
             let name = value.name.clone();
             let held = (generation, hold(Holder::Ref { name }));
@@ -180,14 +180,14 @@ impl Changes {
         names
             .0
             .retain(|name, entry| !current.0.get(name).is_some_and(|it| it.is_same(entry)));
-        Former {
+        ReplacedValues {
             names,
             created: self.unheld,
         }
     }
 }
 
-impl Former {
+impl ReplacedValues {
     /// The values and channels that have lost their names through the update.
     pub(crate) fn names(&self) -> &Names {
         &self.names
@@ -206,14 +206,14 @@ impl Former {
     }
 }
 
-/// Drops `formers` in this order, on a new thread that then ends. Destructors of plugins may use thread-locals, which
+/// Drops `replaced` in this order, on a new thread that then ends. Destructors of plugins may use thread-locals, which
 /// would otherwise stay on the calling thread and keep those plugins mapped. Returns at once, unless no thread can be
 /// started; then the caller runs the destructors itself.
-pub(crate) fn drop_elsewhere(formers: impl IntoIterator<Item = Former>) {
-    let formers: Vec<_> = formers.into_iter().collect();
-    if formers.iter().any(Former::may_run_code) {
-        // If the thread does not start, the closure is dropped here, and `formers` with it.
-        drop(threads::start("hotswap-values", move || drop(formers)));
+pub(crate) fn drop_elsewhere(replaced: impl IntoIterator<Item = ReplacedValues>) {
+    let replaced: Vec<_> = replaced.into_iter().collect();
+    if replaced.iter().any(ReplacedValues::may_run_code) {
+        // If the thread does not start, the closure is dropped here, and `replaced` with it.
+        drop(threads::start("hotswap-values", move || drop(replaced)));
     }
 }
 

@@ -151,7 +151,7 @@ impl Staged {
             sha256,
             claims,
         };
-        let (staged, took) = Self::of(&bytes, origin, Some(export), read, |facts| {
+        let (staged, times) = Self::of(&bytes, origin, Some(export), read, |facts| {
             let (changes, cleared) = if policy.clear_nodelete {
                 marks::clear(facts)
             } else {
@@ -159,8 +159,8 @@ impl Staged {
             };
             Ok((Sealed::new(&bytes, changes)?, cleared))
         })?;
-        let inspect = integrity + took.inspect;
-        Ok((staged, StagingTimes { inspect, ..took }))
+        let inspect = integrity + times.inspect;
+        Ok((staged, StagingTimes { inspect, ..times }))
     }
 
     /// Makes a new copy of bytes that were loaded before. It has to be a new file: the dynamic linker would take the
@@ -193,7 +193,7 @@ impl Staged {
         let started = Instant::now();
         let (copy, cleared) =
             seal(&mut facts).map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
-        let took = StagingTimes {
+        let times = StagingTimes {
             copy: read + started.elapsed(),
             inspect,
         };
@@ -207,7 +207,7 @@ impl Staged {
                 facts,
                 libraries: Vec::new(),
             },
-            took,
+            times,
         ))
     }
 

@@ -427,7 +427,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
 
     /// Publishes an update. `number` is live, and nothing can change that meanwhile: the caller holds the succession's
     /// lock, or nobody else has the swap point yet.
-    fn publish_update(&self, update: Update, number: u64) -> refs::Former {
+    fn publish_update(&self, update: Update, number: u64) -> refs::ReplacedValues {
         update.publish(number, &|holder| hold(&self.cell, holder))
     }
 

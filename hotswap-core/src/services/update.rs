@@ -16,7 +16,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     holder::Holder,
     image::Image,
-    refs::{Changes, Former, Hold, Names},
+    refs::{Changes, Hold, Names, ReplacedValues},
     symbol, threads,
 };
 
@@ -62,7 +62,7 @@ struct Begin {
 
 /// A parked thread that has run no code of a plugin. It exits unless the update is published.
 struct ParkedThread {
-    gate: Option<Sender<Run>>,
+    begin: Option<Sender<Run>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -114,11 +114,15 @@ impl Update {
     }
 
     /// Does what the update asked for, on behalf of generation `generation`. Nothing in here can fail.
-    pub(crate) fn publish(mut self, generation: u64, hold: &dyn Fn(Holder) -> Hold) -> Former {
+    pub(crate) fn publish(
+        mut self,
+        generation: u64,
+        hold: &dyn Fn(Holder) -> Hold,
+    ) -> ReplacedValues {
         let requested = self.requested.take().expect("published once");
         let mut state = self.services.state();
         let changes = requested.changes;
-        let former = changes.publish(&mut state.names, generation, hold);
+        let replaced = changes.publish(&mut state.names, generation, hold);
         if requested.has_update {
             for instance in &state.instances {
                 instance.set_mentioned(false);
@@ -141,7 +145,7 @@ impl Update {
         }
         state.forget_ended();
         drop(state);
-        former
+        replaced
     }
 }
 
@@ -249,20 +253,20 @@ impl Steps {
 impl ParkedThread {
     /// Starts the thread, so that nothing can fail when the update is published.
     fn start(name: &str) -> Result<Self, String> {
-        let (gate, opened) = bounded::<Run>(1);
-        let thread = threads::start(name, move || opened.into_iter().for_each(Run::run));
+        let (begin, begun) = bounded::<Run>(1);
+        let thread = threads::start(name, move || begun.into_iter().for_each(Run::run));
         let thread = thread
             .map_err(|error| format!("service {name:?}: no thread can be started: {error}"))?;
         Ok(Self {
-            gate: Some(gate),
+            begin: Some(begin),
             thread: Some(thread),
         })
     }
 
     fn begin(mut self, run: Run) {
-        if let Some(gate) = self.gate.take() {
+        if let Some(begin) = self.begin.take() {
             // The thread waits for exactly this.
-            drop(gate.send(run));
+            drop(begin.send(run));
         }
         self.thread = None;
     }
@@ -271,7 +275,7 @@ impl ParkedThread {
 impl Drop for ParkedThread {
     /// Lets the thread exit, and waits for it.
     fn drop(&mut self) {
-        drop(self.gate.take());
+        drop(self.begin.take());
         drop(self.thread.take().map(JoinHandle::join));
     }
 }

@@ -44,7 +44,7 @@ struct Probation<M> {
     /// The previous generation, still mapped.
     standby: Replaced<M>,
     /// The values whose names the update of the live generation has taken.
-    values: Option<refs::Former>,
+    values: Option<refs::ReplacedValues>,
 }
 
 /// A generation that was live.
@@ -81,7 +81,7 @@ pub(super) struct PublishResult<M> {
     /// Copies to drop. Dropping the last handle of one gives back its memory, which takes a while.
     pub(super) dropped: Vec<Kept>,
     /// Values to drop.
-    pub(super) values: Option<refs::Former>,
+    pub(super) values: Option<refs::ReplacedValues>,
 }
 
 /// What is not needed any more after an earlier generation was made live again.
@@ -89,13 +89,13 @@ pub(super) struct Restored<M> {
     /// The generation that was live.
     pub(super) replaced: Replaced<M>,
     pub(super) copy: Option<Kept>,
-    pub(super) values: Option<refs::Former>,
+    pub(super) values: Option<refs::ReplacedValues>,
 }
 
 /// What is not needed any more after a probation has ended.
 pub(super) struct Ended<M> {
     pub(super) standby: Replaced<M>,
-    pub(super) values: Option<refs::Former>,
+    pub(super) values: Option<refs::ReplacedValues>,
     pub(super) copies: Vec<Kept>,
 }
 
@@ -237,7 +237,10 @@ impl<M: Send + Sync> Generations<M> {
 
     /// Keeps the values that the update of the live generation has replaced, if that generation is on probation.
     /// Returns those that are not kept.
-    pub(super) fn keep_values(&mut self, values: refs::Former) -> Option<refs::Former> {
+    pub(super) fn keep_values(
+        &mut self,
+        values: refs::ReplacedValues,
+    ) -> Option<refs::ReplacedValues> {
         match &mut self.probation {
             Some(probation) if !values.is_empty() => probation.values.replace(values),
             _ => Some(values),
@@ -246,7 +249,7 @@ impl<M: Send + Sync> Generations<M> {
 
     /// Takes the values that [`keep_values`](Self::keep_values) has kept, when nobody will go back from the live
     /// generation any more.
-    pub(super) fn take_values(&mut self) -> Option<refs::Former> {
+    pub(super) fn take_values(&mut self) -> Option<refs::ReplacedValues> {
         self.probation.as_mut()?.values.take()
     }
 
