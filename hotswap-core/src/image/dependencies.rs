@@ -19,12 +19,17 @@ use std::{
     ffi::OsStr,
     fs,
     ops::{ControlFlow, Range},
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use super::{Mapping, each_object, handlers, keys, memory::words};
-use crate::{cache::Cache, stage, trust::Policy};
+use crate::{
+    cache::Cache,
+    file_id::{ContentState, FileId},
+    stage,
+    trust::Policy,
+};
 
 /// glibc, the dynamic linker, and what every plugin needs of its compiler. `keys` and `handlers` look for what these
 /// keep for an image.
@@ -352,8 +357,8 @@ static NOTED: Cache<(PathBuf, usize), Noted> = Cache::new();
 
 #[derive(Clone, Default)]
 struct Noted {
-    /// Device, inode and time of change of the file that was last read.
-    file: (u64, u64, i64, i64),
+    /// The file that was last read.
+    file: Option<(FileId, ContentState)>,
     abilities: Abilities,
 }
 
@@ -368,8 +373,8 @@ impl Abilities {
     /// Adds the abilities of the file as it is now to those noted before, which may be those of the file that is
     /// mapped.
     fn noted(library: &MappedLibrary) -> Option<Self> {
-        let file = fs::metadata(&library.path).ok()?;
-        let file = (file.dev(), file.ino(), file.mtime(), file.mtime_nsec());
+        let stat = rustix::fs::stat(&library.path).ok()?;
+        let file = Some((FileId::of(&stat), ContentState::of(&stat)));
         if let Some(it) = NOTED.get(&library.key()).filter(|it| it.file == file) {
             return Some(it.abilities);
         }

@@ -15,10 +15,12 @@ use super::{
     lease::{self, Writers},
     walk::{follow, open_for_reading},
 };
-use crate::{digest::Sha256, file_id::FileId};
+use crate::{
+    digest::Sha256,
+    file_id::{ContentState, FileId},
+};
 
-/// The route from a path to its file. If two routes are equal, their bytes differ only if somebody has written to the
-/// file through a mapping, or within one tick of the file system's clock.
+/// The route from a path to its file. If two routes are equal, so are the bytes, as far as [`ContentState`] shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     /// The folders, the links and the file, in order.
@@ -47,14 +49,6 @@ struct Seen {
     owner: (u32, u32),
     /// `None` for folders, which change with everything in them.
     content: Option<ContentState>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct ContentState {
-    size: i64,
-    modified: (i64, i64),
-    /// Shows a change even if its author has set the other time back.
-    changed: (i64, i64),
 }
 
 impl Route {
@@ -116,11 +110,7 @@ impl Seen {
             file: FileId::of(stat),
             mode: stat.st_mode,
             owner: (stat.st_uid, stat.st_gid),
-            content: (!is_folder).then_some(ContentState {
-                size: stat.st_size,
-                modified: (stat.st_mtime, stat.st_mtime_nsec),
-                changed: (stat.st_ctime, stat.st_ctime_nsec),
-            }),
+            content: (!is_folder).then(|| ContentState::of(stat)),
         }
     }
 }

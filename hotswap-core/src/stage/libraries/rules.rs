@@ -15,7 +15,12 @@ use super::super::{
     read::read_settled,
     walk::{self, Place},
 };
-use crate::{cache::Cache, error::ErrorKind, file_id::FileId, trust::Policy};
+use crate::{
+    cache::Cache,
+    error::ErrorKind,
+    file_id::{ContentState, FileId},
+    trust::Policy,
+};
 
 /// A library's file, and its facts.
 pub(super) type TakenFile = (FileId, Arc<Facts>);
@@ -92,6 +97,7 @@ impl<'a> Rules<'a> {
             cause,
         };
         let stat = walk::open(path, look).map_err(about_path)?.stat;
+        let version = |stat: &Stat| (FileId::of(stat), ContentState::of(stat));
         let (stat, facts) = match FACTS.get(&version(&stat)) {
             Some(facts) => (stat, facts),
             None => {
@@ -123,20 +129,8 @@ pub(super) fn is_readable_file(path: &Path) -> bool {
         && fs::stat(path).is_ok_and(is_file)
 }
 
-/// Distinguishes a file, and each of its versions, from others.
-type FileVersion = (FileId, i64, (i64, i64), (i64, i64));
-
-fn version(stat: &Stat) -> FileVersion {
-    (
-        FileId::of(stat),
-        stat.st_size,
-        (stat.st_mtime, stat.st_mtime_nsec),
-        (stat.st_ctime, stat.st_ctime_nsec),
-    )
-}
-
 /// The facts of libraries that were read. A plugin's libraries are looked up at each swap.
-static FACTS: Cache<FileVersion, Arc<Facts>> = Cache::new();
+static FACTS: Cache<(FileId, ContentState), Arc<Facts>> = Cache::new();
 
 #[cfg(test)]
 mod tests {
