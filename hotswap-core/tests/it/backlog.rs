@@ -377,14 +377,7 @@ fn nobody_waits_for_a_lease_a_call_or_what_is_pinned() {
                 for _ in 0..EACH {
                     leases.push(it.lease());
                     it.swap(plugin("build_2")).unwrap();
-                    scope.spawn(|| {
-                        it.with(|_| {
-                            entered.wait();
-                            while !stop.load(Ordering::Relaxed) {
-                                thread::sleep(Duration::from_millis(1));
-                            }
-                        });
-                    });
+                    scope.spawn(|| stay_inside(&it, &entered, &stop));
                     entered.wait();
                     // It stays when it is retired.
                     it.swap(plugin("constructs_plain")).unwrap();
@@ -396,6 +389,16 @@ fn nobody_waits_for_a_lease_a_call_or_what_is_pinned() {
     );
 }
 
+/// A call that lasts from `entered` until `stop`.
+fn stay_inside(it: &Plugin, entered: &Barrier, stop: &AtomicBool) {
+    it.with(|_| {
+        entered.wait();
+        while !stop.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
 /// Does something while so many threads are inside a call.
 fn during_calls(it: &Plugin, calls: usize, body: impl FnOnce()) {
     let stop = AtomicBool::new(false);
@@ -403,14 +406,7 @@ fn during_calls(it: &Plugin, calls: usize, body: impl FnOnce()) {
     thread::scope(|scope| {
         let _stop = StopAtEnd(&stop);
         for _ in 0..calls {
-            scope.spawn(|| {
-                it.with(|_| {
-                    entered.wait();
-                    while !stop.load(Ordering::Relaxed) {
-                        thread::sleep(Duration::from_millis(1));
-                    }
-                });
-            });
+            scope.spawn(|| stay_inside(it, &entered, &stop));
         }
         entered.wait();
         body();
