@@ -1,10 +1,10 @@
 //! Replace part of a running process's own compiled code.
 //!
-//! A [`Hotswap`] holds a plugin: a `cdylib` that exports an [`abi_stable`] root module.
-//! Any number of threads call it, at little more than the price of a function pointer. [`swap`](Hotswap::swap)
-//! loads a candidate, checks it, and publishes it with one atomic store; a candidate that cannot be used
-//! changes nothing. The generation before drains, is unloaded, and is looked for: it ends as *unloaded* or
-//! as *pinned*, with a reason.
+//! A [`Hotswap`] holds a plugin: a `cdylib` that implements a [trait](docs::traits), or exports an [`abi_stable`] root
+//! module. Any number of threads call it, at little more than the price of a function pointer.
+//! [`swap`](Hotswap::swap) loads a candidate, checks it, and publishes it with one atomic store; a candidate that cannot
+//! be used changes nothing. The previous generation drains and is unloaded; hotswap then verifies that it is gone. It
+//! ends as *unloaded*, or as *pinned* with a reason.
 //!
 //! ```no_run
 //! use hotswap_core::{Hotswap, Policy, Trust};
@@ -38,21 +38,22 @@
 //! All that may fail comes before *published*, and leaves no trace when it does. Nothing after it can
 //! fail the swap.
 //!
-//! # The words
+//! # Vocabulary
 //!
 //! A **host** is the process; a **plugin** is the `cdylib`; a **candidate** is a file that somebody asks to load. What
 //! becomes of it is one of two: it is *refused*, with the stage and the reason, and nothing has changed; or it is
 //! *published*.
 //!
-//! A **generation** is one published plugin, numbered from 1, a number never used twice. To publish is one atomic store,
-//! after which new calls reach it. The generation before is *retired*: it **drains** until no call and no lease is
-//! left on it, and is **unloaded**, which is looked up and not assumed; one that the system keeps is **pinned**, with a
-//! reason. While its successor is on probation it may be kept mapped on purpose, as **standby**.
+//! A **generation** is one published plugin, numbered from 1, a number never used twice. To publish is one atomic
+//! store, after which new calls reach it. The generation before is *retired*: it **drains** until no call and no lease
+//! is left on it, and is **unloaded**, which is looked up and not assumed; one that the system keeps is **pinned**,
+//! with a reason. While its successor is on probation it may be kept mapped on purpose, as **standby**.
 //!
 //! A call happens inside [`with`](Hotswap::with), all of it on one generation. A **lease** is the same right for as
 //! long as one likes: across threads, swaps and `.await`s.
 //!
-//! A **trial** goes through the pipeline in a child process first; a **probe** is the host's own question to a candidate. A
+//! A **trial** goes through the pipeline in a child process first; a **probe** is the host's own question to a
+//! candidate. A
 //! **service** is a thread, and a **ref** a value, that outlives generations ([`Settings::services`]).
 //!
 //! For a single function of a file, without any of this, there is the [`Loader`](loader::Loader).
@@ -210,7 +211,8 @@ pub use crate::{
     trust::{Policy, Trust},
 };
 
-/// Parts of an [`Event`], and of what a swap point lists: who holds a generation, why it is pinned, how long a swap took.
+/// Parts of an [`Event`], and of what a swap point lists: who holds a generation, why it is pinned, how long a swap
+/// took.
 pub mod event {
     pub use crate::{
         history::Phases,

@@ -97,7 +97,7 @@ const _: () = assert!(align_of::<Tagged<()>>() == 128);
 /// counter.
 pub struct Lease<T>(Arc<Tagged<T>>);
 
-/// What a value has of itself, to lease itself by. It does not keep the value.
+/// A value's own handle, with which it can lease itself. It does not keep the value.
 #[cfg(not(loom))]
 pub struct SelfLease<T>(std::sync::Weak<Tagged<T>>);
 
@@ -122,7 +122,7 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
-    /// A cell with this value, which is told by what it can lease itself.
+    /// Creates a cell that holds `value`, after `tell` has given the value its [`SelfLease`].
     #[cfg(not(loom))]
     pub fn with_self_lease(value: T, tell: impl FnOnce(&T, SelfLease<T>)) -> Self {
         let id = CellId::new();
@@ -174,7 +174,7 @@ impl<T: Send + Sync> Cell<T> {
         self.replace(self.id.allocate(value))
     }
 
-    /// The same, and the value is told before by what it can lease itself.
+    /// Like [`publish`](Self::publish), after `tell` has given the value its [`SelfLease`].
     #[cfg(not(loom))]
     pub fn publish_with_self_lease(
         &self,
@@ -334,10 +334,10 @@ impl<T> Clone for Lease<T> {
 
 #[cfg(not(loom))]
 impl<T> SelfLease<T> {
-    /// Leases the value, in a call on it or with a lease on it: then it is there. None: it was drained.
+    /// Leases the value. `None`: it was drained, which cannot be while a call or another lease uses it.
     ///
-    /// [`Retired::try_drain`] takes the last count only when it has seen neither, and this gives none that is not there:
-    /// so it is either leased, or drained.
+    /// [`Retired::try_drain`] takes the last count in one step, after it has seen no call. If that comes first, this
+    /// finds no count; if this comes first, that finds a lease.
     pub fn lease(&self) -> Option<Lease<T>> {
         self.0.upgrade().map(Lease)
     }
