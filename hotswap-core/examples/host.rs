@@ -4,9 +4,9 @@
 //! cargo build && cargo run -p hotswap-core --example host -- target/debug/libplugin.so
 //! ```
 //!
-//! Change what `some_fn` gives in `hotswap-plugin/src/code.rs`, run `cargo build` in another terminal, and type the path
-//! again: the new code answers, and the old code is gone. An empty line only calls again. The end of the input (Ctrl-D)
-//! ends the host.
+//! Change what `some_fn` gives in `hotswap-plugin/src/code.rs`, run `cargo build` in another terminal, and type the
+//! path again: the new code answers, and the old code is gone. An empty line only calls again. The end of the input
+//! (Ctrl-D) ends the host.
 
 use std::{env, io, time::Duration};
 

@@ -55,7 +55,8 @@ pub struct CheckReport {
     pub libraries: Vec<LibraryInfo>,
     /// Whether it is linked to stay (`-z nodelete`).
     pub nodelete: bool,
-    /// Whether that is not so of the copy that is loaded: see [`Policy::clear_nodelete`](crate::Policy::clear_nodelete).
+    /// Whether that is not so of the copy that is loaded: see
+    /// [`Policy::clear_nodelete`](crate::Policy::clear_nodelete).
     pub nodelete_cleared: bool,
     /// Whether it defines unique symbols (`STB_GNU_UNIQUE`), by which the system keeps it.
     pub unique_symbols: bool,

@@ -1,7 +1,7 @@
 //! Why a candidate was refused.
 //!
-//! An [`Error`] is data: a path and an [`ErrorKind`], which has what was expected and what was found. The kind determines the
-//! stage, the setting, whether the error is transient, the text, and the form for programs.
+//! An [`Error`] is data: a path and an [`ErrorKind`], which has what was expected and what was found. The kind
+//! determines the stage, the setting, whether the error is transient, the text, and the form for programs.
 //!
 //! An error owns its data and has no pointer into any image, because it is read long after its image was unloaded.
 
@@ -28,10 +28,10 @@ use crate::escape::{Escaped, printable};
 
 /// Why a candidate was refused: at which [`Stage`], which path, and what was wrong ([`kind`](Self::kind)).
 ///
-/// [`Display`] is one line without a full stop, for example
-/// `cannot load "plugin.so": open: no such file or directory`. [`reason`](Self::reason) is the same without the path and
-/// without the [`setting`](Self::setting) at its end. [`source`](error::Error::source) has the details if there are more, such
-/// as the whole report of a layout check. Match on the kind, not on text:
+/// [`Display`] is one line without a full stop, for example `cannot load "plugin.so": open: no such file or directory`.
+/// [`reason`](Self::reason) is the same without the path and without the [`setting`](Self::setting) at its end.
+/// [`source`](error::Error::source) has the details if there are more, such as the whole report of a layout check.
+/// Match on the kind, not on text:
 ///
 /// ```no_run
 /// # use hotswap_core::{ErrorKind, Hotswap};
@@ -112,8 +112,8 @@ impl Error {
         &self.0.kept_libraries
     }
 
-    /// Whether the same bytes may be accepted later, because the reason is not in the bytes alone: it is in their surroundings,
-    /// or in what their code met when it ran. [`watch`](crate::Hotswap::watch) then tries them again.
+    /// Whether the same bytes may be accepted later, because the reason is not in the bytes alone: it is in their
+    /// surroundings, or in what their code met when it ran. [`watch`](crate::Hotswap::watch) then tries them again.
     pub fn is_transient(&self) -> bool {
         self.0.kind.is_transient()
     }
@@ -136,8 +136,8 @@ impl Error {
         message
     }
 
-    /// The name of the field that decides it, such as `Policy::root`, if there is one. A host can translate it into the name of
-    /// its own option.
+    /// The name of the field that decides it, such as `Policy::root`, if there is one. A host can translate it into the
+    /// name of its own option.
     pub fn setting(&self) -> Option<&'static str> {
         self.0.kind.setting()
     }

@@ -16,8 +16,8 @@ use std::{
 use hotswap_sdk::host::write_printable;
 pub(crate) use hotswap_sdk::{one_line, printable};
 
-/// A path or a name, on one line and so that no two look the same: quotes and backslashes are escaped too, and bytes that
-/// are no text are shown as `\xFF`.
+/// A path or a name, on one line and so that no two look the same: quotes and backslashes are escaped too, and bytes
+/// that are no text are shown as `\xFF`.
 pub(crate) struct Escaped<T>(pub(crate) T);
 
 impl<T: AsRef<OsStr>> Display for Escaped<T> {
@@ -35,8 +35,8 @@ impl<T: AsRef<OsStr>> Display for Escaped<T> {
     }
 }
 
-/// Sentences on one line, each line of them trimmed and behind the one before. Blanks inside of a line stay: they may be part
-/// of a path.
+/// Sentences on one line, each line of them trimmed and behind the one before. Blanks inside of a line stay: they may
+/// be part of a path.
 pub(crate) fn join_lines(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines: Vec<&str> = lines.collect();

@@ -1,8 +1,8 @@
 //! Makes what a generation is called by: the proxy of a plugin's value, or a root module.
 //!
-//! All plugins with `#[plugin]` export a root module of the same type, which is checked like any other. A function of it
-//! returns the description of the plugin's interface; the descriptions of both sides are compared before the plugin's value is
-//! made.
+//! All plugins with `#[plugin]` export a root module of the same type, which is checked like any other. A function of
+//! it returns the description of the plugin's interface; the descriptions of both sides are compared before the
+//! plugin's value is made.
 
 use std::sync::Arc;
 
@@ -43,8 +43,8 @@ pub(crate) fn open<I: Interface + ?Sized>(image: &Image) -> Result<Opened<I::Liv
     check::<I>(image)?.open()
 }
 
-/// Ends the host's probe, and checks that it has dropped all objects that it got from the candidate. It could use them after the candidate
-/// is unloaded.
+/// Ends the host's probe, and checks that it has dropped all objects that it got from the candidate. It could use them
+/// after the candidate is unloaded.
 pub(crate) fn check_objects(objects: &Objects) -> std::result::Result<(), String> {
     match objects.end_probe().first() {
         None => Ok(()),
@@ -61,8 +61,9 @@ impl<I: Interface + ?Sized> Candidate<'_, I> {
         let header_version = self.checked.version();
         let module = self.checked.root_module()?;
         let objects = Arc::<Objects>::default();
-        // SAFETY: `checked` shows that the module's layout was checked. The result is kept together with the image, and is used
-        // only until that is retired, which is before it is unmapped and before its hook runs. An image is opened once.
+        // SAFETY: `checked` shows that the module's layout was checked. The result is kept together with the image, and
+        // is used only until that is retired, which is before it is unmapped and before its hook runs. An image is
+        // opened once.
         let accepted = unsafe { I::accept(module, Arc::clone(&objects) as _) };
         let (live, version) = accepted.map_err(|refused| {
             let kind = match refused {

@@ -1,10 +1,10 @@
 //! Replace part of a running process's own compiled code.
 //!
 //! A [`Hotswap`] holds a plugin: a `cdylib` that implements a [trait](docs::traits), or exports an [`abi_stable`] root
-//! module. Any number of threads call it, at little more than the price of a function pointer.
-//! [`swap`](Hotswap::swap) loads a candidate, checks it, and publishes it with one atomic store; a candidate that cannot
-//! be used changes nothing. The previous generation drains and is unloaded; hotswap then verifies that it is gone. It
-//! ends as *unloaded*, or as *pinned* with a reason.
+//! module. Any number of threads call it, at little more than the price of a function pointer. [`swap`](Hotswap::swap)
+//! loads a candidate, checks it, and publishes it with one atomic store; a candidate that cannot be used changes
+//! nothing. The previous generation drains and is unloaded; hotswap then verifies that it is gone. It ends as
+//! *unloaded*, or as *pinned* with a reason.
 //!
 //! ```no_run
 //! use hotswap_core::{Hotswap, Policy, Trust};

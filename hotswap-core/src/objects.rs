@@ -1,11 +1,11 @@
 //! Counts the objects that a generation has made, and leases the generation for each of them.
 //!
 //! # Invariants
-//! - An object of a published generation has a lease on the generation. An object that was made before that, for the host's
-//!   probe, has none. A candidate whose probe has kept objects is refused and stays mapped.
-//! - From the end of the probe to the publication, and on the way out of a candidate that is not published, no objects are
-//!   made. A thread of the candidate could otherwise pass one to an object that the probe has given it, and so could the
-//!   destructor of its value.
+//! - An object of a published generation has a lease on the generation. An object that was made before that, for the
+//!   host's probe, has none. A candidate whose probe has kept objects is refused and stays mapped.
+//! - From the end of the probe to the publication, and on the way out of a candidate that is not published, no objects
+//!   are made. A thread of the candidate could otherwise pass one to an object that the probe has given it, and so
+//!   could the destructor of its value.
 
 use std::{
     collections::BTreeMap,
@@ -35,13 +35,14 @@ type LeaseFn = dyn Fn() -> Option<Box<dyn Send + Sync>> + Send + Sync;
 struct Object {
     objects: Arc<Objects>,
     interface: &'static str,
-    /// Dropped after the object is no longer counted. `None` if the object was made before the generation was published.
+    /// Dropped after the object is no longer counted. `None` if the object was made before the generation was
+    /// published.
     _lease: Option<Box<dyn Send + Sync>>,
 }
 
 impl Objects {
-    /// Call it when the host's probe has ended: from then on only a published generation makes objects. Returns the number of
-    /// objects of each interface.
+    /// Call it when the host's probe has ended: from then on only a published generation makes objects. Returns the
+    /// number of objects of each interface.
     pub(crate) fn end_probe(&self) -> Vec<(&'static str, usize)> {
         self.lock().has_probe_ended = true;
         self.counts()

@@ -1,8 +1,8 @@
 //! How reports show what they are made of, as text and for programs: what the macro [`report`] refers to.
 //!
 //! Paths are text for programs too, escaped as in text for people. In all other text what a terminal does not show is
-//! escaped, except line ends. Durations are whole microseconds, points in time milliseconds since 1970-01-01 UTC. Nothing
-//! is read back: these are reports.
+//! escaped, except line ends. Durations are whole microseconds, points in time milliseconds since 1970-01-01 UTC.
+//! Nothing is read back: these are reports.
 
 use std::{
     fmt::{self, Debug, Display},

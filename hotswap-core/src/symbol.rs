@@ -86,8 +86,8 @@ fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
     if !symbol.is_aligned() {
         return Err(bad(image, name, at_an_odd_address(name)));
     }
-    // SAFETY: `layout::check` has found that the value's type is `T`, or one that can be used as `T`. The image stays mapped
-    // while it is borrowed, and the value is copied before that ends.
+    // SAFETY: `layout::check` has found that the value's type is `T`, or one that can be used as `T`. The image stays
+    // mapped while it is borrowed, and the value is copied before that ends.
     Ok(unsafe { &*symbol }.value)
 }
 
@@ -112,8 +112,8 @@ pub(crate) unsafe fn c_function<F: Copy>(image: &Image, name: &str) -> Result<F>
 ///
 /// # Safety
 ///
-/// The static holds a valid `T`, and is changed only in ways that a shared `T` allows. The result is used only while the image
-/// is mapped.
+/// The static holds a valid `T`, and is changed only in ways that a shared `T` allows. The result is used only while
+/// the image is mapped.
 pub(crate) unsafe fn c_static<T: Sync>(image: &Image, name: &str) -> Result<&'static T> {
     let size_min = size_of::<T>() as u64;
     let address = c_symbol(image, name, Export::Static { name, size_min })?;
@@ -121,8 +121,8 @@ pub(crate) unsafe fn c_static<T: Sync>(image: &Image, name: &str) -> Result<&'st
     if !address.is_aligned() {
         return Err(bad(image, name, at_an_odd_address(name)));
     }
-    // SAFETY: the static holds a `T` while the image is mapped (`# Safety` of this function). The inspection has found that it
-    // has enough bytes, and the address is aligned.
+    // SAFETY: the static holds a `T` while the image is mapped (`# Safety` of this function). The inspection has found
+    // that it has enough bytes, and the address is aligned.
     Ok(unsafe { address.as_ref() })
 }
 

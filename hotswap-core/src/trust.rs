@@ -88,8 +88,8 @@ pub struct Policy {
     ///
     /// None unless set.
     pub trusted_uids: Vec<u32>,
-    /// Groups of which every member is trusted to write, beside root's and a trusted user's very own. The same is true of
-    /// gid 65534.
+    /// Groups of which every member is trusted to write, beside root's and a trusted user's very own. The same is true
+    /// of gid 65534.
     ///
     /// None unless set.
     pub trusted_gids: Vec<u32>,
@@ -110,8 +110,9 @@ pub struct Policy {
     ///
     /// No signature is asked for unless set.
     pub public_key: Option<PublicKey>,
-    /// The lowest serial number that the file may have. Its signer puts it into the signature's *trusted comment*, which is
-    /// signed too: `minisign -Sm FILE -t 'serial=42'`, or beside what else the comment says. It needs `public_key`.
+    /// The lowest serial number that the file may have. Its signer puts it into the signature's *trusted comment*,
+    /// which is signed too: `minisign -Sm FILE -t 'serial=42'`, or beside what else the comment says. It needs
+    /// `public_key`.
     ///
     /// So nobody can put an older file in the place of a newer one, although both are signed. A
     /// [`rollback`](crate::Hotswap::rollback) is allowed: it goes back to what was accepted here.
@@ -122,15 +123,15 @@ pub struct Policy {
     /// No serial number is asked for unless set.
     pub serial_min: Option<u64>,
     /// A file with the highest serial number that was accepted, which is the lowest that the next file may have. When a
-    /// candidate is accepted, its number is kept there if it is higher: just before it is published, or just after if it
-    /// was [prepared](crate::Hotswap::prepare). A trial, [`check`](crate::check::check) and a rollback write nothing. Several
-    /// hosts may have one file. It needs `public_key`.
+    /// candidate is accepted, its number is kept there if it is higher: just before it is published, or just after if
+    /// it was [prepared](crate::Hotswap::prepare). A trial, [`check`](crate::check::check) and a rollback write
+    /// nothing. Several hosts may have one file. It needs `public_key`.
     ///
-    /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can write
-    /// to it, as a plugin is, but not for its place. One that is missing, unreadable or damaged is a refusal. It is replaced
-    /// as a whole, so the host must be able to write to its folder, where `FILE.new` appears meanwhile.
-    /// A relative path begins where that of [`root`](Self::root) does. Hosts that share the file should run as one user: it
-    /// then belongs to whoever wrote it last, except that root leaves it to its owner.
+    /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can
+    /// write to it, as a plugin is, but not for its place. One that is missing, unreadable or damaged is a refusal. It
+    /// is replaced as a whole, so the host must be able to write to its folder, where `FILE.new` appears meanwhile. A
+    /// relative path begins where that of [`root`](Self::root) does. Hosts that share the file should run as one user:
+    /// it then belongs to whoever wrote it last, except that root leaves it to its owner.
     ///
     /// A swap waits for the disk when the number rises, and for other hosts that write to the file.
     ///
@@ -157,8 +158,8 @@ pub struct Policy {
     ///
     /// Costs nothing where there are no such marks. Where there are, the code that runs has not quite the bytes of the
     /// file: some of its dynamic table and its symbol table, never code or data. Pins, signatures and every hash that
-    /// is reported are of the file. It does not apply to files without `unloadable!`, nor to unique symbols of a plugin that
-    /// needs more libraries than those of the C and C++ runtime, with which it may share what they stand for, or
+    /// is reported are of the file. It does not apply to files without `unloadable!`, nor to unique symbols of a plugin
+    /// that needs more libraries than those of the C and C++ runtime, with which it may share what they stand for, or
     /// that defines some of libstdc++'s own. A C++ static that two *plugins* share by this mechanism is no longer one
     /// static: unset this if you count on that.
     ///
@@ -204,10 +205,11 @@ impl Trust {
     /// **nothing of it is used after the call, or without the lease, that lent it**. That code is the closures that
     /// you give to [`Hotswap::with`](crate::Hotswap::with), [`Lease::with`](crate::Lease::with),
     /// [`Lease::bind`](crate::Lease::bind), [`Symbol::with`](crate::loader::Symbol::with) and
-    /// [`Library::c_function`](crate::loader::Library::c_function), and the host's [`Probe`](crate::Probe). An abi_stable value
-    /// such as an `RString`, a function pointer or a copy of the root module is `'static` for the compiler, but its
-    /// code and its statics leave with the plugin. What is returned is checked ([`HostOwned`](crate::HostOwned)). These
-    /// ways out are not, and a value that has taken one of them is called or dropped after its code has left:
+    /// [`Library::c_function`](crate::loader::Library::c_function), and the host's [`Probe`](crate::Probe). An
+    /// abi_stable value such as an `RString`, a function pointer or a copy of the root module is `'static` for the
+    /// compiler, but its code and its statics leave with the plugin. What is returned is checked
+    /// ([`HostOwned`](crate::HostOwned)). These ways out are not, and a value that has taken one of them is called or
+    /// dropped after its code has left:
     ///
     /// - a **captured variable**, for example a `Vec` of the host's into which the closure pushes;
     /// - a **panic's payload** (`panic_any`), which `catch_unwind` gives to the host;

@@ -24,7 +24,8 @@ pub(crate) struct TrustOptions {
     #[arg(long, value_name = "NUMBER", requires = "public_key")]
     serial_min: Option<u64>,
 
-    /// Only take plugins whose serial number is at least the one in this file, and keep the highest there (`0` to begin)
+    /// Only take plugins whose serial number is at least the one in this file, and keep the highest there (`0` to
+    /// begin)
     #[arg(long, value_name = "FILE", requires = "public_key")]
     serial_file: Option<PathBuf>,
 

@@ -68,7 +68,8 @@ pub enum Distrust {
         /// The real path of the root.
         root: PathBuf,
     },
-    /// The file system is mounted `noexec`: the administrator wants no code to run from there. Put the file on another one.
+    /// The file system is mounted `noexec`: the administrator wants no code to run from there. Put the file on another
+    /// one.
     #[text("lies on a file system that is mounted noexec")]
     Noexec,
     /// Its owner could replace it. Change the owner, or name it in
@@ -78,8 +79,8 @@ pub enum Distrust {
         /// The owner.
         uid: u32,
     },
-    /// Its owner is the overflow user, which stands for all users that this user namespace does not know. Map the owner into the
-    /// namespace, or change it.
+    /// Its owner is the overflow user, which stands for all users that this user namespace does not know. Map the owner
+    /// into the namespace, or change it.
     #[text(
         "is owned by uid {uid}, which stands for every user whom this user namespace does not know, and is not trusted \
          even if it is named; map the owner into the namespace, or `chown` it"
@@ -100,8 +101,8 @@ pub enum Distrust {
         /// Its name, if the system knows it.
         name: Option<String>,
     },
-    /// The members of the overflow group can write to it, which stands for all groups that this user namespace does not know.
-    /// Map the group into the namespace, or remove the permission.
+    /// The members of the overflow group can write to it, which stands for all groups that this user namespace does not
+    /// know. Map the group into the namespace, or remove the permission.
     #[text(
         "is writable by group {gid}, which stands for every group that this user namespace does not know, and is not \
          trusted even if it is named; map the group into the namespace, or `chmod g-w` it"
@@ -211,8 +212,8 @@ impl Display for Death {
     }
 }
 
-/// Whether this signal shows a fault of the process's own code or data. Any other end may have a cause outside of it: a short
-/// timeout, a lack of memory, a signal that somebody sent.
+/// Whether this signal shows a fault of the process's own code or data. Any other end may have a cause outside of it: a
+/// short timeout, a lack of memory, a signal that somebody sent.
 pub(super) fn is_fault(signal: Option<i32>) -> bool {
     let signal = signal.and_then(|signal| Signal::try_from(signal).ok());
     matches!(

@@ -1,5 +1,5 @@
-//! [`ErrorKind`]: every reason for which a candidate is refused, with its data, its text and its form for programs. The file is
-//! long because each reason is defined in one place. `consequences` has the stage and the setting of each.
+//! [`ErrorKind`]: every reason for which a candidate is refused, with its data, its text and its form for programs. The
+//! file is long because each reason is defined in one place. `consequences` has the stage and the setting of each.
 
 use std::{
     path::PathBuf,
@@ -21,8 +21,8 @@ use crate::{
 
 /// Why a candidate is refused, with what was expected and what was found.
 ///
-/// Its [`Display`](std::fmt::Display) is one line without the stage, the path and the setting. The documentation of each variant
-/// says what has happened and what to do about it.
+/// Its [`Display`](std::fmt::Display) is one line without the stage, the path and the setting. The documentation of
+/// each variant says what has happened and what to do about it.
 #[report(tag = "kind", content = "data", error)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -51,15 +51,15 @@ pub enum ErrorKind {
         /// What the system says.
         error: SystemError,
     },
-    /// The file, or a folder on its path, was changed each time it was read. Try again when its writer is done. Better, write a
-    /// file of another name and rename it.
+    /// The file, or a folder on its path, was changed each time it was read. Try again when its writer is done. Better,
+    /// write a file of another name and rename it.
     #[text("{what}")]
     KeepsChanging {
         /// What has changed.
         what: &'static str,
     },
-    /// The file is larger than [`Policy::file_bytes_max`](crate::Policy::file_bytes_max), or a signature or serial file is larger
-    /// than any valid one.
+    /// The file is larger than [`Policy::file_bytes_max`](crate::Policy::file_bytes_max), or a signature or serial file
+    /// is larger than any valid one.
     #[text("{bytes} bytes are more than the {bytes_max} that are accepted")]
     TooLarge {
         /// The size.
@@ -85,7 +85,8 @@ pub enum ErrorKind {
         /// What the system says.
         error: SystemError,
     },
-    /// Somebody who is not trusted could have written the file or can change it, or the policy does not allow its location.
+    /// Somebody who is not trusted could have written the file or can change it, or the policy does not allow its
+    /// location.
     #[text("{path} {why}")]
     NotTrusted {
         /// The file, or a folder or link that leads to it, with all links before it followed.
@@ -102,8 +103,8 @@ pub enum ErrorKind {
         /// The hash of the file.
         found: Sha256,
     },
-    /// The policy demands a serial number but has no [`Policy::public_key`](crate::Policy::public_key), so that the number would
-    /// not be authenticated. Set the key.
+    /// The policy demands a serial number but has no [`Policy::public_key`](crate::Policy::public_key), so that the
+    /// number would not be authenticated. Set the key.
     #[text("a serial number is asked for, which only a signature has, and no signature is")]
     NoPublicKey,
     /// The file is not signed with [`Policy::public_key`](crate::Policy::public_key).
@@ -123,8 +124,8 @@ pub enum ErrorKind {
         /// When it has expired.
         at: SystemTime,
     },
-    /// The signature has no serial number, or one that is lower than what was accepted before or what the host demands: this is
-    /// an old plugin. Deploy a newer one.
+    /// The signature has no serial number, or one that is lower than what was accepted before or what the host demands:
+    /// this is an old plugin. Deploy a newer one.
     #[text(
         "its serial number: expected at least {floor}, found {}",
         found.map_or_else(|| "none".to_owned(), |it| it.to_string())
@@ -138,7 +139,8 @@ pub enum ErrorKind {
         /// [`Policy::serial_min`](crate::Policy::serial_min).
         is_in_file: bool,
     },
-    /// The file in [`Policy::serial_file`](crate::Policy::serial_file) cannot be used. Restore it; a new one contains `0`.
+    /// The file in [`Policy::serial_file`](crate::Policy::serial_file) cannot be used. Restore it; a new one contains
+    /// `0`.
     #[text("the highest serial number, in {path}: {problem}")]
     SerialFile {
         /// The file.
@@ -168,8 +170,8 @@ pub enum ErrorKind {
         /// Why.
         cause: Box<ErrorKind>,
     },
-    /// A library was found only in a folder that is relative to the current folder, for which the policy cannot be enforced. Use
-    /// absolute folders, or `$ORIGIN`.
+    /// A library was found only in a folder that is relative to the current folder, for which the policy cannot be
+    /// enforced. Use absolute folders, or `$ORIGIN`.
     #[text(
         "it is only in the folder \"{folder}\", which is relative to the current folder, and libraries are not looked for \
          there"
@@ -190,14 +192,15 @@ pub enum ErrorKind {
         /// What the system says.
         error: SystemError,
     },
-    /// The dynamic linker could not safely open the file, or the file does not export what is needed. Build it again, as a
-    /// `cdylib` for this machine.
+    /// The dynamic linker could not safely open the file, or the file does not export what is needed. Build it again,
+    /// as a `cdylib` for this machine.
     #[text("{refusal}")]
     Malformed {
         /// What is wrong with it.
         refusal: Refusal,
     },
-    /// The file uses Rust code in another library, so that it could not be unloaded reliably. Link std and all crates into it.
+    /// The file uses Rust code in another library, so that it could not be unloaded reliably. Link std and all crates
+    /// into it.
     #[text(
         "takes Rust code from another library ({}symbol {symbol}): build it without `-C prefer-dynamic`, and without \
          dependencies of crate-type `dylib`",
@@ -236,7 +239,8 @@ pub enum ErrorKind {
         /// The candidate's version.
         found: String,
     },
-    /// The plugin was built with a version of the interface that is incompatible with the host's. Build it with the host's.
+    /// The plugin was built with a version of the interface that is incompatible with the host's. Build it with the
+    /// host's.
     #[text("the interface {interface}: expected {expected}, found {found}")]
     Version {
         /// The package of the interface.
@@ -362,7 +366,8 @@ pub enum ErrorKind {
         else { "each time it is loaded, it leaves descriptors open" }
     )]
     Descriptors {
-        /// Whether these are descriptors of the host that were closed or replaced. If not, the plugin has left them open.
+        /// Whether these are descriptors of the host that were closed or replaced. If not, the plugin has left them
+        /// open.
         are_lost: bool,
         /// The files that they refer to.
         which: Vec<String>,
@@ -384,7 +389,8 @@ pub enum ErrorKind {
         /// The number of threads, if the memory is needed for thread-locals.
         threads: Option<u64>,
     },
-    /// The system does not let this process make the memory mappings that an image and a thread need. Raise `vm.max_map_count`.
+    /// The system does not let this process make the memory mappings that an image and a thread need. Raise
+    /// `vm.max_map_count`.
     #[text("{mappings} memory mappings cannot be made (vm.max_map_count): {error}")]
     NoMappings {
         /// How many are needed.
@@ -392,8 +398,8 @@ pub enum ErrorKind {
         /// What the system says.
         error: SystemError,
     },
-    /// The limit on retired plugins that are still mapped is reached. See what holds them. If nothing will ever release them,
-    /// restart the process.
+    /// The limit on retired plugins that are still mapped is reached. See what holds them. If nothing will ever release
+    /// them, restart the process.
     #[text(
         "{} still mapped, {}, and no more are accepted ({} is {}): {}",
         RetiredPlugins(*images), Bytes(*bytes),
@@ -413,7 +419,8 @@ pub enum ErrorKind {
         /// The first of them, and why they are still mapped.
         left: Vec<String>,
     },
-    /// The thread that unloads has not caught up within the timeout. Swap less often, or look for finalisers that take long.
+    /// The thread that unloads has not caught up within the timeout. Swap less often, or look for finalisers that take
+    /// long.
     #[text(
         "unloading is behind: {} still to be unloaded after {timeout:?} (Limits::unload_timeout), and no more are accepted until one has \
          left{}",
@@ -517,8 +524,8 @@ pub enum SignatureProblem {
         /// What is wrong with that file.
         cause: Box<ErrorKind>,
     },
-    /// The signature is of a kind that is not accepted, or its trusted comment has something that is not understood. Sign the
-    /// file again.
+    /// The signature is of a kind that is not accepted, or its trusted comment has something that is not understood.
+    /// Sign the file again.
     #[text("{problem}")]
     Malformed {
         /// What is wrong with it.

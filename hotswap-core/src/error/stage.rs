@@ -10,8 +10,8 @@ use serde::{Serialize, Serializer};
 pub enum Stage {
     /// Finding and opening the file.
     Open,
-    /// Deciding whether to trust it: who could have written it, and whether its hash and signature are the expected ones. See
-    /// [`Policy`](crate::Policy).
+    /// Deciding whether to trust it: who could have written it, and whether its hash and signature are the expected
+    /// ones. See [`Policy`](crate::Policy).
     Trust,
     /// Making the private copy whose bytes are inspected and loaded.
     Copy,

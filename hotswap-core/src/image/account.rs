@@ -183,8 +183,8 @@ impl Account {
         if found < expected || !readable(size_of::<PluginTable>()) {
             return Err(AttachError::Short { found, expected });
         }
-        // SAFETY: a whole table of our version is mapped there. 'static stands for "as long as the image is mapped"; the account
-        // is not used for longer (`# Safety` of this function).
+        // SAFETY: a whole table of our version is mapped there. 'static stands for "as long as the image is mapped";
+        // the account is not used for longer (`# Safety` of this function).
         let plugin: &'static PluginTable = unsafe { &*plugin };
         if exit_key().is_none() {
             return Err(AttachError::HostOutOfKeys);

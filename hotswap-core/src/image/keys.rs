@@ -51,8 +51,8 @@ pub(super) fn keys_into(range: &Range<usize>) -> Option<Vec<libc::pthread_key_t>
 pub(super) unsafe fn delete_keys_into(range: &Range<usize>) -> Option<usize> {
     let keys = keys_into(range)?;
     for &key in &keys {
-        // SAFETY: the key's destructor is in the image, so that the image made the key. No code of the image runs that could use
-        // it (`# Safety` of this function).
+        // SAFETY: the key's destructor is in the image, so that the image made the key. No code of the image runs that
+        // could use it (`# Safety` of this function).
         unsafe { libc::pthread_key_delete(key) };
     }
     Some(keys.len())
@@ -82,8 +82,8 @@ fn find_table() -> Option<&'static [Slot]> {
         && destructor == [bits, 1, size_of::<usize>() as u32]
         && (1..=65_536).contains(&length);
     let slots = address::<Slot>(c"__pthread_keys").filter(|_| known)?;
-    // SAFETY: by glibc's own description, its static of this name has `length` slots whose fields have the widths and offsets
-    // of a `Slot`. libc writes them while we read; the fields are atomics, so that is not a data race.
+    // SAFETY: by glibc's own description, its static of this name has `length` slots whose fields have the widths and
+    // offsets of a `Slot`. libc writes them while we read; the fields are atomics, so that is not a data race.
     Some(unsafe { std::slice::from_raw_parts(slots, length as usize) })
 }
 

@@ -49,8 +49,8 @@ pub(super) unsafe fn printed(staged: &Staged, mapping: &Mapping) -> Option<bool>
     let begins_as = section.data_range(address, size as u64).ok()?;
 
     let pointer = std::ptr::with_exposed_provenance::<u8>(first);
-    // SAFETY: `has` above found these bytes in one readable segment of the image. No code of the image runs that could write to
-    // them (`# Safety` of this function).
+    // SAFETY: `has` above found these bytes in one readable segment of the image. No code of the image runs that could
+    // write to them (`# Safety` of this function).
     let is = unsafe { slice::from_raw_parts(pointer, size) };
     Some(match begins_as {
         Some(bytes) => is != bytes,

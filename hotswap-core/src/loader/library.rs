@@ -77,8 +77,8 @@ impl Library {
     /// # Ok::<(), hotswap_core::Error>(())
     /// ```
     pub unsafe fn c_function<F: Copy>(&self, name: &str) -> Result<Symbol<F>> {
-        // SAFETY: `F` is the type of a pointer to this function (`# Safety` of this function). The result is used only through the
-        // symbol, whose library keeps the image mapped.
+        // SAFETY: `F` is the type of a pointer to this function (`# Safety` of this function). The result is used only
+        // through the symbol, whose library keeps the image mapped.
         let function = unsafe { symbol::c_function(self.image(), name) }?;
         Ok(self.clone().into_symbol(function))
     }
@@ -94,8 +94,8 @@ impl Library {
     ///
     /// The static holds a valid `T`, and is changed only in ways that a shared `T` allows.
     pub unsafe fn c_static<T: Sync>(&self, name: &str) -> Result<Symbol<&'static T>> {
-        // SAFETY: the static holds a `T` (`# Safety` of this function). The library in the symbol keeps the image mapped, and the
-        // symbol lends its value only while it exists.
+        // SAFETY: the static holds a `T` (`# Safety` of this function). The library in the symbol keeps the image
+        // mapped, and the symbol lends its value only while it exists.
         let value = unsafe { symbol::c_static(self.image(), name) }?;
         Ok(self.clone().into_symbol(value))
     }
@@ -177,8 +177,8 @@ impl<T> Symbol<T> {
 }
 
 impl Trial<Library> {
-    /// [`at_top_of_main`](Self::at_top_of_main) for the libraries of a [`Loader`](crate::loader::Loader): everything that is said there holds
-    /// here.
+    /// [`at_top_of_main`](Self::at_top_of_main) for the libraries of a [`Loader`](crate::loader::Loader): everything
+    /// that is said there holds here.
     ///
     /// The probe takes symbols out of the library, and calls them. It must not keep any of them, or the library.
     pub fn of_libraries_at_top_of_main(

@@ -1,7 +1,7 @@
 //! What a signature says beside that some bytes are signed: a serial number, and until when it counts.
 //!
-//! Both are words of the trusted comment, beside whatever else that says. What looks like one of them and is not understood
-//! is never passed over, because its author counts on it.
+//! Both are words of the trusted comment, beside whatever else that says. What looks like one of them and is not
+//! understood is never passed over, because its author counts on it.
 
 use std::time::SystemTime;
 
@@ -52,9 +52,9 @@ impl Claims {
     }
 }
 
-/// The words of a comment, without the name of a file in one that minisign has written by itself: a name may have blanks in
-/// it, and anything else. Such a comment has the fields `timestamp:…`, `file:…` and `hashed` (or `prehashed`, as `rsign2` has it) first,
-/// with tabs in between. In all others every word counts.
+/// The words of a comment, without the name of a file in one that minisign has written by itself: a name may have
+/// blanks in it, and anything else. Such a comment has the fields `timestamp:…`, `file:…` and `hashed` (or `prehashed`,
+/// as `rsign2` has it) first, with tabs in between. In all others every word counts.
 fn said_by_author(comment: &str) -> impl Iterator<Item = &str> {
     let fields: Vec<&str> = comment.split('\t').collect();
     let is_own = matches!(
@@ -77,8 +77,8 @@ pub(crate) fn serial(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| is_number)
 }
 
-/// `Serial=42`, `"serial=42"`, `expires`, `release=7,expires=…`: whatever has one of the names in it, or one that its author
-/// may have taken for it.
+/// `Serial=42`, `"serial=42"`, `expires`, `release=7,expires=…`: whatever has one of the names in it, or one that its
+/// author may have taken for it.
 fn is_meant_as_claim(word: &str) -> bool {
     const NAMES: [&str; 8] = [
         "serial",

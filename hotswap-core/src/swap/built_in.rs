@@ -11,12 +11,12 @@ use crate::{
 };
 
 impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
-    /// Makes a swap point whose generation 1 is a value of the host's own. Use it in tests of a host, or in a process that
-    /// contains a default implementation.
+    /// Makes a swap point whose generation 1 is a value of the host's own. Use it in tests of a host, or in a process
+    /// that contains a default implementation.
     ///
-    /// Calls go through a proxy, as those of a plugin do, and cost the same; a panic is a [`Fault`](crate::reasons::Fault).
-    /// The swap point loads nothing: it refuses each [`swap`](Self::swap). With [`builtin_with`](Self::builtin_with), a plugin
-    /// can replace the value.
+    /// Calls go through a proxy, as those of a plugin do, and cost the same; a panic is a
+    /// [`Fault`](crate::reasons::Fault). The swap point loads nothing: it refuses each [`swap`](Self::swap). With
+    /// [`builtin_with`](Self::builtin_with), a plugin can replace the value.
     ///
     /// # Errors
     ///

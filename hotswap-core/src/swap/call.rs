@@ -1,5 +1,6 @@
-//! The argument and the result of a call's closure. If the interface is a trait, the closure gets the trait object and may return
-//! anything. If it is a root module, the closure gets a [`Generation`] of it and may return what the host owns.
+//! The argument and the result of a call's closure. If the interface is a trait, the closure gets the trait object and
+//! may return anything. If it is a root module, the closure gets a [`Generation`] of it and may return what the host
+//! owns.
 //!
 //! The traits here are sealed: they are not exported.
 
@@ -22,8 +23,8 @@ pub trait CallTarget<I: Interface + ?Sized> {
     fn target(generation: &Generation<I::Live>) -> &Self::Target;
 }
 
-/// A kind of [`Interface`] whose calls may return an `R`. Those of a trait may return anything, because its methods return only
-/// what belongs to the host. Those of a root module may return what is [`HostOwned`].
+/// A kind of [`Interface`] whose calls may return an `R`. Those of a trait may return anything, because its methods
+/// return only what belongs to the host. Those of a root module may return what is [`HostOwned`].
 pub trait Returns<R> {}
 
 impl<I: Interface<Kind = Raw, Live = I>> CallTarget<I> for Raw {
@@ -53,7 +54,8 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
     ///
     /// # Errors
     ///
-    /// A method that `f` called has panicked, or has returned a value that the host cannot read. `f` is unwound at that point.
+    /// A method that `f` called has panicked, or has returned a value that the host cannot read. `f` is unwound at that
+    /// point.
     ///
     /// # Panics
     ///

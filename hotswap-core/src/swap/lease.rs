@@ -104,7 +104,8 @@ impl<I: Interface + ?Sized> Lease<I> {
 }
 
 impl<I: Interface<Kind = Trait> + ?Sized> Lease<I> {
-    /// Calls `f` with the leased generation, and gives a fault of the plugin as an error ([`Hotswap::call`](crate::Hotswap::call)).
+    /// Calls `f` with the leased generation, and gives a fault of the plugin as an error
+    /// ([`Hotswap::call`](crate::Hotswap::call)).
     ///
     /// # Errors
     ///

@@ -325,7 +325,8 @@ fn a_probe_gives_objects_back() {
     assert_eq!(kept.user(), "probe at 1");
 }
 
-/// A plugin's value is dropped when nobody uses the plugin any more. Then an object of it would be used when it is gone.
+/// A plugin's value is dropped when nobody uses the plugin any more. Then an object of it would be used when it is
+/// gone.
 #[test]
 fn a_generation_that_leaves_gives_no_objects() {
     let desk = load("desk_1");

@@ -180,8 +180,8 @@ fn a_candidate_may_panic_in_a_probe() {
     assert_eq!(rules.with(|it| it.build()), 1);
 }
 
-/// The value is dropped exactly once: when its generation is retired, before that is unloaded. So is the value of a candidate
-/// that is refused or not published.
+/// The value is dropped exactly once: when its generation is retired, before that is unloaded. So is the value of a
+/// candidate that is refused or not published.
 #[test]
 fn the_value_is_dropped() {
     let folder = tempfile::tempdir().unwrap();

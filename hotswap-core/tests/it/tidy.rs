@@ -210,6 +210,39 @@ fn scripts_are_listed_and_say_what_they_cost() {
     assert_eq!(listed, there);
 }
 
+/// rustfmt wraps code, and leaves comments as they are. Users edit `hotswap-plugin`: how they wrap is their own affair.
+#[test]
+fn comments_are_wrapped() {
+    const WIDTH: usize = 120;
+    let mut open = vec![
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .unwrap()
+            .to_owned(),
+    ];
+    let (mut files, mut long) = (0, Vec::new());
+    while let Some(path) = open.pop() {
+        let name = path.file_name().unwrap().to_string_lossy();
+        let is_ours = !["target", "hotswap-plugin"].contains(&&*name) && !name.starts_with('.');
+        if path.is_dir() && is_ours {
+            open.extend(fs::read_dir(&path).unwrap().map(|it| it.unwrap().path()));
+        } else if name.ends_with(".rs") {
+            files += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            let lines = text.lines().zip(1..).filter(|(line, _)| {
+                line.trim_start().starts_with("//") && line.chars().count() > WIDTH
+            });
+            long.extend(lines.map(|(_, number)| format!("{}:{number}", path.display())));
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "longer than {WIDTH} columns:\n{}",
+        long.join("\n")
+    );
+    assert!(files > 200, "the search has found only {files} files");
+}
+
 /// A file, and the modules that it lists.
 struct Module {
     file: PathBuf,

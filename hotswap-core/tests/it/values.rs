@@ -20,8 +20,8 @@ struct Value {
     within: Option<Box<Value>>,
 }
 
-/// How many values were made by the tests or by being read, less those that were dropped. A value that is read has no code
-/// of its own to count it by, so that only the tests know how many there are.
+/// How many values were made by the tests or by being read, less those that were dropped. A value that is read has no
+/// code of its own to count it by, so that only the tests know how many there are.
 static DROPPED: AtomicI64 = AtomicI64::new(0);
 static PANICS_WHEN_HASHED: AtomicBool = AtomicBool::new(false);
 static PANICS_WHEN_DROPPED: AtomicBool = AtomicBool::new(false);

@@ -1,7 +1,7 @@
 //! How much one address may have.
 //!
-//! Without a bound of its own, one client could take every connection that there is, and all others would be turned away.
-//! Clients on this machine have one address together: that has a bound of its own only if somebody asks for one.
+//! Without a bound of its own, one client could take every connection that there is, and all others would be turned
+//! away. Clients on this machine have one address together: that has a bound of its own only if somebody asks for one.
 //!
 //! It knows neither connections nor websockets; what it counts are places.
 
@@ -32,8 +32,8 @@ pub(crate) struct Place {
 }
 
 impl Bounds {
-    /// Of `places` each address has at most `per_address`. Unless that is given, it has half of them; a loopback address,
-    /// which all clients on this machine have, may have them all.
+    /// Of `places` each address has at most `per_address`. Unless that is given, it has half of them; a loopback
+    /// address, which all clients on this machine have, may have them all.
     pub(crate) fn new(places: u32, per_address: Option<u32>) -> Self {
         Self {
             loopback: per_address.unwrap_or(places) as usize,

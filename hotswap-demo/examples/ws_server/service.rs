@@ -257,8 +257,8 @@ impl Service {
 
     /// A plugin may have left destructors of thread-locals on workers that then went to sleep, and is not unloaded
     /// before they have run them. So workers are woken while there is such a plugin. Which of them gets a task cannot
-    /// be chosen: as many tasks as there are workers keep one each busy for a moment, which is a hundredth of their time
-    /// until the plugin has left.
+    /// be chosen: as many tasks as there are workers keep one each busy for a moment, which is a hundredth of their
+    /// time until the plugin has left.
     fn wake_workers(&self) {
         let is_draining = |it: &GenerationInfo| matches!(it.state, State::Draining { .. });
         if self.plugin.generations().iter().any(is_draining) {

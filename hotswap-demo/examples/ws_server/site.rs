@@ -76,8 +76,8 @@ fn own_page(host: &str, headers: &HeaderMap) -> Result<(), Refusal> {
     Err((StatusCode::FORBIDDEN, reason))
 }
 
-/// The header of this name. A request with several of them is refused: whoever is in between may go by another one of them
-/// than we do.
+/// The header of this name. A request with several of them is refused: whoever is in between may go by another one of
+/// them than we do.
 fn only(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&HeaderValue>, Refusal> {
     let mut all = headers.get_all(&name).iter();
     let first = all.next();

@@ -18,8 +18,8 @@ pub(crate) fn example(name: &str) -> Command {
     Command::new(Path::new(BINARY).with_file_name("examples").join(name))
 }
 
-/// Cargo, with the target folder of this test. For the whole workspace: with `--package`, what an example depends on would
-/// be built with other features, and all of that anew.
+/// Cargo, with the target folder of this test. For the whole workspace: with `--package`, what an example depends on
+/// would be built with other features, and all of that anew.
 fn cargo(arguments: &[&str]) -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();

@@ -165,9 +165,9 @@ impl Expansion<'_> {
                 } = field;
                 let data = field.as_data();
                 let read = quote! {
-                    // SAFETY: the other side has written this view: either `written` says so, or the field has no default, and
-                    // then the comparison of the descriptions has found it on the other side. The value that is viewed stays
-                    // unchanged during this call (`# Safety` of this function).
+                    // SAFETY: the other side has written this view: either `written` says so, or the field has no
+                    // default, and then the comparison of the descriptions has found it on the other side. The value
+                    // that is viewed stays unchanged during this call (`# Safety` of this function).
                     unsafe { #data::read((&raw const (*fields).#slot).read(), context) }?
                 };
                 match default {
@@ -180,7 +180,8 @@ impl Expansion<'_> {
                     }
                 }
             });
-        // Functions of their own, because the author's expressions must not be in an unsafe function, nor see its variables.
+        // Functions of their own, because the author's expressions must not be in an unsafe function, nor see its
+        // variables.
         let defaults = record.fields.iter().zip(0..).filter_map(|(field, index)| {
             let Field { ty, default, .. } = field;
             let function = record.default_fn(index);
@@ -206,8 +207,8 @@ impl Expansion<'_> {
                 fields: *mut (),
                 count: u32,
             ) -> u32 #clause {
-                // SAFETY: this function is used with a view of such a value, which is neither changed nor dropped during the call
-                // (contract of `WriteFieldsFn`).
+                // SAFETY: this function is used with a view of such a value, which is neither changed nor dropped
+                // during the call (contract of `WriteFieldsFn`).
                 let value = unsafe { &*value.cast::<#name #type_generics>() };
                 #irrefutable
                 let fields = fields.cast::<#table #type_generics>();
@@ -216,15 +217,15 @@ impl Expansion<'_> {
                         #(#slots: ::hotswap_sdk::expansion::Data::view(#slots),)*
                         marker: ::core::marker::PhantomData,
                     };
-                    // SAFETY: the reader has room for the first `count` views, of which these are the beginning: in a C struct, fields
-                    // that follow do not move those before them.
+                    // SAFETY: the reader has room for the first `count` views, of which these are the beginning: in a C
+                    // struct, fields that follow do not move those before them.
                     unsafe { fields.write(all) };
                     return #count;
                 }
                 #(
                     if count > #numbers {
-                        // SAFETY: the reader has room for the first `count` views, of which this is one. Its offset is the same in a C
-                        // struct without the fields that follow.
+                        // SAFETY: the reader has room for the first `count` views, of which this is one. Its offset is
+                        // the same in a C struct without the fields that follow.
                         unsafe {
                             (&raw mut (*fields).#slots).write(::hotswap_sdk::expansion::Data::view(#slots));
                         }
@@ -235,8 +236,8 @@ impl Expansion<'_> {
 
             /// # Safety
             ///
-            /// The view is of the fields of a value of this type, or in this variant, on either side, or in a compatible version of
-            /// it. The value is neither changed nor dropped during the call.
+            /// The view is of the fields of a value of this type, or in this variant, on either side, or in a
+            /// compatible version of it. The value is neither changed nor dropped during the call.
             #[allow(unused_variables, reason = "without fields")]
             unsafe fn #read #impl_generics(
                 view: ::hotswap_sdk::expansion::RecordView,
@@ -244,8 +245,9 @@ impl Expansion<'_> {
             ) -> ::core::result::Result<#name #type_generics, ::hotswap_sdk::expansion::ReadError> #clause {
                 let context = context.deeper()?;
                 let mut fields = ::core::mem::MaybeUninit::<#table #type_generics>::uninit();
-                // SAFETY: the view is of such a value, which stays unchanged during this call (`# Safety` of this function). The C
-                // struct has room for the views of all fields of this version, which are the first ones of a newer version.
+                // SAFETY: the view is of such a value, which stays unchanged during this call (`# Safety` of this
+                // function). The C struct has room for the views of all fields of this version, which are the first
+                // ones of a newer version.
                 let written = unsafe { view.write_fields(fields.as_mut_ptr(), #count) };
                 let fields = fields.as_ptr();
                 ::core::result::Result::Ok(#path { #(#values),* })
@@ -262,8 +264,8 @@ impl Expansion<'_> {
         let name = &record.name;
         let fields = record.described();
         quote! {
-            // SAFETY: `View` and `Slice` are `repr(C)` and those of every struct. `view` gives this value and the function that writes
-            // the views of its fields, which `describe` lists in the same order.
+            // SAFETY: `View` and `Slice` are `repr(C)` and those of every struct. `view` gives this value and the
+            // function that writes the views of its fields, which `describe` lists in the same order.
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Data for #ident #type_generics #clause {
                 type View = ::hotswap_sdk::expansion::RecordView;
@@ -279,7 +281,8 @@ impl Expansion<'_> {
                     view: Self::View,
                     context: ::hotswap_sdk::expansion::ReadContext<'_>,
                 ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
-                    // SAFETY: `view` is of such a value, which stays unchanged during this call (`# Safety` of this function).
+                    // SAFETY: `view` is of such a value, which stays unchanged during this call (`# Safety` of this
+                    // function).
                     unsafe { #read #turbofish(view, context) }
                 }
 
@@ -331,8 +334,9 @@ impl Expansion<'_> {
             match record.fields.is_empty() {
                 true => quote!(#number => ::core::result::Result::Ok(#path {})),
                 false => quote! {
-                    // SAFETY: `view` is of a value in the variant with this index, which stays unchanged during this call (`# Safety`
-                    // of this function). The comparison of the descriptions has found the variant to be the same on both sides.
+                    // SAFETY: `view` is of a value in the variant with this index, which stays unchanged during this
+                    // call (`# Safety` of this function). The comparison of the descriptions has found the variant to
+                    // be the same on both sides.
                     #number => unsafe { #read #turbofish(view.fields, context) }
                 },
             }
@@ -351,8 +355,9 @@ impl Expansion<'_> {
             quote!((::std::string::String::from(#name), #fields))
         });
         quote! {
-            // SAFETY: `View` and `Slice` are `repr(C)` and those of every enum. `view` gives the variant's index, this value, and the
-            // function that writes the views of the variant's fields. `describe` lists variants and fields in the same order.
+            // SAFETY: `View` and `Slice` are `repr(C)` and those of every enum. `view` gives the variant's index, this
+            // value, and the function that writes the views of the variant's fields. `describe` lists variants and
+            // fields in the same order.
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Data for #ident #type_generics #clause {
                 type View = ::hotswap_sdk::expansion::VariantView;
@@ -411,8 +416,8 @@ impl Expansion<'_> {
                     view: Self::View,
                     context: ::hotswap_sdk::expansion::ReadContext<'_>,
                 ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
-                    // SAFETY: `view` is from `Data::view` of an outgoing value that stays unchanged during this call (`# Safety` of
-                    // this function).
+                    // SAFETY: `view` is from `Data::view` of an outgoing value that stays unchanged during this call
+                    // (`# Safety` of this function).
                     unsafe { ::hotswap_sdk::expansion::Data::read(view, context) }
                 }
 

@@ -55,8 +55,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
 
             #(#entry_fns)*
 
-            // SAFETY: the vtable has an entry for each method in the description below, in the same order. Its target is a `__S`, and
-            // its views are those of the described parameters and result.
+            // SAFETY: the vtable has an entry for each method in the description below, in the same order. Its target
+            // is a `__S`, and its views are those of the described parameters and result.
             #[automatically_derived]
             unsafe impl<__S> ::hotswap_sdk::expansion::Dispatch<__S> for dyn #interface
             where
@@ -66,7 +66,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 const VTABLE: &'static [::hotswap_sdk::expansion::Entry] = &[#(#entry_names::<__S>),*];
             }
 
-            // SAFETY: the macro describes all methods of the trait in their order, each with the types in its signature.
+            // SAFETY: the macro describes all methods of the trait in their order, each with the types in its
+            // signature.
             #[automatically_derived]
             unsafe impl ::hotswap_sdk::expansion::Described for dyn #interface {
                 const PACKAGE: &'static str = ::core::env!("CARGO_PKG_NAME");
@@ -80,8 +81,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 }
             }
 
-            // SAFETY: `View` is `repr(C)` and that of every object. The object is sent with the vtable of this trait, which is
-            // described, and the receiver makes a proxy of the same trait of it.
+            // SAFETY: `View` is `repr(C)` and that of every object. The object is sent with the vtable of this trait,
+            // which is described, and the receiver makes a proxy of the same trait of it.
             #[automatically_derived]
             unsafe impl ::hotswap_sdk::expansion::ByValue for ::std::boxed::Box<dyn #interface> {
                 type View = ::hotswap_sdk::expansion::ObjectView;
@@ -99,8 +100,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                     view: Self::View,
                     context: ::hotswap_sdk::expansion::ReadContext<'_>,
                 ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
-                    // SAFETY: `view` is from `view_outgoing` of an object of this trait that is being sent, and this is called on the
-                    // sender's thread (`# Safety` of this function).
+                    // SAFETY: `view` is from `view_outgoing` of an object of this trait that is being sent, and this is
+                    // called on the sender's thread (`# Safety` of this function).
                     let remote = unsafe { view.take(context, #name) }?;
                     ::core::result::Result::Ok(::std::boxed::Box::new(__Proxy(remote)))
                 }
@@ -112,8 +113,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 }
             }
 
-            // SAFETY: the handle is a proxy of this trait, whose description was compared with the plugin's. `as_interface` borrows
-            // the proxy.
+            // SAFETY: the handle is a proxy of this trait, whose description was compared with the plugin's.
+            // `as_interface` borrows the proxy.
             #[automatically_derived]
             unsafe impl<'a> ::hotswap_sdk::expansion::Interface for dyn #interface + 'a {
                 type Kind = ::hotswap_sdk::expansion::Trait;
@@ -131,8 +132,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                     (__Proxy, ::core::option::Option<::std::string::String>),
                     ::hotswap_sdk::expansion::Refused,
                 > {
-                    // SAFETY: the module's layout was checked, its image stays mapped while the proxy is used, and this is called once for
-                    // it (`# Safety` of this function).
+                    // SAFETY: the module's layout was checked, its image stays mapped while the proxy is used, and this
+                    // is called once for it (`# Safety` of this function).
                     let (remote, version) =
                         unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, leases) }?;
                     ::core::result::Result::Ok((__Proxy(remote), version))

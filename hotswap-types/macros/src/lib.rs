@@ -1,7 +1,7 @@
 //! The macros of `hotswap-sdk`, which documents and re-exports them.
 //!
-//! Their expansions use `hotswap_sdk::expansion`, and no other package. The unsafe code in an expansion only implements and
-//! calls what is in that module, which documents the contracts.
+//! Their expansions use `hotswap_sdk::expansion`, and no other package. The unsafe code in an expansion only implements
+//! and calls what is in that module, which documents the contracts.
 
 mod data;
 mod interface;
@@ -13,8 +13,8 @@ use syn::{DeriveInput, Error, ItemImpl, ItemTrait, parse_macro_input};
 
 /// Makes a trait an interface: what a plugin implements, and what a host calls as `Hotswap<dyn Trait>`.
 ///
-/// The trait stays as it is written. The macro also implements it for a proxy that calls the plugin. So code that is generic
-/// over `T: Trait` accepts a plugin, a value of the host's own, or a mock in a test.
+/// The trait stays as it is written. The macro also implements it for a proxy that calls the plugin. So code that is
+/// generic over `T: Trait` accepts a plugin, a value of the host's own, or a mock in a test.
 ///
 /// ```
 /// #[hotswap_sdk::interface]
@@ -28,11 +28,11 @@ use syn::{DeriveInput, Error, ItemImpl, ItemTrait, parse_macro_input};
 /// ```
 ///
 /// A method takes `&self`. Its parameters are `&str`, `&[T]`, `&T` and owned values of types that can be sent
-/// (`hotswap_sdk::Data`). Its result is of a type that can be sent, and belongs to the caller. Every implementation must be
-/// `Send` and `Sync`.
+/// (`hotswap_sdk::Data`). Its result is of a type that can be sent, and belongs to the caller. Every implementation
+/// must be `Send` and `Sync`.
 ///
-/// What may change: a method with a body may be added at the end. When a plugin is loaded, every other difference is refused,
-/// with the path to it.
+/// What may change: a method with a body may be added at the end. When a plugin is loaded, every other difference is
+/// refused, with the path to it.
 #[proc_macro_attribute]
 pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
     if !options.is_empty() {
@@ -46,9 +46,9 @@ pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
 
 /// Makes a struct or an enum a type whose values can be sent to a plugin or a host.
 ///
-/// Its fields are of types that can be sent: numbers, `bool`, `char`, `String`, `Vec`, `Option`, `Result`, `Box`, tuples,
-/// arrays, maps, sets, `Duration`, `SystemTime`, and other types with `#[data]`. It may have type parameters, which stand for
-/// such types, and any derives.
+/// Its fields are of types that can be sent: numbers, `bool`, `char`, `String`, `Vec`, `Option`, `Result`, `Box`,
+/// tuples, arrays, maps, sets, `Duration`, `SystemTime`, and other types with `#[data]`. It may have type parameters,
+/// which stand for such types, and any derives.
 ///
 /// ```
 /// use hotswap_sdk::data;
@@ -79,8 +79,8 @@ pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// The receiver copies a value field by field, which costs about what `clone` costs. Structs and enums can be nested 128 deep;
-/// a deeper value is a fault of the call.
+/// The receiver copies a value field by field, which costs about what `clone` costs. Structs and enums can be nested
+/// 128 deep; a deeper value is a fault of the call.
 ///
 /// What may change: a field with `#[data(default)]` or `#[data(default = …)]` may be added at the end of a struct or a
 /// variant, and a variant at the end of an enum. A side that receives a variant it does not know reads the variant with
@@ -116,10 +116,10 @@ pub fn data(options: TokenStream, input: TokenStream) -> TokenStream {
 /// ```
 ///
 /// Each generation has one value, which all callers share. `Default` makes it, or a function that may fail:
-/// `#[plugin(make = MyRules::new)]`, a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped when the plugin is
-/// retired and no call or lease uses it any more, before the image is unmapped; stop threads in its `Drop`.
-/// `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in `hotswap_unload::unloadable!`. The
-/// function runs before the value is dropped, and also for a candidate that was refused.
+/// `#[plugin(make = MyRules::new)]`, a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped when the
+/// plugin is retired and no call or lease uses it any more, before the image is unmapped; stop threads in its `Drop`.
+/// `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in `hotswap_unload::unloadable!`.
+/// The function runs before the value is dropped, and also for a candidate that was refused.
 ///
 /// Use it once in a crate, which must be only a `cdylib`.
 #[proc_macro_attribute]

@@ -76,8 +76,8 @@ impl Method {
         format_ident!("__entry_{}", self.number)
     }
 
-    /// The name of the receiver of its default body: a type that implements the other methods by the proxy, but not this one, so
-    /// that the trait's default body is what runs.
+    /// The name of the receiver of its default body: a type that implements the other methods by the proxy, but not
+    /// this one, so that the trait's default body is what runs.
     pub(crate) fn default_receiver(&self) -> Ident {
         format_ident!("__DefaultReceiver{}", self.number)
     }
@@ -113,9 +113,9 @@ impl Method {
                 #default
                 #(#outgoing)*
                 let arguments = #arguments;
-                // SAFETY: the other side has an entry with this index: `has` says so, or the method has no default body, and then the
-                // comparison of the descriptions has found it. That comparison has also found its types to agree. What the views
-                // are of is borrowed, or is outgoing and dropped after the call.
+                // SAFETY: the other side has an entry with this index: `has` says so, or the method has no default
+                // body, and then the comparison of the descriptions has found it. That comparison has also found its
+                // types to agree. What the views are of is borrowed, or is outgoing and dropped after the call.
                 unsafe { self.0.call::<_, #result>(#number, arguments) }
             }
         }
@@ -159,9 +159,9 @@ impl Method {
                 __S: ::hotswap_sdk::expansion::DispatchTarget,
                 __S::Target: #interface,
             {
-                // SAFETY: this is the method's entry in the vtable for an `__S`, and is called as one (contract of `Entry`). Argument
-                // list and result have the types in the description. Each argument's view is read as the type that it is
-                // described as, and what it is of stays unchanged until this returns.
+                // SAFETY: this is the method's entry in the vtable for an `__S`, and is called as one (contract of
+                // `Entry`). Argument list and result have the types in the description. Each argument's view is read as
+                // the type that it is described as, and what it is of stays unchanged until this returns.
                 unsafe {
                     ::hotswap_sdk::expansion::dispatch::<__S, #of_arguments, #result>(
                         this,

@@ -107,7 +107,8 @@ pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream>
                 ::hotswap_sdk::expansion::header::<#ty>();
         };
 
-        // A function with a path, as `unloadable!` needs one. If there are two plugins, the compiler's error has this name.
+        // A function with a path, as `unloadable!` needs one. If there are two plugins, the compiler's error has this
+        // name.
         #[doc(hidden)]
         #[allow(dead_code, reason = "nothing is exported in tests")]
         fn __only_one_plugin_in_a_crate() {

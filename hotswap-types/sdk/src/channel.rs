@@ -78,7 +78,8 @@ impl<T: Send + 'static> Channel<T> {
         // SAFETY: the function and the queue were put together by `ChannelHandle::new`; there is room for a `T`.
         let received =
             unsafe { (self.raw.receive)(self.raw.queue.address(), data, size_of::<T>(), stop) };
-        // SAFETY: a value was received, so that it is initialised. All values in the channel are `T`s (`# Safety` of `new`).
+        // SAFETY: a value was received, so that it is initialised. All values in the channel are `T`s (`# Safety` of
+        // `new`).
         received.then(|| unsafe { value.assume_init() })
     }
 }

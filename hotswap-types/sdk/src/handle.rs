@@ -27,13 +27,14 @@ impl Handle {
     /// A share of `object`.
     pub fn new<T: Send + Sync + 'static>(object: Arc<T>) -> Self {
         unsafe extern "C" fn clone<T>(object: *const ()) {
-            // SAFETY: a `Handle` passes its `object`, which is from `Arc::<T>::into_raw` and has the count of that handle.
+            // SAFETY: a `Handle` passes its `object`, which is from `Arc::<T>::into_raw` and has the count of that
+            // handle.
             unsafe { Arc::increment_strong_count(object.cast::<T>()) }
         }
 
         unsafe extern "C" fn drop<T>(object: *const ()) {
-            // SAFETY: a `Handle` that is being dropped passes its `object`, which is from `Arc::<T>::into_raw`, and gives up its
-            // own count.
+            // SAFETY: a `Handle` that is being dropped passes its `object`, which is from `Arc::<T>::into_raw`, and
+            // gives up its own count.
             unsafe { Arc::decrement_strong_count(object.cast::<T>()) }
         }
 
@@ -62,7 +63,8 @@ impl Handle {
 
 impl Clone for Handle {
     fn clone(&self) -> Self {
-        // SAFETY: `clone` is the function for `object` (invariant of `Handle`). The count that it adds is that of the new handle.
+        // SAFETY: `clone` is the function for `object` (invariant of `Handle`). The count that it adds is that of the
+        // new handle.
         unsafe { (self.clone)(self.object) };
         Self { ..*self }
     }
@@ -70,7 +72,8 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: `drop` is the function for `object` (invariant of `Handle`). It gives up the count of this handle, once.
+        // SAFETY: `drop` is the function for `object` (invariant of `Handle`). It gives up the count of this handle,
+        // once.
         unsafe { (self.drop)(self.object) }
     }
 }

@@ -2,16 +2,18 @@
 //! [`plugin`](macro@crate::plugin) expand to.
 //!
 //! # How a call works
-//! The caller's proxy has the address of a value on the other side, and its vtable: one entry for each method of the trait, in
-//! order. It calls an entry with the address, an argument list of *views*, and a reply slot. A view is a small `repr(C)` struct:
-//! the bytes of the value, or its address and functions of its own side that read it. The receiver copies the value by its view.
-//! So neither side frees memory of the other, and no pointer to the other side is kept after the call: the caller's code copies
-//! the result into the caller's memory before the entry returns. Only an object ([`object`]) stays on its side.
+//! The caller's proxy has the address of a value on the other side, and its vtable: one entry for each method of the
+//! trait, in order. It calls an entry with the address, an argument list of *views*, and a reply slot. A view is a
+//! small `repr(C)` struct: the bytes of the value, or its address and functions of its own side that read it. The
+//! receiver copies the value by its view. So neither side frees memory of the other, and no pointer to the other side
+//! is kept after the call: the caller's code copies the result into the caller's memory before the entry returns. Only
+//! an object ([`object`]) stays on its side.
 //!
 //! # Invariants
-//! - The types in the trait alone determine the types of the views, which are `repr(C)`. Two sides call each other's entries
-//!   only after they have compared the [descriptions](description) of these types.
-//! - A view is used only during the call that it was made for. During that call its value is neither changed nor dropped.
+//! - The types in the trait alone determine the types of the views, which are `repr(C)`. Two sides call each other's
+//!   entries only after they have compared the [descriptions](description) of these types.
+//! - A view is used only during the call that it was made for. During that call its value is neither changed nor
+//!   dropped.
 //! - No panic leaves an entry. The caller gets it as a [`Fault`].
 //! - A vtable and the functions that it points to are constants of an image.
 

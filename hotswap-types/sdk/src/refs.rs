@@ -81,7 +81,8 @@ impl Parcel {
     /// Hands a value over. Its code stays that of the image that calls this.
     pub fn new<T: Send + Sync + 'static>(value: T) -> Self {
         unsafe extern "C" fn drop<T>(data: *mut (), _: usize, _: usize) {
-            // SAFETY: a `Parcel` that is being dropped passes its `data`, the `Box<T>` that is leaked below. Nobody else owns it.
+            // SAFETY: a `Parcel` that is being dropped passes its `data`, the `Box<T>` that is leaked below. Nobody
+            // else owns it.
             discard(unsafe { Box::from_raw(data.cast::<T>()) });
         }
 
@@ -143,8 +144,8 @@ impl Parcel {
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        // SAFETY: `drop` is the function for a value of this size and alignment at `data` (invariant of `Parcel`). The parcel owns
-        // the value, and this runs once.
+        // SAFETY: `drop` is the function for a value of this size and alignment at `data` (invariant of `Parcel`). The
+        // parcel owns the value, and this runs once.
         unsafe { (self.drop)(self.data, self.size, self.align) }
     }
 }

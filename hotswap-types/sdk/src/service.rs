@@ -111,7 +111,8 @@ impl Body {
             F: FnMut(&Stop) -> R,
             R: Outcome,
         {
-            // SAFETY: `Body::run` passes its `data`, which is a `Box` of an `F` (invariant of `Body`), and is borrowed exclusively.
+            // SAFETY: `Body::run` passes its `data`, which is a `Box` of an `F` (invariant of `Body`), and is borrowed
+            // exclusively.
             let body = unsafe { &mut *data.cast::<F>() };
             caught(|| body(stop).into_result().map(|()| String::new())).map(|_| ())
         }
@@ -131,14 +132,16 @@ impl Body {
 
     /// Runs it once.
     pub fn run(&mut self, stop: &Stop) -> Result<(), Fault> {
-        // SAFETY: `run` is the function for the closure at `data` (invariant of `Body`), and `self` is borrowed exclusively.
+        // SAFETY: `run` is the function for the closure at `data` (invariant of `Body`), and `self` is borrowed
+        // exclusively.
         unsafe { (self.run)(self.data, stop) }.into_result()
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        // SAFETY: `drop` is the function for the closure at `data` (invariant of `Body`). The body owns it, and this runs once.
+        // SAFETY: `drop` is the function for the closure at `data` (invariant of `Body`). The body owns it, and this
+        // runs once.
         unsafe { (self.drop)(self.data) }
     }
 }

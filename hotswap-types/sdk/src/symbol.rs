@@ -56,8 +56,9 @@ impl<T: StableAbi> TypedSymbol<T> {
 /// Exports values under names, each with the layout of its type: `NAME: TYPE = CONSTANT;`.
 ///
 /// A host loads one by path and name, and gets it if the type is the one that it asks for
-/// (`hotswap_core::loader::Loader`). The type must be [`StableAbi`], `Copy` and `Sync`. A function needs a type that has a name,
-/// which belongs into the package that host and plugin share, because the name is a part of what is compared:
+/// (`hotswap_core::loader::Loader`). The type must be [`StableAbi`], `Copy` and `Sync`. A function needs a type that
+/// has a name, which belongs into the package that host and plugin share, because the name is a part of what is
+/// compared:
 ///
 /// ```
 /// use abi_stable::{StableAbi, std_types::{RStr, RString}};

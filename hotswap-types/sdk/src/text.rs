@@ -10,8 +10,9 @@ use std::{
 /// Escapes each character that a terminal does not show as it is, except line ends.
 ///
 /// Escaped are control characters, line and paragraph separators, blanks other than the space, characters that turn the
-/// direction of the text (U+202A to U+202E, U+2066 to U+2069), other format characters, those that have no width, and code
-/// points without a meaning. What hotswap itself reports is escaped. This is for a host that prints what it got from a plugin.
+/// direction of the text (U+202A to U+202E, U+2066 to U+2069), other format characters, those that have no width, and
+/// code points without a meaning. What hotswap itself reports is escaped. This is for a host that prints what it got
+/// from a plugin.
 ///
 /// Costs a pass over the text.
 ///
@@ -32,7 +33,8 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// As [`printable`], with line ends escaped too: for text that must not pass for more than one line of a report or a log.
+/// As [`printable`], with line ends escaped too: for text that must not pass for more than one line of a report or a
+/// log.
 ///
 /// # Examples
 ///

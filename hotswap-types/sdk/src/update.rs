@@ -23,10 +23,10 @@ use crate::{
 /// What was said is visible at once to whoever asks further; services begin when the plugin is published. What is
 /// not mentioned stays as it is: services keep running on the code that they began with, values keep their names.
 ///
-/// A change *inside* a value that is shared, through an atomic or a [`Lock`](crate::Lock), is no part of that. Others see
-/// it at once, and it stays if the plugin is refused afterwards. So an update changes no shared value in place. It gives
-/// the name to a new value ([`write_ref`](Self::write_ref), [`migrate_ref`](Self::migrate_ref)), or leaves the change to
-/// a service, which does not run before the plugin is published:
+/// A change *inside* a value that is shared, through an atomic or a [`Lock`](crate::Lock), is no part of that. Others
+/// see it at once, and it stays if the plugin is refused afterwards. So an update changes no shared value in place. It
+/// gives the name to a new value ([`write_ref`](Self::write_ref), [`migrate_ref`](Self::migrate_ref)), or leaves the
+/// change to a service, which does not run before the plugin is published:
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -155,24 +155,25 @@ impl Update<'_> {
 
     /// The value `name`; if there is none, `init` makes it.
     ///
-    /// Plain data (numbers, atomics, and arrays, structs and enums of those, without destructors; a [`Lock`](crate::Lock)
-    /// of plain data, too) is kept in the host's memory. Other values keep the plugin that has made them mapped for as long as they are there. They
-    /// are made of plain data, `RString`, `RVec`, `RBox` and `RHashMap`: what may leave the value together with
-    /// code of its plugin (references, `RStr`, `RArc`, function pointers, objects of traits, `RMutex`) is refused.
+    /// Plain data (numbers, atomics, and arrays, structs and enums of those, without destructors; a
+    /// [`Lock`](crate::Lock) of plain data, too) is kept in the host's memory. Other values keep the plugin that has
+    /// made them mapped for as long as they are there. They are made of plain data, `RString`, `RVec`, `RBox` and
+    /// `RHashMap`: what may leave the value together with code of its plugin (references, `RStr`, `RArc`, function
+    /// pointers, objects of traits, `RMutex`) is refused.
     ///
     /// Two types are the same if they have the same name, package, parts and representation, the same constant
-    /// parameters (by their values, as `Debug` writes them) and marker types (those of `PhantomData`, too), and the same
-    /// `#[sabi(tag)]` and `#[sabi(extra_checks)]`. Of extra checks what their `Debug` writes is compared; the checks
-    /// are not run, for the code of those of the value may have left.
+    /// parameters (by their values, as `Debug` writes them) and marker types (those of `PhantomData`, too), and the
+    /// same `#[sabi(tag)]` and `#[sabi(extra_checks)]`. Of extra checks what their `Debug` writes is compared; the
+    /// checks are not run, for the code of those of the value may have left.
     ///
     /// What is done to the value through the share, others see at once, also if this plugin is refused afterwards
     /// ([`Update`]).
     ///
     /// # Errors
     ///
-    /// There is a value of this name and another type; nothing of it is read. The text names the type that is *expected*,
-    /// which is `T`, and the one that was *found*, which is that of the value. Or the type is one of those that are
-    /// refused.
+    /// There is a value of this name and another type; nothing of it is read. The text names the type that is
+    /// *expected*, which is `T`, and the one that was *found*, which is that of the value. Or the type is one of those
+    /// that are refused.
     pub fn create_ref<T>(&mut self, name: &str, init: impl FnOnce() -> T) -> Result<Ref<T>, String>
     where
         T: StableAbi + Send + Sync + 'static,
@@ -212,9 +213,9 @@ impl Update<'_> {
     /// A type is recognised by its own name and all that it is made of; so an old one is kept under its name in a
     /// module of its own.
     ///
-    /// While the plugin is on probation, the host keeps the old value, and a rollback gives its name back to it: what was
-    /// written to the new value is lost then. Without a probation, or after it, there is no way back to a plugin that
-    /// does not know the new type: its own update is refused.
+    /// While the plugin is on probation, the host keeps the old value, and a rollback gives its name back to it: what
+    /// was written to the new value is lost then. Without a probation, or after it, there is no way back to a plugin
+    /// that does not know the new type: its own update is refused.
     ///
     /// # Errors
     ///

@@ -3,8 +3,8 @@
 
 use std::{env, process::Command};
 
-/// In `ui` the macros say it, in `ui/compiler` the compiler says it, by what the traits tell it to. Its own words change
-/// with its version, so those are compared only with the version that the packages name.
+/// In `ui` the macros say it, in `ui/compiler` the compiler says it, by what the traits tell it to. Its own words
+/// change with its version, so those are compared only with the version that the packages name.
 #[test]
 fn mistakes_are_explained() {
     let cases = trybuild::TestCases::new();

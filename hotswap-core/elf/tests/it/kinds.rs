@@ -174,7 +174,8 @@ fn truncated_files_say_so_wherever_they_end() {
     );
 }
 
-/// As `objcopy`, `llvm-objcopy` and `eu-strip -f` make them: the code is gone, and the headers that describe it are not.
+/// As `objcopy`, `llvm-objcopy` and `eu-strip -f` make them: the code is gone, and the headers that describe it are
+/// not.
 #[test]
 fn debug_information_without_its_library_is_named() {
     let expected = "debug information alone, without the library that it was split from (objcopy --only-keep-debug): \

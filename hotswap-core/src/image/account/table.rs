@@ -56,11 +56,12 @@ unsafe fn account_arc(token: Token) -> Arc<AccountState> {
     unsafe { Arc::from_raw(token.cast::<AccountState>()) }
 }
 
-/// Stands for `__cxa_thread_atexit_impl`. Each function of the table below stands for the function of libc that its name says.
+/// Stands for `__cxa_thread_atexit_impl`. Each function of the table below stands for the function of libc that its
+/// name says.
 ///
 /// # Safety
-/// Of this and of each function below: the arguments other than the token are valid for the function that it stands for.
-/// `attach` gave the token to an image, and that image is the caller, so it is mapped.
+/// Of this and of each function below: the arguments other than the token are valid for the function that it stands
+/// for. `attach` gave the token to an image, and that image is the caller, so it is mapped.
 unsafe extern "C" fn thread_atexit(
     token: Token,
     destructor: Destructor,
@@ -173,14 +174,14 @@ unsafe extern "C" fn c11_thread_create(
     start: C11StartRoutine,
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: the arguments are valid for `thrd_create`, and so for `pthread_create`, to which null attributes are the default
-    // ones. The image that owns the token is the caller.
+    // SAFETY: the arguments are valid for `thrd_create`, and so for `pthread_create`, to which null attributes are the
+    // default ones. The image that owns the token is the caller.
     unsafe { start_thread(token, thread, ptr::null(), Routine::C11(start), argument) }
 }
 
 /// # Safety
-/// `thread` and `attributes` are valid for `pthread_create`, and `argument` for `start`. `attach` gave the token to an image,
-/// and that image is the caller, so it is mapped.
+/// `thread` and `attributes` are valid for `pthread_create`, and `argument` for `start`. `attach` gave the token to an
+/// image, and that image is the caller, so it is mapped.
 unsafe fn start_thread(
     token: Token,
     thread: *mut c_void,

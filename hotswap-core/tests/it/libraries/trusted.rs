@@ -1,5 +1,5 @@
-//! Whose the libraries may be that a plugin needs: every refusal comes before anything of the library runs, but for what
-//! only the linker finds.
+//! Whose the libraries may be that a plugin needs: every refusal comes before anything of the library runs, but for
+//! what only the linker finds.
 
 use std::{
     fs,

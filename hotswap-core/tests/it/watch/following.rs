@@ -106,7 +106,8 @@ fn a_relative_path_is_watched_where_it_was_given() {
 
 type OnProbe = Box<dyn FnOnce() + Send>;
 
-/// A watched plugin, and a callback that runs once, when build 2 is probed: after its file was read and before it is published.
+/// A watched plugin, and a callback that runs once, when build 2 is probed: after its file was read and before it is
+/// published.
 fn with_probe_callback() -> (Watched, Arc<Mutex<Option<OnProbe>>>) {
     let on_probe: Arc<Mutex<Option<OnProbe>>> = Arc::default();
     let run = Arc::clone(&on_probe);

@@ -13,17 +13,17 @@ use super::{
     standard::Either,
 };
 
-/// A type that can be a parameter by value, or a result: [`Data`], which the receiver copies, or an object, which stays on
-/// its side and gets a new owner.
+/// A type that can be a parameter by value, or a result: [`Data`], which the receiver copies, or an object, which stays
+/// on its side and gets a new owner.
 ///
 /// # Safety
 ///
-/// - `View` is `repr(C)`. Types with equal descriptions ([`describe_value`](Self::describe_value)) have the same `View` and
-///   the same [`IS_PLAIN`](Self::IS_PLAIN).
-/// - A view from [`view_outgoing`](Self::view_outgoing) can be read by [`take`](Self::take) of any type with an equal or a
-///   compatible description, on either side, as long as the outgoing value is neither changed nor dropped.
-/// - If [`IS_PLAIN`](Self::IS_PLAIN), types with equal descriptions have the same size and alignment, the bytes of a value
-///   mean the same on both sides, and dropping it does nothing.
+/// - `View` is `repr(C)`. Types with equal descriptions ([`describe_value`](Self::describe_value)) have the same `View`
+///   and the same [`IS_PLAIN`](Self::IS_PLAIN).
+/// - A view from [`view_outgoing`](Self::view_outgoing) can be read by [`take`](Self::take) of any type with an equal
+///   or a compatible description, on either side, as long as the outgoing value is neither changed nor dropped.
+/// - If [`IS_PLAIN`](Self::IS_PLAIN), types with equal descriptions have the same size and alignment, the bytes of a
+///   value mean the same on both sides, and dropping it does nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to a plugin or a host",
     label = "cannot be sent",
@@ -54,8 +54,8 @@ pub unsafe trait ByValue: Sized {
     /// # Safety
     ///
     /// `view` is from [`view_outgoing`](Self::view_outgoing) of a value on either side whose type has the same or a
-    /// compatible description. Until this returns, the outgoing value is neither changed nor dropped. This is called on the
-    /// sender's thread.
+    /// compatible description. Until this returns, the outgoing value is neither changed nor dropped. This is called on
+    /// the sender's thread.
     unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError>;
 
     /// Adds the description of the type.
@@ -67,8 +67,8 @@ pub unsafe trait ByValue: Sized {
 #[macro_export]
 macro_rules! by_value_data {
     ($([$($bounds:tt)*] $type:ty $(where [$($clause:tt)*])? $(, plain $plain:literal)?;)*) => { $(
-        // SAFETY: view and description are those of the type as `Data`, and `take` reads the view by `Data::read`. The plain
-        // ones are numbers, `bool`, `char` and `()`, which have the same bytes on both sides and no destructor.
+        // SAFETY: view and description are those of the type as `Data`, and `take` reads the view by `Data::read`. The
+        // plain ones are numbers, `bool`, `char` and `()`, which have the same bytes on both sides and no destructor.
         unsafe impl<$($bounds)*> $crate::expansion::ByValue for $type $(where $($clause)*)? {
             $(const IS_PLAIN: bool = $plain;)?
             type View = <Self as $crate::expansion::Data>::View;
@@ -89,8 +89,8 @@ macro_rules! by_value_data {
                 view: Self::View,
                 context: $crate::expansion::ReadContext<'_>,
             ) -> ::core::result::Result<Self, $crate::expansion::ReadError> {
-                // SAFETY: `view` is from `Data::view` of an outgoing value that stays unchanged during this call (`# Safety` of
-                // this function).
+                // SAFETY: `view` is from `Data::view` of an outgoing value that stays unchanged during this call (`#
+                // Safety` of this function).
                 unsafe { $crate::expansion::Data::read(view, context) }
             }
 
@@ -122,8 +122,8 @@ by_value_data! {
     [K: Data] VecDeque<K>;
 }
 
-// SAFETY: the view has the flag of an `Either` and the view of `T`, and the description has that of `T`. `take` uses only the
-// part that the flag names.
+// SAFETY: the view has the flag of an `Either` and the view of `T`, and the description has that of `T`. `take` uses
+// only the part that the flag names.
 unsafe impl<T: ByValue> ByValue for Option<T> {
     type View = Either<T::View, Nil>;
     type Outgoing = Option<T::Outgoing>;
@@ -144,8 +144,8 @@ unsafe impl<T: ByValue> ByValue for Option<T> {
     #[inline]
     unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         let view = view.get().ok();
-        // SAFETY: `view` is from `T::view_outgoing` of the value in the outgoing option, which stays unchanged during this call
-        // (`# Safety` of this function).
+        // SAFETY: `view` is from `T::view_outgoing` of the value in the outgoing option, which stays unchanged during
+        // this call (`# Safety` of this function).
         view.map(|view| unsafe { T::take(view, context) })
             .transpose()
     }
@@ -156,8 +156,8 @@ unsafe impl<T: ByValue> ByValue for Option<T> {
     }
 }
 
-// SAFETY: the view has the flag of an `Either` and the view of `T` or `E`, and the description has those of both. `take` uses
-// only the part that the flag names.
+// SAFETY: the view has the flag of an `Either` and the view of `T` or `E`, and the description has those of both.
+// `take` uses only the part that the flag names.
 unsafe impl<T: ByValue, E: ByValue> ByValue for Result<T, E> {
     type View = Either<T::View, E::View>;
     type Outgoing = Result<T::Outgoing, E::Outgoing>;
@@ -181,8 +181,8 @@ unsafe impl<T: ByValue, E: ByValue> ByValue for Result<T, E> {
     #[inline]
     unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         Ok(match view.get() {
-            // SAFETY: `value` is from `T::view_outgoing` of the outgoing `Ok`, which stays unchanged during this call (`# Safety`
-            // of this function).
+            // SAFETY: `value` is from `T::view_outgoing` of the outgoing `Ok`, which stays unchanged during this call
+            // (`# Safety` of this function).
             Ok(value) => Ok(unsafe { T::take(value, context) }?),
             // SAFETY: `error` is from `E::view_outgoing` of the outgoing `Err`, which stays unchanged during this call
             // (`# Safety` of this function).

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{calling, fault::caught_message};
 
-/// An entry of a vtable: one method. Returns 0 if the method has returned; its result is then in the caller's reply slot.
+/// An entry of a vtable: one method. Returns 0 if the method has returned; its result is then in the caller's reply
+/// slot.
 ///
 /// # Safety
 ///
@@ -24,13 +25,13 @@ use crate::{calling, fault::caught_message};
 /// - `this` points to a value of the type that the vtable is for, which is not dropped during the call.
 /// - `arguments` points to the method's argument list: the views of its arguments, in a [`Cons`]. The values that they
 ///   view are neither changed nor dropped during the call.
-/// - `out` points to the [`ReplySlot`] for the method's result, which nobody else uses during the call. `reply` points to
-///   the functions of that slot.
+/// - `out` points to the [`ReplySlot`] for the method's result, which nobody else uses during the call. `reply` points
+///   to the functions of that slot.
 ///
 /// The entry guarantees:
 /// - It uses these pointers only until it returns, on the caller's thread.
-/// - If it returns 0, it has written the result to `out`, if that [is plain](ByValue::IS_PLAIN), or else has passed a view
-///   of the result to [`set_value`](ReplyVtable). Otherwise it has called [`set_fault`](ReplyVtable).
+/// - If it returns 0, it has written the result to `out`, if that [is plain](ByValue::IS_PLAIN), or else has passed a
+///   view of the result to [`set_value`](ReplyVtable). Otherwise it has called [`set_fault`](ReplyVtable).
 pub type Entry = unsafe extern "C" fn(
     this: *const (),
     arguments: *const (),
@@ -63,8 +64,8 @@ pub struct Nil;
 ///
 /// # Safety
 ///
-/// [`VTABLE`](Self::VTABLE) has an entry for each method in the trait's description, in the same order. Its `this` is an
-/// `S`, and its arguments and result have the types in the description.
+/// [`VTABLE`](Self::VTABLE) has an entry for each method in the trait's description, in the same order. Its `this` is
+/// an `S`, and its arguments and result have the types in the description.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "not an interface",
@@ -96,7 +97,8 @@ pub struct Remote {
 
 // SAFETY: the value behind `this` is `Send`, and so are the vtable (constants), the leases and the lease.
 unsafe impl Send for Remote {}
-// SAFETY: a shared handle only calls entries, with a shared reference to the value, which is `Sync`. `lease` is `Sync`, too.
+// SAFETY: a shared handle only calls entries, with a shared reference to the value, which is `Sync`. `lease` is `Sync`,
+// too.
 unsafe impl Sync for Remote {}
 
 /// The parts of a [`Remote`], as one side sends them to the other.
@@ -146,15 +148,15 @@ impl Remote {
 
     /// # Safety
     ///
-    /// `raw` points to a vtable and to a `Send` and `Sync` value for it. The value now belongs to the handle, which drops
-    /// it by `raw.drop`. The vtable and the code stay mapped until `lease` is dropped.
+    /// `raw` points to a vtable and to a `Send` and `Sync` value for it. The value now belongs to the handle, which
+    /// drops it by `raw.drop`. The vtable and the code stay mapped until `lease` is dropped.
     pub(super) unsafe fn object(
         raw: RawObject,
         leases: Leases,
         lease: Option<Box<dyn Send + Sync>>,
     ) -> Self {
-        // SAFETY: the value stays until the handle drops it, and the vtable until the handle drops `lease` (`# Safety` of
-        // this function).
+        // SAFETY: the value stays until the handle drops it, and the vtable until the handle drops `lease` (`# Safety`
+        // of this function).
         let mut object = unsafe { Self::new(raw.remote, leases) };
         object.drop = Some(raw.drop);
         object.lease = lease;
@@ -181,16 +183,18 @@ impl Remote {
     ///
     /// # Safety
     ///
-    /// The other side [has](Self::has) the method, and by the descriptions of both sides its argument list is an `A` and its
-    /// result an `R`. The values that the arguments view are neither changed nor dropped during the call.
+    /// The other side [has](Self::has) the method, and by the descriptions of both sides its argument list is an `A`
+    /// and its result an `R`. The values that the arguments view are neither changed nor dropped during the call.
     #[inline]
     pub unsafe fn call<A, R: ByValue>(&self, method: usize, arguments: A) -> R {
-        // SAFETY: the vtable has more than `method` entries (`# Safety` of this function), so that the address is in it.
+        // SAFETY: the vtable has more than `method` entries (`# Safety` of this function), so that the address is in
+        // it.
         let entry = unsafe { self.entries.add(method) };
         // SAFETY: the vtable is valid whenever this handle is used (invariant of `Remote`).
         let entry = unsafe { *entry };
-        // SAFETY: `this` is a value for this entry that stays while `self` is borrowed (invariant of `Remote`). The argument
-        // list and the result are those of the method, and the arguments stay unchanged (`# Safety` of this function).
+        // SAFETY: `this` is a value for this entry that stays while `self` is borrowed (invariant of `Remote`). The
+        // argument list and the result are those of the method, and the arguments stay unchanged (`# Safety` of this
+        // function).
         match unsafe { call_entry(entry, self.this, &arguments, &self.leases) } {
             Ok(answer) => answer,
             Err(fault) => raise(fault),
@@ -201,8 +205,8 @@ impl Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         if let Some(drop) = self.drop {
-            // SAFETY: this handle owns the value and is being dropped, so that nobody uses the value any more, and this runs
-            // once. `lease` keeps the code mapped; it is dropped below.
+            // SAFETY: this handle owns the value and is being dropped, so that nobody uses the value any more, and this
+            // runs once. `lease` keeps the code mapped; it is dropped below.
             unsafe { drop(self.this) };
         }
         // Last: no code of the value runs after this.
@@ -214,8 +218,8 @@ impl Drop for Remote {
 ///
 /// # Safety
 ///
-/// `this` is what the entry is for, and stays valid during the call. The entry's argument list is an `A`, and its result an
-/// `R`. The values that the arguments view are neither changed nor dropped during the call.
+/// `this` is what the entry is for, and stays valid during the call. The entry's argument list is an `A`, and its
+/// result an `R`. The values that the arguments view are neither changed nor dropped during the call.
 #[inline]
 pub(super) unsafe fn call_entry<A, R: ByValue>(
     entry: Entry,
@@ -236,8 +240,8 @@ pub(super) unsafe fn call_entry<A, R: ByValue>(
     let arguments = ptr::from_ref(arguments).cast();
     let reply = const { &ReplySlot::<'static, R>::VTABLE };
     let calling = calling::begin();
-    // SAFETY: `this` and the arguments are valid for this entry (`# Safety` of this function). `out` is a slot for an `R`
-    // that only this function has, and `reply` has the functions for it.
+    // SAFETY: `this` and the arguments are valid for this entry (`# Safety` of this function). `out` is a slot for an
+    // `R` that only this function has, and `reply` has the functions for it.
     let failed = unsafe { entry(this, arguments, out, reply) };
     drop(calling);
     if !R::IS_PLAIN {
@@ -266,22 +270,25 @@ impl<R: ByValue> ReplySlot<'_, R> {
     };
 
     unsafe extern "C" fn set_value(out: *mut (), view: *const ()) {
-        // SAFETY: `out` points to the slot in `call_entry`, which waits for the entry and does not use the slot meanwhile.
+        // SAFETY: `out` points to the slot in `call_entry`, which waits for the entry and does not use the slot
+        // meanwhile.
         let slot = unsafe { &mut *out.cast::<Self>() };
-        // SAFETY: the entry passes the address of a view of its result, which is an `R` by the descriptions of both sides.
+        // SAFETY: the entry passes the address of a view of its result, which is an `R` by the descriptions of both
+        // sides.
         let view = unsafe { view.cast::<R::View>().read() };
         let leases = slot.leases;
         // A panic must not unwind into the other side's code.
         let decoded = catch(|| {
-            // SAFETY: the view is of an outgoing result that the entry keeps unchanged until this returns, and this runs on the
-            // entry's thread.
+            // SAFETY: the view is of an outgoing result that the entry keeps unchanged until this returns, and this
+            // runs on the entry's thread.
             unsafe { R::take(view, ReadContext::new(leases)) }
         });
         slot.decoded.write(Some(decoded));
     }
 
     unsafe extern "C" fn set_fault(out: *mut (), fault: u32, text: *const u8, length: usize) {
-        // SAFETY: `out` points to the slot in `call_entry`, which waits for the entry and does not use the slot meanwhile.
+        // SAFETY: `out` points to the slot in `call_entry`, which waits for the entry and does not use the slot
+        // meanwhile.
         let slot = unsafe { &mut *out.cast::<Self>() };
         // SAFETY: the entry passes the address and the length of a text that it keeps until this returns.
         let text = unsafe { slice::from_raw_parts(text, length) };
@@ -290,12 +297,13 @@ impl<R: ByValue> ReplySlot<'_, R> {
     }
 }
 
-/// The body of an entry: decodes the arguments, calls `method` on the value, and sends its result or its fault to the caller.
+/// The body of an entry: decodes the arguments, calls `method` on the value, and sends its result or its fault to the
+/// caller.
 ///
 /// # Safety
 ///
-/// This is called with the arguments of an [`Entry`] that is for an `S`, whose argument list is an `A` and whose result is an
-/// `R`.
+/// This is called with the arguments of an [`Entry`] that is for an `S`, whose argument list is an `A` and whose result
+/// is an `R`.
 #[inline]
 pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
     this: *const (),
@@ -318,8 +326,8 @@ pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
             let view = R::view_outgoing(&outgoing);
             // SAFETY: `reply` points to the functions of the caller's slot during the call (contract of `Entry`).
             let set_value = unsafe { (*reply).set_value };
-            // SAFETY: `out` is the slot that the function is for (contract of `Entry`). The view is of `outgoing`, which stays
-            // unchanged until the function returns.
+            // SAFETY: `out` is the slot that the function is for (contract of `Entry`). The view is of `outgoing`,
+            // which stays unchanged until the function returns.
             unsafe { set_value(out, (&raw const view).cast()) };
         }
         Ok(())
@@ -361,8 +369,8 @@ pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, ReadError>) -> Result<T,
     })
 }
 
-/// Panics with a fault, as if the method had been called directly. The panic hook does not run: the other side has recorded
-/// the panic's message and place.
+/// Panics with a fault, as if the method had been called directly. The panic hook does not run: the other side has
+/// recorded the panic's message and place.
 #[cold]
 fn raise(fault: Fault) -> ! {
     panic::resume_unwind(Box::new(fault))

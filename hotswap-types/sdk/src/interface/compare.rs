@@ -1,8 +1,8 @@
 //! Whether two sides mean the same by an interface, of which one may be newer than the other.
 //!
 //! What may differ follows from who reads: a reader needs each field that has no default, and the variants that are
-//! there; a caller needs each method that has no body of its own. Fields, variants and methods are found by their place,
-//! so that what is new stands at the end.
+//! there; a caller needs each method that has no body of its own. Fields, variants and methods are found by their
+//! place, so that what is new stands at the end.
 
 use std::{collections::HashSet, fmt};
 
@@ -29,7 +29,8 @@ enum Side {
 /// A type in both descriptions.
 type Both = (TypeIndex, TypeIndex);
 
-/// A type is shown with so many others in it, and each with so many arguments. In a damaged description they may come again.
+/// A type is shown with so many others in it, and each with so many arguments. In a damaged description they may come
+/// again.
 const NAMES_MAX: u32 = 32;
 const ARGUMENTS_MAX: usize = 8;
 

@@ -12,8 +12,8 @@ use super::{
 ///
 /// # Safety
 ///
-/// - `View` and `Slice` are `repr(C)`. Types with equal descriptions ([`describe`](Self::describe)) have the same `View` and
-///   the same `Slice`.
+/// - `View` and `Slice` are `repr(C)`. Types with equal descriptions ([`describe`](Self::describe)) have the same
+///   `View` and the same `Slice`.
 /// - A view from [`view`](Self::view) can be read by [`read`](Self::read) of any type with an equal or a compatible
 ///   description, on either side, as long as the value is neither changed nor dropped.
 #[diagnostic::on_unimplemented(
@@ -40,8 +40,9 @@ pub unsafe trait Data: Sized + 'static {
     ///
     /// # Safety
     ///
-    /// `view` is from [`view`](Self::view) of a value on either side whose type has the same description or, in a newer or
-    /// older version, a compatible one. Since then, and until this returns, the value is neither changed nor dropped.
+    /// `view` is from [`view`](Self::view) of a value on either side whose type has the same description or, in a newer
+    /// or older version, a compatible one. Since then, and until this returns, the value is neither changed nor
+    /// dropped.
     unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError>;
 
     /// Adds the description of the type.
@@ -165,8 +166,8 @@ unsafe impl<T: Data> ByRef for T {
         view: T::View,
         context: ReadContext<'_>,
     ) -> Result<Self::Borrowed<'a>, ReadError> {
-        // SAFETY: `view` is from `T::view`, and the value stays unchanged during this call, which is within `'a` (`# Safety` of
-        // this function).
+        // SAFETY: `view` is from `T::view`, and the value stays unchanged during this call, which is within `'a` (`#
+        // Safety` of this function).
         unsafe { T::read(view, context) }
     }
 

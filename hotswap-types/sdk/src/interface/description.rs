@@ -80,8 +80,8 @@ impl Types {
         })
     }
 
-    /// A type that both sides know by its name, and that is not identified by its `TypeId`: with the same arguments, it is the
-    /// same type.
+    /// A type that both sides know by its name, and that is not identified by its `TypeId`: with the same arguments, it
+    /// is the same type.
     pub(super) fn named_by_shape(&mut self, name: &str, arguments: &[TypeIndex]) -> TypeIndex {
         let shape = Shape::Named(name.to_owned(), arguments.to_vec());
         let known = self.types.iter().position(|it| it.as_ref() == Some(&shape));

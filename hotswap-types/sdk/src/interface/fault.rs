@@ -14,8 +14,8 @@ pub enum Fault {
     Unknown(String),
     /// A value is nested too deeply to be read.
     TooDeep,
-    /// An object was not accepted, because its generation is retired and no call or lease uses it any more, or because it is a
-    /// candidate whose probe has ended and that is not published.
+    /// An object was not accepted, because its generation is retired and no call or lease uses it any more, or because
+    /// it is a candidate whose probe has ended and that is not published.
     Retired,
 }
 

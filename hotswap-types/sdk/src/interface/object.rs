@@ -1,8 +1,8 @@
 //! Objects: values that stay on their side, and are used from the other side as a `Box<dyn Trait>`.
 //!
-//! The sender has an [`OutgoingObject`], which drops the object if the receiver does not take it. The receiver takes it and
-//! makes a proxy. When the proxy is dropped, it has the object dropped by its own side. If a plugin sends an object to the
-//! host, the host also leases the plugin's generation, which stays mapped until the proxy is dropped.
+//! The sender has an [`OutgoingObject`], which drops the object if the receiver does not take it. The receiver takes it
+//! and makes a proxy. When the proxy is dropped, it has the object dropped by its own side. If a plugin sends an object
+//! to the host, the host also leases the plugin's generation, which stays mapped until the proxy is dropped.
 
 use std::{cell::Cell, ops::Deref, ptr::NonNull, sync::Arc};
 
@@ -14,8 +14,8 @@ use super::{
 
 /// Leases a generation for its objects, whose code stays mapped meanwhile. A host has one for each generation.
 pub trait LeaseSource: Send + Sync {
-    /// Leases the generation for an object of `interface`, until the result is dropped. `None` if the generation is retired:
-    /// then the object is not accepted.
+    /// Leases the generation for an object of `interface`, until the result is dropped. `None` if the generation is
+    /// retired: then the object is not accepted.
     fn lease(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>>;
 }
 
@@ -93,8 +93,8 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
         unsafe extern "C" fn take<I: Dispatch<ExportedObject<I>> + ?Sized>(
             outgoing: *const (),
         ) -> RawObject {
-            // SAFETY: `ObjectView::take` passes the address from this view. It does so while the object is being sent, so that
-            // the `OutgoingObject` is not dropped, and on the sender's thread, so that the cell is not shared.
+            // SAFETY: `ObjectView::take` passes the address from this view. It does so while the object is being sent,
+            // so that the `OutgoingObject` is not dropped, and on the sender's thread, so that the cell is not shared.
             let outgoing = unsafe { &*outgoing.cast::<OutgoingObject<I>>() };
             let this = outgoing.0.take();
             RawObject {
@@ -112,7 +112,8 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
             // SAFETY: `this` is the address that `take` has given away, of a leaked `Box` of this type. Its owner, a
             // `Remote`, calls this once, when it is dropped.
             let exported = unsafe { Box::from_raw(this.cast_mut().cast::<ExportedObject<I>>()) };
-            // A panic of the destructor is dropped: nobody could handle it, and it must not unwind into the other side's code.
+            // A panic of the destructor is dropped: nobody could handle it, and it must not unwind into the other
+            // side's code.
             drop(catch(|| {
                 drop(exported);
                 Ok(())
@@ -158,15 +159,16 @@ impl ObjectView {
                 Some(lease.ok_or_else(|| ReadError::new(Fault::Retired))?)
             }
         };
-        // SAFETY: function and address are from one view, whose `OutgoingObject` exists during this call on the sender's
-        // thread (`# Safety` of this function).
+        // SAFETY: function and address are from one view, whose `OutgoingObject` exists during this call on the
+        // sender's thread (`# Safety` of this function).
         let taken = unsafe { (self.take)(self.outgoing) };
         if taken.remote.this.is_null() {
             let what = Fault::Unknown("an object that was taken already".to_owned());
             return Err(ReadError::new(what));
         }
-        // SAFETY: `taken` has the vtable of the object, which now belongs to the handle; the object is `Send` and `Sync`, as
-        // `#[interface]` demands. Its code stays mapped until `lease` is dropped; without a lease it is the host's.
+        // SAFETY: `taken` has the vtable of the object, which now belongs to the handle; the object is `Send` and
+        // `Sync`, as `#[interface]` demands. Its code stays mapped until `lease` is dropped; without a lease it is the
+        // host's.
         Ok(unsafe { Remote::object(taken, context.leases().clone(), lease) })
     }
 }

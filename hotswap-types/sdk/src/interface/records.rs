@@ -1,20 +1,22 @@
 //! Structs and enums, as [`#[data]`](macro@crate::data) writes them.
 //!
-//! The view of a struct is its address and a function of its own side, which writes the views of the fields one after another,
-//! as in a C struct. So one call gives all fields. A newer version of the struct has more fields at its end, and the others at
-//! the same offsets. The reader passes how many fields it knows, and the function returns how many it has written.
+//! The view of a struct is its address and a function of its own side, which writes the views of the fields one after
+//! another, as in a C struct. So one call gives all fields. A newer version of the struct has more fields at its end,
+//! and the others at the same offsets. The reader passes how many fields it knows, and the function returns how many it
+//! has written.
 
 use super::{
     data::{Data, ReadContext, ReadError},
     sequences::{Addresses, SliceView},
 };
 
-/// Writes the views of the first `count` fields to `fields`, or of all if there are fewer. Returns how many it has written.
+/// Writes the views of the first `count` fields to `fields`, or of all if there are fewer. Returns how many it has
+/// written.
 ///
 /// # Safety
 ///
-/// `value` is the address of a value of the type, or in the variant, that the function is for. `fields` has room for the
-/// views of the first `count` fields, laid out as a C struct.
+/// `value` is the address of a value of the type, or in the variant, that the function is for. `fields` has room for
+/// the views of the first `count` fields, laid out as a C struct.
 pub type WriteFieldsFn = unsafe extern "C" fn(value: *const (), fields: *mut (), count: u32) -> u32;
 
 /// The view of a struct, or of the fields of a variant.
@@ -70,15 +72,18 @@ impl RecordView {
         }
     }
 
-    /// Writes the views of the first `count` fields to `fields`, or of all if there are fewer. Returns how many it has written.
+    /// Writes the views of the first `count` fields to `fields`, or of all if there are fewer. Returns how many it has
+    /// written.
     ///
     /// # Safety
     ///
-    /// The view is from [`new`](Self::new) with the function for the value's type, and the value is neither changed nor dropped
-    /// during the call. `F` is the C struct of the views of its first `count` fields, and `fields` has room for it.
+    /// The view is from [`new`](Self::new) with the function for the value's type, and the value is neither changed nor
+    /// dropped during the call. `F` is the C struct of the views of its first `count` fields, and `fields` has room for
+    /// it.
     #[inline]
     pub unsafe fn write_fields<F>(self, fields: *mut F, count: u32) -> u32 {
-        // SAFETY: the function is for this value, and `fields` has room for `count` views (`# Safety` of this function).
+        // SAFETY: the function is for this value, and `fields` has room for `count` views (`# Safety` of this
+        // function).
         unsafe { (self.write_fields)(self.value, fields.cast(), count) }
     }
 }
@@ -109,8 +114,8 @@ unsafe impl<T: Record> SliceView<T> for RecordSlice {
             value,
             write_fields: self.write_fields,
         };
-        // SAFETY: the addresses are of structs that are neither changed nor dropped during this call (`# Safety` of this
-        // function). `write_fields` is for them, so that `view` gives their views.
+        // SAFETY: the addresses are of structs that are neither changed nor dropped during this call (`# Safety` of
+        // this function). `write_fields` is for them, so that `view` gives their views.
         unsafe { self.items.read(view, context) }
     }
 

@@ -1,5 +1,5 @@
-//! What a plugin exports, and how a host makes the plugin's value: it checks the root module, compares the descriptions of both
-//! sides, and calls the constructor.
+//! What a plugin exports, and how a host makes the plugin's value: it checks the root module, compares the descriptions
+//! of both sides, and calls the constructor.
 
 use std::{
     marker::PhantomData,
@@ -33,13 +33,14 @@ use crate::{
     fault::{IsCalling, note_panics_of_calls},
 };
 
-/// What a swap point can be of: a trait with [`#[interface]`](macro@crate::interface) (`dyn Trait`), or an abi_stable root
-/// module.
+/// What a swap point can be of: a trait with [`#[interface]`](macro@crate::interface) (`dyn Trait`), or an abi_stable
+/// root module.
 ///
 /// # Safety
 ///
 /// [`accept`](Self::accept) returns a handle by which the interface can be called safely, and
-/// [`as_interface`](Self::as_interface) does not extend its lifetime. Only the macro and this module implement the trait.
+/// [`as_interface`](Self::as_interface) does not extend its lifetime. Only the macro and this module implement the
+/// trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "neither `dyn` of a trait with `#[interface]` nor an abi_stable root module",
@@ -56,8 +57,9 @@ pub unsafe trait Interface {
     /// Its name in messages.
     fn name() -> String;
 
-    /// Checks the rest of the module, and makes the plugin's value, whose objects get their leases from `leases`. Also returns
-    /// the version of the interface that the plugin was built with, if that differs from the version in the module's header.
+    /// Checks the rest of the module, and makes the plugin's value, whose objects get their leases from `leases`. Also
+    /// returns the version of the interface that the plugin was built with, if that differs from the version in the
+    /// module's header.
     ///
     /// # Errors
     ///
@@ -65,8 +67,8 @@ pub unsafe trait Interface {
     ///
     /// # Safety
     ///
-    /// The module's layout was checked to be that of `Module`. The result is used only while the image of the module is mapped
-    /// and before the plugin's hook ([`Plugin::before_unload`]) runs. This is called once for an image.
+    /// The module's layout was checked to be that of `Module`. The result is used only while the image of the module is
+    /// mapped and before the plugin's hook ([`Plugin::before_unload`]) runs. This is called once for an image.
     unsafe fn accept(
         module: Self::Module,
         leases: Arc<dyn LeaseSource>,
@@ -119,8 +121,8 @@ where
     T: Send + Sync + 'static,
 {
     unsafe extern "C" fn drop_value<T>(this: *const ()) {
-        // SAFETY: `this` is the address of the box that is leaked below. Its owner, a `Remote`, calls this once, when it is
-        // dropped.
+        // SAFETY: `this` is the address of the box that is leaked below. Its owner, a `Remote`, calls this once, when
+        // it is dropped.
         let value = unsafe { Box::from_raw(this.cast_mut().cast::<RootValue<T>>()) };
         // A panic of the destructor is dropped: nobody could handle it.
         drop(catch(|| {
@@ -139,8 +141,8 @@ where
         },
         drop: drop_value::<T>,
     };
-    // SAFETY: `raw` has a `Send` and `Sync` value in a leaked box, the vtable for it, and the function that drops it. Their code
-    // is the host's own, which stays mapped without a lease.
+    // SAFETY: `raw` has a `Send` and `Sync` value in a leaked box, the vtable for it, and the function that drops it.
+    // Their code is the host's own, which stays mapped without a lease.
     unsafe { Remote::object(raw, Some(leases), None) }
 }
 
@@ -178,15 +180,16 @@ pub enum Refused {
 #[sabi(kind(Prefix(prefix_ref = PluginRootRef)))]
 #[sabi(missing_field(panic))]
 pub struct PluginRoot {
-    /// An [`Entry`](super::Entry) that returns the description of the plugin's interface, as bytes. It does not use `this`.
+    /// An [`Entry`](super::Entry) that returns the description of the plugin's interface, as bytes. It does not use
+    /// `this`.
     pub describe: unsafe extern "C" fn(
         this: *const (),
         arguments: *const (),
         out: *mut (),
         reply: *const ReplyVtable,
     ) -> u32,
-    /// An [`Entry`](super::Entry) that makes the plugin's value, and returns its handle. It does not use `this`, and is called
-    /// once.
+    /// An [`Entry`](super::Entry) that makes the plugin's value, and returns its handle. It does not use `this`, and is
+    /// called once.
     #[sabi(last_prefix_field)]
     pub create: unsafe extern "C" fn(
         this: *const (),
@@ -239,7 +242,8 @@ impl RootModule for PluginRootRef {
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
-// SAFETY: the handle is the root module, whose functions are safe to call while the image is mapped. `as_interface` borrows it.
+// SAFETY: the handle is the root module, whose functions are safe to call while the image is mapped. `as_interface`
+// borrows it.
 unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
     type Kind = Raw;
     type Module = M;
@@ -267,15 +271,15 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
 ///
 /// # Safety
 ///
-/// The module's layout was checked. The result is used only while the image of the module is mapped and before the plugin's
-/// hook ([`Plugin::before_unload`]) runs. This is called once for an image.
+/// The module's layout was checked. The result is used only while the image of the module is mapped and before the
+/// plugin's hook ([`Plugin::before_unload`]) runs. This is called once for an image.
 pub unsafe fn accept<I: Described + ?Sized>(
     module: PluginRootRef,
     leases: Arc<dyn LeaseSource>,
 ) -> Result<(Remote, Option<String>), Refused> {
     let expected = describe::<I>();
-    // SAFETY: by its documentation, the entry does not use `this`, takes no arguments and returns bytes. Its image is mapped
-    // (`# Safety` of this function).
+    // SAFETY: by its documentation, the entry does not use `this`, takes no arguments and returns bytes. Its image is
+    // mapped (`# Safety` of this function).
     let bytes = unsafe { call_entry::<_, Vec<u8>>(module.describe(), ptr::null(), &Nil, &None) };
     let found = bytes.ok().and_then(|it| Description::from_bytes(&it));
     let found = found.ok_or_else(|| Refused::Layout("its description is damaged".to_owned()))?;
@@ -297,8 +301,9 @@ pub unsafe fn accept<I: Described + ?Sized>(
     compare(&expected, &found).map_err(|difference| Refused::Layout(difference.to_string()))?;
     let made = {
         let is_calling = calling::is_calling as IsCalling;
-        // SAFETY: by its documentation, the entry does not use `this`. `Exported::create` takes an `IsCalling` and returns this
-        // type, in every version of the root module with this layout. Its image is mapped (`# Safety` of this function).
+        // SAFETY: by its documentation, the entry does not use `this`. `Exported::create` takes an `IsCalling` and
+        // returns this type, in every version of the root module with this layout. Its image is mapped (`# Safety` of
+        // this function).
         unsafe {
             call_entry::<_, Result<RawRemote, String>>(
                 module.create(),
@@ -370,8 +375,8 @@ impl<P: Plugin> Exported<P> {
         out: *mut (),
         reply: *const ReplyVtable,
     ) -> u32 {
-        // SAFETY: the host calls this with the arguments of an entry that takes none and returns bytes. `this` is replaced by
-        // the address of a static, which is a `RootValue<()>`.
+        // SAFETY: the host calls this with the arguments of an entry that takes none and returns bytes. `this` is
+        // replaced by the address of a static, which is a `RootValue<()>`.
         unsafe {
             dispatch::<RootValue<()>, Nil, Vec<u8>>(
                 (&raw const NOTHING).cast(),
@@ -389,8 +394,8 @@ impl<P: Plugin> Exported<P> {
         out: *mut (),
         reply: *const ReplyVtable,
     ) -> u32 {
-        // SAFETY: the host calls this with the arguments of an entry that takes an `IsCalling` and returns a handle. `this` is
-        // replaced by the address of a static, which is a `RootValue<()>`.
+        // SAFETY: the host calls this with the arguments of an entry that takes an `IsCalling` and returns a handle.
+        // `this` is replaced by the address of a static, which is a `RootValue<()>`.
         unsafe {
             dispatch::<RootValue<()>, IsCalling, Result<RawRemote, String>>(
                 (&raw const NOTHING).cast(),
@@ -439,9 +444,9 @@ impl<T> ValueSlot<T> {
         // Acquire: pairs with the Release in `set`.
         let value = self.value.swap(ptr::null_mut(), Ordering::AcqRel);
         if let Some(value) = NonNull::new(value) {
-            // SAFETY: the pointer is from `Box::into_raw` (invariant of `ValueSlot`), and the swap has taken it, so that nobody
-            // else drops it. No call uses the value, because the host does not use the handle once the hook runs
-            // (`# Safety` of `Interface::accept`).
+            // SAFETY: the pointer is from `Box::into_raw` (invariant of `ValueSlot`), and the swap has taken it, so
+            // that nobody else drops it. No call uses the value, because the host does not use the handle once the hook
+            // runs (`# Safety` of `Interface::accept`).
             drop(unsafe { Box::from_raw(value.as_ptr()) });
         }
     }
@@ -463,7 +468,8 @@ impl<T> Deref for RootValue<T> {
     }
 }
 
-// SAFETY: it is its own view: addresses and a number, in `repr(C)`. Only entries of the side that made it use the address.
+// SAFETY: it is its own view: addresses and a number, in `repr(C)`. Only entries of the side that made it use the
+// address.
 unsafe impl ByValue for RawRemote {
     type View = Self;
     type Outgoing = Self;

@@ -11,8 +11,8 @@ use super::{
 ///
 /// # Safety
 ///
-/// It is `repr(C)`. A view from [`new`](Self::new) can be read on either side, as long as the values are neither changed nor
-/// dropped.
+/// It is `repr(C)`. A view from [`new`](Self::new) can be read on either side, as long as the values are neither
+/// changed nor dropped.
 pub unsafe trait SliceView<T>: Copy {
     /// What the other side has during the call: a reference if the bytes are the same on both sides, otherwise copies.
     type Borrowed<'a>: AsRef<[T]>
@@ -84,7 +84,8 @@ pub(super) struct Addresses {
 #[repr(transparent)]
 pub struct StrView(PlainSlice<u8>);
 
-// SAFETY: the view is address and length of a slice, in `repr(C)`. The bytes of a `Plain` type mean the same on both sides.
+// SAFETY: the view is address and length of a slice, in `repr(C)`. The bytes of a `Plain` type mean the same on both
+// sides.
 unsafe impl<T: Plain> SliceView<T> for PlainSlice<T> {
     type Borrowed<'a> = &'a [T];
 
@@ -98,8 +99,8 @@ unsafe impl<T: Plain> SliceView<T> for PlainSlice<T> {
 
     #[inline]
     unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
-        // SAFETY: the values stay unchanged until this returns (`# Safety` of this function). The reference is not used after
-        // that.
+        // SAFETY: the values stay unchanged until this returns (`# Safety` of this function). The reference is not used
+        // after that.
         unsafe { self.borrow(context) }.map(<[T]>::to_vec)
     }
 
@@ -108,8 +109,8 @@ unsafe impl<T: Plain> SliceView<T> for PlainSlice<T> {
     where
         T: 'a,
     {
-        // SAFETY: address and length are from `new`, of a slice of the same plain type. It is neither changed nor dropped during
-        // `'a` (`# Safety` of this function).
+        // SAFETY: address and length are from `new`, of a slice of the same plain type. It is neither changed nor
+        // dropped during `'a` (`# Safety` of this function).
         Ok(unsafe { slice::from_raw_parts(self.first, self.count) })
     }
 }
@@ -121,7 +122,8 @@ unsafe impl<T: Data> SliceView<T> for IndirectSlice<T::View> {
     #[inline]
     fn new(items: &[T]) -> Self {
         unsafe extern "C" fn view<T: Data>(item: *const ()) -> T::View {
-            // SAFETY: `read` passes the address of one of the items, which are `T`s and are neither changed nor dropped meanwhile.
+            // SAFETY: `read` passes the address of one of the items, which are `T`s and are neither changed nor dropped
+            // meanwhile.
             unsafe { &*item.cast::<T>() }.view()
         }
 
@@ -134,8 +136,8 @@ unsafe impl<T: Data> SliceView<T> for IndirectSlice<T::View> {
     unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
         // SAFETY: `read` below passes the address of one of the items, which the function is for.
         let view = |item| unsafe { (self.view)(item) };
-        // SAFETY: the addresses are of items that are neither changed nor dropped during this call (`# Safety` of this function),
-        // and `view` gives their views.
+        // SAFETY: the addresses are of items that are neither changed nor dropped during this call (`# Safety` of this
+        // function), and `view` gives their views.
         unsafe { self.items.read(view, context) }
     }
 
@@ -166,8 +168,8 @@ impl Addresses {
     ///
     /// # Safety
     ///
-    /// The addresses are from [`new`](Self::new) on either side, of values that are neither changed nor dropped until this
-    /// returns. `view` gives the view of the value at each of these addresses, and `T` can [read](Data::read) it.
+    /// The addresses are from [`new`](Self::new) on either side, of values that are neither changed nor dropped until
+    /// this returns. `view` gives the view of the value at each of these addresses, and `T` can [read](Data::read) it.
     pub(super) unsafe fn read<T: Data>(
         self,
         view: impl Fn(*const ()) -> T::View,
@@ -175,7 +177,8 @@ impl Addresses {
     ) -> Result<Vec<T>, ReadError> {
         let mut items = Vec::with_capacity(self.count);
         for index in 0..self.count {
-            // SAFETY: the slice has `count` values, each `stride` bytes from the one before it, so that the address is in it.
+            // SAFETY: the slice has `count` values, each `stride` bytes from the one before it, so that the address is
+            // in it.
             let item = unsafe { self.first.byte_add(index * self.stride) };
             // SAFETY: the view is of a value that `T` can read and that stays unchanged (`# Safety` of this function).
             items.push(unsafe { T::read(view(item), context) }?);
@@ -195,8 +198,8 @@ impl StrView {
     /// The view is from [`new`](Self::new) on either side, and its text is neither changed nor dropped during `'a`.
     #[inline]
     unsafe fn get<'a>(self) -> &'a str {
-        // SAFETY: address and length are from `new`, of a text that is neither changed nor dropped during `'a` (`# Safety` of
-        // this function).
+        // SAFETY: address and length are from `new`, of a text that is neither changed nor dropped during `'a` (`#
+        // Safety` of this function).
         let bytes = unsafe { slice::from_raw_parts(self.0.first, self.0.count) };
         // SAFETY: `new` has viewed a `str`, so that the bytes are UTF-8.
         unsafe { str::from_utf8_unchecked(bytes) }
@@ -215,8 +218,8 @@ unsafe impl Data for String {
 
     #[inline]
     unsafe fn read(view: StrView, _: ReadContext<'_>) -> Result<Self, ReadError> {
-        // SAFETY: `view` is of a text that stays unchanged during this call (`# Safety` of this function). The reference is not
-        // used after that.
+        // SAFETY: `view` is of a text that stays unchanged during this call (`# Safety` of this function). The
+        // reference is not used after that.
         Ok(unsafe { view.get() }.to_owned())
     }
 

@@ -27,8 +27,8 @@ pub struct Either<A, B> {
     second: MaybeUninit<B>,
 }
 
-/// The view of a collection: its address, and a function of its own side that passes each entry to `visit` until that returns
-/// `false`.
+/// The view of a collection: its address, and a function of its own side that passes each entry to `visit` until that
+/// returns `false`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entries<K, V> {
@@ -81,8 +81,8 @@ impl<A, B> Either<A, B> {
     }
 }
 
-// SAFETY: the view is a flag and the view of `T`, in `repr(C)`, and the description has that of `T`. `read` uses only the part
-// that the flag names.
+// SAFETY: the view is a flag and the view of `T`, in `repr(C)`, and the description has that of `T`. `read` uses only
+// the part that the flag names.
 unsafe impl<T: Data> Data for Option<T> {
     type View = Either<T::View, Nil>;
     type Slice = IndirectSlice<Self::View>;
@@ -98,8 +98,8 @@ unsafe impl<T: Data> Data for Option<T> {
     #[inline]
     unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         let view = view.get().ok();
-        // SAFETY: `view` is from `T::view` of the value in the option, which stays unchanged during this call (`# Safety` of
-        // this function).
+        // SAFETY: `view` is from `T::view` of the value in the option, which stays unchanged during this call (`#
+        // Safety` of this function).
         view.map(|view| unsafe { T::read(view, context) })
             .transpose()
     }
@@ -110,8 +110,8 @@ unsafe impl<T: Data> Data for Option<T> {
     }
 }
 
-// SAFETY: the view is a flag and the views of `T` and `E`, in `repr(C)`, and the description has those of both. `read` uses
-// only the part that the flag names.
+// SAFETY: the view is a flag and the views of `T` and `E`, in `repr(C)`, and the description has those of both. `read`
+// uses only the part that the flag names.
 unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     type View = Either<T::View, E::View>;
     type Slice = IndirectSlice<Self::View>;
@@ -127,9 +127,11 @@ unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     #[inline]
     unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
         Ok(match view.get() {
-            // SAFETY: `value` is from `T::view` of the `Ok`, which stays unchanged during this call (`# Safety` of this function).
+            // SAFETY: `value` is from `T::view` of the `Ok`, which stays unchanged during this call (`# Safety` of this
+            // function).
             Ok(value) => Ok(unsafe { T::read(value, context) }?),
-            // SAFETY: `error` is from `E::view` of the `Err`, which stays unchanged during this call (`# Safety` of this function).
+            // SAFETY: `error` is from `E::view` of the `Err`, which stays unchanged during this call (`# Safety` of
+            // this function).
             Err(error) => Err(unsafe { E::read(error, context) }?),
         })
     }
@@ -140,8 +142,8 @@ unsafe impl<T: Data, E: Data> Data for Result<T, E> {
     }
 }
 
-// SAFETY: the view is that of `T`, and the description has that of `T`. A slice of boxes, or a result that is one, is not viewed
-// as one of `T`, so that a box has a description of its own.
+// SAFETY: the view is that of `T`, and the description has that of `T`. A slice of boxes, or a result that is one, is
+// not viewed as one of `T`, so that a box has a description of its own.
 unsafe impl<T: Data> Data for Box<T> {
     type View = T::View;
     type Slice = IndirectSlice<T::View>;
@@ -153,8 +155,8 @@ unsafe impl<T: Data> Data for Box<T> {
 
     #[inline]
     unsafe fn read(view: T::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
-        // SAFETY: `view` is from `T::view` of the value in the box, which stays unchanged during this call (`# Safety` of this
-        // function).
+        // SAFETY: `view` is from `T::view` of the value in the box, which stays unchanged during this call (`# Safety`
+        // of this function).
         unsafe { T::read(view, context) }.map(Box::new)
     }
 
@@ -206,8 +208,8 @@ macro_rules! tuples {
             #[allow(clippy::unused_unit, unused_variables, clippy::allow_attributes, reason = "the tuple without parts")]
             unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
                 let tuples!(@pattern $($value)*) = view;
-                // SAFETY: each part's view is from the part of a tuple that stays unchanged during this call (`# Safety` of this
-                // function).
+                // SAFETY: each part's view is from the part of a tuple that stays unchanged during this call (`#
+                // Safety` of this function).
                 Ok(($(unsafe { $type::read($value, context) }?,)*))
             }
 
@@ -270,8 +272,8 @@ fn view_of<C: Collection>(collection: &C) -> EntriesOf<C> {
         // meanwhile.
         let collection = unsafe { &*collection.cast::<C>() };
         for (key, value) in collection.entries() {
-            // SAFETY: `read_collection` passes `out` and `visit` together. `visit` takes the views of this collection's keys and
-            // values, which stay unchanged during the call.
+            // SAFETY: `read_collection` passes `out` and `visit` together. `visit` takes the views of this collection's
+            // keys and values, which stay unchanged during the call.
             if !unsafe { visit(out, key.view(), value.view()) } {
                 return;
             }
@@ -289,8 +291,8 @@ fn view_of<C: Collection>(collection: &C) -> EntriesOf<C> {
 ///
 /// # Safety
 ///
-/// `view` is from [`view_of`] on either side, of a collection whose type has the same description as `C`, or a compatible one.
-/// Until this returns, the collection is neither changed nor dropped.
+/// `view` is from [`view_of`] on either side, of a collection whose type has the same description as `C`, or a
+/// compatible one. Until this returns, the collection is neither changed nor dropped.
 unsafe fn read_collection<C: Collection>(
     view: EntriesOf<C>,
     context: ReadContext<'_>,
@@ -300,7 +302,8 @@ unsafe fn read_collection<C: Collection>(
         key: KeyView<C>,
         value: ValueView<C>,
     ) -> bool {
-        // SAFETY: `for_each` passes the `out` of `read_collection`, which waits for it and does not use `partial` meanwhile.
+        // SAFETY: `for_each` passes the `out` of `read_collection`, which waits for it and does not use `partial`
+        // meanwhile.
         let partial = unsafe { &mut *out.cast::<PartialCollection<'_, C>>() };
         // A panic, of a hash or a comparison, must not unwind into the other side's code.
         let read = super::call::catch(|| {
@@ -320,8 +323,8 @@ unsafe fn read_collection<C: Collection>(
         context,
         failed: None,
     };
-    // SAFETY: function and address are from one view, of a collection that stays unchanged during this call (`# Safety` of this
-    // function). `visit` takes the address of `partial`, and the views of the collection's keys and values.
+    // SAFETY: function and address are from one view, of a collection that stays unchanged during this call (`# Safety`
+    // of this function). `visit` takes the address of `partial`, and the views of the collection's keys and values.
     unsafe { (view.for_each)(view.collection, (&raw mut partial).cast(), visit::<C>) };
     match partial.failed {
         None => Ok(partial.collection),
@@ -355,8 +358,8 @@ macro_rules! collections {
             }
         }
 
-        // SAFETY: the view has address and function of one side, in `repr(C)`: the function passes the views of this collection's
-        // keys and values. The description has those of keys and values.
+        // SAFETY: the view has address and function of one side, in `repr(C)`: the function passes the views of this
+        // collection's keys and values. The description has those of keys and values.
         unsafe impl<$($bounds)*> Data for $type {
             type View = Entries<<$key as Data>::View, <$value as Data>::View>;
             type Slice = IndirectSlice<Self::View>;
@@ -366,8 +369,8 @@ macro_rules! collections {
             }
 
             unsafe fn read(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
-                // SAFETY: `view` is from `view_of`, and the collection stays unchanged during this call (`# Safety` of this
-                // function).
+                // SAFETY: `view` is from `view_of`, and the collection stays unchanged during this call (`# Safety` of
+                // this function).
                 unsafe { read_collection(view, context) }
             }
 

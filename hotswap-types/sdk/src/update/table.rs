@@ -56,7 +56,8 @@ impl<'a> Update<'a> {
     pub(super) fn new<H: Host>(host: &'a mut H) -> Self {
         /// # Safety
         ///
-        /// `host` is the `host` field of an `Update<'h>` that was made of an `H`, and is used by nobody else during `'h`.
+        /// `host` is the `host` field of an `Update<'h>` that was made of an `H`, and is used by nobody else during
+        /// `'h`.
         unsafe fn object<'h, H>(host: *mut ()) -> &'h mut H {
             // SAFETY: `host` points to an `H` that nobody else uses (`# Safety` of this function).
             unsafe { &mut *host.cast() }

@@ -93,8 +93,8 @@ pub(crate) const CASES: &[Case] = &[
     case("C: timer_create, SIGEV_NONE", "native", "unloadable timer-none", Unloaded),
     case("C: sigaction", "native", "unloadable sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
     case("C: sigaction, no unloadable!", "native", "sigaction", Pinned(NAMES_SIGUSR2)).then(SIGUSR2),
-    // A successor that is called before the hook of its predecessor has run knows the predecessor's handler, and sets it
-    // again in its own hook.
+    // A successor that is called before the hook of its predecessor has run knows the predecessor's handler, and sets
+    // it again in its own hook.
     case("C: signal, taken back", "native", "unloadable signal", UnloadedOrPinned(NAMES_SIGUSR2)),
     case("a library with a thread", "library", "unloadable", Pinned(&["libhelper"])),
     case("a library, joined and vouched for", "library", "unloadable vouched", Unloaded),

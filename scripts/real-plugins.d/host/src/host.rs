@@ -1,5 +1,5 @@
-//! The process that swaps: loads a plugin, calls it from threads that live long and from some that do not, swaps its two
-//! builds in turn, and waits for each retired generation to end.
+//! The process that swaps: loads a plugin, calls it from threads that live long and from some that do not, swaps its
+//! two builds in turn, and waits for each retired generation to end.
 
 use std::{
     env,

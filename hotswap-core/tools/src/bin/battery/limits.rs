@@ -124,8 +124,8 @@ fn without_proc(fixtures: &Fixtures, subject: Subject) -> Option<Outcome> {
     Some(afterwards(host, fixtures, outcome))
 }
 
-/// Returns `outcome`, which the host had while it lacked the resource. If the host does not accept a plugin now, returns
-/// that failure instead.
+/// Returns `outcome`, which the host had while it lacked the resource. If the host does not accept a plugin now,
+/// returns that failure instead.
 fn afterwards(mut host: Host, fixtures: &Fixtures, outcome: Outcome) -> Outcome {
     match swap(&mut host, fixtures) {
         Outcome::Accepted => host.end().err().unwrap_or(outcome),

@@ -152,8 +152,8 @@ impl Plugin {
         self.is_in(elf::PF_X, address)
     }
 
-    /// Whether the loader leaves a function's address at this one: the file has it there (`DT_RELR` adds where the image
-    /// is), or a relocation writes it.
+    /// Whether the loader leaves a function's address at this one: the file has it there (`DT_RELR` adds where the
+    /// image is), or a relocation writes it.
     pub(crate) fn holds_function(&self, address: u64) -> bool {
         let in_place = self.offset(address).map(|at| self.number(at, 8));
         let written = self.items(elf::DT_RELA, elf::DT_RELASZ, RELOCATION_BYTES);

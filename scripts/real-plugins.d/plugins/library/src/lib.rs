@@ -1,5 +1,5 @@
-//! A plugin with a library of its own, whose thread calls the plugin back for as long as it runs: until the process ends,
-//! or, with the feature `vouched`, until the plugin is retired. No host can see which it is.
+//! A plugin with a library of its own, whose thread calls the plugin back for as long as it runs: until the process
+//! ends, or, with the feature `vouched`, until the plugin is retired. No host can see which it is.
 
 use std::{
     ffi::c_void,
