@@ -60,6 +60,12 @@ impl Description {
         Ok(Self(layout))
     }
 
+    /// Whether both describe a type of the same name, from a package of the same name.
+    pub(crate) fn is_of_same_name(self, other: Self) -> bool {
+        let [one, other] = [self.0, other.0];
+        one.name() == other.name() && one.package() == other.package()
+    }
+
     /// The type in one line: its name, and the type of its only field.
     pub(crate) fn summary(self) -> String {
         let described = panic::catch_unwind(AssertUnwindSafe(|| difference::describe(self.0)));

@@ -17,11 +17,12 @@ use abi_stable::{
     sabi_types::VersionNumber,
 };
 use hotswap_elf::Export;
+use hotswap_sdk::host::PluginRootRef;
 
 use crate::{
     error::{Error, ErrorKind, Result, Stage},
     image::Image,
-    layout::{self, Description, Mismatch},
+    layout::{self, Description, Mismatch, both},
 };
 
 /// What a file must define to hold a root module. Of the header only its first field is sure to be there:
@@ -42,8 +43,13 @@ pub(crate) struct Checked<'a, M> {
 pub(crate) fn check<M: RootModule>(image: &Image) -> Result<Checked<'_, M>> {
     let path = &*image.origin().given;
     let header = header(image, path)?;
+    let found = description(image, header);
+    if let Ok(found) = &found {
+        check_kind::<M>(*found, path)?;
+    }
     check_version::<M>(header, path)?;
-    check_layout::<M>(image, header, path)?;
+    let checked = found.and_then(|found| layout::check(Description::of::<M>(), found));
+    checked.map_err(|mismatch| mismatch.refuse(path, None))?;
     Ok(Checked {
         header,
         image,
@@ -82,7 +88,7 @@ fn header(image: &Image, path: &Path) -> Result<&'static LibHeader> {
     let bad = |problem: String| refuse(ErrorKind::BadHeader { problem });
     let address = image
         .symbol(ROOT_MODULE_LOADER_NAME)
-        .ok_or_else(|| refuse(ErrorKind::NoRootModule))?;
+        .ok_or_else(|| bad("the system does not find its root module".to_owned()))?;
     // SAFETY: the export under this name is abi_stable's header (`Trust::vouch`), and an `AbiHeaderRef`
     // is a transparent pointer to one. What can be recognised as something else is, below and by `upgrade`.
     let header =
@@ -133,14 +139,33 @@ fn check_version<M: RootModule>(header: &LibHeader, path: &Path) -> Result<()> {
     Err(Error::new(path, kind))
 }
 
-fn check_layout<M: RootModule>(image: &Image, header: &LibHeader, path: &Path) -> Result<()> {
+/// The description of the root module's type.
+fn description(image: &Image, header: &LibHeader) -> std::result::Result<Description, Mismatch> {
     let Some(found) = header.layout() else {
         let problem = "it carries no description of its types, so that they cannot be checked";
-        return Err(Mismatch::without_report(problem.to_owned()).refuse(path, None));
+        return Err(Mismatch::without_report(problem.to_owned()));
     };
-    let found = Description::in_image(image, found).map_err(Mismatch::from);
-    let checked = found.and_then(|found| layout::check(Description::of::<M>(), found));
-    checked.map_err(|mismatch| mismatch.refuse(path, None))
+    Ok(Description::in_image(image, found)?)
+}
+
+/// Checks that either both sides or none has the root module of `#[plugin]`: a comparison of that with a root module of an
+/// interface's own says nothing useful, and not even their versions are of the same package.
+fn check_kind<M: RootModule>(found: Description, path: &Path) -> Result<()> {
+    let of_plugin = Description::of::<PluginRootRef>();
+    let expected = Description::of::<M>().is_of_same_name(of_plugin);
+    let found = found.is_of_same_name(of_plugin);
+    if expected == found {
+        return Ok(());
+    }
+    let kind = |is_of_plugin| match is_of_plugin {
+        true => "one made with `#[plugin]`",
+        false => "one made with a root module of its own",
+    };
+    let difference = format!(
+        "another kind of plugin: {}",
+        both(kind(expected), kind(found))
+    );
+    Err(Mismatch::without_report(difference).refuse(path, None))
 }
 
 fn root_error(error: RootModuleError) -> ErrorKind {

@@ -357,7 +357,7 @@ impl Origin {
 fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Facts> {
     let refused = |kind| Error::new(path, kind);
     let facts = inspect(bytes, export);
-    let facts = facts.map_err(|refusal| refused(ErrorKind::Malformed { refusal }))?;
+    let facts = facts.map_err(|refusal| refused(inspection::kind(refusal, export)))?;
     let checked = shared::check(&facts);
     let checked = checked.and_then(|()| memory::need_thread_locals(facts.tls_bytes));
     checked.map_err(refused)?;

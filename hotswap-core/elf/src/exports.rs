@@ -7,7 +7,7 @@ use object::elf::{SHN_UNDEF, STB_GNU_UNIQUE, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC,
 
 use crate::{
     memory::Memory,
-    refusal::{Refusal, excerpt, refuse},
+    refusal::{NotExported, Refusal, excerpt, refuse},
     symbol::{Symbol, is_definition, is_visible, type_name},
     symbols::Symbols,
 };
@@ -94,10 +94,8 @@ impl<'s, 'a> Exports<'s, 'a> {
     fn check(&self, name: &str, size: Option<u64>) -> Result<(), Refusal> {
         let shown = excerpt(name.as_bytes());
         let Some(symbol) = self.look_up(name.as_bytes()) else {
-            return refuse(format!(
-                "does not export {shown}: {}",
-                self.why_not_found(name.as_bytes())
-            ));
+            let why = self.why_not_found(name.as_bytes());
+            return Err(Refusal::not_exported(&shown, why));
         };
         if symbol.st_bind() == STB_GNU_UNIQUE {
             return refuse(format!(
@@ -152,7 +150,7 @@ impl<'s, 'a> Exports<'s, 'a> {
         versioned.filter(|found| is_visible(found))
     }
 
-    fn why_not_found(&self, name: &[u8]) -> &'static str {
+    fn why_not_found(&self, name: &[u8]) -> NotExported {
         let same_name = |symbol: &&Symbol| self.symbols.strings.is(symbol.st_name.get(E), name);
         let named: Vec<&Symbol> = self
             .symbols
@@ -164,17 +162,17 @@ impl<'s, 'a> Exports<'s, 'a> {
             .collect();
         let any = |test: fn(&Symbol) -> bool| named.iter().any(|symbol| test(symbol));
         if named.is_empty() {
-            "no such symbol"
+            NotExported::Absent
         } else if !any(|symbol| symbol.st_shndx.get(E) != SHN_UNDEF) {
-            "it only imports that symbol"
+            NotExported::Imported
         } else if !any(|symbol| symbol.st_bind() != STB_LOCAL) {
-            "the symbol is local"
+            NotExported::Local
         } else if !any(is_visible) {
-            "the symbol is hidden"
+            NotExported::Hidden
         } else if !any(is_definition) {
-            "the symbol has no address"
+            NotExported::WithoutAddress
         } else {
-            "the symbol is in no hash table, or only in an old version"
+            NotExported::NotIndexed
         }
     }
 }

@@ -72,5 +72,5 @@ pub use crate::{
     inspect::inspect,
     process::{Machine, Process},
     query::{Export, Query},
-    refusal::Refusal,
+    refusal::{NotExported, Refusal},
 };

@@ -30,11 +30,11 @@ impl ErrorKind {
                 stage => stage,
             },
             Self::CannotCopy { .. } => Stage::Copy,
-            Self::Malformed { .. } | Self::SharesRust { .. } => Stage::Inspect,
-            Self::Link { .. } => Stage::Link,
-            Self::NoRootModule | Self::BadHeader { .. } | Self::AbiStable { symbol: None, .. } => {
-                Stage::Header
+            Self::Malformed { .. } | Self::SharesRust { .. } | Self::NoRootModule { .. } => {
+                Stage::Inspect
             }
+            Self::Link { .. } => Stage::Link,
+            Self::BadHeader { .. } | Self::AbiStable { symbol: None, .. } => Stage::Header,
             Self::AbiStable { .. } | Self::NoSymbol { .. } | Self::BadSymbol { .. } => {
                 Stage::Symbol
             }

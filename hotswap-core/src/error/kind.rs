@@ -220,9 +220,18 @@ pub enum ErrorKind {
         /// What may help.
         advice: Option<String>,
     },
-    /// The file exports no abi_stable root module. Export one (`#[export_root_module]`).
-    #[text("it exports no abi_stable root module")]
-    NoRootModule,
+    /// The file exports no root module, so it is no plugin. Write `#[plugin]` or `#[export_root_module]`, and build a `cdylib`.
+    #[text(
+        "no plugin: it exports no root module{}",
+        problem.as_ref().map_or_else(
+            || " (is `#[plugin]` or `#[export_root_module]` missing?)".to_owned(),
+            |it| format!(": {it}")
+        )
+    )]
+    NoRootModule {
+        /// Why the root module's symbol is not found, if the file has a symbol of that name.
+        problem: Option<String>,
+    },
     /// The symbol of the root module is something else, or is damaged. Build the plugin again.
     #[text("{problem}")]
     BadHeader {

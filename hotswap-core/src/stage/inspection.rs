@@ -2,7 +2,10 @@
 //!
 //! [`hotswap_elf`] inspects them; this module says for which process, and what hotswap wants to know of a plugin.
 
-use hotswap_elf::{Export, Facts, Machine, Process, Query, Refusal};
+use abi_stable::library::ROOT_MODULE_LOADER_NAME;
+use hotswap_elf::{Export, Facts, Machine, NotExported, Process, Query, Refusal};
+
+use crate::error::ErrorKind;
 
 /// Checks that the bytes are a library that this process can load, and that they define `export` if one is given. The
 /// facts say whether the plugin has `unloadable!` (the marker).
@@ -12,6 +15,22 @@ pub(crate) fn inspect(bytes: &[u8], export: Option<Export<'_>>) -> Result<Facts,
         marker: Some(hotswap_unload::TABLE_SYMBOL),
     };
     hotswap_elf::inspect(bytes, query, this_process())
+}
+
+/// The reason of a refusal of a file that was to define `export`.
+pub(super) fn kind(refusal: Refusal, export: Option<Export<'_>>) -> ErrorKind {
+    match (refusal.why_not_exported(), export) {
+        (
+            Some(why),
+            Some(Export::Static {
+                name: ROOT_MODULE_LOADER_NAME,
+                ..
+            }),
+        ) => ErrorKind::NoRootModule {
+            problem: (why != NotExported::Absent).then(|| why.to_string()),
+        },
+        _ => ErrorKind::Malformed { refusal },
+    }
 }
 
 /// Whether the bytes begin like an object for this machine. A loader that searches for a library skips objects for

@@ -118,7 +118,7 @@ impl Report {
 fn texts_of(kind: &ErrorKind) -> Vec<String> {
     let some = |text: &Option<String>| text.clone().unwrap_or_default();
     let fields = match kind {
-        ErrorKind::NoRootModule => vec![],
+        ErrorKind::NoRootModule { problem } => vec![some(problem)],
         ErrorKind::BadHeader { problem } => vec![problem.clone()],
         ErrorKind::ConstructorFailed { message } => vec![message.clone()],
         ErrorKind::NotCode { function } => vec![function.clone()],
@@ -152,7 +152,9 @@ fn kind_of(stage: Stage, texts: &[&str]) -> Option<ErrorKind> {
     let some = |text: &str| Some(text.to_owned()).filter(|it| !it.is_empty());
     let (name, fields) = texts.split_first()?;
     Some(match (*name, fields) {
-        ("no_root_module", []) => ErrorKind::NoRootModule,
+        ("no_root_module", [problem]) => ErrorKind::NoRootModule {
+            problem: some(problem),
+        },
         ("bad_header", [problem]) => ErrorKind::BadHeader {
             problem: text(problem),
         },
@@ -317,7 +319,10 @@ mod tests {
     fn what_a_child_finds_out_stays_data() {
         let text = || "no".to_owned();
         for kind in [
-            ErrorKind::NoRootModule,
+            ErrorKind::NoRootModule { problem: None },
+            ErrorKind::NoRootModule {
+                problem: Some(text()),
+            },
             ErrorKind::BadHeader { problem: text() },
             ErrorKind::ConstructorFailed { message: text() },
             ErrorKind::NotCode { function: text() },

@@ -5,9 +5,11 @@ use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::Path,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
+use abi_stable::library::ROOT_MODULE_LOADER_NAME;
 use hotswap_core::{ErrorKind, EventKind, Hotswap, Stage, State};
 use hotswap_fixtures::FixtureRef;
 
@@ -145,8 +147,41 @@ fn something_else_under_the_right_name_is_refused() {
 
 #[test]
 fn a_library_that_exports_no_root_module_is_refused() {
-    let (error, _) = refused(&load("build_1"), plugin("missing_export"));
-    assert_eq!(error.stage(), Stage::Inspect);
+    let (_, reason) = refused(&load("build_1"), plugin("missing_export"));
+    assert_eq!(
+        reason,
+        "inspect: no plugin: it exports no root module (is `#[plugin]` or `#[export_root_module]` missing?)"
+    );
+}
+
+#[test]
+fn a_library_that_only_imports_a_root_module_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, path) = (folder.path().join("it.c"), folder.path().join("it.so"));
+    let code = format!(
+        "extern int {ROOT_MODULE_LOADER_NAME}; int *f(void) {{ return &{ROOT_MODULE_LOADER_NAME}; }}"
+    );
+    fs::write(&source, code).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&path)
+        .arg(&source);
+    assert!(compiler.status().expect("cc runs").success());
+    let (_, reason) = refused(&load("build_1"), &path);
+    assert_eq!(
+        reason,
+        "inspect: no plugin: it exports no root module: it only imports that symbol"
+    );
+}
+
+#[test]
+fn a_plugin_of_a_trait_is_refused() {
+    let (_, reason) = refused(&load("build_1"), plugin("rules_1"));
+    assert_eq!(
+        reason,
+        "layout: another kind of plugin: expected one made with a root module of its own, found one made with `#[plugin]`"
+    );
 }
 
 #[test]

@@ -39,6 +39,17 @@ fn a_trait_is_called() {
 }
 
 #[test]
+fn a_plugin_with_a_root_module_of_its_own_is_refused() {
+    let rules = load("rules_1");
+    let error = rules.swap(plugin("build_1")).expect_err("another kind");
+    assert_eq!(
+        error.reason(),
+        "layout: another kind of plugin: expected one made with `#[plugin]`, found one made with a root module of its own"
+    );
+    assert_eq!(rules.with(|it| it.build()), 1);
+}
+
+#[test]
 fn one_value_serves_all_callers() {
     let rules = load("rules_1");
     thread::scope(|scope| {

@@ -1,6 +1,6 @@
 //! Damaged symbols and hash tables, and symbols that are not what somebody expects.
 
-use hotswap_elf::Export;
+use hotswap_elf::{Export, NotExported};
 
 use crate::{
     ROOT, X86, check, check_in, facts,
@@ -122,6 +122,13 @@ fn the_export_must_be_what_the_host_expects() {
         unchanged,
         "does not export other: it only imports that symbol",
     );
+    let why = |export| {
+        let refusal = inspect(&library.bytes, export, X86).unwrap_err();
+        refusal.why_not_exported()
+    };
+    assert_eq!(why(of("absent")), Some(NotExported::Absent));
+    assert_eq!(why(of("other")), Some(NotExported::Imported));
+    assert_eq!(why(of("call")), None, "it is exported, as something else");
     check_export(
         of("call"),
         unchanged,
