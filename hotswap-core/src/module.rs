@@ -148,8 +148,8 @@ fn description(image: &Image, header: &LibHeader) -> std::result::Result<Descrip
     Ok(Description::in_image(image, found)?)
 }
 
-/// Checks that either both sides or none has the root module of `#[plugin]`: a comparison of that with a root module of an
-/// interface's own says nothing useful, and not even their versions are of the same package.
+/// Checks that either both sides or none has the root module of `#[plugin]`: a comparison of that with a root module of
+/// an interface's own says nothing useful, and not even their versions are of the same package.
 fn check_kind<M: RootModule>(found: Description, path: &Path) -> Result<()> {
     let of_plugin = Description::of::<PluginRootRef>();
     let expected = Description::of::<M>().is_of_same_name(of_plugin);

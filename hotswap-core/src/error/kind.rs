@@ -220,7 +220,8 @@ pub enum ErrorKind {
         /// What may help.
         advice: Option<String>,
     },
-    /// The file exports no root module, so it is no plugin. Write `#[plugin]` or `#[export_root_module]`, and build a `cdylib`.
+    /// The file exports no root module, so it is no plugin. Write `#[plugin]` or `#[export_root_module]`, and build a
+    /// `cdylib`.
     #[text(
         "no plugin: it exports no root module{}",
         problem.as_ref().map_or_else(

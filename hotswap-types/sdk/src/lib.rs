@@ -57,8 +57,8 @@ pub use self::{
 
 /// Makes a trait an interface: what a plugin implements, and what a host calls as `Hotswap<dyn Trait>`.
 ///
-/// The trait stays as it is written. The macro also implements it for a proxy that calls the plugin. So code that is generic
-/// over `T: Trait` accepts a plugin, a value of the host's own, or a mock in a test.
+/// The trait stays as it is written. The macro also implements it for a proxy that calls the plugin. So code that is
+/// generic over `T: Trait` accepts a plugin, a value of the host's own, or a mock in a test.
 ///
 /// ```
 /// #[hotswap_sdk::interface]
@@ -75,15 +75,15 @@ pub use self::{
 /// ([`Data`]). Its result is of a type that can be sent, and belongs to the caller. Every implementation must be
 /// `Send` and `Sync`.
 ///
-/// What may change: a method with a body may be added at the end. When a plugin is loaded, every other difference is refused,
-/// with the path to it.
+/// What may change: a method with a body may be added at the end. When a plugin is loaded, every other difference is
+/// refused, with the path to it.
 pub use hotswap_macros::interface;
 
 /// Makes a struct or an enum a type whose values can be sent to a plugin or a host.
 ///
-/// Its fields are of types that can be sent: numbers, `bool`, `char`, `String`, `Vec`, `Option`, `Result`, `Box`, tuples,
-/// arrays, maps, sets, `Duration`, `SystemTime`, and other types with `#[data]`. It may have type parameters, which stand for
-/// such types, and any derives.
+/// Its fields are of types that can be sent: numbers, `bool`, `char`, `String`, `Vec`, `Option`, `Result`, `Box`,
+/// tuples, arrays, maps, sets, `Duration`, `SystemTime`, and other types with `#[data]`. It may have type parameters,
+/// which stand for such types, and any derives.
 ///
 /// ```
 /// use hotswap_sdk::data;
@@ -114,8 +114,8 @@ pub use hotswap_macros::interface;
 /// }
 /// ```
 ///
-/// The receiver copies a value field by field, which costs about what `clone` costs. Structs and enums can be nested 128 deep;
-/// a deeper value is a fault of the call.
+/// The receiver copies a value field by field, which costs about what `clone` costs. Structs and enums can be nested
+/// 128 deep; a deeper value is a fault of the call.
 ///
 /// What may change: a field with `#[data(default)]` or `#[data(default = …)]` may be added at the end of a struct or a
 /// variant, and a variant at the end of an enum. A side that receives a variant it does not know reads the variant with
@@ -142,10 +142,10 @@ pub use hotswap_macros::data;
 /// ```
 ///
 /// Each generation has one value, which all callers share. `Default` makes it, or a function that may fail:
-/// `#[plugin(make = MyRules::new)]`, a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped when the plugin is
-/// retired and no call or lease uses it any more, before the image is unmapped; stop threads in its `Drop`.
-/// `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in `hotswap_unload::unloadable!`. The
-/// function runs before the value is dropped, and also for a candidate that was refused.
+/// `#[plugin(make = MyRules::new)]`, a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped when the
+/// plugin is retired and no call or lease uses it any more, before the image is unmapped; stop threads in its `Drop`.
+/// `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in `hotswap_unload::unloadable!`.
+/// The function runs before the value is dropped, and also for a candidate that was refused.
 ///
 /// Use it once in a crate, which must be only a `cdylib`.
 pub use hotswap_macros::plugin;
