@@ -60,10 +60,12 @@ impl Description {
         Ok(Self(layout))
     }
 
-    /// Whether both describe a type of the same name, from a package of the same name.
+    /// Whether both describe a reference to a root module of the same name, from a package of the same name.
     pub(crate) fn is_of_same_name(self, other: Self) -> bool {
-        let [one, other] = [self.0, other.0];
-        one.name() == other.name() && one.package() == other.package()
+        let name = |it: Self| {
+            functions::prefix_type_of(it.0).map(|it| (it.name(), it.package().to_string()))
+        };
+        name(self) == name(other)
     }
 
     /// The type in one line: its name, and the type of its only field.

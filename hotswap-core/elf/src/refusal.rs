@@ -45,8 +45,8 @@ impl Refusal {
         }
     }
 
-    /// Why `dlsym` does not find the symbol that the query asks for ([`Query::export`](crate::Query::export)). `None` if
-    /// the file is refused for another reason.
+    /// Why `dlsym` does not find the symbol that the query asks for ([`Query::export`](crate::Query::export)). `None`
+    /// if the file is refused for another reason.
     pub fn why_not_exported(&self) -> Option<NotExported> {
         self.not_exported
     }

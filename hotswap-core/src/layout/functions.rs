@@ -42,6 +42,6 @@ pub(crate) fn check_functions<M: RootModule>(image: &Image, module: M) -> Result
 }
 
 /// The layout of the prefix type that `reference` refers to. A reference's layout names it in a phantom field.
-fn prefix_type_of(reference: &'static TypeLayout) -> Option<&'static TypeLayout> {
+pub(super) fn prefix_type_of(reference: &'static TypeLayout) -> Option<&'static TypeLayout> {
     Some(reference.phantom_fields().iter().next()?.layout())
 }

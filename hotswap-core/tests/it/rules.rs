@@ -9,7 +9,7 @@ use std::{
 use hotswap_core::{Hotswap, Lease, Settings, Stage, State, reasons::Fault};
 use hotswap_fixtures::rules::Rules;
 
-use crate::fixtures::{self, SOON, plugin, trust};
+use crate::fixtures::{SOON, plugin, trust};
 
 fn load(name: &str) -> Hotswap<dyn Rules> {
     Hotswap::load(plugin(name), &trust()).expect("a good plugin")
@@ -225,18 +225,4 @@ fn a_constructor_may_fail() {
     let reason = "root module: its constructor failed: no licence";
     assert_eq!((error.stage(), &*error.reason()), (Stage::Root, reason));
     assert_eq!(rules.with(|it| it.build()), 1);
-}
-
-/// A plugin with a root module of its own does not fit a trait, and a plugin of a trait does not fit a root module.
-#[test]
-fn traits_and_root_modules_are_told_apart() {
-    let rules = load("rules_1");
-    let error = rules.swap(plugin("build_1")).unwrap_err();
-    assert_eq!(error.stage(), Stage::Layout);
-    assert!(error.reason().contains("found `build_a`"), "{error}");
-    let error = fixtures::load("build_1")
-        .swap(plugin("rules_1"))
-        .unwrap_err();
-    assert_eq!(error.stage(), Stage::Layout);
-    assert!(error.reason().contains("found `describe`"), "{error}");
 }
