@@ -9,7 +9,7 @@ use std::{
 };
 
 use hotswap_core::{Hotswap, Settings, State, event::Holder, reasons::Fault};
-use hotswap_fixtures::desk::{Desk, Listener, Session};
+use hotswap_fixtures::desk::{Desk, Listener, Nested, Session};
 
 use crate::fixtures::{SOON, generation_of, plugin, trust};
 
@@ -68,6 +68,18 @@ impl Desk for HostDesk {
 
     fn echo(&self, session: Option<Box<dyn Session>>) -> Option<Box<dyn Session>> {
         session
+    }
+
+    fn open_all(&self, users: &[String]) -> Result<Vec<Box<dyn Session>>, String> {
+        users.iter().map(|user| self.try_open(user)).collect()
+    }
+
+    fn open_deep(&self, _: &[u32]) -> Vec<(Box<dyn Session>, Nested)> {
+        Vec::new()
+    }
+
+    fn hit_all(&self, _: Vec<(String, Option<Box<dyn Session>>)>) -> Vec<Vec<u64>> {
+        Vec::new()
     }
 }
 

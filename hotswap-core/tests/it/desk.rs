@@ -104,6 +104,74 @@ fn a_fault_of_an_object_is_one_of_the_call() {
     assert_eq!(desk.with(|it| it.open_sessions()), 0);
 }
 
+#[test]
+fn many_objects_come_at_once() {
+    let desk = load("desk_1");
+    let users = ["Ada", "Bob"].map(str::to_owned);
+    let sessions = desk.call(|it| it.open_all(&users)).unwrap().unwrap();
+    assert!(desk.with(|it| it.open_all(&[])).unwrap().is_empty());
+    desk.swap(plugin("desk_2")).unwrap();
+    let of_users: Vec<_> = sessions.iter().map(|it| it.user()).collect();
+    assert_eq!(of_users, ["Ada at 1", "Bob at 1"]);
+    // Each holds the generation by itself.
+    for session in sessions {
+        let is_mapped = |state: State| !state.has_ended();
+        assert!(desk.wait(1, Duration::ZERO).is_some_and(is_mapped));
+        drop(session);
+    }
+    unloaded(&desk, 1);
+}
+
+/// The host drops those that it has taken, and the plugin the others, also those after the one that cannot be read.
+#[test]
+fn objects_that_do_not_all_come_are_dropped() {
+    const TOO_DEEP: u32 = 200;
+    let desk = load("desk_1");
+    let sessions = desk.with(|it| it.open_deep(&[0, 1, 2]));
+    assert_eq!(desk.with(|it| it.open_sessions()), 3);
+    assert_eq!(sessions[1].0.user(), "1 at 1");
+    drop(sessions);
+    let fault = desk.call(|it| it.open_deep(&[0, 1, TOO_DEEP, 2]));
+    assert_eq!(fault.err(), Some(Fault::TooDeep));
+    assert_eq!(desk.with(|it| it.open_sessions()), 0);
+    // One that cannot be opened, after another.
+    let users = ["Ada", ""].map(str::to_owned);
+    let error = desk.with(|it| it.open_all(&users)).map(drop);
+    assert_eq!(error, Err("nobody is called so".to_owned()));
+    assert_eq!(desk.with(|it| it.open_sessions()), 0);
+    // Their destructors may panic, more than one of them.
+    let users = ["panics when dropped", "panics when dropped"].map(str::to_owned);
+    drop(desk.with(|it| it.open_all(&users)));
+    assert_eq!(desk.with(|it| it.open_sessions()), 0);
+    desk.swap(plugin("desk_2")).unwrap();
+    unloaded(&desk, 1);
+}
+
+#[test]
+fn a_plugin_takes_many_objects_at_once() {
+    let desk = load("desk_1");
+    let dropped = Arc::<AtomicU64>::default();
+    let session = |name: &str| {
+        let session: Box<dyn Session> = Box::new(HostSession(Arc::clone(&dropped)));
+        (name.to_owned(), Some(session))
+    };
+    let sessions = vec![session("a"), ("none".to_owned(), None), session("b")];
+    assert_eq!(
+        desk.with(|it| it.hit_all(sessions)),
+        [vec![2], vec![], vec![2]]
+    );
+    assert_eq!(dropped.load(Relaxed), 2);
+    // One that panics half way.
+    let sessions = vec![session("a"), session("panic"), session("b")];
+    let fault = desk.call(|it| it.hit_all(sessions));
+    assert!(matches!(fault, Err(Fault::Panicked(_))));
+    assert_eq!(dropped.load(Relaxed), 5);
+    // Its own ones go there and back.
+    let own = vec![("own".to_owned(), Some(desk.with(|it| it.open("Ada"))))];
+    assert_eq!(desk.with(|it| it.hit_all(own)), [[1]]);
+    assert_eq!(desk.with(|it| it.open_sessions()), 0);
+}
+
 /// 10,000 objects over 20 swaps: each generation is unloaded when its last object is dropped.
 #[test]
 fn each_generation_leaves_with_its_last_object() {
@@ -425,7 +493,8 @@ fn two_thousand_swaps_leave_nothing_on_the_heap() {
             drop(session);
             unloaded(&desk, swapped.retired);
         };
-        (0..500).for_each(|_| swap());
+        // Until the allocator has the room that it needs.
+        (0..2_000).for_each(|_| swap());
         let before = status_bytes("RssAnon:");
         (0..2_000).for_each(|_| swap());
         let grown = status_bytes("RssAnon:").saturating_sub(before);

@@ -1,7 +1,12 @@
 //! Data of many kinds, and interfaces whose two sides have different versions.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    ffi::OsStr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV6},
+    num::NonZero,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -89,6 +94,44 @@ fn types_of_the_standard_library_cross() {
         );
         assert_eq!(shop.with(|it| it.echo(&all)), all);
     }
+}
+
+#[test]
+fn paths_addresses_and_other_collections_cross() {
+    let shop = shop!(v1, "shop_1");
+    let not_utf8 = OsStr::from_bytes(b"not \xff UTF-8");
+    let scoped = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 9160, 7, 8);
+    let places = v1::Places(
+        (PathBuf::from("/tmp/ä").join(not_utf8), not_utf8.to_owned()),
+        (NonZero::new(7).unwrap(), NonZero::new(-1), isize::MIN),
+        (Ipv4Addr::new(192, 0, 2, 1), "2001:db8::1".parse().unwrap()),
+        vec![
+            "192.0.2.2".parse().unwrap(),
+            "::ffff:192.0.2.2".parse().unwrap(),
+        ],
+        ["192.0.2.3:80".parse().unwrap(), scoped.into()],
+        VecDeque::from(["a".to_owned(), "b".to_owned()]),
+        HashMap::from_iter([(1, 2), (3, 4)]),
+        HashSet::from_iter(['a', 'b']),
+    );
+    assert_eq!(shop.with(|it| it.echo_places(&places)), places);
+    let joined = shop.with(|it| it.join(Path::new("/tmp"), not_utf8));
+    assert_eq!(joined, Path::new("/tmp").join(not_utf8));
+    let numbers = [NonZero::<u64>::MAX, NonZero::<u64>::MIN];
+    assert_eq!(
+        shop.with(|it| it.first(&numbers)),
+        Some(NonZero::<u64>::MAX)
+    );
+    assert_eq!(shop.with(|it| it.first(&[])), None);
+}
+
+#[test]
+fn a_parameter_may_be_an_optional_reference() {
+    let shop = shop!(v1, "shop_1");
+    let order = order(1, None);
+    let both = shop.with(|it| it.note(Some("text"), Some(&order)));
+    assert_eq!(both, (Some("text".to_owned()), Some(7)));
+    assert_eq!(shop.with(|it| it.note(None, None)), (None, None));
 }
 
 fn tree(depth: usize, beside: bool) -> v1::Tree {

@@ -7,7 +7,10 @@ use syn::{
     ext::IdentExt, parse_quote, spanned::Spanned,
 };
 
-use crate::method::{Position, as_trait, check_attributes, check_type};
+use crate::{
+    method::{called, check_attributes, item_of},
+    types::{Position, check_type},
+};
 
 /// A struct, or a variant of an enum.
 struct Record {
@@ -138,7 +141,12 @@ impl Expansion<'_> {
             .map(|number| format_ident!("field_{number}"))
             .collect();
         let members: Vec<_> = record.fields.iter().map(|it| &it.member).collect();
-        let types = record.fields.iter().map(Field::as_data);
+        let views: Vec<_> = record
+            .fields
+            .iter()
+            .zip(&slots)
+            .map(|(field, slot)| field.call("view", &quote!(#slot)))
+            .collect();
         let numbers: Vec<_> = (0u32..)
             .take(slots.len())
             .map(Literal::u32_unsuffixed)
@@ -147,12 +155,13 @@ impl Expansion<'_> {
             1 => quote!(let #path { #(#members: #slots),* } = value;),
             _ => quote!(let #path { #(#members: #slots),* } = value else { return 0 };),
         };
-        let parameters: Vec<_> = self
-            .input
-            .generics
-            .type_params()
-            .map(|it| &it.ident)
+        // The C struct is generic over the views, so that no field's type is in it: the compiler's error about a type
+        // that cannot be sent is one, at the field.
+        let view_types: Vec<_> = numbers
+            .iter()
+            .map(|it| format_ident!("__View{}", it.to_string()))
             .collect();
+        let inferred: Vec<_> = slots.iter().map(|_| quote!(_)).collect();
         let values = record
             .fields
             .iter()
@@ -163,12 +172,13 @@ impl Expansion<'_> {
                 let Field {
                     member, default, ..
                 } = field;
-                let data = field.as_data();
+                let view = quote!(::core::ptr::read(&raw const (*fields).#slot), context);
+                let read = field.call("read", &view);
                 let read = quote! {
                     // SAFETY: the other side has written this view: either `written` says so, or the field has no
                     // default, and then the comparison of the descriptions has found it on the other side. The value
                     // that is viewed stays unchanged during this call (`# Safety` of this function).
-                    unsafe { #data::read((&raw const (*fields).#slot).read(), context) }?
+                    unsafe { #read }?
                 };
                 match default {
                     None => quote!(#member: #read),
@@ -194,9 +204,8 @@ impl Expansion<'_> {
         });
         quote! {
             #[repr(C)]
-            struct #table #impl_generics #clause {
-                #(#slots: #types::View,)*
-                marker: ::core::marker::PhantomData<(#(#parameters,)*)>,
+            struct #table<#(#view_types),*> {
+                #(#slots: #view_types,)*
             }
 
             #(#defaults)*
@@ -211,11 +220,10 @@ impl Expansion<'_> {
                 // during the call (contract of `WriteFieldsFn`).
                 let value = unsafe { &*value.cast::<#name #type_generics>() };
                 #irrefutable
-                let fields = fields.cast::<#table #type_generics>();
+                let fields = fields.cast::<#table<#(#inferred),*>>();
                 if count >= #count {
                     let all = #table {
-                        #(#slots: ::hotswap_sdk::expansion::Data::view(#slots),)*
-                        marker: ::core::marker::PhantomData,
+                        #(#slots: #views,)*
                     };
                     // SAFETY: the reader has room for the first `count` views, of which these are the beginning: in a C
                     // struct, fields that follow do not move those before them.
@@ -227,7 +235,7 @@ impl Expansion<'_> {
                         // SAFETY: the reader has room for the first `count` views, of which this is one. Its offset is
                         // the same in a C struct without the fields that follow.
                         unsafe {
-                            (&raw mut (*fields).#slots).write(::hotswap_sdk::expansion::Data::view(#slots));
+                            ::core::ptr::write(&raw mut (*fields).#slots, #views);
                         }
                     }
                 )*
@@ -244,7 +252,7 @@ impl Expansion<'_> {
                 context: ::hotswap_sdk::expansion::ReadContext<'_>,
             ) -> ::core::result::Result<#name #type_generics, ::hotswap_sdk::expansion::ReadError> #clause {
                 let context = context.deeper()?;
-                let mut fields = ::core::mem::MaybeUninit::<#table #type_generics>::uninit();
+                let mut fields = ::core::mem::MaybeUninit::<#table<#(#inferred),*>>::uninit();
                 // SAFETY: the view is of such a value, which stays unchanged during this call (`# Safety` of this
                 // function). The C struct has room for the views of all fields of this version, which are the first
                 // ones of a newer version.
@@ -255,9 +263,17 @@ impl Expansion<'_> {
         }
     }
 
+    /// Keeps the compiler from listing the author's types beside one that cannot be sent. A generic type must be in
+    /// such an error, which is about one of its arguments.
+    fn not_recommended(&self) -> Option<TokenStream> {
+        let is_generic = self.input.generics.type_params().next().is_some();
+        (!is_generic).then(|| quote!(#[diagnostic::do_not_recommend]))
+    }
+
     fn struct_impl(&self, record: &Record) -> TokenStream {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
+        let not_recommended = self.not_recommended();
         let turbofish = type_generics.as_turbofish();
         let ident = &self.input.ident;
         let (_, write_fields, read) = record.names();
@@ -266,6 +282,7 @@ impl Expansion<'_> {
         quote! {
             // SAFETY: `View` and `Slice` are `repr(C)` and those of every struct. `view` gives this value and the
             // function that writes the views of its fields, which `describe` lists in the same order.
+            #not_recommended
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Data for #ident #type_generics #clause {
                 type View = ::hotswap_sdk::expansion::RecordView;
@@ -304,6 +321,7 @@ impl Expansion<'_> {
     fn enum_impl(&self) -> TokenStream {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
+        let not_recommended = self.not_recommended();
         let turbofish = type_generics.as_turbofish();
         let ident = &self.input.ident;
         let name = ident.unraw().to_string();
@@ -358,6 +376,7 @@ impl Expansion<'_> {
             // SAFETY: `View` and `Slice` are `repr(C)` and those of every enum. `view` gives the variant's index, this
             // value, and the function that writes the views of the variant's fields. `describe` lists variants and
             // fields in the same order.
+            #not_recommended
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::Data for #ident #type_generics #clause {
                 type View = ::hotswap_sdk::expansion::VariantView;
@@ -393,13 +412,18 @@ impl Expansion<'_> {
     fn by_value_impl(&self) -> TokenStream {
         let generics = self.generics();
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
+        let not_recommended = self.not_recommended();
         let ident = &self.input.ident;
         quote! {
             // SAFETY: view and description are those of the type as `Data`, and `take` reads the view by `Data::read`.
+            #not_recommended
             #[automatically_derived]
             unsafe impl #impl_generics ::hotswap_sdk::expansion::ByValue for #ident #type_generics #clause {
                 type View = <Self as ::hotswap_sdk::expansion::Data>::View;
                 type Outgoing = Self;
+                type VecView = ::hotswap_sdk::expansion::DataVecView<
+                    <Self as ::hotswap_sdk::expansion::Data>::Slice,
+                >;
 
                 #[inline]
                 fn into_outgoing(self, _: &::hotswap_sdk::expansion::Leases) -> Self {
@@ -432,9 +456,9 @@ impl Expansion<'_> {
 }
 
 impl Field {
-    /// The field's type, as `Data`.
-    fn as_data(&self) -> TokenStream {
-        as_trait(&self.ty, "Data")
+    /// A call of a function of its type's `Data`.
+    fn call(&self, function: &str, arguments: &TokenStream) -> TokenStream {
+        called(&self.ty, &item_of(&self.ty, "Data", function), arguments)
     }
 }
 
@@ -463,7 +487,7 @@ impl Record {
             let Field {
                 member, default, ..
             } = field;
-            let data = field.as_data();
+            let described = field.call("describe", &quote!(types));
             let name = match member {
                 Member::Named(name) => name.unraw().to_string(),
                 Member::Unnamed(index) => index.index.to_string(),
@@ -472,7 +496,7 @@ impl Record {
             quote! {
                 ::hotswap_sdk::expansion::Field {
                     name: ::std::string::String::from(#name),
-                    ty: #data::describe(types),
+                    ty: #described,
                     has_default: #has_default,
                 }
             }

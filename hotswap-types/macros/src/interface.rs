@@ -46,6 +46,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
             /// A proxy: every method calls the method on the other side.
             pub struct __Proxy(::hotswap_sdk::expansion::Remote);
 
+            #[diagnostic::do_not_recommend]
             #[automatically_derived]
             impl #interface for __Proxy {
                 #(#proxy)*
@@ -83,10 +84,12 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
 
             // SAFETY: `View` is `repr(C)` and that of every object. The object is sent with the vtable of this trait,
             // which is described, and the receiver makes a proxy of the same trait of it.
+            #[diagnostic::do_not_recommend]
             #[automatically_derived]
             unsafe impl ::hotswap_sdk::expansion::ByValue for ::std::boxed::Box<dyn #interface> {
                 type View = ::hotswap_sdk::expansion::ObjectView;
                 type Outgoing = ::hotswap_sdk::expansion::OutgoingObject<dyn #interface>;
+                type VecView = ::hotswap_sdk::expansion::IndirectSlice<Self::View>;
 
                 fn into_outgoing(self, leases: &::hotswap_sdk::expansion::Leases) -> Self::Outgoing {
                     ::hotswap_sdk::expansion::OutgoingObject::new(self, leases)

@@ -12,6 +12,7 @@ mod data;
 mod interface;
 mod method;
 mod plugin;
+mod types;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, Error, ItemImpl, ItemTrait, parse_macro_input};

@@ -4,8 +4,10 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Error, FnArg, Ident, Pat, Result, ReturnType, Signature, TraitItemFn, Type,
-    TypeParamBound, ext::IdentExt, spanned::Spanned,
+    ext::IdentExt, spanned::Spanned,
 };
+
+use crate::types::{Position, check_type, optional_reference};
 
 /// A method whose signature was accepted.
 pub(crate) struct Method {
@@ -22,9 +24,17 @@ struct Parameter {
     name: String,
     /// Its name in the expansion.
     ident: Ident,
-    /// Its type, without `&` if it is passed by reference.
+    /// Its type, without `&` or `Option<&…>` if it is passed by reference.
     ty: Type,
-    is_by_ref: bool,
+    passing: Passing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    Value,
+    Reference,
+    /// As an `Option<&T>`.
+    OptionalReference,
 }
 
 impl Method {
@@ -46,15 +56,18 @@ impl Method {
                 _ => index.to_string(),
             };
             *input.pat = syn::parse_quote!(#ident);
-            let (ty, is_by_ref) = match &*input.ty {
-                Type::Reference(reference) => ((*reference.elem).clone(), true),
-                ty => (ty.clone(), false),
+            let (ty, passing) = match &*input.ty {
+                Type::Reference(reference) => (&*reference.elem, Passing::Reference),
+                ty => match optional_reference(ty) {
+                    Some(ty) => (ty, Passing::OptionalReference),
+                    None => (ty, Passing::Value),
+                },
             };
             parameters.push(Parameter {
                 name,
                 ident,
-                ty,
-                is_by_ref,
+                ty: ty.clone(),
+                passing,
             });
         }
         let result = match &signature.output {
@@ -100,13 +113,16 @@ impl Method {
                 }
             }
         });
-        let outgoing = self.parameters.iter().filter(|it| !it.is_by_ref);
-        let outgoing = outgoing.map(|Parameter { ident, ty, .. }| {
-            let by_value = as_trait(ty, "ByValue");
-            quote! { let #ident = #by_value::into_outgoing(#ident, self.0.leases()); }
+        let outgoing = self.parameters.iter();
+        let outgoing = outgoing.filter(|it| it.passing == Passing::Value);
+        let outgoing = outgoing.map(|parameter| {
+            let ident = &parameter.ident;
+            let begin = parameter.call("into_outgoing", &quote!(#ident, self.0.leases()));
+            quote! { let #ident = #begin; }
         });
         let views = self.parameters.iter().map(Parameter::view);
         let arguments = nested(views);
+        let call = item_of(result, "ByValue", "call");
         quote! {
             #[inline]
             #signature {
@@ -116,7 +132,7 @@ impl Method {
                 // SAFETY: the other side has an entry with this index: `has` says so, or the method has no default
                 // body, and then the comparison of the descriptions has found it. That comparison has also found its
                 // types to agree. What the views are of is borrowed, or is outgoing and dropped after the call.
-                unsafe { self.0.call::<_, #result>(#number, arguments) }
+                unsafe { #call(&self.0, #number, arguments) }
             }
         }
     }
@@ -139,15 +155,11 @@ impl Method {
     pub(crate) fn entry_fn(&self, interface: &Ident) -> TokenStream {
         let Self { name, result, .. } = self;
         let entry = self.entry_name();
-        let views = self.parameters.iter().map(|parameter| {
-            let passing_trait = parameter.passing_trait();
-            quote!(#passing_trait::View)
-        });
-        let of_arguments = nested_types(views);
         let patterns = self.parameters.iter().map(|it| &it.ident);
         let pattern = nested(patterns.map(|it| quote!(#it)));
         let decode = self.parameters.iter().map(Parameter::decode);
         let pass = self.parameters.iter().map(Parameter::pass);
+        let dispatch = item_of(result, "ByValue", "dispatch");
         quote! {
             unsafe extern "C" fn #entry<__S>(
                 this: *const (),
@@ -160,10 +172,10 @@ impl Method {
                 __S::Target: #interface,
             {
                 // SAFETY: this is the method's entry in the vtable for an `__S`, and is called as one (contract of
-                // `Entry`). Argument list and result have the types in the description. Each argument's view is read as
-                // the type that it is described as, and what it is of stays unchanged until this returns.
+                // `Entry`). Argument list and result have the types in the description: the list has the views that are
+                // read, each as the type that it is described as. What it is of stays unchanged until this returns.
                 unsafe {
-                    ::hotswap_sdk::expansion::dispatch::<__S, #of_arguments, #result>(
+                    #dispatch::<__S, _>(
                         this,
                         arguments,
                         out,
@@ -187,68 +199,98 @@ impl Method {
             ..
         } = self;
         let name = name.unraw().to_string();
-        let by_value = as_trait(result, "ByValue");
+        let describe = item_of(result, "ByValue", "describe_value");
         let parameters = self.parameters.iter().map(Parameter::described);
         quote! {
             methods.method(#name, #has_default, |signature| {
                 #(#parameters)*
-                signature.result(#by_value::describe_value)
+                signature.result(#describe)
             });
         }
     }
 }
 
 impl Parameter {
-    /// Its type, as `ByRef` or `ByValue`.
-    fn passing_trait(&self) -> TokenStream {
-        as_trait(&self.ty, if self.is_by_ref { "ByRef" } else { "ByValue" })
+    /// An item of its type's `ByRef` or `ByValue`.
+    fn item(&self, item: &str) -> TokenStream {
+        let passing_trait = match self.passing {
+            Passing::Reference | Passing::OptionalReference => "ByRef",
+            Passing::Value => "ByValue",
+        };
+        item_of(&self.ty, passing_trait, item)
+    }
+
+    fn call(&self, function: &str, arguments: &TokenStream) -> TokenStream {
+        called(&self.ty, &self.item(function), arguments)
     }
 
     /// The view that the proxy sends.
     fn view(&self) -> TokenStream {
-        let ident = &self.ident;
-        let passing_trait = self.passing_trait();
-        match self.is_by_ref {
-            true => quote!(#passing_trait::view_ref(#ident)),
-            false => quote!(#passing_trait::view_outgoing(&#ident)),
+        let Self { ident, ty, .. } = self;
+        match self.passing {
+            Passing::Reference => self.call("view_ref", &quote!(#ident)),
+            Passing::OptionalReference => {
+                let view = quote!(::hotswap_sdk::expansion::view_optional::<#ty>);
+                called(ty, &view, &quote!(#ident))
+            }
+            Passing::Value => self.call("view_outgoing", &quote!(&#ident)),
         }
     }
 
     /// What the entry makes of the view.
     fn decode(&self) -> TokenStream {
-        let ident = &self.ident;
-        let passing_trait = self.passing_trait();
-        match self.is_by_ref {
-            true => quote!(let #ident = #passing_trait::borrow(#ident, __context)?;),
-            false => quote!(let #ident = #passing_trait::take(#ident, __context)?;),
-        }
+        let Self { ident, ty, .. } = self;
+        let arguments = quote!(#ident, __context);
+        let decoded = match self.passing {
+            Passing::Reference => self.call("borrow", &arguments),
+            Passing::OptionalReference => {
+                let borrow = quote!(::hotswap_sdk::expansion::borrow_optional::<#ty>);
+                called(ty, &borrow, &arguments)
+            }
+            Passing::Value => self.call("take", &arguments),
+        };
+        quote!(let #ident = #decoded?;)
     }
 
     /// The argument that the entry passes to the method.
     fn pass(&self) -> TokenStream {
         let ident = &self.ident;
-        let passing_trait = self.passing_trait();
-        match self.is_by_ref {
-            true => quote!(#passing_trait::get(&#ident)),
-            false => quote!(#ident),
+        match self.passing {
+            Passing::Reference => self.call("get", &quote!(&#ident)),
+            Passing::OptionalReference => {
+                let get = self.call("get", &quote!(it));
+                quote!(::core::option::Option::map(#ident.as_ref(), |it| #get))
+            }
+            Passing::Value => quote!(#ident),
         }
     }
 
     fn described(&self) -> TokenStream {
-        let passing_trait = self.passing_trait();
-        let name = &self.name;
-        match self.is_by_ref {
-            true => quote!(signature.parameter(#name, #passing_trait::describe_ref);),
-            false => quote!(signature.parameter(#name, #passing_trait::describe_value);),
-        }
+        let Self { name, ty, .. } = self;
+        let describe = match self.passing {
+            Passing::Reference => self.item("describe_ref"),
+            Passing::OptionalReference => {
+                quote!(::hotswap_sdk::expansion::describe_optional::<#ty>)
+            }
+            Passing::Value => self.item("describe_value"),
+        };
+        quote!(signature.parameter(#name, #describe);)
     }
 }
 
-/// A type as one of the SDK's traits, with the span of the type, so that an error about the trait points there.
-pub(crate) fn as_trait(ty: &Type, name: &str) -> TokenStream {
+/// An item of one of the SDK's traits for a type. All of it has the span of the type, so that the compiler's errors
+/// about the trait point there, and are the same ones, of which it shows one.
+pub(crate) fn item_of(ty: &Type, of_trait: &str, item: &str) -> TokenStream {
     let span = ty.span().resolved_at(Span::call_site());
-    let name = Ident::new(name, span);
-    quote_spanned!(span=> <#ty as ::hotswap_sdk::expansion::#name>)
+    let of_trait = Ident::new(of_trait, span);
+    let item = Ident::new(item, span);
+    quote_spanned!(span=> <#ty as ::hotswap_sdk::expansion::#of_trait>::#item)
+}
+
+/// The call of such an item, all of it with the span of the type, too.
+pub(crate) fn called(ty: &Type, function: &TokenStream, arguments: &TokenStream) -> TokenStream {
+    let span = ty.span().resolved_at(Span::call_site());
+    quote_spanned!(span=> #function(#arguments))
 }
 
 /// `Cons(a, Cons(b, Nil))`.
@@ -256,14 +298,6 @@ fn nested(parts: impl DoubleEndedIterator<Item = TokenStream>) -> TokenStream {
     parts.rev().fold(
         quote!(::hotswap_sdk::expansion::Nil),
         |rest, part| quote!(::hotswap_sdk::expansion::Cons(#part, #rest)),
-    )
-}
-
-/// `Cons<A, Cons<B, Nil>>`.
-fn nested_types(parts: impl DoubleEndedIterator<Item = TokenStream>) -> TokenStream {
-    parts.rev().fold(
-        quote!(::hotswap_sdk::expansion::Nil),
-        |rest, part| quote!(::hotswap_sdk::expansion::Cons<#part, #rest>),
     )
 }
 
@@ -318,17 +352,7 @@ fn check(signature: &Signature) -> Result<()> {
         let FnArg::Typed(input) = input else {
             continue;
         };
-        match &*input.ty {
-            Type::Reference(reference) => {
-                if let Some(token) = &reference.mutability {
-                    let what =
-                        "nothing is changed across the border: take `&T`, and return what is new";
-                    return Err(Error::new(token.span(), what));
-                }
-                check_type(&reference.elem, Position::Parameter)?;
-            }
-            ty => check_type(ty, Position::Parameter)?,
-        }
+        check_type(&input.ty, Position::Parameter)?;
     }
     match &signature.output {
         ReturnType::Default => Ok(()),
@@ -346,80 +370,4 @@ pub(crate) fn check_attributes(attributes: &[Attribute]) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Position {
-    Parameter,
-    Result,
-    Field,
-}
-
-/// Refuses types that can never be sent. The compiler refuses those that do not implement the SDK's traits.
-pub(crate) fn check_type(ty: &Type, position: Position) -> Result<()> {
-    let what = match ty {
-        Type::Reference(_) if position == Position::Result => {
-            "a result belongs to the caller, so that it has no references: return a `String`, a `Vec` or another owned value"
-        }
-        Type::Reference(_) if position == Position::Field => {
-            "what is sent borrows nothing: write `String`, `Vec` or another owned type"
-        }
-        Type::Reference(_) => {
-            "only a parameter itself is a reference: write `&[T]` or `&Vec<T>` of owned values"
-        }
-        Type::ImplTrait(_) => {
-            "`impl Trait` is another type in every plugin: write the type, or `Box<dyn Trait>` of another interface"
-        }
-        Type::BareFn(_) => {
-            "a function pointer would outlive its plugin: write `Box<dyn Trait>` of another interface"
-        }
-        Type::Ptr(_) => "a pointer means nothing on the other side: send the value",
-        Type::Never(_) => "a method of an interface returns",
-        Type::TraitObject(object) if position == Position::Parameter => {
-            let is_trait = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Trait(_));
-            match object.bounds.iter().any(is_trait) {
-                true => "another interface is passed as `Box<dyn Trait>`",
-                false => return Ok(()),
-            }
-        }
-        Type::TraitObject(_) => "another interface is returned as `Box<dyn Trait>`",
-        Type::Infer(_) => "write the type",
-        Type::Tuple(tuple) => {
-            return tuple
-                .elems
-                .iter()
-                .try_for_each(|it| check_type(it, position));
-        }
-        Type::Array(array) => return check_type(&array.elem, position),
-        Type::Slice(slice) => return check_type(&slice.elem, position),
-        Type::Paren(paren) => return check_type(&paren.elem, position),
-        Type::Group(group) => return check_type(&group.elem, position),
-        Type::Path(path) => return check_path(path, position),
-        _ => return Ok(()),
-    };
-    Err(Error::new(ty.span(), what))
-}
-
-fn check_path(path: &syn::TypePath, position: Position) -> Result<()> {
-    for segment in &path.path.segments {
-        if segment.ident == "Self" {
-            let what = "`Self` is another type in every plugin: write the type";
-            return Err(Error::new(segment.span(), what));
-        }
-        let syn::PathArguments::AngleBracketed(arguments) = &segment.arguments else {
-            continue;
-        };
-        for argument in &arguments.args {
-            match argument {
-                syn::GenericArgument::Type(Type::TraitObject(_)) if segment.ident == "Box" => {}
-                syn::GenericArgument::Type(ty) => check_type(ty, position)?,
-                syn::GenericArgument::Lifetime(lifetime) => {
-                    let what = "what is sent borrows nothing: write an owned type";
-                    return Err(Error::new(lifetime.span(), what));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }

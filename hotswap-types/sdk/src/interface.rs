@@ -45,7 +45,7 @@ mod root;
 mod tests;
 
 pub use self::{
-    by_value::ByValue,
+    by_value::{ByValue, DataVecView, VecView},
     call::{Cons, Dispatch, Entry, Nil, RawRemote, Remote, ReplySlot, ReplyVtable, dispatch},
     compare::{Difference, compare},
     data::{ByRef, Data, ReadContext, ReadError},
@@ -60,4 +60,5 @@ pub use self::{
         Trait, ValueSlot, accept, built_in, header, name_of,
     },
     sequences::{IndirectSlice, SliceView},
+    standard::{borrow_optional, describe_optional, view_optional},
 };

@@ -71,9 +71,10 @@ pub use self::{
 /// }
 /// ```
 ///
-/// A method takes `&self`. Its parameters are `&str`, `&[T]`, `&T` and owned values of types that can be sent
-/// ([`Data`]). Its result is of a type that can be sent, and belongs to the caller. Every implementation must be
-/// `Send` and `Sync`.
+/// A method takes `&self`. Its parameters are `&str`, `&[T]`, `&T`, `Option<&T>` and owned values of types that can be
+/// sent ([`Data`]). Its result is of a type that can be sent, and belongs to the caller. A parameter by value and a
+/// result may also be a `Box<dyn Trait>` of another interface, by itself or in a `Vec`, an `Option`, a `Result` or a
+/// tuple. Every implementation must be `Send` and `Sync`.
 ///
 /// What may change: a method with a body may be added at the end. When a plugin is loaded, every other difference is
 /// refused, with the path to it.
@@ -81,9 +82,10 @@ pub use hotswap_macros::interface;
 
 /// Makes a struct or an enum a type whose values can be sent to a plugin or a host.
 ///
-/// Its fields are of types that can be sent: numbers, `bool`, `char`, `String`, `Vec`, `Option`, `Result`, `Box`,
-/// tuples, arrays, maps, sets, `Duration`, `SystemTime`, and other types with `#[data]`. It may have type parameters,
-/// which stand for such types, and any derives.
+/// Its fields are of types that can be sent: numbers, `NonZero`, `bool`, `char`, `String`, `PathBuf`, `OsString`,
+/// `Option`, `Result`, `Box`, tuples, arrays, `Vec`, `VecDeque`, maps, sets, `Duration`, `SystemTime`, `IpAddr`,
+/// `SocketAddr`, and other types with `#[data]`. It may have type parameters, which stand for such types, and any
+/// derives.
 ///
 /// ```
 /// use hotswap_sdk::data;

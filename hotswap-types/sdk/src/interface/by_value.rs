@@ -2,14 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    ffi::OsString,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZero,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use super::{
-    call::Nil,
+    call::{Cons, Nil, Remote, ReplyVtable, dispatch},
     data::{Data, ReadContext, ReadError},
     description::{TypeIndex, Types},
-    object::Leases,
+    object::{DispatchTarget, Leases},
+    sequences::{IndirectSlice, SliceView},
     standard::Either,
 };
 
@@ -18,8 +23,8 @@ use super::{
 ///
 /// # Safety
 ///
-/// - `View` is `repr(C)`. Types with equal descriptions ([`describe_value`](Self::describe_value)) have the same `View`
-///   and the same [`IS_PLAIN`](Self::IS_PLAIN).
+/// - `View` is `repr(C)`. Types with equal descriptions ([`describe_value`](Self::describe_value)) have the same
+///   `View`, the same `VecView` and the same [`IS_PLAIN`](Self::IS_PLAIN).
 /// - A view from [`view_outgoing`](Self::view_outgoing) can be read by [`take`](Self::take) of any type with an equal
 ///   or a compatible description, on either side, as long as the outgoing value is neither changed nor dropped.
 /// - If [`IS_PLAIN`](Self::IS_PLAIN), types with equal descriptions have the same size and alignment, the bytes of a
@@ -27,9 +32,11 @@ use super::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to a plugin or a host",
     label = "cannot be sent",
-    note = "for a type of your own: `#[hotswap_sdk::data]`",
-    note = "numbers, `bool`, `char`, `String`, `Vec`, `Option`, `Result`, `Box`, tuples, arrays, maps, sets, `Duration`, \
-            `SystemTime`, and a `Box` of another interface can be sent"
+    note = "a struct or an enum can be sent if it has `#[hotswap_sdk::data]`, and a `Box<dyn Trait>` if the trait has \
+            `#[hotswap_sdk::interface]`",
+    note = "in place of another package's type, send its text or its parts: for an error, a `String`",
+    note = "of the standard library, numbers, `bool`, `char`, `String`, `PathBuf`, `Option`, `Result`, `Box`, tuples, arrays, \
+            `Vec`, maps, sets, `Duration`, `SystemTime` and internet addresses can be sent"
 )]
 pub unsafe trait ByValue: Sized {
     /// Whether a result crosses as its bytes, without a view.
@@ -38,6 +45,8 @@ pub unsafe trait ByValue: Sized {
     type View: Copy;
     /// A value that is being sent. It stays on the sender's side until the receiver has read or taken it.
     type Outgoing;
+    /// By which the other side reads or takes a vector of values.
+    type VecView: VecView<Self>;
 
     /// Begins to send it. Objects that the other side later passes to it get their leases from `leases`.
     fn into_outgoing(self, leases: &Leases) -> Self::Outgoing;
@@ -60,6 +69,120 @@ pub unsafe trait ByValue: Sized {
 
     /// Adds the description of the type.
     fn describe_value(types: &mut Types) -> TypeIndex;
+
+    /// [`Remote::call`] of a method with this result.
+    ///
+    /// # Safety
+    ///
+    /// That of [`Remote::call`].
+    #[inline]
+    unsafe fn call<A>(remote: &Remote, method: usize, arguments: A) -> Self {
+        // SAFETY: the caller guarantees what `Remote::call` demands (`# Safety` of this function).
+        unsafe { remote.call(method, arguments) }
+    }
+
+    /// [`dispatch`] of a method with this result.
+    ///
+    /// # Safety
+    ///
+    /// That of [`dispatch`].
+    #[inline]
+    unsafe fn dispatch<S: DispatchTarget, A: Copy>(
+        this: *const (),
+        arguments: *const (),
+        out: *mut (),
+        reply: *const ReplyVtable,
+        method: impl FnOnce(&S::Target, A, ReadContext<'_>) -> Result<Self, ReadError>,
+    ) -> u32 {
+        // SAFETY: the caller guarantees what `dispatch` demands (`# Safety` of this function).
+        unsafe { dispatch::<S, A, Self>(this, arguments, out, reply, method) }
+    }
+}
+
+/// The view of a vector of `T` that is being sent.
+///
+/// # Safety
+///
+/// It is `repr(C)`. A view from [`new`](Self::new) can be taken on either side, as long as the outgoing vector is
+/// neither changed nor dropped.
+pub unsafe trait VecView<T>: Copy {
+    /// A vector that is being sent. It stays on the sender's side until the receiver has read or taken its values.
+    type Outgoing;
+
+    /// Begins to send `values`. Objects that the other side later passes to them get their leases from `leases`.
+    fn into_outgoing(values: Vec<T>, leases: &Leases) -> Self::Outgoing;
+
+    /// The view of a vector that is being sent.
+    fn new(outgoing: &Self::Outgoing) -> Self;
+
+    /// Copies data; takes ownership of objects.
+    ///
+    /// # Errors
+    ///
+    /// A value has a part that this side cannot read, or is an object of a retired generation. This side drops the
+    /// objects that it has taken before; the sender drops the others.
+    ///
+    /// # Safety
+    ///
+    /// The view is from [`new`](Self::new) on either side, of a vector of values whose type has the same description as
+    /// `T`, or a compatible one. Until this returns, the outgoing vector is neither changed nor dropped. This is called
+    /// on the sender's thread.
+    unsafe fn take(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>;
+}
+
+/// The view of a vector of [`Data`]: that of the slice.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct DataVecView<S>(S);
+
+// SAFETY: the view is a `SliceView` of the outgoing values.
+unsafe impl<T: Data, S: SliceView<T>> VecView<T> for DataVecView<S> {
+    type Outgoing = Vec<T>;
+
+    #[inline]
+    fn into_outgoing(values: Vec<T>, _: &Leases) -> Vec<T> {
+        values
+    }
+
+    #[inline]
+    fn new(outgoing: &Vec<T>) -> Self {
+        Self(S::new(outgoing))
+    }
+
+    #[inline]
+    unsafe fn take(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
+        // SAFETY: the view is of values that stay unchanged during this call (`# Safety` of this function).
+        unsafe { self.0.read(context) }
+    }
+}
+
+// SAFETY: addresses and function are of one side, in `repr(C)`: the function gives the view of any of these outgoing
+// values.
+unsafe impl<T: ByValue> VecView<T> for IndirectSlice<T::View> {
+    type Outgoing = Vec<T::Outgoing>;
+
+    fn into_outgoing(values: Vec<T>, leases: &Leases) -> Self::Outgoing {
+        let values = values.into_iter();
+        values.map(|value| value.into_outgoing(leases)).collect()
+    }
+
+    fn new(outgoing: &Self::Outgoing) -> Self {
+        unsafe extern "C" fn view<T: ByValue>(outgoing: *const ()) -> T::View {
+            // SAFETY: `take` passes the address of one of the outgoing values, which are neither changed nor dropped
+            // meanwhile.
+            T::view_outgoing(unsafe { &*outgoing.cast::<T::Outgoing>() })
+        }
+
+        Self::of(outgoing, view::<T>)
+    }
+
+    unsafe fn take(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
+        // SAFETY: `each` passes the view of an outgoing value that stays unchanged during this call, which is on the
+        // sender's thread (`# Safety` of this function).
+        let take = |view| unsafe { T::take(view, context) };
+        // SAFETY: the view is of outgoing values that stay unchanged during this call (`# Safety` of this function).
+        unsafe { self.each(take) }
+    }
 }
 
 /// Implements [`ByValue`] for types that are [`Data`]; not for use by hand.
@@ -69,10 +192,12 @@ macro_rules! by_value_data {
     ($([$($bounds:tt)*] $type:ty $(where [$($clause:tt)*])? $(, plain $plain:literal)?;)*) => { $(
         // SAFETY: view and description are those of the type as `Data`, and `take` reads the view by `Data::read`. The
         // plain ones are numbers, `bool`, `char` and `()`, which have the same bytes on both sides and no destructor.
+        #[diagnostic::do_not_recommend]
         unsafe impl<$($bounds)*> $crate::expansion::ByValue for $type $(where $($clause)*)? {
             $(const IS_PLAIN: bool = $plain;)?
             type View = <Self as $crate::expansion::Data>::View;
             type Outgoing = Self;
+            type VecView = $crate::expansion::DataVecView<<Self as $crate::expansion::Data>::Slice>;
 
             #[inline]
             fn into_outgoing(self, _: &$crate::expansion::Leases) -> Self {
@@ -107,17 +232,15 @@ by_value_data! {
     [] u8, plain true; [] u16, plain true; [] u32, plain true; [] u64, plain true; [] u128, plain true; [] usize, plain true;
     [] i8, plain true; [] i16, plain true; [] i32, plain true; [] i64, plain true; [] i128, plain true; [] isize, plain true;
     [] f32, plain true; [] f64, plain true; [] bool, plain true; [] char, plain true; [] (), plain true;
-    [] String; [] Duration; [] SystemTime;
-    [T: Data] Vec<T>; [T: Data] Box<T>; [T: Data, const N: usize] [T; N];
-    [A: Data] (A,); [A: Data, B: Data] (A, B); [A: Data, B: Data, C: Data] (A, B, C);
-    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D);
-    [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E);
-    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F);
-    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data, G: Data] (A, B, C, D, E, F, G);
-    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data, G: Data, H: Data] (A, B, C, D, E, F, G, H);
-    [K: Data, V: Data] HashMap<K, V> where [Self: Data];
+    [] NonZero<u8>, plain true; [] NonZero<u16>, plain true; [] NonZero<u32>, plain true; [] NonZero<u64>, plain true;
+    [] NonZero<u128>, plain true; [] NonZero<usize>, plain true; [] NonZero<i8>, plain true; [] NonZero<i16>, plain true;
+    [] NonZero<i32>, plain true; [] NonZero<i64>, plain true; [] NonZero<i128>, plain true; [] NonZero<isize>, plain true;
+    [] String; [] OsString; [] PathBuf; [] Duration; [] SystemTime;
+    [] Ipv4Addr; [] Ipv6Addr; [] IpAddr; [] SocketAddr;
+    [T: Data] Box<T>; [T: Data, const N: usize] [T; N];
+    [K: Data, V: Data, S: 'static] HashMap<K, V, S> where [Self: Data];
     [K: Data, V: Data] BTreeMap<K, V> where [Self: Data];
-    [K: Data] HashSet<K> where [Self: Data];
+    [K: Data, S: 'static] HashSet<K, S> where [Self: Data];
     [K: Data] BTreeSet<K> where [Self: Data];
     [K: Data] VecDeque<K>;
 }
@@ -127,6 +250,7 @@ by_value_data! {
 unsafe impl<T: ByValue> ByValue for Option<T> {
     type View = Either<T::View, Nil>;
     type Outgoing = Option<T::Outgoing>;
+    type VecView = IndirectSlice<Self::View>;
 
     #[inline]
     fn into_outgoing(self, leases: &Leases) -> Self::Outgoing {
@@ -161,6 +285,7 @@ unsafe impl<T: ByValue> ByValue for Option<T> {
 unsafe impl<T: ByValue, E: ByValue> ByValue for Result<T, E> {
     type View = Either<T::View, E::View>;
     type Outgoing = Result<T::Outgoing, E::Outgoing>;
+    type VecView = IndirectSlice<Self::View>;
 
     #[inline]
     fn into_outgoing(self, leases: &Leases) -> Self::Outgoing {
@@ -194,4 +319,89 @@ unsafe impl<T: ByValue, E: ByValue> ByValue for Result<T, E> {
         let arguments = [T::describe_value(types), E::describe_value(types)];
         types.named_by_shape("Result", &arguments)
     }
+}
+
+// SAFETY: the view is the `VecView` of `T`, and the description has that of `T`, from which the view follows.
+unsafe impl<T: ByValue> ByValue for Vec<T> {
+    type View = T::VecView;
+    type Outgoing = <T::VecView as VecView<T>>::Outgoing;
+    type VecView = IndirectSlice<Self::View>;
+
+    #[inline]
+    fn into_outgoing(self, leases: &Leases) -> Self::Outgoing {
+        T::VecView::into_outgoing(self, leases)
+    }
+
+    #[inline]
+    fn view_outgoing(outgoing: &Self::Outgoing) -> Self::View {
+        T::VecView::new(outgoing)
+    }
+
+    #[inline]
+    unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
+        // SAFETY: `view` is of an outgoing vector that stays unchanged during this call, which is on the sender's
+        // thread (`# Safety` of this function).
+        unsafe { view.take(context) }
+    }
+
+    fn describe_value(types: &mut Types) -> TypeIndex {
+        let item = T::describe_value(types);
+        types.named_by_shape("Vec", &[item])
+    }
+}
+
+macro_rules! tuples {
+    ($($($type:ident $value:ident),*;)*) => { $(
+        // SAFETY: the view is a list of the parts' views, in `repr(C)`, and the description has those of the parts.
+        #[diagnostic::do_not_recommend]
+        unsafe impl<$($type: ByValue),*> ByValue for ($($type,)*) {
+            type View = tuples!(@type $($type)*);
+            type Outgoing = ($($type::Outgoing,)*);
+            type VecView = IndirectSlice<Self::View>;
+
+            #[inline]
+            fn into_outgoing(self, leases: &Leases) -> Self::Outgoing {
+                let ($($value,)*) = self;
+                ($($value.into_outgoing(leases),)*)
+            }
+
+            #[inline]
+            fn view_outgoing(outgoing: &Self::Outgoing) -> Self::View {
+                let ($($value,)*) = outgoing;
+                tuples!(@view $($type $value)*)
+            }
+
+            #[inline]
+            unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
+                let tuples!(@pattern $($value)*) = view;
+                // SAFETY: each part's view is from the part of an outgoing tuple that stays unchanged during this call,
+                // which is on the sender's thread (`# Safety` of this function).
+                Ok(($(unsafe { $type::take($value, context) }?,)*))
+            }
+
+            fn describe_value(types: &mut Types) -> TypeIndex {
+                let arguments = [$($type::describe_value(types)),*];
+                types.named_by_shape("tuple", &arguments)
+            }
+        }
+    )* };
+    (@type $first:ident $($rest:ident)*) => { Cons<$first::View, tuples!(@type $($rest)*)> };
+    (@type) => { Nil };
+    (@view $type:ident $first:ident $($rest:ident)*) => {
+        Cons($type::view_outgoing($first), tuples!(@view $($rest)*))
+    };
+    (@view) => { Nil };
+    (@pattern $first:ident $($rest:ident)*) => { Cons($first, tuples!(@pattern $($rest)*)) };
+    (@pattern) => { Nil };
+}
+
+tuples! {
+    A a;
+    A a, B b;
+    A a, B b, C c;
+    A a, B b, C c, D d;
+    A a, B b, C c, D d, E e;
+    A a, B b, C c, D d, E e, F f;
+    A a, B b, C c, D d, E e, F f, G g;
+    A a, B b, C c, D d, E e, F f, G g, H h;
 }

@@ -19,9 +19,11 @@ use super::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to a plugin or a host",
     label = "cannot be sent",
-    note = "for a type of your own: `#[hotswap_sdk::data]`",
-    note = "numbers, `bool`, `char`, `String`, `Vec`, `Option`, `Result`, `Box`, tuples, arrays, maps, sets, `Duration` and \
-            `SystemTime` can be sent"
+    note = "a struct or an enum can be sent if it has `#[hotswap_sdk::data]`, and a `Box<dyn Trait>` if the trait has \
+            `#[hotswap_sdk::interface]`",
+    note = "in place of another package's type, send its text or its parts: for an error, a `String`",
+    note = "of the standard library, numbers, `bool`, `char`, `String`, `PathBuf`, `Option`, `Result`, `Box`, tuples, arrays, \
+            `Vec`, maps, sets, `Duration`, `SystemTime` and internet addresses can be sent"
 )]
 pub unsafe trait Data: Sized + 'static {
     /// By which the other side reads a value: its bytes, or addresses and functions of the side that has it.
@@ -57,9 +59,13 @@ pub unsafe trait Data: Sized + 'static {
 /// - A view from [`view_ref`](Self::view_ref) can be read by [`borrow`](Self::borrow) of any type with an equal or a
 ///   compatible description, on either side, as long as the value is neither changed nor dropped.
 #[diagnostic::on_unimplemented(
-    message = "`&{Self}` cannot be sent to a plugin or a host",
+    message = "`{Self}` cannot be sent to a plugin or a host",
     label = "cannot be sent",
-    note = "for a type of your own: `#[hotswap_sdk::data]`"
+    note = "a struct or an enum can be sent if it has `#[hotswap_sdk::data]`, and a `Box<dyn Trait>` if the trait has \
+            `#[hotswap_sdk::interface]`",
+    note = "in place of another package's type, send its text or its parts: for an error, a `String`",
+    note = "of the standard library, numbers, `bool`, `char`, `String`, `PathBuf`, `Option`, `Result`, `Box`, tuples, arrays, \
+            `Vec`, maps, sets, `Duration`, `SystemTime` and internet addresses can be sent"
 )]
 pub unsafe trait ByRef {
     /// By which the other side reads a value.
@@ -152,6 +158,7 @@ impl ReadError {
 }
 
 // SAFETY: view and description are those of `T` as `Data`, and `borrow` reads the view by `T::read`.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Data> ByRef for T {
     type View = T::View;
     type Borrowed<'a> = T;

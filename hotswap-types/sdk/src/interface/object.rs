@@ -112,12 +112,7 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
             // SAFETY: `this` is the address that `take` has given away, of a leaked `Box` of this type. Its owner, a
             // `Remote`, calls this once, when it is dropped.
             let exported = unsafe { Box::from_raw(this.cast_mut().cast::<ExportedObject<I>>()) };
-            // A panic of the destructor is dropped: nobody could handle it, and it must not unwind into the other
-            // side's code.
-            drop(catch(|| {
-                drop(exported);
-                Ok(())
-            }));
+            drop_quietly(exported);
         }
 
         ObjectView {
@@ -131,9 +126,18 @@ impl<I: ?Sized> Drop for OutgoingObject<I> {
     fn drop(&mut self) {
         if let Some(untaken) = self.0.take() {
             // SAFETY: the pointer is from a leaked `Box` and belongs to this (invariant of `OutgoingObject`).
-            drop(unsafe { Box::from_raw(untaken.as_ptr()) });
+            drop_quietly(unsafe { Box::from_raw(untaken.as_ptr()) });
         }
     }
+}
+
+/// Drops a value whose destructor nobody waits for. Its panic is dropped too: nobody could handle it. It must not
+/// unwind into the other side's code, and two of one vector would end the process.
+pub(super) fn drop_quietly<T>(value: T) {
+    drop(catch(|| {
+        drop(value);
+        Ok(())
+    }));
 }
 
 impl ObjectView {

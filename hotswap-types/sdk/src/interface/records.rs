@@ -110,13 +110,17 @@ unsafe impl<T: Record> SliceView<T> for RecordSlice {
     }
 
     unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
-        let view = |value| RecordView {
-            value,
-            write_fields: self.write_fields,
+        let read = |value| {
+            let view = RecordView {
+                value,
+                write_fields: self.write_fields,
+            };
+            // SAFETY: `each` passes the address of a struct that stays unchanged during this call (`# Safety` of this
+            // function). `write_fields` is for it, so that this is its view.
+            unsafe { T::read(view, context) }
         };
-        // SAFETY: the addresses are of structs that are neither changed nor dropped during this call (`# Safety` of
-        // this function). `write_fields` is for them, so that `view` gives their views.
-        unsafe { self.items.read(view, context) }
+        // SAFETY: the addresses are of structs that are not dropped during this call (`# Safety` of this function).
+        unsafe { self.items.each(read) }
     }
 
     unsafe fn borrow<'a>(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>

@@ -21,12 +21,13 @@ use abi_stable::{
 
 use super::{
     by_value::ByValue,
-    call::{Dispatch, Nil, RawRemote, Remote, ReplyVtable, call_entry, catch, dispatch},
+    call::{Dispatch, Nil, RawRemote, Remote, ReplyVtable, call_entry, dispatch},
     compare::compare,
     data::{ReadContext, ReadError},
     description::{Description, TypeIndex, Types},
     fault::Fault,
-    object::{DispatchTarget, LeaseSource, Leases, RawObject},
+    object::{DispatchTarget, LeaseSource, Leases, RawObject, drop_quietly},
+    sequences::IndirectSlice,
 };
 use crate::{
     calling,
@@ -124,11 +125,7 @@ where
         // SAFETY: `this` is the address of the box that is leaked below. Its owner, a `Remote`, calls this once, when
         // it is dropped.
         let value = unsafe { Box::from_raw(this.cast_mut().cast::<RootValue<T>>()) };
-        // A panic of the destructor is dropped: nobody could handle it.
-        drop(catch(|| {
-            drop(value);
-            Ok(())
-        }));
+        drop_quietly(value);
     }
 
     let raw = RawObject {
@@ -244,6 +241,7 @@ impl RootModule for PluginRootRef {
 
 // SAFETY: the handle is the root module, whose functions are safe to call while the image is mapped. `as_interface`
 // borrows it.
+#[diagnostic::do_not_recommend]
 unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
     type Kind = Raw;
     type Module = M;
@@ -470,9 +468,11 @@ impl<T> Deref for RootValue<T> {
 
 // SAFETY: it is its own view: addresses and a number, in `repr(C)`. Only entries of the side that made it use the
 // address.
+#[diagnostic::do_not_recommend]
 unsafe impl ByValue for RawRemote {
     type View = Self;
     type Outgoing = Self;
+    type VecView = IndirectSlice<Self>;
 
     fn into_outgoing(self, _: &Leases) -> Self {
         self

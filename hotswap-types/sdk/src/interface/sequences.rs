@@ -1,6 +1,12 @@
 //! Slices, vectors and text.
 
-use std::slice;
+use std::{
+    ffi::{OsStr, OsString},
+    num::NonZero,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    slice,
+};
 
 use super::{
     data::{ByRef, Data, ReadContext, ReadError},
@@ -122,23 +128,20 @@ unsafe impl<T: Data> SliceView<T> for IndirectSlice<T::View> {
     #[inline]
     fn new(items: &[T]) -> Self {
         unsafe extern "C" fn view<T: Data>(item: *const ()) -> T::View {
-            // SAFETY: `read` passes the address of one of the items, which are `T`s and are neither changed nor dropped
+            // SAFETY: `each` passes the address of one of the items, which are `T`s and are neither changed nor dropped
             // meanwhile.
             unsafe { &*item.cast::<T>() }.view()
         }
 
-        Self {
-            items: Addresses::new(items),
-            view: view::<T>,
-        }
+        Self::of(items, view::<T>)
     }
 
     unsafe fn read(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError> {
-        // SAFETY: `read` below passes the address of one of the items, which the function is for.
-        let view = |item| unsafe { (self.view)(item) };
-        // SAFETY: the addresses are of items that are neither changed nor dropped during this call (`# Safety` of this
-        // function), and `view` gives their views.
-        unsafe { self.items.read(view, context) }
+        // SAFETY: `each` passes the view of a value that stays unchanged during this call (`# Safety` of this
+        // function).
+        let read = |view| unsafe { T::read(view, context) };
+        // SAFETY: the view is of values that stay unchanged during this call (`# Safety` of this function).
+        unsafe { self.each(read) }
     }
 
     unsafe fn borrow<'a>(self, context: ReadContext<'_>) -> Result<Vec<T>, ReadError>
@@ -147,6 +150,42 @@ unsafe impl<T: Data> SliceView<T> for IndirectSlice<T::View> {
     {
         // SAFETY: the values stay unchanged during this call, which is within `'a` (`# Safety` of this function).
         unsafe { self.read(context) }
+    }
+}
+
+impl<V> IndirectSlice<V> {
+    /// The view of `items`, each of which `view` gives the view of.
+    ///
+    /// Safe even if `view` is for other values, because only reading the view uses it, which is unsafe.
+    #[inline]
+    pub(super) fn of<I>(items: &[I], view: unsafe extern "C" fn(item: *const ()) -> V) -> Self {
+        Self {
+            items: Addresses::new(items),
+            view,
+        }
+    }
+
+    /// What `read` makes of the view of each value.
+    ///
+    /// # Errors
+    ///
+    /// The first one of `read`.
+    ///
+    /// # Safety
+    ///
+    /// The view is from [`of`](Self::of) on either side, of values that the function is for and that are neither
+    /// changed nor dropped until this returns.
+    pub(super) unsafe fn each<T>(
+        self,
+        read: impl Fn(V) -> Result<T, ReadError>,
+    ) -> Result<Vec<T>, ReadError> {
+        let read = |item| {
+            // SAFETY: `Addresses::each` passes the address of one of the values, which the function is for (`# Safety`
+            // of this function).
+            read(unsafe { (self.view)(item) })
+        };
+        // SAFETY: the addresses are of values that are not dropped during this call (`# Safety` of this function).
+        unsafe { self.items.each(read) }
     }
 }
 
@@ -160,28 +199,24 @@ impl Addresses {
         }
     }
 
-    /// Copies the values.
+    /// What `read` makes of each address.
     ///
     /// # Errors
     ///
-    /// One of them has a part that this side cannot read.
+    /// The first one of `read`.
     ///
     /// # Safety
     ///
-    /// The addresses are from [`new`](Self::new) on either side, of values that are neither changed nor dropped until
-    /// this returns. `view` gives the view of the value at each of these addresses, and `T` can [read](Data::read) it.
-    pub(super) unsafe fn read<T: Data>(
+    /// The addresses are from [`new`](Self::new) on either side, of values that are not dropped until this returns.
+    pub(super) unsafe fn each<T>(
         self,
-        view: impl Fn(*const ()) -> T::View,
-        context: ReadContext<'_>,
+        read: impl Fn(*const ()) -> Result<T, ReadError>,
     ) -> Result<Vec<T>, ReadError> {
         let mut items = Vec::with_capacity(self.count);
         for index in 0..self.count {
             // SAFETY: the slice has `count` values, each `stride` bytes from the one before it, so that the address is
             // in it.
-            let item = unsafe { self.first.byte_add(index * self.stride) };
-            // SAFETY: the view is of a value that `T` can read and that stays unchanged (`# Safety` of this function).
-            items.push(unsafe { T::read(view(item), context) }?);
+            items.push(read(unsafe { self.first.byte_add(index * self.stride) })?);
         }
         Ok(items)
     }
@@ -207,6 +242,7 @@ impl StrView {
 }
 
 // SAFETY: the view is address and length of text, in `repr(C)`. UTF-8 means the same on both sides.
+#[diagnostic::do_not_recommend]
 unsafe impl Data for String {
     type View = StrView;
     type Slice = IndirectSlice<StrView>;
@@ -229,6 +265,7 @@ unsafe impl Data for String {
 }
 
 // SAFETY: view and description are those of `String`, and UTF-8 means the same on both sides.
+#[diagnostic::do_not_recommend]
 unsafe impl ByRef for str {
     type View = StrView;
     type Borrowed<'a> = &'a str;
@@ -254,6 +291,65 @@ unsafe impl ByRef for str {
     }
 }
 
+macro_rules! system_text {
+    ($($borrowed:ty, $owned:ty: $name:literal;)*) => { $(
+        // SAFETY: the view is that of the bytes, which mean the same on both sides.
+        #[diagnostic::do_not_recommend]
+        unsafe impl Data for $owned {
+            type View = PlainSlice<u8>;
+            type Slice = IndirectSlice<PlainSlice<u8>>;
+
+            fn view(&self) -> PlainSlice<u8> {
+                <$borrowed>::view_ref(self)
+            }
+
+            unsafe fn read(view: PlainSlice<u8>, context: ReadContext<'_>) -> Result<Self, ReadError> {
+                // SAFETY: `view` is of bytes that stay unchanged during this call (`# Safety` of this function).
+                let bytes = unsafe { view.read(context) }?;
+                Ok(OsString::from_vec(bytes).into())
+            }
+
+            fn describe(types: &mut Types) -> TypeIndex {
+                types.named::<Self>($name, &[])
+            }
+        }
+
+        // SAFETY: view and description are those of the owned type, and the bytes mean the same on both sides.
+        #[diagnostic::do_not_recommend]
+        unsafe impl ByRef for $borrowed {
+            type View = PlainSlice<u8>;
+            type Borrowed<'a> = &'a Self;
+
+            fn view_ref(&self) -> PlainSlice<u8> {
+                PlainSlice::new(AsRef::<OsStr>::as_ref(self).as_bytes())
+            }
+
+            unsafe fn borrow<'a>(
+                view: PlainSlice<u8>,
+                context: ReadContext<'_>,
+            ) -> Result<&'a Self, ReadError> {
+                // SAFETY: `view` is of bytes that are neither changed nor dropped during `'a` (`# Safety` of this
+                // function).
+                let bytes = unsafe { view.borrow(context) }?;
+                Ok(OsStr::from_bytes(bytes).as_ref())
+            }
+
+            fn get<'a>(borrowed: &'a &Self) -> &'a Self {
+                borrowed
+            }
+
+            fn describe_ref(types: &mut Types) -> TypeIndex {
+                <$owned>::describe(types)
+            }
+        }
+    )* };
+}
+
+system_text! {
+    OsStr, OsString: "OsString";
+    Path, PathBuf: "PathBuf";
+}
+
 // SAFETY: the view is the `SliceView` of `T`, and the description has that of `T`, from which the view follows.
 unsafe impl<T: Data> Data for Vec<T> {
     type View = T::Slice;
@@ -277,6 +373,7 @@ unsafe impl<T: Data> Data for Vec<T> {
 }
 
 // SAFETY: view and description are those of `Vec<T>`.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Data> ByRef for [T] {
     type View = T::Slice;
     type Borrowed<'a> = <T::Slice as SliceView<T>>::Borrowed<'a>;
@@ -326,6 +423,7 @@ macro_rules! plain {
         impl Plain for $type {}
 
         // SAFETY: the view is the value, whose bytes mean the same on both sides. The description is its name.
+        #[diagnostic::do_not_recommend]
         unsafe impl Data for $type {
             type View = $type;
             type Slice = PlainSlice<$type>;
@@ -351,4 +449,8 @@ plain! {
     u8: "u8", u16: "u16", u32: "u32", u64: "u64", u128: "u128", usize: "usize",
     i8: "i8", i16: "i16", i32: "i32", i64: "i64", i128: "i128", isize: "isize",
     f32: "f32", f64: "f64", bool: "bool", char: "char",
+    NonZero<u8>: "NonZero<u8>", NonZero<u16>: "NonZero<u16>", NonZero<u32>: "NonZero<u32>",
+    NonZero<u64>: "NonZero<u64>", NonZero<u128>: "NonZero<u128>", NonZero<usize>: "NonZero<usize>",
+    NonZero<i8>: "NonZero<i8>", NonZero<i16>: "NonZero<i16>", NonZero<i32>: "NonZero<i32>",
+    NonZero<i64>: "NonZero<i64>", NonZero<i128>: "NonZero<i128>", NonZero<isize>: "NonZero<isize>",
 }

@@ -1,15 +1,16 @@
-//! Other types of the standard library: options, results, boxes, arrays, tuples, collections and times.
+//! Other types of the standard library: options, results, boxes, arrays, tuples, collections, times and addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    hash::Hash,
+    hash::{BuildHasher, Hash},
     mem::MaybeUninit,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     time::{Duration, SystemTime},
 };
 
 use super::{
     call::{Cons, Nil},
-    data::{Data, ReadContext, ReadError},
+    data::{ByRef, Data, ReadContext, ReadError},
     description::{TypeIndex, Types},
     fault::Fault,
     sequences::{IndirectSlice, SliceView},
@@ -48,6 +49,18 @@ pub struct Time {
     is_negative: bool,
     nanoseconds: u32,
     seconds: u64,
+}
+
+/// The view of an address of the internet, with a port or without.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Address {
+    /// One of version 4 has 0 in the last twelve.
+    bytes: [u8; 16],
+    is_v4: bool,
+    port: u16,
+    flow_info: u32,
+    scope: u32,
 }
 
 impl<A, B> Either<A, B> {
@@ -110,6 +123,42 @@ unsafe impl<T: Data> Data for Option<T> {
     }
 }
 
+/// The view of a parameter that is an `Option<&T>`: that of an `Option<T>`.
+#[inline]
+pub fn view_optional<T: ByRef + ?Sized>(value: Option<&T>) -> Either<T::View, Nil> {
+    match value {
+        Some(value) => Either::first(value.view_ref()),
+        None => Either::second(Nil),
+    }
+}
+
+/// [`ByRef::borrow`] of a parameter that is an `Option<&T>`.
+///
+/// # Errors
+///
+/// It has a part that this side cannot read.
+///
+/// # Safety
+///
+/// The view is from [`view_optional`] on either side, of a value whose type has the same description as `T`, or a
+/// compatible one. The value is neither changed nor dropped during `'a`.
+#[inline]
+pub unsafe fn borrow_optional<'a, T: ByRef + ?Sized>(
+    view: Either<T::View, Nil>,
+    context: ReadContext<'_>,
+) -> Result<Option<T::Borrowed<'a>>, ReadError> {
+    let view = view.get().ok();
+    // SAFETY: the view is of a value that is neither changed nor dropped during `'a` (`# Safety` of this function).
+    view.map(|view| unsafe { T::borrow(view, context) })
+        .transpose()
+}
+
+/// Adds the description of a parameter that is an `Option<&T>`.
+pub fn describe_optional<T: ByRef + ?Sized>(types: &mut Types) -> TypeIndex {
+    let value = T::describe_ref(types);
+    types.named_by_shape("Option", &[value])
+}
+
 // SAFETY: the view is a flag and the views of `T` and `E`, in `repr(C)`, and the description has those of both. `read`
 // uses only the part that the flag names.
 unsafe impl<T: Data, E: Data> Data for Result<T, E> {
@@ -167,6 +216,7 @@ unsafe impl<T: Data> Data for Box<T> {
 }
 
 // SAFETY: the view is the `SliceView` of `T`, and the description has that of `T`, from which the view follows.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Data, const N: usize> Data for [T; N] {
     type View = T::Slice;
     type Slice = IndirectSlice<T::Slice>;
@@ -194,6 +244,7 @@ unsafe impl<T: Data, const N: usize> Data for [T; N] {
 macro_rules! tuples {
     ($($($type:ident $value:ident),*;)*) => { $(
         // SAFETY: the view is a list of the parts' views, in `repr(C)`, and the description has those of the parts.
+        #[diagnostic::do_not_recommend]
         unsafe impl<$($type: Data),*> Data for ($($type,)*) {
             type View = tuples!(@type $($type)*);
             type Slice = IndirectSlice<Self::View>;
@@ -360,6 +411,7 @@ macro_rules! collections {
 
         // SAFETY: the view has address and function of one side, in `repr(C)`: the function passes the views of this
         // collection's keys and values. The description has those of keys and values.
+        #[diagnostic::do_not_recommend]
         unsafe impl<$($bounds)*> Data for $type {
             type View = Entries<<$key as Data>::View, <$value as Data>::View>;
             type Slice = IndirectSlice<Self::View>;
@@ -383,12 +435,12 @@ macro_rules! collections {
 }
 
 collections! {
-    "HashMap" HashMap<K, V>: [K: Data + Eq + Hash, V: Data] K => V, (K, V),
-        with all: all.iter(), with count: Self::with_capacity(count), with it, k, v: it.insert(k, v);
+    "HashMap" HashMap<K, V, S>: [K: Data + Eq + Hash, V: Data, S: BuildHasher + Default + 'static] K => V, (K, V),
+        with all: all.iter(), with count: Self::with_capacity_and_hasher(count, S::default()), with it, k, v: it.insert(k, v);
     "BTreeMap" BTreeMap<K, V>: [K: Data + Ord, V: Data] K => V, (K, V),
         with all: all.iter(), with _count: Self::new(), with it, k, v: it.insert(k, v);
-    "HashSet" HashSet<K>: [K: Data + Eq + Hash] K => (), (K),
-        with all: all.iter().map(|key| (key, &())), with count: Self::with_capacity(count), with it, k, _v: it.insert(k);
+    "HashSet" HashSet<K, S>: [K: Data + Eq + Hash, S: BuildHasher + Default + 'static] K => (), (K),
+        with all: all.iter().map(|key| (key, &())), with count: Self::with_capacity_and_hasher(count, S::default()), with it, k, _v: it.insert(k);
     "BTreeSet" BTreeSet<K>: [K: Data + Ord] K => (), (K),
         with all: all.iter().map(|key| (key, &())), with _count: Self::new(), with it, k, _v: it.insert(k);
     "VecDeque" VecDeque<K>: [K: Data] K => (), (K),
@@ -410,6 +462,7 @@ impl Time {
 }
 
 // SAFETY: the view is numbers, in `repr(C)`.
+#[diagnostic::do_not_recommend]
 unsafe impl Data for Duration {
     type View = Time;
     type Slice = IndirectSlice<Time>;
@@ -428,6 +481,7 @@ unsafe impl Data for Duration {
 }
 
 // SAFETY: the view is numbers, in `repr(C)`.
+#[diagnostic::do_not_recommend]
 unsafe impl Data for SystemTime {
     type View = Time;
     type Slice = IndirectSlice<Time>;
@@ -451,6 +505,84 @@ unsafe impl Data for SystemTime {
     fn describe(types: &mut Types) -> TypeIndex {
         types.named::<Self>("SystemTime", &[])
     }
+}
+
+impl Address {
+    fn new(address: IpAddr) -> Self {
+        let bytes = match address {
+            IpAddr::V4(address) => {
+                std::array::from_fn(|at| address.octets().get(at).copied().unwrap_or(0))
+            }
+            IpAddr::V6(address) => address.octets(),
+        };
+        Self {
+            bytes,
+            is_v4: address.is_ipv4(),
+            port: 0,
+            flow_info: 0,
+            scope: 0,
+        }
+    }
+
+    fn v4(self) -> Ipv4Addr {
+        let [a, b, c, d, ..] = self.bytes;
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    fn v6(self) -> Ipv6Addr {
+        self.bytes.into()
+    }
+
+    fn ip(self) -> IpAddr {
+        match self.is_v4 {
+            true => self.v4().into(),
+            false => self.v6().into(),
+        }
+    }
+}
+
+macro_rules! addresses {
+    ($($type:ty: $name:literal, with $it:ident: $view:expr, with $view_name:ident: $read:expr;)*) => { $(
+        // SAFETY: the view is numbers, in `repr(C)`.
+        #[diagnostic::do_not_recommend]
+        unsafe impl Data for $type {
+            type View = Address;
+            type Slice = IndirectSlice<Address>;
+
+            fn view(&self) -> Address {
+                let $it = *self;
+                $view
+            }
+
+            unsafe fn read($view_name: Address, _: ReadContext<'_>) -> Result<Self, ReadError> {
+                Ok($read)
+            }
+
+            fn describe(types: &mut Types) -> TypeIndex {
+                types.named::<Self>($name, &[])
+            }
+        }
+    )* };
+}
+
+addresses! {
+    Ipv4Addr: "Ipv4Addr", with it: Address::new(it.into()), with view: view.v4();
+    Ipv6Addr: "Ipv6Addr", with it: Address::new(it.into()), with view: view.v6();
+    IpAddr: "IpAddr", with it: Address::new(it), with view: view.ip();
+    SocketAddr: "SocketAddr",
+        with it: match it {
+            SocketAddr::V4(it) => Address { port: it.port(), ..Address::new((*it.ip()).into()) },
+            SocketAddr::V6(it) => Address {
+                port: it.port(),
+                flow_info: it.flowinfo(),
+                scope: it.scope_id(),
+                ..Address::new((*it.ip()).into())
+            },
+        },
+        with view: match view.is_v4 {
+            true => (view.v4(), view.port).into(),
+            false => SocketAddrV6::new(view.v6(), view.port, view.flow_info, view.scope).into(),
+        };
 }
 
 impl<K, V> Clone for Entries<K, V> {

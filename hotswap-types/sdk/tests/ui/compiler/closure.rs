@@ -1,6 +1,0 @@
-#[hotswap_sdk::interface]
-trait Caller {
-    fn call_back(&self, callback: Box<dyn Fn(u64) + Send>);
-}
-
-fn main() {}

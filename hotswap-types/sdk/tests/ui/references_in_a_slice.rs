@@ -1,6 +1,0 @@
-#[hotswap_sdk::interface]
-trait Joiner {
-    fn join(&self, parts: &[&str]) -> String;
-}
-
-fn main() {}
