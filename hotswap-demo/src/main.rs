@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{Receiver, never, select, tick};
 use hotswap_core::{
-    Event, EventKind, Hotswap, Limits, Settings, Stage, State, Trial, Trust,
+    ErrorKind, Event, EventKind, Hotswap, Limits, Settings, Stage, State, Trial, Trust,
     text::printable,
     watch::{Watch, WatchSettings},
 };
@@ -252,9 +252,15 @@ impl Demo {
             Request::Swap(path) => self.swap(&path),
             Request::Reload => self.swap(&self.plugin.last_accepted()),
             Request::Rollback => {
-                // Either way there is an event that says so.
-                drop(self.plugin.rollback());
+                let back = self.plugin.rollback();
+                // What was done, or refused, is an event.
                 self.say_events();
+                if let Err(error) = &back
+                    && matches!(error.kind(), ErrorKind::NoEarlierGeneration)
+                {
+                    self.console
+                        .note("no rollback: there is no earlier plugin to go back to");
+                }
             }
             Request::Versions => {
                 self.say_events();

@@ -65,8 +65,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///
     /// # Errors
     ///
-    /// There is no earlier generation, or it could not be loaded again, or its update has failed. The live generation
-    /// keeps serving.
+    /// There is no earlier generation (no event says so), or it could not be loaded again, or its update has failed.
+    /// The live generation keeps serving.
     pub fn rollback(&self) -> Result<RolledBack> {
         if self.is_inherited() {
             let path = self.cell.with(|live| live.path().to_owned());
@@ -85,9 +85,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let Some(earlier) = earlier else {
             drop(turn);
             let path = self.cell.with(|live| live.path().to_owned());
-            let error = Error::new(&path, ErrorKind::NoEarlierGeneration);
-            self.history.refused(&error);
-            return Err(error);
+            // No event: nothing was refused, and the path is that of the live generation.
+            return Err(Error::new(&path, ErrorKind::NoEarlierGeneration));
         };
         let number = earlier.number;
         let source = Source::Kept(&earlier.copy);

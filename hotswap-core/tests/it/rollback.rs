@@ -78,6 +78,7 @@ fn a_file_that_is_gone_is_loaded_again_from_its_bytes() {
         error.reason(),
         "host: there is no earlier generation to go back to"
     );
+    assert_eq!(it.refused().len(), 0, "nothing was tried");
     assert_eq!(build_of(&it), 1);
 }
 

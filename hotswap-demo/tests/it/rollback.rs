@@ -25,11 +25,8 @@ fn rollback_puts_the_plugin_before_back_whatever_has_become_of_its_file() {
     demo.prints_soon("Adding to 10: 17");
     demo.type_line(":rollback");
     assert_eq!(
-        demo.says("refused"),
-        format!(
-            "refused {}: host: there is no earlier generation to go back to; generation 3 stays live",
-            path.display()
-        )
+        demo.says("no rollback"),
+        "no rollback: there is no earlier plugin to go back to"
     );
     demo.type_line(":versions");
     let line = format!("generation 3 live: {} (generation 1 again)", path.display());
