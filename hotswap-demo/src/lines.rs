@@ -82,19 +82,65 @@ fn parse(line: &[u8]) -> Request {
     }
 }
 
-/// The path that is meant: as it stands if it exists, else without what pasting adds.
+/// The path that is meant: as it stands if it exists, else without what a terminal or a file manager adds when a file
+/// is dropped or pasted.
 fn path(line: &[u8]) -> PathBuf {
     let trimmed = line.trim_ascii();
     let unquoted = [b'"', b'\''].iter().find_map(|quote| {
         let inner = trimmed.strip_prefix(&[*quote])?.strip_suffix(&[*quote])?;
         (!inner.is_empty()).then_some(inner)
     });
-    let given = [line, line.strip_suffix(b"\r").unwrap_or(line), trimmed];
+    let of_url = |it: &[u8]| it.strip_prefix(b"file://").map(percent_decoded);
+    let as_given = [line, line.strip_suffix(b"\r").unwrap_or(line), trimmed];
+    let candidates = as_given.into_iter().chain(unquoted).map(<[u8]>::to_vec);
+    let decoded = [
+        of_url(trimmed),
+        unquoted.and_then(of_url),
+        Some(as_word_of_shell(trimmed)),
+    ];
     let as_path = |bytes: &[u8]| Path::new(OsStr::from_bytes(bytes)).to_owned();
-    let mut candidates = given.into_iter().chain(unquoted).map(as_path);
     candidates
+        .chain(decoded.into_iter().flatten())
+        .map(|bytes| as_path(&bytes))
         .find(|path| path.symlink_metadata().is_ok())
         .unwrap_or_else(|| as_path(trimmed))
+}
+
+/// Without the quotes and the backslashes that a shell needs around and before blanks and the like.
+fn as_word_of_shell(text: &[u8]) -> Vec<u8> {
+    let mut bytes = text.iter().copied();
+    let mut word = Vec::new();
+    let mut quoted_by = None;
+    while let Some(byte) = bytes.next() {
+        match (byte, quoted_by) {
+            (b'\\', None | Some(b'"')) => word.push(bytes.next().unwrap_or(byte)),
+            (b'\'' | b'"', None) => quoted_by = Some(byte),
+            (quote, Some(open)) if quote == open => quoted_by = None,
+            (byte, _) => word.push(byte),
+        }
+    }
+    word
+}
+
+/// With the bytes that a URL has as `%20`.
+fn percent_decoded(url: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| char::from(*url.get(at)?).to_digit(16);
+    let mut decoded = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = url.get(at) {
+        let of_digits = || u8::try_from(digit(at + 1)? * 16 + digit(at + 2)?).ok();
+        match of_digits().filter(|_| byte == b'%') {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
 }
 
 #[cfg(test)]
@@ -142,6 +188,52 @@ mod tests {
         check_path(format!("  {path} \t").as_bytes(), path);
         check_path(format!("\"{path}\"\r").as_bytes(), path);
         check_path(format!(" '{path}' ").as_bytes(), path);
+    }
+
+    /// What a terminal writes when a file is dropped on it.
+    #[test]
+    fn words_of_a_shell_are_understood() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("it's my (new) \\ plugin.so");
+        std::fs::write(&path, "").unwrap();
+        let path = path.to_str().unwrap();
+        let needs_escape = |it: char| " ()'\\".contains(it);
+        let escape = |it: char| needs_escape(it).then_some('\\').into_iter().chain([it]);
+        let escaped: String = path.chars().flat_map(escape).collect();
+        check_path(escaped.as_bytes(), path);
+        check_path(format!("{escaped} \r").as_bytes(), path);
+        check_path(
+            format!("'{}'", path.replace('\'', r"'\''")).as_bytes(),
+            path,
+        );
+        let in_quotes = path.replace('\\', r"\\");
+        check_path(format!("\"{in_quotes}\"").as_bytes(), path);
+        check_path(br"/no/such\ plugin.so", r"/no/such\ plugin.so");
+    }
+
+    /// What file managers copy.
+    #[test]
+    fn file_urls_are_understood() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my 100% \u{e4}.so");
+        std::fs::write(&path, "").unwrap();
+        let path = path.to_str().unwrap();
+        let url = format!("file://{}", path.replace('%', "%25").replace(' ', "%20"));
+        check_path(url.as_bytes(), path);
+        check_path(
+            format!("{}\r", url.replace('\u{e4}', "%C3%a4")).as_bytes(),
+            path,
+        );
+        check_path(format!("'{url}'").as_bytes(), path);
+        // A sign that begins no byte stands for itself.
+        check_path(
+            format!("file://{}", path.replace(' ', "%20")).as_bytes(),
+            path,
+        );
+        check_path(
+            b"file:///no/such%20plugin.so",
+            "file:///no/such%20plugin.so",
+        );
     }
 
     #[test]
