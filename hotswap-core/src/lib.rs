@@ -166,6 +166,10 @@ mod interface;
 )]
 mod symbol;
 
+// From an image to one of its exported functions.
+#[expect(unsafe_code, reason = "calls what is said to be an exported function")]
+mod function;
+
 // Which values may leave a call.
 #[expect(unsafe_code, reason = "states which values lead into no image")]
 mod owned;

@@ -15,12 +15,14 @@ use std::{
 
 use abi_stable::StableAbi;
 use crossbeam_channel::Receiver;
+use hotswap_sdk::host::Function;
 
 use self::library::Opened;
 pub use self::library::{Library, Symbol};
 pub use crate::symbol::SymbolInfo;
 use crate::{
     error::{Error, ErrorKind, Result},
+    function,
     given::GivenPath,
     history::{Event, GenerationInfo, History, Phases, State},
     image::{self, Image},
@@ -134,6 +136,18 @@ impl Loader {
         let path = path.as_ref();
         let (library, value) = self.admit(path, Some(name), |image| symbol::find(image, name))?;
         Ok(library.into_symbol(value))
+    }
+
+    /// Loads the function that the file at `path` exports as `name` with the types of `F`
+    /// ([`#[function]`](hotswap_sdk::function)). Costs what [`load`](Self::load) costs.
+    ///
+    /// # Errors
+    ///
+    /// The file was refused: also when it does not export the name, or exports it with other types.
+    pub fn function<F: Function>(&self, path: impl AsRef<Path>, name: &str) -> Result<F> {
+        let path = path.as_ref();
+        let (library, function) = self.admit(path, None, |image| function::find(image, name))?;
+        Ok(library.bind(function))
     }
 
     /// Opens the library at `path`, whatever it exports. Costs what [`load`](Self::load) costs.

@@ -1,12 +1,19 @@
 //! What a loader gives: libraries, and symbols of them, which keep their library.
 
-use std::{fmt, path::Path, process, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    process,
+    sync::{Arc, Weak},
+};
 
 use abi_stable::StableAbi;
+use hotswap_sdk::host::{AcceptedFunction, Function, FunctionHost, LeaseSource};
 
 use super::Shared;
 use crate::{
-    error::{Result, Stage},
+    error::{ErrorKind, Result, Stage},
+    function,
     image::{self, Image},
     owned::HostOwned,
     symbol::{self, SymbolInfo},
@@ -38,6 +45,10 @@ pub(super) struct Opened {
     pub(super) home: Option<Arc<Shared>>,
 }
 
+/// Where objects that the library's functions return get their leases. It does not itself keep the library: the
+/// library's own memory may have it.
+struct Leases(Weak<Opened>);
+
 impl Library {
     /// The symbol that the library exports as `name` with the type `T`.
     ///
@@ -47,6 +58,17 @@ impl Library {
     pub fn symbol<T: StableAbi + Copy>(&self, name: &str) -> Result<Symbol<T>> {
         let value = symbol::find(self.image(), name)?;
         Ok(self.clone().into_symbol(value))
+    }
+
+    /// The function that the library exports as `name` with the types of `F`
+    /// ([`#[function]`](hotswap_sdk::function)).
+    ///
+    /// # Errors
+    ///
+    /// It does not, or with other types.
+    pub fn function<F: Function>(&self, name: &str) -> Result<F> {
+        let function = function::find(self.image(), name)?;
+        Ok(self.clone().bind(function))
     }
 
     /// The function that the library exports as `name`, as whatever `F` says it is: a C function, of which nothing is
@@ -126,6 +148,17 @@ impl Library {
         image.expect("there until the last of these is dropped")
     }
 
+    /// `function` is of this library.
+    pub(super) fn bind<F: Function>(self, function: AcceptedFunction<F>) -> F {
+        let host = FunctionHost {
+            leases: Arc::new(Leases(Arc::downgrade(&self.opened))),
+            library: self.opened,
+            before_call: hotswap_cell::pass_quiescent_point,
+        };
+        // SAFETY: the image is mapped as long as `opened` is not dropped, which is that of this function.
+        unsafe { function.bind(host) }
+    }
+
     pub(super) fn into_symbol<T>(self, value: T) -> Symbol<T> {
         Symbol {
             value,
@@ -185,24 +218,29 @@ impl Trial<Library> {
         probe: fn(&Library) -> std::result::Result<(), String>,
     ) -> Self {
         Self::or_child(symbol::EXPORTS, &|image, reached| {
-            let mut library = Library::new(Opened {
+            let library = Library::new(Opened {
                 image: Some(image),
                 number: 0,
                 home: None,
             });
             reached(Stage::Probe)?;
-            let answer = trial::ask(|| {
-                probe(&library)?;
-                let opened = Arc::get_mut(&mut library.opened);
-                opened
-                    .map(|_| ())
-                    .ok_or_else(|| "the probe has kept the library".to_owned())
-            });
-            answer.map_err(trial::refused)?;
-            let opened = Arc::get_mut(&mut library.opened);
-            let image = opened.and_then(|opened| opened.image.take());
+            trial::ask(|| probe(&library)).map_err(trial::refused)?;
+            let Some(mut opened) = Arc::into_inner(library.opened) else {
+                let reason = "the probe has kept the library".to_owned();
+                return Err(trial::refused(ErrorKind::Probe { reason }));
+            };
+            let image = opened.image.take();
             Ok((image.expect("was there just now"), String::new()))
         })
+    }
+}
+
+impl LeaseSource for Leases {
+    fn lease(self: Arc<Self>, _: &'static str) -> Option<Box<dyn Send + Sync>> {
+        let library = Library {
+            opened: self.0.upgrade()?,
+        };
+        Some(Box::new(library))
     }
 }
 

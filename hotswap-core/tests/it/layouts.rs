@@ -73,7 +73,7 @@ fn an_interface_that_differs_is_refused() {
         items_in_a_queue: "points(): expected VecDeque<Point>, found Vec<Point>",
         method_removed: "sum: expected this method here, found points",
         slice_boxed: "sum.numbers[]: expected Box<u32>, found u32",
-        array_longer: "turn.by: expected array of 3 u32, found array of 2 u32",
+        array_longer: "turn.by: expected [u32; 3], found [u32; 2]",
         array_boxed: "turn.by[]: expected Box<u32>, found u32",
         map_ordered: "map(): expected BTreeMap<String, (u8, i8)>, found HashMap<String, (u8, i8)>",
         tuple_turned: "map(){value}.0: expected i8, found u8",

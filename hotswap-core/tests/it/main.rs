@@ -11,6 +11,7 @@ mod desk;
 mod evolution;
 mod fixtures;
 mod forked;
+mod functions;
 mod history;
 mod inspect;
 mod layouts;

@@ -8,7 +8,7 @@ use syn::{
 };
 
 use crate::{
-    method::{called, check_attributes, item_of},
+    call::{called, check_attributes, item_of},
     types::{Position, check_type},
 };
 

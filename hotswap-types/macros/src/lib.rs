@@ -8,14 +8,16 @@
     reason = "`hotswap-sdk` documents each macro where it re-exports it, and its tests run the examples"
 )]
 
+mod call;
 mod data;
+mod function;
 mod interface;
 mod method;
 mod plugin;
 mod types;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, Error, ItemImpl, ItemTrait, parse_macro_input};
+use syn::{DeriveInput, Error, ItemFn, ItemImpl, ItemTrait, ItemType, parse_macro_input};
 
 #[proc_macro_attribute]
 pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
@@ -44,6 +46,28 @@ pub fn plugin(options: TokenStream, input: TokenStream) -> TokenStream {
     let options = parse_macro_input!(options as plugin::Options);
     let input = parse_macro_input!(input as ItemImpl);
     plugin::expand(&options, &input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
+}
+
+#[proc_macro_attribute]
+pub fn export(options: TokenStream, input: TokenStream) -> TokenStream {
+    if !options.is_empty() {
+        return error("`#[export]` has no options");
+    }
+    let input = parse_macro_input!(input as ItemFn);
+    function::export(&input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
+}
+
+#[proc_macro_attribute]
+pub fn function(options: TokenStream, input: TokenStream) -> TokenStream {
+    if !options.is_empty() {
+        return error("`#[function]` has no options");
+    }
+    let input = parse_macro_input!(input as ItemType);
+    function::function(&input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
 }

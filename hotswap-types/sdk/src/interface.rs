@@ -1,5 +1,6 @@
-//! Interfaces that are traits: what [`interface`](macro@crate::interface), [`data`](macro@crate::data) and
-//! [`plugin`](macro@crate::plugin) expand to.
+//! Interfaces that are traits, and single functions: what [`interface`](macro@crate::interface),
+//! [`data`](macro@crate::data), [`plugin`](macro@crate::plugin), [`export`](macro@crate::export) and
+//! [`function`](macro@crate::function) expand to.
 //!
 //! # How a call works
 //! The caller's proxy has the address of a value on the other side, and its vtable: one entry for each method of the
@@ -39,6 +40,8 @@ mod call;
 
 mod object;
 
+mod function;
+
 mod root;
 
 #[cfg(test)]
@@ -51,6 +54,10 @@ pub use self::{
     data::{ByRef, Data, ReadContext, ReadError},
     description::{Description, Field, Methods, Signature, TypeIndex, Types, Variant},
     fault::Fault,
+    function::{
+        AcceptedFunction, CheckedFunction, Exported, ExportedFunction, Function, FunctionHost,
+        NoValue, RemoteFunction,
+    },
     object::{
         DispatchTarget, ExportedObject, LeaseSource, Leases, ObjectView, OutgoingObject, RawObject,
     },

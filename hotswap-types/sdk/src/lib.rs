@@ -4,7 +4,8 @@
 //!
 //! # Interfaces
 //! A trait with [`interface`](macro@interface) is what a plugin implements ([`plugin`](macro@plugin)) and a host calls;
-//! [`data`](macro@data) makes its types such as can be sent.
+//! [`data`](macro@data) makes its types such as can be sent. A library may also export single functions
+//! ([`export`](macro@export)), which a host finds by their names and types ([`function`](macro@function)).
 //!
 //! # Services and values
 //! A plugin that exports [`update`](macro@update) says which services should run, and makes, takes over and
@@ -152,12 +153,56 @@ pub use hotswap_macros::data;
 /// Use it once in a crate, which must be only a `cdylib`.
 pub use hotswap_macros::plugin;
 
+/// Exports a function, by its name and with its types, and catches every panic.
+///
+/// ```
+/// hotswap_sdk::unloadable!();
+///
+/// #[hotswap_sdk::export]
+/// fn greet(name: &str) -> String {
+///     format!("Hello {name}")
+/// }
+/// # fn main() {
+/// #     assert_eq!(greet("Rust"), "Hello Rust");
+/// # }
+/// ```
+///
+/// Parameters and result are those that a method of an [`interface`](macro@interface) can have. The function itself
+/// stays as it is written. A host finds it by its name and by a type with [`function`](macro@function).
+///
+/// A crate that exports functions needs [`unloadable!`](unloadable) once, so that its image can be unmapped.
+/// [`#[plugin]`](macro@plugin) includes it. The crate must be only a `cdylib`.
+pub use hotswap_macros::export;
+
+/// Declares the type of a function that a library [exports](macro@export), as a host calls it.
+///
+/// ```
+/// #[hotswap_sdk::function]
+/// pub type Greet = fn(name: &str) -> String;
+///
+/// fn greeting(greet: &Greet) -> Result<String, hotswap_sdk::host::Fault> {
+///     greet.call("Rust")
+/// }
+/// ```
+///
+/// The alias becomes a type of its own, whose values are functions of libraries (`Loader::function` in
+/// `hotswap-core`). Its method `call` has these parameters and returns the result, or why there is none
+/// ([`Fault`](host::Fault)). A value can be cloned and sent to other threads; the library stays mapped as long as one
+/// of its functions exists.
+///
+/// When a function is found, its types are compared with these, by the rules for an interface. Names of parameters may
+/// differ, and one side may write `&T` where the other writes `T`.
+pub use hotswap_macros::function;
+
+pub use hotswap_unload::unloadable;
+
 pub use self::interface::Data;
 
 /// What a host is made with; of no use to a plugin.
 pub mod host {
     pub use crate::interface::{
-        BuiltIn, Fault, Interface, LeaseSource, PluginRoot, PluginRootRef, Raw, Refused, Trait,
+        AcceptedFunction, BuiltIn, CheckedFunction, ExportedFunction, Fault, Function,
+        FunctionHost, Interface, LeaseSource, PluginRoot, PluginRootRef, Raw, Refused, Trait,
     };
     pub use crate::{
         channel::{Bytes, ChannelHandle, RawChannel},
@@ -173,8 +218,8 @@ pub mod host {
 /// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
+    pub use crate::unloadable;
     pub use abi_stable::{library::LibHeader, std_types::RResult};
-    pub use hotswap_unload::unloadable;
 
     pub use crate::interface::*;
     pub use crate::update::run;

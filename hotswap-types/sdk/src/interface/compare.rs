@@ -6,7 +6,7 @@
 
 use std::{collections::HashSet, fmt};
 
-use super::description::{Description, Field, Method, Shape, TypeIndex};
+use super::description::{Description, Field, Method, Parameter, Shape, TypeIndex};
 
 /// Where two descriptions differ: the first place that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,9 @@ type Both = (TypeIndex, TypeIndex);
 const NAMES_MAX: u32 = 32;
 const ARGUMENTS_MAX: usize = 8;
 
+/// A function is shown with so many parameters.
+const PARAMETERS_MAX: usize = 32;
+
 /// A path has so many steps. Only one through a damaged description has more, of which the last are shown.
 const STEPS_MAX: usize = 100;
 
@@ -55,10 +58,10 @@ pub fn compare(host: &Description, plugin: &Description) -> Result<(), Differenc
     comparison.types(None, both, Side::Host);
     while let Some((at, next)) = comparison.open.pop() {
         match next {
-            Next::Types(both, reader) => {
+            Next::Types(both, reader, are_by_ref) => {
                 if known.insert((both, reader)) {
                     let rest = comparison.open.len();
-                    comparison.parts(at, both, reader);
+                    comparison.parts(at, both, reader, are_by_ref);
                     // The next is the last.
                     comparison.open[rest..].reverse();
                 }
@@ -89,8 +92,9 @@ struct Comparison<'a> {
 type At = Option<usize>;
 
 enum Next {
-    /// The second is who reads a value of the type, or calls it if it is an interface.
-    Types(Both, Side),
+    /// The second is who reads a value of the type, or calls it if it is an interface. The third is whether it is a
+    /// parameter by reference, on each side.
+    Types(Both, Side, (bool, bool)),
     Difference {
         expected: String,
         found: String,
@@ -104,7 +108,14 @@ impl Comparison<'_> {
     }
 
     fn types(&mut self, at: At, both: Both, reader: Side) {
-        self.open.push((at, Next::Types(both, reader)));
+        self.open
+            .push((at, Next::Types(both, reader, (false, false))));
+    }
+
+    fn parameter(&mut self, at: At, expected: &Parameter, found: &Parameter, reader: Side) {
+        let both = (expected.ty, found.ty);
+        let are_by_ref = (expected.is_by_ref, found.is_by_ref);
+        self.open.push((at, Next::Types(both, reader, are_by_ref)));
     }
 
     fn differ(&mut self, at: At, expected: impl Into<String>, found: impl Into<String>) {
@@ -112,7 +123,7 @@ impl Comparison<'_> {
         self.open.push((at, Next::Difference { expected, found }));
     }
 
-    fn parts(&mut self, at: At, both: Both, reader: Side) {
+    fn parts(&mut self, at: At, both: Both, reader: Side, are_by_ref: (bool, bool)) {
         let (host, plugin) = (self.host, self.plugin);
         match (host.get(both.0), plugin.get(both.1)) {
             (Some(Shape::Named(name, expected)), Some(Shape::Named(other, found)))
@@ -144,7 +155,10 @@ impl Comparison<'_> {
             {
                 self.methods(at, expected, found, reader);
             }
-            _ => self.differ(at, name_of(host, both.0), name_of(plugin, both.1)),
+            _ => {
+                let expected = passed_name(host, both.0, are_by_ref.0);
+                self.differ(at, expected, passed_name(plugin, both.1, are_by_ref.1));
+            }
         }
     }
 
@@ -186,7 +200,7 @@ impl Comparison<'_> {
                     }
                     for (expected, found) in expected.parameters.iter().zip(&found.parameters) {
                         let at = self.step(at, format!(".{}", expected.name));
-                        self.types(at, (expected.ty, found.ty), callee);
+                        self.parameter(at, expected, found, callee);
                     }
                     let at = self.step(at, "()".to_owned());
                     self.types(at, (expected.result, found.result), caller);
@@ -247,6 +261,46 @@ fn step(name: &str, place: usize) -> String {
     }
 }
 
+/// A function as its author writes it, more or less: `fn(name: &str) -> String`. `None` if the description is not of a
+/// function.
+pub(super) fn function_text(description: &Description) -> Option<String> {
+    let Some(Shape::Interface(_, methods)) = description.get(description.root) else {
+        return None;
+    };
+    let [method] = &**methods else {
+        return None;
+    };
+    let parameters = method.parameters.iter().take(PARAMETERS_MAX);
+    let mut parameters: Vec<_> = parameters
+        .map(|it| {
+            let ty = passed_name(description, it.ty, it.is_by_ref);
+            format!("{}: {ty}", it.name)
+        })
+        .collect();
+    if method.parameters.len() > PARAMETERS_MAX {
+        parameters.push("…".to_owned());
+    }
+    let result = match &*name_of(description, method.result) {
+        "()" => String::new(),
+        result => format!(" -> {result}"),
+    };
+    Some(format!("fn({}){result}", parameters.join(", ")))
+}
+
+/// The type of a parameter as its author writes it, more or less.
+fn passed_name(description: &Description, index: TypeIndex, is_by_ref: bool) -> String {
+    if !is_by_ref {
+        return name_of(description, index);
+    }
+    match description.get(index) {
+        Some(Shape::Named(name, _)) if name == "text" => "&str".to_owned(),
+        Some(Shape::Named(name, arguments)) if name == "Vec" && arguments.len() == 1 => {
+            format!("&[{}]", name_of(description, arguments[0]))
+        }
+        _ => format!("&{}", name_of(description, index)),
+    }
+}
+
 /// A type as its author writes it, more or less.
 fn name_of(description: &Description, index: TypeIndex) -> String {
     let mut left = NAMES_MAX;
@@ -260,7 +314,7 @@ fn name_within(description: &Description, index: TypeIndex, left: &mut u32) -> S
     *left -= 1;
     match shape {
         Shape::Struct(name, _) | Shape::Enum(name, _) => name.clone(),
-        Shape::Interface(name, _) => format!("dyn {name}"),
+        Shape::Interface(name, _) => format!("Box<dyn {name}>"),
         Shape::Named(name, arguments) => {
             let names = arguments.iter().take(ARGUMENTS_MAX);
             let names: Vec<_> = names
@@ -268,10 +322,13 @@ fn name_within(description: &Description, index: TypeIndex, left: &mut u32) -> S
                 .collect();
             match (&**name, &*names) {
                 ("text", _) => "String".to_owned(),
+                ("tuple", [item]) => format!("({item},)"),
                 ("tuple", names) => format!("({})", names.join(", ")),
-                (name, [item]) if name.starts_with("array") => format!("{name} {item}"),
-                (name, []) => name.to_owned(),
-                (name, names) => format!("{name}<{}>", names.join(", ")),
+                (name, names) => match (name.strip_prefix("array of "), names) {
+                    (Some(count), [item]) => format!("[{item}; {count}]"),
+                    (_, []) => name.to_owned(),
+                    (_, names) => format!("{name}<{}>", names.join(", ")),
+                },
             }
         }
     }

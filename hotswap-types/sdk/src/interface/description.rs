@@ -28,7 +28,7 @@ pub(super) enum Shape {
     Interface(String, Vec<Method>),
 }
 
-/// A field of a struct or a variant, or a parameter.
+/// A field of a struct or a variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Its name, or its index if it has none.
@@ -46,8 +46,17 @@ pub type Variant = (String, Vec<Field>);
 pub(super) struct Method {
     pub(super) name: String,
     pub(super) has_default: bool,
-    pub(super) parameters: Vec<Field>,
+    pub(super) parameters: Vec<Parameter>,
     pub(super) result: TypeIndex,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parameter {
+    /// Its name, or its index if it has none.
+    pub(super) name: String,
+    pub(super) ty: TypeIndex,
+    /// Whether its author writes `&`. The other side may differ: it only matters for messages.
+    pub(super) is_by_ref: bool,
 }
 
 /// The types that were described so far.
@@ -65,11 +74,11 @@ pub struct Methods<'a> {
     methods: Vec<Method>,
 }
 
-/// The parameters and the result of a method that is being described.
+/// The parameters and the result of a method or a function that is being described.
 #[derive(Debug)]
 pub struct Signature<'a> {
     types: &'a mut Types,
-    parameters: Vec<Field>,
+    parameters: Vec<Parameter>,
 }
 
 impl Types {
@@ -130,6 +139,22 @@ impl Types {
         })
     }
 
+    /// A function, as an interface with one method.
+    pub(super) fn function(
+        &mut self,
+        name: &str,
+        describe: fn(&mut Signature<'_>) -> TypeIndex,
+    ) -> TypeIndex {
+        let mut methods = Methods {
+            types: self,
+            methods: Vec::new(),
+        };
+        methods.method(name, false, describe);
+        let shape = Shape::Interface("function".to_owned(), methods.methods);
+        self.types.push(Some(shape));
+        number(self.types.len() - 1)
+    }
+
     /// Describes a type once. It gets its index first, because its description may contain itself.
     fn intern(&mut self, id: TypeId, describe: impl FnOnce(&mut Self) -> Shape) -> TypeIndex {
         if let Some(&known) = self.numbers.get(&id) {
@@ -178,11 +203,16 @@ impl Methods<'_> {
 
 impl Signature<'_> {
     /// The next parameter.
-    pub fn parameter(&mut self, name: &str, describe: fn(&mut Types) -> TypeIndex) {
-        let parameter = Field {
+    pub fn parameter(
+        &mut self,
+        name: &str,
+        is_by_ref: bool,
+        describe: fn(&mut Types) -> TypeIndex,
+    ) {
+        let parameter = Parameter {
             name: name.to_owned(),
             ty: describe(self.types),
-            has_default: false,
+            is_by_ref,
         };
         self.parameters.push(parameter);
     }
@@ -226,15 +256,16 @@ impl Description {
         fn of(fields: &[Field]) -> Vec<TypeIndex> {
             fields.iter().map(|it| it.ty).collect()
         }
+        fn of_method(method: &Method) -> impl Iterator<Item = TypeIndex> {
+            let parameters = method.parameters.iter().map(|it| it.ty);
+            parameters.chain([method.result])
+        }
         let of_shape = |shape: &Shape| -> Vec<TypeIndex> {
             match shape {
                 Shape::Named(_, arguments) => arguments.clone(),
                 Shape::Struct(_, fields) => of(fields),
                 Shape::Enum(_, variants) => variants.iter().flat_map(|it| of(&it.1)).collect(),
-                Shape::Interface(_, methods) => methods
-                    .iter()
-                    .flat_map(|it| [of(&it.parameters), vec![it.result]].concat())
-                    .collect(),
+                Shape::Interface(_, methods) => methods.iter().flat_map(of_method).collect(),
             }
         };
         let all: Vec<_> = self.types.iter().flat_map(of_shape).collect();
@@ -285,7 +316,7 @@ impl ByteWriter {
                 self.list(methods, |it, method| {
                     it.text(&method.name);
                     it.number(method.has_default.into());
-                    it.list(&method.parameters, Self::field);
+                    it.list(&method.parameters, Self::parameter);
                     it.number(method.result);
                 });
             }
@@ -296,6 +327,12 @@ impl ByteWriter {
         self.text(&field.name);
         self.number(field.ty);
         self.number(field.has_default.into());
+    }
+
+    fn parameter(&mut self, parameter: &Parameter) {
+        self.text(&parameter.name);
+        self.number(parameter.ty);
+        self.number(parameter.is_by_ref.into());
     }
 }
 
@@ -345,7 +382,7 @@ impl ByteReader<'_> {
         Some(Method {
             name: self.text()?,
             has_default: self.flag()?,
-            parameters: self.list(Self::field)?,
+            parameters: self.list(Self::parameter)?,
             result: self.number()?,
         })
     }
@@ -355,6 +392,14 @@ impl ByteReader<'_> {
             name: self.text()?,
             ty: self.number()?,
             has_default: self.flag()?,
+        })
+    }
+
+    fn parameter(&mut self) -> Option<Parameter> {
+        Some(Parameter {
+            name: self.text()?,
+            ty: self.number()?,
+            is_by_ref: self.flag()?,
         })
     }
 }

@@ -26,6 +26,7 @@ use super::{
     data::{ReadContext, ReadError},
     description::{Description, TypeIndex, Types},
     fault::Fault,
+    function::NoValue,
     object::{DispatchTarget, LeaseSource, Leases, RawObject, drop_quietly},
     sequences::IndirectSlice,
 };
@@ -373,16 +374,11 @@ impl<P: Plugin> Exported<P> {
         out: *mut (),
         reply: *const ReplyVtable,
     ) -> u32 {
-        // SAFETY: the host calls this with the arguments of an entry that takes none and returns bytes. `this` is
-        // replaced by the address of a static, which is a `RootValue<()>`.
+        // SAFETY: the host calls this with the arguments of an entry that takes none and returns bytes.
         unsafe {
-            dispatch::<RootValue<()>, Nil, Vec<u8>>(
-                (&raw const NOTHING).cast(),
-                arguments,
-                out,
-                reply,
-                |(), _, _| Ok(describe::<P::Interface>().to_bytes()),
-            )
+            dispatch::<NoValue, Nil, Vec<u8>>(NoValue::THIS, arguments, out, reply, |(), _, _| {
+                Ok(describe::<P::Interface>().to_bytes())
+            })
         }
     }
 
@@ -393,10 +389,9 @@ impl<P: Plugin> Exported<P> {
         reply: *const ReplyVtable,
     ) -> u32 {
         // SAFETY: the host calls this with the arguments of an entry that takes an `IsCalling` and returns a handle.
-        // `this` is replaced by the address of a static, which is a `RootValue<()>`.
         unsafe {
-            dispatch::<RootValue<()>, IsCalling, Result<RawRemote, String>>(
-                (&raw const NOTHING).cast(),
+            dispatch::<NoValue, IsCalling, Result<RawRemote, String>>(
+                NoValue::THIS,
                 arguments,
                 out,
                 reply,
@@ -408,8 +403,6 @@ impl<P: Plugin> Exported<P> {
         }
     }
 }
-
-static NOTHING: RootValue<()> = RootValue(());
 
 impl<T> ValueSlot<T> {
     /// An empty slot.

@@ -35,8 +35,8 @@ fn real() -> Description {
     let mut types = Types::default();
     let root = types.interface::<dyn Send>("Trait", |methods| {
         methods.method("method", false, |signature| {
-            signature.parameter("first", <Vec<(u8, [String; 2])>>::describe);
-            signature.parameter("second", |types| {
+            signature.parameter("first", true, <Vec<(u8, [String; 2])>>::describe);
+            signature.parameter("second", false, |types| {
                 types.structure::<i64>("Struct", |types| {
                     vec![field("field", bool::describe(types))]
                 })

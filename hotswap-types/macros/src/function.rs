@@ -1,0 +1,213 @@
+//! `#[export]` and `#[function]`: single functions.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{
+    Error, FnArg, ItemFn, ItemType, Result, ReturnType, Signature, Type, TypeBareFn, ext::IdentExt,
+    parse_quote, spanned::Spanned,
+};
+
+use crate::call::{Call, check_types};
+
+/// `#[export]` on a function of a plugin.
+pub(crate) fn export(input: &ItemFn) -> Result<TokenStream> {
+    check_signature(&input.sig)?;
+    let call = Call::of_signature(&mut input.sig.clone())?;
+    let function = &input.sig.ident;
+    let name = function.unraw().to_string();
+    let (pattern, decode, pass) = (call.pattern(), call.decode(), call.pass());
+    let (dispatch, described) = (call.item_of_result("dispatch"), call.described());
+    let conditions = input.attrs.iter().filter(|it| it.path().is_ident("cfg"));
+    Ok(quote! {
+        #input
+
+        #(#conditions)*
+        #[allow(
+            dead_code,
+            deprecated,
+            reason = "nothing is exported in tests; whoever uses what is deprecated is told, and not whoever exports it"
+        )]
+        const _: () = {
+            struct Function;
+
+            unsafe extern "C" fn entry(
+                _: *const (),
+                arguments: *const (),
+                out: *mut (),
+                reply: *const ::hotswap_sdk::expansion::ReplyVtable,
+            ) -> u32 {
+                // SAFETY: this is called as the function's entry (contract of `Entry`). Argument list and result have
+                // the types in the description: the list has the views that are read, each as the type that it is
+                // described as. What it is of stays unchanged until this returns.
+                unsafe {
+                    #dispatch::<::hotswap_sdk::expansion::NoValue, _>(
+                        ::hotswap_sdk::expansion::NoValue::THIS,
+                        arguments,
+                        out,
+                        reply,
+                        |(), #pattern, __context| {
+                            #decode
+                            ::core::result::Result::Ok(#function(#pass))
+                        },
+                    )
+                }
+            }
+
+            // SAFETY: argument list and result of the entry are those of the signature, which is described.
+            unsafe impl ::hotswap_sdk::expansion::Exported for Function {
+                const NAME: &'static str = #name;
+                const ENTRY: ::hotswap_sdk::expansion::Entry = entry;
+
+                fn describe_function(
+                    signature: &mut ::hotswap_sdk::expansion::Signature<'_>,
+                ) -> ::hotswap_sdk::expansion::TypeIndex {
+                    #described
+                }
+            }
+
+            #[cfg(not(test))]
+            #[unsafe(export_name = ::core::concat!("hotswap_function_", #name))]
+            static EXPORT: ::hotswap_sdk::expansion::ExportedFunction =
+                ::hotswap_sdk::expansion::ExportedFunction::new::<Function>();
+        };
+    })
+}
+
+fn check_signature(signature: &Signature) -> Result<()> {
+    if let Some(token) = &signature.asyncness {
+        let what = "an exported function is not async yet: return when the answer is there";
+        return Err(Error::new(token.span(), what));
+    }
+    if let Some(token) = &signature.unsafety {
+        let what = "an exported function is safe to call";
+        return Err(Error::new(token.span(), what));
+    }
+    if let Some(abi) = &signature.abi {
+        let what = "write an ordinary function: `#[export]` adds the ABI";
+        return Err(Error::new(abi.span(), what));
+    }
+    if let Some(lifetime) = signature.generics.lifetimes().next() {
+        return Err(Error::new(lifetime.span(), LIFETIME));
+    }
+    if let Some(parameter) = signature.generics.params.first() {
+        let what = "an exported function is not generic: a plugin is compiled before its callers are known; write the type";
+        return Err(Error::new(parameter.span(), what));
+    }
+    if let Some(clause) = &signature.generics.where_clause {
+        let what = "an exported function has no `where` clause";
+        return Err(Error::new(clause.span(), what));
+    }
+    if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
+        let what = "an exported function has no `self`: move it out of the `impl`, or make a trait with `#[interface]`";
+        return Err(Error::new(receiver.span(), what));
+    }
+    check_types(signature)
+}
+
+const LIFETIME: &str = "a result borrows nothing, so that no lifetime has a meaning: leave it out, and return an owned value";
+
+/// `#[function]` on a type of functions in a host.
+pub(crate) fn function(input: &ItemType) -> Result<TokenStream> {
+    if let Some(parameter) = input.generics.params.first() {
+        let what = "a type of exported functions is not generic: write the type";
+        return Err(Error::new(parameter.span(), what));
+    }
+    let Type::BareFn(of) = &*input.ty else {
+        let what = "`#[function]` stands before `type Name = fn(parameter: Type) -> Type;`";
+        return Err(Error::new(input.ty.span(), what));
+    };
+    check_bare_fn(of)?;
+    let ItemType {
+        attrs, vis, ident, ..
+    } = input;
+    let mut shown = call_signature(of);
+    check_types(&shown)?;
+    let call = Call::of_signature(&mut shown.clone())?;
+    let result = &call.result;
+    shown.output = parse_quote!(-> ::core::result::Result<#result, ::hotswap_sdk::host::Fault>);
+    let parameters = shown.inputs.iter().filter_map(|it| match it {
+        FnArg::Typed(parameter) => Some(&parameter.pat),
+        FnArg::Receiver(_) => None,
+    });
+    let (idents, arguments, described) = (call.idents(), call.arguments(), call.described());
+    let conditions = attrs.iter().filter(|it| it.path().is_ident("cfg"));
+    Ok(quote! {
+        #(#attrs)*
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #vis struct #ident(::hotswap_sdk::expansion::RemoteFunction);
+
+        #(#conditions)*
+        #[allow(deprecated, reason = "whoever uses what is deprecated is told, and not whoever defines it")]
+        const _: () = {
+            impl #ident {
+                /// Calls the function.
+                ///
+                /// # Errors
+                ///
+                /// It has panicked, or a value is one that the receiver cannot read.
+                #[inline]
+                pub #shown {
+                    let (#(#idents,)*) = (#(#parameters,)*);
+                    #arguments
+                    // SAFETY: the types of the argument list and of the result are those that are described below, which
+                    // were compared with the function's. What the views are of is borrowed, or is outgoing and dropped
+                    // after the call.
+                    unsafe { self.0.call::<_, #result>(arguments) }
+                }
+            }
+
+            // SAFETY: the description has the types of the argument list and of the result with which `call` calls it.
+            #[automatically_derived]
+            unsafe impl ::hotswap_sdk::expansion::Function for #ident {
+                fn describe_function(
+                    signature: &mut ::hotswap_sdk::expansion::Signature<'_>,
+                ) -> ::hotswap_sdk::expansion::TypeIndex {
+                    #described
+                }
+
+                fn from_remote(remote: ::hotswap_sdk::expansion::RemoteFunction) -> Self {
+                    Self(remote)
+                }
+            }
+        };
+    })
+}
+
+fn check_bare_fn(of: &TypeBareFn) -> Result<()> {
+    if let Some(lifetimes) = &of.lifetimes {
+        return Err(Error::new(lifetimes.span(), LIFETIME));
+    }
+    if let Some(token) = &of.unsafety {
+        let what = "an exported function is safe to call";
+        return Err(Error::new(token.span(), what));
+    }
+    if let Some(abi) = &of.abi {
+        let what = "write `fn` alone: `#[function]` adds the ABI";
+        return Err(Error::new(abi.span(), what));
+    }
+    match &of.variadic {
+        Some(variadic) => Err(Error::new(variadic.span(), "write each parameter")),
+        None => Ok(()),
+    }
+}
+
+/// The signature of the method that calls the function.
+fn call_signature(of: &TypeBareFn) -> Signature {
+    let result: Type = match &of.output {
+        ReturnType::Default => parse_quote!(()),
+        ReturnType::Type(_, ty) => (**ty).clone(),
+    };
+    let mut signature: Signature = parse_quote! {
+        fn call(&self) -> #result
+    };
+    for (index, input) in of.inputs.iter().enumerate() {
+        let named = input.name.as_ref().filter(|(name, _)| name != "_");
+        let ident = named.map_or_else(
+            || format_ident!("argument_{}", index + 1),
+            |it| it.0.clone(),
+        );
+        let (attrs, ty) = (&input.attrs, &input.ty);
+        signature.inputs.push(parse_quote!(#(#attrs)* #ident: #ty));
+    }
+    signature
+}
