@@ -62,7 +62,7 @@
 //!
 //! At the root is what most hosts name. The rest is by topic: [`event`] and [`reasons`] have the parts of events and
 //! errors, [`services`] the threads and values that outlive generations, [`watch`] changes of files, [`loader`] single
-//! symbols, [`check`] what a deploy script asks, and [`text`] how to show what comes from a plugin.
+//! functions, [`check`] what a deploy script asks, and [`text`] how to show what comes from a plugin.
 //!
 //! # What outlives a swap
 //!
@@ -159,7 +159,7 @@ mod objects;
 #[expect(unsafe_code, reason = "relies on what was checked")]
 mod interface;
 
-// From an image to one of its typed symbols.
+// From an image to a typed symbol or a C symbol.
 #[expect(
     unsafe_code,
     reason = "takes addresses in an image for what they are said to be"
@@ -193,7 +193,7 @@ pub mod check;
 // Both columns together.
 mod swap;
 
-// Single symbols, without a swap point.
+// Single functions, without a swap point.
 #[expect(unsafe_code, reason = "takes the host's word for C symbols")]
 pub mod loader;
 

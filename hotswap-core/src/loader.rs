@@ -1,7 +1,7 @@
-//! [`Loader`]: single symbols out of any file, without a root module and without a swap point.
+//! [`Loader`]: single functions out of any file, without an interface and without a swap point.
 //!
 //! A library that was opened is numbered and listed like a generation of a swap point; but several are live at once,
-//! each for as long as somebody has it or a symbol of it. The pipeline and the way out are the same.
+//! each for as long as somebody has it or a function of it. The pipeline and the way out are the same.
 
 mod library;
 
@@ -13,13 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi_stable::StableAbi;
 use crossbeam_channel::Receiver;
 use hotswap_sdk::host::Function;
 
 use self::library::Opened;
 pub use self::library::{Library, Symbol};
-pub use crate::symbol::SymbolInfo;
+pub use crate::function::FunctionInfo;
 use crate::{
     error::{Error, ErrorKind, Result},
     function,
@@ -28,12 +27,11 @@ use crate::{
     image::{self, Image},
     stage::Staged,
     swap::{Limits, Reaper, finish_staging, prepare_span, stage_and_load, wait_for_end},
-    symbol,
     trial::Trial,
     trust::Trust,
 };
 
-/// Loads libraries, and single symbols of them.
+/// Loads libraries, and single functions of them.
 ///
 /// What it is for: one function of a file that is known by its path, checked, without an interface of
 /// many. Whoever wants to replace what is called takes a [`Hotswap`](crate::Hotswap).
@@ -44,19 +42,35 @@ use crate::{
 ///
 /// # Examples
 ///
-/// A plugin exports `greet: Greet` with one line (`hotswap_types::export_symbol`):
+/// A plugin exports a function with [`#[export]`](hotswap_sdk::export):
+///
+/// ```
+/// hotswap_sdk::unloadable!();
+///
+/// #[hotswap_sdk::export]
+/// fn greet(name: &str) -> String {
+///     format!("Hello {name}")
+/// }
+/// # fn main() {}
+/// ```
+///
+/// The host says which type it expects ([`#[function]`](hotswap_sdk::function)):
 ///
 /// ```no_run
 /// use hotswap_core::{Policy, Trust, loader::Loader};
-/// use hotswap_types::Greet;
 ///
+/// #[hotswap_sdk::function]
+/// type Greet = fn(name: &str) -> String;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // SAFETY: we build these plugins ourselves, and nobody else can write to that folder.
 /// let trust = unsafe { Trust::vouch(Policy::default()) };
 /// let loader = Loader::new(&trust)?;
-/// let greet = loader.load::<Greet>("./plugins/libplugin.so", "greet")?;
-/// let text = greet.with(|greet| greet.0("Rust".into()).into_result().map(String::from).ok());
-/// assert_eq!(text.as_deref(), Some("Hello Rust"));
-/// # Ok::<(), hotswap_core::Error>(())
+/// let greet: Greet = loader.function("./plugins/libplugin.so", "greet")?;
+/// // An error if the function has panicked.
+/// assert_eq!(greet.call("Rust")?, "Hello Rust");
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Loader {
@@ -117,40 +131,26 @@ impl Loader {
         Ok(Self { shared })
     }
 
-    /// Loads the symbol that the file at `path` exports as `name` with the type `T`.
+    /// Loads the function that the file at `path` exports as `name` with the types of `F`
+    /// ([`#[function]`](hotswap_sdk::function)).
     ///
-    /// The type is compared down to the last field, by the layouts that host and library carry. Costs reading and
-    /// copying the file, one `dlopen`, and a thread, which is parked for as long as the library is mapped; waits for
-    /// nobody but the thread that unloads ([`Limits::unload_timeout`]). The library is loaded anew each time:
-    /// for several symbols of one, [`open`](Self::open) it.
+    /// The types are compared down to the last field. Costs reading and copying the file, one `dlopen`, and a thread,
+    /// which is parked for as long as the library is mapped; waits for nobody but the thread that unloads
+    /// ([`Limits::unload_timeout`]). The library is loaded anew each time: for several functions of one,
+    /// [`open`](Self::open) it.
     ///
     /// # Errors
     ///
     /// The file was refused: also when it does not export the name, which is found out before anything of it runs
-    /// in this process, or exports it with another type.
-    pub fn load<T: StableAbi + Copy>(
-        &self,
-        path: impl AsRef<Path>,
-        name: &str,
-    ) -> Result<Symbol<T>> {
-        let path = path.as_ref();
-        let (library, value) = self.admit(path, Some(name), |image| symbol::find(image, name))?;
-        Ok(library.into_symbol(value))
-    }
-
-    /// Loads the function that the file at `path` exports as `name` with the types of `F`
-    /// ([`#[function]`](hotswap_sdk::function)). Costs what [`load`](Self::load) costs.
-    ///
-    /// # Errors
-    ///
-    /// The file was refused: also when it does not export the name, or exports it with other types.
+    /// in this process, or exports it with other types.
     pub fn function<F: Function>(&self, path: impl AsRef<Path>, name: &str) -> Result<F> {
         let path = path.as_ref();
-        let (library, function) = self.admit(path, None, |image| function::find(image, name))?;
+        let find = |image: &Image| function::find(image, name);
+        let (library, function) = self.admit(path, Some(name), find)?;
         Ok(library.bind(function))
     }
 
-    /// Opens the library at `path`, whatever it exports. Costs what [`load`](Self::load) costs.
+    /// Opens the library at `path`, whatever it exports. Costs what [`function`](Self::function) costs.
     ///
     /// # Errors
     ///
@@ -211,9 +211,9 @@ impl Loader {
     fn link(&self, path: &GivenPath, name: Option<&str>) -> Result<(Image, Phases)> {
         let Shared { trust, trial, .. } = &*self.shared;
         let stage = || {
-            let (staged, times) = Staged::prepare(path, symbol::EXPORTS, trust)?;
+            let (staged, times) = Staged::prepare(path, function::EXPORTS, trust)?;
             if let Some(name) = name {
-                symbol::check_name(path, &staged.facts().named, name)?;
+                function::check_name(path, &staged.facts().named, name)?;
             }
             finish_staging(staged, times, trust.policy(), *trial)
         };

@@ -1,16 +1,15 @@
-//! From an image to one of its typed symbols, checked.
+//! From an image to a symbol that is no exported function: a typed symbol, checked, or a C symbol on the host's word.
 //!
 //! What a typed symbol is, [`hotswap_sdk`] says. Nothing of the image has to run for this.
 
-use std::{ffi::c_void, fmt, mem, path::Path, ptr::NonNull};
+use std::{ffi::c_void, mem, ptr::NonNull};
 
 use abi_stable::{StableAbi, library::AbiHeader};
 use hotswap_elf::Export;
-use hotswap_sdk::{SYMBOL_PREFIX, SymbolMark, TypedSymbol};
+use hotswap_sdk::host::{SYMBOL_PREFIX, SymbolMark, TypedSymbol};
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    escape::{Escaped, one_line},
     image::Image,
     layout::{self, Description},
 };
@@ -18,45 +17,7 @@ use crate::{
 /// What stands before the value, of whatever type that is.
 type Head = TypedSymbol<()>;
 
-/// Typed symbols need not be there; those that are must be as large as what can be read of each.
-pub(crate) const EXPORTS: Export<'static> = Export::Prefixed {
-    prefix: SYMBOL_PREFIX,
-    size_min: size_of::<Head>() as u64,
-};
-
-/// A typed symbol of a library.
-///
-/// Its [`Display`](fmt::Display) is `name: type`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SymbolInfo {
-    /// Under this name it can be loaded.
-    pub name: String,
-    /// Its type as a person would write it, or why that is not known.
-    pub type_name: String,
-}
-
-/// Checks, before anything of the image runs, that there is a typed symbol of the name. `named` has all of them
-/// ([`Facts::named`](hotswap_elf::Facts::named)).
-pub(crate) fn check_name(path: &Path, named: &[String], name: &str) -> Result<()> {
-    if named.iter().any(|it| it == name) {
-        return Ok(());
-    }
-    let kind = ErrorKind::NoSymbol {
-        name: name.to_owned(),
-        found: named.to_vec(),
-    };
-    Err(Error::new(path, kind))
-}
-
-/// The value that the image exports under the name. It may lead into the image.
-pub(crate) fn find<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
-    let path = &*image.origin().given;
-    check_name(path, &image.facts().named, name)?;
-    typed(image, name)
-}
-
-/// As [`find`], out of an image that was inspected for something else, and that need not have it.
+/// The value that the image exports under the name as a typed symbol, if any. It may lead into the image.
 pub(crate) fn find_optional<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<Option<T>> {
     let symbol = &format!("{SYMBOL_PREFIX}{name}");
     if image.symbol(symbol).is_none() {
@@ -68,10 +29,6 @@ pub(crate) fn find_optional<T: StableAbi + Copy>(image: &Image, name: &str) -> R
     };
     let inspected = image.inspect(export);
     inspected.map_err(|problem| bad(image, name, problem))?;
-    typed(image, name).map(Some)
-}
-
-fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
     let path = &*image.origin().given;
     let (head, found) = head(image, name)?;
     let expected = Description::of::<T>();
@@ -88,7 +45,7 @@ fn typed<T: StableAbi + Copy>(image: &Image, name: &str) -> Result<T> {
     }
     // SAFETY: `layout::check` has found that the value's type is `T`, or one that can be used as `T`. The image stays
     // mapped while it is borrowed, and the value is copied before that ends.
-    Ok(unsafe { &*symbol }.value)
+    Ok(Some(unsafe { &*symbol }.value))
 }
 
 /// The function that the image itself exports under the name.
@@ -132,18 +89,6 @@ fn c_symbol(image: &Image, name: &str, export: Export<'_>) -> Result<NonNull<c_v
     image.symbol(name).ok_or_else(|| not_found(image, name))
 }
 
-/// All typed symbols of the image, by name.
-pub(crate) fn list(image: &Image) -> Vec<SymbolInfo> {
-    let info = |name: &String| SymbolInfo {
-        name: name.clone(),
-        type_name: match head(image, name) {
-            Ok((_, of)) => of.summary(),
-            Err(error) => error.message(),
-        },
-    };
-    image.facts().named.iter().map(info).collect()
-}
-
 /// What stands before the value, and the type of the value.
 fn head<'a>(image: &'a Image, name: &str) -> Result<(&'a Head, Description)> {
     let refuse = |problem: String| bad(image, name, problem);
@@ -176,20 +121,14 @@ fn head<'a>(image: &'a Image, name: &str) -> Result<(&'a Head, Description)> {
     Ok((head, of))
 }
 
-fn bad(image: &Image, name: &str, problem: String) -> Error {
+pub(crate) fn bad(image: &Image, name: &str, problem: String) -> Error {
     Error::new(&image.origin().given, ErrorKind::bad_symbol(name, problem))
 }
 
-fn not_found(image: &Image, name: &str) -> Error {
+pub(crate) fn not_found(image: &Image, name: &str) -> Error {
     bad(image, name, format!("the system does not find `{name}`"))
 }
 
-fn at_an_odd_address(name: &str) -> String {
+pub(crate) fn at_an_odd_address(name: &str) -> String {
     format!("`{name}` is at an odd address")
-}
-
-impl fmt::Display for SymbolInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", Escaped(&self.name), one_line(&self.type_name))
-    }
 }

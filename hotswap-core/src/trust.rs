@@ -197,8 +197,8 @@ impl Trust {
     ///
     /// - **Its code is sound, and so is that of the libraries that it needs.** Running its initialisers, its exported
     ///   functions and its destructors has no undefined behaviour when they are used as their types say.
-    /// - **Its types are what they say.** The layouts that it exports (abi_stable derives them) describe
-    ///   the values that it exports.
+    /// - **Its types are what they say.** The layouts that it exports (abi_stable derives them) describe the values
+    ///   that it exports, and the descriptions that `#[plugin]` and `#[export]` write describe its functions.
     /// - **It does not unload others**, nor keeps pointers into host memory for longer than it may.
     ///
     /// And you promise, for all code of the host that is given something of a plugin with a raw root module, that

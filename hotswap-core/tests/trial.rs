@@ -1,18 +1,26 @@
-//! Trials and checks of an interface that is a trait. They need a `main` of their own.
+//! Trials and checks of an interface that is a trait, and trials of libraries. They need a `main` of their own.
 
 #[path = "it/fixtures.rs"]
 #[expect(dead_code, reason = "for the other tests")]
 mod fixtures;
 
-use hotswap_core::{Hotswap, Settings, Stage, Trial, check::check};
-use hotswap_fixtures::rules::Rules;
+use std::{cell::RefCell, path::Path};
+
+use hotswap_core::{
+    Hotswap, Settings, Stage, Trial,
+    check::check,
+    loader::{Library, Loader, LoaderSettings},
+};
+use hotswap_fixtures::{desk::Session, rules::Rules};
 
 use fixtures::{SOON, plugin, trust};
 
 fn main() {
     let trial: Trial<dyn Rules> = Trial::at_top_of_main(probe);
+    let of_libraries = Trial::of_libraries_at_top_of_main(probe_library);
     a_candidate_is_tried_in_a_child(trial);
     a_file_is_checked(trial);
+    a_library_is_tried_in_a_child(of_libraries);
 }
 
 fn probe(candidate: &dyn Rules) -> Result<(), String> {
@@ -50,4 +58,42 @@ fn a_file_is_checked(trial: Trial<dyn Rules>) {
     let reason =
         "layout: another interface: expected hotswap-fixtures::Rules, found hotswap-fixtures::Shop";
     assert_eq!(error.reason(), reason);
+}
+
+#[hotswap_sdk::function]
+type Greet = fn(name: &str) -> String;
+
+#[hotswap_sdk::function]
+type Open = fn(user: &str) -> Result<Box<dyn Session>, String>;
+
+/// Greets, and keeps an object if there is one.
+fn probe_library(library: &Library) -> Result<(), String> {
+    thread_local! {
+        static KEPT: RefCell<Option<Box<dyn Session>>> = const { RefCell::new(None) };
+    }
+    let greet: Greet = library
+        .function("greet")
+        .map_err(|error| error.to_string())?;
+    let greeting = greet.call("you").map_err(|fault| fault.to_string())?;
+    if let Ok(open) = library.function::<Open>("open") {
+        let session = open.call("Ada").map_err(|fault| fault.to_string())??;
+        KEPT.set(Some(session));
+    }
+    match greeting.split_once(' ') {
+        Some((_, "you")) => Ok(()),
+        _ => Err(format!("it greets nobody: {greeting}")),
+    }
+}
+
+fn a_library_is_tried_in_a_child(trial: Trial<Library>) {
+    let settings = LoaderSettings {
+        trial: Some(trial),
+        ..LoaderSettings::default()
+    };
+    let loader = Loader::with_settings(&trust(), settings).expect("a thread");
+    let load = |path: &Path| loader.function::<Greet>(path, "greet");
+    let greet = load(&plugin("functions_1")).expect("a good library");
+    assert_eq!(greet.call("Rust"), Ok("Hello Rust".to_owned()));
+    let error = load(&plugin("functions_2")).expect_err("its object is kept");
+    assert_eq!(error.reason(), "probe: the probe has kept the library");
 }

@@ -4,8 +4,8 @@
 //! cargo build && cargo run -p hotswap-demo --example module_loader -- target/debug/libplugin.so greet
 //! ```
 //!
-//! Loads the symbol, calls it, drops it, and does so again at each Enter, until the end of the input. `--list` says
-//! which symbols the file exports, and of which types.
+//! Loads the function, calls it, drops it, and does so again at each Enter, until the end of the input. `--list` says
+//! which functions the file exports, and of which types.
 
 use std::{
     io::{self, BufRead},
@@ -29,9 +29,9 @@ struct Options {
 
     /// The function, of the type `hotswap_types::Greet`
     #[arg(required_unless_present = "list")]
-    symbol: Option<String>,
+    function: Option<String>,
 
-    /// Only say which typed symbols the file exports
+    /// Only say which functions the file exports
     #[arg(long)]
     list: bool,
 
@@ -59,19 +59,19 @@ fn main() -> Result<()> {
     };
     let loader = Loader::with_settings(&trust, settings)?;
 
-    let Some(name) = options.symbol.filter(|_| !options.list) else {
-        for symbol in loader.open(&options.path)?.symbols() {
-            println!("{symbol}");
+    let Some(name) = options.function.filter(|_| !options.list) else {
+        for function in loader.open(&options.path)?.functions() {
+            println!("{function}");
         }
         return Ok(());
     };
     let mut lines = io::stdin().lock().lines();
     loop {
         println!("Loading: {}", printable(&options.path.to_string_lossy()));
-        match loader.load::<Greet>(&options.path, &name) {
-            Ok(greet) => match greet.with(|greet| call(greet, "Rust")) {
+        match loader.function::<Greet>(&options.path, &name) {
+            Ok(greet) => match greet.call("Rust") {
                 Ok(text) => println!("{}", printable(&text)),
-                Err(fault) => println!("{name}: {}", printable(&fault)),
+                Err(fault) => println!("{name}: {}", printable(&fault.to_string())),
             },
             Err(error) => println!("{error}"),
         }
@@ -87,16 +87,11 @@ fn main() -> Result<()> {
     }
 }
 
-fn call(greet: &Greet, name: &str) -> Result<String, String> {
-    let answer = greet.0(name.into()).into_result().map(String::from);
-    answer.map_err(|fault| fault.to_string())
-}
-
 /// Calls all that could be called later.
 fn probe(library: &Library) -> Result<(), String> {
-    for symbol in library.symbols() {
-        if let Ok(greet) = library.symbol::<Greet>(&symbol.name) {
-            greet.with(|greet| call(greet, "probe"))?;
+    for function in library.functions() {
+        if let Ok(greet) = library.function::<Greet>(&function.name) {
+            greet.call("probe").map_err(|fault| fault.to_string())?;
         }
     }
     Ok(())

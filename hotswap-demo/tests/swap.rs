@@ -31,8 +31,8 @@ fn the_plugin_is_replaced_and_the_one_before_it_leaves() {
 #[test]
 fn a_single_function_is_loaded() {
     let loader = Loader::new(&trust()).unwrap();
-    let greet = loader.load::<Greet>(plugin(), "greet").unwrap();
-    assert!(greet.with(|greet| greet.0("Rust".into()).is_ok()));
+    let greet = loader.function::<Greet>(plugin(), "greet").unwrap();
+    assert!(greet.call("Rust").is_ok());
 }
 
 #[test]

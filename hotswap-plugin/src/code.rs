@@ -12,8 +12,9 @@ pub(crate) fn some_fn(number: i64) -> String {
     format!("Adding to 10: {}", 10 + number)
 }
 
-/// From a name to a greeting.
-pub(crate) fn greet(name: &str) -> String {
+/// From a name to a greeting. Exported by its own name, for hosts that want no more than that.
+#[hotswap_sdk::export]
+fn greet(name: &str) -> String {
     format!("Hello {name}")
 }
 

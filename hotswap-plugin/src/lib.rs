@@ -5,7 +5,7 @@ mod code;
 mod services;
 
 use abi_stable::{export_root_module, prefix_type::WithMetadata, std_types::RStr};
-use hotswap_types::{Answer, Greet, Plugin, PluginRef, caught};
+use hotswap_types::{Answer, Plugin, PluginRef, caught};
 
 // Lets the plugin leave the process whatever it does: threads, thread-locals, printing.
 hotswap_types::unloadable!();
@@ -24,20 +24,10 @@ fn root_module() -> PluginRef {
     PluginRef(PLUGIN.static_as_prefix())
 }
 
-// Found one by one, by hosts that want no more than that.
-hotswap_types::export_symbol! {
-    greet: Greet = Greet(greet);
-    some_data: RStr<'static> = RStr::from_str(code::SOME_DATA);
-}
-
 extern "C" fn some_fn(number: i64) -> Answer {
     caught(|| Ok(code::some_fn(number)))
 }
 
 extern "C" fn process(text: RStr<'_>) -> Answer {
     caught(|| code::process(text.as_str()))
-}
-
-extern "C" fn greet(name: RStr<'_>) -> Answer {
-    caught(|| Ok(code::greet(name.as_str())))
 }

@@ -9,16 +9,13 @@
 //! plugins that have them still load into a host that does not know them, and plugins that lack them into one that
 //! does, and finds `None` there. Any other change is a new interface, and needs a new version of this package: below
 //! 1.0 the minor version, from 1.0 on the major one.
-//!
-//! What is exported as a symbol of its own ([`export_symbol`]) has no version: each is held against the type that a
-//! host asks for.
 
 use abi_stable::{
     StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
     std_types::RStr,
 };
 
-pub use hotswap_sdk::{self as sdk, Answer, Fault, caught, export_symbol};
+pub use hotswap_sdk::{self as sdk, Answer, Fault, caught};
 pub use hotswap_unload::unloadable;
 
 /// What a plugin offers.
@@ -38,10 +35,9 @@ pub struct Plugin {
     pub process: extern "C" fn(RStr<'_>) -> Answer,
 }
 
-/// The type of `greet`, which a plugin may export as a symbol of its own: from a name to a greeting.
-#[repr(transparent)]
-#[derive(StableAbi, Clone, Copy)]
-pub struct Greet(pub extern "C" fn(name: RStr<'_>) -> Answer);
+/// The type of `greet`, which a plugin may export as a function of its own: from a name to a greeting.
+#[hotswap_sdk::function]
+pub type Greet = fn(name: &str) -> String;
 
 impl RootModule for PluginRef {
     abi_stable::declare_root_module_statics! {PluginRef}

@@ -159,13 +159,13 @@ impl Display for OpenError<'_> {
     }
 }
 
-/// Writes which typed symbols a file exports.
+/// Writes which functions a file exports.
 pub(super) struct Exported<'a>(pub(super) &'a [String]);
 
 impl Display for Exported<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            [] => f.write_str("it exports no typed symbols"),
+            [] => f.write_str("it exports no functions with `#[export]`"),
             named => write!(f, "it exports `{}`", named.join("`, `")),
         }
     }

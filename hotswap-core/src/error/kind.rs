@@ -242,7 +242,7 @@ pub enum ErrorKind {
     /// The plugin was built with an incompatible version of abi_stable. Build it with the host's.
     #[text("[`{symbol}` is of ]another version of abi_stable: expected {expected}, found {found}")]
     AbiStable {
-        /// The typed symbol that was built with it. `None`: the root module.
+        /// `update`, if that was built with it. `None`: the root module.
         symbol: Option<String>,
         /// The host's version.
         expected: String,
@@ -260,11 +260,11 @@ pub enum ErrorKind {
         /// The candidate's version.
         found: String,
     },
-    /// A type of the interface, or of a typed symbol, differs from the host's. The error's
+    /// A type of the interface, or of an exported function, differs from the host's. The error's
     /// [`source`](std::error::Error::source) has the details.
     #[text("[`{symbol}`: ]{difference}")]
     Layout {
-        /// The typed symbol whose type differs. `None`: the interface.
+        /// `update`, if its type differs. `None`: the interface or the function, of which the difference has the name.
         symbol: Option<String>,
         /// Where the types differ, what was expected there, and what was found.
         difference: String,
@@ -290,12 +290,12 @@ pub enum ErrorKind {
         /// The function.
         function: String,
     },
-    /// The file does not export the requested symbol.
+    /// The file does not export the requested function.
     #[text("no `{name}`; {}", Exported(found.0))]
     NoSymbol {
         /// The requested name.
         name: String,
-        /// The typed symbols that the file exports.
+        /// The functions that the file exports with `#[export]`.
         found: Vec<String>,
     },
     /// The symbol of this name cannot be used. Build the file again.

@@ -112,6 +112,22 @@ views! { any_other_type_may_not_grow:
     Err("field `inner`: `Inner` lacks the field `b`: expected `a`, `b`, found `a`")
 }
 
+views! { nor_may_it_have_grown_in_the_plugin:
+    host {
+        outer! { origin: Point }
+        #[repr(C)]
+        #[derive(StableAbi)]
+        pub struct Point { pub x: u32, pub y: u32 }
+    }
+    plugin {
+        outer! { origin: Point }
+        #[repr(C)]
+        #[derive(StableAbi)]
+        pub struct Point { pub x: u32, pub y: u32, pub z: u32 }
+    }
+    Err("field `origin`: `Point` has a field `z` more: expected `x`, `y`, found `x`, `y`, `z`")
+}
+
 views! { growth_does_not_hide_what_lies_behind_it:
     host {
         outer! { inner: InnerRef }

@@ -1,4 +1,4 @@
-//! What a loader gives: libraries, and symbols of them, which keep their library.
+//! What a loader gives: libraries, and functions and C symbols of them, which keep their library.
 
 use std::{
     fmt,
@@ -7,20 +7,20 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use abi_stable::StableAbi;
 use hotswap_sdk::host::{AcceptedFunction, Function, FunctionHost, LeaseSource};
 
 use super::Shared;
 use crate::{
     error::{ErrorKind, Result, Stage},
-    function,
+    function::{self, FunctionInfo},
     image::{self, Image},
     owned::HostOwned,
-    symbol::{self, SymbolInfo},
+    symbol,
     trial::{self, Trial},
 };
 
-/// A library that is mapped for as long as this, a clone of it, or one of its symbols is there.
+/// A library that is mapped for as long as this, a clone of it, one of its functions, or an object that such a function
+/// has returned is there.
 ///
 /// When the last of those is dropped, it is unloaded: beside whoever drops it, who only runs what the library
 /// has left for the dropping thread to do (see [`detach_current_thread`](crate::detach_current_thread)).
@@ -30,7 +30,7 @@ pub struct Library {
     opened: Arc<Opened>,
 }
 
-/// A value that a library exports, and the library with it.
+/// A C symbol of a library, and the library with it.
 #[must_use = "its library is unloaded when this is dropped"]
 pub struct Symbol<T> {
     value: T,
@@ -50,16 +50,6 @@ pub(super) struct Opened {
 struct Leases(Weak<Opened>);
 
 impl Library {
-    /// The symbol that the library exports as `name` with the type `T`.
-    ///
-    /// # Errors
-    ///
-    /// It does not, or with another type.
-    pub fn symbol<T: StableAbi + Copy>(&self, name: &str) -> Result<Symbol<T>> {
-        let value = symbol::find(self.image(), name)?;
-        Ok(self.clone().into_symbol(value))
-    }
-
     /// The function that the library exports as `name` with the types of `F`
     /// ([`#[function]`](hotswap_sdk::function)).
     ///
@@ -122,9 +112,9 @@ impl Library {
         Ok(self.clone().into_symbol(value))
     }
 
-    /// The typed symbols that the library exports, by name.
-    pub fn symbols(&self) -> Vec<SymbolInfo> {
-        symbol::list(self.image())
+    /// The functions that the library exports with [`#[export]`](hotswap_sdk::export), by name.
+    pub fn functions(&self) -> Vec<FunctionInfo> {
+        function::list(self.image())
     }
 
     /// Its number: counted from 1 in the order of opening, never used twice by a loader.
@@ -181,20 +171,20 @@ impl<T> Symbol<T> {
     /// # Examples
     ///
     /// ```no_run
+    /// # use std::ffi::c_int;
     /// # use hotswap_core::loader::Symbol;
-    /// # use hotswap_types::Greet;
-    /// fn greeting(greet: &Symbol<Greet>) -> Option<String> {
-    ///     greet.with(|greet| greet.0("Rust".into()).into_result().map(String::from).ok())
+    /// fn minus_one(abs: &Symbol<extern "C" fn(c_int) -> c_int>) -> c_int {
+    ///     abs.with(|abs| abs(-1))
     /// }
     /// ```
     ///
-    /// The text as the plugin gives it would outlive the code by which it is dropped:
+    /// A pointer into the library would outlive it:
     ///
     /// ```compile_fail,E0277
+    /// # use std::ffi::c_int;
     /// # use hotswap_core::loader::Symbol;
-    /// # use hotswap_types::{Answer, Greet};
-    /// fn greeting(greet: &Symbol<Greet>) -> Answer {
-    ///     greet.with(|greet| greet.0("Rust".into()))
+    /// fn escape(abs: &Symbol<extern "C" fn(c_int) -> c_int>) -> extern "C" fn(c_int) -> c_int {
+    ///     abs.with(|abs| *abs)
     /// }
     /// ```
     #[inline]
@@ -213,11 +203,11 @@ impl Trial<Library> {
     /// [`at_top_of_main`](Self::at_top_of_main) for the libraries of a [`Loader`](crate::loader::Loader): everything
     /// that is said there holds here.
     ///
-    /// The probe takes symbols out of the library, and calls them. It must not keep any of them, or the library.
+    /// The probe takes functions out of the library, and calls them. It must not keep any of them, or the library.
     pub fn of_libraries_at_top_of_main(
         probe: fn(&Library) -> std::result::Result<(), String>,
     ) -> Self {
-        Self::or_child(symbol::EXPORTS, &|image, reached| {
+        Self::or_child(function::EXPORTS, &|image, reached| {
             let library = Library::new(Opened {
                 image: Some(image),
                 number: 0,

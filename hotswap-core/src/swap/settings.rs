@@ -81,12 +81,12 @@ pub struct Limits {
     ///
     /// Each of these images keeps a descriptor and its copy in memory, and most keep a parked thread. At the limit,
     /// [`swap`](crate::Hotswap::swap), [`prepare`](crate::Hotswap::prepare), [`load_with`](crate::Hotswap::load_with),
-    /// [`Loader::open`](crate::loader::Loader::open) and [`Loader::load`](crate::loader::Loader::load) are refused at
-    /// once, before they open the file. The error names the first of these images and why it is still mapped. Calls go
-    /// on. A swap is accepted again as soon as one image is unloaded. At half of the limit there is an event
-    /// ([`EventKind::Retained`](crate::EventKind::Retained)). A [`rollback`](crate::Hotswap::rollback) is refused only
-    /// if failed rollbacks have doubled the number. Threads that load with one loader at the same time can each exceed
-    /// the limit by one refused file.
+    /// [`Loader::open`](crate::loader::Loader::open) and [`Loader::function`](crate::loader::Loader::function) are
+    /// refused at once, before they open the file. The error names the first of these images and why it is still
+    /// mapped. Calls go on. A swap is accepted again as soon as one image is unloaded. At half of the limit there is
+    /// an event ([`EventKind::Retained`](crate::EventKind::Retained)). A [`rollback`](crate::Hotswap::rollback) is
+    /// refused only if failed rollbacks have doubled the number. Threads that load with one loader at the same time
+    /// can each exceed the limit by one refused file.
     ///
     /// The default is a quarter of the soft limit on open descriptors (`RLIMIT_NOFILE`) at the time when the settings
     /// are made, but at least 1. It is at most the number that would use a quarter of a process's memory mappings

@@ -3,7 +3,9 @@
 use std::{fmt::Debug, panic::UnwindSafe, sync::Arc, time::Duration};
 
 use hotswap_core::{check::*, event::*, loader::*, reasons::*, services::*, watch::*, *};
-use hotswap_fixtures::{FixtureRef, symbols::Greet};
+use hotswap_fixtures::FixtureRef;
+
+use crate::functions::Greet;
 
 /// Any thread may have it, and several at once; it can be printed.
 fn shared<T: Send + Sync + Debug>() {}
@@ -26,7 +28,8 @@ fn everything_goes_to_any_thread() {
     shared::<Trial<FixtureRef>>();
     shared::<Loader>();
     shared::<Library>();
-    shared::<Symbol<Greet>>();
+    shared::<Symbol<extern "C" fn()>>();
+    shared::<Greet>();
     shared::<Watch>();
     shared::<Trust>();
 }
@@ -64,7 +67,7 @@ fn reports_are_values() {
     value::<Stage>();
     value::<State>();
     value::<Swapped>();
-    value::<SymbolInfo>();
+    value::<FunctionInfo>();
     value::<SystemError>();
     value::<WatchSettings>();
 }

@@ -289,7 +289,7 @@ fn a_loader_waits_for_its_thread_too() {
         let loader = Loader::with_settings(&trust(), settings).unwrap();
         let open = || {
             loader
-                .open(plugin("symbols_1"))
+                .open(plugin("functions_1"))
                 .map(|it| Library::number(&it))
         };
         open().unwrap();
@@ -331,7 +331,7 @@ fn a_loader_counts_again_what_is_retained_when_it_has_waited() {
             let mut opened: Vec<_> = (0..MAX)
                 .map(|_| loader.open(plugin("constructs_plain")).unwrap())
                 .collect();
-            drop(loader.open(plugin("symbols_1")).unwrap());
+            drop(loader.open(plugin("functions_1")).unwrap());
             arrived.recv_timeout(SOON).unwrap();
             let last = opened.pop();
             drop(opened);
@@ -340,7 +340,7 @@ fn a_loader_counts_again_what_is_retained_when_it_has_waited() {
                 let loader = &loader;
                 let waiting = scope.spawn(move || {
                     id.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
-                    loader.open(plugin("symbols_1")).map(drop)
+                    loader.open(plugin("functions_1")).map(drop)
                 });
                 let id = wait_id.recv().unwrap();
                 let stat =

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use abi_stable::library::ROOT_MODULE_LOADER_NAME;
-use hotswap_core::loader::Loader;
-use hotswap_fixtures::symbols::Greet;
+use hotswap_core::{Hotswap, Settings, loader::Loader, services::ServiceSettings};
 use object::{
     NativeEndian as E, Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,
     read::elf::ElfFile64,
 };
 
 use crate::{
-    fixtures::{build_of, load, plugin, refused, trust_with},
+    fixtures::{build_of, load, plugin, refused, trust},
+    functions::Greet,
     marks::changed,
 };
 
@@ -177,16 +177,33 @@ fn a_function_of_a_root_module_that_is_not_code_is_a_refusal() {
 }
 
 #[test]
-fn so_it_is_at_a_typed_symbol() {
-    let loader = Loader::new(&trust_with(|policy| policy.any_owner = true)).unwrap();
-    let file = changed("symbols_1", |bytes| {
+fn so_it_is_at_an_update() {
+    let settings = Settings {
+        services: Some(ServiceSettings::default()),
+        ..Settings::default()
+    };
+    let plugin = Hotswap::load_with(plugin("build_1"), &trust(), settings).unwrap();
+    let file = changed("services", |bytes| {
         // A mark of 48 bytes, then the description.
-        Pointers::of(bytes, "hotswap_symbol_greet").damaged(&[48, MONO], Damage::Unaligned)
+        Pointers::of(bytes, "hotswap_symbol_update").damaged(&[48, MONO], Damage::Unaligned)
     });
-    let error = loader.load::<Greet>(&file, "greet").unwrap_err();
     assert_eq!(
-        error.reason(),
-        "symbol: `greet`: its description of its types is damaged"
+        refused(&plugin, &file).1,
+        "symbol: `update`: its description of its types is damaged"
     );
-    assert!(loader.load::<Greet>(plugin("symbols_1"), "greet").is_ok());
+}
+
+/// The host calls both functions that an exported function consists of.
+#[test]
+fn an_exported_function_that_is_not_code_is_a_refusal() {
+    let loader = Loader::new(&trust()).unwrap();
+    for function in [24, 32] {
+        let file = changed("functions_1", |bytes| {
+            Pointers::of(bytes, "hotswap_function_greet").damaged(&[function], Damage::NoCode)
+        });
+        let error = loader.function::<Greet>(&file, "greet").unwrap_err();
+        assert_eq!(error.reason(), "symbol: `greet` is not code");
+        let listed = loader.open(&file).unwrap().functions();
+        assert_eq!(listed[3].to_string(), "greet: `greet` is not code");
+    }
 }

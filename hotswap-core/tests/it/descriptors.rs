@@ -96,29 +96,32 @@ fn a_copy_that_was_kept_is_loaded_again_or_nothing_is() {
     );
 }
 
-/// The same for libraries of single symbols, which are not kept.
+/// The same for libraries of single functions, which are not kept.
 #[test]
-fn libraries_of_single_symbols_are_told_apart_too() {
+fn libraries_of_single_functions_are_told_apart_too() {
     alone(
-        "descriptors::libraries_of_single_symbols_are_told_apart_too",
+        "descriptors::libraries_of_single_functions_are_told_apart_too",
         || {
             let loader = Loader::new(&trust()).unwrap();
             let mut all = Vec::new();
             for round in 0..6 {
                 close_all();
-                let name = ["symbols_1", "symbols_2"][round % 2];
+                let name = ["functions_1", "functions_2"][round % 2];
                 let library = loader.open(plugin(name)).unwrap();
-                let exported: Vec<String> =
-                    library.symbols().iter().map(|it| it.to_string()).collect();
+                let exported: Vec<String> = library
+                    .functions()
+                    .iter()
+                    .map(|it| it.to_string())
+                    .collect();
                 all.push((library, exported, name));
             }
             let one = &all[0].1;
             let two = &all[1].1;
             assert_ne!(one, two);
             for (library, exported, name) in &all {
-                let expected = if *name == "symbols_1" { one } else { two };
+                let expected = if *name == "functions_1" { one } else { two };
                 assert_eq!(exported, expected);
-                assert_eq!(library.symbols().len(), exported.len());
+                assert_eq!(library.functions().len(), exported.len());
             }
             assert_eq!(images().len(), all.len());
             let mine = open(40);

@@ -52,7 +52,7 @@ fn a_swap_point_of_the_parent_is_called_in_the_child_and_not_swapped() {
         || {
             let it = Arc::new(load("constructs_unloadable"));
             let loader = Loader::new(&trust()).unwrap();
-            let library = loader.open(plugin("symbols_1")).unwrap();
+            let library = loader.open(plugin("functions_1")).unwrap();
             let watch = it.watch(WatchSettings::default()).unwrap();
             let lease = it.lease();
             let prepared = it.prepare(plugin("unloadable_with_hook")).unwrap();
@@ -71,7 +71,7 @@ fn a_swap_point_of_the_parent_is_called_in_the_child_and_not_swapped() {
                 let expected = "host: this process was forked off the one that made the loader, and has none of its \
                             threads; make one here";
                 assert_eq!(
-                    loader.open(plugin("symbols_1")).unwrap_err().reason(),
+                    loader.open(plugin("functions_1")).unwrap_err().reason(),
                     expected
                 );
                 drop((watch, library, loader, lease));

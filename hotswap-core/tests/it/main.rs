@@ -33,7 +33,6 @@ mod shop;
 mod signed;
 mod static_tls;
 mod storm;
-mod symbols;
 mod tidy;
 mod timeouts;
 mod tracing;

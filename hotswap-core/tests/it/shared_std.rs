@@ -111,7 +111,7 @@ fn link_all(from: &Path, to: &Path, is_wanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Refused both as a plugin and as a library of single symbols, and in words that name `library`, which may end in
+/// Refused both as a plugin and as a library of single functions, and in words that name `library`, which may end in
 /// a hash.
 #[track_caller]
 fn refused(path: &Path, library: &str) {

@@ -59,7 +59,7 @@ fn nothing_that_is_waited_for_has_a_longest_time() {
             ..LoaderSettings::default()
         };
         let loader = Loader::with_settings(&trust(), settings).unwrap();
-        let number = loader.open(plugin("symbols_1")).unwrap().number();
+        let number = loader.open(plugin("functions_1")).unwrap().number();
         assert_eq!(loader.wait(number, time), Some(State::Unloaded));
     }
 }
@@ -92,7 +92,7 @@ fn no_bound_is_too_large() {
         ..LoaderSettings::default()
     };
     let loader = Loader::with_settings(&trust(), settings).unwrap();
-    drop(loader.open(plugin("symbols_1")).unwrap());
+    drop(loader.open(plugin("functions_1")).unwrap());
     assert_eq!(loader.wait(1, SOON), Some(State::Unloaded));
 }
 

@@ -58,10 +58,10 @@ fn all_calls_of_a_request_are_on_one_version() {
 }
 
 /// `module_loader` on a path of its own, with what it has said up to the first prompt.
-fn module_loader(options: &[&str], path: &Path, symbol: &str) -> (Demo, Vec<String>) {
+fn module_loader(options: &[&str], path: &Path, function: &str) -> (Demo, Vec<String>) {
     let mut command = example("module_loader");
     command.args(options).arg("--any-owner").arg(path);
-    command.arg(symbol);
+    command.arg(function);
     let it = Demo::of(command);
     let said = up_to_prompt(&it);
     (it, said)
@@ -107,7 +107,9 @@ fn a_function_is_loaded_again_at_each_enter() {
     fs::copy(plugin("faulty"), &path).unwrap();
     assert_eq!(
         next(),
-        format!("cannot load {shown:?}: symbol: no `greet`; it exports no typed symbols")
+        format!(
+            "cannot load {shown:?}: symbol: no `greet`; it exports no functions with `#[export]`"
+        )
     );
     fs::copy(plugin("shipped"), &path).unwrap();
     assert_eq!(next(), "Hello Rust");
@@ -119,14 +121,14 @@ fn a_function_is_loaded_again_at_each_enter() {
 #[test]
 fn what_is_not_the_function_is_refused_or_reported() {
     let other = plugin("other");
-    let last = |options: &[&str], path: &Path, symbol: &str| {
-        let (_, mut said) = module_loader(options, path, symbol);
+    let last = |options: &[&str], path: &Path, function: &str| {
+        let (_, mut said) = module_loader(options, path, function);
         said.pop().unwrap()
     };
     assert_eq!(
         last(&[], &plugin("shipped"), "some_data"),
         format!(
-            "cannot load {:?}: layout: `some_data`: expected Greet(fn(name: RStr<'a>) -> RResult), found RStr<'a>",
+            "cannot load {:?}: layout: some_data: expected 1 parameter, found 0",
             plugin("shipped")
         )
     );
@@ -152,7 +154,7 @@ fn what_is_not_the_function_is_refused_or_reported() {
 }
 
 #[test]
-fn the_symbols_of_a_file_are_listed() {
+fn the_functions_of_a_file_are_listed() {
     let list = |options: &[&str], path: &Path| {
         let mut command = example("module_loader");
         let output = command.args(options).arg("--any-owner").arg(path);
@@ -162,8 +164,7 @@ fn the_symbols_of_a_file_are_listed() {
             String::from_utf8(output.stdout).unwrap(),
         )
     };
-    let expected = "greet: Greet(fn(name: RStr<'a>) -> RResult)\nsome_data: RStr<'a>\n\
-                    update: UpdateFn(fn(&'a mut Update<'a>) -> RResult)\n";
+    let expected = "greet: fn(name: &str) -> String\nsome_data: fn() -> String\n";
     let shipped = plugin("shipped");
     assert_eq!(list(&[], &shipped), (Some(0), expected.to_owned()));
     assert_eq!(list(&["--trial"], &shipped), (Some(0), expected.to_owned()));

@@ -1,16 +1,27 @@
 //! `#[export]` and `#[function]`: single functions.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::quote;
 use syn::{
-    Error, FnArg, ItemFn, ItemType, Result, ReturnType, Signature, Type, TypeBareFn, ext::IdentExt,
-    parse_quote, spanned::Spanned,
+    Error, FnArg, Item, ItemType, Pat, Result, ReturnType, Signature, Type, TypeBareFn,
+    ext::IdentExt, parse_quote, spanned::Spanned,
 };
 
 use crate::call::{Call, check_types};
 
 /// `#[export]` on a function of a plugin.
-pub(crate) fn export(input: &ItemFn) -> Result<TokenStream> {
+pub(crate) fn export(input: &Item) -> Result<TokenStream> {
+    let input = match input {
+        Item::Fn(input) => input,
+        Item::Const(_) | Item::Static(_) => {
+            let what = "a constant is exported by a function that returns it: `fn name() -> Type`";
+            return Err(Error::new(input.span(), what));
+        }
+        _ => {
+            let what = "`#[export]` stands before a function";
+            return Err(Error::new(input.span(), what));
+        }
+    };
     check_signature(&input.sig)?;
     let call = Call::of_signature(&mut input.sig.clone())?;
     let function = &input.sig.ident;
@@ -106,15 +117,19 @@ fn check_signature(signature: &Signature) -> Result<()> {
 
 const LIFETIME: &str = "a result borrows nothing, so that no lifetime has a meaning: leave it out, and return an owned value";
 
+const NOT_A_TYPE: &str = "`#[function]` stands before `type Name = fn(parameter: Type) -> Type;`";
+
 /// `#[function]` on a type of functions in a host.
-pub(crate) fn function(input: &ItemType) -> Result<TokenStream> {
+pub(crate) fn function(input: &Item) -> Result<TokenStream> {
+    let Item::Type(input) = input else {
+        return Err(Error::new(input.span(), NOT_A_TYPE));
+    };
     if let Some(parameter) = input.generics.params.first() {
         let what = "a type of exported functions is not generic: write the type";
         return Err(Error::new(parameter.span(), what));
     }
     let Type::BareFn(of) = &*input.ty else {
-        let what = "`#[function]` stands before `type Name = fn(parameter: Type) -> Type;`";
-        return Err(Error::new(input.ty.span(), what));
+        return Err(Error::new(input.ty.span(), NOT_A_TYPE));
     };
     check_bare_fn(of)?;
     let ItemType {
@@ -122,7 +137,13 @@ pub(crate) fn function(input: &ItemType) -> Result<TokenStream> {
     } = input;
     let mut shown = call_signature(of);
     check_types(&shown)?;
-    let call = Call::of_signature(&mut shown.clone())?;
+    let mut renamed = shown.clone();
+    let call = Call::of_signature(&mut renamed)?;
+    for (shown, renamed) in shown.inputs.iter_mut().zip(renamed.inputs) {
+        if matches!(shown, FnArg::Typed(shown) if matches!(*shown.pat, Pat::Wild(_))) {
+            *shown = renamed;
+        }
+    }
     let result = &call.result;
     shown.output = parse_quote!(-> ::core::result::Result<#result, ::hotswap_sdk::host::Fault>);
     let parameters = shown.inputs.iter().filter_map(|it| match it {
@@ -130,11 +151,12 @@ pub(crate) fn function(input: &ItemType) -> Result<TokenStream> {
         FnArg::Receiver(_) => None,
     });
     let (idents, arguments, described) = (call.idents(), call.arguments(), call.described());
+    let call = call.item_of_result("call_function");
     let conditions = attrs.iter().filter(|it| it.path().is_ident("cfg"));
     Ok(quote! {
         #(#attrs)*
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-        #vis struct #ident(::hotswap_sdk::expansion::RemoteFunction);
+        #vis struct #ident(::hotswap_sdk::expansion::RemoteFunction<Self>);
 
         #(#conditions)*
         #[allow(deprecated, reason = "whoever uses what is deprecated is told, and not whoever defines it")]
@@ -149,10 +171,9 @@ pub(crate) fn function(input: &ItemType) -> Result<TokenStream> {
                 pub #shown {
                     let (#(#idents,)*) = (#(#parameters,)*);
                     #arguments
-                    // SAFETY: the types of the argument list and of the result are those that are described below, which
-                    // were compared with the function's. What the views are of is borrowed, or is outgoing and dropped
-                    // after the call.
-                    unsafe { self.0.call::<_, #result>(arguments) }
+                    // SAFETY: the types of the argument list and of the result are those that are described below. What
+                    // the views are of is borrowed, or is outgoing and dropped after the call.
+                    unsafe { #call(&self.0, arguments) }
                 }
             }
 
@@ -165,7 +186,7 @@ pub(crate) fn function(input: &ItemType) -> Result<TokenStream> {
                     #described
                 }
 
-                fn from_remote(remote: ::hotswap_sdk::expansion::RemoteFunction) -> Self {
+                fn from_remote(remote: ::hotswap_sdk::expansion::RemoteFunction<Self>) -> Self {
                     Self(remote)
                 }
             }
@@ -191,7 +212,7 @@ fn check_bare_fn(of: &TypeBareFn) -> Result<()> {
     }
 }
 
-/// The signature of the method that calls the function.
+/// The signature of the method that calls the function. A parameter without a name is `_`.
 fn call_signature(of: &TypeBareFn) -> Signature {
     let result: Type = match &of.output {
         ReturnType::Default => parse_quote!(()),
@@ -200,14 +221,15 @@ fn call_signature(of: &TypeBareFn) -> Signature {
     let mut signature: Signature = parse_quote! {
         fn call(&self) -> #result
     };
-    for (index, input) in of.inputs.iter().enumerate() {
-        let named = input.name.as_ref().filter(|(name, _)| name != "_");
-        let ident = named.map_or_else(
-            || format_ident!("argument_{}", index + 1),
-            |it| it.0.clone(),
-        );
+    for input in &of.inputs {
+        let pattern: Pat = match &input.name {
+            Some((name, _)) if name != "_" => parse_quote!(#name),
+            _ => parse_quote!(_),
+        };
         let (attrs, ty) = (&input.attrs, &input.ty);
-        signature.inputs.push(parse_quote!(#(#attrs)* #ident: #ty));
+        signature
+            .inputs
+            .push(parse_quote!(#(#attrs)* #pattern: #ty));
     }
     signature
 }

@@ -17,7 +17,7 @@ mod plugin;
 mod types;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, Error, ItemFn, ItemImpl, ItemTrait, ItemType, parse_macro_input};
+use syn::{DeriveInput, Error, Item, ItemImpl, ItemTrait, parse_macro_input};
 
 #[proc_macro_attribute]
 pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
@@ -55,7 +55,7 @@ pub fn export(options: TokenStream, input: TokenStream) -> TokenStream {
     if !options.is_empty() {
         return error("`#[export]` has no options");
     }
-    let input = parse_macro_input!(input as ItemFn);
+    let input = parse_macro_input!(input as Item);
     function::export(&input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
@@ -66,7 +66,7 @@ pub fn function(options: TokenStream, input: TokenStream) -> TokenStream {
     if !options.is_empty() {
         return error("`#[function]` has no options");
     }
-    let input = parse_macro_input!(input as ItemType);
+    let input = parse_macro_input!(input as Item);
     function::function(&input)
         .unwrap_or_else(Error::into_compile_error)
         .into()

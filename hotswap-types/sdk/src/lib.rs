@@ -51,7 +51,6 @@ pub use self::{
     refs::Ref,
     service::{Again, Outcome},
     stop::Stop,
-    symbol::{SYMBOL_PREFIX, SymbolMark, TypedSymbol},
     text::{one_line, printable},
     update::{Update, UpdateFn},
 };
@@ -171,7 +170,8 @@ pub use hotswap_macros::plugin;
 /// stays as it is written. A host finds it by its name and by a type with [`function`](macro@function).
 ///
 /// A crate that exports functions needs [`unloadable!`](unloadable) once, so that its image can be unmapped.
-/// [`#[plugin]`](macro@plugin) includes it. The crate must be only a `cdylib`.
+/// [`#[plugin]`](macro@plugin) includes it. The crate must be only a `cdylib`, and exports a name once, whatever module
+/// the function is in.
 pub use hotswap_macros::export;
 
 /// Declares the type of a function that a library [exports](macro@export), as a host calls it.
@@ -210,6 +210,7 @@ pub mod host {
         refs::{Parcel, RawRef, TypeInfo},
         service::Body,
         stop::Token,
+        symbol::{SYMBOL_PREFIX, SymbolMark, TypedSymbol},
         text::write_printable,
         update::{Host, SYMBOL, Values},
     };
@@ -222,5 +223,6 @@ pub mod expansion {
     pub use abi_stable::{library::LibHeader, std_types::RResult};
 
     pub use crate::interface::*;
+    pub use crate::symbol::TypedSymbol;
     pub use crate::update::run;
 }

@@ -1,4 +1,5 @@
-//! Typed symbols: single values that a `cdylib` exports under a name, each with the layout of its type.
+//! Typed symbols: single values that a `cdylib` exports under a name, each with the layout of its type. What
+//! [`update`](macro@crate::update) exports is one.
 //!
 //! # Invariants
 //! - What stands before the value has the same layout for every type, so that a host can read it before it knows
@@ -51,44 +52,4 @@ impl<T: StableAbi> TypedSymbol<T> {
             value,
         }
     }
-}
-
-/// Exports values under names, each with the layout of its type: `NAME: TYPE = CONSTANT;`.
-///
-/// A host loads one by path and name, and gets it if the type is the one that it asks for
-/// (`hotswap_core::loader::Loader`). The type must be [`StableAbi`], `Copy` and `Sync`. A function needs a type that
-/// has a name, which belongs into the package that host and plugin share, because the name is a part of what is
-/// compared:
-///
-/// ```
-/// use abi_stable::{StableAbi, std_types::{RStr, RString}};
-///
-/// // Shared:
-/// #[repr(transparent)]
-/// #[derive(StableAbi, Clone, Copy)]
-/// pub struct Greet(pub extern "C" fn(name: RStr<'_>) -> RString);
-///
-/// // In the plugin:
-/// hotswap_sdk::export_symbol!(greet: Greet = Greet(greet));
-///
-/// extern "C" fn greet(name: RStr<'_>) -> RString {
-///     format!("Hello {name}").into()
-/// }
-/// # assert_eq!(greet("Rust".into()), "Hello Rust");
-/// ```
-///
-/// A panic must not leave a function that a host calls (`hotswap_types::caught`).
-///
-/// For crates that are only a `cdylib`: two crates of one program that export the same name cannot be linked.
-#[macro_export]
-macro_rules! export_symbol {
-    ($($name:ident: $type:ty = $value:expr);+ $(;)?) => { $(
-        const _: () = {
-            const fn can_be_copied<T: ::core::marker::Copy>() {}
-            can_be_copied::<$type>();
-
-            #[unsafe(export_name = concat!("hotswap_symbol_", stringify!($name)))]
-            static EXPORT: $crate::TypedSymbol<$type> = $crate::TypedSymbol::new($value);
-        };
-    )+ };
 }

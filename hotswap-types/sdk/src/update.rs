@@ -318,7 +318,9 @@ macro_rules! update {
                 $crate::expansion::run($function, update)
             }
 
-    $crate::export_symbol!(update: $crate::UpdateFn = $crate::UpdateFn::new(exported));
+            #[unsafe(export_name = "hotswap_symbol_update")]
+            static EXPORT: $crate::expansion::TypedSymbol<$crate::UpdateFn> =
+                $crate::expansion::TypedSymbol::new($crate::UpdateFn::new(exported));
         };
     };
 }

@@ -13,6 +13,8 @@ use super::{
     call::{Cons, Nil, Remote, ReplyVtable, dispatch},
     data::{Data, ReadContext, ReadError},
     description::{TypeIndex, Types},
+    fault::Fault,
+    function::{Function, RemoteFunction},
     object::{DispatchTarget, Leases},
     sequences::{IndirectSlice, SliceView},
     standard::Either,
@@ -79,6 +81,24 @@ pub unsafe trait ByValue: Sized {
     unsafe fn call<A>(remote: &Remote, method: usize, arguments: A) -> Self {
         // SAFETY: the caller guarantees what `Remote::call` demands (`# Safety` of this function).
         unsafe { remote.call(method, arguments) }
+    }
+
+    /// [`RemoteFunction::call`] of a function with this result.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`RemoteFunction::call`].
+    ///
+    /// # Safety
+    ///
+    /// That of [`RemoteFunction::call`].
+    #[inline]
+    unsafe fn call_function<F: Function, A>(
+        function: &RemoteFunction<F>,
+        arguments: A,
+    ) -> Result<Self, Fault> {
+        // SAFETY: the caller guarantees what `RemoteFunction::call` demands (`# Safety` of this function).
+        unsafe { function.call(arguments) }
     }
 
     /// [`dispatch`] of a method with this result.

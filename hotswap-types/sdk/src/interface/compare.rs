@@ -199,7 +199,8 @@ impl Comparison<'_> {
                         self.differ(at, parameters(counts.0), counts.1.to_string());
                     }
                     for (expected, found) in expected.parameters.iter().zip(&found.parameters) {
-                        let at = self.step(at, format!(".{}", expected.name));
+                        let named = if expected.has_name() { expected } else { found };
+                        let at = self.step(at, format!(".{}", named.name));
                         self.parameter(at, expected, found, callee);
                     }
                     let at = self.step(at, "()".to_owned());
@@ -274,7 +275,11 @@ pub(super) fn function_text(description: &Description) -> Option<String> {
     let mut parameters: Vec<_> = parameters
         .map(|it| {
             let ty = passed_name(description, it.ty, it.is_by_ref);
-            format!("{}: {ty}", it.name)
+            if it.has_name() {
+                format!("{}: {ty}", it.name)
+            } else {
+                ty
+            }
         })
         .collect();
     if method.parameters.len() > PARAMETERS_MAX {
@@ -289,16 +294,24 @@ pub(super) fn function_text(description: &Description) -> Option<String> {
 
 /// The type of a parameter as its author writes it, more or less.
 fn passed_name(description: &Description, index: TypeIndex, is_by_ref: bool) -> String {
-    if !is_by_ref {
-        return name_of(description, index);
-    }
     match description.get(index) {
-        Some(Shape::Named(name, _)) if name == "text" => "&str".to_owned(),
-        Some(Shape::Named(name, arguments)) if name == "Vec" && arguments.len() == 1 => {
-            format!("&[{}]", name_of(description, arguments[0]))
+        _ if !is_by_ref => name_of(description, index),
+        Some(Shape::Named(name, arguments)) if name == "Option" && arguments.len() == 1 => {
+            format!("Option<{}>", reference_name(description, arguments[0]))
         }
-        _ => format!("&{}", name_of(description, index)),
+        _ => reference_name(description, index),
     }
+}
+
+fn reference_name(description: &Description, index: TypeIndex) -> String {
+    if let Some(Shape::Named(name, arguments)) = description.get(index) {
+        match (&**name, &**arguments) {
+            ("text", []) => return "&str".to_owned(),
+            ("Vec", [item]) => return format!("&[{}]", name_of(description, *item)),
+            _ => {}
+        }
+    }
+    format!("&{}", name_of(description, index))
 }
 
 /// A type as its author writes it, more or less.

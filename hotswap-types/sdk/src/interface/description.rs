@@ -201,6 +201,12 @@ impl Methods<'_> {
     }
 }
 
+impl Parameter {
+    pub(super) fn has_name(&self) -> bool {
+        !self.name.starts_with(|first: char| first.is_ascii_digit())
+    }
+}
+
 impl Signature<'_> {
     /// The next parameter.
     pub fn parameter(

@@ -1,7 +1,7 @@
 //! Single functions: what [`#[export]`](macro@crate::export) and [`#[function]`](macro@crate::function) expand to.
 //!
-//! An exported function is an entry, as that of a method is. It has no value: its `this` is not used. It is described as
-//! an interface that has only this method.
+//! An exported function is an entry, as that of a method is. It has no value: its `this` is not used. It is described
+//! as an interface that has only this method.
 
 use std::{fmt, marker::PhantomData, ops::Deref, ptr, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Safety
 ///
-/// The description has the types of the parameters and the result with which the [`RemoteFunction`] is called.
+/// The description has the types of the parameters and the result with which its [`RemoteFunction`] is called.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a type of exported functions",
     label = "not declared with `#[function]`",
@@ -34,9 +34,7 @@ pub unsafe trait Function: Clone + Send + Sync + 'static {
     fn describe_function(signature: &mut Signature<'_>) -> TypeIndex;
 
     /// A value that calls `remote`.
-    ///
-    /// Safe, because `remote` can be called only by unsafe code.
-    fn from_remote(remote: RemoteFunction) -> Self;
+    fn from_remote(remote: RemoteFunction<Self>) -> Self;
 }
 
 /// A function with [`#[export]`](macro@crate::export).
@@ -84,14 +82,18 @@ pub struct AcceptedFunction<F> {
 }
 
 /// A handle on a function of a library.
-#[derive(Clone)]
-pub struct RemoteFunction {
+///
+/// # Invariants
+///
+/// The function's types were compared with those of `F`.
+pub struct RemoteFunction<F> {
     call: Entry,
     before_call: fn(),
     /// Where objects that it returns get their leases.
     leases: Leases,
     /// Keeps the code mapped. Dropped last.
-    _library: Arc<dyn Send + Sync>,
+    library: Arc<dyn Send + Sync>,
+    of: PhantomData<fn() -> F>,
 }
 
 /// What a host adds to a function of a library.
@@ -218,12 +220,13 @@ impl<F: Function> AcceptedFunction<F> {
             call: self.call,
             before_call: host.before_call,
             leases: Some(host.leases),
-            _library: host.library,
+            library: host.library,
+            of: PhantomData,
         })
     }
 }
 
-impl RemoteFunction {
+impl<F: Function> RemoteFunction<F> {
     /// Where objects that come from the other side get their leases.
     #[inline]
     pub fn leases(&self) -> &Leases {
@@ -238,18 +241,29 @@ impl RemoteFunction {
     ///
     /// # Safety
     ///
-    /// By the description that it was compared with, its argument list is an `A` and its result an `R`. The values that
-    /// the arguments view are neither changed nor dropped during the call.
+    /// By the description of `F`, its argument list is an `A` and its result an `R`. The values that the arguments view
+    /// are neither changed nor dropped during the call.
     #[inline]
     pub unsafe fn call<A, R: ByValue>(&self, arguments: A) -> Result<R, Fault> {
         (self.before_call)();
-        // SAFETY: the entry does not use `this`. Its code is mapped as long as `self` is borrowed. The argument list
-        // and the result are those of the function, and the arguments stay unchanged (`# Safety` of this function).
+        // SAFETY: the entry does not use `this`. `library` keeps its code mapped. Its types were compared with those of
+        // `F` (invariant of `RemoteFunction`), which are these, and the arguments stay unchanged (`# Safety` of this
+        // function).
         unsafe { call_entry(self.call, ptr::null(), &arguments, &self.leases) }
     }
 }
 
-impl fmt::Debug for RemoteFunction {
+impl<F> Clone for RemoteFunction<F> {
+    fn clone(&self) -> Self {
+        Self {
+            leases: self.leases.clone(),
+            library: Arc::clone(&self.library),
+            ..*self
+        }
+    }
+}
+
+impl<F> fmt::Debug for RemoteFunction<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteFunction").finish_non_exhaustive()
     }

@@ -1,0 +1,4 @@
+#[hotswap_sdk::export]
+const MOTTO: &str = "early and often";
+
+fn main() {}

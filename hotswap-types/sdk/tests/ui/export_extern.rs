@@ -1,0 +1,6 @@
+#[hotswap_sdk::export]
+extern "C" fn answer() -> u64 {
+    42
+}
+
+fn main() {}

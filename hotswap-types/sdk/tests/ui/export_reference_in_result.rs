@@ -1,0 +1,6 @@
+#[hotswap_sdk::export]
+fn motto() -> &'static str {
+    "early and often"
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[hotswap_sdk::export]
+unsafe fn answer() -> u64 {
+    42
+}
+
+fn main() {}

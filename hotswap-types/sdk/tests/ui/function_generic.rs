@@ -1,0 +1,4 @@
+#[hotswap_sdk::function]
+type Answer<T> = fn() -> T;
+
+fn main() {}

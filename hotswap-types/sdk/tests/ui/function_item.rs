@@ -1,0 +1,6 @@
+#[hotswap_sdk::function]
+fn answer() -> u64 {
+    42
+}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[hotswap_sdk::function]
+type Answer = u64;
+
+fn main() {}
