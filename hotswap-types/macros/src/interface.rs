@@ -11,12 +11,10 @@ use crate::method::Method;
 
 pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
     let methods = methods(&input)?;
+    // Also if it says so itself: its `Send` may be another trait of this name.
     for bound in ["Send", "Sync"] {
-        let is_there = |it: &TypeParamBound| is_named(it, bound);
-        if !input.supertraits.iter().any(is_there) {
-            let bound = proc_macro2::Ident::new(bound, input.ident.span());
-            input.supertraits.push(parse_quote!(::core::marker::#bound));
-        }
+        let bound = proc_macro2::Ident::new(bound, input.ident.span());
+        input.supertraits.push(parse_quote!(::core::marker::#bound));
     }
     input.colon_token.get_or_insert_default();
     let interface = &input.ident;

@@ -97,7 +97,6 @@ pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream>
 
                 fn before_unload() {
                     #(#before_unload();)*
-                    VALUE_SLOT.clear();
                 }
             }
 
@@ -107,16 +106,20 @@ pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream>
                 ::hotswap_sdk::expansion::header::<#ty>();
         };
 
+        /// # Safety
+        ///
+        /// No call uses the plugin's value, and none will.
         // A function with a path, as `unloadable!` needs one. If there are two plugins, the compiler's error has this
         // name.
         #[doc(hidden)]
         #[allow(dead_code, reason = "nothing is exported in tests")]
-        fn __only_one_plugin_in_a_crate() {
-            <#ty as ::hotswap_sdk::expansion::Plugin>::before_unload();
+        unsafe fn __only_one_plugin_in_a_crate() {
+            // SAFETY: no call uses the value, and none will (`# Safety` of this function).
+            unsafe { ::hotswap_sdk::expansion::end::<#ty>() };
         }
 
         ::hotswap_sdk::expansion::unloadable!(
-            before_unload = __only_one_plugin_in_a_crate,
+            before_unload = unsafe __only_one_plugin_in_a_crate,
             vouch(#(#vouch),*),
             pinned_by(#(#pinned_by),*)
         );

@@ -287,7 +287,7 @@ macro_rules! unloadable {
     (@hook) => {
         ::core::option::Option::None
     };
-    (@hook $hook:path) => {
+    (@hook $hook:expr) => {
         ::core::option::Option::Some({
             unsafe extern "C" fn before_unload(
                 text: *mut u8,
@@ -301,6 +301,23 @@ macro_rules! unloadable {
             }
             before_unload
         })
+    };
+    // Written by `#[plugin]`, whose hook frees what calls use, so that safe code must not be able to call it.
+    (
+        before_unload = unsafe $hook:path,
+        vouch($($vouched:literal),*),
+        pinned_by($($pinned_by:literal),*)
+    ) => {
+        $crate::unloadable!(
+            @table
+            ($crate::unloadable!(@hook || {
+                // SAFETY: the host runs the hook once, when no call or lease uses the plugin any more, or when the
+                // candidate was refused. That is what the hook of `#[plugin]` demands.
+                unsafe { $hook() }
+            }))
+            ($($vouched),*)
+            ($($pinned_by),*)
+        );
     };
     (
         $(before_unload = $hook:path)?

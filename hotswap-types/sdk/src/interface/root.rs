@@ -70,7 +70,7 @@ pub unsafe trait Interface {
     /// # Safety
     ///
     /// The module's layout was checked to be that of `Module`. The result is used only while the image of the module is
-    /// mapped and before the plugin's hook ([`Plugin::before_unload`]) runs. This is called once for an image.
+    /// mapped and before the plugin's hook ([`end`]) runs. This is called once for an image.
     unsafe fn accept(
         module: Self::Module,
         leases: Arc<dyn LeaseSource>,
@@ -212,8 +212,20 @@ pub trait Plugin: Sized + 'static {
     /// The static that owns the value.
     fn slot() -> &'static ValueSlot<Self>;
 
-    /// Runs once, when the generation is retired and no call or lease uses it, or when the candidate was refused.
+    /// The author's own hook, which runs before the value is dropped.
     fn before_unload();
+}
+
+/// The hook of a plugin: runs the author's own, and drops the value. The host runs it once, when the generation is
+/// retired and no call or lease uses it, or when the candidate was refused.
+///
+/// # Safety
+///
+/// No call uses the value, and none will.
+pub unsafe fn end<P: Plugin>() {
+    P::before_unload();
+    // SAFETY: no call uses the value, and none will (`# Safety` of this function).
+    unsafe { P::slot().clear() };
 }
 
 /// A plugin's value, or one of the host's own, as the target of its vtable.
@@ -271,7 +283,7 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
 /// # Safety
 ///
 /// The module's layout was checked. The result is used only while the image of the module is mapped and before the
-/// plugin's hook ([`Plugin::before_unload`]) runs. This is called once for an image.
+/// plugin's hook ([`end`]) runs. This is called once for an image.
 pub unsafe fn accept<I: Described + ?Sized>(
     module: PluginRootRef,
     leases: Arc<dyn LeaseSource>,
@@ -430,14 +442,17 @@ impl<T> ValueSlot<T> {
         }
     }
 
-    /// Drops the value, if there is one. `#[plugin]` calls this when no call or lease uses the plugin any more.
-    pub fn clear(&self) {
+    /// Drops the value, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// No call uses the value, and none will.
+    unsafe fn clear(&self) {
         // Acquire: pairs with the Release in `set`.
         let value = self.value.swap(ptr::null_mut(), Ordering::AcqRel);
         if let Some(value) = NonNull::new(value) {
             // SAFETY: the pointer is from `Box::into_raw` (invariant of `ValueSlot`), and the swap has taken it, so
-            // that nobody else drops it. No call uses the value, because the host does not use the handle once the hook
-            // runs (`# Safety` of `Interface::accept`).
+            // that nobody else drops it. No call uses the value (`# Safety` of this function).
             drop(unsafe { Box::from_raw(value.as_ptr()) });
         }
     }
