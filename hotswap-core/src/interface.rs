@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hotswap_sdk::host::{Interface, Refused};
+use hotswap_sdk::host::{ImageMemory, Interface, Refused};
 
 use crate::{
     error::{Error, ErrorKind, Result, Stage},
@@ -64,7 +64,7 @@ impl<I: Interface + ?Sized> Candidate<'_, I> {
         // SAFETY: `checked` shows that the module's layout was checked. The result is kept together with the image, and
         // is used only until that is retired, which is before it is unmapped and before its hook runs. An image is
         // opened once.
-        let accepted = unsafe { I::accept(module, Arc::clone(&objects) as _) };
+        let accepted = unsafe { I::accept(module, self.image, Arc::clone(&objects) as _) };
         let (live, version) = accepted.map_err(|refused| {
             let kind = match refused {
                 Refused::Version {
@@ -80,6 +80,7 @@ impl<I: Interface + ?Sized> Candidate<'_, I> {
                     symbol: None,
                     difference,
                 },
+                Refused::NotCode(function) => ErrorKind::NotCode { function },
                 Refused::Failed(message) => ErrorKind::ConstructorFailed { message },
                 Refused::Panicked(message) => ErrorKind::Panicked {
                     stage: Stage::Root,
@@ -94,5 +95,15 @@ impl<I: Interface + ?Sized> Candidate<'_, I> {
             version,
             objects,
         })
+    }
+}
+
+impl ImageMemory for Image {
+    fn read(&self, address: usize, into: &mut [u8]) -> bool {
+        Self::read(self, address, into)
+    }
+
+    fn is_code(&self, address: usize) -> bool {
+        self.leads_to_code(address)
     }
 }

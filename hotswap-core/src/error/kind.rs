@@ -284,7 +284,7 @@ pub enum ErrorKind {
         /// The error.
         message: String,
     },
-    /// The address of a function in the root module is not in the plugin's code: the file is damaged.
+    /// The address of a function in the root module, or of a method, is not in the plugin's code: the file is damaged.
     #[text("its function `{function}` is not code")]
     NotCode {
         /// The function.

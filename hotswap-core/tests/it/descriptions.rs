@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use abi_stable::library::ROOT_MODULE_LOADER_NAME;
 use hotswap_core::{Hotswap, Settings, loader::Loader, services::ServiceSettings};
+use hotswap_fixtures::rules::Rules;
 use object::{
     NativeEndian as E, Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,
     read::elf::ElfFile64,
@@ -174,6 +175,31 @@ fn a_function_of_a_root_module_that_is_not_code_is_a_refusal() {
             "root module: its function `build_a` is not code"
         );
     }
+}
+
+/// The methods of a trait are called by a table of their addresses.
+#[test]
+fn a_method_of_a_trait_that_is_not_code_is_a_refusal() {
+    let rules = Hotswap::<dyn Rules>::load(plugin("rules_2"), &trust()).unwrap();
+    let file = changed("rules_1", |bytes| {
+        let elf = ElfFile64::<E>::parse(bytes).unwrap();
+        let is_entry = |name: &str| name.contains("5rules") && name.contains("__entry_1");
+        let entries = elf
+            .symbols()
+            .filter(|it| it.name().is_ok_and(is_entry))
+            .map(|it| it.address());
+        let entries: Vec<_> = entries.collect();
+        let Pointers { all, .. } = Pointers::of(bytes, ROOT_MODULE_LOADER_NAME);
+        let slot = all.values().find(|(to, _)| entries.contains(to));
+        // To the file's own header.
+        (slot.unwrap().1, 8_u64.to_ne_bytes().to_vec())
+    });
+    let error = rules.swap(&file).unwrap_err();
+    assert_eq!(
+        error.reason(),
+        "root module: its function `count` is not code"
+    );
+    assert_eq!(rules.with(|it| it.build()), 2);
 }
 
 #[test]

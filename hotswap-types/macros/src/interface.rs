@@ -128,6 +128,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
 
                 unsafe fn accept(
                     module: ::hotswap_sdk::expansion::PluginRootRef,
+                    memory: &dyn ::hotswap_sdk::expansion::ImageMemory,
                     leases: ::std::sync::Arc<dyn ::hotswap_sdk::expansion::LeaseSource>,
                 ) -> ::core::result::Result<
                     (__Proxy, ::core::option::Option<::std::string::String>),
@@ -136,7 +137,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                     // SAFETY: the module's layout was checked, its image stays mapped while the proxy is used, and this
                     // is called once for it (`# Safety` of this function).
                     let (remote, version) =
-                        unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, leases) }?;
+                        unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, memory, leases) }?;
                     ::core::result::Result::Ok((__Proxy(remote), version))
                 }
 

@@ -63,8 +63,8 @@ pub use self::{
     },
     records::{Record, RecordSlice, RecordView, VariantView, WriteFieldsFn, no_fields},
     root::{
-        BuiltIn, Described, Interface, Plugin, PluginRoot, PluginRootRef, Raw, Refused, RootValue,
-        Trait, ValueSlot, accept, built_in, end, header, name_of,
+        BuiltIn, Described, ImageMemory, Interface, Plugin, PluginRoot, PluginRootRef, Raw,
+        Refused, RootValue, Trait, ValueSlot, accept, built_in, end, header, name_of,
     },
     sequences::{IndirectSlice, SliceView},
     standard::{borrow_optional, describe_optional, view_optional},

@@ -202,7 +202,8 @@ pub use self::interface::Data;
 pub mod host {
     pub use crate::interface::{
         AcceptedFunction, BuiltIn, CheckedFunction, ExportedFunction, Fault, Function,
-        FunctionHost, Interface, LeaseSource, PluginRoot, PluginRootRef, Raw, Refused, Trait,
+        FunctionHost, ImageMemory, Interface, LeaseSource, PluginRoot, PluginRootRef, Raw, Refused,
+        Trait,
     };
     pub use crate::{
         channel::{Bytes, ChannelHandle, RawChannel},

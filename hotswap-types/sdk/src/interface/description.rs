@@ -257,6 +257,14 @@ impl Description {
         self.types.get(usize::try_from(index).ok()?)
     }
 
+    /// The names of the interface's methods.
+    pub(super) fn methods(&self) -> Vec<&str> {
+        match self.get(self.root) {
+            Some(Shape::Interface(_, methods)) => methods.iter().map(|it| &*it.name).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Every type index in it.
     fn type_indexes(&self) -> impl Iterator<Item = TypeIndex> {
         fn of(fields: &[Field]) -> Vec<TypeIndex> {

@@ -35,6 +35,15 @@ use crate::{
     fault::{IsCalling, note_panics_of_calls},
 };
 
+/// The memory of a plugin's image, as a host sees it.
+pub trait ImageMemory {
+    /// Copies the bytes at this address. Returns `false`, and copies nothing, if they are not all mapped.
+    fn read(&self, address: usize, into: &mut [u8]) -> bool;
+
+    /// Whether there is code at this address, of the image or of a library.
+    fn is_code(&self, address: usize) -> bool;
+}
+
 /// What a swap point can be of: a trait with [`#[interface]`](macro@crate::interface) (`dyn Trait`), or an abi_stable
 /// root module.
 ///
@@ -59,9 +68,9 @@ pub unsafe trait Interface {
     /// Its name in messages.
     fn name() -> String;
 
-    /// Checks the rest of the module, and makes the plugin's value, whose objects get their leases from `leases`. Also
-    /// returns the version of the interface that the plugin was built with, if that differs from the version in the
-    /// module's header.
+    /// Checks the rest of the module, and makes the plugin's value, whose objects get their leases from `leases` and
+    /// whose methods must be code in `memory`. Also returns the version of the interface that the plugin was built
+    /// with, if that differs from the version in the module's header.
     ///
     /// # Errors
     ///
@@ -73,6 +82,7 @@ pub unsafe trait Interface {
     /// mapped and before the plugin's hook ([`end`]) runs. This is called once for an image.
     unsafe fn accept(
         module: Self::Module,
+        memory: &dyn ImageMemory,
         leases: Arc<dyn LeaseSource>,
     ) -> Result<(Self::Live, Option<String>), Refused>;
 
@@ -166,6 +176,8 @@ pub enum Refused {
     },
     /// Its interface or a type in it differs: where, what was expected, and what was found.
     Layout(String),
+    /// The vtable has something else than the address of a function for this method.
+    NotCode(String),
     /// Its constructor has returned an error, with this text.
     Failed(String),
     /// Its constructor has panicked, with this text.
@@ -264,7 +276,11 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
         M::NAME.to_owned()
     }
 
-    unsafe fn accept(module: M, _: Arc<dyn LeaseSource>) -> Result<(M, Option<String>), Refused> {
+    unsafe fn accept(
+        module: M,
+        _: &dyn ImageMemory,
+        _: Arc<dyn LeaseSource>,
+    ) -> Result<(M, Option<String>), Refused> {
         Ok((module, None))
     }
 
@@ -286,6 +302,7 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
 /// plugin's hook ([`end`]) runs. This is called once for an image.
 pub unsafe fn accept<I: Described + ?Sized>(
     module: PluginRootRef,
+    memory: &dyn ImageMemory,
     leases: Arc<dyn LeaseSource>,
 ) -> Result<(Remote, Option<String>), Refused> {
     let expected = describe::<I>();
@@ -329,10 +346,37 @@ pub unsafe fn accept<I: Described + ?Sized>(
         other => Refused::Failed(other.to_string()),
     })?;
     let made = made.map_err(Refused::Failed)?;
+    check_entries(&made, &found, memory)?;
     // SAFETY: the plugin has made this of its `Send` and `Sync` value and the vtable for it. The handle is
     // used only while the image is mapped, and before the hook drops the value (`# Safety` of this function).
     let remote = unsafe { Remote::new(made, Some(leases)) };
     Ok((remote, Some(found.version)))
+}
+
+/// Checks that there is an entry for each method of the description, and that each is code. In a damaged file they may
+/// be anything.
+fn check_entries(
+    made: &RawRemote,
+    description: &Description,
+    memory: &dyn ImageMemory,
+) -> Result<(), Refused> {
+    let methods = description.methods();
+    if made.count != methods.len() {
+        let difference = format!(
+            "its vtable is damaged: expected {} methods, found {}",
+            methods.len(),
+            made.count
+        );
+        return Err(Refused::Layout(difference));
+    }
+    for (number, method) in methods.iter().enumerate() {
+        let mut entry = [0; size_of::<usize>()];
+        let address = made.entries.wrapping_add(number).addr();
+        if !memory.read(address, &mut entry) || !memory.is_code(usize::from_ne_bytes(entry)) {
+            return Err(Refused::NotCode((*method).to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// The versions that are compatible by cargo's rule: the same major version, and below 1.0 the same minor version too.
