@@ -234,16 +234,23 @@ impl Place<'_> {
     }
 }
 
-/// Errors of well-known packages, by which they are told apart from an author's own.
+/// Refuses errors of the standard library and of well-known packages, by paths that an author's own types do not have.
 fn check_package(path: &TypePath) -> Result<()> {
-    let segments = &path.path.segments;
-    let (Some(package), Some(last)) = (segments.iter().rev().nth(1), segments.last()) else {
+    let mut segments = path.path.segments.iter().rev();
+    let Some(last) = segments.next() else {
         return Ok(());
     };
-    let is_known = ["anyhow", "eyre", "color_eyre", "io", "fmt"]
-        .iter()
-        .any(|it| package.ident == it);
-    if !is_known || (last.ident != "Error" && last.ident != "Result" && last.ident != "Report") {
+    let before: Vec<_> = segments.map(|it| it.ident.to_string()).collect();
+    let before: Vec<_> = before.iter().map(String::as_str).collect();
+    let is_known = matches!(
+        &before[..],
+        ["anyhow" | "eyre" | "color_eyre", ..] | ["io" | "fmt", "std" | "core", ..]
+    );
+    if !is_known
+        || !["Error", "Result", "Report"]
+            .iter()
+            .any(|it| last.ident == it)
+    {
         return Ok(());
     }
     let instead = match &*type_arguments(last) {
