@@ -56,16 +56,16 @@ def build_versions(*options):
     for package in TOP.glob("hotswap-*"):
         shutil.copytree(package, copy / package.name, ignore=shutil.ignore_patterns("target"))
     code = copy / "hotswap-plugin/src/code.rs"
-    before, signature, after = code.read_text().partition("pub(crate) fn process(")
+    before, signature, after = code.read_text().partition("fn process(&self, text: &str) -> Result<String, String> {")
+    if not signature:
+        sys.exit("ws_common: `process` was not found in code.rs")
     made = []
     for version in VERSIONS:
-        code.write_text(
-            before + "#[allow(dead_code)]\n" + signature.replace("process", "process_as_shipped") + after
-            + signature + f"""text: &str) -> Result<String, String> {{
-                Ok(format!("{version} {{text}} {version}"))
-            }}
-            """
-        )
+        answer = f"""
+            if true {{
+                return Ok(format!("{version} {{text}} {version}"));
+            }}"""
+        code.write_text(before + signature + answer + after)
         built = cargo("--package=hotswap-plugin", f"--target-dir={FOLDER / 'build'}", *options, folder=copy)
         path = FOLDER / f"{version}.so"
         shutil.copyfile(next(it for it in built if it.name == "libplugin.so"), path)

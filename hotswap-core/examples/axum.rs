@@ -20,7 +20,7 @@ use std::{env, future::IntoFuture, io, net::Ipv4Addr, sync::Arc, time::Duration}
 use anyhow::{Context, Result};
 use axum::{Router, extract::State, http::StatusCode, routing::post};
 use hotswap_core::{Hotswap, Policy, Trust};
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 use tokio::{
     net::TcpListener,
     runtime::Runtime,
@@ -30,7 +30,7 @@ use tokio::{
     time::sleep,
 };
 
-type Plugin = Arc<Hotswap<PluginRef>>;
+type Shared = Arc<Hotswap<dyn Plugin>>;
 type Answer = Result<String, (StatusCode, String)>;
 
 /// How long requests, and after them the plugin, may take to end before the server goes on without them.
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     // SAFETY: whoever runs this builds the plugin, and what replaces it. The policy refuses files that other users of
     // this machine could have put there.
     let trust = unsafe { Trust::vouch(Policy::default()) };
-    let plugin: Plugin = Arc::new(Hotswap::load(path, &trust)?);
+    let plugin: Shared = Arc::new(Hotswap::load(path, &trust)?);
 
     let runtime = Runtime::new()?;
     runtime.block_on(serve(Arc::clone(&plugin), port))?;
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
 }
 
 /// Serves until Ctrl-C or SIGTERM, and then until the requests that are being answered have their answers.
-async fn serve(plugin: Plugin, port: u16) -> io::Result<()> {
+async fn serve(plugin: Shared, port: u16) -> io::Result<()> {
     let routes = Router::new()
         .route("/process", post(process))
         .route("/swap", post(swap))
@@ -82,20 +82,19 @@ async fn serve(plugin: Plugin, port: u16) -> io::Result<()> {
 ///
 /// A call that takes long belongs in `spawn_blocking`, as any other. A handler that needs the same generation before
 /// and after an `.await` takes a `plugin.lease()`.
-async fn process(State(plugin): State<Plugin>, text: String) -> Answer {
-    let answer = plugin.with(|it| {
-        let answer = it.process()(text.as_str().into()).into_result();
-        // What leaves the plugin belongs to the host: copies.
-        answer.map(String::from).map_err(|fault| fault.to_string())
-    });
-    answer.map_err(|fault| (StatusCode::INTERNAL_SERVER_ERROR, fault))
+async fn process(State(plugin): State<Shared>, text: String) -> Answer {
+    match plugin.call(|it| it.process(&text)) {
+        Ok(answer) => answer.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error)),
+        // It has panicked.
+        Err(fault) => Err((StatusCode::INTERNAL_SERVER_ERROR, fault.to_string())),
+    }
 }
 
 /// Loads the plugin's file again, and says what became of it and of the generation before.
 ///
 /// The path is not taken from the request: a page that makes a browser on this machine post here only has the same file
 /// loaded again.
-async fn swap(State(plugin): State<Plugin>) -> Answer {
+async fn swap(State(plugin): State<Shared>) -> Answer {
     // Loading a file and waiting for old calls to end would keep a worker from its other requests.
     let swapping = spawn_blocking(move || {
         let swapped = plugin.swap(plugin.last_accepted())?;

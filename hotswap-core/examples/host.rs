@@ -13,7 +13,7 @@ use std::{env, io, time::Duration};
 use anyhow::{Context, Result};
 use hotswap_core::{Hotswap, Policy, Trust};
 // The interface: what a plugin offers. The plugin is compiled against the same package.
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 
 /// How long an old generation may take to leave before the host goes on without waiting for it.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     // SAFETY: whoever runs this builds the plugins, and gives no other paths. The policy refuses files that other
     // users of this machine could have put there.
     let trust = unsafe { Trust::vouch(Policy::default()) };
-    let plugin: Hotswap<PluginRef> = Hotswap::load(path, &trust)?;
+    let plugin: Hotswap<dyn Plugin> = Hotswap::load(path, &trust)?;
 
     // What has happened since it was asked the last time: one line for each candidate that was accepted or refused,
     // and for each old generation that was unloaded or could not be.
@@ -55,16 +55,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Calls the live generation. All that happens in one `with` happens on one generation, and what leaves it belongs to
-/// the host: so the texts are copied into `String`s, which the plugin's allocator knows nothing of.
-fn call(plugin: &Hotswap<PluginRef>) {
-    let answer = plugin.with(|it| {
-        let answer = it.some_fn()(7).into_result();
-        answer.map(String::from).map_err(|fault| fault.to_string())
-    });
-    match answer {
+/// Calls the live generation. All that happens in one `call` happens on one generation.
+fn call(plugin: &Hotswap<dyn Plugin>) {
+    match plugin.call(|it| it.some_fn(7)) {
         Ok(text) => println!("{text}"),
-        // A panic inside the plugin arrives here, too.
+        // It has panicked.
         Err(fault) => eprintln!("fault: {fault}"),
     }
 }

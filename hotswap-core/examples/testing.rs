@@ -15,7 +15,7 @@ mod tests {
     use std::{env, path::PathBuf, process::Command, time::Duration};
 
     use hotswap_core::{Hotswap, Policy, State, Trust};
-    use hotswap_types::PluginRef;
+    use hotswap_types::Plugin;
 
     /// Long enough for anything that must happen, on any machine.
     const SOON: Duration = Duration::from_secs(60);
@@ -23,28 +23,30 @@ mod tests {
     #[test]
     fn it_answers() {
         let plugin = load(&built());
-        assert_eq!(some_fn(&plugin, 7).unwrap(), "Adding to 10: 17");
+        let answer = plugin.call(|it| it.some_fn(7)).unwrap();
+        assert_eq!(answer, "Adding to 10: 17");
     }
 
-    /// What makes it replaceable: nothing of it is left when its successor has taken over. A thread that does not end,
-    /// or a line `unloadable!()` that was forgotten, shows here and not in production.
+    /// What makes it replaceable: nothing of it is left when its successor has taken over. A thread that does not end
+    /// shows here and not in production.
     #[test]
     fn it_leaves_when_it_is_replaced() {
         let path = built();
         let plugin = load(&path);
         // What has never run has nothing to leave behind.
-        some_fn(&plugin, 7).unwrap();
+        plugin.call(|it| it.some_fn(7)).unwrap();
 
         // The same file again is a new generation.
         let swapped = plugin.swap(&path).unwrap();
         assert_eq!(plugin.wait(swapped.retired, SOON), Some(State::Unloaded));
 
-        assert_eq!(some_fn(&plugin, 8).unwrap(), "Adding to 10: 18");
+        let answer = plugin.call(|it| it.some_fn(8)).unwrap();
+        assert_eq!(answer, "Adding to 10: 18");
         let still_mapped = plugin.shutdown(SOON);
         assert!(still_mapped.is_empty(), "{still_mapped:?}");
     }
 
-    fn load(path: &PathBuf) -> Hotswap<PluginRef> {
+    fn load(path: &PathBuf) -> Hotswap<dyn Plugin> {
         let policy = Policy {
             // Whoever owns the folder that this was checked out into.
             any_owner: true,
@@ -53,13 +55,6 @@ mod tests {
         // SAFETY: the plugin was built from this workspace.
         let trust = unsafe { Trust::vouch(policy) };
         Hotswap::load(path, &trust).unwrap()
-    }
-
-    fn some_fn(plugin: &Hotswap<PluginRef>, number: i64) -> Result<String, String> {
-        plugin.with(|it| {
-            let answer = it.some_fn()(number).into_result();
-            answer.map(String::from).map_err(|fault| fault.to_string())
-        })
     }
 
     /// The plugin's path. `cargo test` builds no plugins, as no test links to them: so this does, into the same target

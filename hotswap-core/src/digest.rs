@@ -19,7 +19,7 @@ use crate::parse::ParseError;
 /// let empty: Sha256 = "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855".parse()?;
 /// assert_eq!(empty, Sha256::of(b""));
 /// assert!(empty.to_string().starts_with("e3b0c442"));
-/// # Ok::<(), hotswap_core::ParseError>(())
+/// # Ok::<(), hotswap_core::reasons::ParseError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sha256([u8; 32]);

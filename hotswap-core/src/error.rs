@@ -35,8 +35,8 @@ use crate::escape::{Escaped, printable};
 ///
 /// ```no_run
 /// # use hotswap_core::{ErrorKind, Hotswap};
-/// # use hotswap_types::PluginRef;
-/// # fn deploy(plugin: &Hotswap<PluginRef>) {
+/// # use hotswap_types::Plugin;
+/// # fn deploy(plugin: &Hotswap<dyn Plugin>) {
 /// match plugin.swap("./plugins/libplugin.so").map_err(|error| error.kind().clone()) {
 ///     Ok(swapped) => println!("generation {} is live", swapped.generation),
 ///     Err(ErrorKind::NotFound { .. }) => println!("nothing was deployed yet"),

@@ -8,16 +8,17 @@
 //!
 //! ```no_run
 //! use hotswap_core::{Hotswap, Policy, Trust};
-//! use hotswap_types::PluginRef;
+//! use hotswap_types::Plugin;
 //!
 //! // SAFETY: we build these plugins ourselves, and nobody else can write to that folder.
 //! let trust = unsafe { Trust::vouch(Policy::default()) };
-//! let plugin: Hotswap<PluginRef> = Hotswap::load("./plugins/libplugin.so", &trust)?;
+//! let plugin: Hotswap<dyn Plugin> = Hotswap::load("./plugins/libplugin.so", &trust)?;
 //!
-//! let generation = plugin.with(|it| it.number());
+//! let answer = plugin.call(|it| it.some_fn(7))?;
+//! assert_eq!(answer, "Adding to 10: 17");
 //! let swapped = plugin.swap("./plugins/libplugin.so")?;
-//! assert_eq!((generation, swapped.generation), (1, 2));
-//! # Ok::<(), hotswap_core::Error>(())
+//! assert_eq!(swapped.generation, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! The smallest host, an axum server and a test of a plugin, a file each, are in `hotswap-core/examples` of the
@@ -200,12 +201,13 @@ pub mod loader;
 // Settled changes of a file become swaps.
 pub mod watch;
 
+pub use hotswap_sdk::host::Interface;
+
 pub use crate::{
     digest::Sha256,
     error::{Error, ErrorKind, Result, Stage},
     history::{Event, EventKind, GenerationInfo, State},
     owned::{AssertHostOwned, HostOwned},
-    parse::ParseError,
     signature::PublicKey,
     swap::{
         Bound, Generation, Hotswap, Lease, Limits, Prepared, Probe, RolledBack, Settings, Swapped,
@@ -225,17 +227,26 @@ pub mod event {
     };
 }
 
-/// Parts of an [`ErrorKind`], and why a [`call`](Hotswap::call) gave no answer.
+/// Parts of an [`ErrorKind`], why a [`call`](Hotswap::call) gave no answer, and why a text is no [`Sha256`] or
+/// [`PublicKey`].
 pub mod reasons {
     pub use hotswap_sdk::host::Fault;
 
-    pub use crate::error::{Distrust, SignatureProblem, SystemError};
+    pub use crate::{
+        error::{Distrust, SignatureProblem, SystemError},
+        parse::ParseError,
+    };
 }
 
 /// How to show text that comes from a plugin, a path or a file on a terminal.
 pub mod text {
     pub use hotswap_sdk::{one_line, printable};
 }
+
+/// README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
 
 /// The manual: what is too long to be said at the names.
 ///

@@ -25,7 +25,7 @@ use crate::{error::SignatureProblem, parse::ParseError};
 /// let line = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 /// let file = format!("untrusted comment: minisign public key E7620F1842B4E81F\n{line}\n");
 /// assert_eq!(line.parse::<PublicKey>()?, file.parse()?);
-/// # Ok::<(), hotswap_core::ParseError>(())
+/// # Ok::<(), hotswap_core::reasons::ParseError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {

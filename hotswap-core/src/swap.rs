@@ -217,7 +217,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// # Ok::<(), hotswap_core::Error>(())
     /// ```
     #[inline]
-    pub fn with<R>(&self, f: impl FnOnce(&Target<I>) -> R) -> R
+    pub fn with<R>(&self, f: impl for<'a> FnOnce(&'a Target<'a, I>) -> R) -> R
     where
         I::Kind: CallTarget<I> + Returns<R>,
     {
@@ -314,8 +314,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///
     /// ```no_run
     /// # use hotswap_core::Hotswap;
-    /// # use hotswap_types::PluginRef;
-    /// fn deploy(api: &Hotswap<PluginRef>, rules: &Hotswap<PluginRef>) -> Result<(), hotswap_core::Error> {
+    /// # use hotswap_types::Plugin;
+    /// fn deploy(api: &Hotswap<dyn Plugin>, rules: &Hotswap<dyn Plugin>) -> Result<(), hotswap_core::Error> {
     ///     let api = api.prepare("./plugins/libapi.so")?;
     ///     let rules = rules.prepare("./plugins/librules.so")?;
     ///     api.publish();

@@ -109,10 +109,10 @@ impl<I: Interface + ?Sized> Trial<I> {
     ///
     /// ```no_run
     /// use hotswap_core::{Hotswap, Policy, Settings, Trial, Trust};
-    /// use hotswap_types::PluginRef;
+    /// use hotswap_types::Plugin;
     ///
     /// fn main() -> Result<(), hotswap_core::Error> {
-    ///     let trial: Trial<PluginRef> = Trial::at_top_of_main(probe);
+    ///     let trial: Trial<dyn Plugin> = Trial::at_top_of_main(probe);
     ///
     ///     // SAFETY: we build these plugins ourselves, and nobody else can write to that folder.
     ///     let trust = unsafe { Trust::vouch(Policy::default()) };
@@ -122,9 +122,8 @@ impl<I: Interface + ?Sized> Trial<I> {
     ///     Ok(())
     /// }
     ///
-    /// fn probe(plugin: &PluginRef) -> Result<(), String> {
-    ///     let answer = plugin.process()("hi".into()).into_result().map_err(|fault| fault.to_string())?;
-    ///     match answer.as_str() {
+    /// fn probe(plugin: &dyn Plugin) -> Result<(), String> {
+    ///     match plugin.process("hi")?.as_str() {
     ///         "" => Err("no answer to 'hi'".to_owned()),
     ///         _ => Ok(()),
     ///     }
@@ -185,7 +184,8 @@ impl<M: ?Sized> Trial<M> {
     }
 }
 
-/// Calls a host's probe. A panic counts as a rejection.
+/// Calls a host's probe. A panic counts as a rejection; so does a fault of the candidate, which panics in a method of a
+/// trait.
 pub(crate) fn ask(
     probe: impl FnOnce() -> std::result::Result<(), String>,
 ) -> std::result::Result<(), ErrorKind> {
@@ -194,17 +194,15 @@ pub(crate) fn ask(
         Ok(answer) => return answer.map_err(|reason| ErrorKind::Probe { reason }),
         Err(payload) => payload,
     };
-    // What a method of a trait panics with, in the host.
-    let of_plugin = payload.downcast_ref::<Fault>().map(|fault| match fault {
-        Fault::Panicked(text) => text.clone(),
-        other => other.to_string(),
-    });
+    if let Some(fault) = payload.downcast_ref::<Fault>() {
+        let reason = fault.to_string();
+        return Err(ErrorKind::Probe { reason });
+    }
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let message = of_plugin.unwrap_or_else(|| text.unwrap_or("without a text").to_owned());
     Err(ErrorKind::Panicked {
         stage: Stage::Probe,
-        message: Some(message),
+        message: Some(text.unwrap_or("without a text").to_owned()),
     })
 }
 

@@ -63,7 +63,7 @@ pub struct Trust {
 ///     public_key: Some("RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse()?),
 ///     ..Policy::default()
 /// };
-/// # Ok::<(), hotswap_core::ParseError>(())
+/// # Ok::<(), hotswap_core::reasons::ParseError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policy {

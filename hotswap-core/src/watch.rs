@@ -108,9 +108,9 @@ impl<I: Interface + ?Sized + 'static> Hotswap<I> {
     /// ```no_run
     /// # use std::sync::Arc;
     /// # use hotswap_core::{Hotswap, Policy, Trust, watch::WatchSettings};
-    /// # use hotswap_types::PluginRef;
+    /// # use hotswap_types::Plugin;
     /// # let trust = unsafe { Trust::vouch(Policy::default()) };
-    /// let plugin: Arc<Hotswap<PluginRef>> = Arc::new(Hotswap::load("./plugins/libplugin.so", &trust)?);
+    /// let plugin: Arc<Hotswap<dyn Plugin>> = Arc::new(Hotswap::load("./plugins/libplugin.so", &trust)?);
     /// let watch = plugin.watch(WatchSettings::default())?;
     /// for event in plugin.events() {
     ///     println!("{event}");

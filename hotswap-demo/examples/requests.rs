@@ -19,8 +19,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use hotswap_core::{Generation, Hotswap, Policy, Trust};
-use hotswap_types::PluginRef;
+use hotswap_core::{Hotswap, Policy, Trust};
+use hotswap_types::Plugin;
 
 /// What the five calls of one request are answered.
 type Answers = [String; 5];
@@ -60,7 +60,7 @@ fn main() -> Result<ExitCode> {
 
     let stop = AtomicBool::new(false);
     let (swaps, counts) = thread::scope(|scope| {
-        let serve = |answer: fn(&Hotswap<PluginRef>) -> Answers| {
+        let serve = |answer: fn(&Hotswap<dyn Plugin>) -> Answers| {
             let (stop, plugin) = (&stop, &plugin);
             scope.spawn(move || {
                 let mut counts = Counts::new();
@@ -112,24 +112,17 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-type Call = fn(&Generation<PluginRef>) -> String;
+type Call = fn(&dyn Plugin) -> String;
 
 /// Five calls that belong together.
 const CALLS: [Call; 5] = [
-    |plugin| plugin.some_data().to_string(),
-    |plugin| some_fn(plugin, 1),
-    |plugin| some_fn(plugin, 2),
-    |plugin| some_fn(plugin, 3),
-    |plugin| plugin.some_data().to_string(),
+    |plugin| plugin.some_data(),
+    |plugin| plugin.some_fn(1),
+    |plugin| plugin.some_fn(2),
+    |plugin| plugin.some_fn(3),
+    |plugin| plugin.some_data(),
 ];
 
-fn request(plugin: &Generation<PluginRef>) -> Answers {
+fn request(plugin: &dyn Plugin) -> Answers {
     CALLS.map(|call| call(plugin))
-}
-
-fn some_fn(plugin: &Generation<PluginRef>, number: i64) -> String {
-    match plugin.some_fn()(number).into_result() {
-        Ok(line) => line.into_string(),
-        Err(fault) => fault.to_string(),
-    }
 }

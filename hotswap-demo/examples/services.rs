@@ -25,7 +25,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{bounded, never, select};
 use hotswap_core::{Hotswap, Settings, Trust, services::ServiceSettings, watch::WatchSettings};
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 
 use crate::trust::{TrustOptions, with_option};
 
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
         services: Some(ServiceSettings::default()),
         ..Settings::default()
     };
-    let plugin: Arc<Hotswap<PluginRef>> =
+    let plugin: Arc<Hotswap<dyn Plugin>> =
         Arc::new(Hotswap::load_with(&options.plugin, &trust, settings)?);
     let watch = options
         .watch

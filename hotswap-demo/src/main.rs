@@ -27,12 +27,11 @@ use hotswap_core::{
     text::printable,
     watch::{Watch, WatchSettings},
 };
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 
 use crate::{
     console::{Console, Format},
     lines::Request,
-    probe::Said,
     reports::{Fault, Told, Versions},
     signals::Signals,
     trust::TrustOptions,
@@ -102,8 +101,7 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let trial = trial.with_timeout(options.trial_deadline);
     // SAFETY: whoever runs the demo, and types the paths, vouches for those files: they are plugins for
-    // `hotswap-types`, or something that is refused. What we take out of a call is turned into the
-    // host's own values there.
+    // `hotswap-types`, or something that is refused.
     let trust = unsafe { Trust::vouch(options.trust.policy()) };
     if options.check {
         return check(&options, &trust, trial);
@@ -150,7 +148,7 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Says what is known of the plugin, or why it would be refused.
-fn check(options: &Options, trust: &Trust, trial: Trial<PluginRef>) -> Result<ExitCode> {
+fn check(options: &Options, trust: &Trust, trial: Trial<dyn Plugin>) -> Result<ExitCode> {
     match hotswap_core::check::check(&options.plugin, trust, trial) {
         Ok(report) => {
             let printed = writeln!(io::stdout(), "{report}");
@@ -165,11 +163,21 @@ fn check(options: &Options, trust: &Trust, trial: Trial<PluginRef>) -> Result<Ex
 }
 
 struct Demo {
-    plugin: Arc<Hotswap<PluginRef>>,
+    plugin: Arc<Hotswap<dyn Plugin>>,
     events: Receiver<Event>,
     watch: Option<Watch>,
     console: Console,
 }
+
+type Question = fn(&dyn Plugin) -> String;
+
+/// The methods that each tick calls, and the line that it prints of each.
+const QUESTIONS: [(&str, Question); 2] = [
+    ("some_data", |plugin| {
+        format!("some_data = {:?}", plugin.some_data())
+    }),
+    ("some_fn", |plugin| printable(&plugin.some_fn(7))),
+];
 
 /// Whether there is more to do.
 enum Next {
@@ -220,22 +228,16 @@ impl Demo {
 
     /// Everything that a tick says comes from one generation. A reader that has gone away ends the demo.
     fn tick(&self) -> Result<Next> {
-        let (generation, some_data, some_fn) = self.plugin.with(|plugin| {
-            let Said { some_data, some_fn } = probe::ask(plugin);
-            (plugin.number(), some_data, some_fn)
-        });
+        let lease = self.plugin.lease();
+        let answers = QUESTIONS.map(|(method, question)| (method, lease.call(question)));
+        let generation = lease.number();
+        drop(lease);
         self.console.make_way();
-        let mut text = format!("some_data = {some_data:?}\n");
-        match some_fn {
-            Ok(line) => text.push_str(&format!("{}\n", printable(&line))),
-            Err(message) => {
-                let fault = Fault {
-                    generation,
-                    message: printable(&message),
-                };
-                self.console.say(&fault);
-                // What that may lead to is an event.
-                let _ = self.plugin.report_fault(generation, &message);
+        let mut text = String::new();
+        for (method, answer) in answers {
+            match answer {
+                Ok(line) => text.extend([&*line, "\n"]),
+                Err(fault) => self.report_fault(generation, &format!("{method}: {fault}")),
             }
         }
         match io::stdout().lock().write_all(text.as_bytes()) {
@@ -243,6 +245,15 @@ impl Demo {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Next::End),
             Err(error) => Err(error).context("standard output cannot be written"),
         }
+    }
+
+    fn report_fault(&self, generation: u64, message: &str) {
+        self.console.say(&Fault {
+            generation,
+            message: printable(message),
+        });
+        // What that may lead to is an event.
+        let _ = self.plugin.report_fault(generation, message);
     }
 
     fn answer(&self, request: Request) -> Next {

@@ -4,21 +4,28 @@
 //! cargo build
 //! ```
 
-/// Which plugin this is.
-pub(crate) const SOME_DATA: &str = "the plugin as shipped";
+use hotswap_types::Plugin;
 
-/// From a number to a line of text.
-pub(crate) fn some_fn(number: i64) -> String {
-    format!("Adding to 10: {}", 10 + number)
+#[derive(Default)]
+struct MyPlugin;
+
+#[hotswap_sdk::plugin]
+impl Plugin for MyPlugin {
+    fn some_data(&self) -> String {
+        "the plugin as shipped".to_owned()
+    }
+
+    fn some_fn(&self, number: i64) -> String {
+        format!("Adding to 10: {}", 10 + number)
+    }
+
+    fn process(&self, text: &str) -> Result<String, String> {
+        Ok(format!("You said '{text}'"))
+    }
 }
 
-/// From a name to a greeting. Exported by its own name, for hosts that want no more than that.
+/// Found by hosts that want no more of a file than this one function.
 #[hotswap_sdk::export]
 fn greet(name: &str) -> String {
     format!("Hello {name}")
-}
-
-/// From a text to a text. An error goes to this caller alone.
-pub(crate) fn process(text: &str) -> Result<String, String> {
-    Ok(format!("You said '{text}'"))
 }

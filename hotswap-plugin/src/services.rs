@@ -11,7 +11,7 @@ use std::{
 };
 
 use abi_stable::{StableAbi, std_types::RVec};
-use hotswap_types::sdk::Update;
+use hotswap_sdk::Update;
 
 /// What is printed with each number.
 const WORD: &str = "blah";

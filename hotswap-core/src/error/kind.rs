@@ -306,10 +306,10 @@ pub enum ErrorKind {
         /// What is wrong with it, in a text that contains the name.
         problem: String,
     },
-    /// The host's probe has refused the candidate.
+    /// The host's probe has refused the candidate, or a call of the candidate inside the probe has had a fault.
     #[text("{reason}")]
     Probe {
-        /// The error that the probe has returned.
+        /// The error that the probe has returned, or the fault.
         reason: String,
     },
     /// The candidate's constructor or the host's probe has panicked.

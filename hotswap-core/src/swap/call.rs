@@ -11,16 +11,16 @@ use hotswap_sdk::host::{Fault, Interface, Raw, Trait};
 use super::{Generation, Hotswap};
 use crate::owned::HostOwned;
 
-/// What a call's closure gets: `dyn Trait`, or the [`Generation`] of a root module.
-pub(super) type Target<I> = <<I as Interface>::Kind as CallTarget<I>>::Target;
+/// What a call's closure gets: `dyn Trait + 'a`, or the [`Generation`] of a root module.
+pub(super) type Target<'a, I> = <<I as Interface>::Kind as CallTarget<I>>::Target<'a>;
 
 /// A kind of [`Interface`], and what its calls get of a generation.
 pub trait CallTarget<I: Interface + ?Sized> {
     /// What the closure gets.
-    type Target: ?Sized;
+    type Target<'a>: ?Sized;
 
     /// The target in a generation.
-    fn target(generation: &Generation<I::Live>) -> &Self::Target;
+    fn target(generation: &Generation<I::Live>) -> &Self::Target<'_>;
 }
 
 /// A kind of [`Interface`] whose calls may return an `R`. Those of a trait may return anything, because its methods
@@ -28,7 +28,7 @@ pub trait CallTarget<I: Interface + ?Sized> {
 pub trait Returns<R> {}
 
 impl<I: Interface<Kind = Raw, Live = I>> CallTarget<I> for Raw {
-    type Target = Generation<I>;
+    type Target<'a> = Generation<I>;
 
     #[inline]
     fn target(generation: &Generation<I>) -> &Generation<I> {
@@ -37,11 +37,11 @@ impl<I: Interface<Kind = Raw, Live = I>> CallTarget<I> for Raw {
 }
 
 impl<I: Interface<Kind = Trait> + ?Sized> CallTarget<I> for Trait {
-    type Target = I;
+    type Target<'a> = I::Borrowed<'a>;
 
     #[inline]
-    fn target(generation: &Generation<I::Live>) -> &I {
-        I::as_interface(generation)
+    fn target(generation: &Generation<I::Live>) -> &I::Borrowed<'_> {
+        I::borrow(generation)
     }
 }
 
@@ -61,7 +61,7 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
     ///
     /// If `f` itself panics.
     #[inline]
-    pub fn call<R>(&self, f: impl FnOnce(&I) -> R) -> Result<R, Fault> {
+    pub fn call<R>(&self, f: impl for<'a> FnOnce(&'a I::Borrowed<'a>) -> R) -> Result<R, Fault> {
         catch_fault(|| self.with(f))
     }
 }

@@ -71,7 +71,7 @@ impl<I: Interface + ?Sized> Lease<I> {
 
     /// Calls `f` with the leased generation.
     #[inline]
-    pub fn with<R>(&self, f: impl FnOnce(&Target<I>) -> R) -> R
+    pub fn with<R>(&self, f: impl for<'a> FnOnce(&'a Target<'a, I>) -> R) -> R
     where
         I::Kind: CallTarget<I> + Returns<R>,
     {
@@ -115,7 +115,7 @@ impl<I: Interface<Kind = Trait> + ?Sized> Lease<I> {
     ///
     /// As there.
     #[inline]
-    pub fn call<R>(&self, f: impl FnOnce(&I) -> R) -> Result<R, Fault> {
+    pub fn call<R>(&self, f: impl for<'a> FnOnce(&'a I::Borrowed<'a>) -> R) -> Result<R, Fault> {
         catch_fault(|| self.with(f))
     }
 }

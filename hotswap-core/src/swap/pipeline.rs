@@ -239,8 +239,8 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             return Ok(());
         };
         trial::ask(|| match live {
-            Some(cell) => cell.with(|live| probe(I::as_interface(module), Some(live))),
-            None => probe(I::as_interface(module), None),
+            Some(cell) => cell.with(|live| probe(I::borrow(module), Some(live))),
+            None => probe(I::borrow(module), None),
         })
     }
 

@@ -19,7 +19,12 @@ const UNLOAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// It runs on a thread of its own. Other swaps of the same swap point wait for it, so a probe that requests such a swap
 /// waits for itself for ever.
 pub type Probe<I> = Arc<
-    dyn Fn(&I, Option<&Generation<<I as Interface>::Live>>) -> Result<(), String> + Send + Sync,
+    dyn for<'a> Fn(
+            &'a <I as Interface>::Borrowed<'a>,
+            Option<&Generation<<I as Interface>::Live>>,
+        ) -> Result<(), String>
+        + Send
+        + Sync,
 >;
 
 /// The settings of a swap point.
@@ -28,9 +33,9 @@ pub type Probe<I> = Arc<
 /// use std::time::Duration;
 ///
 /// use hotswap_core::{Limits, Settings};
-/// # use hotswap_types::PluginRef;
+/// # use hotswap_types::Plugin;
 ///
-/// let settings: Settings<PluginRef> = Settings {
+/// let settings: Settings<dyn Plugin> = Settings {
 ///     probation: Some(Duration::from_secs(60)),
 ///     limits: Limits { events_max: 10_000, ..Limits::default() },
 ///     ..Settings::default()

@@ -114,6 +114,7 @@ fn no_name_is_forgotten() {
     const WITHOUT_VALUES: &[&str] = &[
         "AssertHostOwned",
         "HostOwned",
+        "Interface",
         "Probe",
         "Result",
         "check",

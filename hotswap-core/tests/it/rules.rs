@@ -50,6 +50,17 @@ fn a_plugin_with_a_root_module_of_its_own_is_refused() {
 }
 
 #[test]
+fn a_function_can_be_given_for_a_closure() {
+    fn build(rules: &dyn Rules) -> u64 {
+        rules.build()
+    }
+    let rules = load("rules_1");
+    assert_eq!((rules.with(build), rules.call(build)), (1, Ok(1)));
+    let lease = rules.lease();
+    assert_eq!((lease.with(build), lease.call(build)), (1, Ok(1)));
+}
+
+#[test]
 fn one_value_serves_all_callers() {
     let rules = load("rules_1");
     thread::scope(|scope| {
@@ -67,7 +78,7 @@ fn the_proxy_implements_the_trait() {
         format!("{} {}", rules.greet("a"), rules.greet("b"))
     }
     let rules = load("rules_1");
-    assert_eq!(rules.with(greet_twice), "Hello a Hello b");
+    assert_eq!(rules.with(|it| greet_twice(it)), "Hello a Hello b");
 }
 
 #[test]
@@ -184,10 +195,7 @@ fn a_candidate_may_panic_in_a_probe() {
     let error = rules.swap(plugin("rules_1")).unwrap_err();
     assert_eq!(error.stage(), Stage::Probe);
     let reason = error.reason();
-    assert!(
-        reason.starts_with("probe: the probe panicked: oh ("),
-        "{reason}"
-    );
+    assert!(reason.starts_with("probe: panicked: oh ("), "{reason}");
     assert_eq!(rules.with(|it| it.build()), 1);
 }
 

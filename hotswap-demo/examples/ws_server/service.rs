@@ -15,7 +15,7 @@ use crossbeam_channel::Receiver;
 use hotswap_core::{
     Event, EventKind, GenerationInfo, Hotswap, Lease, State, detach_current_thread,
 };
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 use serde::Serialize;
 use tokio::{
     runtime::Handle,
@@ -44,7 +44,7 @@ const PUSHES_WAITING_MAX: usize = 64;
 
 /// One for the process.
 pub(crate) struct Service {
-    plugin: Hotswap<PluginRef>,
+    plugin: Hotswap<dyn Plugin>,
     may_reload: bool,
     /// Held for a whole reload: so the verdict that was written last is that reload's.
     reloading: tokio::sync::Mutex<()>,
@@ -54,7 +54,7 @@ pub(crate) struct Service {
 
 /// What the plugin has answered, by which generation. The lease keeps that generation mapped.
 pub(crate) struct Answer {
-    pub(crate) lease: Lease<PluginRef>,
+    pub(crate) lease: Lease<dyn Plugin>,
     /// Or the plugin's error.
     pub(crate) text: Result<String, String>,
 }
@@ -125,7 +125,7 @@ struct HistoryForm {
 }
 
 impl Service {
-    pub(crate) fn new(plugin: Hotswap<PluginRef>, may_reload: bool) -> Self {
+    pub(crate) fn new(plugin: Hotswap<dyn Plugin>, may_reload: bool) -> Self {
         let log = Log {
             events: plugin.events(),
             verdict: String::new(),
@@ -147,10 +147,8 @@ impl Service {
     /// any handler. (One that does would be called in `spawn_blocking`; the lease can be moved there and back.)
     pub(crate) fn answer(&self, message: &str) -> Answer {
         let lease = self.plugin.lease();
-        let text = lease.with(|plugin| {
-            let answer = plugin.process()(message.into()).into_result();
-            answer.map(String::from).map_err(|fault| fault.to_string())
-        });
+        let text = lease.call(|plugin| plugin.process(message));
+        let text = text.unwrap_or_else(|fault| Err(fault.to_string()));
         let mut counts = lock(&self.counts);
         counts.total += 1;
         *counts.recent.entry(lease.number()).or_default() += 1;

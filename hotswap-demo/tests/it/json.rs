@@ -1,7 +1,7 @@
 //! What the demo says to programs.
 
 use hotswap_core::{Hotswap, Limits, Policy, Settings, Trust, services::ServiceSettings};
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 use serde_json::{Value, json};
 
 use crate::demo::{Demo, SOON, plugin};
@@ -138,7 +138,7 @@ fn what_stays_mapped_has_a_form_for_programs() {
         ..Settings::default()
     };
     let path = plugin("shipped");
-    let plugin: Hotswap<PluginRef> = Hotswap::load_with(&path, &trust, settings).unwrap();
+    let plugin: Hotswap<dyn Plugin> = Hotswap::load_with(&path, &trust, settings).unwrap();
     let lease = plugin.lease();
     plugin.swap(&path).unwrap();
     let events = plugin.events();
@@ -167,7 +167,7 @@ fn services_and_values_have_a_form_for_programs() {
         ..Settings::default()
     };
     let path = plugin("services_word");
-    let plugin: Hotswap<PluginRef> = Hotswap::load_with(path, &trust, settings).unwrap();
+    let plugin: Hotswap<dyn Plugin> = Hotswap::load_with(path, &trust, settings).unwrap();
     let events = plugin.events();
     let next = |news: &str| {
         loop {
@@ -245,7 +245,7 @@ fn what_a_terminal_does_not_show_is_escaped_in_services_and_values() {
         ..Settings::default()
     };
     let path = plugin("hidden");
-    let plugin: Hotswap<PluginRef> = Hotswap::load_with(path, &trust, settings).unwrap();
+    let plugin: Hotswap<dyn Plugin> = Hotswap::load_with(path, &trust, settings).unwrap();
     let events = plugin.events();
     let mut told = vec![
         serde_json::to_string(&plugin.services()).unwrap(),

@@ -115,12 +115,12 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
             }
 
             // SAFETY: the handle is a proxy of this trait, whose description was compared with the plugin's.
-            // `as_interface` borrows the proxy.
             #[automatically_derived]
             unsafe impl<'a> ::hotswap_sdk::expansion::Interface for dyn #interface + 'a {
                 type Kind = ::hotswap_sdk::expansion::Trait;
                 type Module = ::hotswap_sdk::expansion::PluginRootRef;
                 type Live = __Proxy;
+                type Borrowed<'b> = dyn #interface + 'b;
 
                 fn name() -> ::std::string::String {
                     ::hotswap_sdk::expansion::name_of::<dyn #interface>()
@@ -143,6 +143,11 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
 
                 #[inline]
                 fn as_interface(live: &__Proxy) -> &Self {
+                    live
+                }
+
+                #[inline]
+                fn borrow(live: &__Proxy) -> &Self::Borrowed<'_> {
                     live
                 }
             }

@@ -222,7 +222,7 @@ fn what_abi_stable_has_made_is_whole() {
     let memory = Overlay::of_this_process();
     assert_eq!(memory.check(AllRef::LAYOUT), Ok(()));
     assert_eq!(
-        memory.check(<hotswap_types::PluginRef as StableAbi>::LAYOUT),
+        memory.check(<hotswap_fixtures::FixtureRef as StableAbi>::LAYOUT),
         Ok(())
     );
     assert_eq!(memory.check_header(), Ok(()));

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, thread, time::Duration};
 
 use hotswap_core::Hotswap;
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 
 use crate::{
     Result,
@@ -24,7 +24,7 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) fn run(rows: &mut Rows) -> Result {
     for profile in [Profile::Release, Profile::Debug] {
         let path = place::demo_plugin(profile)?;
-        let plugin: Hotswap<PluginRef> = place::load(&path)?;
+        let plugin: Hotswap<dyn Plugin> = place::load(&path)?;
         let case = profile.name();
         let file = fs::metadata(&path)?.len() as f64 / 1024.0;
         rows.add(case, HELD as u64, "the copy KiB", file);
@@ -80,7 +80,7 @@ impl Resident {
 }
 
 /// Measures generations that leases hold.
-fn leases(plugin: &Hotswap<PluginRef>, path: &Path) -> Result<Resident> {
+fn leases(plugin: &Hotswap<dyn Plugin>, path: &Path) -> Result<Resident> {
     let before = Resident::now()?;
     let mut leases = Vec::new();
     let mut retired = Vec::new();

@@ -2,8 +2,7 @@
 
 use std::{env, fs, path::PathBuf};
 
-use abi_stable::library::RootModule;
-use hotswap_core::{Hotswap, Policy, Trust};
+use hotswap_core::{Hotswap, Interface, Policy, Trust};
 
 use crate::Result;
 
@@ -42,7 +41,7 @@ pub(crate) fn results() -> Result<PathBuf> {
 }
 
 /// Loads a plugin into a new swap point.
-pub(crate) fn load<M: RootModule + Send + Sync>(path: &PathBuf) -> Result<Hotswap<M>> {
+pub(crate) fn load<I: Interface + ?Sized>(path: &PathBuf) -> Result<Hotswap<I>> {
     Ok(Hotswap::load(path, &trust())?)
 }
 

@@ -10,11 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi_stable::library::RootModule;
 use crossbeam_channel::Receiver;
-use hotswap_core::{Event, EventKind, Hotswap, event::Phases};
+use hotswap_core::{Event, EventKind, Hotswap, Interface, event::Phases};
 use hotswap_fixtures::FixtureRef;
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
@@ -57,18 +56,18 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     compare::<FixtureRef>("release without `unloadable!`", &fixture, rounds, rows)?;
     for profile in [Profile::Release, Profile::Debug] {
         let plugin = place::demo_plugin(profile)?;
-        compare::<PluginRef>(profile.name(), &plugin, rounds, rows)?;
+        compare::<dyn Plugin>(profile.name(), &plugin, rounds, rows)?;
     }
     refuse(rounds, rows)
 }
 
-fn compare<M: RootModule + Send + Sync>(
+fn compare<I: Interface + ?Sized>(
     case: &str,
     path: &PathBuf,
     rounds: usize,
     rows: &mut Rows,
 ) -> Result {
-    let plugin: Hotswap<M> = place::load(path)?;
+    let plugin: Hotswap<I> = place::load(path)?;
     let events = plugin.events();
     let round = || -> Result<Round> {
         let ours = swap(&plugin, &events, path)?;
@@ -140,8 +139,8 @@ fn compare<M: RootModule + Send + Sync>(
     Ok(())
 }
 
-fn swap<M: RootModule + Send + Sync>(
-    plugin: &Hotswap<M>,
+fn swap<I: Interface + ?Sized>(
+    plugin: &Hotswap<I>,
     events: &Receiver<Event>,
     path: &Path,
 ) -> Result<Swap> {

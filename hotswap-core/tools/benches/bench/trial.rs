@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use hotswap_core::{Hotswap, Settings, Swapped, Trial};
-use hotswap_types::PluginRef;
+use hotswap_types::Plugin;
 
 use crate::{
     Effort, Result,
@@ -15,12 +15,11 @@ use crate::{
 const BALLAST_BYTES: usize = 4 << 30;
 
 /// The probe that runs in the child. It is like the demo's probe.
-pub(crate) fn probe(plugin: &PluginRef) -> Result<(), String> {
-    let answer = plugin.some_fn()(7).into_result();
-    answer.map(drop).map_err(|fault| fault.to_string())
+pub(crate) fn probe(plugin: &dyn Plugin) -> Result<(), String> {
+    plugin.process("ping").map(drop)
 }
 
-pub(crate) fn run(trial: Trial<PluginRef>, effort: Effort, rows: &mut Rows) -> Result {
+pub(crate) fn run(trial: Trial<dyn Plugin>, effort: Effort, rows: &mut Rows) -> Result {
     measure(trial, "small host", effort, rows)?;
     // Written to, so that the memory is really allocated.
     let ballast = vec![1_u8; BALLAST_BYTES];
@@ -29,14 +28,14 @@ pub(crate) fn run(trial: Trial<PluginRef>, effort: Effort, rows: &mut Rows) -> R
     Ok(())
 }
 
-fn measure(trial: Trial<PluginRef>, case: &str, effort: Effort, rows: &mut Rows) -> Result {
+fn measure(trial: Trial<dyn Plugin>, case: &str, effort: Effort, rows: &mut Rows) -> Result {
     for profile in [Profile::Release, Profile::Debug] {
         let path = place::demo_plugin(profile)?;
         let settings = Settings {
             trial: Some(trial),
             ..Settings::default()
         };
-        let plugin: Hotswap<PluginRef> = Hotswap::load_with(&path, &place::trust(), settings)?;
+        let plugin: Hotswap<dyn Plugin> = Hotswap::load_with(&path, &place::trust(), settings)?;
         let swaps = (0..effort.choose(20, 200)).map(|_| Ok(plugin.swap(&path)?));
         let swaps = swaps.collect::<Result<Vec<Swapped>>>()?;
         let micros = |of: &dyn Fn(&Swapped) -> f64| median(swaps.iter().map(of));

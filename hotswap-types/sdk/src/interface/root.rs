@@ -49,9 +49,8 @@ pub trait ImageMemory {
 ///
 /// # Safety
 ///
-/// [`accept`](Self::accept) returns a handle by which the interface can be called safely, and
-/// [`as_interface`](Self::as_interface) does not extend its lifetime. Only the macro and this module implement the
-/// trait.
+/// [`accept`](Self::accept) returns a handle by which the interface can be called safely. Only the macro and this
+/// module implement the trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "neither `dyn` of a trait with `#[interface]` nor an abi_stable root module",
@@ -64,6 +63,9 @@ pub unsafe trait Interface {
     type Module: RootModule + Copy + Send + Sync + 'static;
     /// What a generation keeps: the proxy of the plugin's value, or the root module.
     type Live: Send + Sync + 'static;
+    /// What a call gets: `dyn Trait + 'a`, so that a function of `&dyn Trait` can be given where a closure is asked
+    /// for; or the root module.
+    type Borrowed<'a>: ?Sized;
 
     /// Its name in messages.
     fn name() -> String;
@@ -86,8 +88,11 @@ pub unsafe trait Interface {
         leases: Arc<dyn LeaseSource>,
     ) -> Result<(Self::Live, Option<String>), Refused>;
 
-    /// What a call is given.
+    /// What a trial's probe gets.
     fn as_interface(live: &Self::Live) -> &Self;
+
+    /// What a call gets.
+    fn borrow(live: &Self::Live) -> &Self::Borrowed<'_>;
 }
 
 /// A trait that has a description.
@@ -264,13 +269,13 @@ impl RootModule for PluginRootRef {
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
-// SAFETY: the handle is the root module, whose functions are safe to call while the image is mapped. `as_interface`
-// borrows it.
+// SAFETY: the handle is the root module, whose functions are safe to call while the image is mapped.
 #[diagnostic::do_not_recommend]
 unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
     type Kind = Raw;
     type Module = M;
     type Live = M;
+    type Borrowed<'a> = M;
 
     fn name() -> String {
         M::NAME.to_owned()
@@ -286,6 +291,11 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
 
     #[inline]
     fn as_interface(live: &M) -> &M {
+        live
+    }
+
+    #[inline]
+    fn borrow(live: &M) -> &M {
         live
     }
 }

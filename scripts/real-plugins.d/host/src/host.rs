@@ -14,7 +14,7 @@ use std::{
 };
 
 use hotswap_core::{Hotswap, Policy, State, Trust};
-use hotswap_types::PluginRef;
+use support::PluginRef;
 
 use crate::{
     cases::{Case, Expected},

@@ -1,6 +1,31 @@
-//! What the plugins of `scripts/real-plugins` have in common.
+//! What the plugins of `scripts/real-plugins` and their host have in common. The interface is a root module of its own
+//! and no trait, because a trait's plugin always has `unloadable!`, and each plugin is tried without it, too.
 
-/// Exports a root module whose `process` answers with the build's letter and what `$work` makes of the text.
+use abi_stable::{
+    StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
+    std_types::RStr,
+};
+pub use hotswap_sdk::{Answer, caught};
+
+/// What a plugin offers.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = PluginRef)))]
+pub struct Plugin {
+    /// Does the plugin's work, and answers with the build's letter and what that has made of the text.
+    #[sabi(last_prefix_field)]
+    pub process: extern "C" fn(RStr<'_>) -> Answer,
+}
+
+impl RootModule for PluginRef {
+    abi_stable::declare_root_module_statics! {PluginRef}
+
+    const BASE_NAME: &'static str = "plugin";
+    const NAME: &'static str = "support";
+    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}
+
+/// Exports a root module whose `process` does `$work`.
 ///
 /// The feature `b` of the plugin's own package tells two builds of one source apart.
 #[macro_export]
@@ -9,27 +34,15 @@ macro_rules! plugin {
         const BUILD: &str = if cfg!(feature = "b") { "B" } else { "A" };
 
         #[abi_stable::export_root_module]
-        fn root_module() -> hotswap_types::PluginRef {
-            const PLUGIN: &abi_stable::prefix_type::WithMetadata<hotswap_types::Plugin> =
-                &abi_stable::prefix_type::WithMetadata::new(hotswap_types::Plugin {
-                    some_data: abi_stable::std_types::RStr::from_str(BUILD),
-                    some_fn,
-                    process,
-                });
-            hotswap_types::PluginRef(PLUGIN.static_as_prefix())
+        fn root_module() -> support::PluginRef {
+            const PLUGIN: &abi_stable::prefix_type::WithMetadata<support::Plugin> =
+                &abi_stable::prefix_type::WithMetadata::new(support::Plugin { process });
+            support::PluginRef(PLUGIN.static_as_prefix())
         }
 
-        extern "C" fn some_fn(number: i64) -> hotswap_types::Answer {
-            answer(&number.to_string())
-        }
-
-        extern "C" fn process(text: abi_stable::std_types::RStr<'_>) -> hotswap_types::Answer {
-            answer(text.as_str())
-        }
-
-        fn answer(text: &str) -> hotswap_types::Answer {
+        extern "C" fn process(text: abi_stable::std_types::RStr<'_>) -> support::Answer {
             let work: fn(&str) -> Result<String, String> = $work;
-            hotswap_types::caught(|| work(text).map(|text| format!("{BUILD} {text}")))
+            support::caught(|| work(text.as_str()).map(|text| format!("{BUILD} {text}")))
         }
     };
 }

@@ -3,7 +3,7 @@
 use std::thread;
 
 #[cfg(feature = "unloadable")]
-hotswap_types::unloadable!();
+hotswap_unload::unloadable!();
 support::plugin!(work);
 
 #[cfg(feature = "mimalloc")]

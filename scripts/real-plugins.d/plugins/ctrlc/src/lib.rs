@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 #[cfg(feature = "unloadable")]
-hotswap_types::unloadable!();
+hotswap_unload::unloadable!();
 support::plugin!(work);
 
 static HANDLER: LazyLock<Result<(), String>> = LazyLock::new(|| {

@@ -10,9 +10,9 @@ use std::{
 };
 
 #[cfg(all(feature = "unloadable", not(feature = "vouched")))]
-hotswap_types::unloadable!();
+hotswap_unload::unloadable!();
 #[cfg(all(feature = "unloadable", feature = "vouched"))]
-hotswap_types::unloadable!(before_unload = stop, vouch("libhelper"));
+hotswap_unload::unloadable!(before_unload = stop, vouch("libhelper"));
 support::plugin!(work);
 
 static HELPER: OnceLock<Helper> = OnceLock::new();

@@ -3,7 +3,7 @@
 use std::ffi::c_long;
 
 #[cfg(feature = "unloadable")]
-hotswap_types::unloadable!(before_unload = stop);
+hotswap_unload::unloadable!(before_unload = stop);
 support::plugin!(work);
 
 unsafe extern "C" {

@@ -10,7 +10,7 @@ use openssl::{
 };
 
 #[cfg(feature = "unloadable")]
-hotswap_types::unloadable!();
+hotswap_unload::unloadable!();
 support::plugin!(work);
 
 fn work(text: &str) -> Result<String, String> {

@@ -4,9 +4,9 @@
 use rayon::prelude::*;
 
 #[cfg(all(feature = "unloadable", feature = "own-pool"))]
-hotswap_types::unloadable!(before_unload = pool::stop);
+hotswap_unload::unloadable!(before_unload = pool::stop);
 #[cfg(all(feature = "unloadable", not(feature = "own-pool")))]
-hotswap_types::unloadable!();
+hotswap_unload::unloadable!();
 support::plugin!(work);
 
 fn work(text: &str) -> Result<String, String> {

@@ -9,7 +9,7 @@ use std::sync::{
 use signal_hook::{SigId, consts::SIGUSR1, flag};
 
 #[cfg(feature = "unloadable")]
-hotswap_types::unloadable!(before_unload = stop);
+hotswap_unload::unloadable!(before_unload = stop);
 support::plugin!(work);
 
 static REGISTERED: LazyLock<Result<SigId, String>> =

@@ -15,7 +15,7 @@ use std::{
 use rusqlite::{Connection, functions::FunctionFlags};
 
 #[cfg(feature = "unloadable")]
-hotswap_types::unloadable!(before_unload = stop);
+hotswap_unload::unloadable!(before_unload = stop);
 support::plugin!(work);
 
 static DATABASE: Mutex<Option<Database>> = Mutex::new(None);

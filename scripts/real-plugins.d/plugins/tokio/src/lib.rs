@@ -16,7 +16,7 @@ use tokio::{
 };
 
 #[cfg(feature = "unloadable")]
-hotswap_types::unloadable!(before_unload = stop);
+hotswap_unload::unloadable!(before_unload = stop);
 support::plugin!(work);
 
 static ECHO: Mutex<Option<Echo>> = Mutex::new(None);

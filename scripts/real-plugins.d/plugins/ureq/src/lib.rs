@@ -11,7 +11,7 @@ use ureq::{
 };
 
 #[cfg(feature = "unloadable")]
-hotswap_types::unloadable!(before_unload = stop);
+hotswap_unload::unloadable!(before_unload = stop);
 support::plugin!(work);
 
 static AGENT: Mutex<Option<Agent>> = Mutex::new(None);
