@@ -159,6 +159,7 @@ impl Slot {
     }
 
     /// Returns whether the owner has been asked to run the quiescence callback.
+    #[inline]
     pub(crate) fn is_callback_requested(&self) -> bool {
         // Relaxed: this only selects the path; the path that runs the callback calls `take_callback_request`.
         self.flags.load(Ordering::Relaxed) & CALLBACK_REQUESTED != 0
