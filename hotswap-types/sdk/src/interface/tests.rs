@@ -1,9 +1,9 @@
 //! Descriptions that no macro has written: whatever a plugin says, it is a refusal.
 
 use super::{
-    compare::{Difference, compare},
+    compare::{Difference, compare, function_text},
     data::Data,
-    description::{Description, Field, Shape, TypeIndex, Types},
+    description::{Description, Field, Method, Parameter, Shape, TypeIndex, Types},
 };
 
 fn field(name: &str, ty: TypeIndex) -> Field {
@@ -73,6 +73,7 @@ fn a_damaged_description_is_refused_or_looked_at() {
                 // Either answer is right. It comes.
                 let _ = compare(&real(), &read);
                 let _ = compare(&read, &real());
+                let _ = function_text(&read);
             }
         }
     }
@@ -96,6 +97,29 @@ fn a_name_has_an_end() {
     assert_eq!(differ.expected, "u32");
     assert!(differ.found.starts_with("again<again<"), "{differ}");
     assert!(differ.found.len() < 2_000, "{differ}");
+}
+
+/// A function may have many parameters, and each may come again within itself.
+#[test]
+fn a_shown_function_has_an_end() {
+    let again = Shape::Named("Option".to_owned(), vec![1]);
+    let parameter = Parameter {
+        name: "again".to_owned(),
+        ty: 1,
+        is_by_ref: true,
+    };
+    let method = Method {
+        name: "function".to_owned(),
+        has_default: false,
+        parameters: vec![parameter; 1_000],
+        result: 1,
+    };
+    let function = Shape::Interface("function".to_owned(), vec![method]);
+    let shown = function_text(&description(vec![function, again])).unwrap();
+    assert!(shown.starts_with("fn(again: Option<&Option<"), "{shown}");
+    assert!(shown.contains(", …) -> Option<"), "{shown}");
+    assert!(shown.len() < 20_000, "{shown}");
+    assert_eq!(function_text(&chain(1)), None);
 }
 
 /// However deep types lie within each other.
