@@ -1,7 +1,7 @@
 //! The parameters and the result of a method or a function, and what they expand to on either side.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Error, FnArg, Pat, Result, ReturnType, Signature, Type, ext::IdentExt,
     spanned::Spanned,
@@ -192,19 +192,29 @@ impl Parameter {
     }
 }
 
-/// An item of one of the SDK's traits for a type. All of it has the span of the type, so that the compiler's errors
-/// about the trait point there, and are the same ones, of which it shows one.
+/// An item of one of the SDK's traits for a type. It has the span of the type, and so has its call ([`called`]). Then
+/// the compiler's errors about the trait point there, and are the same ones, of which it shows one.
 pub(crate) fn item_of(ty: &Type, of_trait: &str, item: &str) -> TokenStream {
-    let span = ty.span().resolved_at(Span::call_site());
-    let of_trait = Ident::new(of_trait, span);
-    let item = Ident::new(item, span);
-    quote_spanned!(span=> <#ty as ::hotswap_sdk::expansion::#of_trait>::#item)
+    let (first, last) = ends(ty);
+    let of_trait = Ident::new(of_trait, Span::call_site());
+    let of_trait = quote!(::hotswap_sdk::expansion::#of_trait);
+    let item = Ident::new(item, last);
+    let open = quote_spanned!(first=> <);
+    let close = quote_spanned!(last=> >::);
+    quote!(#open #ty as #of_trait #close #item)
 }
 
-/// The call of such an item, all of it with the span of the type, too.
+/// The call of such an item.
 pub(crate) fn called(ty: &Type, function: &TokenStream, arguments: &TokenStream) -> TokenStream {
-    let span = ty.span().resolved_at(Span::call_site());
-    quote_spanned!(span=> #function(#arguments))
+    let (_, last) = ends(ty);
+    quote_spanned!(last=> #function(#arguments))
+}
+
+/// The spans of the first and the last token.
+fn ends(ty: &Type) -> (Span, Span) {
+    let spans = ty.to_token_stream().into_iter().map(|it| it.span());
+    let last = spans.last().unwrap_or_else(Span::call_site);
+    (ty.span(), last)
 }
 
 /// `Cons(a, Cons(b, Nil))`.
