@@ -30,6 +30,7 @@ mod rows;
 mod storm;
 mod swap;
 mod threads;
+mod traits;
 mod trial;
 
 #[path = "../../../tests/it/process.rs"]
@@ -63,7 +64,7 @@ impl Effort {
 
 pub(crate) type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
-const USAGE: &str = "usage: bench call|full_fence|storm|swap|trial|memory|growth|threads [quick], \
+const USAGE: &str = "usage: bench call|full_fence|traits|storm|swap|trial|memory|growth|threads [quick], \
     bench instructions CASE CALLS, bench report [--write-docs]";
 
 fn main() -> Result {
@@ -83,6 +84,7 @@ fn main() -> Result {
     match name {
         "call" => call::run(effort, &mut rows)?,
         "full_fence" => call::run_with_full_fence(effort, &mut rows)?,
+        "traits" => traits::run(effort, &mut rows)?,
         "storm" => storm::run(effort, &mut rows)?,
         "swap" => swap::run(effort, &mut rows)?,
         "trial" => trial::run(trial, effort, &mut rows)?,

@@ -10,7 +10,7 @@ use crate::{
     call::{VERSUS_ONE_THREAD, VERSUS_POINTER},
     page, place, plot,
     rows::Rows,
-    swap,
+    swap, traits,
 };
 
 /// Prints the table and writes it to the folder of the results. If asked to, also writes the documentation page.
@@ -38,6 +38,7 @@ impl Report {
     fn tables(&self) -> Result<String> {
         let mut text = String::new();
         self.calls(&mut text)?;
+        self.traits(&mut text)?;
         self.instructions(&mut text)?;
         for (readers, title) in [
             (1, "One reader, on a core of its own"),
@@ -106,6 +107,23 @@ impl Report {
                     cell(2, VERSUS_ONE_THREAD),
                 )?;
             }
+        }
+        Ok(())
+    }
+
+    fn traits(&self, text: &mut String) -> Result {
+        writeln!(text, "\n## One call of a trait\n")?;
+        writeln!(text, "| | ns | compared with | ns | × |")?;
+        writeln!(text, "|---|---:|---|---:|---:|")?;
+        for (case, compared) in traits::CASES {
+            let cell = |measure| shown(self.get("traits", case, 0, measure));
+            writeln!(
+                text,
+                "| {case} | {} | {compared} | {} | {} |",
+                cell(traits::NS),
+                cell(traits::COMPARED_NS),
+                cell(traits::RATIO),
+            )?;
         }
         Ok(())
     }
@@ -192,10 +210,11 @@ impl Report {
         let storm = |readers, measure| self.get("storm", STORM, readers, measure);
         let row = |what: &str, bound, unit, measured| (what.to_owned(), bound, unit, measured);
         let with = |threads, measure| self.get("call", WITH, threads, measure);
+        let of_trait = |case: &str, measure| self.get("traits", case, 0, measure);
         let mut rows = vec![
             row(
                 "`with`, one thread",
-                AtMost(1.5),
+                AtMost(1.2),
                 "× a function pointer",
                 with(1, VERSUS_POINTER),
             ),
@@ -207,13 +226,13 @@ impl Report {
             ),
             row(
                 "one reader on its own core beside a storm",
-                AtLeast(0.8),
+                AtLeast(0.9),
                 "× its calls/s beside nobody",
                 storm(1, "calls/s × beside nobody"),
             ),
             row(
                 "two readers beside a storm",
-                AtLeast(0.8),
+                AtLeast(0.9),
                 "× their calls/s beside a thread that spins",
                 storm(2, "calls/s × beside a thread that spins"),
             ),
@@ -226,15 +245,34 @@ impl Report {
                     .map(|(a, b)| a + b),
             ),
         ];
+        for (case, limit) in [
+            (traits::NUMBER, 1.2),
+            (traits::TEXT_COPIED, 1.0),
+            (traits::RECORD, 1.6),
+            (traits::ITEMS_GIVEN, 1.3),
+        ] {
+            rows.push((
+                format!("a trait, {case}"),
+                AtMost(limit),
+                "× what it is compared with",
+                of_trait(case, traits::RATIO),
+            ));
+        }
+        rows.push(row(
+            "a trait, an object's method",
+            AtMost(8.0),
+            "ns",
+            of_trait(traits::OBJECT, traits::NS),
+        ));
         for plugin in ["release", "debug"] {
-            for (what, measure) in [
-                ("until new calls reach it", swap::RETURNED_RATIO),
-                ("in all", swap::LEFT_RATIO),
+            for (what, measure, limit) in [
+                ("in all", swap::LEFT_RATIO, 1.2),
+                ("processor time", swap::PROCESSOR_RATIO, 1.5),
             ] {
                 let measured = self.get("swap", plugin, 0, measure);
                 rows.push((
                     format!("swap of a {plugin} plugin, {what}"),
-                    AtMost(1.5),
+                    AtMost(limit),
                     "× by hand",
                     measured,
                 ));
@@ -267,7 +305,7 @@ impl Report {
         {
             rows.push((
                 format!("refusing: {}", row.case),
-                AtMost(1000.0),
+                AtMost(500.0),
                 "µs beyond its copy",
                 Some(row.value),
             ));

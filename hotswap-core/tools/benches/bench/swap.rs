@@ -27,8 +27,9 @@ use crate::{
 const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The ratio of hotswap's time to the time by hand with a copy in memory.
-pub(crate) const RETURNED_RATIO: &str = "until it returns × by hand";
+const RETURNED_RATIO: &str = "until it returns × by hand";
 pub(crate) const LEFT_RATIO: &str = "in all × by hand";
+pub(crate) const PROCESSOR_RATIO: &str = "processor time × by hand";
 pub(crate) const REFUSED_BEYOND: &str = "refused beyond its copy µs";
 
 /// The times of one swap.
@@ -126,7 +127,7 @@ fn compare<I: Interface + ?Sized>(
     ratio(RETURNED_RATIO, &|it| (it.ours.returned, it.by_hand.sum()));
     ratio(LEFT_RATIO, &|it| (it.ours.left, it.by_hand.sum()));
     // Other work on the machine hardly changes processor time.
-    ratio("processor time × by hand", &|it| {
+    ratio(PROCESSOR_RATIO, &|it| {
         (it.ours.processor, it.by_hand_processor)
     });
 
