@@ -152,7 +152,11 @@ pub fn check<I: Interface + ?Sized>(
         unique_symbols: facts.unique_symbols || cleared.unique_symbols,
         unique_symbols_cleared: cleared.unique_symbols,
         static_tls_bytes: facts.static_tls_bytes(),
-        leaves: facts.leaves.iter().map(ToString::to_string).collect(),
+        leaves: facts
+            .keeping_functions
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         unloadable_problem,
         left_out: left_out(&update, &libraries),
         libraries,

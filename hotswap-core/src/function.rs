@@ -33,7 +33,7 @@ pub struct FunctionInfo {
 }
 
 /// Checks, before anything of the image runs, that there is an exported function of the name. `named` has all of them
-/// ([`Facts::named`](hotswap_elf::Facts::named)).
+/// ([`Facts::exported_names`](hotswap_elf::Facts::exported_names)).
 pub(crate) fn check_name(path: &Path, named: &[String], name: &str) -> Result<()> {
     if named.iter().any(|it| it == name) {
         return Ok(());
@@ -48,7 +48,7 @@ pub(crate) fn check_name(path: &Path, named: &[String], name: &str) -> Result<()
 /// The function that the image exports under the name, if it is an `F`.
 pub(crate) fn find<F: Function>(image: &Image, name: &str) -> Result<AcceptedFunction<F>> {
     let path = &*image.origin().given;
-    check_name(path, &image.facts().named, name)?;
+    check_name(path, &image.facts().exported_names, name)?;
     let function = check(image, name)?;
     // SAFETY: the image is mapped while it is borrowed.
     let accepted = unsafe { function.accept(name) };
@@ -69,7 +69,7 @@ pub(crate) fn list(image: &Image) -> Vec<FunctionInfo> {
         name: name.clone(),
         type_name: text(name).unwrap_or_else(|problem| problem),
     };
-    image.facts().named.iter().map(info).collect()
+    image.facts().exported_names.iter().map(info).collect()
 }
 
 fn check(image: &Image, name: &str) -> Result<CheckedFunction> {

@@ -27,7 +27,7 @@ use self::subscribers::Subscribers;
 pub use self::{
     event::{Event, EventKind},
     generation::{GenerationInfo, Phases, State},
-    services::{ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
+    services::{ServiceChange, ServiceEnd, ServiceInfo, ServiceState},
 };
 use crate::{
     digest::Sha256,
@@ -69,9 +69,9 @@ pub(crate) struct Lengths {
 /// Events that were sent to the receivers, and are still to be passed to [`tracing`]. That happens after all locks
 /// are released, so that no other swap waits for subscribers of [`tracing`].
 #[must_use]
-pub(crate) struct News(Vec<Event>);
+pub(crate) struct Recorded(Vec<Event>);
 
-impl News {
+impl Recorded {
     /// Passes the events to [`tracing`], whose subscribers may take their time.
     pub(crate) fn trace(self) {
         self.0.iter().for_each(|event| event.kind.trace(event));
@@ -132,7 +132,7 @@ impl History {
     }
 
     /// Records that a generation is live, and the previous one draining or standby.
-    pub(crate) fn published(&self, new: Published) -> News {
+    pub(crate) fn published(&self, new: Published) -> Recorded {
         self.record(|ledger| {
             let generation = new.entry.number;
             ledger.published = generation;
@@ -165,10 +165,10 @@ impl History {
     }
 
     /// Records that one more plugin is mapped beside the others. Returns its number.
-    pub(crate) fn opened(&self, image: &Image, phases: Phases) -> (u64, News) {
+    pub(crate) fn opened(&self, image: &Image, phases: Phases) -> (u64, Recorded) {
         let mut new = Published::of(0, image, phases, None);
         let mut number = 0;
-        let news = self.record(|ledger| {
+        let recorded = self.record(|ledger| {
             ledger.published += 1;
             number = ledger.published;
             new.entry.number = number;
@@ -176,11 +176,11 @@ impl History {
             ledger.generations.push_back(new.entry);
             events
         });
-        (number, news)
+        (number, recorded)
     }
 
     /// Records that a generation that was still mapped is live again, and the one that was live is draining.
-    pub(crate) fn rolled_back(&self, back: Return) -> News {
+    pub(crate) fn rolled_back(&self, back: Return) -> Recorded {
         let Return { live, left, why } = back;
         self.record(|ledger| {
             ledger.live = Some(live);
@@ -205,7 +205,7 @@ impl History {
         }
         ledger.subscribers.send(&event);
         drop(ledger);
-        News(vec![event]).trace();
+        Recorded(vec![event]).trace();
     }
 
     /// The candidates that were refused last, oldest first.
@@ -229,7 +229,7 @@ impl History {
         self.ledger().set(number, State::Draining { held_by });
     }
 
-    pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) -> News {
+    pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) -> Recorded {
         self.record(|ledger| {
             let held_by = by.clone();
             ledger.set(generation, State::Draining { held_by });
@@ -238,31 +238,31 @@ impl History {
     }
 
     pub(crate) fn unloaded(&self, generation: u64, after: Duration, heap: Option<HeapLeft>) {
-        let news = self.record(|ledger| {
+        let recorded = self.record(|ledger| {
             ledger.set(generation, State::Unloaded);
             vec![(Some(generation), EventKind::Unloaded { after, heap })]
         });
-        news.trace();
+        recorded.trace();
     }
 
     pub(crate) fn pinned(&self, generation: u64, reason: PinReason) {
-        let news = self.record(|ledger| {
+        let recorded = self.record(|ledger| {
             let state = State::Pinned {
                 reason: reason.clone(),
             };
             ledger.set(generation, state);
             vec![(Some(generation), EventKind::Pinned { reason })]
         });
-        news.trace();
+        recorded.trace();
     }
 
     /// Sends an event that changes nothing in the list.
-    pub(crate) fn happened(&self, generation: Option<u64>, kind: EventKind) -> News {
+    pub(crate) fn happened(&self, generation: Option<u64>, kind: EventKind) -> Recorded {
         self.record(|_| vec![(generation, kind)])
     }
 
     /// Changes the list, and sends the events to the receivers.
-    fn record(&self, change: impl FnOnce(&mut Ledger) -> Vec<Happened>) -> News {
+    fn record(&self, change: impl FnOnce(&mut Ledger) -> Vec<Happened>) -> Recorded {
         let mut ledger = self.ledger();
         let events: Vec<_> = change(&mut ledger)
             .into_iter()
@@ -273,7 +273,7 @@ impl History {
             .for_each(|event| ledger.subscribers.send(event));
         ledger.forget_oldest();
         self.changed.notify_all();
-        News(events)
+        Recorded(events)
     }
 
     /// Waits until generation `number` has ended, at most until `deadline`, and returns its state then. `None`: the

@@ -198,8 +198,8 @@ impl Loader {
             }
         });
         let (image, value, phases) = opened.inspect_err(|error| history.refused(error))?;
-        let (number, news) = history.opened(&image, phases);
-        news.trace();
+        let (number, recorded) = history.opened(&image, phases);
+        recorded.trace();
         let opened = Opened {
             image: Some(image),
             number,
@@ -213,7 +213,7 @@ impl Loader {
         let stage = || {
             let (staged, times) = Staged::prepare(path, function::EXPORTS, trust)?;
             if let Some(name) = name {
-                function::check_name(path, &staged.facts().named, name)?;
+                function::check_name(path, &staged.facts().exported_names, name)?;
             }
             finish_staging(staged, times, trust.policy(), *trial)
         };

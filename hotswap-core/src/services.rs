@@ -26,7 +26,7 @@ use abi_stable::StableAbi;
 use hotswap_sdk::Ref;
 
 pub use crate::{
-    history::{ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
+    history::{ServiceChange, ServiceEnd, ServiceInfo, ServiceState},
     refs::RefInfo,
 };
 

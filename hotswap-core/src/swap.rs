@@ -62,7 +62,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     given::GivenPath,
     history::{
-        Event, EventKind, GenerationInfo, History, News, Phases, Published, ServiceInfo, State,
+        Event, EventKind, GenerationInfo, History, Phases, Published, Recorded, ServiceInfo, State,
     },
     holder::Holder,
     image::{self, Leaving},
@@ -284,11 +284,11 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             let candidate = self.pipeline.keep_serial(candidate, self.reaper())?;
             Ok(self.publish(candidate, PublishKind::Swap, None))
         });
-        let (swapped, news) = published.inspect_err(|error| {
+        let (swapped, recorded) = published.inspect_err(|error| {
             note(error);
             self.history.refused(error);
         })?;
-        news.trace();
+        recorded.trace();
         Ok(swapped)
     }
 
@@ -368,13 +368,13 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     }
 
     /// Makes a prepared candidate the live generation. Nothing in here can fail. The caller has to trace the returned
-    /// news after releasing its locks.
+    /// events after releasing its locks.
     fn publish(
         &self,
         mut candidate: Candidate<I::Live>,
         kind: PublishKind,
         loaded_again: Option<u64>,
-    ) -> (Swapped, News) {
+    ) -> (Swapped, Recorded) {
         let started = Instant::now();
         let mut generations = self.succession.lock();
         let number = self.history.next_number();
@@ -399,7 +399,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         if let Some(accepted) = accepted {
             self.accepted.set(accepted);
         }
-        let news = self.history.published(published);
+        let recorded = self.history.published(published);
         for standby in retired.iter().filter(|it| it.number != before) {
             self.history.draining(standby.number, Vec::new());
         }
@@ -422,7 +422,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             retired: before,
             phases,
         };
-        (swapped, news)
+        (swapped, recorded)
     }
 
     /// Publishes an update. `number` is live, and nothing can change that meanwhile: the caller holds the succession's
@@ -641,8 +641,8 @@ impl<I: Interface + ?Sized> Prepared<'_, I> {
         );
         let candidate = self.candidate.take().expect("published once");
         let origin = candidate.image.origin().clone();
-        let (swapped, news) = self.hotswap.publish(candidate, PublishKind::Swap, None);
-        news.trace();
+        let (swapped, recorded) = self.hotswap.publish(candidate, PublishKind::Swap, None);
+        recorded.trace();
         // Last: it may wait, and nobody may wait for it.
         if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
             let reason = error.reason();

@@ -14,7 +14,7 @@ pub struct Facts {
     /// The linker's build id, in hexadecimal. Two files linked from the same input have the same build id.
     pub build_id: Option<String>,
     /// For [`Export::Prefixed`](crate::Export::Prefixed): the part of each name after the prefix, sorted.
-    pub named: Vec<String>,
+    pub exported_names: Vec<String>,
     /// Whether the file defines the [`marker`](crate::Query::marker) of the query, as a `static` that `dlsym` finds.
     pub has_marker: bool,
 
@@ -35,13 +35,13 @@ pub struct Facts {
     pub thread_exit_hook: bool,
     /// Whether the file imports a function that creates pthread keys (`pthread_key_create`). The destructor of a key
     /// is called when a thread ends, even if the image has been unmapped.
-    pub makes_keys: bool,
+    pub creates_keys: bool,
     /// Whether the file imports a function that starts threads (`pthread_create`). A thread may still run when the
     /// image has been unmapped.
     pub starts_threads: bool,
     /// Imported functions that may leave behind something else that refers to the image and that `dlclose` does not
     /// remove. Each has the name that a programmer knows; the list is sorted.
-    pub leaves: Vec<&'static str>,
+    pub keeping_functions: Vec<&'static str>,
     /// A symbol that the file imports from a Rust library: it then shares std, or another crate, with other images.
     /// At most the first 512 bytes of the symbol's name.
     pub imports_rust: Option<String>,

@@ -22,10 +22,10 @@ enum Effect {
     Thread,
     /// Something else that refers to the caller's code or data and that `dlclose` does not remove. The name is the
     /// one a programmer knows.
-    Leaves(&'static str),
+    Keeps(&'static str),
 }
 
-use Effect::{Key, Leaves, Thread, ThreadExitHook};
+use Effect::{Keeps, Key, Thread, ThreadExitHook};
 
 /// Functions and their effects, sorted by symbol.
 ///
@@ -37,115 +37,109 @@ use Effect::{Key, Leaves, Thread, ThreadExitHook};
 const IMPORTS: &[(&str, &[Effect])] = &[
     (
         "_ZNSt13__future_base13_State_baseV211_Make_ready6_M_setEv",
-        &[Leaves("std::promise::set_value_at_thread_exit")],
+        &[Keeps("std::promise::set_value_at_thread_exit")],
     ),
     (
         "_ZNSt3pmr20set_default_resourceEPNS_15memory_resourceE",
-        &[Leaves("std::pmr::set_default_resource")],
+        &[Keeps("std::pmr::set_default_resource")],
     ),
-    ("_ZNSt6locale6globalERKS_", &[Leaves("std::locale::global")]),
+    ("_ZNSt6locale6globalERKS_", &[Keeps("std::locale::global")]),
     // For GCC 4.4 to 4.9, and for programs built with them.
     (
         "_ZNSt6thread15_M_start_threadESt10shared_ptrINS_10_Impl_baseEE",
-        &[Leaves("std::thread")],
+        &[Keeps("std::thread")],
     ),
     (
         "_ZNSt6thread15_M_start_threadESt10shared_ptrINS_10_Impl_baseEEPFvvE",
-        &[Leaves("std::thread")],
+        &[Keeps("std::thread")],
     ),
     (
         "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE",
-        &[Thread, Leaves("std::thread")],
+        &[Thread, Keeps("std::thread")],
     ),
     (
         "_ZNSt8ios_base17register_callbackEPFvNS_5eventERS_iEi",
-        &[Leaves("std::ios_base::register_callback")],
+        &[Keeps("std::ios_base::register_callback")],
     ),
     // This is the setter: `std::cout` keeps the buffer that it is given.
     (
         "_ZNSt9basic_iosIcSt11char_traitsIcEE5rdbufEPSt15basic_streambufIcS1_E",
-        &[Leaves("std::ios::rdbuf")],
+        &[Keeps("std::ios::rdbuf")],
     ),
-    ("_ZSt13set_terminatePFvvE", &[Leaves("std::set_terminate")]),
-    (
-        "_ZSt14set_unexpectedPFvvE",
-        &[Leaves("std::set_unexpected")],
-    ),
+    ("_ZSt13set_terminatePFvvE", &[Keeps("std::set_terminate")]),
+    ("_ZSt14set_unexpectedPFvvE", &[Keeps("std::set_unexpected")]),
     (
         "_ZSt15set_new_handlerPFvvE",
-        &[Leaves("std::set_new_handler")],
+        &[Keeps("std::set_new_handler")],
     ),
     (
         "_ZSt25notify_all_at_thread_exitRSt18condition_variableSt11unique_lockISt5mutexE",
-        &[Leaves("std::notify_all_at_thread_exit")],
+        &[Keeps("std::notify_all_at_thread_exit")],
     ),
-    ("__clone", &[Leaves("clone")]),
+    ("__clone", &[Keeps("clone")]),
     ("__cxa_thread_atexit", &[ThreadExitHook]),
     ("__cxa_thread_atexit_impl", &[ThreadExitHook]),
     // Variables that hold a function. Code linked against glibc 2.34 or later cannot name them.
-    ("__free_hook", &[Leaves("__free_hook")]),
-    ("__malloc_hook", &[Leaves("__malloc_hook")]),
-    ("__memalign_hook", &[Leaves("__memalign_hook")]),
-    ("__realloc_hook", &[Leaves("__realloc_hook")]),
+    ("__free_hook", &[Keeps("__free_hook")]),
+    ("__malloc_hook", &[Keeps("__malloc_hook")]),
+    ("__memalign_hook", &[Keeps("__memalign_hook")]),
+    ("__realloc_hook", &[Keeps("__realloc_hook")]),
     // They notify by a call (`SIGEV_THREAD`), and use a buffer until they have finished.
-    ("aio_fsync", &[Leaves("aio_fsync")]),
-    ("aio_fsync64", &[Leaves("aio_fsync")]),
-    ("aio_read", &[Leaves("aio_read")]),
-    ("aio_read64", &[Leaves("aio_read")]),
-    ("aio_write", &[Leaves("aio_write")]),
-    ("aio_write64", &[Leaves("aio_write")]),
+    ("aio_fsync", &[Keeps("aio_fsync")]),
+    ("aio_fsync64", &[Keeps("aio_fsync")]),
+    ("aio_read", &[Keeps("aio_read")]),
+    ("aio_read64", &[Keeps("aio_read")]),
+    ("aio_write", &[Keeps("aio_write")]),
+    ("aio_write64", &[Keeps("aio_write")]),
     (
         "argp_program_version_hook",
-        &[Leaves("argp_program_version_hook")],
+        &[Keeps("argp_program_version_hook")],
     ),
-    ("clone", &[Thread, Leaves("clone")]),
-    ("error_print_progname", &[Leaves("error_print_progname")]),
+    ("clone", &[Thread, Keeps("clone")]),
+    ("error_print_progname", &[Keeps("error_print_progname")]),
     // The process flushes a stream that is still open when it ends.
-    ("fopencookie", &[Leaves("fopencookie")]),
-    ("getaddrinfo_a", &[Leaves("getaddrinfo_a")]),
+    ("fopencookie", &[Keeps("fopencookie")]),
+    ("getaddrinfo_a", &[Keeps("getaddrinfo_a")]),
     // `initstate` and `setstate` keep the buffer that they are given.
-    ("initstate", &[Leaves("initstate")]),
-    ("lio_listio", &[Leaves("lio_listio")]),
-    ("lio_listio64", &[Leaves("lio_listio")]),
-    ("mcheck", &[Leaves("mcheck")]),
-    ("mcheck_pedantic", &[Leaves("mcheck_pedantic")]),
-    ("mq_notify", &[Leaves("mq_notify")]),
+    ("initstate", &[Keeps("initstate")]),
+    ("lio_listio", &[Keeps("lio_listio")]),
+    ("lio_listio64", &[Keeps("lio_listio")]),
+    ("mcheck", &[Keeps("mcheck")]),
+    ("mcheck_pedantic", &[Keeps("mcheck_pedantic")]),
+    ("mq_notify", &[Keeps("mq_notify")]),
     (
         "obstack_alloc_failed_handler",
-        &[Leaves("obstack_alloc_failed_handler")],
+        &[Keeps("obstack_alloc_failed_handler")],
     ),
-    ("on_exit", &[Leaves("on_exit")]),
+    ("on_exit", &[Keeps("on_exit")]),
     // `openlog` keeps its first argument, and reads it for each message.
-    ("openlog", &[Leaves("openlog")]),
-    ("profil", &[Leaves("profil")]),
+    ("openlog", &[Keeps("openlog")]),
+    ("profil", &[Keeps("profil")]),
     ("pthread_create", &[Thread]),
     ("pthread_key_create", &[Key]),
     // `putenv` puts the caller's own text into the environment.
-    ("putenv", &[Leaves("putenv")]),
+    ("putenv", &[Keeps("putenv")]),
     (
         "register_printf_function",
-        &[Leaves("register_printf_function")],
+        &[Keeps("register_printf_function")],
     ),
     (
         "register_printf_modifier",
-        &[Leaves("register_printf_modifier")],
+        &[Keeps("register_printf_modifier")],
     ),
     (
         "register_printf_specifier",
-        &[Leaves("register_printf_specifier")],
+        &[Keeps("register_printf_specifier")],
     ),
-    ("register_printf_type", &[Leaves("register_printf_type")]),
-    ("setstate", &[Leaves("setstate")]),
-    ("sprofil", &[Leaves("sprofil")]),
+    ("register_printf_type", &[Keeps("register_printf_type")]),
+    ("setstate", &[Keeps("setstate")]),
+    ("sprofil", &[Keeps("sprofil")]),
     // These functions of SQLite take effect for all connections of the process.
-    (
-        "sqlite3_auto_extension",
-        &[Leaves("sqlite3_auto_extension")],
-    ),
-    ("sqlite3_config", &[Leaves("sqlite3_config")]),
-    ("sqlite3_vfs_register", &[Leaves("sqlite3_vfs_register")]),
-    ("thrd_create", &[Thread, Leaves("thrd_create")]),
-    ("timer_create", &[Leaves("timer_create")]),
+    ("sqlite3_auto_extension", &[Keeps("sqlite3_auto_extension")]),
+    ("sqlite3_config", &[Keeps("sqlite3_config")]),
+    ("sqlite3_vfs_register", &[Keeps("sqlite3_vfs_register")]),
+    ("thrd_create", &[Thread, Keeps("thrd_create")]),
+    ("timer_create", &[Keeps("timer_create")]),
     ("tss_create", &[Key]),
 ];
 
@@ -176,9 +170,9 @@ const fn filter_bit(name: &[u8]) -> usize {
 #[derive(Default)]
 pub(crate) struct Imports {
     thread_exit_hook: bool,
-    makes_keys: bool,
+    creates_keys: bool,
     starts_threads: bool,
-    leaves: BTreeSet<&'static str>,
+    keeping_functions: BTreeSet<&'static str>,
     mangled: Option<String>,
     plain: Option<String>,
 }
@@ -209,18 +203,18 @@ impl Imports {
         for effect in IMPORTS.get(place).map_or(&[][..], |(_, effects)| effects) {
             match *effect {
                 ThreadExitHook => self.thread_exit_hook = true,
-                Key => self.makes_keys = true,
+                Key => self.creates_keys = true,
                 Thread => self.starts_threads = true,
-                Leaves(what) => _ = self.leaves.insert(what),
+                Keeps(what) => _ = self.keeping_functions.insert(what),
             }
         }
     }
 
     pub(crate) fn record_in(self, facts: &mut Facts) {
         facts.thread_exit_hook = self.thread_exit_hook;
-        facts.makes_keys = self.makes_keys;
+        facts.creates_keys = self.creates_keys;
         facts.starts_threads = self.starts_threads;
-        facts.leaves = self.leaves.into_iter().collect();
+        facts.keeping_functions = self.keeping_functions.into_iter().collect();
         facts.imports_rust = self.mangled.or(self.plain);
     }
 }
@@ -286,9 +280,9 @@ mod tests {
     fn effects_are_told_once_and_in_order() {
         let expected = Facts {
             thread_exit_hook: true,
-            makes_keys: true,
+            creates_keys: true,
             starts_threads: true,
-            leaves: vec!["aio_read", "on_exit", "std::thread"],
+            keeping_functions: vec!["aio_read", "on_exit", "std::thread"],
             ..Facts::default()
         };
         let names = [
@@ -316,11 +310,11 @@ mod tests {
             "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE";
         let newer = facts(&[newer]);
         assert_eq!(
-            (newer.starts_threads, newer.leaves),
+            (newer.starts_threads, newer.keeping_functions),
             (true, vec!["std::thread"])
         );
         let older = "_ZNSt6thread15_M_start_threadESt10shared_ptrINS_10_Impl_baseEE";
-        assert_eq!(facts(&[older]).leaves, ["std::thread"]);
+        assert_eq!(facts(&[older]).keeping_functions, ["std::thread"]);
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn checked(bytes: &[u8], query: Query<'_>, process: Process) -> Result<Facts, Re
         Some(Export::Static { name, size_min }) => exports.check_static(name, size_min)?,
         Some(Export::Function { name }) => exports.check_function(name)?,
         Some(Export::Prefixed { prefix, size_min }) => {
-            facts.named = exports.check_prefixed(prefix, size_min)?;
+            facts.exported_names = exports.check_prefixed(prefix, size_min)?;
         }
     }
     Ok(facts)

@@ -26,7 +26,7 @@ pub enum Export<'a> {
         name: &'a str,
     },
     /// Every symbol whose name begins with `prefix`, if there are any, must be a `static` of at least `size_min`
-    /// readable bytes. [`Facts::named`](crate::Facts::named) lists the rest of each name.
+    /// readable bytes. [`Facts::exported_names`](crate::Facts::exported_names) lists the rest of each name.
     Prefixed {
         /// The common beginning of the names.
         prefix: &'a str,

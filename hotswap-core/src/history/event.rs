@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Phases, services::ServiceNews};
+use super::{Phases, services::ServiceChange};
 use crate::{
     digest::Sha256,
     error::{Error, ErrorKind, Stage},
@@ -212,15 +212,15 @@ pub enum EventKind {
         setting: Option<String>,
     },
     /// Something happened to a service that runs code of this generation.
-    #[text(": {name:?} {news}")]
-    #[warn_if(news.is_bad())]
+    #[text(": {name:?} {change}")]
+    #[warn_if(change.is_bad())]
     #[non_exhaustive]
     Service {
         /// The name of the service.
         name: String,
         /// What happened.
         #[serde(flatten)]
-        news: ServiceNews,
+        change: ServiceChange,
     },
     /// This receiver lost events, because it had not received the earlier ones in time. Calls and swaps never wait
     /// for a receiver.

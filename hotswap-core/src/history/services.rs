@@ -97,10 +97,10 @@ pub enum ServiceEnd {
 }
 
 /// What happened to a service.
-#[report(tag = "news")]
+#[report(tag = "change")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ServiceNews {
+pub enum ServiceChange {
     /// It began.
     #[text("started")]
     Started,
@@ -137,7 +137,7 @@ pub enum ServiceNews {
     NeverBegan,
 }
 
-impl ServiceNews {
+impl ServiceChange {
     /// Whether an operator may have to look into it.
     pub(super) fn is_bad(&self) -> bool {
         matches!(self, Self::Ended { .. } | Self::Stuck { .. })

@@ -56,7 +56,7 @@ fn check_event(kind: EventKind) {
     assert_eq!(object["event"], name);
     let fields = Fields::default();
     let subscriber = Registry::default().with(fields.clone());
-    with_default(subscriber, || News(vec![event]).trace());
+    with_default(subscriber, || Recorded(vec![event]).trace());
     let fields = fields.0.lock().unwrap();
     check(&fields);
     assert_eq!(fields.matches("message=").count(), 1, "{fields}");
@@ -92,7 +92,10 @@ fn name() -> String {
 fn every_event_escapes_what_a_terminal_does_not_show() {
     let error = Error::new(HIDDEN.as_ref(), ErrorKind::link(HIDDEN));
     let path = PathBuf::from(HIDDEN);
-    let service = |news| EventKind::Service { name: name(), news };
+    let service = |change| EventKind::Service {
+        name: name(),
+        change,
+    };
     let ends = [
         ServiceEnd::Failed { message: name() },
         ServiceEnd::Panicked { message: name() },
@@ -102,7 +105,7 @@ fn every_event_escapes_what_a_terminal_does_not_show() {
         check(&ServiceState::Pausing(how.clone()));
         check(&ServiceState::Ended(how.clone()));
         let again_in = None;
-        check_event(service(ServiceNews::Ended { how, again_in }));
+        check_event(service(ServiceChange::Ended { how, again_in }));
     }
     for reason in [
         PinReason::Function(name()),
@@ -167,7 +170,7 @@ fn every_event_escapes_what_a_terminal_does_not_show() {
         why: Some(name()),
     });
     check_event(EventKind::HookPanicked { panic: name() });
-    check_event(service(ServiceNews::Started));
+    check_event(service(ServiceChange::Started));
     check(&ServiceInfo {
         name: name(),
         generation: 1,
@@ -183,9 +186,9 @@ fn every_event_escapes_what_a_terminal_does_not_show() {
 fn each_kind_of_event_has_this_form_for_programs() {
     let ms = Duration::from_millis(1);
     let path = || PathBuf::from("/a.so");
-    let service = |news| EventKind::Service {
+    let service = |change| EventKind::Service {
         name: "one".to_owned(),
-        news,
+        change,
     };
     let message = || "no".to_owned();
     let too_low = ErrorKind::SerialTooLow {
@@ -307,17 +310,17 @@ fn each_kind_of_event_has_this_form_for_programs() {
             json!({"event": "serial-not-kept", "reason": "no", "setting": "Policy::root"}),
         ),
         (
-            service(ServiceNews::Ended {
+            service(ServiceChange::Ended {
                 how: ServiceEnd::Failed { message: message() },
                 again_in: Some(ms),
             }),
             json!({
-                "event": "service", "name": "one", "news": "ended", "how": "failed", "message": "no", "again_in_us": 1000
+                "event": "service", "name": "one", "change": "ended", "how": "failed", "message": "no", "again_in_us": 1000
             }),
         ),
         (
-            service(ServiceNews::Stuck { after: ms }),
-            json!({"event": "service", "name": "one", "news": "stuck", "after_us": 1000}),
+            service(ServiceChange::Stuck { after: ms }),
+            json!({"event": "service", "name": "one", "change": "stuck", "after_us": 1000}),
         ),
         (
             EventKind::Missed { events: 2 },

@@ -384,7 +384,7 @@ impl Abilities {
             let abilities = &mut noted.abilities;
             abilities.stays |= facts.nodelete;
             abilities.starts_threads |= facts.starts_threads;
-            abilities.leaves |= !facts.leaves.is_empty();
+            abilities.leaves |= !facts.keeping_functions.is_empty();
             for name in facts.needed {
                 if !abilities.needed.contains(&name) {
                     abilities.needed.push(name);

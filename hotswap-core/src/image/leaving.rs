@@ -151,7 +151,7 @@ impl Leaving {
         let facts = self.image.staged.facts();
         if facts.starts_threads {
             self.never = Some(PinReason::MayHaveThreads);
-        } else if facts.makes_keys {
+        } else if facts.creates_keys {
             // SAFETY: the image is retired: no call is inside, and none will be.
             match unsafe { keys::delete_keys_into(&self.image.mapping.range()) } {
                 Some(0) => {}
@@ -340,7 +340,7 @@ impl Leaving {
             Attachment::Missing | Attachment::Refused(_) => None,
         };
         let is_vouched = |name: &str| account.is_some_and(|account| account.vouches_for(name));
-        let imported = staged.facts().leaves.iter().copied();
+        let imported = staged.facts().keeping_functions.iter().copied();
         let mut used = account.into_iter().flat_map(Account::uses).chain(imported);
         if let Some(function) = used.find(|name| !is_vouched(name)) {
             return Some(PinReason::Function(function.to_owned()));

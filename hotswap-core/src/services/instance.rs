@@ -8,13 +8,13 @@ use std::{
 use abi_stable::std_types::RDuration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 use hotswap_sdk::{
-    Again, Fault,
+    Fault, RestartPolicy,
     host::{Body, Token as _},
 };
 
 use super::Inner;
 use crate::{
-    history::{EventKind, History, News, ServiceEnd, ServiceInfo, ServiceNews, ServiceState},
+    history::{EventKind, History, Recorded, ServiceChange, ServiceEnd, ServiceInfo, ServiceState},
     refs::{Hold, Token},
 };
 
@@ -40,7 +40,7 @@ struct Status {
 /// What the thread of a service runs once the update that started it is published.
 pub(super) struct Run {
     pub(super) body: Body,
-    pub(super) again: Again,
+    pub(super) policy: RestartPolicy,
     /// The services that have to end first.
     pub(super) before: Vec<Arc<Instance>>,
     pub(super) instance: Arc<Instance>,
@@ -135,9 +135,9 @@ impl Instance {
         };
         status.become_now(ServiceState::Stuck);
         let after = asked.elapsed();
-        let news = self.news(history, ServiceNews::Stuck { after });
+        let recorded = self.record(history, ServiceChange::Stuck { after });
         drop(status);
-        news.trace();
+        recorded.trace();
     }
 
     /// Notes that it runs now. `false`: it was asked to stop, so it does not run.
@@ -148,49 +148,49 @@ impl Instance {
         }
         status.restarts += u64::from(status.state != ServiceState::Waiting);
         status.become_now(ServiceState::Running);
-        let news = self.news(history, ServiceNews::Started);
+        let recorded = self.record(history, ServiceChange::Started);
         drop(status);
-        news.trace();
+        recorded.trace();
         true
     }
 
     /// Reports that a run has ended and another will begin after a pause, unless the service is asked to stop.
     fn report_pause(&self, history: &History, how: ServiceEnd, pause: Duration) {
         let mut status = self.status();
-        let news = ServiceNews::Ended {
+        let change = ServiceChange::Ended {
             how: how.clone(),
             again_in: Some(pause),
         };
         if status.asked.is_none() {
             status.become_now(ServiceState::Pausing(how));
         }
-        let news = self.news(history, news);
+        let recorded = self.record(history, change);
         drop(status);
-        news.trace();
+        recorded.trace();
     }
 
     /// Reports that it has ended. With `None`, it never began.
     fn report_end(&self, history: &History, how: Option<ServiceEnd>) {
         let mut status = self.status();
-        let news = match (&how, status.asked) {
-            (None, _) => ServiceNews::NeverBegan,
-            (Some(ServiceEnd::Returned), Some(asked)) => ServiceNews::Stopped {
+        let change = match (&how, status.asked) {
+            (None, _) => ServiceChange::NeverBegan,
+            (Some(ServiceEnd::Returned), Some(asked)) => ServiceChange::Stopped {
                 after: asked.elapsed(),
             },
-            (Some(how), _) => ServiceNews::Ended {
+            (Some(how), _) => ServiceChange::Ended {
                 how: how.clone(),
                 again_in: None,
             },
         };
         status.become_now(ServiceState::Ended(how.unwrap_or(ServiceEnd::Returned)));
-        let news = self.news(history, news);
+        let recorded = self.record(history, change);
         drop(status);
-        news.trace();
+        recorded.trace();
     }
 
-    fn news(&self, history: &History, news: ServiceNews) -> News {
+    fn record(&self, history: &History, change: ServiceChange) -> Recorded {
         let name = self.name.clone();
-        history.happened(Some(self.generation), EventKind::Service { name, news })
+        history.happened(Some(self.generation), EventKind::Service { name, change })
     }
 
     /// Under the lock only a failed allocation can panic, and the status is consistent even then.
@@ -258,7 +258,7 @@ impl Run {
                     message: message.into_string(),
                 },
             };
-            let pause = pause(self.again, &how, begun.elapsed(), &mut pauses);
+            let pause = pause(self.policy, &how, begun.elapsed(), &mut pauses);
             let Some(pause) = pause.filter(|_| !instance.token.is_set()) else {
                 return Some(how);
             };
@@ -278,15 +278,22 @@ fn duration(time: RDuration) -> Duration {
 }
 
 /// The pause before the next run; `None`: there is no next run. `pauses` counts the pauses since the last long run.
-fn pause(again: Again, how: &ServiceEnd, lasted: Duration, pauses: &mut u32) -> Option<Duration> {
-    let (first, longest) = match (again, how) {
-        (Again::Never, _) | (Again::OnFailure { .. }, ServiceEnd::Returned) => return None,
+fn pause(
+    policy: RestartPolicy,
+    how: &ServiceEnd,
+    lasted: Duration,
+    pauses: &mut u32,
+) -> Option<Duration> {
+    let (first, longest) = match (policy, how) {
+        (RestartPolicy::Never, _) | (RestartPolicy::OnFailure { .. }, ServiceEnd::Returned) => {
+            return None;
+        }
         (
-            Again::OnFailure {
+            RestartPolicy::OnFailure {
                 first_pause,
                 longest_pause,
             }
-            | Again::Always {
+            | RestartPolicy::Always {
                 first_pause,
                 longest_pause,
             },
@@ -314,7 +321,14 @@ mod tests {
                 message: String::new(),
             },
         );
-        let mut next = |lasted| pause(Again::always(ms(10), ms(35)), &failed, lasted, &mut pauses);
+        let mut next = |lasted| {
+            pause(
+                RestartPolicy::always(ms(10), ms(35)),
+                &failed,
+                lasted,
+                &mut pauses,
+            )
+        };
         let short: Vec<_> = (0..4).map(|_| next(ms(1))).collect();
         assert_eq!(short, [10, 20, 35, 35].map(|it| Some(ms(it))));
         assert_eq!(next(ms(36)), Some(ms(10)));
@@ -323,28 +337,29 @@ mod tests {
     #[test]
     fn no_pause_is_too_long() {
         let longest = RDuration::new(u64::MAX, u32::MAX);
-        let again = Again::Always {
+        let policy = RestartPolicy::Always {
             first_pause: longest,
             longest_pause: longest,
         };
         let mut pauses = u32::MAX;
-        let next = pause(again, &ServiceEnd::Returned, Duration::MAX, &mut pauses);
+        let next = pause(policy, &ServiceEnd::Returned, Duration::MAX, &mut pauses);
         assert_eq!((next, pauses), (Some(Duration::MAX), u32::MAX));
     }
 
     #[test]
     fn the_restart_policy_decides_which_ends_are_followed_by_another_run() {
-        let runs_again = |again, how| pause(again, &how, Duration::ZERO, &mut 0).is_some();
+        let runs_again = |policy, how| pause(policy, &how, Duration::ZERO, &mut 0).is_some();
         let failed = || ServiceEnd::Failed {
             message: String::new(),
         };
         let panicked = || ServiceEnd::Panicked {
             message: String::new(),
         };
-        let of =
-            |again| [ServiceEnd::Returned, failed(), panicked()].map(|how| runs_again(again, how));
-        assert_eq!(of(Again::Never), [false; 3]);
-        assert_eq!(of(Again::ON_FAILURE), [false, true, true]);
-        assert_eq!(of(Again::ALWAYS), [true; 3]);
+        let of = |policy| {
+            [ServiceEnd::Returned, failed(), panicked()].map(|how| runs_again(policy, how))
+        };
+        assert_eq!(of(RestartPolicy::Never), [false; 3]);
+        assert_eq!(of(RestartPolicy::ON_FAILURE), [false, true, true]);
+        assert_eq!(of(RestartPolicy::ALWAYS), [true; 3]);
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
 use hotswap_sdk::{
-    Again, UpdateFn,
+    RestartPolicy, UpdateFn,
     host::{Body, Host, SYMBOL},
 };
 
@@ -55,7 +55,7 @@ enum Step {
 struct Begin {
     /// Whether running services of the name are to stop first.
     restart: bool,
-    again: Again,
+    policy: RestartPolicy,
     body: Body,
     thread: ParkedThread,
 }
@@ -178,7 +178,7 @@ impl Begin {
         state.instances.push(Arc::clone(&instance));
         self.thread.begin(Run {
             body: self.body,
-            again: self.again,
+            policy: self.policy,
             before,
             instance,
             services: Arc::downgrade(services),
@@ -196,7 +196,13 @@ impl Host for Requested {
         &mut self.changes
     }
 
-    fn start(&mut self, name: &str, again: Again, restart: bool, body: Body) -> Result<(), String> {
+    fn start(
+        &mut self,
+        name: &str,
+        policy: RestartPolicy,
+        restart: bool,
+        body: Body,
+    ) -> Result<(), String> {
         let is_stopped = matches!(self.steps.by_name.get(name), Some(Step::Stop));
         if !restart && self.is_running(name) {
             self.steps.leave_alone_unless_mentioned(name);
@@ -208,7 +214,7 @@ impl Host for Requested {
         };
         let begin = Begin {
             restart: restart || replaces,
-            again,
+            policy,
             body,
             thread: ParkedThread::start(name)?,
         };

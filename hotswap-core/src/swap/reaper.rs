@@ -193,10 +193,10 @@ impl<M: Send + Sync + 'static> Reaper<M> {
 
     /// Counts the image before the reaper has it, because the reaper may find at once that it is gone.
     fn unload(&self, number: Option<u64>, phase: Phase<M>, is_refused: bool) {
-        let (unloading, news) = Unloading::new(number, phase, is_refused, &self.records);
+        let (unloading, recorded) = Unloading::new(number, phase, is_refused, &self.records);
         self.send(Task::Unload(unloading));
-        if let Some(news) = news {
-            news.trace();
+        if let Some(recorded) = recorded {
+            recorded.trace();
         }
     }
 

@@ -97,8 +97,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             self.succession.lock().put_back(earlier);
             self.history.refused(error);
         })?;
-        let (swapped, news) = self.publish(candidate, PublishKind::Rollback, Some(number));
-        news.trace();
+        let (swapped, recorded) = self.publish(candidate, PublishKind::Rollback, Some(number));
+        recorded.trace();
         Ok(RolledBack {
             generation: swapped.generation,
             retired: swapped.retired,
@@ -208,7 +208,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             retired: replaced.number,
             loaded_again: None,
         };
-        let news = self.history.rolled_back(Return {
+        let recorded = self.history.rolled_back(Return {
             live: back.generation,
             left: back.retired,
             why,
@@ -219,7 +219,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         drop(generations);
         self.reaper().drop_copies(copy.into_iter().collect());
         self.reaper().retire(replaced.number, replaced.generation);
-        news.trace();
+        recorded.trace();
         refs::drop_elsewhere(replaced_values.into_iter().chain(values));
         drop(previous);
         Restoration::Ended(Ok(back))

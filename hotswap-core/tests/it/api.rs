@@ -59,7 +59,7 @@ fn reports_are_values() {
     value::<RolledBack>();
     value::<ServiceEnd>();
     value::<ServiceInfo>();
-    value::<ServiceNews>();
+    value::<ServiceChange>();
     value::<ServiceSettings>();
     value::<ServiceState>();
     value::<Sha256>();

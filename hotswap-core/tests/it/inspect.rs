@@ -33,10 +33,10 @@ fn a_plugin_in_plain_rust_leaves_nothing_and_shares_nothing() {
         let found = found.unwrap();
         let leaves = LEAVE.contains(&&*name);
         assert_eq!(
-            !found.leaves.is_empty(),
+            !found.keeping_functions.is_empty(),
             leaves,
             "{name}: {:?}",
-            found.leaves
+            found.keeping_functions
         );
         assert_eq!(found.imports_rust, None, "{name}");
         assert!(!found.nodelete && !found.unique_symbols);

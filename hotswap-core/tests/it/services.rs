@@ -22,7 +22,7 @@ use std::{
 use crossbeam_channel::Receiver;
 use hotswap_core::{
     Error, Event, EventKind, Hotswap, Settings, Swapped,
-    services::{ServiceNews, ServiceSettings, ServiceState},
+    services::{ServiceChange, ServiceSettings, ServiceState},
 };
 use hotswap_fixtures::{
     FixtureRef,
@@ -158,7 +158,7 @@ impl Host {
     fn next_news(&self) -> String {
         loop {
             let event = self.events.recv_timeout(SOON).expect("an event");
-            if let Some(line) = news(&event) {
+            if let Some(line) = change_line(&event) {
                 return line;
             }
         }
@@ -166,15 +166,16 @@ impl Host {
 }
 
 /// What an event says of a service, without times.
-fn news(event: &Event) -> Option<String> {
-    let (EventKind::Service { name, news, .. }, Some(generation)) = (&event.kind, event.generation)
+fn change_line(event: &Event) -> Option<String> {
+    let (EventKind::Service { name, change, .. }, Some(generation)) =
+        (&event.kind, event.generation)
     else {
         return None;
     };
-    let what = match news {
-        ServiceNews::Stopped { .. } => "stopped".to_owned(),
-        ServiceNews::Stuck { .. } => "stuck".to_owned(),
-        ServiceNews::Ended {
+    let what = match change {
+        ServiceChange::Stopped { .. } => "stopped".to_owned(),
+        ServiceChange::Stuck { .. } => "stuck".to_owned(),
+        ServiceChange::Ended {
             how,
             again_in: Some(_),
             ..

@@ -169,16 +169,16 @@ fn services_and_values_have_a_form_for_programs() {
     let path = plugin("services_word");
     let plugin: Hotswap<dyn Plugin> = Hotswap::load_with(path, &trust, settings).unwrap();
     let events = plugin.events();
-    let next = |news: &str| {
+    let next = |change: &str| {
         loop {
             let event = serde_json::to_value(events.recv().unwrap()).unwrap();
-            if event["name"] == "producer" && event["news"] == news {
+            if event["name"] == "producer" && event["change"] == change {
                 return event;
             }
         }
     };
     let started =
-        json!({"event": "service", "name": "producer", "generation": 1, "news": "started"});
+        json!({"event": "service", "name": "producer", "generation": 1, "change": "started"});
     assert_eq!(particulars(next("started")), started);
     let mut services = serde_json::to_value(plugin.services()).unwrap();
     let since = services[0]["since_ms"].take();

@@ -49,7 +49,7 @@ pub use self::{
     fault::{Answer, Fault, caught},
     lock::{Guard, Lock},
     refs::Ref,
-    service::{Again, Outcome},
+    service::{Outcome, RestartPolicy},
     stop::Stop,
     text::{one_line, printable},
     update::{Update, UpdateFn},

@@ -18,7 +18,7 @@ use crate::{Fault, Stop, caught};
 /// `longest_pause`. A run that has lasted for longer than that begins anew. To be asked to stop ends the pause.
 #[repr(u8)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum RestartPolicy {
     /// No.
     Never,
     /// After a panic or an error.
@@ -59,7 +59,7 @@ pub struct Body {
 // SAFETY: `new` takes only closures that may be sent to another thread.
 unsafe impl Send for Body {}
 
-impl Again {
+impl RestartPolicy {
     /// After a panic or an error, with pauses from 100 ms to 30 s.
     pub const ON_FAILURE: Self =
         Self::on_failure(Duration::from_millis(100), Duration::from_secs(30));

@@ -11,7 +11,7 @@ use abi_stable::{
 
 pub use self::table::{Host, Values};
 use crate::{
-    Again, Channel, Fault, Outcome, Ref, Stop, caught,
+    Channel, Fault, Outcome, Ref, RestartPolicy, Stop, caught,
     channel::ChannelHandle,
     refs::{Parcel, RawRef, TypeInfo},
     service::Body,
@@ -48,7 +48,8 @@ use crate::{
 #[derive(StableAbi)]
 pub struct Update<'a> {
     host: *mut (),
-    start: unsafe extern "C" fn(*mut (), RStr<'_>, Again, bool, Body) -> RResult<(), RString>,
+    start:
+        unsafe extern "C" fn(*mut (), RStr<'_>, RestartPolicy, bool, Body) -> RResult<(), RString>,
     stop: unsafe extern "C" fn(*mut (), RStr<'_>),
     find: unsafe extern "C" fn(*mut (), RStr<'_>, &TypeInfo) -> RResult<ROption<RawRef>, RString>,
     put: unsafe extern "C" fn(*mut (), RStr<'_>, &TypeInfo, Parcel) -> RResult<RawRef, RString>,
@@ -93,7 +94,7 @@ impl Update<'_> {
         F: FnMut(&Stop) -> R + Send + 'static,
         R: Outcome,
     {
-        self.start_again(name, Again::Never, service)
+        self.start_again(name, RestartPolicy::Never, service)
     }
 
     /// Like [`start`](Self::start), and says what to do when it ends.
@@ -101,12 +102,17 @@ impl Update<'_> {
     /// # Errors
     ///
     /// As [`start`](Self::start).
-    pub fn start_again<F, R>(&mut self, name: &str, again: Again, service: F) -> Result<(), String>
+    pub fn start_again<F, R>(
+        &mut self,
+        name: &str,
+        policy: RestartPolicy,
+        service: F,
+    ) -> Result<(), String>
     where
         F: FnMut(&Stop) -> R + Send + 'static,
         R: Outcome,
     {
-        self.run(name, again, false, Body::new(service))
+        self.run(name, policy, false, Body::new(service))
     }
 
     /// Starts the service `name` on this code, in place of the one of that name that may be running: that one is
@@ -120,7 +126,7 @@ impl Update<'_> {
         F: FnMut(&Stop) -> R + Send + 'static,
         R: Outcome,
     {
-        self.restart_again(name, Again::Never, service)
+        self.restart_again(name, RestartPolicy::Never, service)
     }
 
     /// Like [`restart`](Self::restart), and says what to do when it ends.
@@ -131,19 +137,25 @@ impl Update<'_> {
     pub fn restart_again<F, R>(
         &mut self,
         name: &str,
-        again: Again,
+        policy: RestartPolicy,
         service: F,
     ) -> Result<(), String>
     where
         F: FnMut(&Stop) -> R + Send + 'static,
         R: Outcome,
     {
-        self.run(name, again, true, Body::new(service))
+        self.run(name, policy, true, Body::new(service))
     }
 
-    fn run(&mut self, name: &str, again: Again, restart: bool, body: Body) -> Result<(), String> {
+    fn run(
+        &mut self,
+        name: &str,
+        policy: RestartPolicy,
+        restart: bool,
+        body: Body,
+    ) -> Result<(), String> {
         // SAFETY: the functions and the host were put together by `new`.
-        let started = unsafe { (self.start)(self.host, name.into(), again, restart, body) };
+        let started = unsafe { (self.start)(self.host, name.into(), policy, restart, body) };
         started.into_result().map_err(String::from)
     }
 

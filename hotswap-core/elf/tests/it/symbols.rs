@@ -155,7 +155,7 @@ fn the_export_must_be_what_the_host_expects() {
     let all = |prefix, size_min| Export::Prefixed { prefix, size_min };
     let named = |prefix, size_min| {
         let facts = inspect(&library.bytes, all(prefix, size_min), X86);
-        facts.unwrap().named
+        facts.unwrap().exported_names
     };
     assert_eq!(named("ro", 8), ["ot"]);
     assert_eq!(named("root", 8), [""]);

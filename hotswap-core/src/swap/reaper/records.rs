@@ -7,7 +7,7 @@ use super::super::{
     retained::{Bounds, Counted, Retained},
 };
 use crate::{
-    history::{EventKind, History, News},
+    history::{EventKind, History, Recorded},
     image::{Gone, Spare},
 };
 
@@ -23,12 +23,12 @@ pub(super) struct Records {
 impl Records {
     /// Counts a retired image, if there is one, and adds it to the backlog. Returns an event if half of what may be
     /// retained is reached.
-    pub(super) fn add(&self, counted: Option<Counted>) -> (Option<Pending>, Option<News>) {
+    pub(super) fn add(&self, counted: Option<Counted>) -> (Option<Pending>, Option<Recorded>) {
         let pending = counted.map(|_| self.backlog.add());
         (pending, self.count(counted))
     }
 
-    fn count(&self, counted: Option<Counted>) -> Option<News> {
+    fn count(&self, counted: Option<Counted>) -> Option<Recorded> {
         let total = self.retained.add(counted?)?;
         let Bounds {
             images_max,

@@ -19,7 +19,7 @@ use super::{
     records::Records,
 };
 use crate::{
-    history::{EventKind, News},
+    history::{EventKind, Recorded},
     holder::Holder,
     image::{Exit, Gone, Leaving},
 };
@@ -83,7 +83,7 @@ impl<M: Send + Sync> Unloading<M> {
         phase: Phase<M>,
         is_refused: bool,
         records: &Records,
-    ) -> (Self, Option<News>) {
+    ) -> (Self, Option<Recorded>) {
         let bytes = match &phase {
             // `None` if a rollback has taken it back already.
             Phase::Draining(generation) => generation
@@ -93,7 +93,7 @@ impl<M: Send + Sync> Unloading<M> {
             Phase::Left => None,
         };
         let counted = bytes.map(|bytes| Counted::new(bytes, is_refused));
-        let (pending, news) = records.add(counted);
+        let (pending, recorded) = records.add(counted);
         let unloading = Self {
             number,
             since: Instant::now(),
@@ -103,7 +103,7 @@ impl<M: Send + Sync> Unloading<M> {
             next_report: None,
             is_reported: false,
         };
-        (unloading, news)
+        (unloading, recorded)
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -221,7 +221,7 @@ impl<M: Send + Sync> Unloading<M> {
         let begun = Instant::now();
         let is_late = self.since.elapsed() >= deadline;
         let report = is_late && !mem::replace(&mut self.is_reported, is_late);
-        let news = match &self.phase {
+        let recorded = match &self.phase {
             Phase::Draining(generation) => {
                 report_draining(number, generation, calls, report, records)
             }
@@ -235,8 +235,8 @@ impl<M: Send + Sync> Unloading<M> {
         };
         *search_time += begun.elapsed();
         self.next_report = Some(Instant::now() + REPORT_PERIOD);
-        if let Some(news) = news {
-            news.trace();
+        if let Some(recorded) = recorded {
+            recorded.trace();
         }
     }
 }
@@ -262,7 +262,7 @@ fn report_draining<M: Send + Sync>(
     calls: Option<&Calls>,
     report: bool,
     records: &Records,
-) -> Option<News> {
+) -> Option<Recorded> {
     let mut now = None;
     let calls = calls.unwrap_or_else(|| now.insert(Calls::snapshot(holders::LISTED_MAX)));
     let mut by = generation.inspect(|generation| holders::of(generation, calls))?;
@@ -274,7 +274,12 @@ fn report_draining<M: Send + Sync>(
         .flatten()
 }
 
-fn record_holders(number: u64, by: Vec<Holder>, report: bool, records: &Records) -> Option<News> {
+fn record_holders(
+    number: u64,
+    by: Vec<Holder>,
+    report: bool,
+    records: &Records,
+) -> Option<Recorded> {
     if report {
         return Some(records.history.held(number, by));
     }

@@ -198,11 +198,12 @@ impl<M: Send + Sync> Worker<M> {
         drop(generations);
         self.has_changed = true;
         let phase = Phase::Draining(standby.generation);
-        let (unloading, news) = Unloading::new(Some(standby.number), phase, false, &self.records);
+        let (unloading, recorded) =
+            Unloading::new(Some(standby.number), phase, false, &self.records);
         drop(copies);
         self.unloading.push(unloading);
-        if let Some(news) = news {
-            news.trace();
+        if let Some(recorded) = recorded {
+            recorded.trace();
         }
         refs::drop_elsewhere(values);
     }

@@ -7,7 +7,7 @@ use hotswap_core::{
     services::{ServiceEnd, ServiceState},
 };
 
-use super::{Host, news, until, until_state};
+use super::{Host, change_line, until, until_state};
 use crate::fixtures::{SOON, unloaded};
 
 /// Services that count as stuck at once.
@@ -141,7 +141,10 @@ fn at_the_end_services_stop_in_reverse_order() {
     let events = &host.events;
     let mapped = host.plugin.take().unwrap().shutdown(SOON);
     assert!(mapped.is_empty(), "{mapped:?}");
-    let stopped: Vec<String> = events.iter().filter_map(|event| news(&event)).collect();
+    let stopped: Vec<String> = events
+        .iter()
+        .filter_map(|event| change_line(&event))
+        .collect();
     assert_eq!(
         stopped[stopped.len() - 4..],
         [
@@ -165,7 +168,10 @@ fn a_service_may_be_waited_for_without_end() {
     until(|| host.services() == [r#""two" on generation 1: running"#]);
     let mapped = host.plugin.take().unwrap().shutdown(Duration::MAX);
     assert!(mapped.is_empty(), "{mapped:?}");
-    let stopped: Vec<String> = events.iter().filter_map(|event| news(&event)).collect();
+    let stopped: Vec<String> = events
+        .iter()
+        .filter_map(|event| change_line(&event))
+        .collect();
     assert_eq!(
         stopped[stopped.len() - 2..],
         ["one 1 stopped", "two 1 stopped"]
@@ -194,7 +200,7 @@ fn what_does_not_stop_at_the_end_is_reported_and_stays_mapped() {
     let mut expected = vec!["one 1 stuck", "two 2 stopped"];
     while !expected.is_empty() {
         let event = events.recv_timeout(SOON);
-        let line = news(&event.unwrap_or_else(|_| panic!("no {expected:?}")));
+        let line = change_line(&event.unwrap_or_else(|_| panic!("no {expected:?}")));
         expected.retain(|it| line.as_deref() != Some(it));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap, path::Path, sync::atomic::Ordering::SeqCst, thread, time::Duration,
 };
 
-use hotswap_core::{EventKind, Stage, services::ServiceNews};
+use hotswap_core::{EventKind, Stage, services::ServiceChange};
 use hotswap_fixtures::services::Tally;
 
 use super::{Host, until};
@@ -135,13 +135,13 @@ fn ended(host: &mut Host, seed: u64) {
     assert!(mapped.is_empty(), "seed {seed}: {mapped:?}");
     let mut running: BTreeMap<String, i64> = BTreeMap::new();
     for event in events.try_iter() {
-        let EventKind::Service { name, news, .. } = event.kind else {
+        let EventKind::Service { name, change, .. } = event.kind else {
             continue;
         };
         let count = running.entry(name.clone()).or_default();
-        match news {
-            ServiceNews::Started => *count += 1,
-            ServiceNews::Stopped { .. } | ServiceNews::Ended { .. } => *count -= 1,
+        match change {
+            ServiceChange::Started => *count += 1,
+            ServiceChange::Stopped { .. } | ServiceChange::Ended { .. } => *count -= 1,
             _ => {}
         }
         assert!((0..=1).contains(count), "seed {seed}: {name}");

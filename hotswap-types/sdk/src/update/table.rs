@@ -6,7 +6,7 @@ use abi_stable::std_types::{ROption, RResult, RStr, RString};
 
 use super::Update;
 use crate::{
-    Again,
+    RestartPolicy,
     channel::ChannelHandle,
     refs::{Parcel, RawRef, TypeInfo},
     service::Body,
@@ -18,7 +18,13 @@ pub trait Host {
     type Values: Values;
 
     /// See [`Update::start_again`] and, with `restart`, [`Update::restart_again`].
-    fn start(&mut self, name: &str, again: Again, restart: bool, body: Body) -> Result<(), String>;
+    fn start(
+        &mut self,
+        name: &str,
+        policy: RestartPolicy,
+        restart: bool,
+        body: Body,
+    ) -> Result<(), String>;
 
     /// See [`Update::stop`].
     fn stop(&mut self, name: &str);
@@ -66,12 +72,12 @@ impl<'a> Update<'a> {
         unsafe extern "C" fn start<H: Host>(
             it: *mut (),
             name: RStr<'_>,
-            again: Again,
+            policy: RestartPolicy,
             restart: bool,
             body: Body,
         ) -> RResult<(), RString> {
             // SAFETY: `Update` calls its functions with the host that they were made for.
-            let started = unsafe { object::<H>(it) }.start(name.into(), again, restart, body);
+            let started = unsafe { object::<H>(it) }.start(name.into(), policy, restart, body);
             started.map_err(RString::from).into()
         }
 
