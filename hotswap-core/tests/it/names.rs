@@ -2,8 +2,8 @@
 
 #![deny(warnings)]
 
-use hotswap_core::Hotswap;
-use hotswap_sdk::{data, interface};
+use hotswap_core::{Hotswap, reasons::Fault};
+use hotswap_sdk::{data, export, function, interface};
 
 /// Names of the prelude, and of what the macros use.
 mod shadowed {
@@ -270,4 +270,34 @@ fn data_may_have_any_name() {
         assert_eq!(it.with(|it| it.parts(parts.clone())), parts);
         assert_eq!(it.with(|it| it.later()), 1);
     }
+}
+
+/// Functions and types with names that others have too. (In tests they are compiled, and not exported.)
+mod functions {
+    use super::{data, export, function};
+
+    #[data]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub(super) struct Function(pub(super) u32);
+
+    #[export]
+    pub(super) fn entry(entry: Function, _: u32) -> Function {
+        entry
+    }
+
+    #[export]
+    pub(super) fn dispatch(signature: &[Function], arguments: u32, out: &str) -> usize {
+        signature.len() + arguments as usize + out.len()
+    }
+
+    #[function]
+    pub(super) type Entry = fn(arguments: Function, u32) -> Function;
+}
+
+#[test]
+fn functions_may_have_any_name() {
+    use functions::{Entry, Function, dispatch, entry};
+    assert_eq!(entry(Function(1), 2), Function(1));
+    assert_eq!(dispatch(&[Function(1)], 2, "abc"), 6);
+    let _: fn(&Entry, Function, u32) -> Result<Function, Fault> = Entry::call;
 }

@@ -39,9 +39,9 @@ pub(crate) fn export(input: &Item) -> Result<TokenStream> {
             reason = "nothing is exported in tests; whoever uses what is deprecated is told, and not whoever exports it"
         )]
         const _: () = {
-            struct Function;
+            struct __Function;
 
-            unsafe extern "C" fn entry(
+            unsafe extern "C" fn __entry(
                 _: *const (),
                 arguments: *const (),
                 out: *mut (),
@@ -65,9 +65,9 @@ pub(crate) fn export(input: &Item) -> Result<TokenStream> {
             }
 
             // SAFETY: argument list and result of the entry are those of the signature, which is described.
-            unsafe impl ::hotswap_sdk::expansion::Exported for Function {
+            unsafe impl ::hotswap_sdk::expansion::Exported for __Function {
                 const NAME: &'static str = #name;
-                const ENTRY: ::hotswap_sdk::expansion::Entry = entry;
+                const ENTRY: ::hotswap_sdk::expansion::Entry = __entry;
 
                 fn describe_function(
                     signature: &mut ::hotswap_sdk::expansion::Signature<'_>,
@@ -78,8 +78,8 @@ pub(crate) fn export(input: &Item) -> Result<TokenStream> {
 
             #[cfg(not(test))]
             #[unsafe(export_name = ::core::concat!("hotswap_function_", #name))]
-            static EXPORT: ::hotswap_sdk::expansion::ExportedFunction =
-                ::hotswap_sdk::expansion::ExportedFunction::new::<Function>();
+            static __EXPORT: ::hotswap_sdk::expansion::ExportedFunction =
+                ::hotswap_sdk::expansion::ExportedFunction::new::<__Function>();
         };
     })
 }
