@@ -21,6 +21,7 @@ mod limits;
 mod manual;
 mod marks;
 mod names;
+mod other_sdk;
 mod pipeline;
 mod process;
 mod reading;

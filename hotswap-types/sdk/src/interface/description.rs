@@ -4,6 +4,9 @@
 
 use std::{any::TypeId, collections::HashMap};
 
+/// What is said of bytes that are no description.
+pub(super) const DAMAGED: &str = "its description is damaged";
+
 /// The number of a type in a [`Description`].
 pub type TypeIndex = u32;
 
@@ -230,9 +233,13 @@ impl Signature<'_> {
 }
 
 impl Description {
-    /// Encodes it.
+    /// The format of the bytes. It changes with them, and with the views of the types that both sides know by name.
+    const FORMAT: u32 = 1;
+
+    /// Encodes it, after the number of the format.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = ByteWriter(Vec::new());
+        out.number(Self::FORMAT);
         out.text(&self.name);
         out.text(&self.version);
         out.number(self.root);
@@ -240,9 +247,25 @@ impl Description {
         out.0
     }
 
-    /// Decodes it. `None` if the bytes are malformed.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// Decodes it.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are malformed, or of another format, of which nothing else is read.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let mut bytes = ByteReader(bytes);
+        match bytes.number() {
+            None | Some(Self::FORMAT) => {
+                Self::after_format(bytes).ok_or_else(|| DAMAGED.to_owned())
+            }
+            Some(found) => Err(format!(
+                "the format of its description: expected {}, found {found}",
+                Self::FORMAT
+            )),
+        }
+    }
+
+    fn after_format(mut bytes: ByteReader<'_>) -> Option<Self> {
         let read = Self {
             name: bytes.text()?,
             version: bytes.text()?,

@@ -9,7 +9,7 @@ use super::{
     by_value::ByValue,
     call::{Entry, ReplyVtable, call_entry, dispatch},
     compare::{compare, function_text},
-    description::{Description, Signature, TypeIndex, Types},
+    description::{DAMAGED, Description, Signature, TypeIndex, Types},
     fault::Fault,
     object::{DispatchTarget, LeaseSource, Leases},
 };
@@ -170,8 +170,7 @@ impl CheckedFunction {
     pub unsafe fn text(self) -> Result<String, String> {
         // SAFETY: the image is mapped (`# Safety` of this function).
         let description = unsafe { self.description() };
-        let text = description.as_ref().and_then(function_text);
-        text.ok_or_else(|| DAMAGED.to_owned())
+        function_text(&description?).ok_or_else(|| DAMAGED.to_owned())
     }
 
     /// Checks that it is an `F`. Runs the plugin's code.
@@ -186,7 +185,7 @@ impl CheckedFunction {
     pub unsafe fn accept<F: Function>(self, name: &str) -> Result<AcceptedFunction<F>, String> {
         // SAFETY: the image is mapped (`# Safety` of this function).
         let found = unsafe { self.description() };
-        let found = found.ok_or_else(|| format!("{name}: {DAMAGED}"))?;
+        let found = found.map_err(|problem| format!("{name}: {problem}"))?;
         compare(&description(name, F::describe_function), &found).map_err(|it| it.to_string())?;
         Ok(AcceptedFunction {
             call: self.call,
@@ -194,20 +193,22 @@ impl CheckedFunction {
         })
     }
 
+    /// # Errors
+    ///
+    /// It has none that can be read.
+    ///
     /// # Safety
     ///
     /// Its image is mapped.
-    unsafe fn description(self) -> Option<Description> {
+    unsafe fn description(self) -> Result<Description, String> {
         let is_calling = calling::is_calling as IsCalling;
         // SAFETY: the entry takes an `IsCalling`, returns bytes and does not use `this` (invariant of
         // `CheckedFunction`). Its image is mapped (`# Safety` of this function).
         let bytes =
             unsafe { call_entry::<_, Vec<u8>>(self.describe, ptr::null(), &is_calling, &None) };
-        Description::from_bytes(&bytes.ok()?)
+        Description::from_bytes(&bytes.map_err(|_| DAMAGED)?)
     }
 }
-
-const DAMAGED: &str = "its description is damaged";
 
 impl<F: Function> AcceptedFunction<F> {
     /// The function.

@@ -24,7 +24,7 @@ use super::{
     call::{Dispatch, Nil, RawRemote, Remote, ReplyVtable, call_entry, dispatch},
     compare::compare,
     data::{ReadContext, ReadError},
-    description::{Description, TypeIndex, Types},
+    description::{DAMAGED, Description, TypeIndex, Types},
     fault::Fault,
     function::NoValue,
     object::{DispatchTarget, LeaseSource, Leases, RawObject, drop_quietly},
@@ -319,8 +319,9 @@ pub unsafe fn accept<I: Described + ?Sized>(
     // SAFETY: by its documentation, the entry does not use `this`, takes no arguments and returns bytes. Its image is
     // mapped (`# Safety` of this function).
     let bytes = unsafe { call_entry::<_, Vec<u8>>(module.describe(), ptr::null(), &Nil, &None) };
-    let found = bytes.ok().and_then(|it| Description::from_bytes(&it));
-    let found = found.ok_or_else(|| Refused::Layout("its description is damaged".to_owned()))?;
+    let bytes = bytes.map_err(|_| DAMAGED.to_owned());
+    let found = bytes.and_then(|it| Description::from_bytes(&it));
+    let found = found.map_err(Refused::Layout)?;
     if expected.name != found.name {
         let difference = format!(
             "another interface: expected {}, found {}",

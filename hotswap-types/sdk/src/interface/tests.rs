@@ -3,7 +3,7 @@
 use super::{
     compare::{Difference, compare, function_text},
     data::Data,
-    description::{Description, Field, Method, Parameter, Shape, TypeIndex, Types},
+    description::{DAMAGED, Description, Field, Method, Parameter, Shape, TypeIndex, Types},
 };
 
 fn field(name: &str, ty: TypeIndex) -> Field {
@@ -55,7 +55,7 @@ fn real() -> Description {
 #[test]
 fn a_description_crosses() {
     let bytes = real().to_bytes();
-    assert_eq!(Description::from_bytes(&bytes), Some(real()));
+    assert_eq!(Description::from_bytes(&bytes), Ok(real()));
     assert_eq!(compare(&real(), &real()), Ok(()));
 }
 
@@ -63,13 +63,16 @@ fn a_description_crosses() {
 fn a_damaged_description_is_refused_or_looked_at() {
     let bytes = real().to_bytes();
     for length in 0..bytes.len() {
-        assert_eq!(Description::from_bytes(&bytes[..length]), None);
+        assert_eq!(
+            Description::from_bytes(&bytes[..length]),
+            Err(DAMAGED.to_owned())
+        );
     }
     for place in 0..bytes.len() {
         for damage in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
             let mut bytes = bytes.clone();
             bytes[place] ^= damage;
-            if let Some(read) = Description::from_bytes(&bytes) {
+            if let Ok(read) = Description::from_bytes(&bytes) {
                 // Either answer is right. It comes.
                 let _ = compare(&real(), &read);
                 let _ = compare(&read, &real());
@@ -79,13 +82,24 @@ fn a_damaged_description_is_refused_or_looked_at() {
     }
 }
 
+/// Nothing after the number of the format is read.
+#[test]
+fn another_format_is_named() {
+    let mut bytes = real().to_bytes();
+    bytes[0] = 2;
+    for bytes in [&*bytes, &bytes[..4]] {
+        let error = Description::from_bytes(bytes).unwrap_err();
+        assert_eq!(error, "the format of its description: expected 1, found 2");
+    }
+}
+
 #[test]
 fn a_count_is_not_believed() {
     // It ends with the number of its types, which are none.
     let mut bytes = description(Vec::new()).to_bytes();
     let count = bytes.len() - 4;
     bytes[count..].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert_eq!(Description::from_bytes(&bytes), None);
+    assert_eq!(Description::from_bytes(&bytes), Err(DAMAGED.to_owned()));
 }
 
 /// A type may come again within itself, and many times.
