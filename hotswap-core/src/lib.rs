@@ -1,10 +1,10 @@
 //! Replace part of a running process's own compiled code.
 //!
-//! A [`Hotswap`] holds a plugin: a `cdylib` that implements a [trait](docs::traits), or exports an [`abi_stable`] root
-//! module. Any number of threads call it, at little more than the price of a function pointer. [`swap`](Hotswap::swap)
-//! loads a candidate, checks it, and publishes it with one atomic store; a candidate that cannot be used changes
-//! nothing. The previous generation drains and is unloaded; hotswap then verifies that it is gone. It ends as
-//! *unloaded*, or as *pinned* with a reason.
+//! A [`Hotswap`] holds a plugin: a `cdylib` that implements a [trait](docs::traits), or exports an abi_stable [root
+//! module](docs::root_modules) of its own. Any number of threads call it, at little more than the price of a function
+//! pointer. [`swap`](Hotswap::swap) loads a candidate, checks it, and publishes it with one atomic store; a candidate
+//! that cannot be used changes nothing. The previous generation drains and is unloaded; hotswap then verifies that it
+//! is gone. It ends as *unloaded*, or as *pinned* with a reason.
 //!
 //! ```no_run
 //! use hotswap_core::{Hotswap, Policy, Trust};
@@ -253,6 +253,7 @@ mod readme {}
 /// - [`tutorial`](docs::tutorial): from an empty folder to a live swap.
 /// - [`traits`](docs::traits): an interface that is a trait.
 /// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
+/// - [`root_modules`](docs::root_modules): an interface that is an abi_stable root module of one's own.
 /// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, loggers.
 /// - [`deploying`](docs::deploying): checks, links, systemd, Kubernetes, many machines.
 /// - [`troubleshooting`](docs::troubleshooting): by what is said.
@@ -271,6 +272,9 @@ pub mod docs {
 
     #[doc = include_str!("../docs/evolution.md")]
     pub mod evolution {}
+
+    #[doc = include_str!("../docs/root-modules.md")]
+    pub mod root_modules {}
 
     #[doc = include_str!("../docs/plugins.md")]
     pub mod plugins {}

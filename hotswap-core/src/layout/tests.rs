@@ -1,4 +1,4 @@
-//! Tests what counts as a difference, and what as growth. (`tests/it/evolution.rs` does so with real plugins.)
+//! Tests what counts as a difference, and what as growth. (`tests/it/root_modules.rs` does so with real plugins.)
 
 use abi_stable::{StableAbi, std_types::RVec};
 

@@ -1,166 +1,176 @@
-//! Plugins of an older and of a newer version of the host's interface.
+//! Plugins that implement an older or a newer version of the host's trait.
 
-use abi_stable::{library::RootModule, prefix_type::WithMetadata};
-use hotswap_core::{Generation, Hotswap, Result};
-use hotswap_fixtures::evolution::{v1, v2, v3};
+use std::sync::Arc;
+
+use hotswap_core::{Hotswap, Interface, Stage, reasons::Fault};
+use hotswap_fixtures::evolution::{SKIES, v1, v2, v3};
+use hotswap_sdk::{
+    expansion::{Described, TypeIndex, Types, accept},
+    host::{ImageMemory, LeaseSource, PluginRootRef, Refused, Trait},
+};
 
 use crate::fixtures::{plugin, trust};
 
-/// What a host finds: what the shop and its stock have, and what the plugin makes of a stock of the host's.
-#[derive(Debug, PartialEq, Eq)]
-struct Found {
-    opens_at: Option<u32>,
-    closes_at: Option<u32>,
-    stock: [Option<u32>; 3],
-    counted: u32,
+/// What one side does instead of what the other has or has not.
+#[derive(Default)]
+struct Substitutes {
+    bodies: Vec<String>,
+    defaults: Vec<String>,
+    others: Vec<String>,
+    faults: Vec<String>,
 }
 
-fn load<M: RootModule + Send + Sync>(
-    name: &str,
-    look: impl Fn(&M) -> Found,
-) -> Result<Found, String> {
-    let loaded = Hotswap::load(plugin(name), &trust());
-    let shop: Hotswap<M> = loaded.map_err(|error| error.reason())?;
-    let mut found = None;
-    shop.with(|it: &Generation<M>| found = Some(look(it)));
-    Ok(found.expect("looked"))
+/// Loads a plugin into a host of this version: what the host and the plugin make of each other.
+macro_rules! host {
+    ($version:ident) => {
+        |name: &str| -> [Substitutes; 2] {
+            let shop = Hotswap::<dyn $version::Shop>::load(plugin(name), &trust()).unwrap();
+            let order = shop.call(|it| it.order()).unwrap();
+            let sent_by_plugin = 0..shop.call(|it| it.skies()).unwrap();
+            let of_host = Substitutes {
+                bodies: texts(shop.with(|it| $version::bodies(it))),
+                defaults: texts($version::defaults(&order)),
+                others: texts($version::others(&order)),
+                faults: faults(sent_by_plugin.map(|it| shop.call(|shop| shop.sky(it)).map(drop))),
+            };
+            let not_got = shop.call(|it| it.deliver(&$version::delivery())).unwrap();
+            let not_got = |what: &str| {
+                let all = not_got.iter().filter_map(|it| it.strip_prefix(what));
+                all.map(str::to_owned).collect()
+            };
+            let sent_by_host = $version::skies().into_iter();
+            let of_plugin = Substitutes {
+                bodies: Vec::new(),
+                defaults: not_got("default of "),
+                others: not_got("Other for "),
+                faults: faults(sent_by_host.map(|it| shop.call(|shop| shop.look_up(it)))),
+            };
+            [of_host, of_plugin]
+        }
+    };
 }
 
-fn in_host_1(name: &str) -> Result<Found, String> {
-    const STOCK: &WithMetadata<v1::Stock> = &WithMetadata::new(v1::Stock { apples: 10 });
-    load(name, |shop: &v1::ShopRef| Found {
-        opens_at: None,
-        closes_at: None,
-        stock: [Some(shop.stock().apples()), None, None],
-        counted: shop.count()(v1::StockRef(STOCK.static_as_prefix())),
-    })
+fn texts(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
 }
 
-fn in_host_2(name: &str) -> Result<Found, String> {
-    const STOCK: &WithMetadata<v2::Stock> = &WithMetadata::new(v2::Stock {
-        apples: 10,
-        pears: 20,
+/// The skies that were sent in vain.
+fn faults(sent: impl Iterator<Item = Result<(), Fault>>) -> Vec<String> {
+    let faults = sent.enumerate().filter_map(|(number, result)| {
+        let expected = Fault::Unknown(format!("variant {number} of `Sky`"));
+        result.err().map(|fault| {
+            assert_eq!(fault, expected);
+            SKIES[number].to_owned()
+        })
     });
-    load(name, |shop: &v2::ShopRef| Found {
-        opens_at: shop.opens_at(),
-        closes_at: None,
-        stock: [Some(shop.stock().apples()), shop.stock().pears(), None],
-        counted: shop.count()(v2::StockRef(STOCK.static_as_prefix())),
-    })
+    faults.collect()
 }
 
-fn in_host_3(name: &str) -> Result<Found, String> {
-    const STOCK: &WithMetadata<v3::Stock> = &WithMetadata::new(v3::Stock {
-        apples: 10,
-        pears: 20,
-        plums: 30,
-    });
-    load(name, |shop: &v3::ShopRef| Found {
-        opens_at: shop.opens_at(),
-        closes_at: shop.closes_at().map(|closes_at| closes_at(1)),
-        stock: [
-            Some(shop.stock().apples()),
-            shop.stock().pears(),
-            shop.stock().plums(),
-        ],
-        counted: shop.count()(v3::StockRef(STOCK.static_as_prefix())),
-    })
-}
-
-/// The table of the manual, made of what hosts and plugins find absent in each other's values: a plugin counts 100 for
-/// pears that are not there, and 200 for plums.
+/// The table of the manual is what real plugins and hosts see of each other.
 #[test]
 fn every_version_of_a_plugin_loads_into_every_version_of_a_host() {
     let plugins = [
-        ("1.0", "evolution_1"),
-        ("1.1", "evolution_2"),
-        ("1.2", "evolution_3"),
-        ("1.0 around 1.2", "evolution_mixed"),
+        ("plugin 1.0", "evolution_1"),
+        ("plugin 1.1", "evolution_2"),
+        ("plugin 1.2", "evolution_3"),
+        ("trait 1.0, data 1.2", "evolution_mixed"),
     ];
-    let heads = plugins.map(|(name, _)| match name {
-        "1.0 around 1.2" => name.to_owned(),
-        version => format!("plugin {version}"),
-    });
-    let mut table = format!("| | {} |\n|---|---|---|---|---|\n", heads.join(" | "));
-    for (host, load) in [in_host_1, in_host_2, in_host_3].into_iter().enumerate() {
-        let cells = plugins.map(|(_, plugin)| cell(host, &load(plugin).unwrap()));
+    let heads = plugins.map(|(head, _)| head).join(" | ");
+    let mut table = format!("| | {heads} |\n|---|---|---|---|---|\n");
+    let hosts: [fn(&str) -> [Substitutes; 2]; 3] = [host!(v1), host!(v2), host!(v3)];
+    for (host, load) in hosts.into_iter().enumerate() {
+        let cells = plugins.map(|(_, plugin)| cell(load(plugin)));
         table += &format!("| host 1.{host} | {} |\n", cells.join(" | "));
     }
     let page = include_str!("../../docs/evolution.md");
     assert!(page.contains(&table), "the page should have\n{table}");
 }
 
-/// What a host that knows all fields up to version `1.host` finds absent, and what the plugin does.
-fn cell(host: usize, found: &Found) -> String {
-    let in_host = [
-        (1, "opens_at", found.opens_at),
-        (2, "closes_at", found.closes_at),
-        (1, "pears", found.stock[1]),
-        (2, "plums", found.stock[2]),
-    ];
-    let absent = in_host
-        .iter()
-        .filter(|(since, _, value)| *since <= host && value.is_none());
-    let by_host: Vec<&str> = absent.map(|(_, name, _)| *name).collect();
-    let mut by_plugin = Vec::new();
-    let missed = found.counted / 100;
-    if missed & 1 != 0 {
-        by_plugin.push("pears");
-    }
-    if missed & 2 != 0 {
-        by_plugin.push("plums");
-    }
-    let sides = [("host", by_host), ("plugin", by_plugin)].map(|(side, names)| match &names[..] {
-        [] => None,
-        names => Some(format!("{side}: `{}`", names.join("`, `"))),
+fn cell(sides: [Substitutes; 2]) -> String {
+    let sides = ["host", "plugin"].into_iter().zip(sides);
+    let sides = sides.filter_map(|(side, it)| {
+        let of_kind = |kind: &str, names: Vec<String>| match &names[..] {
+            [] => None,
+            names => Some(format!("{kind} `{}`", names.join("`, `"))),
+        };
+        let kinds = [
+            of_kind("body of", it.bodies),
+            of_kind("default of", it.defaults),
+            of_kind("`Other` for", it.others),
+            of_kind("fault at", it.faults),
+        ];
+        let kinds: Vec<_> = kinds.into_iter().flatten().collect();
+        (!kinds.is_empty()).then(|| format!("{side}: {}", kinds.join("; ")))
     });
-    let sides: Vec<String> = sides.into_iter().flatten().collect();
+    let sides: Vec<_> = sides.collect();
     match &sides[..] {
         [] => "nothing".to_owned(),
-        sides => sides.join("; "),
+        sides => sides.join("<br>"),
     }
 }
 
-/// What is there has the right value, on either side.
-#[test]
-fn what_both_know_has_its_value() {
-    let stock = |pears, plums| [Some(1), pears, plums];
-    let newest = Found {
-        opens_at: Some(9),
-        closes_at: Some(17),
-        stock: stock(Some(2), Some(3)),
-        counted: 60,
-    };
-    assert_eq!(in_host_3("evolution_3").unwrap(), newest);
-    let older_plugin = Found {
-        opens_at: Some(8),
-        closes_at: None,
-        stock: stock(Some(2), None),
-        counted: 30,
-    };
-    assert_eq!(in_host_3("evolution_2").unwrap(), older_plugin);
-    let older_host = Found {
-        opens_at: Some(9),
-        closes_at: None,
-        stock: stock(Some(2), None),
-        counted: 230,
-    };
-    assert_eq!(in_host_2("evolution_3").unwrap(), older_host);
-    let older_around_newer = Found {
-        opens_at: None,
-        closes_at: None,
-        stock: stock(Some(2), Some(3)),
-        counted: 60,
-    };
-    assert_eq!(in_host_3("evolution_mixed").unwrap(), older_around_newer);
+/// The first version, as if its package had an incompatible version.
+struct OfAnotherVersion;
+
+// SAFETY: it is described as the trait is.
+unsafe impl Described for OfAnotherVersion {
+    const PACKAGE: &'static str = <dyn v1::Shop as Described>::PACKAGE;
+    const NAME: &'static str = <dyn v1::Shop as Described>::NAME;
+    const VERSION: &'static str = "0.3.7";
+
+    fn describe_interface(types: &mut Types) -> TypeIndex {
+        <dyn v1::Shop>::describe_interface(types)
+    }
+}
+
+// SAFETY: no plugin is accepted.
+unsafe impl Interface for OfAnotherVersion {
+    type Kind = Trait;
+    type Module = PluginRootRef;
+    type Live = ();
+    type Borrowed<'a> = ();
+
+    fn name() -> String {
+        <dyn v1::Shop as Interface>::name()
+    }
+
+    unsafe fn accept(
+        module: PluginRootRef,
+        memory: &dyn ImageMemory,
+        leases: Arc<dyn LeaseSource>,
+    ) -> Result<((), Option<String>), Refused> {
+        // SAFETY: the conditions are the same.
+        let accepted = unsafe { accept::<Self>(module, memory, leases) };
+        Err(accepted.map(drop).expect_err("another version"))
+    }
+
+    fn as_interface((): &()) -> &Self {
+        &Self
+    }
+
+    fn borrow(live: &()) -> &() {
+        live
+    }
 }
 
 #[test]
-fn what_both_have_must_be_the_same() {
-    // To the first host these are fields that it does not know.
-    assert!(in_host_1("evolution_other").is_ok());
-    let reason = "layout: field `opens_at`: expected u32, found u64";
-    assert_eq!(in_host_2("evolution_other").unwrap_err(), reason);
-    // Here the plugin lacks a field as well, which is not what is wrong.
-    assert_eq!(in_host_3("evolution_other").unwrap_err(), reason);
+fn an_incompatible_version_of_the_package_is_refused() {
+    let loaded = Hotswap::<OfAnotherVersion>::load(plugin("evolution_1"), &trust());
+    let error = loaded.map(drop).unwrap_err();
+    assert_eq!(error.stage(), Stage::Version);
+    assert_eq!(
+        error.reason(),
+        "version: the interface hotswap-fixtures::Shop: expected 0.3.x, found 0.1.0"
+    );
+}
+
+#[test]
+fn a_plugin_of_another_trait_is_refused() {
+    let loaded = Hotswap::<dyn v1::Shop>::load(plugin("rules_1"), &trust());
+    let error = loaded.map(drop).unwrap_err();
+    assert_eq!(error.stage(), Stage::Layout);
+    assert_eq!(
+        error.reason(),
+        "layout: another interface: expected hotswap-fixtures::Shop, found hotswap-fixtures::Rules"
+    );
 }

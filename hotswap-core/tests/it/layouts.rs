@@ -36,9 +36,10 @@ fn a_default_may_panic() {
     assert_eq!(it.call(|it| it.number()), Ok(7));
 }
 
-/// What the host expects is named first.
+/// What the host expects is named first. The manual has some of these refusals.
 #[test]
 fn an_interface_that_differs_is_refused() {
+    let mut refusals = Vec::new();
     macro_rules! check {
         ($($version:ident: $expected:literal,)*) => { $({
             let loaded = Hotswap::<dyn layouts::$version::Layouts>::load(plugin("layouts"), &trust());
@@ -47,6 +48,7 @@ fn an_interface_that_differs_is_refused() {
                 Err(error) => {
                     assert_eq!(error.stage(), Stage::Layout);
                     assert_eq!(error.reason(), concat!("layout: ", $expected), stringify!($version));
+                    refusals.push(error.reason());
                 }
             }
         })* };
@@ -79,5 +81,13 @@ fn an_interface_that_differs_is_refused() {
         tuple_turned: "map(){value}.0: expected i8, found u8",
         bodies_reordered: "second: expected this method here, found first",
         without_a_body: "third: expected a method, found none, and the host has no default body for it",
+    }
+    let page = include_str!("../../docs/evolution.md");
+    let (_, table) = page.split_once("| refusal |\n|---|---|\n").unwrap();
+    let rows: Vec<_> = table.lines().take_while(|it| it.starts_with('|')).collect();
+    assert_eq!(rows.len(), 12);
+    for row in rows {
+        let quoted = row.split('`').nth(1).unwrap();
+        assert!(refusals.iter().any(|it| it == quoted), "{row}");
     }
 }

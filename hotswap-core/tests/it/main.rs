@@ -27,6 +27,7 @@ mod process;
 mod reading;
 mod retained;
 mod rollback;
+mod root_modules;
 mod rules;
 mod services;
 mod shared_std;
