@@ -28,6 +28,11 @@ pub(crate) fn export(input: &Item) -> Result<TokenStream> {
     let name = function.unraw().to_string();
     let (pattern, decode, pass) = (call.pattern(), call.decode(), call.pass());
     let (dispatch, described) = (call.item_of_result("dispatch"), call.described());
+    let types = input.sig.inputs.iter().filter_map(|it| match it {
+        FnArg::Typed(parameter) => Some(&parameter.ty),
+        FnArg::Receiver(_) => None,
+    });
+    let result = &call.result;
     let conditions = input.attrs.iter().filter(|it| it.path().is_ident("cfg"));
     Ok(quote! {
         #input
@@ -36,9 +41,14 @@ pub(crate) fn export(input: &Item) -> Result<TokenStream> {
         #[allow(
             dead_code,
             deprecated,
-            reason = "nothing is exported in tests; whoever uses what is deprecated is told, and not whoever exports it"
+            clippy::type_complexity,
+            reason = "nothing is exported in tests; whoever uses what is deprecated is told, and not whoever exports it; a \
+                      signature is not a type that one reads"
         )]
         const _: () = {
+            // It is called in an unsafe block, and must be safe to call whatever other attributes make of it.
+            const _: fn(#(#types),*) -> #result = #function;
+
             struct __Function;
 
             unsafe extern "C" fn __entry(

@@ -1,0 +1,7 @@
+#[hotswap_sdk::export]
+#[target_feature(enable = "avx2")]
+fn sum(numbers: &[u32]) -> u32 {
+    numbers.iter().sum()
+}
+
+fn main() {}
