@@ -50,6 +50,10 @@ pub(crate) fn expand(mut input: DeriveInput) -> Result<TokenStream> {
             });
         }
         Data::Enum(data) => {
+            if data.variants.is_empty() {
+                let what = "an enum without variants cannot be sent: it has no values";
+                return Err(Error::new(name.span(), what));
+            }
             for variant in &mut data.variants {
                 let ident = &variant.ident;
                 check_attributes(&variant.attrs)?;

@@ -1,0 +1,4 @@
+#[hotswap_sdk::data]
+enum Never {}
+
+fn main() {}
