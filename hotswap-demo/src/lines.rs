@@ -90,7 +90,13 @@ fn path(line: &[u8]) -> PathBuf {
         let inner = trimmed.strip_prefix(&[*quote])?.strip_suffix(&[*quote])?;
         (!inner.is_empty()).then_some(inner)
     });
-    let of_url = |it: &[u8]| it.strip_prefix(b"file://").map(percent_decoded);
+    let of_url = |it: &[u8]| {
+        let path = it.strip_prefix(b"file://")?;
+        // Where the host stands. It may be left out.
+        let local = path.strip_prefix(b"localhost");
+        let path = local.filter(|it| it.starts_with(b"/")).unwrap_or(path);
+        Some(percent_decoded(path))
+    };
     let as_given = [line, line.strip_suffix(b"\r").unwrap_or(line), trimmed];
     let candidates = as_given.into_iter().chain(unquoted).map(<[u8]>::to_vec);
     let decoded = [
@@ -225,6 +231,7 @@ mod tests {
             path,
         );
         check_path(format!("'{url}'").as_bytes(), path);
+        check_path(url.replace("file://", "file://localhost").as_bytes(), path);
         // A sign that begins no byte stands for itself.
         check_path(
             format!("file://{}", path.replace(' ', "%20")).as_bytes(),
