@@ -107,6 +107,10 @@ fn check_signature(signature: &Signature) -> Result<()> {
         let what = "write an ordinary function: `#[export]` adds the ABI";
         return Err(Error::new(abi.span(), what));
     }
+    if !signature.ident.to_string().is_ascii() {
+        let what = "an exported function has an ASCII name: the linker takes no other";
+        return Err(Error::new(signature.ident.span(), what));
+    }
     if let Some(lifetime) = signature.generics.lifetimes().next() {
         return Err(Error::new(lifetime.span(), LIFETIME));
     }
