@@ -6,8 +6,9 @@ use std::{
     thread,
 };
 
-use hotswap_core::{Hotswap, Lease, Settings, Stage, State, reasons::Fault};
+use hotswap_core::{Hotswap, Lease, Settings, Stage, State, loader::Loader, reasons::Fault};
 use hotswap_fixtures::rules::Rules;
+use hotswap_unload::{PluginTable, TABLE_SYMBOL};
 
 use crate::fixtures::{SOON, plugin, trust};
 
@@ -224,6 +225,20 @@ fn the_value_is_dropped() {
     rules.swap(plugin("rules_2")).unwrap_err();
     assert!(rules.shutdown(SOON).iter().all(|it| it.state.has_ended()));
     assert_eq!(noted(), "dropped\ndropped\ndropped\n");
+}
+
+/// So that no thread is started to run the hook.
+#[test]
+fn a_value_without_a_destructor_has_no_hook() {
+    let loader = Loader::new(&trust()).unwrap();
+    let has_hook = |name: &str| {
+        let library = loader.open(plugin(name)).unwrap();
+        // SAFETY: a plugin with `unloadable!` has its table under this name.
+        let table = unsafe { library.c_static::<PluginTable>(TABLE_SYMBOL) }.unwrap();
+        table.with(|it| it.before_unload.is_some())
+    };
+    assert!(!has_hook("rules_1"));
+    assert!(has_hook("rules_2"), "its value has a destructor");
 }
 
 #[test]

@@ -75,6 +75,7 @@ pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream>
         },
     };
     let before_unload = options.before_unload.iter();
+    let has_before_unload = options.before_unload.is_some();
     let (vouch, pinned_by) = (&options.vouch, &options.pinned_by);
     let root_module = proc_macro2::Ident::new(ROOT_MODULE, proc_macro2::Span::call_site());
     Ok(quote! {
@@ -119,7 +120,9 @@ pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream>
         }
 
         ::hotswap_sdk::expansion::unloadable!(
-            before_unload = unsafe __only_one_plugin_in_a_crate,
+            before_unload = if (
+                #has_before_unload || ::hotswap_sdk::expansion::needs_drop::<#ty>()
+            ) unsafe __only_one_plugin_in_a_crate,
             vouch(#(#vouch),*),
             pinned_by(#(#pinned_by),*)
         );

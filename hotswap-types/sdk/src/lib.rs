@@ -220,6 +220,8 @@ pub mod host {
 /// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
+    pub use core::mem::needs_drop;
+
     pub use crate::unloadable;
     pub use abi_stable::{library::LibHeader, std_types::RResult};
 

@@ -167,9 +167,12 @@ macro_rules! unloadable {
         // The one exported symbol.
         #[cfg(not(test))]
         const _: () = {
+            // A constant of its own, because what follows an `if` is not promoted to a static.
+            const BEFORE_UNLOAD: ::core::option::Option<$crate::BeforeUnload> = $hook;
+
             #[unsafe(no_mangle)]
             pub static hotswap_unload: $crate::PluginTable = $crate::PluginTable::new(
-                $hook,
+                BEFORE_UNLOAD,
                 ::core::env!("CARGO_PKG_NAME"),
                 ::core::env!("CARGO_PKG_VERSION"),
                 &[$($crate::Text::new($vouched)),*],
@@ -302,19 +305,24 @@ macro_rules! unloadable {
             before_unload
         })
     };
-    // Written by `#[plugin]`, whose hook frees what calls use, so that safe code must not be able to call it.
+    // Written by `#[plugin]`, whose hook drops what calls use, so that safe code must not be able to call it. Without
+    // anything to do there is no hook, and so no thread that runs it.
     (
-        before_unload = unsafe $hook:path,
+        before_unload = if ($is_needed:expr) unsafe $hook:path,
         vouch($($vouched:literal),*),
         pinned_by($($pinned_by:literal),*)
     ) => {
         $crate::unloadable!(
             @table
-            ($crate::unloadable!(@hook || {
-                // SAFETY: the host runs the hook once, when no call or lease uses the plugin any more, or when the
-                // candidate was refused. That is what the hook of `#[plugin]` demands.
-                unsafe { $hook() }
-            }))
+            (if $is_needed {
+                $crate::unloadable!(@hook || {
+                    // SAFETY: the host runs the hook once, when no call or lease uses the plugin any more, or when
+                    // the candidate was refused. That is what the hook of `#[plugin]` demands.
+                    unsafe { $hook() }
+                })
+            } else {
+                ::core::option::Option::None
+            })
             ($($vouched),*)
             ($($pinned_by),*)
         );

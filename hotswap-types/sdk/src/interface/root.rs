@@ -2,12 +2,14 @@
 //! of both sides, and calls the constructor.
 
 use std::{
+    cell::UnsafeCell,
     marker::PhantomData,
+    mem::MaybeUninit,
     ops::Deref,
-    ptr::{self, NonNull},
+    ptr,
     sync::{
         Arc,
-        atomic::{AtomicPtr, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -249,17 +251,23 @@ pub unsafe fn end<P: Plugin>() {
 #[derive(Debug)]
 pub struct RootValue<T>(T);
 
-/// Owns a plugin's value, from its construction until the generation is retired.
+/// A plugin's value, from its construction until the generation is retired. It is a static of the plugin, so that a
+/// value without a destructor leaves nothing to do.
 ///
 /// # Invariants
 ///
-/// The pointer is null, or is from `Box::into_raw` and belongs to this.
+/// `value` is written only by the call that has set `is_taken`, before anybody else has its address.
 #[derive(Debug)]
 pub struct ValueSlot<T> {
-    value: AtomicPtr<RootValue<T>>,
-    // `Send` and `Sync` whatever `T` is. The value is both, because `#[interface]` demands it of every implementation.
-    marker: PhantomData<fn() -> T>,
+    value: UnsafeCell<MaybeUninit<RootValue<T>>>,
+    is_taken: AtomicBool,
+    /// Whether there is a value in it.
+    is_full: AtomicBool,
 }
+
+// SAFETY: the value is shared between threads and dropped on any of them. It is `Send` and `Sync`, because
+// `#[interface]` demands both of every implementation. It is written before it is shared (invariant).
+unsafe impl<T> Sync for ValueSlot<T> {}
 
 impl RootModule for PluginRootRef {
     abi_stable::declare_root_module_statics! {PluginRootRef}
@@ -476,8 +484,9 @@ impl<T> ValueSlot<T> {
     #[expect(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
         Self {
-            value: AtomicPtr::new(ptr::null_mut()),
-            marker: PhantomData,
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+            is_taken: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
         }
     }
 
@@ -485,13 +494,17 @@ impl<T> ValueSlot<T> {
     where
         P::Interface: Dispatch<RootValue<T>>,
     {
-        let value = Box::into_raw(Box::new(RootValue(value)));
+        // Relaxed: nothing is read because of it.
+        let is_taken = self.is_taken.swap(true, Ordering::Relaxed);
+        assert!(!is_taken, "a plugin is made once");
+        // SAFETY: only this call has set `is_taken`, so nobody else writes, and nobody has the address yet.
+        let value = unsafe { &mut *self.value.get() }.write(RootValue(value));
+        let value = ptr::from_ref(value);
         // Release: pairs with the Acquire in `clear`.
-        let before = self.value.swap(value, Ordering::AcqRel);
-        debug_assert!(before.is_null(), "a plugin is made once");
+        self.is_full.store(true, Ordering::Release);
         let entries = <P::Interface as Dispatch<RootValue<T>>>::VTABLE;
         RawRemote {
-            this: value.cast_const().cast(),
+            this: value.cast(),
             entries: entries.as_ptr(),
             count: entries.len(),
         }
@@ -504,11 +517,11 @@ impl<T> ValueSlot<T> {
     /// No call uses the value, and none will.
     unsafe fn clear(&self) {
         // Acquire: pairs with the Release in `set`.
-        let value = self.value.swap(ptr::null_mut(), Ordering::AcqRel);
-        if let Some(value) = NonNull::new(value) {
-            // SAFETY: the pointer is from `Box::into_raw` (invariant of `ValueSlot`), and the swap has taken it, so
-            // that nobody else drops it. No call uses the value (`# Safety` of this function).
-            drop(unsafe { Box::from_raw(value.as_ptr()) });
+        if self.is_full.swap(false, Ordering::Acquire) {
+            // SAFETY: no call uses the value (`# Safety` of this function), so this is the only reference to it.
+            let value = unsafe { &mut *self.value.get() };
+            // SAFETY: `is_full` was set, so there is a value, and nobody else drops it, because the swap has taken it.
+            unsafe { value.assume_init_drop() };
         }
     }
 }
