@@ -2,9 +2,10 @@
 //!
 //! `scripts/stress` runs it with the plugins of the tests. The plugins print to stdout; the figures go to stderr.
 
-#[path = "../../../tests/it/process.rs"]
+#[path = "../../../../tests/it/process.rs"]
 #[expect(dead_code, reason = "the tests ask the system for more")]
 mod process;
+mod traits;
 
 use std::{
     env,
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_core::{Hotswap, Policy, State, Trust};
+use hotswap_core::{Hotswap, Interface, Policy, State, Trust};
 use hotswap_fixtures::{FixtureRef, constructs::CONSTRUCTS};
 
 /// The resources that are measured before and after.
@@ -44,7 +45,10 @@ impl Resources {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [path, construct, warm_up, swaps] = &arguments[..] else {
-        return Err("usage: stress PLUGIN CONSTRUCT|each WARM_UP_SWAPS SWAPS".into());
+        return Err(
+            "usage: stress PLUGIN CONSTRUCT|each WARM_UP_SWAPS SWAPS, or stress FOLDER traits …"
+                .into(),
+        );
     };
     let (path, swaps) = (PathBuf::from(path), warm_up.parse()?..swaps.parse()?);
     eprintln!(
@@ -62,33 +66,59 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     for (place, (name, _)) in CONSTRUCTS.iter().enumerate() {
         if construct == name || construct == "each" {
-            stress(&path, name, place as u64, swaps.clone())?;
+            uses_construct(&path, name, place as u64, swaps.clone())?;
         }
+    }
+    if construct == "traits" {
+        traits::pass_data(&path.join("libshop_1.so"), swaps.clone())?;
+        traits::pass_objects(&path.join("libdesk_1.so"), swaps)?;
     }
     Ok(())
 }
 
-/// Uses one construct on every generation, on a thread that lives on and on a thread that ends.
-fn stress(
+/// A plugin whose generations all use one construct.
+fn uses_construct(
     path: &Path,
     name: &str,
     construct: u64,
     swaps: Range<u64>,
 ) -> Result<(), Box<dyn Error>> {
+    let plugin: Hotswap<FixtureRef> = Hotswap::load(path, &trust())?;
+    let build = plugin.with(|it| it.build_a()());
+    let call = |plugin: &Hotswap<FixtureRef>| {
+        let (a, b) = plugin.with(|it| (it.build_a()(), it.build_b()()));
+        assert_eq!((a, b), (build, build), "a wrong answer");
+    };
+    let run = |plugin: &Hotswap<FixtureRef>| {
+        plugin.with(|it| it.text()(construct).map(drop).unwrap());
+    };
+    stress(plugin, path, name, call, run, swaps)
+}
+
+fn trust() -> Trust {
     let policy = Policy {
         any_owner: true,
         ..Policy::default()
     };
     // SAFETY: the files are the plugins of the tests, which keep the promises of `Trust::vouch`.
-    let trust = unsafe { Trust::vouch(policy) };
-    let plugin: Hotswap<FixtureRef> = Hotswap::load(path, &trust)?;
-    let build = plugin.with(|it| it.build_a()());
+    unsafe { Trust::vouch(policy) }
+}
+
+/// Swaps under two threads that `call` without pause. Each generation also has to `run`, on a thread that lives on and
+/// on a thread that ends.
+fn stress<I: Interface + ?Sized>(
+    plugin: Hotswap<I>,
+    path: &Path,
+    name: &str,
+    call: impl Fn(&Hotswap<I>) + Sync,
+    run: impl Fn(&Hotswap<I>) + Sync,
+    swaps: Range<u64>,
+) -> Result<(), Box<dyn Error>> {
     let (stop, calls) = (AtomicBool::new(false), AtomicU64::new(0));
     let caller = || {
         let mut count = 0;
         while !stop.load(Ordering::Relaxed) {
-            let (a, b) = plugin.with(|it| (it.build_a()(), it.build_b()()));
-            assert_eq!((a, b), (build, build), "a wrong answer");
+            call(&plugin);
             count += 1;
             // On two cores, the threads that do the work need a turn.
             if count % 1_000 == 0 {
@@ -99,9 +129,9 @@ fn stress(
     };
     let started = Instant::now();
     let swap = || -> Result<(), Box<dyn Error>> {
-        let run = || plugin.with(|it| it.text()(construct).map(drop).unwrap());
-        run();
-        thread::scope(|scope| scope.spawn(run).join()).map_err(|_| "a worker panicked")?;
+        run(&plugin);
+        thread::scope(|scope| scope.spawn(|| run(&plugin)).join())
+            .map_err(|_| "a worker panicked")?;
         let retired = plugin.swap(path)?.retired;
         match plugin.wait(retired, Duration::from_secs(60)) {
             Some(State::Unloaded) => Ok(()),
