@@ -147,7 +147,7 @@ pub use hotswap_macros::data;
 /// `#[plugin(make = MyRules::new)]`, a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped when the
 /// plugin is retired and no call or lease uses it any more, before the image is unmapped; stop threads in its `Drop`.
 /// `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in `hotswap_unload::unloadable!`.
-/// The function runs before the value is dropped, and also for a candidate that was refused.
+/// The function runs before the value is dropped, and never for a candidate that was refused before its value was made.
 ///
 /// Use it once in a crate, which must be only a `cdylib`.
 pub use hotswap_macros::plugin;

@@ -235,16 +235,18 @@ pub trait Plugin: Sized + 'static {
     fn before_unload();
 }
 
-/// The hook of a plugin: runs the author's own, and drops the value. The host runs it once, when the generation is
-/// retired and no call or lease uses it, or when the candidate was refused.
+/// The hook of a plugin: if the value was made, runs the author's own, and drops the value. The host runs it once, when
+/// the generation is retired and no call or lease uses it, or when the candidate was refused.
 ///
 /// # Safety
 ///
 /// No call uses the value, and none will.
 pub unsafe fn end<P: Plugin>() {
-    P::before_unload();
-    // SAFETY: no call uses the value, and none will (`# Safety` of this function).
-    unsafe { P::slot().clear() };
+    if P::slot().is_full() {
+        P::before_unload();
+        // SAFETY: no call uses the value, and none will (`# Safety` of this function).
+        unsafe { P::slot().clear() };
+    }
 }
 
 /// A plugin's value, or one of the host's own, as the target of its vtable.
@@ -508,6 +510,11 @@ impl<T> ValueSlot<T> {
             entries: entries.as_ptr(),
             count: entries.len(),
         }
+    }
+
+    fn is_full(&self) -> bool {
+        // Relaxed: nothing is read because of it.
+        self.is_full.load(Ordering::Relaxed)
     }
 
     /// Drops the value, if there is one.
