@@ -9,6 +9,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, bounded};
+use percent_encoding::percent_decode;
 
 /// What `:help` says.
 pub(crate) const HELP: &str = "help: PATH replaces the plugin; :reload takes the last accepted path again; \
@@ -95,58 +96,22 @@ fn path(line: &[u8]) -> PathBuf {
         // Where the host stands. It may be left out.
         let local = path.strip_prefix(b"localhost");
         let path = local.filter(|it| it.starts_with(b"/")).unwrap_or(path);
-        Some(percent_decoded(path))
+        Some(percent_decode(path).collect())
     };
     let as_given = [line, line.strip_suffix(b"\r").unwrap_or(line), trimmed];
     let candidates = as_given.into_iter().chain(unquoted).map(<[u8]>::to_vec);
-    let decoded = [
-        of_url(trimmed),
-        unquoted.and_then(of_url),
-        Some(as_word_of_shell(trimmed)),
-    ];
+    // Quoted or escaped as for a shell.
+    let as_word = shlex::bytes::split(trimmed).and_then(|words| match <[_; 1]>::try_from(words) {
+        Ok([word]) => Some(word),
+        Err(_) => None,
+    });
+    let decoded = [of_url(trimmed), unquoted.and_then(of_url), as_word];
     let as_path = |bytes: &[u8]| Path::new(OsStr::from_bytes(bytes)).to_owned();
     candidates
         .chain(decoded.into_iter().flatten())
         .map(|bytes| as_path(&bytes))
         .find(|path| path.symlink_metadata().is_ok())
         .unwrap_or_else(|| as_path(trimmed))
-}
-
-/// Without the quotes and the backslashes that a shell needs around and before blanks and the like.
-fn as_word_of_shell(text: &[u8]) -> Vec<u8> {
-    let mut bytes = text.iter().copied();
-    let mut word = Vec::new();
-    let mut quoted_by = None;
-    while let Some(byte) = bytes.next() {
-        match (byte, quoted_by) {
-            (b'\\', None | Some(b'"')) => word.push(bytes.next().unwrap_or(byte)),
-            (b'\'' | b'"', None) => quoted_by = Some(byte),
-            (quote, Some(open)) if quote == open => quoted_by = None,
-            (byte, _) => word.push(byte),
-        }
-    }
-    word
-}
-
-/// With the bytes that a URL has as `%20`.
-fn percent_decoded(url: &[u8]) -> Vec<u8> {
-    let digit = |at: usize| char::from(*url.get(at)?).to_digit(16);
-    let mut decoded = Vec::new();
-    let mut at = 0;
-    while let Some(&byte) = url.get(at) {
-        let of_digits = || u8::try_from(digit(at + 1)? * 16 + digit(at + 2)?).ok();
-        match of_digits().filter(|_| byte == b'%') {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]

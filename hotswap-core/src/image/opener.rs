@@ -436,7 +436,7 @@ mod tests {
     }
 
     /// One thing each that a thread can change about itself. Some need rights or processors, and change nothing then.
-    const CHANGES: [(&str, fn()); 9] = [
+    const CHANGES: [(&str, fn()); 11] = [
         ("name", || rustix::thread::set_name(c"other").unwrap()),
         ("blocked_signals", || {
             let set = nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGUSR1);
@@ -470,11 +470,20 @@ mod tests {
             assert_eq!(result, 0);
         }),
         ("locale", || {
-            // SAFETY: a new locale, which is never freed.
+            // SAFETY: the name is a C string, and a null base makes a new locale.
             let locale =
                 unsafe { libc::newlocale(libc::LC_ALL_MASK, c"C".as_ptr(), ptr::null_mut()) };
-            // SAFETY: a locale.
+            // SAFETY: `newlocale` has made the locale just now.
             unsafe { libc::uselocale(locale) };
+        }),
+        ("timer_slack", || {
+            // SAFETY: the thread's own slack, in nanoseconds.
+            let result = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_000_u64) };
+            assert_eq!(result, 0);
+        }),
+        ("users", || {
+            // SAFETY: only the user as whom this thread opens files.
+            unsafe { libc::setfsuid(1) };
         }),
         ("floating_point", || {
             unsafe extern "C" {
@@ -503,7 +512,7 @@ mod tests {
                 change();
                 (before, ThreadState::now())
             });
-            let may_be_denied = ["processors", "nice", "namespaces"].contains(&what);
+            let may_be_denied = ["processors", "nice", "namespaces", "users"].contains(&what);
             assert!(
                 !opener.is_as_started() || may_be_denied,
                 "{what}: {state:?}"

@@ -139,7 +139,8 @@ unsafe impl Interface for OfAnotherVersion {
         memory: &dyn ImageMemory,
         leases: Arc<dyn LeaseSource>,
     ) -> Result<((), Option<String>), Refused> {
-        // SAFETY: the conditions are the same.
+        // SAFETY: the module's layout was checked, and this is called once for its image (`# Safety` of this function).
+        // No handle is made, because the version differs.
         let accepted = unsafe { accept::<Self>(module, memory, leases) };
         Err(accepted.map(drop).expect_err("another version"))
     }

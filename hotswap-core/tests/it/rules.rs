@@ -7,7 +7,7 @@ use std::{
 };
 
 use hotswap_core::{Hotswap, Lease, Settings, Stage, State, loader::Loader, reasons::Fault};
-use hotswap_fixtures::rules::Rules;
+use hotswap_fixtures::{rules::Rules, shop::v1::Shop};
 use hotswap_unload::{PluginTable, TABLE_SYMBOL};
 
 use crate::fixtures::{SOON, plugin, trust};
@@ -239,6 +239,16 @@ fn a_value_without_a_destructor_has_no_hook() {
     };
     assert!(!has_hook("rules_1"));
     assert!(has_hook("rules_2"), "its value has a destructor");
+}
+
+/// Its own hook would end the process.
+#[test]
+fn a_plugin_of_another_trait_leaves_without_its_hook() {
+    let error = Hotswap::<dyn Shop>::load(plugin("rules_fails"), &trust()).map(drop);
+    let error = error.expect_err("it is another interface");
+    let reason =
+        "layout: another interface: expected hotswap-fixtures::Shop, found hotswap-fixtures::Rules";
+    assert_eq!(error.reason(), reason);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn order(count: usize, note: Option<&str>) -> v1::Order {
 }
 
 #[test]
-fn structs_and_enums_cross() {
+fn structs_and_enums_are_sent() {
     let shop = shop!(v1, "shop_1");
     let judge = |order| shop.call(|it| it.judge(&order)).unwrap();
     assert_eq!(judge(order(0, None)), Err("order 7 is empty".to_owned()));
@@ -52,14 +52,14 @@ fn structs_and_enums_cross() {
 }
 
 #[test]
-fn slices_cross() {
+fn slices_are_sent() {
     let shop = shop!(v1, "shop_1");
     assert_eq!(shop.with(|it| it.dearest(&lines(3))), lines(3).pop());
     assert_eq!(shop.with(|it| it.dearest(&[])), None);
 }
 
 #[test]
-fn generics_cross() {
+fn generic_types_are_sent() {
     let shop = shop!(v1, "shop_1");
     let page = v1::Page {
         total: 2000,
@@ -74,7 +74,7 @@ fn generics_cross() {
 }
 
 #[test]
-fn types_of_the_standard_library_cross() {
+fn types_of_the_standard_library_are_sent() {
     let shop = shop!(v1, "shop_1");
     for (before, number) in [(true, None), (false, Some(u128::MAX))] {
         let distance = Duration::from_nanos(1_500_000_001);
@@ -97,7 +97,7 @@ fn types_of_the_standard_library_cross() {
 }
 
 #[test]
-fn paths_addresses_and_other_collections_cross() {
+fn paths_addresses_and_other_collections_are_sent() {
     let shop = shop!(v1, "shop_1");
     let not_utf8 = OsStr::from_bytes(b"not \xff UTF-8");
     let scoped = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 9160, 7, 8);
@@ -148,7 +148,7 @@ fn tree(depth: usize, beside: bool) -> v1::Tree {
 }
 
 #[test]
-fn a_type_within_itself_crosses() {
+fn a_type_within_itself_is_sent() {
     let shop = shop!(v1, "shop_1");
     for beside in [false, true] {
         let deep = tree(128, beside);
@@ -222,8 +222,14 @@ fn variants_may_be_added() {
     let shop = shop!(v1, "shop_3");
     let fault = shop.call(|it| it.judge(&order(2, None))).map(drop);
     assert_eq!(unknown(fault), "variant 3 of `Verdict`");
-    assert_eq!(shop.with(|it| it.echo_way(v1::Way::Mail)), v1::Way::Mail);
-    assert_eq!(shop.with(|it| it.echo_way(v1::Way::Other)), v1::Way::Other);
+    assert_eq!(
+        shop.with(|it| it.echo_shipping(v1::Shipping::Mail)),
+        v1::Shipping::Mail
+    );
+    assert_eq!(
+        shop.with(|it| it.echo_shipping(v1::Shipping::Other)),
+        v1::Shipping::Other
+    );
 }
 
 /// The host runs the body of a method that the plugin does not have. The body calls the plugin's methods.

@@ -243,7 +243,7 @@ pub(crate) fn check_attributes(attributes: &[Attribute]) -> Result<()> {
     let is_conditional = |it: &&Attribute| it.path().is_ident("cfg");
     match attributes.iter().find(is_conditional) {
         Some(attribute) => {
-            let what = "what crosses is the same whatever a side is compiled with: put the condition before the whole item";
+            let what = "both sides must have the same parts, whatever they are compiled with: put `#[cfg]` before the whole item";
             Err(Error::new(attribute.span(), what))
         }
         None => Ok(()),

@@ -26,7 +26,7 @@ struct Place<'a> {
     takes_objects: bool,
 }
 
-const NOT_CHANGED: &str = "nothing is changed across the border: take `&T`, and return what is new";
+const NOT_CHANGED: &str = "a `&mut` parameter cannot be sent: take `&T`, and return what is new";
 
 /// Refuses types that can never be sent.
 pub(crate) fn check_type(ty: &Type, position: Position) -> Result<()> {

@@ -34,6 +34,8 @@ mod records;
 
 mod standard;
 
+mod addresses;
+
 mod by_value;
 
 mod call;

@@ -5,7 +5,8 @@
 //!
 //! # What it does not see
 //! A working directory or a descriptor table that the thread has made its own (`unshare`), a seccomp filter on top of
-//! another, its I/O priority, its memory policy, whether it can be cancelled, and the robust mutexes that it holds.
+//! another, its I/O priority, its memory policy, its protection keys, how it is protected from speculation, whether it
+//! can be cancelled, and the robust mutexes that it holds.
 #![expect(
     unsafe_code,
     reason = "asks libc and the processor for the state of the calling thread"
@@ -15,7 +16,10 @@
 use std::arch::asm;
 use std::{ffi::CString, fs, path::PathBuf, ptr};
 
-use nix::sys::signal::SigSet;
+use nix::{
+    sys::signal::SigSet,
+    unistd::{Gid, getgroups},
+};
 use rustix::{
     process::getpriority_process,
     thread::{
@@ -34,13 +38,24 @@ pub(super) struct ThreadState {
     nice: Option<i32>,
     /// `SCHED_OTHER` and the like, and the priority among threads of that policy.
     policy: (i32, i32),
+    /// The real, the effective and the saved user, and the one as whom it opens files. Linux knows them by thread, and
+    /// only libc's functions change those of all threads together.
+    users: [u32; 4],
+    /// The same of groups.
+    groups: [u32; 4],
+    supplementary_groups: Option<Vec<Gid>>,
     capabilities: Option<CapabilitySets>,
+    secure_bits: i32,
     no_new_privileges: Option<bool>,
     seccomp: Option<SecureComputingMode>,
     /// Only of a thread that may enter another namespace.
     namespaces: Option<[Option<PathBuf>; NAMESPACES.len()]>,
     /// Start, flags and size.
     signal_stack: (usize, i32, usize),
+    /// How late timers may be, in nanoseconds.
+    timer_slack: i32,
+    /// The execution domain (`personality(2)`).
+    personality: i32,
     locale: usize,
     floating_point: u64,
 }
@@ -61,11 +76,20 @@ impl ThreadState {
             processors: sched_getaffinity(None).ok(),
             nice: getpriority_process(None).ok(),
             policy: policy(),
+            users: users(),
+            groups: groups(),
+            supplementary_groups: getgroups().ok(),
             capabilities,
+            // SAFETY: asks for a number.
+            secure_bits: unsafe { libc::prctl(libc::PR_GET_SECUREBITS) },
             no_new_privileges: no_new_privs().ok(),
             seccomp: secure_computing_mode().ok(),
             namespaces: may_enter_namespaces.then(|| NAMESPACES.map(namespace)),
             signal_stack: signal_stack(),
+            // SAFETY: asks for a number.
+            timer_slack: unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) },
+            // SAFETY: this value asks, and changes nothing.
+            personality: unsafe { libc::personality(0xffff_ffff) },
             // SAFETY: a null pointer changes nothing.
             locale: unsafe { libc::uselocale(ptr::null_mut()) }.addr(),
             floating_point: floating_point(),
@@ -90,6 +114,27 @@ fn policy() -> (i32, i32) {
     // SAFETY: 0 is the calling thread.
     let policy = unsafe { libc::sched_getscheduler(0) };
     (policy, parameters.sched_priority)
+}
+
+/// What `setfsuid` and `setfsgid` are asked with: no user or group has this number, so that they change nothing.
+const NOBODY: u32 = u32::MAX;
+
+fn users() -> [u32; 4] {
+    let [mut real, mut effective, mut saved] = [NOBODY; 3];
+    // SAFETY: each of the three has room for the answer.
+    unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) };
+    // SAFETY: no condition.
+    let for_files = unsafe { libc::setfsuid(NOBODY) };
+    [real, effective, saved, for_files.cast_unsigned()]
+}
+
+fn groups() -> [u32; 4] {
+    let [mut real, mut effective, mut saved] = [NOBODY; 3];
+    // SAFETY: each of the three has room for the answer.
+    unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) };
+    // SAFETY: no condition.
+    let for_files = unsafe { libc::setfsgid(NOBODY) };
+    [real, effective, saved, for_files.cast_unsigned()]
 }
 
 fn signal_stack() -> (usize, i32, usize) {

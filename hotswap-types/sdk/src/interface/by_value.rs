@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    call::{Cons, Nil, Remote, ReplyVtable, dispatch},
+    call::{Cons, Nil, Remote, ReplyVtable, cons, cons_type, dispatch},
     data::{Data, ReadContext, ReadError},
     description::{TypeIndex, Types},
     fault::Fault,
@@ -375,7 +375,7 @@ macro_rules! tuples {
         // SAFETY: the view is a list of the parts' views, in `repr(C)`, and the description has those of the parts.
         #[diagnostic::do_not_recommend]
         unsafe impl<$($type: ByValue),*> ByValue for ($($type,)*) {
-            type View = tuples!(@type $($type)*);
+            type View = cons_type!($($type::View),*);
             type Outgoing = ($($type::Outgoing,)*);
             type VecView = IndirectSlice<Self::View>;
 
@@ -388,12 +388,12 @@ macro_rules! tuples {
             #[inline]
             fn view_outgoing(outgoing: &Self::Outgoing) -> Self::View {
                 let ($($value,)*) = outgoing;
-                tuples!(@view $($type $value)*)
+                cons!($({ $type::view_outgoing($value) })*)
             }
 
             #[inline]
             unsafe fn take(view: Self::View, context: ReadContext<'_>) -> Result<Self, ReadError> {
-                let tuples!(@pattern $($value)*) = view;
+                let cons!($($value)*) = view;
                 // SAFETY: each part's view is from the part of an outgoing tuple that stays unchanged during this call,
                 // which is on the sender's thread (`# Safety` of this function).
                 Ok(($(unsafe { $type::take($value, context) }?,)*))
@@ -405,14 +405,6 @@ macro_rules! tuples {
             }
         }
     )* };
-    (@type $first:ident $($rest:ident)*) => { Cons<$first::View, tuples!(@type $($rest)*)> };
-    (@type) => { Nil };
-    (@view $type:ident $first:ident $($rest:ident)*) => {
-        Cons($type::view_outgoing($first), tuples!(@view $($rest)*))
-    };
-    (@view) => { Nil };
-    (@pattern $first:ident $($rest:ident)*) => { Cons($first, tuples!(@pattern $($rest)*)) };
-    (@pattern) => { Nil };
 }
 
 tuples! {

@@ -55,6 +55,20 @@ pub struct ReplyVtable {
 #[repr(C)]
 pub struct Cons<A, B>(pub A, pub B);
 
+/// `Cons(a, Cons(b, Nil))`, as an expression or as a pattern.
+macro_rules! cons {
+    ($first:tt $($rest:tt)*) => { Cons($first, cons!($($rest)*)) };
+    () => { Nil };
+}
+
+/// `Cons<A, Cons<B, Nil>>`.
+macro_rules! cons_type {
+    ($first:ty $(, $rest:ty)*) => { Cons<$first, cons_type!($($rest),*)> };
+    () => { Nil };
+}
+
+pub(super) use {cons, cons_type};
+
 /// The end of a [`Cons`] list.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]

@@ -4,7 +4,6 @@
 use std::{
     cell::UnsafeCell,
     marker::PhantomData,
-    mem::MaybeUninit,
     ops::Deref,
     ptr,
     sync::{
@@ -242,10 +241,12 @@ pub trait Plugin: Sized + 'static {
 ///
 /// No call uses the value, and none will.
 pub unsafe fn end<P: Plugin>() {
-    if P::slot().is_full() {
+    // SAFETY: the value is made before it is called, and no call uses it, and none will (`# Safety` of this function).
+    // So this is the only reference to it.
+    let value = unsafe { &mut *P::slot().value.get() };
+    if value.is_some() {
         P::before_unload();
-        // SAFETY: no call uses the value, and none will (`# Safety` of this function).
-        unsafe { P::slot().clear() };
+        *value = None;
     }
 }
 
@@ -258,13 +259,11 @@ pub struct RootValue<T>(T);
 ///
 /// # Invariants
 ///
-/// `value` is written only by the call that has set `is_taken`, before anybody else has its address.
+/// `value` is written by the call that has set `is_taken`, before anybody else has its address, and by [`end`].
 #[derive(Debug)]
 pub struct ValueSlot<T> {
-    value: UnsafeCell<MaybeUninit<RootValue<T>>>,
+    value: UnsafeCell<Option<RootValue<T>>>,
     is_taken: AtomicBool,
-    /// Whether there is a value in it.
-    is_full: AtomicBool,
 }
 
 // SAFETY: the value is shared between threads and dropped on any of them. It is `Send` and `Sync`, because
@@ -486,9 +485,8 @@ impl<T> ValueSlot<T> {
     #[expect(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
         Self {
-            value: UnsafeCell::new(MaybeUninit::uninit()),
+            value: UnsafeCell::new(None),
             is_taken: AtomicBool::new(false),
-            is_full: AtomicBool::new(false),
         }
     }
 
@@ -500,35 +498,13 @@ impl<T> ValueSlot<T> {
         let is_taken = self.is_taken.swap(true, Ordering::Relaxed);
         assert!(!is_taken, "a plugin is made once");
         // SAFETY: only this call has set `is_taken`, so nobody else writes, and nobody has the address yet.
-        let value = unsafe { &mut *self.value.get() }.write(RootValue(value));
-        let value = ptr::from_ref(value);
-        // Release: pairs with the Acquire in `clear`.
-        self.is_full.store(true, Ordering::Release);
+        let slot = unsafe { &mut *self.value.get() };
+        let value = ptr::from_ref(slot.insert(RootValue(value)));
         let entries = <P::Interface as Dispatch<RootValue<T>>>::VTABLE;
         RawRemote {
             this: value.cast(),
             entries: entries.as_ptr(),
             count: entries.len(),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        // Relaxed: nothing is read because of it.
-        self.is_full.load(Ordering::Relaxed)
-    }
-
-    /// Drops the value, if there is one.
-    ///
-    /// # Safety
-    ///
-    /// No call uses the value, and none will.
-    unsafe fn clear(&self) {
-        // Acquire: pairs with the Release in `set`.
-        if self.is_full.swap(false, Ordering::Acquire) {
-            // SAFETY: no call uses the value (`# Safety` of this function), so this is the only reference to it.
-            let value = unsafe { &mut *self.value.get() };
-            // SAFETY: `is_full` was set, so there is a value, and nobody else drops it, because the swap has taken it.
-            unsafe { value.assume_init_drop() };
         }
     }
 }
