@@ -232,6 +232,29 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         Lease::new(self.cell.lease())
     }
 
+    /// Leases the generation of the call that the calling thread is inside of, so that work that goes on after the call
+    /// uses the code that began it. Outside of calls, this is [`lease`](Self::lease).
+    ///
+    /// A call is a [`with`](Self::with) or `call` on this swap point. One on a [`Lease`] does not count: clone that.
+    ///
+    /// Waits for whom [`lease`](Self::lease) waits.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use hotswap_core::Hotswap;
+    /// # use hotswap_types::Plugin;
+    /// # fn example(plugin: &Hotswap<dyn Plugin>) {
+    /// let (first, lease) = plugin.with(|it| (it.some_fn(1), plugin.lease_of_call()));
+    /// // Swaps may come meanwhile.
+    /// let second = lease.with(|it| it.some_fn(2));
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn lease_of_call(&self) -> Lease<I> {
+        Lease::new(self.cell.lease_of_call())
+    }
+
     /// Replaces the plugin by the one at `path`, which may be the same path as before.
     ///
     /// Returns as soon as new calls reach the new generation. The old one is drained and unloaded in the background:

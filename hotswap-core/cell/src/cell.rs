@@ -166,6 +166,14 @@ impl<T: Send + Sync> Cell<T> {
         }
     }
 
+    /// Leases the value that a [`with`](Self::with) at this place would read: that of the call that this thread is
+    /// inside of, or else the current one. Waits for nobody.
+    pub fn lease_of_call(&self) -> Lease<T> {
+        let call = self.begin();
+        // SAFETY: `call` is a call on `call.value`, and lives until after this line.
+        unsafe { lease_during_call(call.value) }
+    }
+
     /// Replaces the value, and returns the previous one. New readers get the new value from here on. Waits for
     /// nobody.
     ///

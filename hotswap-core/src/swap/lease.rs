@@ -103,6 +103,10 @@ impl<I: Interface + ?Sized> Lease<I> {
     }
 }
 
+// SAFETY: what it has of the plugin is in the generation, which stays mapped until it is dropped.
+#[expect(unsafe_code, reason = "states that leases may leave a call")]
+unsafe impl<I: Interface + ?Sized> HostOwned for Lease<I> {}
+
 impl<I: Interface<Kind = Trait> + ?Sized> Lease<I> {
     /// Calls `f` with the leased generation, and gives a fault of the plugin as an error
     /// ([`Hotswap::call`](crate::Hotswap::call)).

@@ -59,6 +59,23 @@ fn a_lease_inside_a_call_is_on_the_live_generation() {
 }
 
 #[test]
+fn a_lease_of_a_call_is_on_the_generation_of_the_call() {
+    let it = load("build_1");
+    let lease = it.with(|outer| {
+        it.swap(plugin("build_2")).unwrap();
+        let lease = it.lease_of_call();
+        assert_eq!((outer.number(), lease.number()), (1, 1));
+        lease
+    });
+    assert_eq!(it.lease_of_call().number(), 2, "outside of calls");
+    // A lease does not count as a call.
+    assert_eq!(lease.with(|_| it.lease_of_call().number()), 2);
+    assert_eq!(lease.with(|old| old.build_a()()), 1);
+    drop(lease);
+    unloaded(&it, 1);
+}
+
+#[test]
 fn a_call_does_not_inherit_from_a_lease() {
     let it = load("build_1");
     let lease = it.lease();

@@ -366,6 +366,26 @@ fn a_lease_taken_inside_a_call_is_on_the_current_generation() {
     });
 }
 
+/// A lease of a call keeps the generation of that call, also when the call that entered has ended.
+#[test]
+fn a_lease_of_a_call_is_on_the_generation_of_the_call() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            let outside = cell.lease_of_call().call();
+            let call = cell.begin();
+            let lease = cell.lease_of_call();
+            assert_eq!(lease.call(), call.call());
+            drop(call);
+            (outside, lease.call())
+        });
+        let held = look(cell.publish(Plugin::new(2)));
+        let (outside, inside) = reader.join().unwrap();
+        assert!(outside <= inside);
+        look_again(held);
+    });
+}
+
 /// A swap from inside a call must not wait for its own caller.
 #[test]
 fn a_swap_inside_a_call_leaves_the_caller_where_it_was() {
