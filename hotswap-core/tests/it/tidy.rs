@@ -69,6 +69,103 @@ fn the_search_finds_what_is_used() {
     assert_eq!(found, expected.map(|(line, path)| (line, path.to_owned())));
 }
 
+/// The files outside of `system/` that still call the operating system.
+const CALL_THE_SYSTEM: [&str; 33] = [
+    "error/details.rs",
+    "file_id.rs",
+    "image.rs",
+    "image/account.rs",
+    "image/account/registrations.rs",
+    "image/account/table.rs",
+    "image/account/thread.rs",
+    "image/closed.rs",
+    "image/dependencies.rs",
+    "image/ending.rs",
+    "image/fork.rs",
+    "image/handlers.rs",
+    "image/keys.rs",
+    "image/libraries.rs",
+    "image/opener.rs",
+    "image/opener/thread_state.rs",
+    "limits.rs",
+    "memory.rs",
+    "stage/host.rs",
+    "stage/inspection.rs",
+    "stage/lease.rs",
+    "stage/libraries/rules.rs",
+    "stage/path_policy.rs",
+    "stage/proc.rs",
+    "stage/read.rs",
+    "stage/route.rs",
+    "stage/sealed.rs",
+    "stage/serial.rs",
+    "stage/walk.rs",
+    "swap/retained.rs",
+    "trial/child.rs",
+    "trial/descriptors.rs",
+    "trial/parent.rs",
+];
+
+/// All calls of the operating system are in `system/`, so that another platform is a folder there. Tests may call it
+/// anywhere.
+#[test]
+fn only_system_calls_the_operating_system() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeSet::new();
+    for module in modules(&source).values() {
+        let file = module.file.strip_prefix(&source).unwrap();
+        if file.starts_with("system") || file.ends_with("tests.rs") {
+            continue;
+        }
+        let code = module.code.split("\n#[cfg(test)]\nmod tests {").next();
+        if calls_the_system(code.unwrap()) {
+            found.insert(file.to_str().unwrap().to_owned());
+        }
+    }
+    let known = BTreeSet::from(CALL_THE_SYSTEM.map(str::to_owned));
+    let new: Vec<_> = found.difference(&known).collect();
+    assert!(new.is_empty(), "move the calls into `system/`: {new:?}");
+    let clean: Vec<_> = known.difference(&found).collect();
+    assert!(
+        clean.is_empty(),
+        "remove these from CALL_THE_SYSTEM: {clean:?}"
+    );
+}
+
+/// Whether the code names a crate of system calls, or declares a function that some library has.
+fn calls_the_system(code: &str) -> bool {
+    let names = |name: &str| {
+        code.match_indices(name).any(|(at, _)| {
+            let (before, after) = (&code[..at], &code[at + name.len()..]);
+            let is_word = !before.ends_with(is_of_a_name) && !after.starts_with(is_of_a_name);
+            is_word && (after.starts_with("::") || before.ends_with("use "))
+        })
+    };
+    ["libc", "libloading", "nix", "rustix"]
+        .into_iter()
+        .any(names)
+        || code.contains("extern \"C\" {")
+}
+
+#[test]
+fn the_search_finds_calls_of_the_system() {
+    for code in [
+        "fn f() { libc::pause() }",
+        "use nix::{unistd};",
+        "use libc;",
+        "unsafe extern \"C\" {",
+    ] {
+        assert!(calls_the_system(code), "{code}");
+    }
+    for code in [
+        "use std::os::unix::fs;",
+        "const A: &str = \"libc\";",
+        "unsafe extern \"C\" fn f() {}",
+    ] {
+        assert!(!calls_the_system(code), "{code}");
+    }
+}
+
 /// `scripts/real-plugins` builds with `--locked`, and is run by hand: nobody else would notice that its lock file is of
 /// an earlier time.
 #[test]
