@@ -16,8 +16,6 @@
 //! ([`Staged::loader_path`]), and never by its address: glibc nearly always maps the next image at the same one.
 
 mod handlers;
-mod keys;
-mod memory;
 
 mod dependencies;
 

@@ -88,6 +88,9 @@ compile_error!(
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
+// Calls of the operating system.
+mod system;
+
 // How text from outside is written into what hotswap says.
 mod escape;
 
@@ -106,14 +109,10 @@ mod error;
 // When a timeout ends.
 mod deadline;
 
-// What the system allows this process.
-mod limits;
-
 // Whether enough memory is left to go on.
-#[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
 mod memory;
 
-// Starting a thread, if there is memory for it; and how one is named.
+// Starting a thread, if there is memory for it.
 mod threads;
 
 // Which file it is, whatever its path.

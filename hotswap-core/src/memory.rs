@@ -5,11 +5,9 @@
 //! and still get no stack. Near a limit (`ulimit -v`, `vm.max_map_count`) this refuses the candidate. It reserves
 //! nothing: other threads can still use up the memory afterwards.
 
-use std::{env, fs, io};
+use std::env;
 
-use memmap2::MmapMut;
-
-use crate::error::ErrorKind;
+use crate::{error::ErrorKind, system};
 
 /// Room for some thousand small allocations.
 const MARGIN_BYTES: u64 = 14 << 20;
@@ -56,7 +54,7 @@ pub(crate) fn need_image_mappings() -> Result<(), ErrorKind> {
 }
 
 fn need_mappings(mappings: usize) -> Result<(), ErrorKind> {
-    make_mappings(mappings).map_err(|error| ErrorKind::NoMappings {
+    system::memory::make_mappings(mappings).map_err(|error| ErrorKind::NoMappings {
         mappings,
         error: error.into(),
     })
@@ -67,7 +65,7 @@ fn need_bytes(bytes: u64, threads: Option<u64>) -> Result<(), ErrorKind> {
     let stack = stack.and_then(|bytes| bytes.parse().ok());
     let margin = MARGIN_BYTES.saturating_add(stack.unwrap_or(STACK_BYTES));
     let needed = bytes.saturating_add(margin);
-    if usize::try_from(needed).is_ok_and(|needed| MmapMut::map_anon(needed).is_ok()) {
+    if usize::try_from(needed).is_ok_and(system::memory::can_map) {
         return Ok(());
     }
     Err(ErrorKind::NoMemory {
@@ -76,29 +74,9 @@ fn need_bytes(bytes: u64, threads: Option<u64>) -> Result<(), ErrorKind> {
     })
 }
 
-/// Makes this many mappings, and removes them. (The kernel merges adjacent mappings unless their protection differs.)
-fn make_mappings(count: usize) -> io::Result<()> {
-    let page = rustix::param::page_size();
-    let pages = MmapMut::map_anon(count * page)?;
-    for index in (0..count).step_by(2) {
-        let start = pages.as_ptr().wrapping_add(index * page);
-        // SAFETY: a page of our own mapping, which nobody reads or writes.
-        let result = unsafe { libc::mprotect(start.cast_mut().cast(), page, libc::PROT_NONE) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
 /// The threads of the process, plus the image's own, plus one that may be started.
 fn threads() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let count = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Threads:"));
-    let count: Option<u64> = count.and_then(|count| count.trim().parse().ok());
-    count.unwrap_or(1).saturating_add(2)
+    system::thread::count().unwrap_or(1).saturating_add(2)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Starts threads, after checking that there is memory for them; and tells their names.
+//! Starts threads, after checking that there is memory for them.
 //!
 //! All threads of this crate are started here. If there is no memory for a thread's signal stack, std ends the process
 //! instead of returning an error. So this first checks that the kernel has that memory ([`memory`]).
 
 use std::{
-    fs, io,
+    io,
     thread::{Builder, JoinHandle, Scope, ScopedJoinHandle},
 };
 
@@ -38,12 +38,6 @@ pub(crate) fn start_scoped<'scope, T: Send + 'scope>(
 /// Names what there is not enough of.
 pub(crate) fn check() -> io::Result<()> {
     memory::need_for_thread().map_err(|kind| io::Error::other(kind.to_string()))
-}
-
-/// The name of a thread of this process, which the system cuts to 15 bytes; empty if it is gone. Reads a file.
-pub(crate) fn name_of(thread: u32) -> String {
-    let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
-    name.trim_end().to_owned()
 }
 
 /// Removes NULs, which a thread's name cannot contain.

@@ -1,6 +1,7 @@
 //! What an [`ErrorKind`] determines: the stage, the setting that decides it, and whether it is transient.
 
-use super::{ErrorKind, Stage, details::is_fault};
+use super::{ErrorKind, Stage};
+use crate::system::signals;
 
 impl ErrorKind {
     /// The stage at which a candidate is refused for it.
@@ -81,7 +82,7 @@ impl ErrorKind {
     /// Whether the same bytes may be accepted later, for [`Error::is_transient`](super::Error::is_transient).
     pub(super) fn is_transient(&self) -> bool {
         let came_from_outside = match self {
-            Self::Died { signal, .. } => !is_fault(*signal),
+            Self::Died { signal, .. } => !signal.is_some_and(signals::is_fault),
             Self::TimedOut { .. } => true,
             _ => false,
         };

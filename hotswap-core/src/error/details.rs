@@ -6,9 +6,11 @@ use std::{
     path::PathBuf,
 };
 
-use nix::sys::signal::Signal;
-
-use crate::{escape::Escaped, report::report};
+use crate::{
+    escape::Escaped,
+    report::report,
+    system::{errno, signals},
+};
 
 /// An error of the operating system, or one of hotswap's own in the same form.
 ///
@@ -152,8 +154,8 @@ pub(super) struct OpenError<'a>(pub(super) &'a SystemError);
 impl Display for OpenError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.code {
-            Some(libc::ELOOP) => f.write_str("the symbolic links lead in a circle"),
-            Some(libc::EACCES) => f.write_str("permission denied"),
+            Some(errno::ELOOP) => f.write_str("the symbolic links lead in a circle"),
+            Some(errno::EACCES) => f.write_str("permission denied"),
             _ => write!(f, "{}", self.0),
         }
     }
@@ -193,9 +195,9 @@ impl Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.exit_code, self.signal) {
             (Some(code), _) => write!(f, "the process ended with exit code {code}")?,
-            (None, Some(signal)) => match Signal::try_from(signal) {
-                Ok(signal) => write!(f, "killed by {signal}")?,
-                Err(_) => write!(f, "killed by signal {signal}")?,
+            (None, Some(signal)) => match signals::name(signal) {
+                Some(name) => write!(f, "killed by {name}")?,
+                None => write!(f, "killed by signal {signal}")?,
             },
             (None, None) => f.write_str(
                 "the process ended (how is not known: this host does not wait for its children)",
@@ -209,30 +211,5 @@ impl Display for Death {
             f.write_str(", before `Trial::at_top_of_main`")?;
         }
         Ok(())
-    }
-}
-
-/// Whether this signal shows a fault of the process's own code or data. Any other end may have a cause outside of it: a
-/// short timeout, a lack of memory, a signal that somebody sent.
-pub(super) fn is_fault(signal: Option<i32>) -> bool {
-    let signal = signal.and_then(|signal| Signal::try_from(signal).ok());
-    matches!(
-        signal,
-        Some(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE)
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_fault_is_about_the_bytes() {
-        let by = |signal: Signal| is_fault(Some(signal as i32));
-        assert!(by(Signal::SIGSEGV));
-        assert!(by(Signal::SIGILL));
-        assert!(!by(Signal::SIGKILL), "no memory was left");
-        assert!(!by(Signal::SIGABRT), "an allocation failed");
-        assert!(!is_fault(None), "an exit code, or nothing is known");
     }
 }

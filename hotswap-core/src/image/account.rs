@@ -23,10 +23,7 @@
 //! Calls and leases, which `cell` counts; how an image is opened and whether it is gone; and what `unloadable!` does
 //! not see (its documentation has the list). A process that forks and goes on without `exec` must not unload in the
 //! child, which does not have the threads that are counted here.
-#![expect(
-    unsafe_code,
-    reason = "calls functions of the image and of libc by address"
-)]
+#![expect(unsafe_code, reason = "calls functions of the image by address")]
 
 mod registrations;
 
@@ -51,17 +48,17 @@ use hotswap_unload::{
     USES_ON_EXIT, USES_TIMER_THREADS, VERSION,
 };
 
+pub(super) use self::thread::{forget_this_thread_s_number, leave_all};
 use self::{
     registrations::AccountState,
     table::HOST_TABLE,
-    thread::{exit_key, run_newest_destructor, run_values},
-};
-pub(super) use self::{
-    registrations::thread_lives,
-    thread::{forget_this_thread_s_number, leave_all},
+    thread::{run_newest_destructor, run_values, thread_exit},
 };
 use super::{dependencies::is_named, handlers::Handlers};
-use crate::threads;
+use crate::system::{
+    self,
+    keys::{self, Key},
+};
 
 /// The account of one image with `unloadable!`. Its number is never used twice in a process.
 ///
@@ -186,7 +183,7 @@ impl Account {
         // SAFETY: a whole table of our version is mapped there. 'static stands for "as long as the image is mapped";
         // the account is not used for longer (`# Safety` of this function).
         let plugin: &'static PluginTable = unsafe { &*plugin };
-        if exit_key().is_none() {
+        if thread_exit().is_none() {
             return Err(AttachError::HostOutOfKeys);
         }
 
@@ -244,7 +241,7 @@ impl Account {
     }
 
     /// Whether it is a key of libc that the image made before the host attached.
-    pub(super) fn is_early_key(&self, key: libc::pthread_key_t) -> bool {
+    pub(super) fn is_early_key(&self, key: Key) -> bool {
         self.state.registrations().early_keys.contains(&key)
     }
 
@@ -352,7 +349,7 @@ impl Account {
         registrations.closed = true;
         for key in mem::take(&mut registrations.early_keys) {
             // SAFETY: the image's constructors made the key, and no thread has a value of it any more.
-            unsafe { libc::pthread_key_delete(key) };
+            unsafe { keys::delete(key) };
         }
         Ok(())
     }
@@ -462,13 +459,15 @@ impl std::error::Error for AttachError {}
 impl Outstanding {
     fn name_threads(&mut self) {
         for thread in &mut self.threads {
-            let name = thread.tid.map(|tid| threads::name_of(tid.cast_unsigned()));
+            let name = thread
+                .tid
+                .map(|tid| system::thread::name_of(tid.cast_unsigned()));
             thread.name = name
                 .filter(|name| *name != thread.inherited_name)
                 .unwrap_or_default();
         }
         for pending in &mut self.pending_threads {
-            pending.name = threads::name_of(pending.tid.cast_unsigned());
+            pending.name = system::thread::name_of(pending.tid.cast_unsigned());
         }
     }
 }

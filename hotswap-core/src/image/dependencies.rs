@@ -23,11 +23,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Mapping, each_object, handlers, keys, memory::words};
+use super::{Mapping, each_object, handlers};
 use crate::{
     cache::Cache,
     file_id::{ContentState, FileId},
     stage,
+    system::{keys, memory::words},
     trust::Policy,
 };
 

@@ -16,9 +16,13 @@
 //! A thread that has no slot, never ends and never blocks keeps the image mapped, and is reported as its holder. So
 //! does a thread with an address of the image on its stack that an earlier call left there, until it is overwritten.
 
-use std::{fs, ops::Range};
+use std::ops::Range;
 
-use super::{Mapping, account::thread_lives, memory::words};
+use super::Mapping;
+use crate::system::{
+    memory::{readable_mappings, words},
+    thread::{self, Blocked},
+};
 
 /// No thread's stack is larger. (A coroutine's stack may be anywhere.)
 const STACK_BYTES_MAX: usize = 64 << 20;
@@ -29,15 +33,8 @@ pub(super) struct SuspectThreads(Vec<u32>);
 impl SuspectThreads {
     /// All threads of the process, except the calling one. `None`: the system does not list them.
     pub(super) fn now() -> Option<Self> {
-        let this = rustix::thread::gettid()
-            .as_raw_nonzero()
-            .get()
-            .cast_unsigned();
-        let tasks = fs::read_dir("/proc/self/task").ok()?;
-        let mut threads = Vec::new();
-        for task in tasks {
-            threads.push(task.ok()?.file_name().to_str()?.parse().ok()?);
-        }
+        let this = thread::this().cast_unsigned();
+        let mut threads = thread::all()?;
         threads.retain(|&thread| thread != this);
         Some(Self(threads))
     }
@@ -54,7 +51,7 @@ impl SuspectThreads {
         self.0
             .retain(|&thread| !hotswap_cell::is_registered(thread));
         if !self.0.is_empty() {
-            let mappings = mappings();
+            let mappings = readable_mappings();
             self.0
                 .retain(|&thread| !is_elsewhere(thread, mapping, &mappings));
         }
@@ -64,11 +61,11 @@ impl SuspectThreads {
 
 /// Whether the thread has ended, or is blocked outside of the image with no address of the image on its stack.
 fn is_elsewhere(thread: u32, mapping: &Mapping, mappings: &[Range<usize>]) -> bool {
-    let Ok(state) = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")) else {
-        // The thread has ended, or this system does not provide the file.
-        return !thread_lives(thread.cast_signed());
+    let Ok(blocked) = thread::blocked(thread) else {
+        // The thread has ended, or this system does not tell.
+        return !thread::lives(thread.cast_signed());
     };
-    let Some(Blocked { stack, next }) = Blocked::of(&state) else {
+    let Some(Blocked { stack, next }) = blocked else {
         return false;
     };
     let Some(range) = mappings.iter().find(|it| it.contains(&stack)) else {
@@ -79,63 +76,15 @@ fn is_elsewhere(thread: u32, mapping: &Mapping, mappings: &[Range<usize>]) -> bo
             .is_some_and(|mut words| !words.any(|word| mapping.has(word, 1)))
 }
 
-/// A thread that is blocked in a system call.
-#[derive(Debug, PartialEq, Eq)]
-struct Blocked {
-    /// Its stack pointer.
-    stack: usize,
-    /// The address of its next instruction.
-    next: usize,
-}
-
-impl Blocked {
-    /// Reads `number arguments… stack-pointer program-counter` (man 5 proc_pid_syscall). `None`: the thread is
-    /// running, or blocked outside of a system call (`-1 …`).
-    fn of(state: &str) -> Option<Self> {
-        let words: Vec<&str> = state.split_whitespace().collect();
-        let [number, .., stack, next] = words[..] else {
-            return None;
-        };
-        number.parse::<u32>().ok()?;
-        let address = |text: &str| usize::from_str_radix(text.strip_prefix("0x")?, 16).ok();
-        Some(Self {
-            stack: address(stack)?,
-            next: address(next)?,
-        })
-    }
-}
-
-/// The readable mappings of this process.
-fn mappings() -> Vec<Range<usize>> {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let range = |line: &str| {
-        let (range, rest) = line.split_once(' ')?;
-        let (start, end) = range.split_once('-')?;
-        let address = |text| usize::from_str_radix(text, 16).ok();
-        rest.starts_with('r')
-            .then_some(address(start)?..address(end)?)
-    };
-    maps.lines().filter_map(range).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{hint, sync::mpsc, thread};
+    use std::{
+        hint,
+        sync::mpsc,
+        thread::{spawn, yield_now},
+    };
 
     use super::*;
-
-    #[test]
-    fn only_a_thread_in_a_system_call_has_addresses() {
-        let call = "202 0x7f 0x80 0x1 0x0 0x0 0xffffffff 0x7ffd5a0 0x7f1234\n";
-        let expected = Blocked {
-            stack: 0x7ffd5a0,
-            next: 0x7f1234,
-        };
-        assert_eq!(Blocked::of(call), Some(expected));
-        assert_eq!(Blocked::of("running\n"), None);
-        assert_eq!(Blocked::of("-1 0x7ffd5a0 0x7f1234\n"), None);
-        assert_eq!(Blocked::of(""), None);
-    }
 
     /// The thread waits in a function with `mark` on its stack.
     #[test]
@@ -149,32 +98,23 @@ mod tests {
         for (mark, is_inside) in [(address, true), (address + 1, false)] {
             let (said, number) = mpsc::channel();
             let (end, wait_end) = mpsc::channel::<()>();
-            let waiting = thread::spawn(move || {
+            let waiting = spawn(move || {
                 let marks = hint::black_box([mark; 4]);
-                said.send(
-                    rustix::thread::gettid()
-                        .as_raw_nonzero()
-                        .get()
-                        .cast_unsigned(),
-                )
-                .unwrap();
+                said.send(thread::this().cast_unsigned()).unwrap();
                 let ended = wait_end.recv().is_err();
                 assert!(ended && hint::black_box(&marks)[0] == mark);
             });
             let number = number.recv().unwrap();
-            let is_blocked = || {
-                fs::read_to_string(format!("/proc/self/task/{number}/syscall"))
-                    .is_ok_and(|it| Blocked::of(&it).is_some())
-            };
+            let is_blocked = || matches!(thread::blocked(number), Ok(Some(_)));
             while !is_blocked() {
-                thread::yield_now();
+                yield_now();
             }
             let mut ending = SuspectThreads(vec![number]);
             assert_eq!(!ending.look(&mapping).is_empty(), is_inside, "{mark:#x}");
             drop(end);
             waiting.join().unwrap();
             while !ending.look(&mapping).is_empty() {
-                thread::yield_now();
+                yield_now();
             }
         }
     }

@@ -19,23 +19,20 @@
 //! - A handler that is running on another thread while its image takes it back.
 //!
 //! Because of these gaps, handlers belong in the host.
-#![expect(unsafe_code, reason = "asks the system for handlers")]
 
 use std::{
     array,
     ffi::c_int,
     ops::Range,
-    ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-/// Linux has signals 1 to 64.
-const SIGNALS: c_int = 64;
+use crate::system::signals::{self, SIGNALS, handler, is_function};
 
-/// The handler of each signal at one moment: an address, `SIG_DFL` or `SIG_IGN`. Index 0 belongs to no signal.
+/// The handler of each signal at one moment. Index 0 belongs to no signal.
 pub(super) struct Snapshot([usize; SIGNALS as usize + 1]);
 
 /// The handlers of one image.
@@ -58,7 +55,7 @@ impl Snapshot {
     /// Takes a snapshot, and notes which handlers lie in which images. Costs one system call per signal, some 5 µs in
     /// all.
     pub(super) fn take() -> Self {
-        let snapshot = Self(array::from_fn(|signal| current(signal as c_int)));
+        let snapshot = Self(array::from_fn(|signal| handler(signal as c_int)));
         for image in images().iter().filter_map(Weak::upgrade) {
             for signal in (1..=SIGNALS).filter(|&signal| image.has(snapshot.of(signal))) {
                 image.seen.fetch_or(bit(signal), Ordering::Relaxed);
@@ -88,7 +85,7 @@ impl Handlers {
             images.push(Arc::downgrade(&handlers));
         }
         // The image's initialisers ran before it was watched, and may have set handlers.
-        let now = Snapshot(array::from_fn(|signal| current(signal as c_int)));
+        let now = Snapshot(array::from_fn(|signal| handler(signal as c_int)));
         for signal in (1..=SIGNALS).filter(|&signal| handlers.has(now.of(signal))) {
             handlers.changed(signal, handlers.before.of(signal), now.of(signal));
         }
@@ -107,7 +104,7 @@ impl Handlers {
         } else {
             self.seen.fetch_and(!bit(signal), Ordering::Relaxed);
         }
-        if old <= libc::SIG_IGN || self.has(old) {
+        if !is_function(old) || self.has(old) {
             return;
         }
         for image in images().iter().filter_map(Weak::upgrade) {
@@ -162,24 +159,12 @@ impl Handlers {
 /// Whether the handler of any signal lies in these segments now.
 pub(super) fn lie_in(segments: &[Range<usize>]) -> bool {
     let lies_in = |handler| segments.iter().any(|segment| segment.contains(&handler));
-    (1..=SIGNALS).any(|signal| lies_in(current(signal)))
+    (1..=SIGNALS).any(|signal| lies_in(handler(signal)))
 }
 
 /// The name of a signal (`SIGUSR1`), or its number if it has none.
 pub(super) fn name(signal: c_int) -> String {
-    nix::sys::signal::Signal::try_from(signal).map_or_else(
-        |_| format!("signal {signal}"),
-        |known| known.as_str().to_owned(),
-    )
-}
-
-fn current(signal: c_int) -> usize {
-    // SAFETY: zeros are a valid action.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: without a new action this changes nothing, and `action` has room for the old one. For a number that is
-    // no signal, or that libc keeps for itself, the call fails and writes nothing.
-    unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
-    action.sa_sigaction
+    signals::name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
 fn bit(signal: c_int) -> u64 {

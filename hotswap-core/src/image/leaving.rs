@@ -30,12 +30,16 @@ use super::{
     closed::Closed,
     dependencies::{self, Caller, Known},
     ending::SuspectThreads,
-    handlers, keys,
+    handlers,
     opener::Opener,
     pin_reason::{HeapLeft, PinReason},
     stdout,
 };
-use crate::{holder::Holder, threads};
+use crate::{
+    holder::Holder,
+    system::{keys, thread},
+    threads,
+};
 
 /// Whether this host is attached to the image's `unloadable!`.
 #[derive(Debug)]
@@ -146,13 +150,16 @@ impl Leaving {
     }
 
     /// Deletes the pthread keys of a plugin without `unloadable!`, so that no thread calls their destructors when it
-    /// ends. (What the values own is leaked.)
+    /// ends. (What the values own is leaked: for std, one thread handle per thread and image.)
+    ///
+    /// `thread::current()` in a plugin makes one. If such a plugin were unmapped with its key, the process would die
+    /// when a thread with a value ends; and after some thousand reloads no key would be left, so that std aborts.
     fn forget_keys(&mut self) {
         let facts = self.image.staged.facts();
         if facts.starts_threads {
             self.never = Some(PinReason::MayHaveThreads);
         } else if facts.creates_keys {
-            // SAFETY: the image is retired: no call is inside, and none will be.
+            // SAFETY: the image is retired: no call is inside, and none will be. It can start no threads.
             match unsafe { keys::delete_keys_into(&self.image.mapping.range()) } {
                 Some(0) => {}
                 // Listed after the keys are gone: a thread that begins later finds no key.
@@ -470,13 +477,13 @@ impl Leaving {
         let suspects = self.suspects.iter().flat_map(SuspectThreads::threads);
         let suspects = suspects.map(|&thread| Holder::DeletedKey {
             thread,
-            name: threads::name_of(thread),
+            name: thread::name_of(thread),
         });
         let opener = opener.ending_for().map(|age| {
             let thread = opener.tid().cast_unsigned();
             Holder::Thread {
                 thread: Some(thread),
-                name: threads::name_of(thread),
+                name: thread::name_of(thread),
                 age,
             }
         });

@@ -10,29 +10,27 @@
 //! its start need not end: [`Spare`] keeps it for the next image.
 #![expect(
     unsafe_code,
-    reason = "lends a borrowing closure to a thread that outlives the borrow, and joins by pthread_t"
+    reason = "lends a borrowing closure to a thread that outlives the borrow"
 )]
-
-mod thread_state;
 
 use std::{
     collections::VecDeque,
     ffi::c_int,
     io, mem,
-    os::unix::thread::JoinHandleExt,
     panic::{self, AssertUnwindSafe},
-    ptr,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use self::thread_state::ThreadState;
 use super::account::leave_all;
-use crate::threads;
+use crate::{
+    system::{self, thread::Ending, thread_state::ThreadState},
+    threads,
+};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -82,7 +80,7 @@ enum Progress {
     /// It takes jobs.
     Open(thread::JoinHandle<()>),
     /// It was told to end at that time; it is joined once it has.
-    Ending(libc::pthread_t, Instant),
+    Ending(Ending, Instant),
     Ended,
 }
 
@@ -189,7 +187,7 @@ impl Opener {
             Progress::Open(thread) => {
                 self.0.inbox.add(Box::new(last));
                 self.0.inbox.close();
-                Progress::Ending(thread.into_pthread_t(), Instant::now())
+                Progress::Ending(Ending::new(thread), Instant::now())
             }
             other => other,
         };
@@ -199,27 +197,14 @@ impl Opener {
     /// [`END_TIMEOUT`].
     pub(super) fn has_ended(&self) -> bool {
         let mut progress = self.0.progress();
-        let Progress::Ending(thread, _) = *progress else {
-            return matches!(*progress, Progress::Ended);
+        *progress = match mem::replace(&mut *progress, Progress::Ended) {
+            Progress::Ending(thread, since) => match thread.join(END_TIMEOUT) {
+                Ok(()) => Progress::Ended,
+                Err(thread) => Progress::Ending(thread, since),
+            },
+            other => other,
         };
-        let deadline = SystemTime::now() + END_TIMEOUT;
-        let deadline = deadline
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let deadline = libc::timespec {
-            tv_sec: deadline.as_secs().cast_signed(),
-            tv_nsec: deadline.subsec_nanos().into(),
-        };
-        // The deadline is by the wall clock, because `pthread_clockjoin_np` needs glibc 2.31; if the clock is set
-        // back, this waits longer, at worst until the thread ends.
-        // SAFETY: a thread of ours that nobody has joined or detached: `progress` is `Ending` and locked.
-        // (`JoinHandle::is_finished` does not wait for the destructors of thread-locals.)
-        let joined =
-            unsafe { libc::pthread_timedjoin_np(thread, ptr::null_mut(), &raw const deadline) };
-        if joined == 0 {
-            *progress = Progress::Ended;
-        }
-        joined == 0
+        matches!(*progress, Progress::Ended)
     }
 }
 
@@ -228,8 +213,7 @@ impl Inbox {
     fn work(&self) {
         // Registers the thread, so that `ending` knows that it is not running key destructors.
         hotswap_cell::pass_quiescent_point();
-        // SAFETY: no conditions.
-        self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+        self.tid.store(system::thread::this(), Ordering::Relaxed);
         self.at_start.get_or_init(ThreadState::now);
         while let Some(job) = self.next() {
             job();
@@ -243,7 +227,8 @@ impl Inbox {
             .wait_timeout_while(self.jobs(), STACK_KEPT, is_idle)
             .unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
-            give_back_stack();
+            // Loading a plugin takes some 50 KiB of stack.
+            system::thread::give_back_stack();
             let all = self.changed.wait_while(jobs, is_idle);
             jobs = all.unwrap_or_else(PoisonError::into_inner);
         }
@@ -269,47 +254,6 @@ impl Inbox {
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Gives the unused part of the calling thread's stack back to the system. Loading a plugin takes some 50 KiB of
-/// stack, which would otherwise stay resident for as long as the plugin is mapped.
-#[inline(never)]
-fn give_back_stack() {
-    /// The stack below `here` that may be in use: the rest of this frame, and the frame of the system call.
-    const IN_USE_BYTES: usize = 2 << 10;
-    let here = 0_u8;
-    let end = (&raw const here).addr().saturating_sub(IN_USE_BYTES);
-    let end = end & !(rustix::param::page_size() - 1);
-    let Some(start) = stack_start() else { return };
-    let length = end.saturating_sub(start.addr());
-    if length > 0 {
-        // SAFETY: these are pages of this thread's own stack, from its far end to `IN_USE_BYTES` below `here`. Stacks
-        // grow downwards on all systems that this crate compiles for, so the pages belonged to calls that have
-        // returned, and nothing points into them. A signal handler may use them, but only before or after the system
-        // call. The result is ignored: if the call fails, the pages merely stay resident.
-        unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
-    }
-}
-
-/// The lowest usable address of the calling thread's stack, above its guard page.
-fn stack_start() -> Option<*mut libc::c_void> {
-    // SAFETY: no conditions.
-    let this = unsafe { libc::pthread_self() };
-    let mut attributes = mem::MaybeUninit::uninit();
-    // SAFETY: the calling thread is alive, and `attributes` has room for what is written.
-    if unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) } != 0 {
-        return None;
-    }
-    // SAFETY: `pthread_getattr_np` has succeeded, so it has written them.
-    let mut attributes = unsafe { attributes.assume_init() };
-    let (mut start, mut bytes) = (ptr::null_mut(), 0);
-    // SAFETY: `attributes` is initialised, and `start` and `bytes` have room for the answers.
-    let result = unsafe {
-        libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut bytes)
-    };
-    // SAFETY: `attributes` is initialised, and not used after this.
-    unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
-    (result == 0).then_some(start)
 }
 
 /// A closure and the place of its result. The fields are dropped in this order.
@@ -386,6 +330,8 @@ impl Drop for Handle {
 
 #[cfg(test)]
 mod tests {
+    use std::ptr;
+
     use crossbeam_channel::{Receiver, Sender};
 
     use super::*;

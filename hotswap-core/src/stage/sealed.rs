@@ -26,7 +26,7 @@ use super::name;
 use crate::{
     digest::Sha256,
     file_id::FileId,
-    limits::{Limit, Resource, limit},
+    system::limits::{self, Limit},
 };
 
 /// A memory file that nobody can write to any more, not even this process.
@@ -172,7 +172,7 @@ fn closed(error: io::Error) -> io::Error {
 /// Makes a memory file with these bytes, applies the changes, and seals it.
 fn write(bytes: &[u8], changes: &[Change]) -> io::Result<OwnedFd> {
     // A write past this limit raises SIGXFSZ, which ends the process, instead of failing.
-    let limit = limit(Resource::RLIMIT_FSIZE);
+    let limit = limits::file_bytes();
     if matches!(limit, Limit::Of(limit) if limit < bytes.len() as u64) {
         return Err(io::Error::other(
             "larger than the limit on file sizes (ulimit -f)",

@@ -4,7 +4,7 @@
 use hotswap_cell::{Calls, Holders, Retired};
 
 use super::Generation;
-use crate::{holder::Holder, threads};
+use crate::{holder::Holder, system};
 
 /// At most this many holders are listed. Naming a call costs reading a small file of the system.
 pub(super) const LISTED_MAX: usize = 32;
@@ -59,7 +59,7 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
 pub(super) fn name_threads(list: &mut [Holder]) {
     for holder in list {
         if let Holder::Call { thread, name } = holder {
-            *name = threads::name_of(*thread);
+            *name = system::thread::name_of(*thread);
         }
     }
 }

@@ -9,17 +9,14 @@
 //! at all.
 
 use std::{
-    fs,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use rustix::system;
-
 use crate::{
     error::ErrorKind,
     history::{History, State},
-    limits::{Limit, Resource, limit},
+    system::limits::{self, Limit},
 };
 
 /// How much may be retained, and how long a candidate waits for the reaper.
@@ -91,19 +88,19 @@ pub(crate) fn images_max_by_default() -> usize {
     const MAPPINGS_MAX: usize = 65_530;
     /// The soft limit that most systems begin with.
     const DESCRIPTORS_MAX: u64 = 1024;
-    let descriptors = match limit(Resource::RLIMIT_NOFILE) {
+    let descriptors = match limits::descriptors() {
         Limit::Of(descriptors) => Some(descriptors),
         Limit::Unlimited => None,
         Limit::Unknown => Some(DESCRIPTORS_MAX),
     };
     let descriptors = descriptors.and_then(|it| usize::try_from(it).ok());
-    let mappings = number_in("/proc/sys/vm/max_map_count").and_then(|it| usize::try_from(it).ok());
+    let mappings = limits::mappings().and_then(|it| usize::try_from(it).ok());
     let mappings = mappings.unwrap_or(MAPPINGS_MAX) / MAPPINGS_PER_IMAGE;
-    let threads = match limit(Resource::RLIMIT_NPROC) {
+    let threads = match limits::threads_of_user() {
         Limit::Of(threads) => Some(threads),
         Limit::Unlimited | Limit::Unknown => None,
     };
-    let container = number_in("/sys/fs/cgroup/pids.max");
+    let container = limits::threads_of_container();
     let bounds = [threads, container].map(|it| it.and_then(|it| usize::try_from(it).ok()));
     let bounds = bounds.into_iter().chain([descriptors, Some(mappings)]);
     (bounds.flatten().min().unwrap_or(usize::MAX) / 4).max(1)
@@ -111,15 +108,7 @@ pub(crate) fn images_max_by_default() -> usize {
 
 /// The default bound on bytes: a quarter of the memory of the machine, or of the container.
 pub(crate) fn bytes_max_by_default() -> u64 {
-    let info = system::sysinfo();
-    let machine = info.totalram.saturating_mul(info.mem_unit.into());
-    let container = number_in("/sys/fs/cgroup/memory.max").unwrap_or(u64::MAX);
-    machine.min(container) / 4
-}
-
-/// The number in a file of the kernel; `None` if it holds no number.
-fn number_in(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    limits::memory_bytes() / 4
 }
 
 impl Counted {

@@ -1,15 +1,12 @@
 //! The counts of one account, and the state behind its token.
 //!
-//! Plain bookkeeping under one lock. It knows threads only by their numbers; `thread` keeps what each thread holds.
-#![expect(
-    unsafe_code,
-    reason = "asks the system for a thread, and libc to delete a key"
-)]
+//! Plain bookkeeping under one lock. It knows threads only by their numbers; [`thread`](super::thread) keeps what each
+//! thread holds.
+#![expect(unsafe_code, reason = "deletes keys of images")]
 
 use std::{
     collections::HashMap,
     ffi::c_int,
-    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,6 +17,7 @@ use std::{
 use hotswap_unload::{Destructor, Key, VIRTUAL_KEY_FIRST};
 
 use super::{super::handlers::Handlers, Outstanding, PendingThread, PluginThread};
+use crate::system::{errno, keys, thread};
 
 /// The state to which a token points.
 pub(super) struct AccountState {
@@ -136,8 +134,8 @@ impl Registrations {
     /// number, this waits for that thread too.
     pub(super) fn forget_ended_threads(&mut self) {
         self.threads
-            .retain(|thread| thread.tid.is_none_or(thread_lives));
-        self.pending.retain(|&tid, _| thread_lives(tid));
+            .retain(|thread| thread.tid.is_none_or(thread::lives));
+        self.pending.retain(|&tid, _| thread::lives(tid));
     }
 
     /// Changes what a thread has left to run, and removes its entry once that is nothing.
@@ -168,7 +166,7 @@ impl Registrations {
         if let Some(at) = self.early_keys.iter().position(|&early| early == key) {
             self.early_keys.swap_remove(at);
             // SAFETY: a key of libc that this image made, and that it now deletes.
-            unsafe { libc::pthread_key_delete(key) };
+            unsafe { keys::delete(key) };
         }
         for pending in self.pending.values_mut() {
             pending.values.retain(|&of| of != key);
@@ -180,10 +178,10 @@ impl Registrations {
     /// Counts a value of a thread that had none for this key.
     pub(super) fn value_set(&mut self, tid: c_int, key: Key) -> Result<(), c_int> {
         if self.is_closed_for(tid) {
-            return Err(libc::ENOMEM);
+            return Err(errno::ENOMEM);
         }
         match self.keys.get(&key) {
-            None => return Err(libc::EINVAL),
+            None => return Err(errno::EINVAL),
             // Without a destructor no code will run for it.
             Some(None) => {}
             Some(Some(_)) => self.with_pending(tid, |pending| pending.values.push(key)),
@@ -238,22 +236,4 @@ impl Registrations {
     pub(super) fn thread_ended(&mut self, ticket: u64) {
         self.threads.retain(|entry| entry.ticket != ticket);
     }
-}
-
-/// The calling thread's name. Costs a system call.
-pub(super) fn own_name() -> String {
-    rustix::thread::name().map_or_else(
-        |_| String::new(),
-        |name| name.to_string_lossy().into_owned(),
-    )
-}
-
-/// Whether a thread of this process has not ended yet.
-pub(in super::super) fn thread_lives(tid: c_int) -> bool {
-    let process = std::process::id();
-    // SAFETY: signal 0 is never delivered; the call only asks whether a signal could be sent.
-    let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, tid, 0) } == 0;
-    // Dead only if the system says ESRCH, for a sandbox may forbid to ask. /proc would not do: where it is not
-    // mounted, every thread would look dead.
-    sent || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }

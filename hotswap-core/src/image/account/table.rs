@@ -5,7 +5,7 @@
 
 use std::{
     ffi::{c_int, c_void},
-    mem, process, ptr, slice,
+    process, ptr, slice,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -14,11 +14,12 @@ use hotswap_unload::{
 };
 
 use super::{
-    registrations::{AccountState, own_name},
+    registrations::AccountState,
     thread::{
         ask_for_end_of_thread, ask_for_end_of_thread_locals, this_tid, try_with_work, with_work,
     },
 };
+use crate::system::{self, errno};
 
 pub(super) static HOST_TABLE: HostTable = HostTable {
     version: VERSION,
@@ -72,7 +73,7 @@ unsafe extern "C" fn thread_atexit(
     {
         let mut registrations = account.registrations();
         if registrations.is_closed_for(this_tid()) {
-            return libc::EPERM;
+            return errno::EPERM;
         }
         registrations.with_pending(this_tid(), |pending| pending.destructors += 1);
     }
@@ -89,7 +90,7 @@ unsafe extern "C" fn key_create(
     // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
     let Some(number) = account.registrations().key_made(destructor) else {
-        return libc::EAGAIN;
+        return errno::EAGAIN;
     };
     // SAFETY: the caller passes a place for the key, as to `pthread_key_create`.
     unsafe { key.write(number) };
@@ -102,7 +103,7 @@ unsafe extern "C" fn key_delete(token: Token, key: Key) -> c_int {
     if account.update(|registrations| registrations.key_deleted(key)) {
         0
     } else {
-        libc::EINVAL
+        errno::EINVAL
     }
 }
 
@@ -191,7 +192,7 @@ unsafe fn start_thread(
 ) -> c_int {
     // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account_arc(token) };
-    let creator = own_name();
+    let creator = system::thread::own_name();
     // Counted also if a finaliser starts it; the finaliser has to wait for it.
     let ticket = account.registrations().thread_begins(creator);
     let given = Box::into_raw(Box::new(Start {
@@ -200,14 +201,8 @@ unsafe fn start_thread(
         start,
         argument,
     }));
-    // SAFETY: only the ABI's name differs: libc's type for it does not say that forced unwinding may leave the
-    // function.
-    let begin = unsafe {
-        mem::transmute::<StartRoutine, extern "C" fn(*mut c_void) -> *mut c_void>(thread_begin)
-    };
-    // SAFETY: the caller passes a valid `thread` and `attributes`, and `begin` takes what it is given.
-    let result =
-        unsafe { libc::pthread_create(thread.cast(), attributes.cast(), begin, given.cast()) };
+    // SAFETY: the caller passes a valid `thread` and `attributes`, and `thread_begin` takes what it is given.
+    let result = unsafe { system::thread::create(thread, attributes, thread_begin, given.cast()) };
     if result != 0 {
         // SAFETY: `given` is from `Box::into_raw` above. No thread was started that could own it.
         drop(unsafe { Box::from_raw(given) });
@@ -268,7 +263,7 @@ unsafe extern "C" fn hand_over(token: Token, early: *const Handover) {
     // SAFETY: `keys` has `keys_len` entries, which live during this call.
     let keys = unsafe { slice::from_raw_parts(early.keys, early.keys_len) };
     // The image's constructors ran on this thread, so it is the creator.
-    let creator = own_name();
+    let creator = system::thread::own_name();
     let mut registrations = account.registrations();
     for &tid in threads {
         let ticket = registrations.thread_begins(creator.clone());

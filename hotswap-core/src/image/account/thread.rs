@@ -3,10 +3,7 @@
 //! # Invariants
 //! - Only the thread itself touches its list, and nothing borrows the list across a call out of this file.
 //! - An account is settled here after the image's code has returned. The code that settles lies in the executable.
-#![expect(
-    unsafe_code,
-    reason = "calls destructors of images, and registers with libc"
-)]
+#![expect(unsafe_code, reason = "calls destructors of images")]
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,9 +16,10 @@ use std::{
 use hotswap_unload::{Destructor, Key};
 
 use super::registrations::AccountState;
-
-/// `PTHREAD_DESTRUCTOR_ITERATIONS`, for which the libc crate has no name; 4 in glibc and musl.
-const DESTRUCTOR_ROUNDS: usize = 4;
+use crate::system::{
+    self,
+    hooks::{DESTRUCTOR_ROUNDS, EndOfThread, at_end_of_thread_locals},
+};
 
 /// What one thread has left to run for all images.
 pub(super) struct ThisThread {
@@ -93,8 +91,7 @@ thread_local! {
 pub(super) fn this_tid() -> c_int {
     THIS.with(|this| {
         if this.tid.get() == 0 {
-            // SAFETY: no conditions.
-            this.tid.set(unsafe { libc::gettid() });
+            this.tid.set(system::thread::this());
         }
         this.tid.get()
     })
@@ -168,23 +165,17 @@ pub(super) fn retired_and_left() -> Vec<Arc<AccountState>> {
     retired
 }
 
-/// The one pthread key that all accounts share. libc calls [`end_of_thread`] for each thread with a value of it.
-pub(super) fn exit_key() -> Option<libc::pthread_key_t> {
-    static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
-    *KEY.get_or_init(|| {
-        let mut key = 0;
-        // SAFETY: `key` has room for the key, and `end_of_thread` is a function of the executable.
-        let result = unsafe { libc::pthread_key_create(&raw mut key, Some(end_of_thread)) };
-        (result == 0).then_some(key)
-    })
+/// What all accounts share to have libc call [`end_of_thread`]. `None`: the host has no pthread key left.
+pub(super) fn thread_exit() -> Option<EndOfThread> {
+    static EXIT: OnceLock<Option<EndOfThread>> = OnceLock::new();
+    *EXIT.get_or_init(|| EndOfThread::new(end_of_thread))
 }
 
 /// Has libc call [`end_of_thread`] on this thread, once more if it is already running.
 pub(super) fn ask_for_end_of_thread() {
-    if let Some(key) = exit_key() {
-        // SAFETY: the key is ours, and any value but null will do. The call may fail for lack of memory; then
-        // `forget_ended_threads` drops what the thread had left to run once it has ended.
-        unsafe { libc::pthread_setspecific(key, ptr::without_provenance(1)) };
+    if let Some(exit) = thread_exit() {
+        // If there is no memory for it, `forget_ended_threads` drops what the thread had left to run once it has ended.
+        exit.ask();
     }
 }
 
@@ -198,32 +189,15 @@ pub(super) fn ask_for_end_of_thread() {
 /// A thread that an image started uses the key alone: registering takes the linker's lock, which a constructor or
 /// finaliser that waits for the thread may hold.
 pub(super) fn ask_for_end_of_thread_locals() {
-    unsafe extern "C" {
-        fn __cxa_thread_atexit_impl(
-            destructor: Destructor,
-            object: *mut c_void,
-            image: *const c_void,
-        ) -> c_int;
-    }
-    // The address of a static tells libc which image the destructor belongs to.
-    static OF_THE_HOST: u8 = 0;
     let is_image_s = with_work(|work| work.started_by.is_some());
     if !is_image_s && !THIS.with(|this| this.asked.replace(true)) {
-        // SAFETY: `end_of_thread_locals` is a function of the executable. If this crate is in another image, the
-        // loader keeps that image until the thread has ended, because `OF_THE_HOST` lies in it.
-        unsafe {
-            __cxa_thread_atexit_impl(
-                end_of_thread_locals,
-                ptr::null_mut(),
-                (&raw const OF_THE_HOST).cast(),
-            )
-        };
+        at_end_of_thread_locals(end_of_thread_locals);
     }
     ask_for_end_of_thread();
 }
 
 /// libc calls this when a thread ends, and on the thread that ends the process.
-unsafe extern "C" fn end_of_thread_locals(_: *mut c_void) {
+extern "C" fn end_of_thread_locals(_: *mut c_void) {
     run_destructors(|_| true);
     THIS.with(|this| this.asked.set(false));
 }
@@ -231,7 +205,7 @@ unsafe extern "C" fn end_of_thread_locals(_: *mut c_void) {
 /// libc calls this when a thread has returned, was cancelled or has called `pthread_exit`: after its thread-local
 /// destructors, and in each round in which the key has a value. The thread's count falls only after the last of the
 /// image's code on this thread has returned.
-unsafe extern "C" fn end_of_thread(_: *mut c_void) {
+extern "C" fn end_of_thread(_: *mut c_void) {
     // From here on libc runs no more thread-local destructors; `run_values` does.
     THIS.with(|this| this.asked.set(true));
     run_destructors(|_| true);

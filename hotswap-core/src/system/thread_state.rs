@@ -1,16 +1,12 @@
 //! What a thread can change about itself, and what the threads that it starts inherit.
 //!
-//! A thread that is to open a second image must be as it was started. Otherwise the initialisers of one plugin decide
-//! under which signal mask, on which processors and with which rounding those of the next one run.
+//! A thread that runs code of several owners in turn must be as it was started. Otherwise the first decides under which
+//! signal mask, on which processors and with which rounding the next one runs.
 //!
 //! # What it does not see
 //! A working directory or a descriptor table that the thread has made its own (`unshare`), a seccomp filter on top of
 //! another, its I/O priority, its memory policy, its protection keys, how it is protected from speculation, whether it
 //! can be cancelled, and the robust mutexes that it holds.
-#![expect(
-    unsafe_code,
-    reason = "asks libc and the processor for the state of the calling thread"
-)]
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use std::arch::asm;
@@ -30,7 +26,7 @@ use rustix::{
 
 /// The state of the calling thread, as far as the system lets the process read it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ThreadState {
+pub(crate) struct ThreadState {
     name: Option<CString>,
     /// Bit `n - 1` stands for signal `n`.
     blocked_signals: Option<u64>,
@@ -65,7 +61,7 @@ const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid_for_children"
 
 impl ThreadState {
     /// Costs some 2 µs, and some 10 µs if the thread has `CAP_SYS_ADMIN` (2026-11).
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let capabilities = capabilities(None).ok();
         let may_enter_namespaces =
             capabilities.is_none_or(|it| it.effective.contains(CapabilitySet::SYS_ADMIN));

@@ -1,19 +1,13 @@
-//! pthread keys whose destructor lies in an image. A plugin without `unloadable!` leaves them behind.
-//!
-//! `thread::current()` in a plugin makes one. If such a plugin is unmapped, the process dies when a thread with a
-//! value ends. Without a key's deletion, libc also runs out of keys after some thousand reloads, and std aborts.
+//! The pthread keys of this process, and where their destructors lie.
 //!
 //! glibc shows its table of keys to debuggers (`__pthread_keys` and its sizes, all `GLIBC_PRIVATE`). This module
 //! looks the table up, compares its shape with the known one, makes a key of its own and checks that the table shows
-//! it. If any of that fails, the answer is `None`, "cannot be known", and the image is not closed.
+//! it. If any of that fails, the answer is `None`, "cannot be known".
 //!
 //! # What it does not know
-//! - Values. Nobody destroys the values of a deleted key, which leaks what they own (for std, one thread handle per
-//!   thread and image).
-//! - Whether a thread that is ending has already read a destructor's address; libc does not tell. So hotswap deletes
-//!   keys when the image is retired and drained, and closes the image only after it has seen each thread that was
-//!   alive then elsewhere ([`ending`](super::ending)).
-#![expect(unsafe_code, reason = "reads a table of libc's")]
+//! - Values. Nobody destroys the values of a deleted key, which leaks what they own.
+//! - Whether a thread that is ending has already read a destructor's address, and is about to call it; libc does not
+//!   tell.
 
 use std::{
     ffi::{CStr, c_void},
@@ -24,6 +18,9 @@ use std::{
     },
 };
 
+/// The number of a key.
+pub(crate) type Key = libc::pthread_key_t;
+
 /// glibc's `struct pthread_key_struct`.
 #[repr(C)]
 struct Slot {
@@ -33,10 +30,13 @@ struct Slot {
 }
 
 /// The keys whose destructor lies in the range. `None`: that cannot be known on this system.
-pub(super) fn keys_into(range: &Range<usize>) -> Option<Vec<libc::pthread_key_t>> {
+///
+/// The answer is about the moment of the call. Other threads may make and delete keys meanwhile, unless no code in the
+/// range runs.
+pub(crate) fn keys_into(range: &Range<usize>) -> Option<Vec<Key>> {
     let used = table()?.iter().zip(0..).filter(|(slot, _)| {
-        // Relaxed, both: the keys of an image without calls inside do not change, and for other keys the answer is
-        // "no" whatever the loads return.
+        // Relaxed, both: the keys of code that does not run do not change, and for other keys the answer is "no"
+        // whatever the loads return.
         slot.sequence.load(Ordering::Relaxed) % 2 == 1
             && range.contains(&slot.destructor.load(Ordering::Relaxed))
     });
@@ -47,15 +47,24 @@ pub(super) fn keys_into(range: &Range<usize>) -> Option<Vec<libc::pthread_key_t>
 /// there were. `None`: that cannot be known on this system, and nothing was deleted.
 ///
 /// # Safety
-/// The range is that of a retired image: no call is inside, and none will be.
-pub(super) unsafe fn delete_keys_into(range: &Range<usize>) -> Option<usize> {
+/// No code in the range runs, and none will, except these destructors.
+pub(crate) unsafe fn delete_keys_into(range: &Range<usize>) -> Option<usize> {
     let keys = keys_into(range)?;
     for &key in &keys {
-        // SAFETY: the key's destructor is in the image, so that the image made the key. No code of the image runs that
-        // could use it (`# Safety` of this function).
-        unsafe { libc::pthread_key_delete(key) };
+        // SAFETY: whoever made the key gave it a destructor in the range, so that it belongs to the code there. None of
+        // that runs that could use it (`# Safety` of this function).
+        unsafe { delete(key) };
     }
     Some(keys.len())
+}
+
+/// Deletes a key.
+///
+/// # Safety
+/// Nobody uses the key any more.
+pub(crate) unsafe fn delete(key: Key) {
+    // SAFETY: as this function's own.
+    unsafe { libc::pthread_key_delete(key) };
 }
 
 /// The table of keys, looked up and tested once.
@@ -104,7 +113,7 @@ fn shows_a_new_key(table: &[Slot]) -> bool {
     };
     let made = seen() == Some((1, witness as *const () as usize));
     // SAFETY: the key was made above, and nobody else knows it.
-    unsafe { libc::pthread_key_delete(key) };
+    unsafe { delete(key) };
     made
 }
 

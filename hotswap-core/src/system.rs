@@ -1,0 +1,36 @@
+//! All calls of the operating system, one file for each concern.
+//!
+//! Only the files of this folder name the crates of system calls (`libc`, `nix`, `rustix`, `libloading`) or declare
+//! functions of the C library; a test says so (`tests/it/tidy.rs`). Another platform is a folder here that provides the
+//! same names. So what a name says is what its users need, and not which system call answers.
+//!
+//! Nothing here knows what a plugin, a candidate or a generation is, nor which errors there are of one.
+
+pub(crate) mod errno;
+
+pub(crate) mod limits;
+
+#[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
+pub(crate) mod memory;
+
+#[expect(unsafe_code, reason = "asks for handlers")]
+pub(crate) mod signals;
+
+#[expect(unsafe_code, reason = "starts and joins threads of the C library")]
+pub(crate) mod thread;
+
+#[expect(
+    unsafe_code,
+    reason = "asks the C library and the processor for the state of the calling thread"
+)]
+pub(crate) mod thread_state;
+
+#[expect(unsafe_code, reason = "registers functions with the C library")]
+pub(crate) mod hooks;
+
+#[expect(
+    unsafe_code,
+    clippy::disallowed_methods,
+    reason = "reads a table of the C library's"
+)]
+pub(crate) mod keys;
