@@ -1,6 +1,6 @@
-//! Calls to the dynamic linker: open an image, find a symbol, close it, and check that it is gone.
+//! Mapped copies: open an image, find a symbol, close it, and check that it is gone.
 //!
-//! Only this file and its folder call the dynamic linker; clippy's `disallowed-methods` keeps its functions in here.
+//! Only this file and its folder open, close and look into objects ([`linker`]).
 //!
 //! # The way out
 //!
@@ -34,10 +34,10 @@ mod leaving;
 mod libraries;
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::{CString, c_void},
     io,
     mem::{self, ManuallyDrop},
-    ops::{ControlFlow, Range},
+    ops::Range,
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr::{self, NonNull},
@@ -46,7 +46,6 @@ use std::{
 
 use hotswap_elf::{Export, Facts};
 use hotswap_unload::PluginTable;
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
@@ -68,6 +67,7 @@ pub use self::{
 use crate::{
     error::{Error, ErrorKind, Result},
     stage::{Kept, Origin, Staged},
+    system::linker::{self, Access, Description, Mapping, Object},
     trust::Policy,
 };
 
@@ -79,29 +79,21 @@ pub(crate) const STATIC_TLS_TUNABLE: &str = "GLIBC_TUNABLES=glibc.rtld.optional_
 ///
 /// Dropping it leaves it mapped for good: only [`retire`](Self::retire) begins the steps that may unmap code.
 pub(crate) struct Image {
-    library: ManuallyDrop<Library>,
+    object: ManuallyDrop<Object>,
     staged: ManuallyDrop<Staged>,
     /// An allocator in the image may need this thread for as long as the image is mapped.
     opener: ManuallyDrop<Opener>,
     name: CString,
+    /// The readable segments.
     mapping: Mapping,
+    /// The executable segments.
+    code: Vec<Range<usize>>,
     handlers: Arc<Handlers>,
     attachment: Attachment,
     policy: Policy,
     old_libraries: Vec<OldLibrary>,
     /// `Some` if a library was refused, until [`check_libraries`](Self::check_libraries) takes it.
     untrusted_library: Option<Error>,
-}
-
-/// Where an image is mapped.
-#[derive(Default)]
-struct Mapping {
-    /// The difference between an address in memory and the address in the file (`dlpi_addr`). The first segment
-    /// begins here only if the file's addresses begin at 0.
-    bias: usize,
-    segments: Vec<Range<usize>>,
-    /// The executable segments; empty for a library.
-    code: Vec<Range<usize>>,
 }
 
 impl Image {
@@ -112,7 +104,12 @@ impl Image {
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
         let libraries = Libraries::open(&staged, opener, policy)?;
-        let (library, name, mapping) = match link(&staged, opener) {
+        let Linked {
+            object,
+            name,
+            mapping,
+            code,
+        } = match link(&staged, opener) {
             Ok(linked) => linked,
             Err(error) => return Err(libraries.give_up(error, opener, policy)),
         };
@@ -120,11 +117,12 @@ impl Image {
         let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);
         let handlers = Handlers::new(mapping.segments.clone(), before);
         let mut image = Self {
-            library: ManuallyDrop::new(library),
+            object: ManuallyDrop::new(object),
             staged: ManuallyDrop::new(staged),
             opener: ManuallyDrop::new(opener.clone()),
             name,
             mapping,
+            code,
             handlers,
             attachment: Attachment::Missing,
             policy: policy.clone(),
@@ -158,12 +156,10 @@ impl Image {
         self.own_symbol(name)
     }
 
-    /// Finds a symbol that the image itself defines; `dlsym` alone also finds those of the libraries that it depends
+    /// Finds a symbol that the image itself defines; [`Object::symbol`] alone also finds those of the libraries that it depends
     /// on.
     fn own_symbol(&self, name: &str) -> Option<NonNull<c_void>> {
-        // SAFETY: every symbol has an address, and nothing here uses it as anything but an address.
-        let symbol = unsafe { self.library.get::<*mut c_void>(name) }.ok()?;
-        let address = NonNull::new(symbol.as_raw_ptr())?;
+        let address = self.object.symbol(name)?;
         self.mapping.has(address.addr().get(), 1).then_some(address)
     }
 
@@ -183,26 +179,16 @@ impl Image {
 
     /// Whether `address` lies in executable memory of any mapped object: this image, a library, or the host.
     pub(crate) fn leads_to_code(&self, address: usize) -> bool {
-        let mut is_code = self.is_code(address);
-        if !is_code {
-            each_object(&mut |_, info| {
-                is_code = segments(info, libc::PF_X).any(|segment| segment.contains(&address));
-                if is_code {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            });
-        }
-        is_code
+        let has_it = |object: &Description<'_>| {
+            let mut code = object.segments(Access::Execute);
+            code.any(|segment| segment.contains(&address)).then_some(())
+        };
+        self.is_code(address) || linker::find_object(has_it).is_some()
     }
 
     /// Whether `address` lies in executable memory of this image.
     pub(crate) fn is_code(&self, address: usize) -> bool {
-        self.mapping
-            .code
-            .iter()
-            .any(|segment| segment.contains(&address))
+        self.code.iter().any(|segment| segment.contains(&address))
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -260,153 +246,64 @@ impl Image {
     }
 }
 
-impl Mapping {
-    /// Where the described object is mapped, with only the segments that have all of `flags` (`PF_R`, `PF_W`).
-    fn of(info: &libc::dl_phdr_info, flags: u32) -> Self {
-        Self {
-            bias: info.dlpi_addr as usize,
-            segments: segments(info, flags).collect(),
-            code: Vec::new(),
-        }
-    }
-
-    /// Whether one segment contains all `bytes` bytes at `address`.
-    fn has(&self, address: usize, bytes: usize) -> bool {
-        let end = address.checked_add(bytes);
-        let inside =
-            |it: &Range<usize>| it.start <= address && end.is_some_and(|end| end <= it.end);
-        self.segments.iter().any(inside)
-    }
-
-    /// The addresses from the start of the first segment to the end of the last.
-    fn range(&self) -> Range<usize> {
-        let start = self.segments.iter().map(|segment| segment.start).min();
-        let end = self.segments.iter().map(|segment| segment.end).max();
-        start.unwrap_or_default()..end.unwrap_or_default()
-    }
+/// What the linker has made of a copy.
+struct Linked {
+    object: Object,
+    name: CString,
+    mapping: Mapping,
+    code: Vec<Range<usize>>,
 }
 
 /// Maps and links a copy, and runs its initialisers.
-fn link(staged: &Staged, opener: &Opener) -> Result<(Library, CString, Mapping)> {
+fn link(staged: &Staged, opener: &Opener) -> Result<Linked> {
     let path = staged.loader_path()?;
     // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`). The linker maps the
-    // bytes that were inspected, and nobody can change them.
-    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| linker_error(staged, &path, error))?;
+    // bytes that were inspected, and nobody can change them. `Closed` drops the object when nothing calls the image.
+    let object =
+        unsafe { Object::open(&path) }.map_err(|message| linker_error(staged, &path, &message))?;
     let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
-    let (library, opened_name, _) = opened_as(library);
     let given = &staged.origin().given;
     // The linker names an image by the path that it was asked to open, unless it finds that the file is already
     // mapped.
-    if opened_name.as_ref() != Some(&name) {
-        // An error of closing tells a user nothing that they could act on.
-        let _ = library.close();
+    if object.name.as_ref() != Some(&name) {
+        object.close();
         return Err(Error::new(given, ErrorKind::link("it is mapped already")));
     }
     let missing = || Error::new(given, ErrorKind::link("the system does not list it"));
-    let mapping = staged
+    let of_image = |it: &Description<'_>| {
+        let is_it = it.name == &*name;
+        is_it.then(|| {
+            (
+                it.mapping(Access::Read),
+                it.segments(Access::Execute).collect(),
+            )
+        })
+    };
+    let found = staged
         .check_descriptor()
-        .and_then(|()| find(&name).ok_or_else(missing));
-    match mapping {
-        Ok(mapping) => Ok((library, name, mapping)),
+        .and_then(|()| linker::find_object(of_image).ok_or_else(missing));
+    match found {
+        Ok((mapping, code)) => Ok(Linked {
+            object,
+            name,
+            mapping,
+            code,
+        }),
         Err(error) => {
             // Its initialisers have run and may have started threads: the image and its thread stay.
-            mem::forget((library, opener.clone()));
+            mem::forget((object, opener.clone()));
             Err(error)
         }
     }
 }
 
-/// The linker's name for an image, and the difference between its addresses in memory and in the file.
-fn opened_as(library: Library) -> (Library, Option<CString>, usize) {
-    /// The beginning of glibc's `struct link_map`. Debuggers read it, so its layout does not change (`link.h`).
-    #[repr(C)]
-    struct LinkMap {
-        address: usize,
-        name: *const c_char,
-    }
-
-    let handle = library.into_raw();
-    let mut map: *const LinkMap = ptr::null();
-    // SAFETY: the handle is open, and this request writes the address of the image's `link_map` (man 3 dlinfo).
-    let result = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
-    let (mut name, mut address) = (None, 0);
-    if result == 0 && !map.is_null() {
-        // SAFETY: the linker's description of an image lives as long as a handle of the image is open, and this one
-        // is.
-        let map = unsafe { &*map };
-        address = map.address;
-        if !map.name.is_null() {
-            // SAFETY: a name that is not null is a C string, which lives as long as the description.
-            name = Some(unsafe { CStr::from_ptr(map.name) }.to_owned());
-        }
-    }
-    // SAFETY: `into_raw` above gave this handle, and nobody else has it.
-    (unsafe { Library::from_raw(handle) }, name, address)
-}
-
-/// The segments of the described object that have all of `flags`.
-fn segments(info: &libc::dl_phdr_info, flags: u32) -> impl Iterator<Item = Range<usize>> {
-    // SAFETY: the linker says that `dlpi_phdr` points at `dlpi_phnum` program headers, valid while it lends `info`.
-    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-    let bias = info.dlpi_addr as usize;
-    let wanted =
-        move |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & flags == flags;
-    headers.iter().filter(wanted).map(move |header| {
-        let start = bias.wrapping_add(header.p_vaddr as usize);
-        start..start.wrapping_add(header.p_memsz as usize)
-    })
-}
-
-/// Where the image that was opened under `name` is mapped; `None` if it is not.
-fn find(name: &CStr) -> Option<Mapping> {
-    let mut found = None;
-    each_object(&mut |other, info| {
-        if other != name {
-            return ControlFlow::Continue(());
-        }
-        found = Some(Mapping {
-            code: segments(info, libc::PF_X).collect(),
-            ..Mapping::of(info, libc::PF_R)
-        });
-        ControlFlow::Break(())
-    });
-    found
-}
-
-/// Calls `visit` with the name and description of each mapped object, until `visit` breaks. The linker's lock is held
-/// meanwhile.
-fn each_object(visit: &mut dyn FnMut(&CStr, &libc::dl_phdr_info) -> ControlFlow<()>) {
-    type Visit<'a> = &'a mut dyn FnMut(&CStr, &libc::dl_phdr_info) -> ControlFlow<()>;
-
-    unsafe extern "C" fn each(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
-        // SAFETY: the linker passes a valid description, which may be read during this call.
-        let info = unsafe { &*info };
-        // SAFETY: `data` is the `visit` passed below, and nobody else uses it during this call.
-        let visit = unsafe { &mut *data.cast::<Visit<'_>>() };
-        if info.dlpi_name.is_null() {
-            return 0;
-        }
-        // SAFETY: a name that is not null is a C string.
-        let name = unsafe { CStr::from_ptr(info.dlpi_name) };
-        visit(name, info).is_break().into()
-    }
-
-    let mut visit: Visit<'_> = visit;
-    // SAFETY: `each` treats its arguments as the linker documents them (man 3 dl_iterate_phdr), and `visit` outlives
-    // the call.
-    unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut visit).cast()) };
-}
-
 /// The linker's own message, with the path that the user gave in place of the one that the linker was given.
-fn linker_error(staged: &Staged, opened: &Path, error: libloading::Error) -> Error {
-    let cause =
-        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+fn linker_error(staged: &Staged, opened: &Path, message: &str) -> Error {
     let prefix = format!("{}: ", opened.display());
-    let message = if cause.is_empty() {
+    let message = if message.is_empty() {
         "the system did not say why"
     } else {
-        &cause
+        message
     };
     // The message may name the path at other places too: `… (required by /proc/4711/fd/5)`.
     let message = message
@@ -442,26 +339,6 @@ mod tests {
         prefix: "hotswap_symbol_",
         size_min: 64,
     };
-
-    /// A file's addresses need not begin at 0 (`-Wl,--image-base=0x10000000`).
-    #[test]
-    fn the_bias_is_not_where_the_first_segment_begins() {
-        // SAFETY: zeros are a valid header.
-        let mut header: libc::Elf64_Phdr = unsafe { std::mem::zeroed() };
-        header.p_type = libc::PT_LOAD;
-        header.p_flags = libc::PF_R;
-        header.p_vaddr = 0x1000_0000;
-        header.p_memsz = 0x1000;
-        // SAFETY: zeros are a valid description, of nothing.
-        let mut info: libc::dl_phdr_info = unsafe { std::mem::zeroed() };
-        info.dlpi_addr = 0x7f00_0000_0000;
-        info.dlpi_phdr = &raw const header;
-        info.dlpi_phnum = 1;
-        let mapping = Mapping::of(&info, libc::PF_R);
-        assert_eq!(mapping.bias, 0x7f00_0000_0000);
-        assert!(mapping.has(0x7f00_1000_0000, 0x1000) && !mapping.has(0x7f00_1000_0000, 0x1001));
-        assert!(!mapping.has(0x7f00_0000_0000, 1) && !mapping.has(usize::MAX, 2));
-    }
 
     /// Closes the image, and waits until it is gone.
     fn gone(image: Image) {
@@ -505,7 +382,7 @@ mod tests {
         let error = error.unwrap_err();
         assert_eq!(error.reason(), "link: it is mapped already");
         // The failed open did not close the image that is mapped.
-        assert!(find(&image.name).is_some());
+        assert!(linker::is_mapped(&image.name));
         gone(image);
         let opener = Opener::start().unwrap();
         let image = opener.run(|| Image::open(third, &opener, policy)).unwrap();

@@ -25,6 +25,13 @@ pub(crate) mod thread;
 )]
 pub(crate) mod thread_state;
 
+#[expect(
+    unsafe_code,
+    clippy::disallowed_methods,
+    reason = "calls the dynamic linker"
+)]
+pub(crate) mod linker;
+
 #[expect(unsafe_code, reason = "registers functions with the C library")]
 pub(crate) mod hooks;
 

@@ -8,17 +8,16 @@ use std::{
     ffi::{CString, OsStr},
     mem::ManuallyDrop,
     os::unix::ffi::OsStrExt,
-    path::Path,
 };
-
-use libloading::os::unix::{Library, RTLD_NOW};
 
 use super::{
     account::Account,
-    find,
     pin_reason::{HeapLeft, PinReason},
 };
-use crate::stage::Staged;
+use crate::{
+    stage::Staged,
+    system::linker::{self, Object},
+};
 
 /// An image that was closed, or is about to be.
 pub(super) struct Closed {
@@ -31,9 +30,8 @@ pub(super) struct Closed {
 
 impl Closed {
     /// Closes the image and looks whether it is gone. The caller owns this, so nothing calls the image any more.
-    pub(super) fn close(self, library: Library) -> Result<Option<HeapLeft>, Box<Self>> {
-        // The error says less than `look` finds out.
-        let _ = library.close();
+    pub(super) fn close(self, object: Object) -> Result<Option<HeapLeft>, Box<Self>> {
+        object.close();
         Box::new(self).look()
     }
 
@@ -42,23 +40,20 @@ impl Closed {
     /// If a thread kept the image, the end of that thread does not unmap it; the next `dlclose` that unloads anything
     /// does (glibc 2.36, 2026-11). This opens the image again to have something to close.
     pub(super) fn close_again(self: Box<Self>) -> Result<Option<HeapLeft>, Box<Self>> {
-        if find(&self.name).is_some() {
-            let path = Path::new(OsStr::from_bytes(self.name.as_bytes()));
-            // SAFETY: with RTLD_NOLOAD nothing is loaded and no initialiser runs.
-            if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | libc::RTLD_NOLOAD) }
-            {
-                let _ = library.close();
-            }
+        if linker::is_mapped(&self.name)
+            && let Some(object) = Object::mapped(OsStr::from_bytes(self.name.as_bytes()))
+        {
+            object.close();
         }
         self.look()
     }
 
     fn look(mut self: Box<Self>) -> Result<Option<HeapLeft>, Box<Self>> {
-        if find(&self.name).is_some() {
+        if linker::is_mapped(&self.name) {
             return Err(self);
         }
         if let Some(account) = self.account.take() {
-            // SAFETY: `find` above has found that the image is not mapped any more.
+            // SAFETY: `is_mapped` above has found that the image is not mapped any more.
             unsafe { account.image_left() };
         }
         drop(ManuallyDrop::into_inner(self.staged));

@@ -23,12 +23,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Mapping, each_object, handlers};
+use super::handlers;
 use crate::{
     cache::Cache,
     file_id::{ContentState, FileId},
     stage,
-    system::{keys, memory::words},
+    system::{
+        keys,
+        linker::{Access, Mapping, each_object},
+        memory::words,
+    },
     trust::Policy,
 };
 
@@ -319,16 +323,15 @@ struct MappedLibrary {
 /// The mapped libraries with this file name. Two may have it, in different folders.
 fn mapped(library: &str) -> Vec<MappedLibrary> {
     let mut found = Vec::new();
-    each_object(&mut |name, info| {
-        let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    each_object(|object| {
+        let path = Path::new(OsStr::from_bytes(object.name.to_bytes()));
         if path.file_name() == Some(OsStr::new(library)) {
             found.push(MappedLibrary {
                 path: path.to_owned(),
-                mapping: Mapping::of(info, 0),
-                writable: Mapping::of(info, libc::PF_W).segments,
+                mapping: object.mapping(Access::Any),
+                writable: object.segments(Access::Write).collect(),
             });
         }
-        ControlFlow::Continue(())
     });
     found
 }

@@ -18,8 +18,8 @@
 
 use std::ops::Range;
 
-use super::Mapping;
 use crate::system::{
+    linker::Mapping,
     memory::{readable_mappings, words},
     thread::{self, Blocked},
 };

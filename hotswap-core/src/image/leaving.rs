@@ -398,7 +398,7 @@ impl Leaving {
         }
         let Self { image, heap, .. } = *self;
         let Image {
-            library,
+            object,
             staged,
             opener,
             name,
@@ -416,7 +416,7 @@ impl Leaving {
             heap,
         };
         let opener = ManuallyDrop::into_inner(opener);
-        match closed.close(ManuallyDrop::into_inner(library)) {
+        match closed.close(ManuallyDrop::into_inner(object)) {
             Ok(heap) => Exit::Gone(Gone {
                 heap,
                 opener: (!opener.is_ending()).then_some(opener),

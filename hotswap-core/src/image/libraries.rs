@@ -18,14 +18,11 @@ use std::{
     ffi::OsStr,
     fmt::{self, Display},
     mem,
-    ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
-
-use super::{Opener, dependencies, each_object, opened_as};
+use super::{Opener, dependencies};
 use crate::{
     cache::Cache,
     error::{Error, ErrorKind, Result},
@@ -33,6 +30,7 @@ use crate::{
     file_id::FileId,
     report::report,
     stage::{Found, LibraryFile, Needed, Staged, finder},
+    system::linker::{Object, each_object},
     trust::Policy,
 };
 
@@ -198,33 +196,25 @@ impl Libraries {
 
 /// A mapped library. It stays mapped for as long as this value lives.
 struct LibraryHandle {
-    _library: Library,
+    object: Object,
     path: PathBuf,
-    bias: usize,
 }
 
 impl LibraryHandle {
     /// The library that the linker takes for this name.
     fn by_name(name: &str) -> Option<Self> {
-        // SAFETY: with RTLD_NOLOAD the linker loads nothing and runs no initialiser.
-        let library = unsafe { Library::open(Some(name), RTLD_LAZY | libc::RTLD_NOLOAD) };
-        library.ok().map(Self::of)
+        Object::mapped(OsStr::new(name)).map(Self::of)
     }
 
-    fn of(library: Library) -> Self {
-        let (library, name, bias) = opened_as(library);
-        let name = name.unwrap_or_default();
-        let path = PathBuf::from(OsStr::from_bytes(name.as_bytes()));
-        Self {
-            _library: library,
-            path,
-            bias,
-        }
+    fn of(object: Object) -> Self {
+        let name = object.name.as_ref().map_or(&[][..], |it| it.as_bytes());
+        let path = PathBuf::from(OsStr::from_bytes(name));
+        Self { object, path }
     }
 
     /// The file that it was loaded from. If no plugin caused it to be loaded: the file at its path now.
     fn identity(&self) -> Option<FileId> {
-        let loaded = LOADED.get(&(self.path.clone(), self.bias));
+        let loaded = LOADED.get(&(self.path.clone(), self.object.bias));
         loaded.flatten().or_else(|| FileId::at(&self.path))
     }
 
@@ -233,7 +223,7 @@ impl LibraryHandle {
         let identity = FileId::at(&self.path);
         // Noted even if there is no file: an earlier note may be of another library that was mapped at the same
         // place.
-        LOADED.insert((self.path.clone(), self.bias), identity);
+        LOADED.insert((self.path.clone(), self.object.bias), identity);
         identity
     }
 
@@ -271,36 +261,31 @@ fn open_by_path(
     let finder = finder(name, folder).ok_or_else(no_name)?;
     let finder = Staged::of_library(&finder).map_err(|error| error.reason())?;
     let path = finder.loader_path().map_err(|error| error.reason())?;
-    let library = open(&path)?;
+    let object = open(&path)?;
     if let Err(error) = finder.check_descriptor() {
         // Whatever was loaded, its initialisers have run: it stays mapped, and so does its thread.
-        mem::forget((library, opener.clone()));
+        mem::forget((object, opener.clone()));
         return Err(error.reason());
     }
     // The linker keeps the name with the library.
-    drop(library);
+    drop(object);
     match LibraryHandle::by_name(name) {
         Some(named) if named.path == opened_path => Ok(()),
         _ => Err(no_name()),
     }
 }
 
-fn open(path: &Path) -> std::result::Result<Library, String> {
+fn open(path: &Path) -> std::result::Result<Object, String> {
     // SAFETY: this runs the initialisers of a library that a vouched file needs (`Trust::vouch`), as the linker
-    // would.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-    library.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        let cause = cause.unwrap_or_else(|| error.to_string());
-        cause.replace(&format!("{}: ", path.display()), "")
-    })
+    // would. The handle is dropped when the image keeps the library, or when none of its code runs (`give_up`).
+    let object = unsafe { Object::open(path) };
+    object.map_err(|message| message.replace(&format!("{}: ", path.display()), ""))
 }
 
 fn all_paths() -> HashSet<PathBuf> {
     let mut all = HashSet::new();
-    each_object(&mut |name, _| {
-        all.insert(PathBuf::from(OsStr::from_bytes(name.to_bytes())));
-        ControlFlow::Continue(())
+    each_object(|object| {
+        all.insert(PathBuf::from(OsStr::from_bytes(object.name.to_bytes())));
     });
     all
 }
@@ -439,7 +424,7 @@ mod tests {
         let other = found(FileId::at(folder.path()).unwrap());
         assert_eq!(open(&path, other.clone()), (refusal(&path), 0));
         // SAFETY: a library that does nothing.
-        let mapped = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.unwrap();
+        let mapped = unsafe { Object::open(&path) }.unwrap();
         assert_eq!(open(&path, found(id)), (None, 0));
         assert_eq!(open(&path, other), (None, 1));
         drop(mapped);

@@ -16,8 +16,7 @@ use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, read::elf::ElfFile64,
 };
 
-use super::Mapping;
-use crate::stage::Staged;
+use crate::{stage::Staged, system::linker::Mapping};
 
 /// `std::io::stdio::STDOUT`, as both manglings write it; a suffix may follow.
 const STATIC: &[u8] = b"2io5stdio6STDOUT";
