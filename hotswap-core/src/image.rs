@@ -156,8 +156,8 @@ impl Image {
         self.own_symbol(name)
     }
 
-    /// Finds a symbol that the image itself defines; [`Object::symbol`] alone also finds those of the libraries that it depends
-    /// on.
+    /// Finds a symbol that the image itself defines; [`Object::symbol`] alone also finds those of the libraries that it
+    /// depends on.
     fn own_symbol(&self, name: &str) -> Option<NonNull<c_void>> {
         let address = self.object.symbol(name)?;
         self.mapping.has(address.addr().get(), 1).then_some(address)

@@ -88,11 +88,11 @@ compile_error!(
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
-// Calls of the operating system.
-mod system;
-
 // How text from outside is written into what hotswap says.
 mod escape;
+
+// Calls of the operating system.
+mod system;
 
 // How reports show what they are made of.
 mod report;
@@ -114,9 +114,6 @@ mod memory;
 
 // Starting a thread, if there is memory for it.
 mod threads;
-
-// Which file it is, whatever its path.
-mod file_id;
 
 // A path as somebody gave it.
 mod given;

@@ -7,22 +7,17 @@
 //! SIGKILL.
 //!
 //! A memory file also solves another problem: `dlopen` of a path or a file that is already loaded returns the *old*
-//! image. Every copy is a file of its own, and is loaded under a path that was never used before ([`name`]). The
-//! image keeps the descriptor open, for debuggers and to load the copy again.
+//! image. Every copy is a file of its own, and is loaded under a path that was never used before ([`proc::unused`]).
+//! The image keeps the descriptor open, for debuggers and to load the copy again.
 //!
 //! In the copy of a plugin with `unloadable!`, hotswap clears the marks that would keep the image mapped for good
 //! ([`marks`]). Pins, signatures and hashes are always those of the original file.
 //!
 //! This file knows nothing of the dynamic linker.
 
-#[expect(unsafe_code, reason = "asks what the kernel said of this process")]
 mod host;
 mod inspection;
-#[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
-mod lease;
 mod marks;
-mod name;
-mod proc;
 #[expect(unsafe_code, reason = "maps a copy that nobody can change")]
 mod sealed;
 mod shared;
@@ -52,7 +47,6 @@ use memmap2::Mmap;
 
 pub(crate) use self::{
     finder::finder,
-    host::is_privileged,
     inspection::inspect,
     libraries::{Found, LibraryFile, Needed},
     marks::Cleared,
@@ -70,6 +64,7 @@ use crate::{
     given::GivenPath,
     memory,
     signature::Claims,
+    system::proc,
     trust::{Policy, Trust},
 };
 
@@ -127,7 +122,7 @@ impl Staged {
         let refused = |kind: ErrorKind| Error::new(path, kind);
         let policy = trust.policy();
         let started = Instant::now();
-        proc::check().map_err(refused)?;
+        proc::check().map_err(|error| refused(ErrorKind::cannot_open(error)))?;
         let path_policy = PathPolicy::new(policy).map_err(refused)?;
         let look = |place: &Place<'_>| path_policy.check(place);
         let content = read_settled(path.absolute(), policy.file_bytes_max, look);
@@ -135,7 +130,7 @@ impl Staged {
             bytes,
             real,
             followed_link,
-            stat: _,
+            status: _,
         } = content.map_err(refused)?;
         let read = started.elapsed();
         let started = Instant::now();

@@ -25,13 +25,6 @@ pub(crate) mod thread;
 )]
 pub(crate) mod thread_state;
 
-#[expect(
-    unsafe_code,
-    clippy::disallowed_methods,
-    reason = "calls the dynamic linker"
-)]
-pub(crate) mod linker;
-
 #[expect(unsafe_code, reason = "registers functions with the C library")]
 pub(crate) mod hooks;
 
@@ -41,3 +34,26 @@ pub(crate) mod hooks;
     reason = "reads a table of the C library's"
 )]
 pub(crate) mod keys;
+
+#[expect(
+    unsafe_code,
+    clippy::disallowed_methods,
+    reason = "calls the dynamic linker"
+)]
+pub(crate) mod linker;
+
+pub(crate) mod status;
+
+#[expect(unsafe_code, reason = "asks what the kernel said of this process")]
+pub(crate) mod users;
+
+pub(crate) mod proc;
+
+pub(crate) mod place;
+
+#[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
+pub(crate) mod lease;
+
+pub(crate) mod memory_file;
+
+pub(crate) mod replacement;

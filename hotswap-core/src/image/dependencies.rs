@@ -26,12 +26,12 @@ use std::{
 use super::handlers;
 use crate::{
     cache::Cache,
-    file_id::{ContentState, FileId},
     stage,
     system::{
         keys,
         linker::{Access, Mapping, each_object},
         memory::words,
+        status::{ContentState, FileId, Status},
     },
     trust::Policy,
 };
@@ -377,8 +377,8 @@ impl Abilities {
     /// Adds the abilities of the file as it is now to those noted before, which may be those of the file that is
     /// mapped.
     fn noted(library: &MappedLibrary) -> Option<Self> {
-        let stat = rustix::fs::stat(&library.path).ok()?;
-        let file = Some((FileId::of(&stat), ContentState::of(&stat)));
+        let status = Status::at(&library.path).ok()?;
+        let file = Some((status.id, status.content));
         if let Some(it) = NOTED.get(&library.key()).filter(|it| it.file == file) {
             return Some(it.abilities);
         }

@@ -27,10 +27,12 @@ use crate::{
     cache::Cache,
     error::{Error, ErrorKind, Result},
     escape::Escaped,
-    file_id::FileId,
     report::report,
     stage::{Found, LibraryFile, Needed, Staged, finder},
-    system::linker::{Object, each_object},
+    system::{
+        linker::{Object, each_object},
+        status::FileId,
+    },
     trust::Policy,
 };
 

@@ -1,11 +1,6 @@
 //! The users that a host trusts by default: those who could replace its own code.
 
-use std::fs;
-
-use rustix::{
-    fs::stat,
-    process::{getegid, geteuid, getgid, getuid},
-};
+use crate::system::users;
 
 /// The ids of this process and of its executable.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +17,11 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn this() -> Self {
         Self {
-            real_uid: getuid().as_raw(),
-            effective_uid: geteuid().as_raw(),
-            executable_owner: stat("/proc/self/exe").ok().map(|exe| exe.st_uid),
-            is_privileged: is_privileged(),
-            unmapped_uid: unmapped_uid(),
+            real_uid: users::real_uid(),
+            effective_uid: users::effective_uid(),
+            executable_owner: users::executable_owner(),
+            is_privileged: users::is_privileged(),
+            unmapped_uid: users::unmapped_uid(),
         }
     }
 
@@ -49,34 +44,6 @@ impl Host {
         let by_host = by_host.into_iter().flatten().filter(is_trusted);
         [0].into_iter().chain(by_host).collect()
     }
-}
-
-/// Whether this process has rights that the user who started it may not have: setuid, setgid, or capabilities of the
-/// file. The kernel's answer from the start of the program (`AT_SECURE`) holds even if the process has changed its
-/// ids since.
-pub(crate) fn is_privileged() -> bool {
-    // SAFETY: no conditions; this reads a number that the kernel gave to this process.
-    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    is_secure || getuid() != geteuid() || getgid() != getegid()
-}
-
-/// The user that stands for every user unknown to this user namespace.
-fn unmapped_uid() -> u32 {
-    unmapped_id("/proc/sys/kernel/overflowuid")
-}
-
-/// The group that stands for every group unknown to this user namespace.
-pub(super) fn unmapped_gid() -> u32 {
-    unmapped_id("/proc/sys/kernel/overflowgid")
-}
-
-fn unmapped_id(file: &str) -> u32 {
-    /// The kernel's default, which an administrator can change.
-    const DEFAULT: u32 = 65_534;
-    let text = fs::read_to_string(file);
-    text.ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(DEFAULT)
 }
 
 #[cfg(test)]
@@ -190,10 +157,5 @@ mod tests {
             ..ann
         };
         check(root, &[0]);
-    }
-
-    #[test]
-    fn this_test_has_no_privileges_of_its_own() {
-        assert!(!is_privileged());
     }
 }

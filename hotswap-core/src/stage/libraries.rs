@@ -28,12 +28,12 @@ use hotswap_elf::Facts;
 
 use self::{
     folders::{Folder, Object, library_path, search_path, system_folders},
-    rules::{LibraryRefusal, Rules, TakenFile, is_readable_file},
+    rules::{LibraryRefusal, Rules, TakenFile},
 };
 use super::{Staged, path_policy::PathPolicy};
 use crate::{
     error::{ErrorKind, Result},
-    file_id::FileId,
+    system::status::{FileId, is_readable_file},
     trust::Policy,
 };
 

@@ -5,16 +5,18 @@ use std::{
     io::{self, Read as _, Seek},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use rustix::fs::{self, Stat};
-
-use super::{
-    lease::{self, Writers},
-    walk::{self, OpenedFile, Place},
+use super::walk::{self, OpenedFile, Place};
+use crate::{
+    error::ErrorKind,
+    memory,
+    system::{
+        lease::{self, Writers},
+        status::Status,
+    },
 };
-use crate::{error::ErrorKind, memory};
 
 /// The content of a file at one moment.
 pub(super) struct Content {
@@ -23,7 +25,7 @@ pub(super) struct Content {
     pub(super) real: PathBuf,
     pub(super) followed_link: bool,
     /// The file's status before it was read.
-    pub(super) stat: Stat,
+    pub(super) status: Status,
 }
 
 /// How often a file that keeps changing is read, and the pause in between. A linker writes a plugin in well under a
@@ -47,11 +49,11 @@ pub(super) fn read_settled(
     for attempt in 1..=READ_ATTEMPTS {
         let OpenedFile {
             file,
-            stat: before,
+            status: before,
             real,
             followed_link,
         } = walk::open(path, &look)?;
-        let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
+        let size = before.content.bytes();
         if size > bytes_max {
             return Err(ErrorKind::TooLarge {
                 bytes: size,
@@ -66,7 +68,7 @@ pub(super) fn read_settled(
                     bytes,
                     real,
                     followed_link,
-                    stat: before,
+                    status: before,
                 });
             }
             Read::Unsettled(what) => why = what,
@@ -90,8 +92,8 @@ enum Read {
 ///
 /// Without a lease that keeps writers out, this reads a recently changed file twice. That finds a writer at work,
 /// unless the writer pauses between the two reads.
-fn read_unless_written(mut file: &File, before: &Stat, writers: Writers<'_>) -> io::Result<Read> {
-    let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
+fn read_unless_written(mut file: &File, before: &Status, writers: Writers<'_>) -> io::Result<Read> {
+    let size = before.content.bytes();
     let bytes = match writers {
         Writers::There => {
             return Ok(Read::Unsettled(
@@ -109,7 +111,8 @@ fn read_unless_written(mut file: &File, before: &Stat, writers: Writers<'_>) -> 
         }
         _ => true,
     };
-    let is_same = bytes.len() as u64 == size && same_content(before, &fs::fstat(file)?);
+    let is_same =
+        bytes.len() as u64 == size && Status::of(file)?.content.is_as_written(&before.content);
     Ok(if is_settled && is_same {
         Read::Whole(bytes)
     } else {
@@ -128,16 +131,8 @@ fn read_at_most(file: &File, size: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Whether it was changed a moment ago, or at a time in the future.
-fn is_recent(stat: &Stat) -> bool {
-    let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
-    let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-    let age = changed.and_then(|changed| changed.elapsed().ok());
-    age.is_none_or(|age| age < RECENT)
-}
-
-/// Compares size and time of the last change. Not the inode's own time, which a mere `chmod` or `ln` changes.
-fn same_content(a: &Stat, b: &Stat) -> bool {
-    (a.st_size, a.st_mtime, a.st_mtime_nsec) == (b.st_size, b.st_mtime, b.st_mtime_nsec)
+fn is_recent(status: &Status) -> bool {
+    status.content.age().is_none_or(|age| age < RECENT)
 }
 
 #[cfg(test)]
@@ -145,12 +140,13 @@ mod tests {
     use std::{
         os::unix::fs::FileExt,
         sync::atomic::{AtomicBool, Ordering},
+        time::SystemTime,
     };
 
     use super::*;
 
     fn read(file: &File, writers: Writers<'_>) -> Read {
-        let before = fs::fstat(file).unwrap();
+        let before = Status::of(file).unwrap();
         read_unless_written(file, &before, writers).unwrap()
     }
 
@@ -218,7 +214,7 @@ mod tests {
                 now - seconds
             };
             file.set_modified(then).unwrap();
-            is_recent(&fs::fstat(&file).unwrap())
+            is_recent(&Status::of(&file).unwrap())
         };
         assert!(!is_recent_at(60));
         assert!(is_recent_at(0));

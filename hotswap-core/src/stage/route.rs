@@ -4,20 +4,17 @@
 
 use std::{
     io::{self, Read},
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{self, FileType, Stat};
-
-use super::{
-    integrity::signature_path,
-    lease::{self, Writers},
-    walk::{follow, open_for_reading},
-};
+use super::{integrity::signature_path, walk::follow};
 use crate::{
     digest::Sha256,
-    file_id::{ContentState, FileId},
+    system::{
+        lease::{self, Writers},
+        place::Handle,
+        status::{ContentState, FileId, FileKind, Mode, Status},
+    },
 };
 
 /// The route from a path to its file. If two routes are equal, so are the bytes, as far as [`ContentState`] shows.
@@ -31,9 +28,9 @@ pub(crate) struct Route {
     signature: (PathBuf, Option<Seen>),
 }
 
-/// The file at the end of a route, not yet open for reading (`O_PATH`).
+/// The file at the end of a route, not yet open for reading.
 #[derive(Debug)]
-pub(crate) struct RouteEnd(OwnedFd);
+pub(crate) struct RouteEnd(Handle);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RouteEntry {
@@ -45,7 +42,8 @@ struct RouteEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     file: FileId,
-    mode: u32,
+    kind: FileKind,
+    mode: Mode,
     owner: (u32, u32),
     /// `None` for folders, which change with everything in them.
     content: Option<ContentState>,
@@ -59,11 +57,11 @@ impl Route {
         let (end, file) = follow(path, |place| {
             entries.push(RouteEntry {
                 real: place.real.to_owned(),
-                seen: Seen::of(place.stat),
+                seen: Seen::of(place.status),
             });
         });
         let signature = signature_path(&end);
-        let seen = fs::stat(&signature).ok().map(|stat| Seen::of(&stat));
+        let seen = Status::at(&signature).ok().as_ref().map(Seen::of);
         let route = Self {
             entries,
             end,
@@ -93,7 +91,7 @@ impl RouteEnd {
     /// open for writing, or mapped for it, as far as the system tells. Costs what [`Sha256::of`] costs; meanwhile
     /// nobody can begin to write.
     pub(crate) fn sha256(&self, bytes_max: u64) -> io::Result<Option<Sha256>> {
-        let file = open_for_reading(&self.0)?;
+        let file = self.0.open_for_reading()?;
         let writers = lease::keep_out(&file);
         if let Writers::There = writers {
             return Ok(None);
@@ -104,13 +102,14 @@ impl RouteEnd {
 }
 
 impl Seen {
-    fn of(stat: &Stat) -> Self {
-        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    fn of(status: &Status) -> Self {
+        let is_folder = status.kind == FileKind::Directory;
         Self {
-            file: FileId::of(stat),
-            mode: stat.st_mode,
-            owner: (stat.st_uid, stat.st_gid),
-            content: (!is_folder).then(|| ContentState::of(stat)),
+            file: status.id,
+            kind: status.kind,
+            mode: status.mode,
+            owner: (status.uid, status.gid),
+            content: (!is_folder).then_some(status.content),
         }
     }
 }

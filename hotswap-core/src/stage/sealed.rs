@@ -5,28 +5,23 @@
 //! descriptor leads elsewhere, the result is an error.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
+    iter,
     mem::ManuallyDrop,
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
-    thread,
-    time::Duration,
 };
 
 use hotswap_elf::Change;
 use memmap2::Mmap;
-use rustix::fs::{self, MemfdFlags, SealFlags};
 
-use super::name;
 use crate::{
     digest::Sha256,
-    file_id::FileId,
-    system::limits::{self, Limit},
+    system::{
+        errno, memory_file, proc,
+        status::{FileId, Status},
+    },
 };
 
 /// A memory file that nobody can write to any more, not even this process.
@@ -39,14 +34,8 @@ pub(super) struct Sealed {
     changes: Arc<[Change]>,
 }
 
-const SEALS: SealFlags = SealFlags::WRITE
-    .union(SealFlags::SHRINK)
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
-
-/// How often sealing is tried while the kernel uses a page of the copy, and the pause in between.
-const SEAL_ATTEMPTS: u32 = 10;
-const SEAL_PAUSE: Duration = Duration::from_millis(5);
+/// The name of every copy, which a debugger and `/proc` show.
+const NAME: &str = "hotswap";
 
 /// The message for a descriptor that leads elsewhere.
 const CLOSED: &str = "its descriptor was closed by other code of this process";
@@ -55,26 +44,27 @@ impl Sealed {
     /// Makes a copy of these bytes, with the changes applied.
     pub(super) fn new(bytes: &[u8], mut changes: Vec<Change>) -> io::Result<Self> {
         changes.sort_unstable_by_key(|change| change.offset);
-        let file = write(bytes, &changes)?;
+        let replaced = changes.iter().map(|change| (change.offset, change.to));
+        let file = memory_file::sealed(NAME, bytes, replaced)?;
         Self::of(file, changes.into())
     }
 
     /// Makes another copy of the same bytes, as a file of its own.
     pub(super) fn again(&self) -> io::Result<Self> {
-        let file = write(&self.map()?, &[])?;
+        let file = memory_file::sealed(NAME, &self.map()?, iter::empty())?;
         Self::of(file, Arc::clone(&self.changes))
     }
 
     /// Takes a copy that another process has made. Which bytes that process changed is not known here.
     pub(super) fn from_other(copy: OwnedFd) -> io::Result<Self> {
-        if !fs::fcntl_get_seals(&copy)?.contains(SEALS) {
+        if !memory_file::is_sealed(&copy)? {
             return Err(io::Error::other("not a sealed copy"));
         }
         Self::of(copy, Arc::new([]))
     }
 
     fn of(copy: OwnedFd, changes: Arc<[Change]>) -> io::Result<Self> {
-        let file = FileId::of(&fs::fstat(&copy)?);
+        let file = Status::of(&copy)?.id;
         Ok(Self {
             descriptor: ManuallyDrop::new(copy),
             file,
@@ -85,9 +75,9 @@ impl Sealed {
     /// Maps the bytes. Only pages that are accessed are read.
     pub(super) fn map(&self) -> io::Result<Mmap> {
         self.check()?;
-        // SAFETY: the copy is sealed (`write`, `from_other`), so nobody can write to it or shorten it. If other code
-        // has closed the descriptor and another file has its number, the second check below finds that before anybody
-        // sees the bytes: no other code has a descriptor of the copy, so nobody can have put it back.
+        // SAFETY: the copy is sealed (`new`, `again`, `from_other`), so nobody can write to it or shorten it. If other
+        // code has closed the descriptor and another file has its number, the second check below finds that before
+        // anybody sees the bytes: no other code has a descriptor of the copy, so nobody can have put it back.
         let bytes = unsafe { Mmap::map(&*self.descriptor) }?;
         self.check()?;
         Ok(bytes)
@@ -120,12 +110,12 @@ impl Sealed {
     /// A path that leads to the copy, and that was never returned before.
     pub(super) fn path(&self) -> io::Result<PathBuf> {
         let number = self.descriptor.as_raw_fd();
-        let path = name::unused(number)?;
-        let found = fs::stat(&path).map(|stat| FileId::of(&stat));
-        if found == Ok(self.file) {
+        let path = proc::unused(number)?;
+        let found = Status::at(&path).map(|status| status.id);
+        if found.as_ref().is_ok_and(|found| *found == self.file) {
             return Ok(path);
         }
-        let plain = name::plain(number)?;
+        let plain = proc::plain(number)?;
         let message = match (self.check(), found) {
             (Err(_), Ok(_)) => format!("{plain} is another file: {CLOSED}"),
             (Err(_), Err(error)) => format!("{plain}: {error}: {CLOSED}"),
@@ -141,8 +131,7 @@ impl Sealed {
     }
 
     fn check_is(&self, descriptor: impl AsFd) -> io::Result<()> {
-        let found = fs::fstat(descriptor).map_err(|error| closed(error.into()))?;
-        if FileId::of(&found) == self.file {
+        if Status::of(descriptor).map_err(closed)?.id == self.file {
             return Ok(());
         }
         Err(io::Error::other(CLOSED))
@@ -164,29 +153,9 @@ impl Drop for Sealed {
 /// Turns the error of a descriptor that is not open into the error of one that leads elsewhere.
 fn closed(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::EBADF) => io::Error::other(CLOSED),
+        Some(errno::EBADF) => io::Error::other(CLOSED),
         _ => error,
     }
-}
-
-/// Makes a memory file with these bytes, applies the changes, and seals it.
-fn write(bytes: &[u8], changes: &[Change]) -> io::Result<OwnedFd> {
-    // A write past this limit raises SIGXFSZ, which ends the process, instead of failing.
-    let limit = limits::file_bytes();
-    if matches!(limit, Limit::Of(limit) if limit < bytes.len() as u64) {
-        return Err(io::Error::other(
-            "larger than the limit on file sizes (ulimit -f)",
-        ));
-    }
-    let copy = fs::memfd_create("hotswap", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut copy = File::from(copy);
-    copy.write_all(bytes)?;
-    for change in changes {
-        copy.write_all_at(&[change.to], change.offset)?;
-    }
-    let copy = OwnedFd::from(copy);
-    while_busy(|| fs::fcntl_add_seals(&copy, SEALS))?;
-    Ok(copy)
 }
 
 /// Reads the bytes as they were in the original file. It keeps an offset of its own, because other readers of the
@@ -198,7 +167,7 @@ struct Original<'a> {
 
 impl Read for Original<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = rustix::io::pread(&*self.copy.descriptor, &mut *buffer, self.at)?;
+        let length = memory_file::read_at(&*self.copy.descriptor, buffer, self.at)?;
         let end = self.at + length as u64;
         let changes = &*self.copy.changes;
         let first = changes.partition_point(|change| change.offset < self.at);
@@ -210,26 +179,9 @@ impl Read for Original<'_> {
     }
 }
 
-/// Tries again while the kernel says that it is busy, up to [`SEAL_ATTEMPTS`] times.
-///
-/// The kernel does not seal a memory file against writing while anybody else uses one of its pages. That may be the
-/// kernel itself, which moves pages; it waits 150 ms for that, and then answers EBUSY (`memfd_wait_for_pins` in
-/// `mm/memfd.c`). Seen once in some 100,000 swaps on a machine under load (Linux 6.18, 2026-11).
-fn while_busy(mut attempt: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
-    for _ in 1..SEAL_ATTEMPTS {
-        match attempt() {
-            Err(rustix::io::Errno::BUSY) => thread::sleep(SEAL_PAUSE),
-            other => return other,
-        }
-    }
-    attempt()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::fd::FromRawFd;
-
-    use rustix::io::Errno;
+    use std::{fs::File, os::fd::FromRawFd};
 
     use super::*;
 
@@ -286,7 +238,7 @@ mod tests {
         for error in errors {
             assert_eq!(error.to_string(), CLOSED);
         }
-        let plain = name::plain(number).unwrap();
+        let plain = proc::plain(number).unwrap();
         assert_eq!(
             copy.path().unwrap_err().to_string(),
             format!("{plain} is another file: {CLOSED}")
@@ -306,25 +258,5 @@ mod tests {
         for path in [one, two] {
             assert_eq!(std::fs::read(path).unwrap(), b"some bytes");
         }
-    }
-
-    #[test]
-    fn sealing_is_retried_while_the_kernel_is_busy() {
-        let answers = |busy: u32| {
-            let mut attempts = 0;
-            let result = while_busy(|| {
-                attempts += 1;
-                if attempts <= busy {
-                    Err(Errno::BUSY)
-                } else {
-                    Ok(())
-                }
-            });
-            (result, attempts)
-        };
-        assert_eq!(answers(0), (Ok(()), 1));
-        assert_eq!(answers(SEAL_ATTEMPTS - 1), (Ok(()), SEAL_ATTEMPTS));
-        assert_eq!(answers(SEAL_ATTEMPTS), (Err(Errno::BUSY), SEAL_ATTEMPTS));
-        assert_eq!(while_busy(|| Err(Errno::PERM)), Err(Errno::PERM));
     }
 }

@@ -3,25 +3,12 @@
 //!
 //! # Invariants
 //! - The number in the file never falls. Whoever writes the file holds a lock, and reads the number again under it.
-//! - A new file replaces the old one only when it is complete and on the disk. If the file is missing, cannot be
-//!   read, could have been written by others or holds anything but a number, the candidate is refused; none of these
-//!   counts as zero.
-//! - Nobody else has written the new file: its owner is this user, or the owner of the file that it replaces.
+//! - If the file is missing, cannot be read, could have been written by others or holds anything but a number, the
+//!   candidate is refused; none of these counts as zero. [`Replacement`] has how it is written.
 
 use std::{
-    ffi::OsString,
-    fs::File,
-    io::{self, Write},
-    os::fd::OwnedFd,
+    io,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
-};
-
-use rustix::{
-    fs::{self, FlockOperation, Gid, Mode, OFlags, Stat, Uid},
-    io::Errno,
-    process::geteuid,
 };
 
 use super::{
@@ -30,18 +17,14 @@ use super::{
 };
 use crate::{
     error::{ErrorKind, Stage},
-    escape::{Escaped, excerpt},
-    file_id::FileId,
+    escape::excerpt,
     signature,
+    system::{replacement::Replacement, status::Status},
     trust::Policy,
 };
 
 /// The largest number, and a line end.
 const FILE_BYTES_MAX: u64 = 21;
-
-/// How long to wait for the lock. Another process holds it only while it writes a few bytes to a disk.
-const LOCK_TIME: Duration = Duration::from_secs(10);
-const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Refuses a candidate whose signature has no serial number, or a lower one than `policy` asks for.
 pub(super) fn check(
@@ -81,10 +64,11 @@ pub(super) fn raise(serial: u64, policy: &Policy) -> Result<(), ErrorKind> {
         serial,
         error: error.into(),
     };
-    let next = Next::lock(&real).map_err(failed)?;
+    let next = Replacement::lock(&real).map_err(failed)?;
     // Read again: another process may have accepted a candidate meanwhile.
     if now()?.serial < serial {
-        next.replace(&real, serial).map_err(failed)?;
+        let text = format!("{serial}\n");
+        next.replace(&real, &text).map_err(failed)?;
     }
     Ok(())
 }
@@ -112,7 +96,7 @@ fn read(path: &Path, path_policy: &PathPolicy<'_>) -> Result<Highest, ErrorKind>
         path: path.to_owned(),
         problem,
     };
-    if let Err(Errno::NOENT) = fs::lstat(path) {
+    if Status::of_link(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         let problem = "no such file; one with `0` in it is a beginning";
         return Err(refuse(problem.to_owned()));
     }
@@ -131,96 +115,16 @@ fn read(path: &Path, path_policy: &PathPolicy<'_>) -> Result<Highest, ErrorKind>
     Ok(Highest { serial, real })
 }
 
-/// The file that is to replace the one with the number. Whoever has locked it may write. Dropping this removes it.
-struct Next {
-    /// Not open for writing: other processes do not read a file that is open for writing.
-    file: OwnedFd,
-    path: PathBuf,
-}
-
-impl Next {
-    /// Locks the file, in the same folder as the file at `real`, so that it can be renamed to that.
-    fn lock(real: &Path) -> io::Result<Self> {
-        let mut path = OsString::from(real);
-        path.push(".new");
-        let path = PathBuf::from(path);
-        let started = Instant::now();
-        let owners = [geteuid().as_raw(), fs::stat(real)?.st_uid];
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        loop {
-            let file = fs::open(&path, flags, mode)?;
-            // In a folder where anybody can create files, somebody else may have created it.
-            let owner = fs::fstat(&file)?.st_uid;
-            if !owners.contains(&owner) {
-                let path = Escaped(&path);
-                let message = format!("{path} is owned by uid {owner}; remove it");
-                return Err(io::Error::other(message));
-            }
-            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Whoever held the lock before has renamed or removed the file.
-                Ok(()) if !is_at(&path, &fs::fstat(&file)?) => continue,
-                // A process that died left it behind, or somebody linked another file there.
-                Ok(()) if !is_private(&fs::fstat(&file)?) => fs::unlink(&path)?,
-                Ok(()) => return Ok(Self { file, path }),
-                Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_TIME => {
-                    thread::sleep(LOCK_PAUSE);
-                }
-                Err(Errno::WOULDBLOCK) => {
-                    return Err(io::Error::other("another process is writing to it"));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Writes `serial` to the locked file, and renames it to `real`.
-    fn replace(self, real: &Path, serial: u64) -> io::Result<()> {
-        let old = fs::stat(real)?;
-        let mut mode = Mode::from_raw_mode(old.st_mode);
-        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file: File = fs::open(&self.path, flags, Mode::empty())?.into();
-        file.write_all(format!("{serial}\n").as_bytes())?;
-        // The owner's hosts must be able to read it as before. A process that may not change its owner keeps it, and
-        // gives its own group no right to write.
-        let (owner, group) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
-        if fs::fchown(&file, Some(owner), Some(group)).is_err() {
-            mode.remove(Mode::WGRP);
-        }
-        fs::fchmod(&file, mode)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&self.path, real)?;
-        let folder = real.parent().unwrap_or(Path::new("/"));
-        File::open(folder)?.sync_all()
-    }
-}
-
-impl Drop for Next {
-    /// Removes the file before the lock is released. Whoever waits for the lock then finds another file, or none, at
-    /// the path.
-    fn drop(&mut self) {
-        if fs::fstat(&self.file).is_ok_and(|stat| is_at(&self.path, &stat)) {
-            let _ = fs::unlink(&self.path);
-        }
-    }
-}
-
-/// Whether only its owner can have opened it, and it has no other name.
-fn is_private(stat: &Stat) -> bool {
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    !mode.intersects(Mode::RWXG | Mode::RWXO) && stat.st_nlink == 1
-}
-
-fn is_at(path: &Path, stat: &Stat) -> bool {
-    fs::lstat(path).is_ok_and(|found| FileId::of(&found) == FileId::of(stat))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::{
+        fs::File,
+        os::unix::fs::{MetadataExt, PermissionsExt, chown},
+        thread,
+    };
 
     use super::*;
+    use crate::system::users::effective_uid;
 
     /// A user that does not exist on this machine.
     const OTHER: u32 = 54_321;
@@ -268,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_file_of_another_user_is_refused() {
-        if !geteuid().is_root() {
+        if effective_uid() != 0 {
             return println!("only root can make files for another user: not tested");
         }
         let (folder, path, policy) = with_file();
@@ -291,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_file_keeps_its_owner() {
-        if !geteuid().is_root() {
+        if effective_uid() != 0 {
             return println!("only root can make files for another user: not tested");
         }
         let (_folder, path, policy) = with_file();

@@ -23,27 +23,26 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs::File,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
-    io::Errno,
+use crate::{
+    error::ErrorKind,
+    system::{
+        errno,
+        place::Handle,
+        status::{FileKind, Status},
+    },
 };
-
-use super::proc;
-use crate::{error::ErrorKind, file_id::FileId};
 
 /// A regular file at the end of a path, opened for reading.
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     pub(super) file: File,
     /// The file's status after it was opened.
-    pub(super) stat: Stat,
+    pub(super) status: Status,
     /// The file's path, with all links followed.
     pub(super) real: PathBuf,
     pub(super) followed_link: bool,
@@ -52,9 +51,8 @@ pub(super) struct OpenedFile {
 /// A folder, a link or a regular file on the route.
 pub(super) struct Place<'a> {
     pub(super) real: &'a Path,
-    pub(super) stat: &'a Stat,
-    /// Can only be used to identify the place (`O_PATH`).
-    pub(super) descriptor: BorrowedFd<'a>,
+    pub(super) status: &'a Status,
+    pub(super) handle: &'a Handle,
 }
 
 /// The kernel follows as many.
@@ -85,19 +83,19 @@ fn open_once(
 ) -> Result<Option<OpenedFile>, ErrorKind> {
     let mut trail = Trail::default();
     let opened = trail.walk(path, look).and_then(|place| {
-        let file = open_for_reading(&place)?;
-        let stat = fs::fstat(&file)?;
-        Ok(trail.leads_to(&stat)?.then_some((stat, file)))
+        let file = place.open_for_reading()?;
+        let status = Status::of(&file)?;
+        Ok(trail.leads_to(&status)?.then_some((status, file)))
     });
     match opened {
-        Ok(opened) => Ok(opened.map(|(stat, file)| OpenedFile {
+        Ok(opened) => Ok(opened.map(|(status, file)| OpenedFile {
             file,
-            stat,
+            status,
             real: trail.real,
             followed_link: trail.links > 0,
         })),
         Err(Stop::Refused(refusal)) => Err(refusal),
-        Err(Stop::Failed(Errno::NOENT)) => Err(ErrorKind::NotFound {
+        Err(Stop::Failed(error)) if is_not_found(&error) => Err(ErrorKind::NotFound {
             is_link: trail.ends_in_link,
         }),
         Err(Stop::Failed(error)) => Err(ErrorKind::cannot_open(error)),
@@ -105,22 +103,14 @@ fn open_once(
 }
 
 /// Calls `look` with every place on the route, as far as it leads, and opens nothing. Returns the path at its end (if
-/// it leads nowhere: of the first thing that is missing), and an `O_PATH` descriptor if a regular file is there.
-pub(super) fn follow(path: &Path, mut look: impl FnMut(&Place<'_>)) -> (PathBuf, Option<OwnedFd>) {
+/// it leads nowhere: of the first thing that is missing), and its handle if a regular file is there.
+pub(super) fn follow(path: &Path, mut look: impl FnMut(&Place<'_>)) -> (PathBuf, Option<Handle>) {
     let mut trail = Trail::default();
     let file = trail.walk(path, |place| {
         look(place);
         Ok(())
     });
     (trail.real, file.ok())
-}
-
-/// Opens the file of an `O_PATH` descriptor for reading. It must be a regular file: opening any other could wait, or
-/// have effects.
-pub(super) fn open_for_reading(file: &OwnedFd) -> rustix::io::Result<File> {
-    // NONBLOCK: otherwise it waits for the end of a lease that somebody has on the file (`fcntl(2)`).
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Ok(fs::open(proc::path(file), flags, Mode::empty())?.into())
 }
 
 /// The state of a walk.
@@ -137,18 +127,18 @@ struct Trail {
 
 /// A folder that the walk has gone through.
 struct WalkedFolder {
-    descriptor: OwnedFd,
-    stat: Stat,
+    handle: Handle,
+    status: Status,
 }
 
 /// Why a walk ends early.
 enum Stop {
-    Failed(Errno),
+    Failed(io::Error),
     Refused(ErrorKind),
 }
 
-impl From<Errno> for Stop {
-    fn from(error: Errno) -> Self {
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
         Self::Failed(error)
     }
 }
@@ -160,20 +150,17 @@ impl From<ErrorKind> for Stop {
 }
 
 impl Trail {
-    /// Walks to the regular file at the end of `path`, and returns an `O_PATH` descriptor of it.
+    /// Walks to the regular file at the end of `path`, and returns its handle.
     fn walk(
         &mut self,
         path: &Path,
         mut look: impl FnMut(&Place<'_>) -> Result<(), ErrorKind>,
-    ) -> Result<OwnedFd, Stop> {
+    ) -> Result<Handle, Stop> {
         // The names that are left, in reverse order.
         let mut ahead = Vec::new();
         push(&mut ahead, path.as_os_str());
         if path.is_relative() {
-            let current = env::current_dir();
-            let current =
-                current.map_err(|it| Errno::from_io_error(&it).unwrap_or(Errno::NOENT))?;
-            push(&mut ahead, current.as_os_str());
+            push(&mut ahead, env::current_dir()?.as_os_str());
         }
 
         self.begin_at_top()?;
@@ -188,55 +175,53 @@ impl Trail {
                 continue;
             }
             let is_last = ahead.is_empty();
-            let opened = open_place(self.here().descriptor, &name, is_last);
+            let opened = self.here().handle.child(&name, is_last);
             self.real.push(&name);
             let next = opened?;
-            let stat = fs::fstat(&next)?;
+            let status = next.status()?;
             let place = Place {
                 real: &self.real,
-                stat: &stat,
-                descriptor: next.as_fd(),
+                status: &status,
+                handle: &next,
             };
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => {
+            match status.kind {
+                FileKind::Directory => {
                     look(&place)?;
                     self.folders.push(WalkedFolder {
-                        descriptor: next,
-                        stat,
+                        handle: next,
+                        status,
                     });
                 }
-                FileType::Symlink => {
+                FileKind::Symlink => {
                     look(&place)?;
                     self.ends_in_link |= is_last;
                     self.links += 1;
                     if self.links > LINKS_MAX {
-                        return Err(Errno::LOOP.into());
+                        return Err(io::Error::from_raw_os_error(errno::ELOOP).into());
                     }
-                    // Reads this very link: an empty path means the descriptor.
-                    let target = fs::readlinkat(&next, "", Vec::new())?;
-                    let target = OsStr::from_bytes(target.as_bytes());
+                    let target = next.link_target()?;
                     self.real.pop();
-                    if Path::new(target).is_absolute() {
+                    if Path::new(&target).is_absolute() {
                         self.begin_at_top()?;
                     }
-                    push(&mut ahead, target);
+                    push(&mut ahead, &target);
                 }
-                FileType::RegularFile if is_last => {
+                FileKind::RegularFile if is_last => {
                     look(&place)?;
                     return Ok(next);
                 }
                 other if is_last => return Err(no_file(other).into()),
-                _ => return Err(Errno::NOTDIR.into()),
+                _ => return Err(io::Error::from_raw_os_error(errno::ENOTDIR).into()),
             }
         }
-        Err(no_file(FileType::Directory).into())
+        Err(no_file(FileKind::Directory).into())
     }
 
-    fn begin_at_top(&mut self) -> rustix::io::Result<()> {
-        let descriptor = open_top()?;
-        let stat = fs::fstat(&descriptor)?;
+    fn begin_at_top(&mut self) -> io::Result<()> {
+        let handle = Handle::top()?;
+        let status = handle.status()?;
         self.real = PathBuf::from("/");
-        self.folders = vec![WalkedFolder { descriptor, stat }];
+        self.folders = vec![WalkedFolder { handle, status }];
         Ok(())
     }
 
@@ -253,21 +238,21 @@ impl Trail {
         let folder = self.folders.last().expect("a walk begins at `/`");
         Place {
             real: &self.real,
-            stat: &folder.stat,
-            descriptor: folder.descriptor.as_fd(),
+            status: &folder.status,
+            handle: &folder.handle,
         }
     }
 
     /// Whether each name of the real path still leads to the place that the walk has checked, and the last one to
     /// `file`.
-    fn leads_to(&self, file: &Stat) -> rustix::io::Result<bool> {
-        let inside = self.folders.iter().skip(1).map(|folder| &folder.stat);
+    fn leads_to(&self, file: &Status) -> io::Result<bool> {
+        let inside = self.folders.iter().skip(1).map(|folder| &folder.status);
         let names = self.real.iter().skip(1);
         for ((folder, name), expected) in self.folders.iter().zip(names).zip(inside.chain([file])) {
-            match fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(found) if FileId::of(&found) == FileId::of(expected) => {}
-                Ok(_) | Err(Errno::NOENT) => return Ok(false),
-                Err(error) => return Err(error),
+            match folder.handle.status_of(name) {
+                Ok(found) if found.id == expected.id => {}
+                Err(error) if !is_not_found(&error) => return Err(error),
+                Ok(_) | Err(_) => return Ok(false),
             }
         }
         Ok(true)
@@ -286,31 +271,16 @@ fn push(ahead: &mut Vec<OsString>, path: &OsStr) {
     ahead.extend(names.map(|name| OsStr::from_bytes(name).to_owned()));
 }
 
-fn open_top() -> rustix::io::Result<OwnedFd> {
-    fs::open("/", PLACE | OFlags::DIRECTORY, Mode::empty())
+fn is_not_found(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
-const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// Opens the place with this name in the folder `here`.
-fn open_place(here: BorrowedFd<'_>, name: &OsStr, is_last: bool) -> rustix::io::Result<OwnedFd> {
-    let open = |flags| fs::openat(here, name, flags, Mode::empty());
-    if is_last {
-        return open(PLACE);
-    }
-    // An automounted file system is mounted only for a caller that asks for a folder.
-    match open(PLACE | OFlags::DIRECTORY) {
-        Err(Errno::NOTDIR) => open(PLACE),
-        other => other,
-    }
-}
-
-fn no_file(kind: FileType) -> ErrorKind {
+fn no_file(kind: FileKind) -> ErrorKind {
     let found = match kind {
-        FileType::Directory => "a directory, not a file",
-        FileType::Fifo => "a FIFO, not a file",
-        FileType::Socket => "a socket, not a file",
-        FileType::CharacterDevice | FileType::BlockDevice => "a device, not a file",
+        FileKind::Directory => "a directory, not a file",
+        FileKind::Fifo => "a FIFO, not a file",
+        FileKind::Socket => "a socket, not a file",
+        FileKind::Device => "a device, not a file",
         _ => "not a regular file",
     };
     ErrorKind::NotAFile { found }

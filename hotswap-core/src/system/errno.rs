@@ -1,3 +1,3 @@
 //! The error numbers that are told apart, or that stand-ins for functions of the C library answer with.
 
-pub(crate) use libc::{EACCES, EAGAIN, EINVAL, ELOOP, ENOMEM, EPERM};
+pub(crate) use libc::{EACCES, EAGAIN, EBADF, EINVAL, ELOOP, ENOMEM, ENOTDIR, EPERM};

@@ -30,7 +30,8 @@ use crate::{
     image::{Exit, Image, Leaving, Opener},
     report::List,
     services,
-    stage::{Needed, Staged, is_privileged},
+    stage::{Needed, Staged},
+    system::users::is_privileged,
     trust::Policy,
 };
 

@@ -17,7 +17,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-use crate::{file_id::FileId, stage::Route, threads};
+use crate::{stage::Route, system::status::FileId, threads};
 
 /// The system's notices of changes on a route.
 pub(super) struct Notices {

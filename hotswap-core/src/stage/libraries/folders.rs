@@ -13,7 +13,7 @@ use std::{
 
 use hotswap_elf::Facts;
 
-use super::super::host::is_privileged;
+use crate::system::users::is_privileged;
 
 /// An entry in a list of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]

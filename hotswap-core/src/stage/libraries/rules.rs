@@ -7,7 +7,6 @@ use std::{
 };
 
 use hotswap_elf::Facts;
-use rustix::fs::{self, Access, AtFlags, CWD, FileType, Stat};
 
 use super::super::{
     inspection,
@@ -18,7 +17,7 @@ use super::super::{
 use crate::{
     cache::Cache,
     error::ErrorKind,
-    file_id::{ContentState, FileId},
+    system::status::{ContentState, FileId, Status},
     trust::Policy,
 };
 
@@ -96,10 +95,10 @@ impl<'a> Rules<'a> {
             path: Some(path.to_owned()),
             cause,
         };
-        let stat = walk::open(path, look).map_err(about_path)?.stat;
-        let version = |stat: &Stat| (FileId::of(stat), ContentState::of(stat));
-        let (stat, facts) = match FACTS.get(&version(&stat)) {
-            Some(facts) => (stat, facts),
+        let status = walk::open(path, look).map_err(about_path)?.status;
+        let version = |status: &Status| (status.id, status.content);
+        let (status, facts) = match FACTS.get(&version(&status)) {
+            Some(facts) => (status, facts),
             None => {
                 // Reading walks again, and may find another file: then that is the one to check.
                 objection.take();
@@ -110,23 +109,16 @@ impl<'a> Rules<'a> {
                 let facts = inspection::inspect(&content.bytes, None)
                     .map_err(|refusal| about_path(ErrorKind::Malformed { refusal }))?;
                 let facts = Arc::new(facts);
-                FACTS.insert(version(&content.stat), Arc::clone(&facts));
-                (content.stat, facts)
+                FACTS.insert(version(&content.status), Arc::clone(&facts));
+                (content.status, facts)
             }
         };
         // Only now, because a file that the linker skips may belong to anybody.
         match objection.into_inner() {
             Some(objection) => Err(objection.into()),
-            None => Ok(Some((FileId::of(&stat), facts))),
+            None => Ok(Some((status.id, facts))),
         }
     }
-}
-
-/// Whether a readable regular file is at `path`. The linker skips anything else.
-pub(super) fn is_readable_file(path: &Path) -> bool {
-    let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    fs::accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok()
-        && fs::stat(path).is_ok_and(is_file)
 }
 
 /// The facts of libraries that were read. A plugin's libraries are looked up at each swap.
@@ -152,7 +144,7 @@ mod tests {
                 let mode = std::fs::Permissions::from_mode(mode);
                 std::fs::set_permissions(at(name), mode).unwrap();
             }
-            let expected = FileId::of(&fs::stat(at("new")).unwrap());
+            let expected = FileId::at(&at("new")).unwrap();
             let walks = Cell::new(0);
             let taken = rules.take_if(&at("library"), |place| {
                 walks.set(walks.get() + u32::from(place.real == Path::new("/")));

@@ -1,6 +1,7 @@
 //! A table of rights and of what is wrong with them, so that the tests need no files of other users.
 
 use super::*;
+use crate::system::status::Status;
 
 const ANN: u32 = 1000;
 const BOB: u32 = 1001;
@@ -12,14 +13,14 @@ fn group(gid: u32) -> Distrust {
     Distrust::Group { gid, name: None }
 }
 
-fn check(kind: FileType, uid: u32, gid: u32, mode: u32, expected: Option<Distrust>) {
+fn check(kind: FileKind, uid: u32, gid: u32, mode: u32, expected: Option<Distrust>) {
     check_with_acl(false, kind, uid, gid, mode, expected);
 }
 
 #[track_caller]
 fn check_with_acl(
     acl: bool,
-    kind: FileType,
+    kind: FileKind,
     uid: u32,
     gid: u32,
     mode: u32,
@@ -40,7 +41,7 @@ fn check_with_acl(
         kind,
         uid,
         gid,
-        mode: Mode::from_raw_mode(mode),
+        mode: Mode(mode),
     };
     let found = path_policy.objection(rights, || acl, |uid, gid| (uid, gid) == (ANN, ITS_OWN));
     assert_eq!(found, expected, "{kind:?} {uid}:{gid} {mode:o}");
@@ -48,7 +49,7 @@ fn check_with_acl(
 
 #[test]
 fn owners_must_be_trusted() {
-    use FileType::{Directory, RegularFile, Symlink};
+    use FileKind::{Directory, RegularFile, Symlink};
     for (kind, mode) in [
         (Directory, 0o755),
         (Directory, 0o1777),
@@ -64,7 +65,7 @@ fn owners_must_be_trusted() {
 
 #[test]
 fn nobody_else_may_write() {
-    use FileType::{Directory, RegularFile};
+    use FileKind::{Directory, RegularFile};
     for kind in [Directory, RegularFile] {
         check(kind, ANN, STAFF, 0o755, None);
         check(kind, ANN, STAFF, 0o757, Some(Distrust::Everybody));
@@ -81,16 +82,16 @@ fn nobody_else_may_write() {
 #[test]
 fn a_sticky_folder_may_be_anybody_s_but_not_a_sticky_file() {
     for mode in [0o1777, 0o1775, 0o1757] {
-        check(FileType::Directory, 0, STAFF, mode, None);
+        check(FileKind::Directory, 0, STAFF, mode, None);
     }
     check(
-        FileType::RegularFile,
+        FileKind::RegularFile,
         0,
         STAFF,
         0o1646,
         Some(Distrust::Everybody),
     );
-    check(FileType::RegularFile, 0, STAFF, 0o1664, Some(group(STAFF)));
+    check(FileKind::RegularFile, 0, STAFF, 0o1664, Some(group(STAFF)));
 }
 
 #[test]
@@ -98,15 +99,15 @@ fn a_group_that_may_write_is_not_told_apart_from_an_access_control_list() {
     for gid in [0, ITS_OWN, STAFF, STAFF + 1] {
         check_with_acl(
             true,
-            FileType::RegularFile,
+            FileKind::RegularFile,
             ANN,
             gid,
             0o664,
             Some(Distrust::Acl),
         );
-        check_with_acl(true, FileType::RegularFile, ANN, gid, 0o644, None);
+        check_with_acl(true, FileKind::RegularFile, ANN, gid, 0o644, None);
     }
-    check_with_acl(true, FileType::Directory, ANN, STAFF, 0o1775, None);
+    check_with_acl(true, FileKind::Directory, ANN, STAFF, 0o1775, None);
 }
 
 #[test]
@@ -145,62 +146,13 @@ fn each_objection_says_what_to_do() {
     // The one group that every system has.
     let root = Distrust::Group {
         gid: 0,
-        name: group_name(0),
+        name: users::group_name(0),
     };
     let text = root.to_string();
     assert!(
         text.starts_with("is writable by group 0 (root); "),
         "{text}"
     );
-}
-
-#[test]
-fn a_namespace_that_knows_everybody_has_nobody_unmapped() {
-    for table in [
-        "         0          0 4294967295\n",
-        "0 100000 65536\n65536 0 4294901759\n",
-    ] {
-        assert!(maps_all(table), "{table:?}");
-    }
-    for table in [
-        "",
-        "0 1000 1\n",
-        "0 100000 65536\n",
-        "0 0 4294967294\n",
-        "no table",
-    ] {
-        assert!(!maps_all(table), "{table:?}");
-    }
-    assert!(!has_unmapped("/proc/self/no_such_map"));
-}
-
-#[test]
-fn a_private_group_is_the_user_s_primary_one_of_the_same_name_and_with_nobody_else() {
-    let root = User::from_uid(0.into()).unwrap().unwrap();
-    let ann = User {
-        name: "ann".to_owned(),
-        gid: ITS_OWN.into(),
-        ..root
-    };
-    let check = |name: &str, gid: u32, members: &[&str], expected| {
-        let group = Group {
-            name: name.to_owned(),
-            gid: gid.into(),
-            mem: members.iter().map(ToString::to_string).collect(),
-            passwd: Default::default(),
-        };
-        assert_eq!(is_private(&ann, &group), expected, "{group:?}");
-    };
-    check("ann", ITS_OWN, &[], true);
-    check("ann", ITS_OWN, &["ann"], true);
-    check("ann", ITS_OWN, &["ann", "bob"], false);
-    check("ann", ITS_OWN, &["bob"], false);
-    check("ann", STAFF, &[], false);
-    check("users", ITS_OWN, &[], false);
-
-    assert!(is_private_group(0, 0), "root's, on any system");
-    assert!(!is_private_group(u32::MAX - 7, 0));
-    assert!(!is_private_group(0, u32::MAX - 7));
 }
 
 #[test]
@@ -213,8 +165,8 @@ fn this_process_s_own_user_is_trusted() {
         .map_err(|refusal| refusal.to_string())
         .unwrap();
     let executable = std::env::current_exe().unwrap();
-    let owner = fs::stat(&executable).unwrap().st_uid;
-    for uid in [0, rustix::process::geteuid().as_raw(), owner, BOB] {
+    let owner = Status::at(&executable).unwrap().uid;
+    for uid in [0, users::effective_uid(), owner, BOB] {
         assert!(path_policy.trusted_uids.contains(&uid), "{uid}");
     }
 }

@@ -8,6 +8,7 @@ use std::{
     thread,
 };
 
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::*;

@@ -1,21 +1,53 @@
-//! Paths that the dynamic linker has never seen.
+//! The part of `/proc` in which this process's descriptors have paths, and whether it works.
 //!
-//! glibc compares the path that it is given with the paths of mapped images before it looks at any file. The path of
-//! a descriptor contains the descriptor's number, which is reused: if other code has closed the descriptor of a copy
-//! that is still mapped (daemons close all that they find), the next copy may get its number, and `dlopen` would
-//! return the old image. So each path contains a count that is never reused.
+//! Without it, each question about a file would get a different wrong answer: no such file, an access control list,
+//! an untrusted owner. So [`check`] comes first.
+//!
+//! glibc compares the path that it is given with the paths of mapped objects before it looks at any file. The path of
+//! a descriptor contains the descriptor's number, which is reused: if other code has closed the descriptor of an
+//! object that is still mapped (daemons close all that they find), the next one may get its number, and `dlopen` would
+//! return the old object. So [`unused`] gives paths that contain a count that is never reused.
 
 use std::{
     fs, io,
-    os::fd::RawFd,
+    os::fd::{AsRawFd, RawFd},
     path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use rustix::fs::{Mode, OFlags, open};
+
+use super::status::Status;
+
+/// Checks that `/proc` shows this process's descriptors. Costs four system calls.
+///
+/// # Errors
+/// It does not; the error says that files are opened by way of it.
+pub(crate) fn check() -> io::Result<()> {
+    let failed = |path: &str, error: io::Error| {
+        let message =
+            format!("files are opened by way of /proc, which cannot be used: {path}: {error}");
+        io::Error::new(error.kind(), message)
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = open("/", flags, Mode::empty()).map_err(|error| failed("/", error.into()))?;
+    let path = path(&top);
+    match (Status::of(&top), Status::at(&path)) {
+        (Ok(expected), Ok(found)) if expected.id == found.id => Ok(()),
+        (Ok(_), Ok(_)) => Err(failed(&path, io::Error::other("it leads to another file"))),
+        (Err(error), _) | (_, Err(error)) => Err(failed(&path, error)),
+    }
+}
+
+/// A path that leads to what a descriptor refers to.
+pub(crate) fn path(descriptor: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd())
+}
+
 /// The number of paths that this process has made.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
-/// A path that leads to the descriptor, and that this process has never made before.
+/// A path that leads to a descriptor, and that this process has never made before.
 ///
 /// It is `/proc/PROCESS/fd/NUMBER`, with the count in binary before the last part: `./` for one and a further `/` for
 /// zero, both of which the system skips. No two counts give the same path, because the first digit is always a one.
@@ -23,14 +55,14 @@ static MADE: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Errors
 /// There is no `/proc`.
-pub(super) fn unused(descriptor: RawFd) -> io::Result<PathBuf> {
+pub(crate) fn unused(descriptor: RawFd) -> io::Result<PathBuf> {
     // Relaxed: only the uniqueness of the count matters.
     let count = MADE.fetch_add(1, Ordering::Relaxed).saturating_add(1);
     Ok(PathBuf::from(spelled(&folder()?, count, descriptor)))
 }
 
 /// The usual path of the descriptor, for messages.
-pub(super) fn plain(descriptor: RawFd) -> io::Result<String> {
+pub(crate) fn plain(descriptor: RawFd) -> io::Result<String> {
     Ok(format!("{}{descriptor}", folder()?))
 }
 
@@ -59,7 +91,7 @@ fn spelled(folder: &str, count: u64, descriptor: RawFd) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, fs::File, os::fd::AsRawFd, os::unix::fs::MetadataExt};
+    use std::{collections::HashSet, fs::File, os::unix::fs::MetadataExt};
 
     use super::*;
 

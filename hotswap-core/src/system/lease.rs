@@ -16,7 +16,7 @@ use std::{
 const F_SETSIG: i32 = 10;
 
 /// Whether somebody may be writing to a file.
-pub(super) enum Writers<'a> {
+pub(crate) enum Writers<'a> {
     /// Nobody can, until this is dropped.
     KeptOut(Lease<'a>),
     /// Somebody has the file open for writing.
@@ -27,11 +27,11 @@ pub(super) enum Writers<'a> {
 
 /// While this lives, nobody can open the file for writing. Whoever tries waits, at most as long as the administrator
 /// allows (`/proc/sys/fs/lease-break-time`, 45 s).
-pub(super) struct Lease<'a> {
+pub(crate) struct Lease<'a> {
     file: BorrowedFd<'a>,
 }
 
-pub(super) fn keep_out(file: &File) -> Writers<'_> {
+pub(crate) fn keep_out(file: &File) -> Writers<'_> {
     let file = file.as_fd();
     // hotswap does not need to know that a writer waits, and the default signal for it (SIGIO) ends the process.
     // SIGURG is ignored by default.
@@ -47,7 +47,7 @@ pub(super) fn keep_out(file: &File) -> Writers<'_> {
 
 impl Lease<'_> {
     /// Whether no writer has asked for its end yet. (A writer that has waited too long is let in.)
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         matches!(control(self.file, libc::F_GETLEASE, 0), Ok(kind) if kind == libc::F_RDLCK)
     }
 }

@@ -1,0 +1,114 @@
+//! Replaces a small file as a whole, under a lock that everybody takes who replaces it.
+//!
+//! # Invariants
+//! - Whoever holds the lock is the only one who replaces the file.
+//! - The new file takes the place of the old one only when it is complete and on the disk.
+//! - Nobody else has written the new file: its owner is this user, or the owner of the file that it replaces.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{self, FlockOperation, Gid, Mode, OFlags, Uid},
+    io::Errno,
+    process::geteuid,
+};
+
+use super::status::Status;
+use crate::escape::Escaped;
+
+/// How long to wait for the lock. Another process holds it only while it writes a few bytes to a disk.
+const LOCK_TIME: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
+
+/// The file that is to replace another one. Whoever has locked it may write. Dropping this removes it.
+pub(crate) struct Replacement {
+    /// Not open for writing: other processes do not read a file that is open for writing.
+    file: OwnedFd,
+    path: PathBuf,
+}
+
+impl Replacement {
+    /// Locks the file, in the same folder as the file at `real`, so that it can be renamed to that. Waits for others
+    /// who have locked it.
+    pub(crate) fn lock(real: &Path) -> io::Result<Self> {
+        let mut path = OsString::from(real);
+        path.push(".new");
+        let path = PathBuf::from(path);
+        let started = Instant::now();
+        let owners = [geteuid().as_raw(), Status::at(real)?.uid];
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        loop {
+            let file = fs::open(&path, flags, mode)?;
+            // In a folder where anybody can create files, somebody else may have created it.
+            let owner = Status::of(&file)?.uid;
+            if !owners.contains(&owner) {
+                let path = Escaped(&path);
+                let message = format!("{path} is owned by uid {owner}; remove it");
+                return Err(io::Error::other(message));
+            }
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Whoever held the lock before has renamed or removed the file.
+                Ok(()) if !is_at(&path, &Status::of(&file)?) => continue,
+                // A process that died left it behind, or somebody linked another file there.
+                Ok(()) if !is_private(&Status::of(&file)?) => fs::unlink(&path)?,
+                Ok(()) => return Ok(Self { file, path }),
+                Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_TIME => {
+                    thread::sleep(LOCK_PAUSE);
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(io::Error::other("another process is writing to it"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Writes `text` to the locked file, and renames it to `real`. Waits for the disk.
+    pub(crate) fn replace(self, real: &Path, text: &str) -> io::Result<()> {
+        let old = Status::at(real)?;
+        let mut mode = Mode::from_bits_retain(old.mode.0);
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file: File = fs::open(&self.path, flags, Mode::empty())?.into();
+        file.write_all(text.as_bytes())?;
+        // Its readers must be able to read it as before. A process that may not change its owner keeps it, and gives
+        // its own group no right to write.
+        let (owner, group) = (Uid::from_raw(old.uid), Gid::from_raw(old.gid));
+        if fs::fchown(&file, Some(owner), Some(group)).is_err() {
+            mode.remove(Mode::WGRP);
+        }
+        fs::fchmod(&file, mode)?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&self.path, real)?;
+        let folder = real.parent().unwrap_or(Path::new("/"));
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for Replacement {
+    /// Removes the file before the lock is released. Whoever waits for the lock then finds another file, or none, at
+    /// the path.
+    fn drop(&mut self) {
+        if Status::of(&self.file).is_ok_and(|status| is_at(&self.path, &status)) {
+            let _ = fs::unlink(&self.path);
+        }
+    }
+}
+
+/// Whether only its owner can have opened it, and it has no other name.
+fn is_private(status: &Status) -> bool {
+    status.mode.is_for_owner_only() && status.has_one_name
+}
+
+fn is_at(path: &Path, status: &Status) -> bool {
+    Status::of_link(path).is_ok_and(|found| found.id == status.id)
+}
