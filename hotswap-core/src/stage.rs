@@ -51,6 +51,7 @@ pub(crate) use self::{
     libraries::{Found, LibraryFile, Needed},
     marks::Cleared,
     route::{Route, RouteEnd},
+    sealed::COPY_NAME,
 };
 use self::{
     path_policy::PathPolicy,

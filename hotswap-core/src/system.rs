@@ -57,3 +57,10 @@ pub(crate) mod lease;
 pub(crate) mod memory_file;
 
 pub(crate) mod replacement;
+
+pub(crate) mod connection;
+
+pub(crate) mod child;
+
+#[expect(unsafe_code, reason = "closes what nobody owns")]
+pub(crate) mod descriptors;

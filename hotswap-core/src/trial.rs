@@ -17,13 +17,11 @@
 //!   child has vouched for the file ([`Trust::vouch`](crate::Trust::vouch)). It refuses to run where somebody else
 //!   could start this program with more privileges than their own.
 //!
-//! [`report`] has the messages between the two processes, [`descriptors`] the open descriptors of a process,
-//! [`child`] and [`parent`] the two sides.
+//! [`report`] has the messages between the two processes, [`child`] and [`parent`] the two sides.
 
-#[expect(unsafe_code, reason = "closes what a child has inherited")]
-mod descriptors;
 mod report;
 
+#[expect(unsafe_code, reason = "closes what a child has inherited")]
 mod child;
 mod parent;
 

@@ -35,7 +35,7 @@ pub(super) struct Sealed {
 }
 
 /// The name of every copy, which a debugger and `/proc` show.
-const NAME: &str = "hotswap";
+pub(crate) const COPY_NAME: &str = "hotswap";
 
 /// The message for a descriptor that leads elsewhere.
 const CLOSED: &str = "its descriptor was closed by other code of this process";
@@ -45,13 +45,13 @@ impl Sealed {
     pub(super) fn new(bytes: &[u8], mut changes: Vec<Change>) -> io::Result<Self> {
         changes.sort_unstable_by_key(|change| change.offset);
         let replaced = changes.iter().map(|change| (change.offset, change.to));
-        let file = memory_file::sealed(NAME, bytes, replaced)?;
+        let file = memory_file::sealed(COPY_NAME, bytes, replaced)?;
         Self::of(file, changes.into())
     }
 
     /// Makes another copy of the same bytes, as a file of its own.
     pub(super) fn again(&self) -> io::Result<Self> {
-        let file = memory_file::sealed(NAME, &self.map()?, iter::empty())?;
+        let file = memory_file::sealed(COPY_NAME, &self.map()?, iter::empty())?;
         Self::of(file, Arc::clone(&self.changes))
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Lease<'a> {
 
 pub(crate) fn keep_out(file: &File) -> Writers<'_> {
     let file = file.as_fd();
-    // hotswap does not need to know that a writer waits, and the default signal for it (SIGIO) ends the process.
+    // Nobody here needs to know that a writer waits, and the default signal for it (SIGIO) ends the process.
     // SIGURG is ignored by default.
     if control(file, F_SETSIG, libc::SIGURG).is_err() {
         return Writers::NotKnown;

@@ -44,7 +44,8 @@ impl Object {
 
     /// The mapped object that the linker takes for this name or path.
     pub(crate) fn mapped(name: &OsStr) -> Option<Self> {
-        // SAFETY: with RTLD_NOLOAD the linker loads nothing and runs no initialiser.
+        // SAFETY: with RTLD_NOLOAD the linker loads nothing and runs no initialiser. Dropping the handle runs
+        // finalisers only if it was the last one, and whoever opened the object first has answered for those.
         let library = unsafe { Library::open(Some(name), RTLD_LAZY | libc::RTLD_NOLOAD) };
         library.ok().map(Self::of)
     }

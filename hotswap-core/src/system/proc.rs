@@ -1,4 +1,4 @@
-//! The part of `/proc` in which this process's descriptors have paths, and whether it works.
+//! `/proc` of this process: paths for its descriptors, whether they work, and the environment.
 //!
 //! Without it, each question about a file would get a different wrong answer: no such file, an access control list,
 //! an untrusted owner. So [`check`] comes first.
@@ -42,6 +42,12 @@ pub(crate) fn check() -> io::Result<()> {
 /// A path that leads to what a descriptor refers to.
 pub(crate) fn path(descriptor: &impl AsRawFd) -> String {
     format!("/proc/self/fd/{}", descriptor.as_raw_fd())
+}
+
+/// The environment that the program was started with: entries `NAME=VALUE`, each with a NUL behind it. A program that
+/// has written a title for `ps` over it has that there.
+pub(crate) fn environment_at_start() -> io::Result<Vec<u8>> {
+    fs::read("/proc/self/environ")
 }
 
 /// The number of paths that this process has made.

@@ -3,26 +3,16 @@
 //! It reports each stage before the stage begins, so that the host knows where a child has died.
 
 use std::{
-    env,
-    fs::File,
-    io,
+    env, io,
     os::fd::{AsFd, OwnedFd},
     process, thread,
     time::{Duration, Instant},
 };
 
 use hotswap_elf::Export;
-use rustix::{
-    io::fcntl_dupfd_cloexec,
-    net::{RecvFlags, SendFlags, recv, send},
-    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit},
-    stdio,
-};
 
 use super::{
-    Ask, NAME,
-    descriptors::{DescriptorChange, Open, close_all_but},
-    refused,
+    Ask, NAME, refused,
     report::{Findings, FoundUpdate, Report, Token},
 };
 use crate::{
@@ -30,8 +20,16 @@ use crate::{
     image::{Exit, Image, Leaving, Opener},
     report::List,
     services,
-    stage::{Needed, Staged},
-    system::users::is_privileged,
+    stage::{COPY_NAME, Needed, Staged},
+    system::{
+        child::{
+            end_with_parent, nowhere, redirect_standard_streams, standard_streams,
+            write_no_core_dumps,
+        },
+        connection::{receive_message, send_message},
+        descriptors::{DescriptorChange, Open, close_all_but},
+        users::is_privileged,
+    },
     trust::Policy,
 };
 
@@ -65,8 +63,7 @@ fn refuse_to_begin(error: io::Error) -> io::Result<()> {
         reason: message,
     };
     let report = Report::from(&refused(kind));
-    send(stdio::stdout(), &report.encode(), SendFlags::NOSIGNAL).map_err(|_| error)?;
-    Ok(())
+    send_message(io::stdout(), &report.encode()).map_err(|_| error)
 }
 
 struct Child {
@@ -87,25 +84,18 @@ impl Child {
                 "not in a program with privileges of its own (setuid, or capabilities of the file)";
             return Err(io::Error::other(what));
         }
-        let ends_with_host = set_parent_process_death_signal(Some(Signal::KILL));
-        ends_with_host.map_err(when("the system does not let it end with its host (prctl)"))?;
-        let no_core = Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        };
-        setrlimit(Resource::Core, no_core).map_err(when(
+        end_with_parent().map_err(when("the system does not let it end with its host (prctl)"))?;
+        write_no_core_dumps().map_err(when(
             "the system does not let it limit its core dumps (prlimit)",
         ))?;
         let streams = "its standard streams";
-        let copy = fcntl_dupfd_cloexec(stdio::stdin(), 3).map_err(when(streams))?;
-        let control = fcntl_dupfd_cloexec(stdio::stdout(), 3).map_err(when(streams))?;
-        let nowhere = File::options().read(true).write(true).open("/dev/null");
-        let nowhere = nowhere.map_err(when("/dev/null"))?;
-        stdio::dup2_stdin(&nowhere).map_err(when(streams))?;
-        stdio::dup2_stdout(&nowhere).map_err(when(streams))?;
+        let (copy, control) = standard_streams().map_err(when(streams))?;
+        let nowhere = nowhere()?;
+        redirect_standard_streams(&nowhere).map_err(when(streams))?;
         drop(nowhere);
-        let closed = close_all_but(&[copy.as_fd(), control.as_fd()]);
-        closed.map_err(when("/proc/self/fd"))?;
+        // SAFETY: this runs at the top of `main` in a new process: its other descriptors were inherited, and nothing
+        // in this process owns or uses them.
+        unsafe { close_all_but(&[copy.as_fd(), control.as_fd()]) }?;
         Ok(Self { copy, control })
     }
 
@@ -193,7 +183,7 @@ impl Child {
     fn finish(&self, findings: Findings) -> io::Result<()> {
         self.say(&Report::Finished(findings))?;
         let mut token = Token::default();
-        let (received, _) = recv(&self.control, &mut token, RecvFlags::empty())?;
+        let received = receive_message(&self.control, &mut token)?;
         if received != token.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -201,8 +191,7 @@ impl Child {
     }
 
     fn say(&self, report: &Report) -> io::Result<()> {
-        send(&self.control, &report.encode(), SendFlags::NOSIGNAL)?;
-        Ok(())
+        send_message(&self.control, &report.encode())
     }
 }
 
@@ -235,8 +224,9 @@ fn unload(image: Leaving) -> Option<String> {
     Some(format!("held by {}", List(&leaving.obstacles())))
 }
 
+/// The descriptors that are open now, without copies: an image that stays mapped keeps its own.
 fn open_now() -> Result<Open> {
-    Open::now().map_err(host_error)
+    Open::now(COPY_NAME).map_err(host_error)
 }
 
 fn refusal(are_lost: bool, which: Vec<String>) -> Error {
@@ -244,11 +234,8 @@ fn refusal(are_lost: bool, which: Vec<String>) -> Error {
 }
 
 /// Prefixes an error with what failed.
-fn when<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> io::Error {
-    move |error| {
-        let error = error.into();
-        io::Error::new(error.kind(), format!("{what}: {error}"))
-    }
+fn when(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 fn host_error(error: io::Error) -> Error {

@@ -4,20 +4,12 @@ use std::{
     ffi::OsStr,
     io::{self, PipeReader, Read},
     os::{
-        fd::OwnedFd,
-        unix::process::{CommandExt, ExitStatusExt},
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
     },
     path::Path,
-    process::{Child, Command, ExitStatus},
+    process::ExitStatus,
     time::{Duration, Instant},
-};
-
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
-    process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid},
-    rand::{GetRandomFlags, getrandom},
 };
 
 use super::{
@@ -27,6 +19,10 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result, Stage},
     stage::{Needed, Staged},
+    system::{
+        child::Child,
+        connection::{fill_randomly, pair, receive_message, send_message, wait_readable},
+    },
 };
 
 /// How often the host checks whether the child is still there. The child's end also ends its connection, which the
@@ -92,29 +88,20 @@ enum ChildEnd {
 
 impl TrialProcess {
     fn start(staged: &Staged, interface: &str) -> io::Result<Self> {
-        let (control, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let (control, theirs) = pair()?;
         let (stderr, their_stderr) = io::pipe()?;
         let first = staged.libraries().iter().filter_map(Needed::opened_first);
         let first = first.flat_map(|(name, path)| [OsStr::new(name), path.as_os_str()]);
-        // `/proc/self/exe` and not the executable's name: the file may have been replaced or deleted since this
-        // process was started. The child gets a process group of its own, so that the host can end what it starts
-        // along with it, and Ctrl-C does not reach it.
-        let child = Command::new("/proc/self/exe")
-            .arg0(NAME)
-            .arg(interface)
-            .arg(&*staged.origin().given)
-            .args(first)
-            .stdin(staged.copy()?)
-            .stdout(theirs)
-            .stderr(their_stderr)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("/proc/self/exe: {error}")))?;
+        let copy = staged.copy()?;
+        let child = Child::start(NAME, |command| {
+            command
+                .arg(interface)
+                .arg(&*staged.origin().given)
+                .args(first)
+                .stdin(copy)
+                .stdout(theirs)
+                .stderr(their_stderr);
+        })?;
         Ok(Self {
             child,
             control,
@@ -150,26 +137,17 @@ impl TrialProcess {
             return self.receive();
         }
         // The child counts as gone only after everything that it sent was read.
-        Ok((!readable.stderr && self.has_ended()).then_some(Outcome::Gone))
+        Ok((!readable.stderr && self.child.has_ended()).then_some(Outcome::Gone))
     }
 
     /// Waits at most `time` until there is something to read.
     fn wait(&self, time: Duration) -> io::Result<Readable> {
-        let time = Timespec::try_from(time).map_err(io::Error::other)?;
-        let mut all = vec![PollFd::new(&self.control, PollFlags::IN)];
-        all.extend(
-            self.stderr
-                .as_ref()
-                .map(|it| PollFd::new(it, PollFlags::IN)),
-        );
-        match poll(&mut all, Some(&time)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let is_readable = |it: &PollFd<'_>| !it.revents().is_empty();
+        let mut all = vec![self.control.as_fd()];
+        all.extend(self.stderr.as_ref().map(AsFd::as_fd));
+        let readable = wait_readable(&all, time)?;
         Ok(Readable {
-            control: is_readable(&all[0]),
-            stderr: all.get(1).is_some_and(is_readable),
+            control: readable[0],
+            stderr: readable.get(1).is_some_and(|it| *it),
         })
     }
 
@@ -191,11 +169,10 @@ impl TrialProcess {
     /// Receives one message from the child.
     fn receive(&mut self) -> io::Result<Option<Outcome>> {
         let mut message = vec![0; MESSAGE_BYTES_MAX];
-        let length = match recv(&self.control, &mut message[..], RecvFlags::empty()) {
-            Ok((length, _)) => length,
-            Err(Errno::INTR) => return Ok(None),
-            Err(Errno::CONNRESET) => 0,
-            Err(error) => return Err(error.into()),
+        let length = match receive_message(&self.control, &mut message) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            Err(error) => return Err(error),
         };
         if length == 0 {
             return Ok(Some(Outcome::Gone));
@@ -208,9 +185,9 @@ impl TrialProcess {
             Some(Report::Finished(findings)) if self.token.is_none() => {
                 self.findings = findings;
                 let mut token = Token::default();
-                getrandom(&mut token, GetRandomFlags::empty())?;
+                fill_randomly(&mut token)?;
                 // If the child is gone, the next `receive` reports that.
-                let _ = send(&self.control, &token, SendFlags::NOSIGNAL);
+                let _ = send_message(&self.control, &token);
                 self.token = Some(token);
             }
             Some(Report::Token(token)) if self.token == Some(token) => {
@@ -222,33 +199,18 @@ impl TrialProcess {
         Ok(None)
     }
 
-    /// Whether the child has ended. It can still be waited for after this.
-    fn has_ended(&self) -> bool {
-        !matches!(self.look(), Ok(None))
-    }
-
-    /// The child's status if it has ended. An error means that it cannot be waited for any more.
-    fn look(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(Pid::from_child(&self.child)), options)
-    }
-
     /// Waits for a child that is about to end, kills any other, and kills the processes that it has started.
     fn end(&mut self, outcome: &Outcome, started: Instant, timeout: Duration) -> ChildEnd {
         let has_time = || started.elapsed() < timeout;
         if matches!(outcome, Outcome::Passed | Outcome::Gone) {
             let mut pause = Duration::from_micros(20);
-            while !self.has_ended() && has_time() {
+            while !self.child.has_ended() && has_time() {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(5));
             }
         }
-        let had_ended = self.has_ended();
-        // The system reuses the number of the child, and of its group, only after the child was waited for. If `look`
-        // fails, other code has done that, so the number may belong to others: do not kill.
-        if self.look().is_ok() {
-            let _ = kill_process_group(Pid::from_child(&self.child), rustix::process::Signal::KILL);
-        }
+        let had_ended = self.child.has_ended();
+        self.child.kill_group();
         match self.child.wait() {
             Ok(_) if !had_ended => ChildEnd::Killed,
             Ok(status) => ChildEnd::Status(status),

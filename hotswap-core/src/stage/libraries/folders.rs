@@ -5,7 +5,6 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fs,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -13,7 +12,7 @@ use std::{
 
 use hotswap_elf::Facts;
 
-use crate::system::users::is_privileged;
+use crate::system::{proc::environment_at_start, users::is_privileged};
 
 /// An entry in a list of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +89,7 @@ pub(super) fn search_path<'a>(
 pub(super) fn library_path() -> Vec<Folder> {
     /// The linker reads the list when the process starts, and ignores later changes. So does this, unless the program
     /// has written a title for `ps` over its environment; then what the linker finds is checked afterwards.
-    static LIST: LazyLock<OsString> = LazyLock::new(|| match fs::read("/proc/self/environ") {
+    static LIST: LazyLock<OsString> = LazyLock::new(|| match environment_at_start() {
         Ok(environment) => initial_list(&environment),
         Err(_) => env::var_os(LIBRARY_PATH).unwrap_or_default(),
     });

@@ -6,13 +6,16 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, RawFd},
 };
 
+/// The folder of this process's descriptors.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
 /// Open descriptors, each with what the system says of it, such as `/dev/null` or `socket:[4711]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Open(BTreeMap<RawFd, String>);
+pub(crate) struct Open(BTreeMap<RawFd, String>);
 
 /// What changed between two snapshots of the descriptors.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum DescriptorChange {
+pub(crate) enum DescriptorChange {
     /// Open now, but not before.
     Gained(Vec<String>),
     /// Not open any more, or leading elsewhere.
@@ -20,10 +23,11 @@ pub(super) enum DescriptorChange {
 }
 
 impl Open {
-    /// The descriptors that are open now, without copies of plugins: an image that stays mapped keeps its own.
-    pub(super) fn now() -> io::Result<Self> {
+    /// The descriptors that are open now, without memory files whose name begins with `memory_file`.
+    pub(crate) fn now(memory_file: &str) -> io::Result<Self> {
+        let memory_file = format!("/memfd:{memory_file}");
         let mut open = BTreeMap::new();
-        for entry in fs::read_dir("/proc/self/fd")? {
+        for entry in fs::read_dir(DESCRIPTORS)? {
             let entry = entry?;
             let number = entry
                 .file_name()
@@ -36,13 +40,13 @@ impl Open {
             }
         }
         open.retain(|number, target| {
-            !target.starts_with("/memfd:hotswap") && fs::read_link(path(*number)).is_ok()
+            !target.starts_with(&memory_file) && fs::read_link(path(*number)).is_ok()
         });
         Ok(Self(open))
     }
 
     /// The change from `self` to `after`. If descriptors were both lost and gained, it returns those that were lost.
-    pub(super) fn change(&self, after: &Self) -> Option<DescriptorChange> {
+    pub(crate) fn change(&self, after: &Self) -> Option<DescriptorChange> {
         let only_in = |a: &Self, b: &Self| -> Vec<String> {
             let only =
                 a.0.iter()
@@ -62,11 +66,19 @@ impl Open {
 }
 
 /// Closes all descriptors except the standard streams and `kept`.
-pub(super) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+///
+/// # Errors
+/// The system does not list them; the error says where.
+///
+/// # Safety
+/// Nothing in this process owns or uses the others.
+pub(crate) unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("{DESCRIPTORS}: {error}"));
     let mut numbers = Vec::new();
-    for entry in fs::read_dir("/proc/self/fd")? {
+    for entry in fs::read_dir(DESCRIPTORS).map_err(failed)? {
         numbers.extend(
-            entry?
+            entry
+                .map_err(failed)?
                 .file_name()
                 .to_str()
                 .and_then(|name| name.parse::<RawFd>().ok()),
@@ -76,8 +88,7 @@ pub(super) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
         let is_kept = number <= 2 || kept.iter().any(|it| it.as_raw_fd() == number);
         // One of the numbers is the folder's own descriptor, which is closed by now.
         if !is_kept && fs::read_link(path(number)).is_ok() {
-            // SAFETY: this runs at the top of `main` in a new process: its open descriptors were inherited, and
-            // nothing in this process owns or uses them.
+            // SAFETY: nothing owns or uses it (`# Safety` of this function).
             unsafe { rustix::io::close(number) };
         }
     }
@@ -85,7 +96,7 @@ pub(super) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
 }
 
 fn path(number: RawFd) -> String {
-    format!("/proc/self/fd/{number}")
+    format!("{DESCRIPTORS}/{number}")
 }
 
 #[cfg(test)]
@@ -123,7 +134,7 @@ mod tests {
     #[test]
     fn open_descriptors_are_listed() {
         let file = fs::File::open("/dev/null").unwrap();
-        let open = Open::now().unwrap();
+        let open = Open::now("none").unwrap();
         assert_eq!(
             open.0.get(&file.as_raw_fd()).map(String::as_str),
             Some("/dev/null")
