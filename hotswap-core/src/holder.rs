@@ -105,6 +105,21 @@ pub enum Holder {
         /// How many.
         count: usize,
     },
+    /// Calls of its async methods ([`Hotswap::call_async`](crate::Hotswap::call_async)) that are under way. One that
+    /// was never polled is listed as a lease.
+    #[text("{}", Count(*count, "future"))]
+    #[non_exhaustive]
+    Futures {
+        /// How many.
+        count: usize,
+    },
+    /// Wakers of its code that the host keeps, for example in a timer or in a list of waiting tasks.
+    #[text("{}", Count(*count, "waker"))]
+    #[non_exhaustive]
+    Wakers {
+        /// How many.
+        count: usize,
+    },
     /// More holders than are listed: only the first 32 are. [`Leases`](Self::Leases) are not among them, and come
     /// after this.
     #[text("{count} more")]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hotswap_sdk::host::{ImageMemory, Interface, Refused};
+use hotswap_sdk::host::{ImageMemory, Interface, LeasedBy, Refused};
 
 use crate::{
     error::{Error, ErrorKind, Result, Stage},
@@ -48,10 +48,17 @@ pub(crate) fn open<I: Interface + ?Sized>(image: &Image) -> Result<Opened<I::Liv
 pub(crate) fn check_objects(objects: &Objects) -> std::result::Result<(), String> {
     match objects.end_probe().first() {
         None => Ok(()),
-        Some((interface, count)) => Err(format!(
-            "the probe has kept {} of {interface} of the candidate, which stays mapped for that",
-            Count(*count, "object")
-        )),
+        Some((kind, count)) => {
+            let kept = match kind {
+                LeasedBy::Object(interface) => {
+                    format!("{} of {interface}", Count(*count, "object"))
+                }
+                LeasedBy::Waker => Count(*count, "waker").to_string(),
+            };
+            Err(format!(
+                "the probe has kept {kept} of the candidate, which stays mapped for that"
+            ))
+        }
     }
 }
 

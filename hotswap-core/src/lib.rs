@@ -62,8 +62,9 @@
 //! # Where things are
 //!
 //! At the root is what most hosts name. The rest is by topic: [`event`] and [`reasons`] have the parts of events and
-//! errors, [`services`] the threads and values that outlive generations, [`watch`] changes of files, [`loader`] single
-//! functions, [`check`] what a deploy script asks, and [`text`] how to show what comes from a plugin.
+//! errors, [`future`] what a host awaits, [`services`] the threads and values that outlive generations, [`watch`]
+//! changes of files, [`loader`] single functions, [`check`] what a deploy script asks, and [`text`] how to show what
+//! comes from a plugin.
 //!
 //! # What outlives a swap
 //!
@@ -202,7 +203,7 @@ pub use crate::{
     owned::{AssertHostOwned, HostOwned},
     signature::PublicKey,
     swap::{
-        Bound, Generation, Hotswap, Lease, Limits, Prepared, Probe, RolledBack, Settings, Swapped,
+        Bound, Generation, Hotswap, Lease, Limits, Prepared, Probe, Settings, Swapped,
         detach_current_thread,
     },
     trial::Trial,
@@ -210,13 +211,19 @@ pub use crate::{
 };
 
 /// Parts of an [`Event`], and of what a swap point lists: who holds a generation, why it is pinned, how long a swap
-/// took.
+/// took, what a rollback did.
 pub mod event {
     pub use crate::{
         history::Phases,
         holder::Holder,
         image::{HeapLeft, OldLibrary, PinReason},
+        swap::RolledBack,
     };
+}
+
+/// What a host awaits.
+pub mod future {
+    pub use crate::swap::CallFuture;
 }
 
 /// Parts of an [`ErrorKind`], why a [`call`](Hotswap::call) gave no answer, and why a text is no [`Sha256`] or

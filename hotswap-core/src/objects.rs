@@ -1,4 +1,5 @@
-//! Counts the objects that a generation has made, and leases the generation for each of them.
+//! Counts the objects that a generation has made and the host uses, its wakers among them, and leases the generation
+//! for each of them.
 //!
 //! # Invariants
 //! - An object of a published generation has a lease on the generation. An object that was made before that, for the
@@ -12,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use hotswap_sdk::host::LeaseSource;
+use hotswap_sdk::host::{LeaseSource, LeasedBy};
 
 /// The objects of one generation.
 #[derive(Default)]
@@ -23,7 +24,7 @@ pub(crate) struct Objects {
 
 #[derive(Default)]
 struct Counts {
-    by_interface: BTreeMap<&'static str, usize>,
+    by_kind: BTreeMap<LeasedBy, usize>,
     /// If so, no object is made without a lease.
     has_probe_ended: bool,
 }
@@ -34,7 +35,7 @@ type LeaseFn = dyn Fn() -> Option<Box<dyn Send + Sync>> + Send + Sync;
 /// Counts one object, and leases the generation for it, until it is dropped.
 struct Object {
     objects: Arc<Objects>,
-    interface: &'static str,
+    kind: LeasedBy,
     /// Dropped after the object is no longer counted. `None` if the object was made before the generation was
     /// published.
     _lease: Option<Box<dyn Send + Sync>>,
@@ -42,8 +43,8 @@ struct Object {
 
 impl Objects {
     /// Call it when the host's probe has ended: from then on only a published generation makes objects. Returns the
-    /// number of objects of each interface.
-    pub(crate) fn end_probe(&self) -> Vec<(&'static str, usize)> {
+    /// number of objects of each kind.
+    pub(crate) fn end_probe(&self) -> Vec<(LeasedBy, usize)> {
         self.lock().has_probe_ended = true;
         self.counts()
     }
@@ -57,10 +58,10 @@ impl Objects {
         drop(self.lease.set(Box::new(lease)));
     }
 
-    /// The number of objects of each interface.
-    pub(crate) fn counts(&self) -> Vec<(&'static str, usize)> {
-        let counts = &self.lock().by_interface;
-        counts.iter().map(|(name, count)| (*name, *count)).collect()
+    /// The number of objects of each kind.
+    pub(crate) fn counts(&self) -> Vec<(LeasedBy, usize)> {
+        let counts = &self.lock().by_kind;
+        counts.iter().map(|(kind, count)| (*kind, *count)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -69,18 +70,18 @@ impl Objects {
 }
 
 impl LeaseSource for Objects {
-    fn lease(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>> {
+    fn lease(self: Arc<Self>, kind: LeasedBy) -> Option<Box<dyn Send + Sync>> {
         let mut counts = self.lock();
         let lease = match self.lease.get() {
             Some(lease) => Some(lease()?),
             None if counts.has_probe_ended => return None,
             None => None,
         };
-        *counts.by_interface.entry(interface).or_default() += 1;
+        *counts.by_kind.entry(kind).or_default() += 1;
         drop(counts);
         Some(Box::new(Object {
             objects: self,
-            interface,
+            kind,
             _lease: lease,
         }))
     }
@@ -88,11 +89,11 @@ impl LeaseSource for Objects {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        let counts = &mut self.objects.lock().by_interface;
-        if let Some(count) = counts.get_mut(self.interface) {
+        let counts = &mut self.objects.lock().by_kind;
+        if let Some(count) = counts.get_mut(&self.kind) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(self.interface);
+                counts.remove(&self.kind);
             }
         }
     }

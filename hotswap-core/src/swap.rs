@@ -15,6 +15,8 @@ mod retained;
 mod settings;
 mod succession;
 
+mod call_future;
+
 mod reaper;
 
 mod pipeline;
@@ -45,6 +47,7 @@ pub(crate) use self::{
 use self::{
     accepted::LastAccepted,
     call::{CallTarget, Returns, Target},
+    call_future::FutureCount,
     code::Code,
     draining::Draining,
     lease::{NamedLease, NamedLeases, Register},
@@ -52,6 +55,7 @@ use self::{
     succession::{PublishKind, PublishResult, Replaced, Succession},
 };
 pub use self::{
+    call_future::CallFuture,
     lease::{Bound, Lease},
     rollback::RolledBack,
     settings::{Limits, Probe, Settings},
@@ -112,6 +116,7 @@ pub struct Generation<M> {
     leases: Option<Register>,
     named_leases: NamedLeases,
     objects: Arc<Objects>,
+    futures: FutureCount,
 }
 
 /// What a swap did.

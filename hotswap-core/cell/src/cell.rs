@@ -152,6 +152,18 @@ impl<T: Send + Sync> Cell<T> {
 
     /// Leases the current value, even inside a [`with`](Self::with) that uses an older one. Waits for nobody.
     pub fn lease(&self) -> Lease<T> {
+        self.lease_at_head_or(Self::begin_on_current)
+    }
+
+    /// Leases the value that a [`with`](Self::with) at this place would read: that of the call that this thread is
+    /// inside of, or else the current one. Waits for nobody.
+    pub fn lease_of_call(&self) -> Lease<T> {
+        self.lease_at_head_or(Self::begin)
+    }
+
+    /// Leases the value of a call that begins now: an inline call if this thread is inside of none, or else `begin`.
+    #[inline]
+    fn lease_at_head_or<'a>(&'a self, begin: impl FnOnce(&'a Self) -> Call<'a, T>) -> Lease<T> {
         match chain::ready_head() {
             Some(head) => {
                 let call = self.begin_at_head(head);
@@ -159,19 +171,11 @@ impl<T: Send + Sync> Cell<T> {
                 unsafe { lease_during_call(call.value) }
             }
             None => {
-                let call = self.begin_on_current();
+                let call = begin(self);
                 // SAFETY: `call` is a call on `call.value`, and lives until after this block.
                 unsafe { lease_during_call(call.value) }
             }
         }
-    }
-
-    /// Leases the value that a [`with`](Self::with) at this place would read: that of the call that this thread is
-    /// inside of, or else the current one. Waits for nobody.
-    pub fn lease_of_call(&self) -> Lease<T> {
-        let call = self.begin();
-        // SAFETY: `call` is a call on `call.value`, and lives until after this line.
-        unsafe { lease_during_call(call.value) }
     }
 
     /// Replaces the value, and returns the previous one. New readers get the new value from here on. Waits for

@@ -10,6 +10,7 @@
 //! - `calls`: which threads read which value, for reports.
 //! - `cell`: the public type. Its module documentation argues why the scheme is correct; `scripts/loom` checks it
 //!   with a model checker.
+//! - `future`: a future that borrows a leased value, and owns the lease.
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
@@ -29,6 +30,8 @@ mod calls;
 
 mod cell;
 
+mod future;
+
 #[cfg(not(loom))]
 pub use crate::cell::SelfLease;
 pub use crate::{
@@ -38,5 +41,6 @@ pub use crate::{
         is_inside_call, pass_quiescent_point, request_quiescence_callbacks, reset_after_fork,
         set_quiescence_callback,
     },
+    future::LeasedFuture,
     registry::is_registered,
 };

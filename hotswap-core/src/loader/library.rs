@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use hotswap_sdk::host::{AcceptedFunction, Function, FunctionHost, LeaseSource};
+use hotswap_sdk::host::{AcceptedFunction, Function, FunctionHost, LeaseSource, LeasedBy};
 
 use super::Shared;
 use crate::{
@@ -226,7 +226,7 @@ impl Trial<Library> {
 }
 
 impl LeaseSource for Leases {
-    fn lease(self: Arc<Self>, _: &'static str) -> Option<Box<dyn Send + Sync>> {
+    fn lease(self: Arc<Self>, _: LeasedBy) -> Option<Box<dyn Send + Sync>> {
         let library = Library {
             opened: self.0.upgrade()?,
         };

@@ -2,6 +2,7 @@
 //! rest.
 
 use hotswap_cell::{Calls, Holders, Retired};
+use hotswap_sdk::host::LeasedBy;
 
 use super::Generation;
 use crate::{holder::Holder, system};
@@ -9,8 +10,8 @@ use crate::{holder::Holder, system};
 /// At most this many holders are listed. Naming a call costs reading a small file of the system.
 pub(super) const LISTED_MAX: usize = 32;
 
-/// The holders: calls, then services, values and objects, then leases. Leases without a register are one last entry.
-/// The threads of calls have no names yet ([`name_threads`]).
+/// The holders: calls, then services, values, objects, wakers and futures, then leases. Leases without a register are
+/// one last entry. The threads of calls have no names yet ([`name_threads`]).
 pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<Holder> {
     let Holders {
         threads,
@@ -20,15 +21,17 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
     let generation = generation.peek();
     let (named_leases, named_count) = generation.named_leases.first(LISTED_MAX);
     let objects = generation.objects.counts();
+    let futures = generation.futures.count();
     let (recorded, recorded_count, unrecorded) = match &generation.leases {
         Some(register) => {
             let (first, count) = register.first(LISTED_MAX);
             (first, count, 0)
         }
-        // Named leases and objects have leases too, so they are subtracted; one may have come or gone between the two
-        // looks.
+        // Named leases, objects and futures have leases too, so they are subtracted; one may have come or gone between
+        // the two looks.
         None => {
-            let others = named_count + objects.iter().map(|(_, count)| count).sum::<usize>();
+            let objects = objects.iter().map(|(_, count)| count).sum::<usize>();
+            let others = named_count + objects + futures;
             (Vec::new(), 0, leases.saturating_sub(others))
         }
     };
@@ -37,20 +40,23 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
         name: String::new(),
     };
     let lease = |(place, age)| Holder::Lease { place, age };
-    let objects_count = objects.len();
-    let objects = objects
-        .into_iter()
-        .map(|(interface, count)| Holder::Objects {
+    let objects = objects.into_iter().map(|(kind, count)| match kind {
+        LeasedBy::Object(interface) => Holder::Objects {
             interface: interface.to_owned(),
             count,
-        });
+        },
+        LeasedBy::Waker => Holder::Wakers { count },
+    });
+    let futures = (futures > 0).then_some(Holder::Futures { count: futures });
+    let others: Vec<_> = objects.chain(futures).collect();
+    let others_count = others.len();
     let all = threads
         .into_iter()
         .map(call)
         .chain(named_leases)
-        .chain(objects);
+        .chain(others);
     let all = all.chain(recorded.into_iter().map(lease));
-    let mut list = listed(all, calls + named_count + objects_count + recorded_count);
+    let mut list = listed(all, calls + named_count + others_count + recorded_count);
     list.extend((unrecorded > 0).then_some(Holder::Leases { count: unrecorded }));
     list
 }

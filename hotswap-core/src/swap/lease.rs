@@ -97,6 +97,10 @@ impl<I: Interface + ?Sized> Lease<I> {
         }
     }
 
+    pub(super) fn generation(&self) -> &hotswap_cell::Lease<Generation<I::Live>> {
+        &self.generation
+    }
+
     /// The number of the leased generation.
     pub fn number(&self) -> u64 {
         self.generation.number()

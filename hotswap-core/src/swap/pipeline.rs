@@ -15,6 +15,7 @@ use tracing::{Span, debug_span, info_span};
 
 use super::{
     Generation, Probe,
+    call_future::FutureCount,
     code::Code,
     lease::{NamedLeases, Register},
     reaper::Reaper,
@@ -268,6 +269,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             leases: self.record_leases.then(Register::default),
             named_leases: NamedLeases::default(),
             objects,
+            futures: FutureCount::default(),
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::{fmt::Debug, panic::UnwindSafe, sync::Arc, time::Duration};
 
-use hotswap_core::{check::*, event::*, loader::*, reasons::*, services::*, watch::*, *};
-use hotswap_fixtures::FixtureRef;
+use hotswap_core::{
+    check::*, event::*, future::*, loader::*, reasons::*, services::*, watch::*, *,
+};
+use hotswap_fixtures::{FixtureRef, tasks::Tasks};
 
 use crate::functions::Greet;
 
 /// Any thread may have it, and several at once; it can be printed.
 fn shared<T: Send + Sync + Debug>() {}
 
-/// One thread at a time may have it: there is nothing to be done with it but to publish it.
+/// One thread at a time may have it: there is one thing to be done with it.
 fn sent<T: Send + Debug>() {}
 
 /// It owns all that it is made of.
@@ -24,6 +26,7 @@ fn everything_goes_to_any_thread() {
     shared::<Lease<FixtureRef>>();
     shared::<Bound<FixtureRef, extern "C" fn() -> u64>>();
     sent::<Prepared<'_, FixtureRef>>();
+    sent::<CallFuture<dyn Tasks, u64>>();
     shared::<Settings<FixtureRef>>();
     shared::<Trial<FixtureRef>>();
     shared::<Loader>();

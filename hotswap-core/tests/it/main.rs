@@ -35,6 +35,7 @@ mod shop;
 mod signed;
 mod static_tls;
 mod storm;
+mod tasks;
 mod tidy;
 mod timeouts;
 mod tracing;

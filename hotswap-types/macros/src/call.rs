@@ -67,6 +67,13 @@ impl Call {
             ReturnType::Default => syn::parse_quote!(()),
             ReturnType::Type(_, ty) => (**ty).clone(),
         };
+        let result = match signature.asyncness {
+            Some(_) => {
+                let span = result.span();
+                syn::parse_quote_spanned!(span=> ::hotswap_sdk::expansion::AsyncResult<#result>)
+            }
+            None => result,
+        };
         Ok(Self { result, parameters })
     }
 

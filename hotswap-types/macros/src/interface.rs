@@ -7,7 +7,7 @@ use syn::{
     spanned::Spanned,
 };
 
-use crate::method::Method;
+use crate::{async_method, method::Method};
 
 pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
     let methods = methods(&input)?;
@@ -17,6 +17,11 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
         input.supertraits.push(parse_quote!(::core::marker::#bound));
     }
     input.colon_token.get_or_insert_default();
+    for item in &mut input.items {
+        if let TraitItem::Fn(method) = item {
+            async_method::expand_method(method);
+        }
+    }
     let interface = &input.ident;
     let name = interface.unraw().to_string();
 

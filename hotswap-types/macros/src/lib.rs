@@ -8,6 +8,7 @@
     reason = "`hotswap-sdk` documents each macro where it re-exports it, and its tests run the examples"
 )]
 
+mod async_method;
 mod call;
 mod data;
 mod function;
@@ -17,17 +18,23 @@ mod plugin;
 mod types;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, Error, Item, ItemImpl, ItemTrait, parse_macro_input};
+use syn::{DeriveInput, Error, Item, ItemImpl, parse_macro_input};
 
 #[proc_macro_attribute]
 pub fn interface(options: TokenStream, input: TokenStream) -> TokenStream {
     if !options.is_empty() {
         return error("`#[interface]` has no options");
     }
-    let input = parse_macro_input!(input as ItemTrait);
-    interface::expand(input)
-        .unwrap_or_else(Error::into_compile_error)
-        .into()
+    let expansion = match parse_macro_input!(input as Item) {
+        Item::Trait(input) => interface::expand(input),
+        Item::Impl(input) => async_method::expand(input),
+        _ => {
+            return error(
+                "`#[interface]` stands before a trait, or before `impl Interface for Type`",
+            );
+        }
+    };
+    expansion.unwrap_or_else(Error::into_compile_error).into()
 }
 
 #[proc_macro_attribute]
@@ -45,7 +52,7 @@ pub fn data(options: TokenStream, input: TokenStream) -> TokenStream {
 pub fn plugin(options: TokenStream, input: TokenStream) -> TokenStream {
     let options = parse_macro_input!(options as plugin::Options);
     let input = parse_macro_input!(input as ItemImpl);
-    plugin::expand(&options, &input)
+    plugin::expand(&options, input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
 }

@@ -4,13 +4,17 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{Error, FnArg, Ident, Result, Signature, TraitItemFn, ext::IdentExt, spanned::Spanned};
 
-use crate::call::{Call, check_attributes, check_types};
+use crate::{
+    async_method,
+    call::{Call, check_attributes, check_types},
+};
 
 /// A method whose signature was accepted.
 pub(crate) struct Method {
     pub(crate) signature: Signature,
     pub(crate) name: Ident,
     pub(crate) has_default: bool,
+    is_async: bool,
     call: Call,
     number: usize,
 }
@@ -22,10 +26,13 @@ impl Method {
         check_attributes(&method.attrs)?;
         // With the hygiene of this expansion, even if another macro has written the trait.
         signature.inputs[0] = syn::parse_quote!(&self);
+        let call = Call::of_signature(&mut signature)?;
+        let is_async = async_method::make_sync(&mut signature).is_some();
         Ok(Self {
             name: signature.ident.clone(),
-            call: Call::of_signature(&mut signature)?,
+            call,
             signature,
+            is_async,
             has_default: method.default.is_some(),
             number,
         })
@@ -54,14 +61,21 @@ impl Method {
         let receiver = self.default_receiver();
         let default = self.has_default.then(|| {
             let idents = call.idents();
+            let default = quote!(#interface::#name(&#receiver(self), #(#idents),*));
+            // The receiver must live as long as the future.
+            let default = match self.is_async {
+                true => quote!(::hotswap_sdk::expansion::boxed(async move { #default.await })),
+                false => default,
+            };
             quote! {
                 if !self.0.has(#number) {
-                    return #interface::#name(&#receiver(self), #(#idents),*);
+                    return #default;
                 }
             }
         });
         let arguments = call.arguments();
         let call = call.item_of_result("call");
+        let into_future = self.is_async.then(|| quote!(.into_future(&self.0)));
         quote! {
             #[inline]
             #signature {
@@ -70,7 +84,7 @@ impl Method {
                 // SAFETY: the other side has an entry with this index: `has` says so, or the method has no default
                 // body, and then the comparison of the descriptions has found it. That comparison has also found its
                 // types to agree. What the views are of is borrowed, or is outgoing and dropped after the call.
-                unsafe { #call(&self.0, #number, arguments) }
+                unsafe { #call(&self.0, #number, arguments) } #into_future
             }
         }
     }
@@ -95,6 +109,12 @@ impl Method {
         let entry = self.entry_name();
         let (pattern, decode, pass) = (call.pattern(), call.decode(), call.pass());
         let dispatch = call.item_of_result("dispatch");
+        let result = quote!(#interface::#name(__this, #pass));
+        let result = match self.is_async {
+            // The caller keeps the value until it has dropped the future (contract of `Entry`).
+            true => quote!(::hotswap_sdk::expansion::AsyncResult::new(#result)),
+            false => result,
+        };
         quote! {
             unsafe extern "C" fn #entry<__S>(
                 this: *const (),
@@ -117,7 +137,7 @@ impl Method {
                         reply,
                         |__this, #pattern, __context| {
                             #decode
-                            ::core::result::Result::Ok(#interface::#name(__this, #pass))
+                            ::core::result::Result::Ok(#result)
                         },
                     )
                 }
@@ -143,10 +163,6 @@ impl Method {
 
 /// Refuses signatures that no interface can have, and says what to write instead.
 fn check(signature: &Signature) -> Result<()> {
-    if let Some(token) = &signature.asyncness {
-        let what = "an interface has no async methods yet: return when the answer is there";
-        return Err(Error::new(token.span(), what));
-    }
     if let Some(token) = &signature.unsafety {
         return Err(Error::new(
             token.span(),
@@ -187,6 +203,9 @@ fn check(signature: &Signature) -> Result<()> {
                 "a method of an interface takes `&self`: without it there is no value to call";
             return Err(Error::new(signature.ident.span(), what));
         }
+    }
+    if signature.asyncness.is_some() {
+        async_method::check(signature)?;
     }
     check_types(signature)
 }

@@ -9,6 +9,8 @@ use syn::{
     spanned::Spanned,
 };
 
+use crate::async_method;
+
 /// The name of the static by which abi_stable finds a root module.
 const ROOT_MODULE: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
@@ -56,7 +58,8 @@ impl Parse for Options {
     }
 }
 
-pub(crate) fn expand(options: &Options, input: &ItemImpl) -> Result<TokenStream> {
+pub(crate) fn expand(options: &Options, mut input: ItemImpl) -> Result<TokenStream> {
+    async_method::expand_impl(&mut input);
     let Some((None, interface, _)) = &input.trait_ else {
         let what = "`#[plugin]` stands before `impl Interface for Type`";
         return Err(Error::new(input.impl_token.span(), what));

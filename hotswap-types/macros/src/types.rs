@@ -49,6 +49,17 @@ pub(crate) fn check_type(ty: &Type, position: Position) -> Result<()> {
     place.check(inner)
 }
 
+/// The type to write instead of one that borrows, for a parameter that must own its value.
+pub(crate) fn owned_parameter(ty: &Type) -> Option<Type> {
+    match ty {
+        Type::Reference(reference) => Some(owned(&reference.elem)),
+        ty => optional_reference(ty).map(|ty| {
+            let ty = owned(ty);
+            parse_quote!(Option<#ty>)
+        }),
+    }
+}
+
 /// `T` of a parameter that is an `Option<&T>`.
 pub(crate) fn optional_reference(ty: &Type) -> Option<&Type> {
     let Type::Path(path) = ty else { return None };
@@ -181,7 +192,7 @@ impl Place<'_> {
                 "a closure cannot be sent: write `Box<dyn Trait>` of another interface, which has it as a method"
             }
             "Future" if has_arguments => {
-                "an interface has no async methods yet: return when the answer is there"
+                "a future cannot be sent: write `async fn`, which returns one"
             }
             "Iterator" if has_arguments => {
                 "an iterator cannot be sent: write `Vec<T>`, or `Box<dyn Trait>` of another interface"
@@ -352,7 +363,7 @@ fn owned_content(ty: &Type) -> Type {
 }
 
 /// A type as its author would write it.
-fn text(ty: &Type) -> String {
+pub(crate) fn text(ty: &Type) -> String {
     let mut text = ty.to_token_stream().to_string();
     for (spaced, plain) in [
         (" :: ", "::"),

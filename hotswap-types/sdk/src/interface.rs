@@ -8,7 +8,7 @@
 //! small `repr(C)` struct: the bytes of the value, or its address and functions of its own side that read it. The
 //! receiver copies the value by its view. So neither side frees memory of the other, and no pointer to the other side
 //! is kept after the call: the caller's code copies the result into the caller's memory before the entry returns. Only
-//! an object ([`object`]) stays on its side.
+//! an object ([`object`]) and a future ([`future`]) stay on their side.
 //!
 //! # Invariants
 //! - The types in the trait alone determine the types of the views, which are `repr(C)`. Two sides call each other's
@@ -42,6 +42,10 @@ mod call;
 
 mod object;
 
+mod waker;
+
+mod future;
+
 mod function;
 
 mod root;
@@ -60,8 +64,10 @@ pub use self::{
         AcceptedFunction, CheckedFunction, Exported, ExportedFunction, Function, FunctionHost,
         NoValue, RemoteFunction,
     },
+    future::{AsyncResult, BoxFuture, FutureView, OutgoingFuture, ReceivedFuture, boxed},
     object::{
-        DispatchTarget, ExportedObject, LeaseSource, Leases, ObjectView, OutgoingObject, RawObject,
+        DispatchTarget, ExportedObject, LeaseSource, LeasedBy, Leases, ObjectView, OutgoingObject,
+        RawObject,
     },
     records::{Record, RecordSlice, RecordView, VariantView, WriteFieldsFn, no_fields},
     root::{

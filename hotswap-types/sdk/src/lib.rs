@@ -76,6 +76,26 @@ pub use self::{
 /// result may also be a `Box<dyn Trait>` of another interface, by itself or in a `Vec`, an `Option`, a `Result` or a
 /// tuple. Every implementation must be `Send` and `Sync`.
 ///
+/// A method may be an `async fn`. Its parameters are then owned values, and the trait has a method that returns a
+/// [`BoxFuture`]. An `impl` of a trait with async methods has `#[interface]`, too, or [`plugin`](macro@plugin):
+///
+/// ```
+/// # use hotswap_sdk::interface;
+/// #[interface]
+/// pub trait Prices {
+///     async fn price(&self, article: String) -> Option<u64>;
+/// }
+///
+/// struct Fixed(u64);
+///
+/// #[interface]
+/// impl Prices for Fixed {
+///     async fn price(&self, _article: String) -> Option<u64> {
+///         Some(self.0)
+///     }
+/// }
+/// ```
+///
 /// What may change: a method with a body may be added at the end. When a plugin is loaded, every other difference is
 /// refused, with the path to it.
 pub use hotswap_macros::interface;
@@ -196,14 +216,14 @@ pub use hotswap_macros::function;
 
 pub use hotswap_unload::unloadable;
 
-pub use self::interface::Data;
+pub use self::interface::{BoxFuture, Data};
 
 /// What a host is made with; of no use to a plugin.
 pub mod host {
     pub use crate::interface::{
         AcceptedFunction, BuiltIn, CheckedFunction, ExportedFunction, Fault, Function,
-        FunctionHost, ImageMemory, Interface, LeaseSource, PluginRoot, PluginRootRef, Raw, Refused,
-        Trait,
+        FunctionHost, ImageMemory, Interface, LeaseSource, LeasedBy, PluginRoot, PluginRootRef,
+        Raw, Refused, Trait,
     };
     pub use crate::{
         channel::{Bytes, ChannelHandle, RawChannel},

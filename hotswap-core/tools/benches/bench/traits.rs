@@ -6,11 +6,14 @@
 
 use std::{
     hint::black_box,
+    pin::pin,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use hotswap_core::Hotswap;
 use hotswap_fixtures::measured::{Measured, RawMeasuredRef, Record, items};
+use hotswap_sdk::BoxFuture;
 
 use crate::{
     Effort, Result, place,
@@ -27,7 +30,7 @@ pub(crate) const COMPARED_NS: &str = "compared ns";
 pub(crate) const RATIO: &str = "× compared";
 
 /// The cases, and what each is compared with.
-pub(crate) const CASES: [(&str, &str); 7] = [
+pub(crate) const CASES: [(&str, &str); 8] = [
     (NUMBER, "the raw call, with its panic caught"),
     (OBJECT, "the raw call, with its panic caught"),
     (TEXT_COPIED, "the raw call, and a copy"),
@@ -35,6 +38,7 @@ pub(crate) const CASES: [(&str, &str); 7] = [
     (RECORD, "cloning it"),
     (ITEMS_GIVEN, "cloning them"),
     (ITEMS_RETURNED, "making and cloning them"),
+    (ASYNC, "that future of the host's own, in a box"),
 ];
 
 pub(crate) const NUMBER: &str = "`u64` to `u64`";
@@ -44,6 +48,28 @@ pub(crate) const NUMBERS: &str = "`&[u64]`: ten thousand numbers";
 pub(crate) const RECORD: &str = "`&Record`: 10 fields";
 pub(crate) const ITEMS_GIVEN: &str = "`&[Item]`: a thousand structs";
 pub(crate) const ITEMS_RETURNED: &str = "to `Vec<Item>`: a thousand structs";
+pub(crate) const ASYNC: &str = "an async method that is ready at once";
+
+/// The async method, in the host's own code.
+trait Own {
+    fn next_async(&self, number: u64) -> BoxFuture<'_, u64>;
+}
+
+struct Host;
+
+impl Own for Host {
+    fn next_async(&self, number: u64) -> BoxFuture<'_, u64> {
+        Box::pin(async move { number + 1 })
+    }
+}
+
+/// The result of a future that is ready at once.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it is ready at once"),
+    }
+}
 
 /// A loop of so many calls.
 type Batch<'a> = Box<dyn Fn(u64) -> Duration + 'a>;
@@ -59,6 +85,7 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
         note: Some("to be sent by mail".to_owned()),
         ..Record::default()
     };
+    let own: &dyn Own = &Host;
     let raw_next = || batch(|| raw.with(|it| it.next()(black_box(7)).unwrap()));
     let pairs: [(Batch<'_>, Batch<'_>); CASES.len()] = [
         (
@@ -92,6 +119,10 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
         (
             batch(|| plugin.with(|it| it.make_items(black_box(1_000)))),
             batch(|| items(black_box(1_000)).clone()),
+        ),
+        (
+            batch(|| ready(plugin.call_async(|it| it.next_async(black_box(7))))),
+            batch(|| ready(black_box(own).next_async(black_box(7)))),
         ),
     ];
     let rounds = effort.choose(20, 200);

@@ -29,7 +29,8 @@ use crate::{calling, fault::caught_message};
 ///   to the functions of that slot.
 ///
 /// The entry guarantees:
-/// - It uses these pointers only until it returns, on the caller's thread.
+/// - It uses these pointers only until it returns, on the caller's thread. If the result is a future, that uses `this`
+///   until it is dropped, which the caller does before the value is dropped.
 /// - If it returns 0, it has written the result to `out`, if that [is plain](ByValue::IS_PLAIN), or else has passed a
 ///   view of the result to [`set_value`](ReplyVtable). Otherwise it has called [`set_fault`](ReplyVtable).
 pub type Entry = unsafe extern "C" fn(
@@ -386,6 +387,6 @@ pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, ReadError>) -> Result<T,
 /// Panics with a fault, as if the method had been called directly. The panic hook does not run: the other side has
 /// recorded the panic's message and place.
 #[cold]
-fn raise(fault: Fault) -> ! {
+pub(super) fn raise(fault: Fault) -> ! {
     panic::resume_unwind(Box::new(fault))
 }

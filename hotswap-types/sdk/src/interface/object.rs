@@ -14,9 +14,18 @@ use super::{
 
 /// Leases a generation for its objects, whose code stays mapped meanwhile. A host has one for each generation.
 pub trait LeaseSource: Send + Sync {
-    /// Leases the generation for an object of `interface`, until the result is dropped. `None` if the generation is
-    /// retired: then the object is not accepted.
-    fn lease(self: Arc<Self>, interface: &'static str) -> Option<Box<dyn Send + Sync>>;
+    /// Leases the generation until the result is dropped. `None` if the generation is retired: then the object is not
+    /// accepted.
+    fn lease(self: Arc<Self>, by: LeasedBy) -> Option<Box<dyn Send + Sync>>;
+}
+
+/// What leases a generation, because it has code of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeasedBy {
+    /// An object of the trait with this name.
+    Object(&'static str),
+    /// A waker that the host keeps.
+    Waker,
 }
 
 /// Where objects that come from the other side get their leases. `None` in a plugin: they are the host's, whose code is
@@ -159,7 +168,7 @@ impl ObjectView {
         let lease = match context.leases() {
             None => None,
             Some(leases) => {
-                let lease = Arc::clone(leases).lease(interface);
+                let lease = Arc::clone(leases).lease(LeasedBy::Object(interface));
                 Some(lease.ok_or_else(|| ReadError::new(Fault::Retired))?)
             }
         };

@@ -66,7 +66,7 @@ pub unsafe trait Interface {
     type Live: Send + Sync + 'static;
     /// What a call gets: `dyn Trait + 'a`, so that a function of `&dyn Trait` can be given where a closure is asked
     /// for; or the root module.
-    type Borrowed<'a>: ?Sized;
+    type Borrowed<'a>: ?Sized + 'a;
 
     /// Its name in messages.
     fn name() -> String;

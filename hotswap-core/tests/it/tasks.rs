@@ -1,0 +1,355 @@
+//! Async methods: futures of a plugin that the host awaits, and futures of the host that a plugin awaits.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::Duration,
+};
+
+use hotswap_core::{
+    EventKind, Hotswap, Settings, State, event::Holder, future::CallFuture, reasons::Fault,
+};
+use hotswap_fixtures::tasks::{Oracle, Order, Tasks};
+use tokio::{runtime::Runtime, time::timeout};
+
+use crate::fixtures::{SOON, generation_of, plugin, trust};
+
+fn load(name: &str) -> Arc<Hotswap<dyn Tasks>> {
+    let mut settings = Settings::default();
+    settings.limits.drain_deadline = Duration::ZERO;
+    let tasks = Hotswap::load_with(plugin(name), &trust(), settings);
+    Arc::new(tasks.expect("a good plugin"))
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_time().build().unwrap()
+}
+
+#[track_caller]
+fn unloaded(tasks: &Hotswap<dyn Tasks>, generation: u64) {
+    assert_eq!(tasks.wait(generation, SOON), Some(State::Unloaded));
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+impl Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn async_methods_are_awaited() {
+    let tasks = load("tasks_1");
+    runtime().block_on(async {
+        assert_eq!(tasks.call_async(|it| it.add(2, 3)).await, Ok(6));
+        let checked = |lines: &[&str]| {
+            let lines = lines.iter().map(|it| (*it).to_owned()).collect();
+            tasks.call_async(|it| it.check(Order { lines }))
+        };
+        assert_eq!(checked(&["a", "b"]).await, Ok(Ok(2)));
+        assert_eq!(checked(&[]).await, Ok(Err("no lines".to_owned())));
+        assert_eq!(checked(&[""]).await, Ok(Err("an empty line".to_owned())));
+        let several = tasks
+            .call_async(|it| Box::pin(async move { it.add(it.add(1, 1).await, it.build()).await }));
+        assert_eq!(several.await, Ok(5));
+    });
+    tasks.swap(plugin("tasks_2")).unwrap();
+    unloaded(&tasks, 1);
+}
+
+/// A call in a spawned task. There the compiler demands `Interface` of `dyn Tasks + 'a` for every lifetime.
+#[test]
+fn a_call_may_be_spawned() {
+    let tasks = load("tasks_1");
+    let shared = Arc::clone(&tasks);
+    let sum = runtime().block_on(async {
+        let spawned = tokio::spawn(async move {
+            let first = shared.call_async(|it| it.add(1, 1)).await?;
+            shared.call_async(|it| it.add(first, 1)).await
+        });
+        let future = tasks.call_async(|it| it.add(1, 2));
+        drop(tasks);
+        (spawned.await.unwrap(), tokio::spawn(future).await.unwrap())
+    });
+    assert_eq!(sum, (Ok(5), Ok(4)));
+}
+
+#[test]
+fn a_swap_does_not_disturb_a_call_under_way() {
+    let tasks = load("tasks_1");
+    let events = tasks.events();
+    let runtime = runtime();
+    let lease = tasks.lease();
+    let calls = [(); 3].map(|()| {
+        let mut call = tasks.call_async(|it| it.pass(7));
+        assert!(poll_once(&mut call).is_pending());
+        runtime.spawn(call)
+    });
+    tasks.swap(plugin("tasks_2")).unwrap();
+    assert_eq!(runtime.block_on(tasks.call_async(|it| it.add(0, 0))), Ok(2));
+
+    let held = events.iter().find_map(|event| match event.kind {
+        EventKind::Held { by, .. } => Some(by),
+        _ => None,
+    });
+    let held = held.expect("told");
+    let texts: Vec<_> = held.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["3 futures", "1 lease"]);
+    assert!(matches!(held[0], Holder::Futures { count: 3, .. }));
+
+    // On another thread than those that wait.
+    thread::spawn(move || lease.with(|it| it.open(7)))
+        .join()
+        .unwrap();
+    for call in calls {
+        let answer = runtime.block_on(async { timeout(SOON, call).await });
+        assert_eq!(answer.unwrap().unwrap(), Ok(1));
+    }
+    unloaded(&tasks, 1);
+}
+
+#[test]
+fn dropping_a_call_cancels_it() {
+    let tasks = load("tasks_1");
+    let lease = tasks.lease();
+    let mut call = tasks.call_async(|it| it.pass(7));
+    assert!(poll_once(&mut call).is_pending());
+    tasks.swap(plugin("tasks_2")).unwrap();
+    assert_eq!(lease.with(|it| it.cancelled()), 0);
+    drop(call);
+    assert_eq!(lease.with(|it| it.cancelled()), 1);
+    // One that was never polled, and one that is dropped on another thread.
+    drop(lease.call_async(|it| it.pass(7)));
+    assert_eq!(lease.with(|it| it.cancelled()), 1);
+    let mut call = lease.call_async(|it| it.pass(7));
+    assert!(poll_once(&mut call).is_pending());
+    thread::spawn(move || drop(call)).join().unwrap();
+    assert_eq!(lease.with(|it| it.cancelled()), 2);
+    // The wakers that it has kept wake nobody.
+    lease.with(|it| it.open(7));
+    drop(lease);
+    unloaded(&tasks, 1);
+}
+
+/// It ends with its answer, and not when its owner drops what is left of it.
+#[test]
+fn a_call_that_is_ready_holds_nothing() {
+    let tasks = load("tasks_1");
+    let mut call = tasks.call_async(|it| it.add(0, 0));
+    assert_eq!(poll_once(&mut call), Poll::Ready(Ok(1)));
+    tasks.swap(plugin("tasks_2")).unwrap();
+    unloaded(&tasks, 1);
+    drop(call);
+}
+
+#[test]
+fn a_panic_is_an_error_of_that_call() {
+    let tasks = load("tasks_1");
+    let runtime = runtime();
+    for polls in [1, 2, 5] {
+        let other = runtime.spawn(tasks.call_async(|it| it.pass(7)));
+        let error = runtime.block_on(tasks.call_async(|it| it.fail(polls)));
+        let Err(Fault::Panicked(text)) = error else {
+            panic!("{error:?}");
+        };
+        assert!(text.contains("as asked for"), "{text}");
+        assert!(text.contains("tasks_1.rs"), "{text}");
+        tasks.with(|it| it.open(7));
+        assert_eq!(runtime.block_on(other).unwrap(), Ok(1));
+    }
+    tasks.swap(plugin("tasks_2")).unwrap();
+    unloaded(&tasks, 1);
+}
+
+/// The method is called when the future is made, so this panics in there.
+#[test]
+fn a_panic_of_the_closure_is_the_callers() {
+    let tasks = load("tasks_1");
+    let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        tasks.call_async(|it| {
+            assert_eq!(it.build(), 0);
+            it.add(0, 0)
+        })
+    }));
+    drop(called.expect_err("a panic"));
+    let mut call = tasks.call_async(|_| Box::pin(async { panic!("mine") }));
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        poll_once::<CallFuture<_, ()>>(&mut call)
+    }));
+    drop(polled.expect_err("a panic"));
+}
+
+#[test]
+fn a_call_inside_a_call_uses_its_generation() {
+    let tasks = load("tasks_1");
+    let inner = tasks.with(|_| {
+        tasks.swap(plugin("tasks_2")).unwrap();
+        tasks.call_async(|it| it.add(0, 0))
+    });
+    let runtime = runtime();
+    assert_eq!(runtime.block_on(inner), Ok(1));
+    assert_eq!(runtime.block_on(tasks.call_async(|it| it.add(0, 0))), Ok(2));
+    unloaded(&tasks, 1);
+}
+
+#[test]
+fn an_object_has_async_methods() {
+    let tasks = load("tasks_1");
+    let runtime = runtime();
+    let lines = runtime
+        .block_on(tasks.call_async(|it| it.lines(2)))
+        .unwrap();
+    tasks.swap(plugin("tasks_2")).unwrap();
+    let all = runtime.spawn(async move {
+        let mut all = Vec::new();
+        while let Some(line) = lines.next().await {
+            all.push(line);
+        }
+        all
+    });
+    let all = runtime.block_on(all).unwrap();
+    assert_eq!(all, ["0 of 1", "1 of 1"]);
+    unloaded(&tasks, 1);
+}
+
+/// An oracle of the host. It answers when it is told to, and keeps the wakers that it gets until then.
+#[derive(Clone, Default)]
+struct HostOracle(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    answer: Option<String>,
+    wakers: Vec<Waker>,
+}
+
+impl HostOracle {
+    fn tell(&self, answer: &str) {
+        let mut told = self.0.lock().unwrap();
+        told.answer = Some(answer.to_owned());
+        told.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    fn wakers(&self) -> Vec<Waker> {
+        self.0.lock().unwrap().wakers.clone()
+    }
+}
+
+#[hotswap_sdk::interface]
+impl Oracle for HostOracle {
+    async fn answer(&self, question: String) -> String {
+        poll_fn(|context| {
+            let mut told = self.0.lock().unwrap();
+            match told.answer.take() {
+                Some(answer) => Poll::Ready(format!("{question} {answer}")),
+                None => {
+                    told.wakers.push(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+#[test]
+fn a_plugin_awaits_an_object_of_the_host() {
+    let tasks = load("tasks_1");
+    let runtime = runtime();
+    for own_waker in [false, true] {
+        let oracle = HostOracle::default();
+        let given = Box::new(oracle.clone());
+        let question = "Why".to_owned();
+        let call = tasks.call_async(|it| match own_waker {
+            true => it.ask_with_own_waker(given, question),
+            false => it.ask(given, question),
+        });
+        let call = runtime.spawn(call);
+        while oracle.wakers().is_empty() {
+            thread::yield_now();
+        }
+        oracle.tell("Because.");
+        let mark = if own_waker { '!' } else { '?' };
+        assert_eq!(
+            runtime.block_on(call).unwrap(),
+            Ok(format!("Why{mark} Because."))
+        );
+    }
+    tasks.swap(plugin("tasks_2")).unwrap();
+    unloaded(&tasks, 1);
+}
+
+/// A plugin that awaits the host's future with the waker that it was polled with passes that waker on as it is.
+#[test]
+fn a_waker_of_the_host_comes_back_as_it_was() {
+    let tasks = load("tasks_1");
+    let oracle = HostOracle::default();
+    let given = Box::new(oracle.clone());
+    let mut call = pin!(tasks.call_async(|it| it.ask(given, String::new())));
+    let waker = Waker::from(Arc::new(Counting::default()));
+    let polled = call.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    assert!(oracle.wakers()[0].will_wake(&waker));
+}
+
+/// A waker of the plugin's own, which the host keeps after the call was cancelled, holds the plugin.
+#[test]
+fn a_waker_that_the_host_keeps_holds_its_generation() {
+    let tasks = load("tasks_1");
+    let oracle = HostOracle::default();
+    let given = Box::new(oracle.clone());
+    let mut call = Box::pin(tasks.call_async(|it| it.ask_with_own_waker(given, String::new())));
+    let counting = Arc::new(Counting::default());
+    let waker = Waker::from(Arc::clone(&counting));
+    let polled = call.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    let kept = oracle.wakers();
+    oracle.0.lock().unwrap().wakers.clear();
+    tasks.swap(plugin("tasks_2")).unwrap();
+    drop(call);
+
+    let held = loop {
+        match generation_of(&tasks, 1).state {
+            State::Draining { held_by, .. } if held_by.len() == 1 => break held_by,
+            _ => thread::yield_now(),
+        }
+    };
+    assert_eq!(held[0].to_string(), "1 waker");
+    assert!(matches!(held[0], Holder::Wakers { count: 1, .. }));
+    kept[0].wake_by_ref();
+    assert_eq!(counting.0.load(Relaxed), 1);
+    thread::spawn(move || kept.into_iter().for_each(Waker::wake))
+        .join()
+        .unwrap();
+    assert_eq!(counting.0.load(Relaxed), 2);
+    unloaded(&tasks, 1);
+}
+
+#[test]
+fn a_default_body_may_be_async() {
+    let runtime = runtime();
+    let tasks = load("tasks_before");
+    assert_eq!(
+        runtime.block_on(tasks.call_async(|it| it.version(1, 2))),
+        Ok(1001)
+    );
+    tasks.swap(plugin("tasks_1")).unwrap();
+    assert_eq!(
+        runtime.block_on(tasks.call_async(|it| it.version(1, 2))),
+        Ok(3)
+    );
+    unloaded(&tasks, 1);
+}
