@@ -234,6 +234,7 @@ struct HostOracle(Arc<Mutex<Told>>);
 struct Told {
     answer: Option<String>,
     wakers: Vec<Waker>,
+    heard: Vec<String>,
 }
 
 impl HostOracle {
@@ -262,6 +263,10 @@ impl Oracle for HostOracle {
             }
         })
         .await
+    }
+
+    fn hear(&self, text: &str) {
+        self.0.lock().unwrap().heard.push(text.to_owned());
     }
 }
 
@@ -336,6 +341,36 @@ fn a_waker_that_the_host_keeps_holds_its_generation() {
         .unwrap();
     assert_eq!(counting.0.load(Relaxed), 2);
     unloaded(&tasks, 1);
+}
+
+/// A panic when the host wakes it, or drops it, ends in the plugin.
+#[test]
+fn the_host_gets_no_panics_of_wakers() {
+    let tasks = load("tasks_1");
+    let oracle = HostOracle::default();
+    let given = Box::new(oracle.clone());
+    let mut call = tasks.call_async(|it| it.ask_with_bad_waker(given, String::new()));
+    assert!(poll_once(&mut call).is_pending());
+    oracle.wakers()[0].wake_by_ref();
+    drop(call);
+    oracle.tell("Because.");
+    tasks.swap(plugin("tasks_2")).unwrap();
+    unloaded(&tasks, 1);
+}
+
+/// When it polls, nothing holds the generation any more. The future of the host's is not disturbed: it gets a waker,
+/// which wakes nobody.
+#[test]
+fn a_destructor_of_a_plugin_cannot_wait_for_the_host() {
+    let tasks = load("tasks_1");
+    let oracle = HostOracle::default();
+    tasks.with(|it| it.ask_at_end(Box::new(oracle.clone())));
+    tasks.swap(plugin("tasks_2")).unwrap();
+    unloaded(&tasks, 1);
+    assert_eq!(oracle.0.lock().unwrap().heard, ["refused"]);
+    let wakers = oracle.wakers();
+    assert_eq!(wakers.len(), 1);
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 #[test]

@@ -14,8 +14,8 @@ pub enum Fault {
     Unknown(String),
     /// A value is nested too deeply to be read.
     TooDeep,
-    /// An object was not accepted, because its generation is retired and no call or lease uses it any more, or because
-    /// it is a candidate whose probe has ended and that is not published.
+    /// An object or a waker was not accepted, because its generation is retired and no call or lease uses it any more,
+    /// or because it is a candidate whose probe has ended and that is not published.
     Retired,
 }
 
@@ -53,7 +53,9 @@ impl fmt::Display for Fault {
             Self::Panicked(message) => write!(f, "panicked: {message}"),
             Self::Unknown(what) => write!(f, "{what} is not known here"),
             Self::TooDeep => f.write_str("a value is nested too deeply"),
-            Self::Retired => f.write_str("its generation is not in use, and makes no objects"),
+            Self::Retired => {
+                f.write_str("its generation is not in use, and makes no objects or wakers")
+            }
         }
     }
 }

@@ -210,7 +210,7 @@ unsafe extern "C" fn poll<T: ByValue + 'static>(
         let poll = |waker: &Waker| future.as_mut().poll(&mut Context::from_waker(waker));
         // SAFETY: the caller lends the waker for this call. If it is a plugin's, the leases are those of the generation
         // that was given this future, and that runs this call.
-        match unsafe { waker.with(context.leases(), poll) } {
+        match unsafe { waker.poll(context.leases(), poll) }? {
             Poll::Ready(value) => Ok(Some(value)),
             Poll::Pending => Ok(None),
         }
@@ -255,12 +255,14 @@ impl<T: ByValue> Future for RemoteFuture<'_, T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let raw = &self.future.raw;
-        let this = (&raw const raw.bytes).cast();
+        let Self { future, leases } = self.get_mut();
+        let raw = &mut future.raw;
+        // Exclusively: the entry changes the future that it takes from these bytes.
+        let this = (&raw mut raw.bytes).cast_const().cast();
         let arguments = Cons(WakerView::new(context.waker()), Nil);
         // SAFETY: `poll` is an entry for these bytes, which `future` owns, that takes a `WakerView` and returns an
         // `Option<T>` (invariants of `ReceivedFuture`). The waker is borrowed during the call.
-        match unsafe { call_entry::<_, Option<T>>(raw.poll, this, &arguments, self.leases) } {
+        match unsafe { call_entry::<_, Option<T>>(raw.poll, this, &arguments, leases) } {
             Ok(Some(value)) => Poll::Ready(value),
             Ok(None) => Poll::Pending,
             Err(fault) => raise(fault),

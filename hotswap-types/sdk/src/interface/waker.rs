@@ -7,14 +7,25 @@
 //! A clone may be kept for long: by a timer, or in a list of waiting tasks. If it is a plugin's and the host keeps it,
 //! it leases the plugin's generation. If it is the host's and a plugin keeps it, it needs no lease, because the host's
 //! code is never unmapped.
+//!
+//! Whoever wakes or drops a waker of the other side does not get its panics, and often holds a lock: they end on the
+//! side of the waker.
 
 use std::{
     ptr,
-    sync::Arc,
-    task::{RawWaker, RawWakerVTable, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, RawWaker, RawWakerVTable, Waker},
 };
 
-use super::object::{LeasedBy, Leases};
+use super::{
+    call::catch,
+    data::ReadError,
+    fault::Fault,
+    object::{LeasedBy, Leases, drop_quietly},
+};
 
 /// A waker that one side lends to the other for a call of `poll`.
 ///
@@ -42,6 +53,8 @@ struct WakerVtable {
 struct Lent<'a> {
     view: WakerView,
     leases: &'a Leases,
+    /// Whether a clone got no lease, and so wakes nobody.
+    is_retired: AtomicBool,
 }
 
 /// A clone of a waker of the other side, as the data of one with [`KEPT`], in an [`Arc`].
@@ -77,18 +90,23 @@ unsafe extern "C" fn clone_own(waker: *const ()) -> *const () {
     // SAFETY: the other side passes the address of a view, of a waker of this side that lives during this call
     // (contract of `WakerView`).
     let waker = unsafe { &*waker.cast::<Waker>() };
-    Box::into_raw(Box::new(waker.clone())).cast_const().cast()
+    let clone = catch(|| Ok(waker.clone())).unwrap_or_else(|_| Waker::noop().clone());
+    Box::into_raw(Box::new(clone)).cast_const().cast()
 }
 
 unsafe extern "C" fn wake_own(waker: *const ()) {
     // SAFETY: as in `clone_own`: a waker of this side that lives during this call.
-    unsafe { &*waker.cast::<Waker>() }.wake_by_ref();
+    let waker = unsafe { &*waker.cast::<Waker>() };
+    drop(catch(|| {
+        waker.wake_by_ref();
+        Ok(())
+    }));
 }
 
 unsafe extern "C" fn drop_own(waker: *const ()) {
     // SAFETY: the address is from `clone_own`, of a leaked box. Its owner, a `Kept`, calls this once, when it is
     // dropped.
-    drop(unsafe { Box::from_raw(waker.cast_mut().cast::<Waker>()) });
+    drop_quietly(unsafe { Box::from_raw(waker.cast_mut().cast::<Waker>()) });
 }
 
 impl WakerView {
@@ -113,29 +131,47 @@ impl WakerView {
         })
     }
 
-    /// Calls `f` with a waker of this side that wakes the lent one. If it is a plugin's, a clone gets its lease from
+    /// Polls with a waker of this side that wakes the lent one. If it is a plugin's, a clone gets its lease from
     /// `leases`.
+    ///
+    /// # Errors
+    ///
+    /// The future is pending, and has cloned the waker of a plugin whose generation is retired: nothing would wake the
+    /// task.
     ///
     /// # Safety
     ///
     /// The view is from [`new`](Self::new) on either side, whose waker is borrowed during this call. If it is a
     /// plugin's, `leases` are those of that plugin, whose code stays mapped during this call.
-    pub(super) unsafe fn with<R>(self, leases: &Leases, f: impl FnOnce(&Waker) -> R) -> R {
+    pub(super) unsafe fn poll<R>(
+        self,
+        leases: &Leases,
+        poll: impl FnOnce(&Waker) -> Poll<R>,
+    ) -> Result<Poll<R>, ReadError> {
         if ptr::eq(self.vtable, &raw const OWN) {
             // SAFETY: with this vtable it is a waker of this side (invariant), which is borrowed during this call (`#
             // Safety` of this function).
-            return f(unsafe { &*self.waker.cast::<Waker>() });
+            return Ok(poll(unsafe { &*self.waker.cast::<Waker>() }));
         }
-        let lent = Lent { view: self, leases };
+        let lent = Lent {
+            view: self,
+            leases,
+            is_retired: AtomicBool::new(false),
+        };
         // SAFETY: the functions of the vtable are for the address of a `Lent`, which lives until this returns. Until
         // then the waker is only borrowed, and a clone of it is another one, a `Kept`.
         let waker = unsafe { Waker::new((&raw const lent).cast(), &LENT) };
-        f(&waker)
+        let polled = poll(&waker);
+        // Relaxed: a thread that has used the borrowed waker was joined before `poll` returned.
+        if polled.is_pending() && lent.is_retired.load(Ordering::Relaxed) {
+            return Err(ReadError::new(Fault::Retired));
+        }
+        Ok(polled)
     }
 
     fn vtable(&self) -> &WakerVtable {
         // SAFETY: it is a static of its side (invariant). Whoever has a view uses it only while that is mapped: a
-        // `Lent` during the call of `with`, and a `Kept` as long as it has its lease.
+        // `Lent` during the call of `poll`, and a `Kept` as long as it has its lease.
         unsafe { &*self.vtable }
     }
 }
@@ -143,10 +179,18 @@ impl WakerView {
 unsafe fn clone_lent(data: *const ()) -> RawWaker {
     // SAFETY: a waker with `LENT` has a `Lent`, which lives as long as the waker.
     let lent = unsafe { &*data.cast::<Lent<'_>>() };
-    let lease = lent.leases.as_ref().map(|leases| {
-        let lease = Arc::clone(leases).lease(LeasedBy::Waker);
-        lease.expect("whoever polls uses the generation")
-    });
+    let lease = match lent.leases {
+        Some(leases) => {
+            let Some(lease) = Arc::clone(leases).lease(LeasedBy::Waker) else {
+                // A thread of the plugin polls, or a destructor. A panic here would be one of the host's future.
+                lent.is_retired.store(true, Ordering::Relaxed);
+                let nobody = Waker::noop();
+                return RawWaker::new(nobody.data(), nobody.vtable());
+            };
+            Some(lease)
+        }
+        None => None,
+    };
     // SAFETY: the view's waker is borrowed while the `Lent` lives.
     let waker = unsafe { (lent.view.vtable().clone)(lent.view.waker) };
     let view = WakerView { waker, ..lent.view };
