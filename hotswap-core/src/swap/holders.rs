@@ -22,19 +22,14 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
     let (named_leases, named_count) = generation.named_leases.first(LISTED_MAX);
     let objects = generation.objects.counts();
     let futures = generation.futures.count();
-    let (recorded, recorded_count, unrecorded) = match &generation.leases {
-        Some(register) => {
-            let (first, count) = register.first(LISTED_MAX);
-            (first, count, 0)
-        }
-        // Named leases, objects and futures have leases too, so they are subtracted; one may have come or gone between
-        // the two looks.
-        None => {
-            let objects = objects.iter().map(|(_, count)| count).sum::<usize>();
-            let others = named_count + objects + futures;
-            (Vec::new(), 0, leases.saturating_sub(others))
-        }
+    let (recorded, recorded_count) = match &generation.leases {
+        Some(register) => register.first(LISTED_MAX),
+        None => (Vec::new(), 0),
     };
+    // Whatever else is listed has leases too, so it is subtracted; one may have come or gone between the two looks. The
+    // rest are in no register: those of futures that were not polled, and all if there is no register.
+    let object_count = objects.iter().map(|(_, count)| count).sum::<usize>();
+    let unrecorded = leases.saturating_sub(named_count + object_count + futures + recorded_count);
     let call = |thread| Holder::Call {
         thread,
         name: String::new(),

@@ -373,6 +373,29 @@ fn a_destructor_of_a_plugin_cannot_wait_for_the_host() {
     wakers.into_iter().for_each(Waker::wake);
 }
 
+/// A call that was never polled is not counted as a future. It is listed all the same.
+#[test]
+fn a_call_that_was_not_polled_is_listed() {
+    for record_leases in [false, true] {
+        let mut settings = Settings::default();
+        settings.limits.drain_deadline = Duration::ZERO;
+        settings.record_leases = record_leases;
+        let tasks: Hotswap<dyn Tasks> =
+            Hotswap::load_with(plugin("tasks_1"), &trust(), settings).unwrap();
+        let events = tasks.events();
+        let call = tasks.call_async(|it| it.add(1, 1));
+        tasks.swap(plugin("tasks_2")).unwrap();
+        let held = events.iter().find_map(|event| match event.kind {
+            EventKind::Held { by, .. } => Some(by),
+            _ => None,
+        });
+        let texts: Vec<_> = held.iter().flatten().map(ToString::to_string).collect();
+        assert_eq!(texts, ["1 lease"], "{record_leases}");
+        drop(call);
+        unloaded(&tasks, 1);
+    }
+}
+
 #[test]
 fn a_default_body_may_be_async() {
     let runtime = runtime();
