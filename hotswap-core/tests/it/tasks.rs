@@ -18,6 +18,7 @@ use hotswap_core::{
 use hotswap_fixtures::tasks::{Oracle, Order, Tasks};
 use tokio::{runtime::Runtime, time::timeout};
 
+use self::parameters::{Local, Parameters};
 use crate::fixtures::{SOON, generation_of, plugin, trust};
 
 fn load(name: &str) -> Arc<Hotswap<dyn Tasks>> {
@@ -341,6 +342,54 @@ fn a_waker_that_the_host_keeps_holds_its_generation() {
         .unwrap();
     assert_eq!(counting.0.load(Relaxed), 2);
     unloaded(&tasks, 1);
+}
+
+/// Parameters, of which the lints say no more than of those of an `async fn`.
+#[deny(
+    unused_variables,
+    unfulfilled_lint_expectations,
+    clippy::no_effect_underscore_binding,
+    clippy::diverging_sub_expression,
+    reason = "this is what the module tests"
+)]
+mod parameters {
+    use super::Oracle;
+
+    #[hotswap_sdk::interface]
+    pub(super) trait Parameters {
+        async fn left_out(&self, pair: (u64, Box<dyn Oracle>), _: Box<dyn Oracle>) -> u64;
+        async fn unused(&self, _number: u64, text: u64) -> u64;
+    }
+
+    pub(super) struct Local;
+
+    #[hotswap_sdk::interface]
+    impl Parameters for Local {
+        async fn left_out(&self, (number, _): (u64, Box<dyn Oracle>), _: Box<dyn Oracle>) -> u64 {
+            number
+        }
+
+        async fn unused(
+            &self,
+            _number: u64,
+            #[expect(unused_variables, reason = "the attribute of a parameter counts")] text: u64,
+        ) -> u64 {
+            panic!("nothing is returned")
+        }
+    }
+}
+
+/// As those of an `async fn`, also those that no pattern binds.
+#[test]
+fn parameters_live_as_long_as_the_future() {
+    let oracle = HostOracle::default();
+    let given = || Box::new(oracle.clone());
+    let mut future = Local.left_out((7, given()), given());
+    assert_eq!(Arc::strong_count(&oracle.0), 3);
+    assert_eq!(poll_once(&mut future), Poll::Ready(7));
+    assert_eq!(Arc::strong_count(&oracle.0), 1);
+    let unused = std::panic::catch_unwind(|| poll_once(&mut Local.unused(1, 2)));
+    drop(unused.expect_err("a panic"));
 }
 
 /// A panic when the host wakes it, or drops it, ends in the plugin.

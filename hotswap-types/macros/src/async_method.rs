@@ -64,7 +64,8 @@ pub(crate) fn expand(mut input: ItemImpl) -> Result<TokenStream> {
     Ok(quote!(#input))
 }
 
-/// All parameters are moved into the future, as those of an `async fn` are, whether or not the body uses them.
+/// All parameters are moved into the future, as those of an `async fn` are, whether or not the body uses them. Their
+/// attributes go with them, because the lints that these are for see the patterns there.
 fn expand_body(signature: &mut Signature, body: &mut Block) {
     let Some(result) = make_sync(signature) else {
         return;
@@ -74,11 +75,20 @@ fn expand_body(signature: &mut Signature, body: &mut Block) {
         let FnArg::Typed(input) = input else { continue };
         let ident = format_ident!("__argument_{number}");
         let pattern = std::mem::replace(&mut *input.pat, parse_quote!(#ident));
-        moved.push(match pattern {
-            // It is dropped with the others, and not at once.
-            Pat::Wild(_) => quote!(let #ident = #ident;),
-            pattern => quote!(let #pattern = #ident;),
-        });
+        let attributes = input.attrs.clone();
+        input.attrs.retain(|it| it.path().is_ident("cfg"));
+        let conditions = &input.attrs;
+        // What a pattern leaves out is dropped with the rest, and not at once.
+        if !matches!(pattern, Pat::Ident(_)) {
+            moved.push(quote!(#(#conditions)* let #ident = #ident;));
+        }
+        if !matches!(pattern, Pat::Wild(_)) {
+            moved.push(quote! {
+                #[allow(clippy::no_effect_underscore_binding, reason = "it is a parameter")]
+                #(#attributes)*
+                let #pattern = #ident;
+            });
+        }
     }
     let written = &*body;
     let body_of_type = match &result {
@@ -88,6 +98,7 @@ fn expand_body(signature: &mut Signature, body: &mut Block) {
             if let ::core::option::Option::Some(result) = ::core::option::Option::None::<#result> {
                 return result;
             }
+            #[allow(clippy::diverging_sub_expression, reason = "the body may not return")]
             let result: #result = #written;
             #[allow(unreachable_code, reason = "the body may not return")]
             result
