@@ -33,16 +33,16 @@ pub fn set_quiescence_callback(callback: fn()) {
     let _ = QUIESCENCE_CALLBACK.set(callback);
 }
 
-/// Asks every running thread that has read a cell to run the quiescence callback. A thread that reads for the first
-/// time later is asked by the next request. A thread that never reads again does not run the callback. Waits for
-/// nobody.
+/// Asks every running thread that has read a cell or dropped a lease to run the quiescence callback. A thread that does
+/// so for the first time later is asked by the next request. A thread that never does so again does not run the
+/// callback. Waits for nobody.
 pub fn request_quiescence_callbacks() {
     registry::all().for_each(Slot::request_callback);
 }
 
 /// Runs the quiescence callback if this thread has been asked to and is inside no call.
 #[inline]
-pub(crate) fn run_quiescence_callback() {
+fn run_quiescence_callback() {
     if let Some(slot) = head()
         && slot.is_null()
         && slot.is_callback_requested()

@@ -14,7 +14,7 @@ use std::{
 };
 
 use hotswap_core::{
-    Hotswap, State, detach_current_thread,
+    Hotswap, Lease, State, detach_current_thread,
     event::{Holder, PinReason},
 };
 use hotswap_fixtures::{
@@ -188,6 +188,47 @@ fn with_unloadable_everything_leaves() {
         assert_eq!((others(), keys_in_use()), before);
         assert!((1..=2).contains(&openers().len()), "{:?}", openers());
     });
+}
+
+/// It makes no calls of its own: it uses what another thread has leased, as one does that polls futures.
+#[test]
+fn a_thread_that_only_has_leases_leaves_when_it_drops_one() {
+    alone(
+        "unloading::a_thread_that_only_has_leases_leaves_when_it_drops_one",
+        || {
+            let it = load("constructs_unloadable");
+            let (give, leases) = mpsc::channel::<(Lease<FixtureRef>, Option<u64>)>();
+            let (dropped, wait_dropped) = mpsc::channel();
+            let worker = thread::spawn(move || {
+                for (lease, construct) in leases {
+                    if let Some(construct) = construct {
+                        lease.with(|it| it.text()(construct).map(drop).unwrap());
+                    }
+                    drop(lease);
+                    dropped.send(()).unwrap();
+                }
+            });
+            give.send((it.lease(), Some(place("thread_local_drop"))))
+                .unwrap();
+            wait_dropped.recv().unwrap();
+            it.swap(plugin("build_1")).unwrap();
+            loop {
+                match it.wait(1, Duration::from_millis(5)) {
+                    Some(State::Draining { held_by })
+                        if matches!(held_by[..], [Holder::Destructors { .. }]) =>
+                    {
+                        break;
+                    }
+                    state => assert!(!state.unwrap().has_ended()),
+                }
+            }
+            give.send((it.lease(), None)).unwrap();
+            wait_dropped.recv().unwrap();
+            unloaded(&it, 1);
+            drop(give);
+            worker.join().unwrap();
+        },
+    );
 }
 
 #[test]
