@@ -7,7 +7,7 @@ use std::{
         LazyLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hotswap_core::{Error, EventKind, GenerationInfo, Hotswap, Policy, Settings, State, Trust};
@@ -152,5 +152,15 @@ pub(crate) fn whole_reason(error: &Error) -> String {
     match error.setting() {
         Some(setting) => format!("{reason} ({setting})"),
         None => reason,
+    }
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn until(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < SOON, "it does not become so");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

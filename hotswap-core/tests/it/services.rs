@@ -15,8 +15,6 @@ use std::{
         LazyLock,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    thread,
-    time::Duration,
 };
 
 use crossbeam_channel::Receiver;
@@ -30,7 +28,7 @@ use hotswap_fixtures::{
 };
 use tempfile::TempDir;
 
-use crate::fixtures::{Plugin, SOON, plugin, trust};
+use crate::fixtures::{Plugin, SOON, plugin, trust, until};
 
 /// A host with services, and files for it whose updates do what a script says.
 struct Host {
@@ -183,16 +181,6 @@ fn change_line(event: &Event) -> Option<String> {
         other => other.to_string(),
     };
     Some(format!("{name} {generation} {what}"))
-}
-
-/// Waits until something is so.
-#[track_caller]
-fn until(is_so: impl Fn() -> bool) {
-    let started = std::time::Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < SOON, "it does not become so");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Waits until the last service of this name is doing this.

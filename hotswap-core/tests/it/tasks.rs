@@ -15,11 +15,11 @@ use std::{
 use hotswap_core::{
     EventKind, Hotswap, Settings, State, event::Holder, future::CallFuture, reasons::Fault,
 };
-use hotswap_fixtures::tasks::{Oracle, Order, Tasks};
+use hotswap_fixtures::tasks::{Oracle, Order, Tasks, Work};
 use tokio::{runtime::Runtime, time::timeout};
 
 use self::parameters::{Local, Parameters};
-use crate::fixtures::{SOON, generation_of, plugin, trust};
+use crate::fixtures::{SOON, generation_of, plugin, trust, until};
 
 fn load(name: &str) -> Arc<Hotswap<dyn Tasks>> {
     let mut settings = Settings::default();
@@ -284,9 +284,7 @@ fn a_plugin_awaits_an_object_of_the_host() {
             false => it.ask(given, question),
         });
         let call = runtime.spawn(call);
-        while oracle.wakers().is_empty() {
-            thread::yield_now();
-        }
+        until(|| !oracle.wakers().is_empty());
         oracle.tell("Because.");
         let mark = if own_waker { '!' } else { '?' };
         assert_eq!(
@@ -459,4 +457,122 @@ fn a_default_body_may_be_async() {
         Ok(3)
     );
     unloaded(&tasks, 1);
+}
+
+fn load_work(name: &str) -> Arc<Hotswap<dyn Work>> {
+    Arc::new(Hotswap::load(plugin(name), &trust()).expect("a good plugin"))
+}
+
+const RUNTIMES: [&str; 2] = ["tasks_tokio", "tasks_tokio_current_thread"];
+
+/// The host has no tokio runtime here.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let parked = thread::current();
+    let waker = Waker::from(Arc::new(Unpark(parked)));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[test]
+fn async_methods_run_on_a_runtime_of_the_plugin() {
+    for name in RUNTIMES {
+        let work = load_work(name);
+        let events = work.events();
+        let thread = block_on(work.call_async(|it| it.sleep(5)));
+        assert_eq!(thread.as_deref(), Ok("hotswap-fixtures"));
+        let echoed = block_on(work.call_async(|it| it.echo("to and fro".to_owned())));
+        assert_eq!(echoed, Ok(Ok("to and fro".to_owned())));
+
+        let error = block_on(work.call_async(|it| it.fail()));
+        let Err(Fault::Panicked(text)) = error else {
+            panic!("{error:?}");
+        };
+        assert!(
+            text.starts_with("as asked for (") && text.contains(name),
+            "{text}"
+        );
+
+        let oracle = HostOracle::default();
+        let given = Box::new(oracle.clone());
+        let mut asked = work.call_async(|it| it.ask(given, "Why?".to_owned()));
+        assert!(poll_once(&mut asked).is_pending());
+        until(|| !oracle.wakers().is_empty());
+        oracle.tell("Because.");
+        assert_eq!(block_on(asked), Ok("Why? Because.".to_owned()));
+
+        let lines = block_on(work.call_async(|it| it.lines(2))).unwrap();
+        let all = block_on(async {
+            let mut all = Vec::new();
+            while let Some(line) = lines.next().await {
+                all.push(line);
+            }
+            all
+        });
+        assert_eq!(all, ["0", "1"]);
+
+        work.swap(plugin(name)).unwrap();
+        drop(lines);
+        assert_eq!(work.wait(1, SOON), Some(State::Unloaded));
+        // What has polled it has nothing to run for it.
+        let held = events
+            .try_iter()
+            .filter(|it| matches!(it.kind, EventKind::Held { .. }));
+        assert_eq!(held.map(|it| it.to_string()).collect::<Vec<_>>(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_cancelled_call_is_dropped_by_the_runtime() {
+    for name in RUNTIMES {
+        let work = load_work(name);
+        let mut call = work.call_async(|it| it.hang());
+        assert!(poll_once(&mut call).is_pending());
+        until(|| work.with(|it| it.hung().0) > 0);
+        drop(call);
+        until(|| work.with(|it| it.hung().1) > 0);
+        // One that was never polled was never begun.
+        drop(work.call_async(|it| it.hang()));
+        assert_eq!(work.with(|it| it.hung()), (1, 1));
+        work.swap(plugin(name)).unwrap();
+        assert_eq!(work.wait(1, SOON), Some(State::Unloaded));
+    }
+}
+
+/// What it runs when it is retired is dropped before the plugin's value is.
+#[test]
+fn a_runtime_ends_with_its_generation() {
+    for name in RUNTIMES {
+        let work = load_work(name);
+        for _ in 0..20 {
+            let calls: Vec<_> = (0..8)
+                .map(|_| work.call_async(|it| it.hang()))
+                .map(|mut call| {
+                    assert!(poll_once(&mut call).is_pending());
+                    call
+                })
+                .collect();
+            let lines = block_on(work.call_async(|it| it.lines(1))).unwrap();
+            let mut next = lines.next();
+            assert!(poll_once(&mut next).is_pending());
+            drop(next);
+            // While its task may still be running.
+            drop(lines);
+            let swapped = work.swap(plugin(name)).unwrap();
+            drop(calls);
+            assert_eq!(work.wait(swapped.retired, SOON), Some(State::Unloaded));
+        }
+    }
 }

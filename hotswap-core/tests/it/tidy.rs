@@ -187,6 +187,7 @@ fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
     let lines = lines.skip(1).take_while(|line| !line.starts_with('['));
     lines
         .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+        .filter(|line| !line.contains("optional = true"))
         .filter_map(|line| line.split(['.', ' ', '=']).next())
 }
 

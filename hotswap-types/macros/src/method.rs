@@ -111,8 +111,9 @@ impl Method {
         let dispatch = call.item_of_result("dispatch");
         let result = quote!(#interface::#name(__this, #pass));
         let result = match self.is_async {
-            // The caller keeps the value until it has dropped the future (contract of `Entry`).
-            true => quote!(::hotswap_sdk::expansion::AsyncResult::new(#result)),
+            // The caller keeps the value until it has dropped the future (contract of `Entry`), and a plugin's value is
+            // dropped after the runtime has ended.
+            true => quote!(::hotswap_sdk::expansion::AsyncResult::new::<__S>(#result, this)),
             false => result,
         };
         quote! {

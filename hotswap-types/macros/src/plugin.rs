@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{
-    Error, ExprPath, Ident, ItemImpl, LitStr, Path, Result, Token, parenthesized,
+    Error, ExprPath, Ident, ItemImpl, LitInt, LitStr, Path, Result, Token, parenthesized,
     parse::{Parse, ParseStream},
     punctuated::Punctuated,
     spanned::Spanned,
@@ -19,6 +19,8 @@ const ROOT_MODULE: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 pub(crate) struct Options {
     make: Option<ExprPath>,
     before_unload: Option<Path>,
+    runtime: Option<LitStr>,
+    runtime_threads: Option<LitInt>,
     vouch: Vec<LitStr>,
     pinned_by: Vec<LitStr>,
 }
@@ -43,10 +45,18 @@ impl Parse for Options {
                     input.parse::<Token![=]>()?;
                     options.before_unload = Some(input.parse()?);
                 }
+                "runtime" => {
+                    input.parse::<Token![=]>()?;
+                    options.runtime = Some(input.parse()?);
+                }
+                "runtime_threads" => {
+                    input.parse::<Token![=]>()?;
+                    options.runtime_threads = Some(input.parse()?);
+                }
                 "vouch" => options.vouch = strings()?,
                 "pinned_by" => options.pinned_by = strings()?,
                 _ => {
-                    let what = "`#[plugin]` knows `make`, `before_unload`, `vouch` and `pinned_by`";
+                    let what = "`#[plugin]` knows `make`, `before_unload`, `runtime`, `runtime_threads`, `vouch` and `pinned_by`";
                     return Err(Error::new(name.span(), what));
                 }
             }
@@ -55,6 +65,45 @@ impl Parse for Options {
             }
         }
         Ok(options)
+    }
+}
+
+/// How many workers a runtime has unless it is said. A plugin is one of many things in its process.
+const WORKERS: usize = 2;
+
+impl Options {
+    /// How many threads run async methods; 0 if it is tokio's current-thread scheduler. `None`: the host's threads do.
+    fn workers(&self) -> Result<Option<usize>> {
+        let Some(runtime) = &self.runtime else {
+            return match &self.runtime_threads {
+                None => Ok(None),
+                Some(threads) => {
+                    let what =
+                        "`runtime_threads` says how many threads a `runtime = \"tokio\"` has";
+                    Err(Error::new(threads.span(), what))
+                }
+            };
+        };
+        match (&*runtime.value(), &self.runtime_threads) {
+            ("tokio", None) => Ok(Some(WORKERS)),
+            ("tokio", Some(threads)) => match threads.base10_parse()? {
+                0 => {
+                    let what = "a runtime has at least one thread";
+                    Err(Error::new(threads.span(), what))
+                }
+                threads => Ok(Some(threads)),
+            },
+            ("tokio_current_thread", None) => Ok(Some(0)),
+            ("tokio_current_thread", Some(threads)) => {
+                let what =
+                    "this runtime has one thread: leave it out, or write `runtime = \"tokio\"`";
+                Err(Error::new(threads.span(), what))
+            }
+            _ => {
+                let what = "the runtimes are `\"tokio\"` and `\"tokio_current_thread\"`";
+                Err(Error::new(runtime.span(), what))
+            }
+        }
     }
 }
 
@@ -79,6 +128,15 @@ pub(crate) fn expand(options: &Options, mut input: ItemImpl) -> Result<TokenStre
     };
     let before_unload = options.before_unload.iter();
     let has_before_unload = options.before_unload.is_some();
+    let workers = options.workers()?;
+    let has_runtime = workers.is_some();
+    let runtime = workers.map(|workers| {
+        quote! {
+            fn runtime() -> ::core::option::Option<&'static dyn ::hotswap_sdk::expansion::Runtime> {
+                ::core::option::Option::Some(::hotswap_sdk::expansion::tokio_runtime!(#workers))
+            }
+        }
+    });
     let (vouch, pinned_by) = (&options.vouch, &options.pinned_by);
     let root_module = proc_macro2::Ident::new(ROOT_MODULE, proc_macro2::Span::call_site());
     Ok(quote! {
@@ -102,6 +160,8 @@ pub(crate) fn expand(options: &Options, mut input: ItemImpl) -> Result<TokenStre
                 fn before_unload() {
                     #(#before_unload();)*
                 }
+
+                #runtime
             }
 
             #[cfg(not(test))]
@@ -124,7 +184,7 @@ pub(crate) fn expand(options: &Options, mut input: ItemImpl) -> Result<TokenStre
 
         ::hotswap_sdk::expansion::unloadable!(
             before_unload = if (
-                #has_before_unload || ::hotswap_sdk::expansion::needs_drop::<#ty>()
+                #has_before_unload || #has_runtime || ::hotswap_sdk::expansion::needs_drop::<#ty>()
             ) unsafe __only_one_plugin_in_a_crate,
             vouch(#(#vouch),*),
             pinned_by(#(#pinned_by),*)

@@ -42,6 +42,10 @@ mod call;
 
 mod object;
 
+mod boxed;
+
+mod runtime;
+
 mod waker;
 
 mod future;
@@ -54,6 +58,7 @@ mod root;
 mod tests;
 
 pub use self::{
+    boxed::{BoxFuture, boxed},
     by_value::{ByValue, DataVecView, VecView},
     call::{Cons, Dispatch, Entry, Nil, RawRemote, Remote, ReplySlot, ReplyVtable, dispatch},
     compare::{Difference, compare},
@@ -64,16 +69,17 @@ pub use self::{
         AcceptedFunction, CheckedFunction, Exported, ExportedFunction, Function, FunctionHost,
         NoValue, RemoteFunction,
     },
-    future::{AsyncResult, BoxFuture, FutureView, OutgoingFuture, ReceivedFuture, boxed},
+    future::{AsyncResult, FutureView, OutgoingFuture, ReceivedFuture},
     object::{
-        DispatchTarget, ExportedObject, LeaseSource, LeasedBy, Leases, ObjectView, OutgoingObject,
-        RawObject,
+        DispatchTarget, ExportedObject, Keep, LeaseSource, LeasedBy, Leases, ObjectView,
+        OutgoingObject, RawObject,
     },
     records::{Record, RecordSlice, RecordView, VariantView, WriteFieldsFn, no_fields},
     root::{
         BuiltIn, Described, ImageMemory, Interface, Plugin, PluginRoot, PluginRootRef, Raw,
         Refused, RootValue, Trait, ValueSlot, accept, built_in, end, header, name_of,
     },
+    runtime::{Runtime, Task, TaskHandle},
     sequences::{IndirectSlice, SliceView},
     standard::{borrow_optional, describe_optional, view_optional},
 };

@@ -44,6 +44,9 @@ mod stop;
 mod symbol;
 mod update;
 
+#[cfg(feature = "tokio")]
+mod tokio_runtime;
+
 pub use self::{
     channel::Channel,
     fault::{Answer, Fault, caught},
@@ -169,6 +172,10 @@ pub use hotswap_macros::data;
 /// `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in `hotswap_unload::unloadable!`.
 /// The function runs before the value is dropped, and never for a candidate that was refused before its value was made.
 ///
+/// With `runtime = "tokio"`, async methods run on a tokio runtime of the generation's own, which starts at the first
+/// such call and ends before the value is dropped. It has two workers, or as many as `runtime_threads = 4` says; with
+/// `runtime = "tokio_current_thread"` one thread runs all. That needs the feature `tokio` of this package.
+///
 /// Use it once in a crate, which must be only a `cdylib`.
 pub use hotswap_macros::plugin;
 
@@ -247,5 +254,29 @@ pub mod expansion {
 
     pub use crate::interface::*;
     pub use crate::symbol::TypedSymbol;
+    pub use crate::tokio_runtime;
+    #[cfg(feature = "tokio")]
+    pub use crate::tokio_runtime::TokioRuntime;
     pub use crate::update::run;
+}
+
+/// The runtime of a plugin with so many workers.
+#[cfg(feature = "tokio")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tokio_runtime {
+    ($workers:literal) => {{
+        static RUNTIME: $crate::expansion::TokioRuntime =
+            $crate::expansion::TokioRuntime::new(::core::env!("CARGO_PKG_NAME"), $workers);
+        &RUNTIME
+    }};
+}
+
+#[cfg(not(feature = "tokio"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tokio_runtime {
+    ($workers:literal) => {
+        ::core::compile_error!("a `runtime` needs the feature `tokio` of `hotswap-sdk`, in the Cargo.toml of the plugin")
+    };
 }

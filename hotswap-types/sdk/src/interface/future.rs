@@ -17,25 +17,17 @@ use std::{
 };
 
 use super::{
+    boxed::BoxFuture,
     by_value::ByValue,
     call::{Cons, Entry, Nil, Remote, ReplyVtable, call_entry, dispatch, raise},
     data::{ReadContext, ReadError},
     description::{TypeIndex, Types},
     fault::Fault,
     object::{DispatchTarget, Leases, drop_quietly},
+    runtime,
     sequences::IndirectSlice,
     waker::WakerView,
 };
-
-/// What an async method of an [`interface`](macro@crate::interface) returns: a future in a box, which borrows the
-/// value.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Puts the body of an async method into its box. (With it the compiler knows the type of the body's result.)
-#[inline]
-pub fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
-    Box::pin(future)
-}
 
 /// The result of an async method, as it is sent.
 pub enum AsyncResult<T> {
@@ -102,14 +94,24 @@ struct RemoteFuture<'a, T> {
 unsafe impl<T> Send for ReceivedFuture<T> {}
 
 impl<T> AsyncResult<T> {
+    /// The future of a method of the value at `this`. It is to run on the plugin's runtime, if there is one.
+    ///
     /// # Safety
     ///
-    /// What the future borrows stays until the future is dropped.
+    /// `this` is the `this` of an entry that is for an `S`. The future borrows that value, which is not dropped before
+    /// the result of this is. If it is the plugin's value, it is also not dropped before the plugin's runtime has
+    /// ended.
     #[inline]
-    pub unsafe fn new(future: BoxFuture<'_, T>) -> Self {
-        // SAFETY: this changes only the lifetime, and what that stands for stays until the future is dropped (`#
-        // Safety` of this function).
-        Self::Sent(unsafe { mem::transmute::<BoxFuture<'_, T>, BoxFuture<'static, T>>(future) })
+    pub unsafe fn new<S: DispatchTarget>(future: BoxFuture<'_, T>, this: *const ()) -> Self
+    where
+        T: Send + 'static,
+    {
+        // SAFETY: this changes only the lifetime, and what that stands for stays until the future is dropped: as long
+        // as the result is there (`# Safety` of this function), and longer because of `keep`, if the future runs on the
+        // runtime.
+        let future = unsafe { mem::transmute::<BoxFuture<'_, T>, BoxFuture<'static, T>>(future) };
+        // SAFETY: the value at `this`, which is an `S`, is not dropped yet (`# Safety` of this function).
+        Self::Sent(runtime::sent(future, || unsafe { S::keep(this) }))
     }
 
     /// The future, which borrows the handle by which the method was called.

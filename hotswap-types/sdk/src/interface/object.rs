@@ -4,7 +4,7 @@
 //! and makes a proxy. When the proxy is dropped, it has the object dropped by its own side. If a plugin sends an object
 //! to the host, the host also leases the plugin's generation, which stays mapped until the proxy is dropped.
 
-use std::{cell::Cell, ops::Deref, ptr::NonNull, sync::Arc};
+use std::{cell::Cell, ops::Deref, sync::Arc};
 
 use super::{
     call::{Dispatch, RawRemote, Remote, catch},
@@ -36,13 +36,27 @@ pub type Leases = Option<Arc<dyn LeaseSource>>;
 pub trait DispatchTarget: Deref {
     /// Where objects that are passed to its methods get their leases.
     fn leases(&self) -> &Leases;
+
+    /// Keeps the value at least until the result is dropped, if it would not be kept otherwise until the plugin's
+    /// runtime has ended.
+    ///
+    /// # Safety
+    ///
+    /// `this` is the `this` of an entry that is for such a value, which is not dropped yet.
+    unsafe fn keep(_this: *const ()) -> Keep {
+        None
+    }
 }
+
+/// What keeps a value.
+pub type Keep = Option<Box<dyn Send>>;
 
 /// An object that the other side owns.
 ///
 /// # Invariants
 ///
-/// It lies in a `Box` that was leaked. Its address is the `this` of its entries; whoever has taken it owns it.
+/// It lies in an `Arc`. Its address, from [`Arc::into_raw`], is the `this` of its entries; whoever has taken it owns
+/// one count. Others belong to calls of async methods that run on the plugin's runtime.
 pub struct ExportedObject<I: ?Sized> {
     object: Box<I>,
     leases: Leases,
@@ -52,8 +66,8 @@ pub struct ExportedObject<I: ?Sized> {
 ///
 /// # Invariants
 ///
-/// The pointer is from a leaked `Box`, and belongs to this.
-pub struct OutgoingObject<I: ?Sized>(Cell<Option<NonNull<ExportedObject<I>>>>);
+/// The pointer is from [`Arc::into_raw`], and one count belongs to this.
+pub struct OutgoingObject<I: ?Sized>(Cell<Option<*const ExportedObject<I>>>);
 
 /// The view of an object that is being sent: its [`OutgoingObject`], and the function that takes the object out of it.
 #[derive(Clone, Copy, Debug)]
@@ -80,21 +94,29 @@ impl<I: ?Sized> Deref for ExportedObject<I> {
     }
 }
 
-impl<I: ?Sized> DispatchTarget for ExportedObject<I> {
+impl<I: Send + Sync + ?Sized + 'static> DispatchTarget for ExportedObject<I> {
     #[inline]
     fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    unsafe fn keep(this: *const ()) -> Keep {
+        let this = this.cast::<Self>();
+        // SAFETY: `this` is from `Arc::into_raw` (invariant), and has a count (`# Safety` of this function).
+        unsafe { Arc::increment_strong_count(this) };
+        // SAFETY: as above, and the count that this takes is the one just added.
+        Some(Box::new(unsafe { Arc::from_raw(this) }))
     }
 }
 
 impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
     /// Begins to send `object`. Objects that the other side passes to its methods get their leases from `leases`.
     pub fn new(object: Box<I>, leases: &Leases) -> Self {
-        let exported = Box::new(ExportedObject {
+        let exported = Arc::new(ExportedObject {
             object,
             leases: leases.clone(),
         });
-        Self(Cell::new(Some(NonNull::from(Box::leak(exported)))))
+        Self(Cell::new(Some(Arc::into_raw(exported))))
     }
 
     /// The view by which the other side takes it.
@@ -109,7 +131,7 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
             RawObject {
                 remote: RawRemote {
                     // Null if it was taken before.
-                    this: this.map_or(std::ptr::null(), |it| it.as_ptr().cast_const().cast()),
+                    this: this.map_or(std::ptr::null(), <*const _>::cast),
                     entries: I::VTABLE.as_ptr(),
                     count: I::VTABLE.len(),
                 },
@@ -118,9 +140,9 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
         }
 
         unsafe extern "C" fn drop_exported<I: ?Sized>(this: *const ()) {
-            // SAFETY: `this` is the address that `take` has given away, of a leaked `Box` of this type. Its owner, a
-            // `Remote`, calls this once, when it is dropped.
-            let exported = unsafe { Box::from_raw(this.cast_mut().cast::<ExportedObject<I>>()) };
+            // SAFETY: `this` is the address that `take` has given away with one count. Its owner, a `Remote`, calls
+            // this once, when it is dropped.
+            let exported = unsafe { Arc::from_raw(this.cast::<ExportedObject<I>>()) };
             drop_quietly(exported);
         }
 
@@ -134,8 +156,9 @@ impl<I: Dispatch<ExportedObject<I>> + ?Sized + 'static> OutgoingObject<I> {
 impl<I: ?Sized> Drop for OutgoingObject<I> {
     fn drop(&mut self) {
         if let Some(untaken) = self.0.take() {
-            // SAFETY: the pointer is from a leaked `Box` and belongs to this (invariant of `OutgoingObject`).
-            drop_quietly(unsafe { Box::from_raw(untaken.as_ptr()) });
+            // SAFETY: the pointer is from `Arc::into_raw`, and one count belongs to this (invariant of
+            // `OutgoingObject`).
+            drop_quietly(unsafe { Arc::from_raw(untaken) });
         }
     }
 }

@@ -29,6 +29,7 @@ use super::{
     fault::Fault,
     function::NoValue,
     object::{DispatchTarget, LeaseSource, Leases, RawObject, drop_quietly},
+    runtime::{self, Runtime},
     sequences::IndirectSlice,
 };
 use crate::{
@@ -232,10 +233,15 @@ pub trait Plugin: Sized + 'static {
 
     /// The author's own hook, which runs before the value is dropped.
     fn before_unload();
+
+    /// The runtime for async methods, if there is one.
+    fn runtime() -> Option<&'static dyn Runtime> {
+        None
+    }
 }
 
-/// The hook of a plugin: if the value was made, runs the author's own, and drops the value. The host runs it once, when
-/// the generation is retired and no call or lease uses it, or when the candidate was refused.
+/// The hook of a plugin: if the value was made, runs the author's own, ends the runtime, and drops the value. The host
+/// runs it once, when the generation is retired and no call or lease uses it, or when the candidate was refused.
 ///
 /// # Safety
 ///
@@ -246,7 +252,10 @@ pub unsafe fn end<P: Plugin>() {
     let value = unsafe { &mut *P::slot().value.get() };
     if value.is_some() {
         P::before_unload();
-        *value = None;
+        // A value that is still borrowed is leaked.
+        if runtime::end() {
+            *value = None;
+        }
     }
 }
 
@@ -473,6 +482,7 @@ impl<P: Plugin> Exported<P> {
                 reply,
                 |(), is_calling, _| {
                     note_panics_of_calls(is_calling);
+                    runtime::set(P::runtime());
                     Ok(P::make().map(|value| P::slot().set::<P>(value)))
                 },
             )

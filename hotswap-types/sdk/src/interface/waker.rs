@@ -25,6 +25,7 @@ use super::{
     data::ReadError,
     fault::Fault,
     object::{LeasedBy, Leases, drop_quietly},
+    runtime,
 };
 
 /// A waker that one side lends to the other for a call of `poll`.
@@ -98,7 +99,8 @@ unsafe extern "C" fn wake_own(waker: *const ()) {
     // SAFETY: as in `clone_own`: a waker of this side that lives during this call.
     let waker = unsafe { &*waker.cast::<Waker>() };
     drop(catch(|| {
-        waker.wake_by_ref();
+        // If it is a plugin's, this may be a thread of the host's.
+        runtime::wake(waker);
         Ok(())
     }));
 }

@@ -1,0 +1,157 @@
+//! The tokio runtime of a plugin: `#[plugin(runtime = "tokio")]`.
+//!
+//! Two kinds of threads: tokio's workers, which run the tasks, and one that gives the tasks to tokio. The host's
+//! threads only send to that one. If they called tokio themselves, tokio would register a destructor on them, which
+//! holds the plugin until the thread calls a plugin again or ends.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    task::Waker,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::runtime::{Builder, Runtime as Tokio};
+
+use crate::interface::{Runtime, Task, TaskHandle};
+
+/// How long a runtime that ends waits for threads that are inside of a task or a blocking function.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// At most so many threads run blocking functions at once (`tokio::task::spawn_blocking`, files, names of hosts).
+const BLOCKING_THREADS_MAX: usize = 64;
+
+/// A tokio runtime that is started at its first task.
+#[derive(Debug)]
+pub struct TokioRuntime {
+    /// What its threads are called.
+    name: &'static str,
+    /// How many workers there are. With 0, the tasks run on one thread by tokio's current-thread scheduler.
+    workers: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Running(mpsc::Sender<Message>, JoinHandle<()>),
+    Ended,
+}
+
+enum Message {
+    Spawn(Task),
+    Cancel(TaskHandle),
+    Wake(Waker),
+    End,
+}
+
+impl TokioRuntime {
+    /// A runtime that is not started yet.
+    pub const fn new(name: &'static str, workers: usize) -> Self {
+        Self {
+            name,
+            workers,
+            state: Mutex::new(State::New),
+        }
+    }
+
+    /// Sends a message to the thread, if it is there. A task that cannot be sent is dropped.
+    fn send(&self, message: Message) {
+        if let State::Running(sender, _) = &*self.lock() {
+            // It fails if the runtime could not be started.
+            drop(sender.send(message));
+        }
+    }
+
+    fn start(&self) {
+        let mut state = self.lock();
+        if matches!(*state, State::New) {
+            let (sender, messages) = mpsc::channel();
+            let (name, workers) = (self.name, self.workers);
+            let thread = thread::Builder::new().name(name.to_owned());
+            // Without the thread, tasks are dropped, which their callers are told.
+            if let Ok(thread) = thread.spawn(move || run(name, workers, &messages)) {
+                *state = State::Running(sender, thread);
+            }
+        }
+    }
+
+    /// Nothing panics under the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Runtime for TokioRuntime {
+    fn spawn(&self, task: Task) {
+        self.start();
+        self.send(Message::Spawn(task));
+    }
+
+    fn cancel(&self, task: &TaskHandle) {
+        self.send(Message::Cancel(Arc::clone(task)));
+    }
+
+    fn wake(&self, waker: Waker) {
+        self.send(Message::Wake(waker));
+    }
+
+    fn end(&self) {
+        let state = std::mem::replace(&mut *self.lock(), State::Ended);
+        if let State::Running(sender, thread) = state {
+            drop(sender.send(Message::End));
+            // Its panic was printed.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Gives the tasks to tokio until the end.
+fn run(name: &'static str, workers: usize, messages: &mpsc::Receiver<Message>) {
+    let mut builder = match workers {
+        0 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let builder = builder
+        .worker_threads(workers.max(1))
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name(name)
+        .enable_all();
+    // Without the runtime, the channel is closed and tasks are dropped, which their callers are told.
+    let Ok(runtime) = builder.build() else { return };
+    if workers > 0 {
+        deal(&runtime, messages);
+    } else {
+        // Tokio's current-thread scheduler runs on the thread that waits for something.
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name(name.to_owned());
+            let started = thread.spawn_scoped(scope, || drop(runtime.block_on(ended)));
+            if started.is_ok() {
+                deal(&runtime, messages);
+            }
+            drop(end);
+        });
+    }
+    runtime.shutdown_timeout(END_TIMEOUT);
+}
+
+fn deal(runtime: &Tokio, messages: &mpsc::Receiver<Message>) {
+    for message in messages {
+        match message {
+            Message::Spawn(Task { future, handle }) => {
+                let task = runtime.spawn(future).abort_handle();
+                *handle.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Box::new(move || task.abort()));
+            }
+            Message::Cancel(handle) => {
+                let abort = handle.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(abort) = abort {
+                    abort();
+                }
+            }
+            Message::Wake(waker) => waker.wake(),
+            Message::End => return,
+        }
+    }
+}
