@@ -179,7 +179,7 @@ const FOLDERS: [(&str, &str); 7] = [
     ("hotswap-unload", "hotswap-types/unload"),
 ];
 
-/// The names in the section `[dependencies]`.
+/// The names in the section `[dependencies]`, but for optional ones.
 fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
     let lines = manifest
         .lines()
