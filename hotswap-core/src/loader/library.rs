@@ -49,6 +49,12 @@ pub(super) struct Opened {
 /// library's own memory may have it.
 struct Leases(Weak<Opened>);
 
+/// The lease of an object that the library has made, or of a waker of it.
+struct ObjectLease {
+    /// Only dropped.
+    _library: Library,
+}
+
 impl Library {
     /// The function that the library exports as `name` with the types of `F`
     /// ([`#[function]`](hotswap_sdk::function)).
@@ -230,7 +236,14 @@ impl LeaseSource for Leases {
         let library = Library {
             opened: self.0.upgrade()?,
         };
-        Some(Box::new(library))
+        Some(Box::new(ObjectLease { _library: library }))
+    }
+}
+
+impl Drop for ObjectLease {
+    fn drop(&mut self) {
+        // For a thread that only has objects, and calls no functions.
+        hotswap_cell::pass_quiescent_point();
     }
 }
 

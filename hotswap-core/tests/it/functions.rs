@@ -3,6 +3,7 @@
 use std::{
     ffi::c_int,
     fs,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -576,6 +577,36 @@ fn a_thread_leaves_old_libraries_when_it_calls_a_new_one() {
     drop(one);
     while loader.wait(1, Duration::from_millis(1)) != Some(State::Unloaded) {
         assert_eq!(ask(&two), "Hallo Rust");
+    }
+    drop(send);
+    worker.join().unwrap();
+}
+
+/// It calls no function itself: it uses objects that another thread has got.
+#[test]
+fn a_thread_leaves_old_libraries_when_it_drops_an_object() {
+    let loaders = [loader(), loader()];
+    let load = |loader: &Loader| -> OpenSession {
+        loader.function(plugin("functions_2"), "open").unwrap()
+    };
+    let (send, receive) = crossbeam_channel::bounded::<Box<dyn Session>>(0);
+    let (answer, answers) = crossbeam_channel::bounded(0);
+    let worker = thread::spawn(move || {
+        for session in receive {
+            let panicked = panic::catch_unwind(AssertUnwindSafe(|| session.panic()));
+            drop(session);
+            answer.send(panicked.is_err()).unwrap();
+        }
+    });
+    let ask = |open: &OpenSession| {
+        send.send(open.call("Ada").unwrap().unwrap()).unwrap();
+        assert!(answers.recv().unwrap());
+    };
+    let [one, two] = loaders.each_ref().map(load);
+    ask(&one);
+    drop(one);
+    while loaders[0].wait(1, Duration::from_millis(1)) != Some(State::Unloaded) {
+        ask(&two);
     }
     drop(send);
     worker.join().unwrap();
