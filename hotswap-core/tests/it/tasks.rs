@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_executor::block_on;
 use hotswap_core::{
     EventKind, Hotswap, Settings, State, event::Holder, future::CallFuture, reasons::Fault,
 };
@@ -464,27 +465,6 @@ fn load_work(name: &str) -> Arc<Hotswap<dyn Work>> {
 }
 
 const RUNTIMES: [&str; 2] = ["tasks_tokio", "tasks_tokio_current_thread"];
-
-/// The host has no tokio runtime here.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let parked = thread::current();
-    let waker = Waker::from(Arc::new(Unpark(parked)));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
-struct Unpark(thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
 
 #[test]
 fn async_methods_run_on_a_runtime_of_the_plugin() {

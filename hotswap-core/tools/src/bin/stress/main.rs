@@ -71,7 +71,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if construct == "traits" {
         traits::pass_data(&path.join("libshop_1.so"), swaps.clone())?;
-        traits::pass_objects(&path.join("libdesk_1.so"), swaps)?;
+        traits::pass_objects(&path.join("libdesk_1.so"), swaps.clone())?;
+        traits::await_methods(&path.join("libtasks_1.so"), swaps.clone())?;
+        // Each swap starts and ends five threads and a runtime.
+        let swaps = swaps.start / 10..swaps.end / 10;
+        traits::use_runtimes(&path.join("libtasks_tokio.so"), swaps)?;
     }
     Ok(())
 }

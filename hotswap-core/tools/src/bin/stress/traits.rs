@@ -1,18 +1,23 @@
-//! Plugins that implement a trait: data of many kinds and objects are passed to and fro on every generation.
+//! Plugins that implement a trait: data of many kinds, objects and futures are passed to and fro on every generation.
 
 use std::{
     collections::{BTreeMap, HashMap},
     error::Error,
+    future::{Future, poll_fn},
     ops::Range,
     path::Path,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, Waker},
     time::{Duration, SystemTime},
 };
 
+use futures_executor::block_on;
 use hotswap_core::Hotswap;
 use hotswap_fixtures::{
     desk::{Desk, Listener, Session},
     shop::v1::{Everything, Line, Order, Page, Shop, Tree, Verdict},
+    tasks::{Oracle, Tasks, Work},
 };
 
 use crate::{stress, trust};
@@ -88,6 +93,80 @@ pub(crate) fn pass_objects(path: &Path, swaps: Range<u64>) -> Result<(), Box<dyn
         session.expect("it comes back").again().hit(1);
     };
     stress(plugin, path, "objects of a trait", call, run, swaps)
+}
+
+/// Futures that the callers' threads poll. Half of those that wait are cancelled.
+pub(crate) fn await_methods(path: &Path, swaps: Range<u64>) -> Result<(), Box<dyn Error>> {
+    let plugin: Hotswap<dyn Tasks> = Hotswap::load(path, &trust())?;
+    let call = |plugin: &Hotswap<dyn Tasks>| {
+        assert_eq!(block_on(plugin.call_async(|it| it.add(1, 1))), Ok(3));
+    };
+    let gates = AtomicU64::new(0);
+    let run = |plugin: &Hotswap<dyn Tasks>| {
+        let gate = gates.fetch_add(1, Ordering::Relaxed);
+        let lease = plugin.lease();
+        let mut passing = [(); 4].map(|()| lease.call_async(|it| it.pass(gate)));
+        let mut context = Context::from_waker(Waker::noop());
+        for future in &mut passing {
+            assert!(Pin::new(future).poll(&mut context).is_pending());
+        }
+        let [first, second, ..] = passing;
+        lease.with(|it| it.open(gate));
+        assert_eq!((block_on(first), block_on(second)), (Ok(1), Ok(1)));
+        let oracle = || Box::new(Sage);
+        let question = || "Why?".to_owned();
+        let asked = lease.call_async(|it| it.ask_with_own_waker(oracle(), question()));
+        assert_eq!(block_on(asked), Ok("Why?! 42".to_owned()));
+        let asked = lease.call_async(|it| it.ask(oracle(), question()));
+        assert_eq!(block_on(asked), Ok("Why?? 42".to_owned()));
+        block_on(lease.call_async(|it| it.fail(2))).expect_err("it panics");
+    };
+    stress(plugin, path, "async methods", call, run, swaps)
+}
+
+/// Tasks of a tokio runtime of each generation: timers, sockets, tasks of their own. Half of them are cancelled.
+pub(crate) fn use_runtimes(path: &Path, swaps: Range<u64>) -> Result<(), Box<dyn Error>> {
+    let plugin: Hotswap<dyn Work> = Hotswap::load(path, &trust())?;
+    let call = |plugin: &Hotswap<dyn Work>| {
+        let mut cancelled = plugin.call_async(|it| it.sleep(1_000));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut cancelled).poll(&mut context).is_pending());
+        let slept = block_on(plugin.call_async(|it| it.sleep(1)));
+        assert_eq!(slept.as_deref(), Ok("hotswap-fixtures"));
+    };
+    let run = |plugin: &Hotswap<dyn Work>| {
+        let echoed = block_on(plugin.call_async(|it| it.echo("to and fro".to_owned())));
+        assert_eq!(echoed, Ok(Ok("to and fro".to_owned())));
+        let lines = block_on(plugin.call_async(|it| it.lines(1))).expect("an object");
+        assert_eq!(block_on(lines.next()), Some("0".to_owned()));
+        let asked = plugin.call_async(|it| it.ask(Box::new(Sage), "Why?".to_owned()));
+        assert_eq!(block_on(asked), Ok("Why? 42".to_owned()));
+        block_on(plugin.call_async(|it| it.fail())).expect_err("it panics");
+    };
+    stress(plugin, path, "a tokio runtime", call, run, swaps)
+}
+
+/// An object of the host that plugins await. It is not ready at once.
+struct Sage;
+
+#[hotswap_sdk::interface]
+impl Oracle for Sage {
+    async fn answer(&self, question: String) -> String {
+        let mut is_woken = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut is_woken, true) {
+                return Poll::Ready(());
+            }
+            // On another thread, as a timer would.
+            let waker = context.waker().clone();
+            std::thread::spawn(move || waker.wake());
+            Poll::Pending
+        })
+        .await;
+        format!("{question} 42")
+    }
+
+    fn hear(&self, _: &str) {}
 }
 
 /// An object of the host, which plugins keep until they are retired.
