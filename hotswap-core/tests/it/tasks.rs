@@ -147,6 +147,28 @@ fn dropping_a_call_cancels_it() {
     unloaded(&tasks, 1);
 }
 
+/// A task that is polled again has the same waker as before, and another task has another.
+#[test]
+fn a_waker_of_the_host_is_recognised() {
+    let tasks = load("tasks_1");
+    let counting = [(); 2].map(|()| Arc::<Counting>::default());
+    let wakers = counting.clone().map(Waker::from);
+    let mut call = tasks.call_async(|it| it.pass(7));
+    for (waker, waiting) in [(0, 1), (0, 1), (0, 1), (1, 2), (1, 2), (0, 3), (0, 3)] {
+        let mut context = Context::from_waker(&wakers[waker]);
+        assert!(Pin::new(&mut call).poll(&mut context).is_pending());
+        assert_eq!(tasks.with(|it| it.waiting(7)), waiting);
+    }
+    tasks.with(|it| it.open(7));
+    assert_eq!(poll_once(&mut call), Poll::Ready(Ok(1)));
+    // Each was woken, and no waker is kept.
+    drop((call, wakers));
+    for counting in counting {
+        assert!(counting.0.load(Relaxed) > 0);
+        assert_eq!(Arc::strong_count(&counting), 1);
+    }
+}
+
 /// It ends with its answer, and not when its owner drops what is left of it.
 #[test]
 fn a_call_that_is_ready_holds_nothing() {

@@ -38,13 +38,19 @@ pub enum AsyncResult<T> {
 }
 
 /// The bytes of a value of one side that the other side stores.
-type Bytes = [MaybeUninit<*const ()>; 4];
+type Bytes = [MaybeUninit<*const ()>; 6];
 
 /// A future that the other side has, which stores these bytes of it.
 struct ExportedFuture<T> {
-    /// Polled by whoever has the only proxy.
-    future: UnsafeCell<BoxFuture<'static, T>>,
+    /// Used by whoever has the only proxy.
+    polled: UnsafeCell<Polled<T>>,
     leases: Leases,
+}
+
+/// A future, and the waker that is left for its next poll ([`WakerView::poll`]).
+struct Polled<T> {
+    future: BoxFuture<'static, T>,
+    kept: Option<Waker>,
 }
 
 const _: () = assert!(size_of::<ExportedFuture<()>>() == size_of::<Bytes>());
@@ -142,7 +148,7 @@ unsafe impl<T: ByValue + 'static> ByValue for AsyncResult<T> {
             unreachable!("a method makes its future itself")
         };
         OutgoingFuture(Cell::new(Some(ExportedFuture {
-            future: UnsafeCell::new(future),
+            polled: UnsafeCell::new(Polled { future, kept: None }),
             leases: leases.clone(),
         })))
     }
@@ -181,7 +187,7 @@ unsafe extern "C" fn take<T: ByValue + 'static>(outgoing: *const ()) -> RawFutur
     // SAFETY: `AsyncResult::take` passes the address from the view. It does so while the future is being sent, so that
     // the `OutgoingFuture` is not dropped, and on the sender's thread, so that the cell is not shared.
     let outgoing = unsafe { &*outgoing.cast::<OutgoingFuture<T>>() };
-    let mut bytes = [MaybeUninit::uninit(); 4];
+    let mut bytes = [MaybeUninit::uninit(); 6];
     let future = outgoing.0.take();
     let is_there = future.is_some();
     if let Some(future) = future {
@@ -204,15 +210,15 @@ unsafe extern "C" fn poll<T: ByValue + 'static>(
     out: *mut (),
     reply: *const ReplyVtable,
 ) -> u32 {
-    let poll = |future: &UnsafeCell<BoxFuture<'static, T>>,
+    let poll = |polled: &UnsafeCell<Polled<T>>,
                 Cons(waker, Nil): Cons<WakerView, Nil>,
                 context: ReadContext<'_>| {
         // SAFETY: the caller has borrowed its proxy exclusively, and there is only one.
-        let future = unsafe { &mut *future.get() };
+        let Polled { future, kept } = unsafe { &mut *polled.get() };
         let poll = |waker: &Waker| future.as_mut().poll(&mut Context::from_waker(waker));
         // SAFETY: the caller lends the waker for this call. If it is a plugin's, the leases are those of the generation
         // that was given this future, and that runs this call.
-        match unsafe { waker.poll(context.leases(), poll) }? {
+        match unsafe { waker.poll(context.leases(), kept, poll) }? {
             Poll::Ready(value) => Ok(Some(value)),
             Poll::Pending => Ok(None),
         }
@@ -234,10 +240,10 @@ unsafe extern "C" fn drop_exported<T>(bytes: *mut ()) {
 }
 
 impl<T> Deref for ExportedFuture<T> {
-    type Target = UnsafeCell<BoxFuture<'static, T>>;
+    type Target = UnsafeCell<Polled<T>>;
 
     fn deref(&self) -> &Self::Target {
-        &self.future
+        &self.polled
     }
 }
 

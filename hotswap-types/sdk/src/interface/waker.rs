@@ -14,7 +14,7 @@
 use std::{
     ptr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Poll, RawWaker, RawWakerVTable, Waker},
@@ -46,6 +46,7 @@ pub(super) struct WakerView {
 struct WakerVtable {
     /// Returns the address of a clone, for `drop`.
     clone: unsafe extern "C" fn(waker: *const ()) -> *const (),
+    will_wake: unsafe extern "C" fn(waker: *const (), other: *const ()) -> bool,
     wake_by_ref: unsafe extern "C" fn(waker: *const ()),
     drop: unsafe extern "C" fn(waker: *const ()),
 }
@@ -54,6 +55,8 @@ struct WakerVtable {
 struct Lent<'a> {
     view: WakerView,
     leases: &'a Leases,
+    /// The first clone.
+    kept: OnceLock<Waker>,
     /// Whether a clone got no lease, and so wakes nobody.
     is_retired: AtomicBool,
 }
@@ -77,6 +80,7 @@ unsafe impl Sync for Kept {}
 /// The functions for wakers of this side. (A static, so that it has one address.)
 static OWN: WakerVtable = WakerVtable {
     clone: clone_own,
+    will_wake: will_wake_own,
     wake_by_ref: wake_own,
     drop: drop_own,
 };
@@ -93,6 +97,14 @@ unsafe extern "C" fn clone_own(waker: *const ()) -> *const () {
     let waker = unsafe { &*waker.cast::<Waker>() };
     let clone = catch(|| Ok(waker.clone())).unwrap_or_else(|_| Waker::noop().clone());
     Box::into_raw(Box::new(clone)).cast_const().cast()
+}
+
+unsafe extern "C" fn will_wake_own(waker: *const (), other: *const ()) -> bool {
+    // SAFETY: as in `clone_own`: a waker of this side that lives during this call.
+    let waker = unsafe { &*waker.cast::<Waker>() };
+    // SAFETY: as above.
+    let other = unsafe { &*other.cast::<Waker>() };
+    waker.will_wake(other)
 }
 
 unsafe extern "C" fn wake_own(waker: *const ()) {
@@ -136,6 +148,10 @@ impl WakerView {
     /// Polls with a waker of this side that wakes the lent one. If it is a plugin's, a clone gets its lease from
     /// `leases`.
     ///
+    /// `kept` is what this has left for the next poll of the same future. With it, a clone of the waker is one that
+    /// [`will_wake`](Waker::will_wake) the same task as that of the poll before, and costs a counter. It is only the
+    /// host's: one of a plugin's would lease the generation for as long as the future exists.
+    ///
     /// # Errors
     ///
     /// The future is pending, and has cloned the waker of a plugin whose generation is retired: nothing would wake the
@@ -148,6 +164,7 @@ impl WakerView {
     pub(super) unsafe fn poll<R>(
         self,
         leases: &Leases,
+        kept: &mut Option<Waker>,
         poll: impl FnOnce(&Waker) -> Poll<R>,
     ) -> Result<Poll<R>, ReadError> {
         if ptr::eq(self.vtable, &raw const OWN) {
@@ -155,18 +172,34 @@ impl WakerView {
             // Safety` of this function).
             return Ok(poll(unsafe { &*self.waker.cast::<Waker>() }));
         }
+        if let Some(waker) = kept.as_ref() {
+            // SAFETY: `kept` is a clone of a `Lent`, and so has a `Kept`, which lives as long as that.
+            let clone = unsafe { &*waker.data().cast::<Kept>() };
+            let are_of_one_side = ptr::eq(clone.view.vtable, self.vtable);
+            // SAFETY: both are wakers of that side, which live during this call.
+            if are_of_one_side && unsafe { (self.vtable().will_wake)(clone.view.waker, self.waker) }
+            {
+                return Ok(poll(waker));
+            }
+            *kept = None;
+        }
         let lent = Lent {
             view: self,
             leases,
+            kept: OnceLock::new(),
             is_retired: AtomicBool::new(false),
         };
         // SAFETY: the functions of the vtable are for the address of a `Lent`, which lives until this returns. Until
         // then the waker is only borrowed, and a clone of it is another one, a `Kept`.
         let waker = unsafe { Waker::new((&raw const lent).cast(), &LENT) };
         let polled = poll(&waker);
+        drop(waker);
         // Relaxed: a thread that has used the borrowed waker was joined before `poll` returned.
         if polled.is_pending() && lent.is_retired.load(Ordering::Relaxed) {
             return Err(ReadError::new(Fault::Retired));
+        }
+        if leases.is_none() {
+            *kept = lent.kept.into_inner();
         }
         Ok(polled)
     }
@@ -197,6 +230,12 @@ unsafe fn clone_lent(data: *const ()) -> RawWaker {
     let waker = unsafe { (lent.view.vtable().clone)(lent.view.waker) };
     let view = WakerView { waker, ..lent.view };
     let kept = Arc::into_raw(Arc::new(Kept { view, lease }));
+    if lent.leases.is_none() {
+        // SAFETY: the address is from `Arc::into_raw`, and has a count.
+        let another = unsafe { clone_kept(kept.cast()) };
+        // SAFETY: the functions are for such an address, of which `another` owns a count.
+        drop(lent.kept.set(unsafe { Waker::from_raw(another) }));
+    }
     RawWaker::new(kept.cast(), &KEPT)
 }
 
