@@ -3,12 +3,14 @@
 //! Every change of a generation's state is made here under one lock, and the event is sent under the same lock. So
 //! the list and the events say the same, in the same order. No caller of a plugin ever takes that lock.
 //!
-//! `event` defines each kind of event and all of its forms, each in one place.
+//! `event` defines each kind of event and all of its forms, each in one place; `metrics` what is counted of it.
 
 mod generation;
 mod services;
 
 mod event;
+#[cfg_attr(not(feature = "metrics"), path = "history/no_metrics.rs")]
+mod metrics;
 mod subscribers;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use std::{
 
 use crossbeam_channel::Receiver;
 
+pub(crate) use self::metrics::Metrics;
 use self::subscribers::Subscribers;
 pub use self::{
     event::{Event, EventKind},
@@ -66,15 +69,19 @@ pub(crate) struct Lengths {
     pub(crate) events: usize,
 }
 
-/// Events that were sent to the receivers, and are still to be passed to [`tracing`]. That happens after all locks
-/// are released, so that no other swap waits for subscribers of [`tracing`].
+/// Events that were sent to the receivers, and are still to be passed to [`tracing`] and to the metrics. That happens
+/// after all locks are released, so that no other swap waits for subscribers and recorders.
 #[must_use]
-pub(crate) struct Recorded(Vec<Event>);
+pub(crate) struct Recorded {
+    events: Vec<Event>,
+    metrics: Metrics,
+}
 
 impl Recorded {
-    /// Passes the events to [`tracing`], whose subscribers may take their time.
+    /// Passes the events to [`tracing`] and to the metrics, whose subscribers and recorders may take their time.
     pub(crate) fn trace(self) {
-        self.0.iter().for_each(|event| event.kind.trace(event));
+        self.events.iter().for_each(|event| event.kind.trace(event));
+        self.metrics.record(&self.events);
     }
 }
 
@@ -86,6 +93,7 @@ type Happened = (Option<u64>, EventKind);
 pub(crate) struct History {
     ledger: Mutex<Ledger>,
     changed: Condvar,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -101,7 +109,7 @@ struct Ledger {
 }
 
 impl History {
-    pub(crate) fn new(limits: Lengths) -> Self {
+    pub(crate) fn new(limits: Lengths, metrics: Metrics) -> Self {
         let ledger = Ledger {
             generations: VecDeque::new(),
             published: 0,
@@ -113,7 +121,12 @@ impl History {
         Self {
             ledger: Mutex::new(ledger),
             changed: Condvar::new(),
+            metrics,
         }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// A new queue of events. The first one also gets the events from before.
@@ -203,9 +216,13 @@ impl History {
         if ledger.refused.len() > ledger.limits.refused {
             ledger.refused.pop_front();
         }
-        ledger.subscribers.send(&event);
+        self.metrics.missed(ledger.subscribers.send(&event));
         drop(ledger);
-        Recorded(vec![event]).trace();
+        let recorded = Recorded {
+            events: vec![event],
+            metrics: self.metrics.clone(),
+        };
+        recorded.trace();
     }
 
     /// The candidates that were refused last, oldest first.
@@ -226,7 +243,17 @@ impl History {
     }
 
     pub(crate) fn draining(&self, number: u64, held_by: Vec<Holder>) {
-        self.ledger().set(number, State::Draining { held_by });
+        let mut ledger = self.ledger();
+        ledger.set(number, State::Draining { held_by });
+        self.note(&ledger, &[]);
+    }
+
+    /// Records who holds a generation that is draining.
+    pub(crate) fn holders(&self, number: u64, held_by: Vec<Holder>) -> Recorded {
+        self.record(|ledger| {
+            ledger.set(number, State::Draining { held_by });
+            Vec::new()
+        })
     }
 
     pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) -> Recorded {
@@ -268,12 +295,21 @@ impl History {
             .into_iter()
             .map(|(generation, kind)| ledger.event(generation, kind))
             .collect();
-        events
-            .iter()
-            .for_each(|event| ledger.subscribers.send(event));
+        for event in &events {
+            self.metrics.missed(ledger.subscribers.send(event));
+        }
         ledger.forget_oldest();
+        self.note(&ledger, &events);
         self.changed.notify_all();
-        Recorded(events)
+        Recorded {
+            events,
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    fn note(&self, ledger: &Ledger, events: &[Event]) {
+        let generations = ledger.generations.iter();
+        self.metrics.note(generations, ledger.live, events);
     }
 
     /// Waits until generation `number` has ended, at most until `deadline`, and returns its state then. `None`: the

@@ -75,6 +75,11 @@
 //! code that it needs; who keeps what is listed ([`Hotswap::services`], [`Hotswap::refs`]).
 //! A value is only ever used as the type that it has: what has changed is refused, with both sides of the difference.
 //!
+//! # Metrics
+//!
+//! With the feature `metrics`, a swap point records figures for whatever recorder of the crate of that name the host
+//! has installed: see *Metrics* in [`docs::deploying`].
+//!
 //! # What it does not do
 //!
 //! It is not a sandbox: see [`Trust::vouch`]. It runs on Linux with glibc; that is where it is tested. The
@@ -254,7 +259,7 @@ mod readme {}
 /// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
 /// - [`root_modules`](docs::root_modules): an interface that is an abi_stable root module of one's own.
 /// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, loggers.
-/// - [`deploying`](docs::deploying): checks, links, systemd, Kubernetes, many machines.
+/// - [`deploying`](docs::deploying): checks, links, metrics, systemd, Kubernetes, many machines.
 /// - [`troubleshooting`](docs::troubleshooting): by what is said.
 /// - [`stability`](docs::stability): what may break, platforms, features.
 /// - [`benchmarks`](docs::benchmarks): what calls and swaps cost, beside the alternatives.

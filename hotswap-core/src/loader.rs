@@ -23,7 +23,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     function,
     given::GivenPath,
-    history::{Event, GenerationInfo, History, Phases, State},
+    history::{Event, GenerationInfo, History, Metrics, Phases, State},
     image::{self, Image},
     stage::Staged,
     swap::{Limits, Reaper, finish_staging, prepare_span, stage_and_load, wait_for_end},
@@ -82,6 +82,8 @@ pub struct Loader {
 pub struct LoaderSettings {
     /// With it, every library is opened in a child process first. Off unless set.
     pub trial: Option<Trial<Library>>,
+    /// The name of the loader in its metrics ([`Settings::name`](crate::Settings::name)). By default, it is `loader`.
+    pub name: Option<String>,
     /// What swap points and loaders have in common: bounds, and times.
     pub limits: Limits,
 }
@@ -115,8 +117,13 @@ impl Loader {
     pub fn with_settings(trust: &Trust, settings: LoaderSettings) -> Result<Self> {
         hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
         image::prepare_for_forks();
-        let LoaderSettings { trial, limits } = settings;
-        let history = Arc::new(History::new(limits.lengths()));
+        let LoaderSettings {
+            trial,
+            name,
+            limits,
+        } = settings;
+        let metrics = Metrics::new(name.as_deref(), Path::new("loader"));
+        let history = Arc::new(History::new(limits.lengths(), metrics));
         // No path is known yet.
         let nothing = Path::new("");
         let deadline = limits.drain_deadline;

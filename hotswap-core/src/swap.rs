@@ -66,7 +66,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     given::GivenPath,
     history::{
-        Event, EventKind, GenerationInfo, History, Phases, Published, Recorded, ServiceInfo, State,
+        Event, EventKind, GenerationInfo, History, Metrics, Phases, Published, Recorded,
+        ServiceInfo, State,
     },
     holder::Holder,
     image::{self, Leaving},
@@ -117,6 +118,7 @@ pub struct Generation<M> {
     named_leases: NamedLeases,
     objects: Arc<Objects>,
     futures: FutureCount,
+    metrics: Metrics,
 }
 
 /// What a swap did.
@@ -710,14 +712,16 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
         hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
         image::prepare_for_forks();
         let limits = &settings.limits;
-        let history = Arc::new(History::new(limits.lengths()));
+        let metrics = Metrics::new(settings.name.as_deref(), path);
+        let pipeline = Pipeline::new(trust, settings, &metrics);
+        let history = Arc::new(History::new(limits.lengths(), metrics));
         let deadline = limits.drain_deadline;
         let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
         let services = settings.services.as_ref();
         let services = services.map(|settings| Services::new(settings, &history));
         let services = services.transpose();
         Ok(Self {
-            pipeline: Pipeline::new(trust, settings),
+            pipeline,
             history,
             succession: Succession::new(
                 settings.probation,

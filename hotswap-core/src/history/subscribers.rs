@@ -45,9 +45,17 @@ impl Subscribers {
         receiver
     }
 
-    /// Sends an event to every receiver, without waiting. Forgets receivers that were dropped.
-    pub(super) fn send(&mut self, event: &Event) {
-        self.all.retain_mut(|it| it.tell(event, self.events_max));
+    /// Sends an event to every receiver, without waiting. Forgets receivers that were dropped. Returns how many have
+    /// missed it; nobody has as long as nobody has asked for events.
+    pub(super) fn send(&mut self, event: &Event) -> u64 {
+        let mut missed = 0;
+        self.all.retain_mut(|it| {
+            let missed_before = it.missed;
+            let is_there = it.tell(event, self.events_max);
+            missed += u64::from(it.missed > missed_before);
+            is_there
+        });
+        if self.waiting.is_some() { 0 } else { missed }
     }
 }
 

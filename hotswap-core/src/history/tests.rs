@@ -56,10 +56,17 @@ fn check_event(kind: EventKind) {
     assert_eq!(object["event"], name);
     let fields = Fields::default();
     let subscriber = Registry::default().with(fields.clone());
-    with_default(subscriber, || Recorded(vec![event]).trace());
+    with_default(subscriber, || recorded(event).trace());
     let fields = fields.0.lock().unwrap();
     check(&fields);
     assert_eq!(fields.matches("message=").count(), 1, "{fields}");
+}
+
+fn recorded(event: Event) -> Recorded {
+    Recorded {
+        events: vec![event],
+        metrics: Metrics::new(Some("test"), "".as_ref()),
+    }
 }
 
 /// The fields of events as a subscriber of `tracing` gets them.

@@ -67,7 +67,7 @@ fn run(asked: &Receiver<Stopping>, history: &History, stop_deadline: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Lengths;
+    use crate::history::{Lengths, Metrics};
 
     #[test]
     fn an_ended_service_is_not_kept_while_another_does_not_stop() {
@@ -76,7 +76,10 @@ mod tests {
             refused: 1,
             events: 1,
         };
-        let history = Arc::new(History::new(limits));
+        let history = Arc::new(History::new(
+            limits,
+            Metrics::new(Some("test"), "".as_ref()),
+        ));
         let watchdog = Watchdog::start(history, Duration::MAX).unwrap();
         let (stuck, _goes_on) = Instance::new("stuck".to_owned(), 1);
         watchdog.watch(stuck);

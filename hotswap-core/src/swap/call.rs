@@ -62,7 +62,7 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
     /// If `f` itself panics.
     #[inline]
     pub fn call<R>(&self, f: impl for<'a> FnOnce(&'a I::Borrowed<'a>) -> R) -> Result<R, Fault> {
-        catch_fault(|| self.with(f))
+        catch_fault(|| self.with(f)).inspect_err(|_| self.history.metrics().fault())
     }
 }
 

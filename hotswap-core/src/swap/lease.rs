@@ -124,7 +124,7 @@ impl<I: Interface<Kind = Trait> + ?Sized> Lease<I> {
     /// As there.
     #[inline]
     pub fn call<R>(&self, f: impl for<'a> FnOnce(&'a I::Borrowed<'a>) -> R) -> Result<R, Fault> {
-        catch_fault(|| self.with(f))
+        catch_fault(|| self.with(f)).inspect_err(|_| self.generation.metrics.fault())
     }
 }
 

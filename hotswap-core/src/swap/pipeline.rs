@@ -25,7 +25,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     escape::Escaped,
     given::GivenPath,
-    history::Phases,
+    history::{Metrics, Phases},
     image::{Image, Opener, find_libraries},
     interface, module,
     objects::Objects,
@@ -46,6 +46,7 @@ pub(super) struct Pipeline<I: Interface + ?Sized> {
     probe: Option<Probe<I>>,
     record_leases: bool,
     record_sha256: bool,
+    metrics: Metrics,
 }
 
 /// Where a candidate comes from.
@@ -68,7 +69,7 @@ pub(super) struct Candidate<M> {
 }
 
 impl<I: Interface + ?Sized> Pipeline<I> {
-    pub(super) fn new(trust: Option<&Trust>, settings: &Settings<I>) -> Self {
+    pub(super) fn new(trust: Option<&Trust>, settings: &Settings<I>, metrics: &Metrics) -> Self {
         Self {
             trust: trust.cloned(),
             no_policy: Policy::default(),
@@ -76,6 +77,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             probe: settings.probe.clone(),
             record_leases: settings.record_leases,
             record_sha256: settings.record_sha256,
+            metrics: metrics.clone(),
         }
     }
 
@@ -270,6 +272,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             named_leases: NamedLeases::default(),
             objects,
             futures: FutureCount::default(),
+            metrics: self.metrics.clone(),
         }
     }
 }

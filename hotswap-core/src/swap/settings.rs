@@ -69,6 +69,10 @@ pub struct Settings<I: Interface + ?Sized> {
     /// Whether each lease records where in the code it was taken, and when, so that the leases that hold a generation
     /// can be listed. Each lease then costs a lock and an entry in a list. The default is `false`.
     pub record_leases: bool,
+    /// The name of the swap point in its metrics, the value of their label `plugin`: see *Metrics* in
+    /// [`docs::deploying`](crate::docs::deploying). By default, it is the name of the file that is loaded first. It has
+    /// no other effect, and none without the feature `metrics`.
+    pub name: Option<String>,
     /// Limits, which swap points and loaders have in common.
     pub limits: Limits,
 }
@@ -166,6 +170,7 @@ impl<I: Interface + ?Sized> Default for Settings<I> {
             rollback_copies_max: 1,
             record_sha256: false,
             record_leases: false,
+            name: None,
             limits: Limits::default(),
         }
     }
@@ -182,6 +187,7 @@ impl<I: Interface + ?Sized> fmt::Debug for Settings<I> {
             .field("rollback_copies_max", &self.rollback_copies_max)
             .field("record_sha256", &self.record_sha256)
             .field("record_leases", &self.record_leases)
+            .field("name", &self.name)
             .field("limits", &self.limits)
             .finish()
     }

@@ -20,6 +20,7 @@ mod libraries;
 mod limits;
 mod manual;
 mod marks;
+mod metrics;
 mod names;
 mod other_sdk;
 mod pipeline;

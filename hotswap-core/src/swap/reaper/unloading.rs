@@ -229,7 +229,7 @@ impl<M: Send + Sync> Unloading<M> {
                 let obstacles = image.obstacles();
                 let count = obstacles.len();
                 let by = holders::listed(obstacles.into_iter(), count);
-                record_holders(number, by, report, records)
+                Some(record_holders(number, by, report, records))
             }
             Phase::Left => None,
         };
@@ -269,20 +269,13 @@ fn report_draining<M: Send + Sync>(
     holders::name_threads(&mut by);
     // `inspect` again: a rollback may have made the generation live meanwhile, which the list must keep saying
     // (`draining`).
-    generation
-        .inspect(|_| record_holders(number, by, report, records))
-        .flatten()
+    generation.inspect(|_| record_holders(number, by, report, records))
 }
 
-fn record_holders(
-    number: u64,
-    by: Vec<Holder>,
-    report: bool,
-    records: &Records,
-) -> Option<Recorded> {
+fn record_holders(number: u64, by: Vec<Holder>, report: bool, records: &Records) -> Recorded {
     if report {
-        return Some(records.history.held(number, by));
+        records.history.held(number, by)
+    } else {
+        records.history.holders(number, by)
     }
-    records.history.draining(number, by);
-    None
 }

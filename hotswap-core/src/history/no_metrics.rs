@@ -1,0 +1,29 @@
+//! Stands for `metrics` without the feature of that name: it records nothing.
+
+use std::path::Path;
+
+use super::{Event, GenerationInfo};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics;
+
+impl Metrics {
+    pub(crate) fn new(_: Option<&str>, _: &Path) -> Self {
+        Self
+    }
+
+    pub(super) fn note<'a>(
+        &self,
+        _: impl Iterator<Item = &'a GenerationInfo>,
+        _: Option<u64>,
+        _: &[Event],
+    ) {
+    }
+
+    pub(super) fn missed(&self, _: u64) {}
+
+    pub(super) fn record(&self, _: &[Event]) {}
+
+    #[inline]
+    pub(crate) fn fault(&self) {}
+}
