@@ -16,6 +16,8 @@
 //! bounded. The modules say how: `http` who may come in, `site` from which sites, `address` how much one address may
 //! have, `connection` what one may do, `service` what there is for all.
 //!
+//! `/metrics` has the library's figures for Prometheus, `ws_server/dashboard.json` is a dashboard of them for Grafana.
+//!
 //! stdout carries the address; stderr carries what the host says, one event a line.
 
 #[path = "ws_server/address.rs"]
@@ -24,6 +26,8 @@ mod address;
 mod connection;
 #[path = "ws_server/http.rs"]
 mod http;
+#[path = "ws_server/metrics.rs"]
+mod metrics;
 #[path = "../src/probe.rs"]
 mod probe;
 #[path = "ws_server/service.rs"]
@@ -108,6 +112,8 @@ fn main() -> Result<ExitCode> {
     // Before there are any threads.
     let trial = Trial::at_top_of_main(probe::probe);
     let options = Options::parse();
+    // Before a plugin is loaded, so that it is counted.
+    let metrics = metrics::install()?;
     let is_local = options.listen.ip().is_loopback();
     ensure!(
         is_local || options.allow_remote,
@@ -121,6 +127,7 @@ fn main() -> Result<ExitCode> {
     let settings = Settings {
         // For the page.
         record_sha256: true,
+        name: Some("ws_server".to_owned()),
         trial: options.trial.then_some(trial),
         limits: Limits {
             ended_max: service::HISTORY_MAX,
@@ -139,7 +146,7 @@ fn main() -> Result<ExitCode> {
 
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     let may_reload = is_local || options.allow_remote_reload;
-    let service = Arc::new(Service::new(plugin, may_reload));
+    let service = Arc::new(Service::new(plugin, may_reload, metrics));
     runtime.block_on(serve(options, Arc::clone(&service)))?;
     runtime.shutdown_timeout(END_DEADLINE);
 

@@ -177,6 +177,7 @@ async fn receive(stream: TcpStream, visit: Visit) {
     let mut stop = visit.door.stop.clone();
     let routes = Router::new()
         .route("/", get(page))
+        .route("/metrics", get(metrics))
         .route("/ws", get(upgrade));
     let routes = TowerToHyperService::new(routes.with_state(visit));
     let http = http1::Builder::new().serve_connection(TokioIo::new(stream), routes);
@@ -206,6 +207,22 @@ async fn page(
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     Ok((headers, PAGE.replace("NONCE", &nonce)).into_response())
+}
+
+async fn metrics(
+    State(visit): State<Visit>,
+    target: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    site::check(&visit.door.hosts, &target, &headers)?;
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, visit.service.metrics()).into_response())
 }
 
 /// The handshake is tungstenite's and not axum's own, which keeps the stream to itself and errors without their kind:

@@ -16,6 +16,7 @@ use hotswap_core::{
     Event, EventKind, GenerationInfo, Hotswap, Lease, State, detach_current_thread,
 };
 use hotswap_types::Plugin;
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::{
     runtime::Handle,
@@ -46,6 +47,7 @@ const PUSHES_WAITING_MAX: usize = 64;
 pub(crate) struct Service {
     plugin: Hotswap<dyn Plugin>,
     may_reload: bool,
+    metrics: PrometheusHandle,
     /// Held for a whole reload: so the verdict that was written last is that reload's.
     reloading: tokio::sync::Mutex<()>,
     counts: Mutex<Counts>,
@@ -125,7 +127,11 @@ struct HistoryForm {
 }
 
 impl Service {
-    pub(crate) fn new(plugin: Hotswap<dyn Plugin>, may_reload: bool) -> Self {
+    pub(crate) fn new(
+        plugin: Hotswap<dyn Plugin>,
+        may_reload: bool,
+        metrics: PrometheusHandle,
+    ) -> Self {
         let log = Log {
             events: plugin.events(),
             verdict: String::new(),
@@ -137,6 +143,7 @@ impl Service {
         Self {
             plugin,
             may_reload,
+            metrics,
             reloading: tokio::sync::Mutex::new(()),
             counts: Mutex::default(),
             log: Mutex::new(log),
@@ -176,6 +183,11 @@ impl Service {
         log.take_in();
         drop(turn);
         log.verdict.clone()
+    }
+
+    /// The library's figures, as Prometheus reads them.
+    pub(crate) fn metrics(&self) -> String {
+        self.metrics.render()
     }
 
     /// All that a page needs to know to follow the pushes, and those.
@@ -233,6 +245,10 @@ impl Service {
         log.news = log.news.saturating_sub(1);
         if answered.is_empty() && !has_news {
             return;
+        }
+        if has_news {
+            // Durations would pile up if nobody scraped them.
+            self.metrics.run_upkeep();
         }
         let tick = Tick {
             at_ms: now_ms(),

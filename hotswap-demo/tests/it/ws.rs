@@ -3,6 +3,8 @@
 #[path = "../../examples/ws_server/address.rs"]
 mod address;
 mod client;
+mod metrics;
+mod query;
 mod server;
 
 use std::{
