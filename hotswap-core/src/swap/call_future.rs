@@ -52,8 +52,9 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
     /// executor, and not tied to this swap point.
     ///
     /// The call uses the generation of the call that the calling thread is inside of, or else the live one, until its
-    /// end. Swaps come and go meanwhile; the generation is retired after the last of its calls has ended. `f` runs at
-    /// once; it may call one method, or return an `async` block that calls several.
+    /// end. Swaps come and go meanwhile; the generation is retired after the last of its calls has ended. `f` is called
+    /// at once, and makes the future: that of one method, or of an `async` block that calls several. Their bodies run
+    /// when the future is awaited.
     ///
     /// Dropping the future cancels the call. The plugin's future is polled and dropped on the host's threads; what
     /// wakes it may be on any thread, also one of the plugin's.

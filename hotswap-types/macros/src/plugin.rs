@@ -1,7 +1,7 @@
 //! `#[plugin]`.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::{
     Error, ExprPath, Ident, ItemImpl, LitInt, LitStr, Path, Result, Token, parenthesized,
     parse::{Parse, ParseStream},
@@ -119,8 +119,8 @@ pub(crate) fn expand(options: &Options, mut input: ItemImpl) -> Result<TokenStre
     }
     let ty = &input.self_ty;
     let make = match &options.make {
-        Some(make) => quote! {
-            #make().map_err(|error| ::std::string::ToString::to_string(&error))
+        Some(make) => quote_spanned! {make.span()=>
+            ::hotswap_sdk::expansion::Made::<#ty>::made(#make())
         },
         None => quote! {
             ::core::result::Result::Ok(<#ty as ::core::default::Default>::default())

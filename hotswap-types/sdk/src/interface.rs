@@ -76,7 +76,7 @@ pub use self::{
     },
     records::{Record, RecordSlice, RecordView, VariantView, WriteFieldsFn, no_fields},
     root::{
-        BuiltIn, Described, ImageMemory, Interface, Plugin, PluginRoot, PluginRootRef, Raw,
+        BuiltIn, Described, ImageMemory, Interface, Made, Plugin, PluginRoot, PluginRootRef, Raw,
         Refused, RootValue, Trait, ValueSlot, accept, built_in, end, header, name_of,
     },
     runtime::{Runtime, Task, TaskHandle},

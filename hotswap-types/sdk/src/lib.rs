@@ -166,11 +166,12 @@ pub use hotswap_macros::data;
 /// # fn main() {}
 /// ```
 ///
-/// Each generation has one value, which all callers share. `Default` makes it, or a function that may fail:
-/// `#[plugin(make = MyRules::new)]`, a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped when the
-/// plugin is retired and no call or lease uses it any more, before the image is unmapped; stop threads in its `Drop`.
-/// `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in `hotswap_unload::unloadable!`.
-/// The function runs before the value is dropped, and never for a candidate that was refused before its value was made.
+/// Each generation has one value, which all callers share. `Default` makes it, or a function: with `#[plugin(make =
+/// MyRules::new)]` a `fn() -> MyRules`, or a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped
+/// when the plugin is retired and no call or lease uses it any more, before the image is unmapped; stop threads in its
+/// `Drop`. `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in
+/// `hotswap_unload::unloadable!`. The function runs before the value is dropped, and never for a candidate that was
+/// refused before its value was made.
 ///
 /// With `runtime = "tokio"`, async methods run on a tokio runtime of the generation's own, which starts at the first
 /// such call and ends before the value is dropped. It has two workers, or as many as `runtime_threads = 4` says; with

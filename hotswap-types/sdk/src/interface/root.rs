@@ -240,6 +240,32 @@ pub trait Plugin: Sized + 'static {
     }
 }
 
+/// What the function `make` of a plugin of type `P` may return.
+#[diagnostic::on_unimplemented(
+    message = "`make` returns `{P}`, or a `Result<{P}, E>` whose error can be shown",
+    label = "returns `{Self}`"
+)]
+pub trait Made<P> {
+    /// The value, or the text of the error.
+    ///
+    /// # Errors
+    ///
+    /// The function's own error.
+    fn made(self) -> Result<P, String>;
+}
+
+impl<P> Made<P> for P {
+    fn made(self) -> Result<P, String> {
+        Ok(self)
+    }
+}
+
+impl<P, E: ToString> Made<P> for Result<P, E> {
+    fn made(self) -> Result<P, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
 /// The hook of a plugin: if the value was made, runs the author's own, ends the runtime, and drops the value. The host
 /// runs it once, when the generation is retired and no call or lease uses it, or when the candidate was refused.
 ///
