@@ -57,10 +57,13 @@ impl TokioRuntime {
 
     /// Sends a message to the thread, if it is there. A task that cannot be sent is dropped.
     fn send(&self, message: Message) {
-        if let State::Running(sender, _) = &*self.lock() {
-            // It fails if the runtime could not be started.
-            drop(sender.send(message));
-        }
+        let sender = match &*self.lock() {
+            State::Running(sender, _) => sender.clone(),
+            State::New | State::Ended => return,
+        };
+        // Without the lock: if the runtime could not be started, this fails and drops the message, with a plugin's
+        // future.
+        drop(sender.send(message));
     }
 
     fn start(&self) {
