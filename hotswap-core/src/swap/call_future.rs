@@ -14,6 +14,7 @@ use hotswap_sdk::{
 };
 
 use super::{Generation, Hotswap, Lease, call::catch_fault};
+use crate::history::Metrics;
 
 /// A call of async methods ([`Hotswap::call_async`]). It owns what it needs, and holds its generation until it is ready
 /// or dropped. Dropping it cancels the call: the plugin's future is dropped, with its destructors.
@@ -106,7 +107,7 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
         &self,
         f: impl for<'a> FnOnce(&'a I::Borrowed<'a>) -> BoxFuture<'a, R>,
     ) -> CallFuture<I, R> {
-        CallFuture::new(self.cell.lease_of_call(), f)
+        CallFuture::new(self.cell.lease_of_call(), self.history.metrics(), f)
     }
 }
 
@@ -124,13 +125,15 @@ impl<I: Interface<Kind = Trait> + ?Sized> Lease<I> {
         &self,
         f: impl for<'a> FnOnce(&'a I::Borrowed<'a>) -> BoxFuture<'a, R>,
     ) -> CallFuture<I, R> {
-        CallFuture::new(self.generation().clone(), f)
+        let generation = self.generation();
+        CallFuture::new(generation.clone(), &generation.metrics, f)
     }
 }
 
 impl<I: Interface<Kind = Trait> + ?Sized, R> CallFuture<I, R> {
     fn new(
         lease: hotswap_cell::Lease<Generation<I::Live>>,
+        metrics: &Metrics,
         f: impl for<'a> FnOnce(&'a I::Borrowed<'a>) -> BoxFuture<'a, R>,
     ) -> Self {
         let future = catch_fault(|| lease.into_future(|it| f(I::borrow(it))));
@@ -139,7 +142,10 @@ impl<I: Interface<Kind = Trait> + ?Sized, R> CallFuture<I, R> {
                 future,
                 is_counted: false,
             }),
-            Err(fault) => CallState::Failed(Some(fault)),
+            Err(fault) => {
+                metrics.fault();
+                CallState::Failed(Some(fault))
+            }
         };
         Self { state }
     }
@@ -157,7 +163,10 @@ impl<I: Interface + ?Sized, R> Future for CallFuture<I, R> {
                         return Poll::Pending;
                     }
                     Ok(Poll::Ready(value)) => Ok(value),
-                    Err(fault) => Err(fault),
+                    Err(fault) => {
+                        call.future.value().metrics.fault();
+                        Err(fault)
+                    }
                 }
             }
             CallState::Failed(fault) => Err(fault.take().expect(ENDED)),

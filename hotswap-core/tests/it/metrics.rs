@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_executor::block_on;
 use hotswap_core::{
     Hotswap, Settings,
     loader::{Loader, LoaderSettings},
@@ -345,6 +346,21 @@ fn calls_that_end_with_a_fault_are_counted() {
     check_faults(2.0);
     it.call(|_| ()).unwrap();
     check_faults(2.0);
+    // While the future is made, and while it is awaited.
+    let made = it.call_async(|it| {
+        it.answer();
+        Box::pin(async {})
+    });
+    block_on(made).unwrap_err();
+    check_faults(3.0);
+    let awaited = it.call_async(|it| Box::pin(async move { it.answer() }));
+    block_on(awaited).unwrap_err();
+    check_faults(4.0);
+    let answer = it
+        .lease()
+        .call_async(|it| Box::pin(async move { it.answer() }));
+    block_on(answer).unwrap_err();
+    check_faults(5.0);
 }
 
 #[test]
