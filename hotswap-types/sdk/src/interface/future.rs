@@ -191,8 +191,8 @@ unsafe extern "C" fn take<T: ByValue + 'static>(outgoing: *const ()) -> RawFutur
     let future = outgoing.0.take();
     let is_there = future.is_some();
     if let Some(future) = future {
-        // SAFETY: the bytes have the size and the alignment of an `ExportedFuture` of any `T`, which is a box and an
-        // `Arc`, if any.
+        // SAFETY: the bytes have the size and the alignment of an `ExportedFuture` of any `T`, which is a box, a waker
+        // if any, and an `Arc` if any.
         unsafe { bytes.as_mut_ptr().cast::<ExportedFuture<T>>().write(future) };
     }
     RawFuture {
