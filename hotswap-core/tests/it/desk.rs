@@ -70,6 +70,40 @@ fn an_object_stays_with_the_generation_that_has_made_it() {
     unloaded(&desk, 1);
 }
 
+/// Each generation leaves with its last object, in whatever order the generations' objects go.
+#[test]
+fn ten_thousand_objects_of_twenty_generations() {
+    const EACH: u64 = 500;
+    let desk = load("desk_1");
+    let mut generations = Vec::new();
+    for generation in 1..=20 {
+        let open = |user: u64| desk.with(|it| it.open(&user.to_string()));
+        let sessions: Vec<_> = (0..EACH).map(open).collect();
+        generations.push((generation, sessions));
+        let next = if generation % 2 == 0 {
+            "desk_1"
+        } else {
+            "desk_2"
+        };
+        assert_eq!(desk.swap(plugin(next)).unwrap().retired, generation);
+    }
+    let (odd, even): (Vec<_>, Vec<_>) = generations.into_iter().partition(|it| it.0 % 2 == 1);
+    for (generation, mut sessions) in odd.into_iter().chain(even.into_iter().rev()) {
+        let last = sessions.pop().expect("there are many");
+        drop(sessions);
+        let state = desk.wait(generation, Duration::ZERO);
+        assert!(
+            matches!(&state, Some(State::Draining { held_by, .. })
+                if matches!(&held_by[..], [Holder::Objects { .. }])),
+            "{state:?}"
+        );
+        let build = if generation % 2 == 1 { 1 } else { 2 };
+        assert_eq!(last.user(), format!("{} at {build}", EACH - 1));
+        drop(last);
+        unloaded(&desk, generation);
+    }
+}
+
 #[test]
 fn an_object_of_an_object_stays_too() {
     let desk = load("desk_1");
