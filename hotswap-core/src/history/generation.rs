@@ -41,6 +41,11 @@ pub struct Phases {
 impl Phases {
     /// The time from opening the file until calls reached the new generation.
     pub fn total(&self) -> Duration {
+        self.named().iter().map(|(_, duration)| duration).sum()
+    }
+
+    /// Each phase, with its name.
+    pub(super) fn named(&self) -> [(&'static str, Duration); 8] {
         let Self {
             copy,
             inspect,
@@ -51,7 +56,16 @@ impl Phases {
             update,
             publish,
         } = *self;
-        copy + inspect + trial + link + check + probe + update + publish
+        [
+            ("copy", copy),
+            ("inspect", inspect),
+            ("trial", trial),
+            ("link", link),
+            ("check", check),
+            ("probe", probe),
+            ("update", update),
+            ("publish", publish),
+        ]
     }
 }
 

@@ -18,14 +18,13 @@ use std::{
     mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use metrics::{
     Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use super::{Event, EventKind, GenerationInfo, Phases, State};
+use super::{Event, EventKind, GenerationInfo, State};
 use crate::{error::Stage, holder::Holder, image::PinReason};
 
 const SWAPS: &str = "hotswap_swaps_total";
@@ -176,7 +175,7 @@ impl Metrics {
                 self.introduce();
                 counter!(SWAPS, vec![plugin()]).increment(1);
                 histogram!(SWAP_DURATION, vec![plugin()]).record(phases.total());
-                for (phase, duration) in named(phases) {
+                for (phase, duration) in phases.named() {
                     // A phase that this swap point does not have.
                     if !duration.is_zero() {
                         let phase = Label::from_static_parts("phase", phase);
@@ -377,29 +376,6 @@ fn counted(holder: &Holder) -> (&'static str, usize) {
         Holder::Wakers { count } => ("wakers", count),
         Holder::More { count } => ("more", count),
     }
-}
-
-fn named(phases: &Phases) -> [(&'static str, Duration); 8] {
-    let Phases {
-        copy,
-        inspect,
-        trial,
-        link,
-        check,
-        probe,
-        update,
-        publish,
-    } = *phases;
-    [
-        ("copy", copy),
-        ("inspect", inspect),
-        ("trial", trial),
-        ("link", link),
-        ("check", check),
-        ("probe", probe),
-        ("update", update),
-        ("publish", publish),
-    ]
 }
 
 fn describe() {

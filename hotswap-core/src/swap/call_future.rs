@@ -42,9 +42,18 @@ struct RunningCall<L, R> {
 pub(super) struct FutureCount(AtomicUsize);
 
 impl FutureCount {
+    // Relaxed, all three: it is only reported.
+
     pub(super) fn count(&self) -> usize {
-        // Relaxed: it is only reported.
         self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -184,9 +193,7 @@ impl<L, R> RunningCall<L, R> {
     fn count(&mut self) {
         if !self.is_counted {
             self.is_counted = true;
-            let count = &self.future.value().futures.0;
-            // Relaxed: it is only reported.
-            count.fetch_add(1, Ordering::Relaxed);
+            self.future.value().futures.begin();
         }
     }
 }
@@ -194,9 +201,7 @@ impl<L, R> RunningCall<L, R> {
 impl<L, R> Drop for RunningCall<L, R> {
     fn drop(&mut self) {
         if self.is_counted {
-            let count = &self.future.value().futures.0;
-            // Relaxed: it is only reported.
-            count.fetch_sub(1, Ordering::Relaxed);
+            self.future.value().futures.end();
         }
     }
 }

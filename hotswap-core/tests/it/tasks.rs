@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use futures_executor::block_on;
 use hotswap_core::{
     EventKind, Hotswap, Settings, State, event::Holder, future::CallFuture, reasons::Fault,
@@ -492,7 +493,6 @@ const RUNTIMES: [&str; 2] = ["tasks_tokio", "tasks_tokio_current_thread"];
 fn async_methods_run_on_a_runtime_of_the_plugin() {
     for name in RUNTIMES {
         let work = load_work(name);
-        let events = work.events();
         let thread = block_on(work.call_async(|it| it.sleep(5)));
         assert_eq!(thread.as_deref(), Ok("hotswap-fixtures"));
         let echoed = block_on(work.call_async(|it| it.echo("to and fro".to_owned())));
@@ -528,12 +528,151 @@ fn async_methods_run_on_a_runtime_of_the_plugin() {
         work.swap(plugin(name)).unwrap();
         drop(lines);
         assert_eq!(work.wait(1, SOON), Some(State::Unloaded));
-        // What has polled it has nothing to run for it.
-        let held = events
-            .try_iter()
-            .filter(|it| matches!(it.kind, EventKind::Held { .. }));
-        assert_eq!(held.map(|it| it.to_string()).collect::<Vec<_>>(), [""; 0]);
     }
+}
+
+/// A thread that has polled, woken and cancelled calls has nothing to run for the plugin: it lives on and does nothing,
+/// and the plugin leaves.
+#[test]
+fn a_runtime_leaves_nothing_on_the_threads_of_the_host() {
+    for name in RUNTIMES {
+        let work = load_work(name);
+        let (done, is_done) = bounded(0);
+        let (end, ended) = bounded::<()>(0);
+        let caller = thread::spawn({
+            let work = Arc::clone(&work);
+            move || {
+                block_on(work.call_async(|it| it.sleep(1))).unwrap();
+                block_on(work.call_async(|it| it.fail())).unwrap_err();
+                let mut hung = work.call_async(|it| it.hang());
+                assert!(poll_once(&mut hung).is_pending());
+                until(|| work.with(|it| it.hung().0) > 0);
+                drop(hung);
+                let oracle = HostOracle::default();
+                let given = Box::new(oracle.clone());
+                let mut asked = work.call_async(|it| it.ask(given, "Why?".to_owned()));
+                assert!(poll_once(&mut asked).is_pending());
+                until(|| !oracle.wakers().is_empty());
+                oracle.tell("Because.");
+                block_on(asked).unwrap();
+                let lines = block_on(work.call_async(|it| it.lines(1))).unwrap();
+                block_on(lines.next());
+                drop((lines, work));
+                done.send(()).unwrap();
+                let _ = ended.recv();
+            }
+        });
+        is_done.recv_timeout(SOON).unwrap();
+        work.swap(plugin(name)).unwrap();
+        assert_eq!(
+            work.wait(1, SOON),
+            Some(State::Unloaded),
+            "{:?}",
+            work.generations()
+        );
+        drop(end);
+        caller.join().unwrap();
+    }
+}
+
+/// A waker of the plugin's own that panics does not end the runtime.
+#[test]
+fn a_runtime_survives_a_waker_that_panics() {
+    for name in RUNTIMES {
+        let work = load_work(name);
+        let oracle = HostOracle::default();
+        let given = Box::new(oracle.clone());
+        let mut call = work.call_async(|it| it.ask_with_bad_waker(given, String::new()));
+        assert!(poll_once(&mut call).is_pending());
+        until(|| !oracle.wakers().is_empty());
+        oracle.tell("Because.");
+        assert_eq!(
+            block_on(work.call_async(|it| it.sleep(1))).as_deref(),
+            Ok("hotswap-fixtures")
+        );
+        drop(call);
+        work.swap(plugin(name)).unwrap();
+        assert_eq!(work.wait(1, SOON), Some(State::Unloaded));
+    }
+}
+
+/// An oracle of the host that says what it hears, and does not return from "blocks" before `released` is closed.
+struct Ear {
+    heard: Sender<String>,
+    released: Receiver<()>,
+}
+
+#[hotswap_sdk::interface]
+impl Oracle for Ear {
+    async fn answer(&self, question: String) -> String {
+        question
+    }
+
+    fn hear(&self, text: &str) {
+        self.heard.send(text.to_owned()).unwrap();
+        if text == "blocks" {
+            let _ = self.released.recv();
+        }
+    }
+}
+
+#[test]
+fn a_runtime_has_as_many_threads_as_it_is_told() {
+    let work = load_work("tasks_tokio");
+    let (heard, hears) = unbounded();
+    let (release, released) = bounded(0);
+    let blocked = [(); 3].map(|()| {
+        let ear = Box::new(Ear {
+            heard: heard.clone(),
+            released: released.clone(),
+        });
+        let mut call = work.call_async(|it| it.block(ear));
+        assert!(poll_once(&mut call).is_pending());
+        call
+    });
+    // All at once: none has returned.
+    for _ in &blocked {
+        assert_eq!(hears.recv_timeout(SOON).as_deref(), Ok("blocks"));
+    }
+    drop(release);
+    for call in blocked {
+        assert_eq!(block_on(call), Ok(()));
+    }
+}
+
+/// The value is dropped once the runtime has ended. A task that does not end in time keeps the plugin mapped, and its
+/// value is not dropped, because the task may be using it.
+#[test]
+fn a_task_that_does_not_end_keeps_its_generation() {
+    let work = load_work("tasks_tokio");
+    let (heard, hears) = unbounded();
+    let (release, released) = bounded(0);
+    let ear = || {
+        Box::new(Ear {
+            heard: heard.clone(),
+            released: released.clone(),
+        })
+    };
+    work.with(|it| it.keep(ear()));
+    work.swap(plugin("tasks_tokio")).unwrap();
+    assert_eq!(work.wait(1, SOON), Some(State::Unloaded));
+    assert_eq!(hears.try_recv().as_deref(), Ok("dropped"));
+
+    work.with(|it| it.keep(ear()));
+    let mut call = work.call_async(|it| it.block(ear()));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(hears.recv_timeout(SOON).as_deref(), Ok("blocks"));
+    drop(call);
+    work.swap(plugin("tasks_tokio")).unwrap();
+    until(|| {
+        let State::Draining { held_by } = generation_of(&work, 2).state else {
+            return false;
+        };
+        matches!(&held_by[..], [Holder::Thread { name, .. }] if name == "hotswap-fixture")
+    });
+    drop(release);
+    assert_eq!(work.wait(2, SOON), Some(State::Unloaded));
+    assert!(hears.is_empty(), "its value was dropped");
 }
 
 #[test]

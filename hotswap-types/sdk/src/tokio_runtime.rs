@@ -5,6 +5,8 @@
 //! holds the plugin until the thread calls a plugin again or ends.
 
 use std::{
+    iter,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     task::Waker,
     thread::{self, JoinHandle},
@@ -15,13 +17,17 @@ use tokio::runtime::{Builder, Runtime as Tokio};
 
 use crate::interface::{Runtime, Task, TaskHandle};
 
+/// The name of the thread that gives the tasks to tokio. Not that of the workers: a thread with the name of the thread
+/// that has started it is taken for one without a name.
+const DEALER: &str = "hotswap-runtime";
+
 /// How long a runtime that ends waits for threads that are inside of a task or a blocking function.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// At most so many threads run blocking functions at once (`tokio::task::spawn_blocking`, files, names of hosts).
 const BLOCKING_THREADS_MAX: usize = 64;
 
-/// A tokio runtime that is started at its first task.
+/// A tokio runtime, which is started at its first task.
 #[derive(Debug)]
 pub struct TokioRuntime {
     /// What its threads are called.
@@ -55,9 +61,9 @@ impl TokioRuntime {
         }
     }
 
-    /// Sends a message to the thread, if it is there. A task that cannot be sent is dropped.
+    /// Sends a message to the thread. A task that cannot be sent is dropped.
     fn send(&self, message: Message) {
-        let sender = match &*self.lock() {
+        let sender = match &*lock(&self.state) {
             State::Running(sender, _) => sender.clone(),
             State::New | State::Ended => return,
         };
@@ -65,29 +71,20 @@ impl TokioRuntime {
         // future.
         drop(sender.send(message));
     }
-
-    fn start(&self) {
-        let mut state = self.lock();
-        if matches!(*state, State::New) {
-            let (sender, messages) = mpsc::channel();
-            let (name, workers) = (self.name, self.workers);
-            let thread = thread::Builder::new().name(name.to_owned());
-            // Without the thread, tasks are dropped, which their callers are told.
-            if let Ok(thread) = thread.spawn(move || run(name, workers, &messages)) {
-                *state = State::Running(sender, thread);
-            }
-        }
-    }
-
-    /// Nothing panics under the lock.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Runtime for TokioRuntime {
+    fn start(&self) -> Result<(), String> {
+        let (sender, messages) = mpsc::channel();
+        let (name, workers) = (self.name, self.workers);
+        let thread = thread::Builder::new().name(DEALER.to_owned());
+        let thread = thread.spawn(move || run(name, workers, &messages));
+        let thread = thread.map_err(|error| error.to_string())?;
+        *lock(&self.state) = State::Running(sender, thread);
+        Ok(())
+    }
+
     fn spawn(&self, task: Task) {
-        self.start();
         self.send(Message::Spawn(task));
     }
 
@@ -100,7 +97,7 @@ impl Runtime for TokioRuntime {
     }
 
     fn end(&self) {
-        let state = std::mem::replace(&mut *self.lock(), State::Ended);
+        let state = std::mem::replace(&mut *lock(&self.state), State::Ended);
         if let State::Running(sender, thread) = state {
             drop(sender.send(Message::End));
             // Its panic was printed.
@@ -109,8 +106,16 @@ impl Runtime for TokioRuntime {
     }
 }
 
-/// Gives the tasks to tokio until the end.
+/// Starts tokio at the first task, and gives it the tasks until the end.
 fn run(name: &'static str, workers: usize, messages: &mpsc::Receiver<Message>) {
+    let first = loop {
+        match messages.recv() {
+            Ok(Message::Spawn(task)) => break task,
+            Ok(Message::Wake(waker)) => wake(waker),
+            Ok(Message::Cancel(_)) => {}
+            Ok(Message::End) | Err(_) => return,
+        }
+    };
     let mut builder = match workers {
         0 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
@@ -123,7 +128,7 @@ fn run(name: &'static str, workers: usize, messages: &mpsc::Receiver<Message>) {
     // Without the runtime, the channel is closed and tasks are dropped, which their callers are told.
     let Ok(runtime) = builder.build() else { return };
     if workers > 0 {
-        deal(&runtime, messages);
+        deal(&runtime, first, messages);
     } else {
         // Tokio's current-thread scheduler runs on the thread that waits for something.
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -131,7 +136,7 @@ fn run(name: &'static str, workers: usize, messages: &mpsc::Receiver<Message>) {
             let thread = thread::Builder::new().name(name.to_owned());
             let started = thread.spawn_scoped(scope, || drop(runtime.block_on(ended)));
             if started.is_ok() {
-                deal(&runtime, messages);
+                deal(&runtime, first, messages);
             }
             drop(end);
         });
@@ -139,22 +144,32 @@ fn run(name: &'static str, workers: usize, messages: &mpsc::Receiver<Message>) {
     runtime.shutdown_timeout(END_TIMEOUT);
 }
 
-fn deal(runtime: &Tokio, messages: &mpsc::Receiver<Message>) {
-    for message in messages {
+fn deal(runtime: &Tokio, first: Task, messages: &mpsc::Receiver<Message>) {
+    for message in iter::once(Message::Spawn(first)).chain(messages) {
         match message {
             Message::Spawn(Task { future, handle }) => {
                 let task = runtime.spawn(future).abort_handle();
-                *handle.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Box::new(move || task.abort()));
+                *lock(&handle) = Some(Box::new(move || task.abort()));
             }
             Message::Cancel(handle) => {
-                let abort = handle.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let abort = lock(&handle).take();
                 if let Some(abort) = abort {
                     abort();
                 }
             }
-            Message::Wake(waker) => waker.wake(),
+            Message::Wake(waker) => wake(waker),
             Message::End => return,
         }
     }
+}
+
+/// A waker of the plugin's own may panic. The other tasks go on.
+fn wake(waker: Waker) {
+    // Unwind-safe: the waker is consumed.
+    drop(panic::catch_unwind(AssertUnwindSafe(|| waker.wake())));
+}
+
+/// Nothing panics under the lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -104,7 +104,7 @@ impl<I: Send + Sync + ?Sized + 'static> DispatchTarget for ExportedObject<I> {
         let this = this.cast::<Self>();
         // SAFETY: `this` is from `Arc::into_raw` (invariant), and has a count (`# Safety` of this function).
         unsafe { Arc::increment_strong_count(this) };
-        // SAFETY: as above, and the count that this takes is the one just added.
+        // SAFETY: `this` is from `Arc::into_raw` (invariant), and the count that this takes is the one just added.
         Some(Box::new(unsafe { Arc::from_raw(this) }))
     }
 }

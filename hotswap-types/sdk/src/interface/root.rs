@@ -508,8 +508,10 @@ impl<P: Plugin> Exported<P> {
                 reply,
                 |(), is_calling, _| {
                     note_panics_of_calls(is_calling);
-                    runtime::set(P::runtime());
-                    Ok(P::make().map(|value| P::slot().set::<P>(value)))
+                    Ok(P::make().and_then(|value| {
+                        runtime::start(P::runtime())?;
+                        Ok(P::slot().set::<P>(value))
+                    }))
                 },
             )
         }

@@ -20,8 +20,16 @@ use std::{
 use super::{boxed::BoxFuture, call::raise, fault::Fault, object::Keep};
 use crate::fault::{catch_unwind_noted, caught_message};
 
-/// What runs tasks. All functions may be called on any thread, and leave nothing on it.
+/// What runs tasks. All functions but `start` may be called on any thread, and leave nothing on it.
 pub trait Runtime: Sync {
+    /// Starts the thread that the others talk to, on the thread that makes the plugin's value: starting a thread may
+    /// leave something on the thread that does it.
+    ///
+    /// # Errors
+    ///
+    /// The system's, in words.
+    fn start(&self) -> Result<(), String>;
+
     /// Runs a task. It is dropped if that is not possible.
     fn spawn(&self, task: Task);
 
@@ -52,12 +60,15 @@ static CURRENT: OnceLock<&'static dyn Runtime> = OnceLock::new();
 /// How many tasks there are that may borrow the plugin's value.
 static TASKS: AtomicUsize = AtomicUsize::new(0);
 
-/// Call it before the plugin's value is made.
-pub(super) fn set(runtime: Option<&'static dyn Runtime>) {
+/// Makes this the runtime of the plugin, whose value was made just now.
+pub(super) fn start(runtime: Option<&'static dyn Runtime>) -> Result<(), String> {
     if let Some(runtime) = runtime {
+        let started = runtime.start();
+        started.map_err(|error| format!("its runtime cannot be started: {error}"))?;
         // A plugin is made once.
         let _ = CURRENT.set(runtime);
     }
+    Ok(())
 }
 
 /// Ends the runtime, if there is one. Returns whether no task is left.

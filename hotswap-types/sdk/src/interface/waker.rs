@@ -100,15 +100,17 @@ unsafe extern "C" fn clone_own(waker: *const ()) -> *const () {
 }
 
 unsafe extern "C" fn will_wake_own(waker: *const (), other: *const ()) -> bool {
-    // SAFETY: as in `clone_own`: a waker of this side that lives during this call.
+    // SAFETY: the other side passes the addresses of two views, of wakers of this side that live during this call
+    // (contract of `WakerView`).
     let waker = unsafe { &*waker.cast::<Waker>() };
-    // SAFETY: as above.
+    // SAFETY: it is the second of these wakers.
     let other = unsafe { &*other.cast::<Waker>() };
     waker.will_wake(other)
 }
 
 unsafe extern "C" fn wake_own(waker: *const ()) {
-    // SAFETY: as in `clone_own`: a waker of this side that lives during this call.
+    // SAFETY: the other side passes the address of a view, of a waker of this side that lives during this call
+    // (contract of `WakerView`).
     let waker = unsafe { &*waker.cast::<Waker>() };
     drop(catch(|| {
         // If it is a plugin's, this may be a thread of the host's.
