@@ -1,7 +1,13 @@
 //! Plugins that were built with another version of `hotswap-sdk`: each is loaded, or refused by name.
 
-use hotswap_core::{Error, Hotswap};
-use hotswap_fixtures::other_sdk::{Question, later};
+use std::{collections::BTreeMap, path::Path};
+
+use futures_executor::block_on;
+use hotswap_core::{Error, Hotswap, reasons::Fault};
+use hotswap_fixtures::{
+    depot::{Depot, Item, Items, Parcel, Receipt},
+    other_sdk::{Question, later},
+};
 
 use crate::fixtures::{SOON, plugin, trust};
 
@@ -52,4 +58,77 @@ fn any_other_difference_is_a_refusal() {
         let refused = load(name).map(drop).unwrap_err();
         assert_eq!(refused.reason(), expected, "{name}");
     }
+}
+
+/// Files that were built with an earlier sdk, and what becomes of each in a host of today: it loads, and all of it
+/// works, or it is refused in just these words. Plugins in the field notice what changes here.
+const EARLIER: [(&str, Result<(), &str>); 1] = [("c4dd250", Ok(()))];
+
+#[test]
+#[cfg_attr(
+    not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")),
+    ignore = "the files are for Linux with glibc on x86-64; scripts/earlier-plugin makes others"
+)]
+fn files_that_were_built_with_an_earlier_sdk() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/earlier");
+    for (commit, expected) in EARLIER {
+        let path = folder.join(format!("depot-{commit}-x86_64.so"));
+        let loaded = Hotswap::<dyn Depot>::load(&path, &trust());
+        match (loaded, expected) {
+            (Ok(depot), Ok(())) => all_of_it_works(depot, &path),
+            (Err(refused), Err(reason)) => assert_eq!(refused.reason(), reason, "{commit}"),
+            (Ok(_), Err(reason)) => panic!("{commit} is loaded, and not refused: {reason}"),
+            (Err(refused), Ok(())) => panic!("{commit} is refused: {}", refused.reason()),
+        }
+    }
+}
+
+fn all_of_it_works(depot: Hotswap<dyn Depot>, path: &Path) {
+    let item = |name: &str, count| Item {
+        name: name.to_owned(),
+        count,
+    };
+    let parcel = Parcel {
+        grams: 7,
+        to: Some("Ada".to_owned()),
+        items: vec![item("tea", 1), item("milk", 2)],
+        marks: BTreeMap::from([("fragile".to_owned(), true), ("late".to_owned(), false)]),
+    };
+    let heavy = Parcel {
+        grams: 1001,
+        ..parcel.clone()
+    };
+    let to_nobody = Parcel {
+        to: None,
+        ..parcel.clone()
+    };
+    let empty = Parcel {
+        items: Vec::new(),
+        ..parcel.clone()
+    };
+    let take = |parcel: &Parcel| depot.call(|it| it.take(parcel));
+    assert_eq!(take(&parcel), Ok(Ok(Receipt::Taken { cents: 14 })));
+    assert_eq!(take(&heavy), Ok(Ok(Receipt::Returned(heavy.clone()))));
+    assert_eq!(take(&to_nobody), Ok(Err("to nobody".to_owned())));
+    let fault = take(&empty).unwrap_err();
+    let is_its_panic =
+        matches!(&fault, Fault::Panicked(message) if message.contains("an empty parcel"));
+    assert!(is_its_panic, "{fault}");
+
+    assert_eq!(depot.call(|it| it.sum(&[1, 2, 3])), Ok(6));
+    let shelf = depot.with(|it| it.shelf());
+    assert_eq!(
+        (shelf.put(item("tea", 1)), shelf.put(item("tea", 1))),
+        (1, 2)
+    );
+    drop(shelf);
+    assert_eq!(depot.call(|it| it.fill(Box::<Items>::default())), Ok(2));
+    let find = |name: &str| block_on(depot.call_async(|it| it.find(name.to_owned())));
+    assert_eq!(find("tea"), Ok(Some(item("tea", 3))));
+    assert_eq!(find("milk"), Ok(None));
+    assert_eq!(depot.call(|it| it.version()), Ok(2));
+
+    // It leaves, too.
+    depot.swap(path).unwrap();
+    assert!(depot.shutdown(SOON).is_empty());
 }
