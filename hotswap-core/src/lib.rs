@@ -21,8 +21,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The smallest host, an axum server and a test of a plugin, a file each, are in `hotswap-core/examples` of the
-//! repository.
+//! The smallest host, an axum server, a host of a root module and a test of a plugin are in `hotswap-core/examples` of
+//! the repository.
 //!
 //! # The pipeline of a candidate
 //!

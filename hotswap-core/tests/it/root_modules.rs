@@ -164,3 +164,18 @@ fn what_both_have_must_be_the_same() {
     // Here the plugin lacks a field as well, which is not what is wrong.
     assert_eq!(in_host_3("root_module_other").unwrap_err(), reason);
 }
+
+/// The page shows what the example is made of, but for the lines that put its files together.
+#[test]
+fn the_page_has_the_code_of_the_example() {
+    let page = include_str!("../../docs/root-modules.md");
+    for file in [
+        include_str!("../../examples/root_module/interface.rs"),
+        include_str!("../../examples/root_module/plugin.rs"),
+        include_str!("../../examples/root_module.rs"),
+    ] {
+        let from = file.find("\nuse interface::").unwrap_or_default();
+        let (_, code) = file[from..].split_once("\n\n").unwrap();
+        assert!(page.contains(code), "the page should have\n{code}");
+    }
+}

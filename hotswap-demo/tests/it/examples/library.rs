@@ -44,6 +44,30 @@ fn the_smallest_host_calls_and_swaps() {
 }
 
 #[test]
+fn a_root_module_is_called_and_swapped() {
+    let built = example("root_module_plugin");
+    let built = Path::new(built.get_program()).with_file_name("libroot_module_plugin.so");
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("libgreeter.so");
+    install(&built, &path);
+    let mut command = example("root_module");
+    command.arg(&path);
+    let mut host = Demo::of(command);
+    host.type_line("Ada");
+    assert_eq!(host.prints(), "Hello, Ada!");
+    host.type_line("");
+    assert_eq!(host.prints(), "generation 2 is live");
+
+    fs::write(&path, "no plugin").unwrap();
+    host.type_line("");
+    host.says(&format!("cannot load {path:?}: inspect: "));
+    host.type_line("Bob");
+    assert_eq!(host.prints(), "Hello, Bob!");
+    host.end_input();
+    assert_eq!(host.ends(), (Some(0), Vec::new()));
+}
+
+#[test]
 fn an_axum_server_swaps_between_requests() {
     let (_folder, path) = deployed("shipped");
     let (server, address) = server(&path);
@@ -111,7 +135,11 @@ fn deployed(name: &str) -> (TempDir, PathBuf) {
 }
 
 fn deploy(name: &str, path: &Path) {
-    fs::copy(plugin(name), path).unwrap();
+    install(&plugin(name), path);
+}
+
+fn install(built: &Path, path: &Path) {
+    fs::copy(built, path).unwrap();
     // The copy has the permissions that the build's umask has left.
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
 }
