@@ -3,7 +3,7 @@
 
 use std::{
     fmt::{self, Display},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::SystemTime,
 };
 
@@ -11,6 +11,7 @@ use hotswap_sdk::host::Interface;
 use humantime::format_rfc3339_seconds;
 
 use crate::{
+    candidate::Candidate,
     digest::Sha256,
     error::{Error, ErrorKind, Result},
     escape::{Escaped, one_line},
@@ -93,7 +94,7 @@ pub struct LibraryInfo {
     pub path: Option<PathBuf>,
 }
 
-/// Checks the file at `path` as a swap does, in a child process, and publishes nothing: for deploy scripts, before a
+/// Checks a file as a swap does, in a child process, and publishes nothing: for deploy scripts, before a
 /// file is given to a host.
 ///
 /// It runs what a swap with this trust and this trial runs: the checks of the file and its owner, the inspection, the
@@ -115,13 +116,15 @@ pub struct LibraryInfo {
 ///
 /// What a swap in a host with this trust and this trial would give, but for what is left out.
 pub fn check<I: Interface + ?Sized>(
-    path: impl AsRef<Path>,
+    candidate: impl Into<Candidate>,
     trust: &Trust,
     trial: Trial<I>,
 ) -> Result<CheckReport> {
-    let given = GivenPath::new(path.as_ref())?;
+    let Candidate { path, config } = candidate.into();
+    let given = GivenPath::new(&path)?;
     let path = &*given;
     let (mut staged, _) = Staged::prepare(&given, module::EXPORT, trust)?;
+    staged.set_config(config.unwrap_or_default());
     find_libraries(&mut staged, trust.policy())?;
     let Findings {
         interface,

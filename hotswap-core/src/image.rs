@@ -41,10 +41,11 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr::{self, NonNull},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use hotswap_elf::{Export, Facts};
+use hotswap_sdk::host::LentService;
 use hotswap_unload::PluginTable;
 
 pub(crate) use self::{
@@ -92,6 +93,8 @@ pub(crate) struct Image {
     attachment: Attachment,
     policy: Policy,
     old_libraries: Vec<OldLibrary>,
+    /// What the host has lent to the plugin, which can use it as long as the image is mapped.
+    lent: ManuallyDrop<OnceLock<Vec<LentService>>>,
     /// `Some` if a library was refused, until [`check_libraries`](Self::check_libraries) takes it.
     untrusted_library: Option<Error>,
 }
@@ -127,6 +130,7 @@ impl Image {
             attachment: Attachment::Missing,
             policy: policy.clone(),
             old_libraries,
+            lent: ManuallyDrop::default(),
             untrusted_library,
         };
         if let Some(table) = image.own_symbol(hotswap_unload::TABLE_SYMBOL) {
@@ -234,6 +238,12 @@ impl Image {
     /// The libraries that were mapped already and serve this image, although a search would now find other files.
     pub(crate) fn old_libraries(&self) -> &[OldLibrary] {
         &self.old_libraries
+    }
+
+    /// Keeps what the host has lent to the plugin until the image is gone. Call it at most once.
+    pub(crate) fn keep_until_gone(&self, lent: Vec<LentService>) {
+        let kept = self.lent.set(lent);
+        assert!(kept.is_ok(), "a plugin's value is made once");
     }
 
     /// Begins the way out.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hotswap_sdk::host::{ImageMemory, Interface, LeasedBy, Refused};
+use hotswap_sdk::host::{HostServices, ImageMemory, Interface, LeasedBy, Offer, Refused};
 
 use crate::{
     error::{Error, ErrorKind, Result, Stage},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// An image whose root module is of the type that `I` needs.
-pub(crate) struct Candidate<'a, I: Interface + ?Sized> {
+pub(crate) struct CheckedImage<'a, I: Interface + ?Sized> {
     image: &'a Image,
     checked: Checked<'a, I::Module>,
 }
@@ -33,14 +33,17 @@ pub(crate) struct Opened<L> {
 }
 
 /// Checks the root module, without running code of the plugin.
-pub(crate) fn check<I: Interface + ?Sized>(image: &Image) -> Result<Candidate<'_, I>> {
+pub(crate) fn check<I: Interface + ?Sized>(image: &Image) -> Result<CheckedImage<'_, I>> {
     let checked = module::check(image)?;
-    Ok(Candidate { image, checked })
+    Ok(CheckedImage { image, checked })
 }
 
-/// [`check`] and [`Candidate::open`].
-pub(crate) fn open<I: Interface + ?Sized>(image: &Image) -> Result<Opened<I::Live>> {
-    check::<I>(image)?.open()
+/// [`check`] and [`CheckedImage::open`].
+pub(crate) fn open<I: Interface + ?Sized>(
+    image: &Image,
+    services: &HostServices,
+) -> Result<Opened<I::Live>> {
+    check::<I>(image)?.open(services)
 }
 
 /// Ends the host's probe, and checks that it has dropped all objects that it got from the candidate. It could use them
@@ -62,16 +65,23 @@ pub(crate) fn check_objects(objects: &Objects) -> std::result::Result<(), String
     }
 }
 
-impl<I: Interface + ?Sized> Candidate<'_, I> {
-    /// Runs the plugin's code: gets its description and compares it, and makes its value.
-    pub(crate) fn open(self) -> Result<Opened<I::Live>> {
+impl<I: Interface + ?Sized> CheckedImage<'_, I> {
+    /// Runs the plugin's code: gets its description and compares it, and makes its value, for which it can take
+    /// `services`.
+    pub(crate) fn open(self, services: &HostServices) -> Result<Opened<I::Live>> {
         let header_version = self.checked.version();
         let module = self.checked.root_module()?;
         let objects = Arc::<Objects>::default();
+        let offer = Offer {
+            services,
+            config: &self.image.origin().config,
+            leases: Arc::clone(&objects) as _,
+            keep: &|lent| self.image.keep_until_gone(lent),
+        };
         // SAFETY: `checked` shows that the module's layout was checked. The result is kept together with the image, and
         // is used only until that is retired, which is before it is unmapped and before its hook runs. An image is
         // opened once.
-        let accepted = unsafe { I::accept(module, self.image, Arc::clone(&objects) as _) };
+        let accepted = unsafe { I::accept(module, self.image, offer) };
         let (live, version) = accepted.map_err(|refused| {
             let kind = match refused {
                 Refused::Version {
@@ -88,6 +98,10 @@ impl<I: Interface + ?Sized> Candidate<'_, I> {
                     difference,
                 },
                 Refused::NotCode(function) => ErrorKind::NotCode { function },
+                Refused::MissingHostService(interface) => ErrorKind::MissingHostService {
+                    interface,
+                    is_in_trial: false,
+                },
                 Refused::Failed(message) => ErrorKind::ConstructorFailed { message },
                 Refused::Panicked(message) => ErrorKind::Panicked {
                     stage: Stage::Root,

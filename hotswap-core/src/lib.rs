@@ -147,6 +147,9 @@ mod image;
 // Two types, compared.
 mod layout;
 
+// What somebody asks to load.
+mod candidate;
+
 // From an image to a checked root module.
 #[expect(unsafe_code, reason = "takes an address in an image for a root module")]
 mod module;
@@ -199,9 +202,10 @@ pub mod loader;
 // Settled changes of a file become swaps.
 pub mod watch;
 
-pub use hotswap_sdk::host::Interface;
+pub use hotswap_sdk::host::{HostServices, Interface};
 
 pub use crate::{
+    candidate::Candidate,
     digest::Sha256,
     error::{Error, ErrorKind, Result, Stage},
     history::{Event, EventKind, GenerationInfo, State},

@@ -4,9 +4,9 @@
 //! # Invariants
 //! - An object of a published generation has a lease on the generation. An object that was made before that, for the
 //!   host's probe, has none. A candidate whose probe has kept objects is refused and stays mapped.
-//! - From the end of the probe to the publication, and on the way out of a candidate that is not published, no objects
-//!   are made. A thread of the candidate could otherwise pass one to an object that the probe has given it, and so
-//!   could the destructor of its value.
+//! - In the constructor, from the end of the probe to the publication, and on the way out of a candidate that is not
+//!   published, no objects are made. The constructor could otherwise pass one to a service of the host, a thread of the
+//!   candidate to an object that the probe has given it, and so could the destructor of its value.
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,19 @@ pub(crate) struct Objects {
 #[derive(Default)]
 struct Counts {
     by_kind: BTreeMap<LeasedBy, usize>,
-    /// If so, no object is made without a lease.
-    has_probe_ended: bool,
+    phase: Phase,
+}
+
+/// What a generation is in before it is published.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// Its value is being made. No objects are made, because nobody would drop them if the candidate were refused.
+    #[default]
+    Constructor,
+    /// The host's probe runs. Objects have no lease.
+    Probe,
+    /// No objects are made until the generation is published.
+    Ended,
 }
 
 /// Leases the generation. `None` if it is drained.
@@ -42,10 +53,15 @@ struct Object {
 }
 
 impl Objects {
+    /// Call it when the host's probe begins.
+    pub(crate) fn begin_probe(&self) {
+        self.lock().phase = Phase::Probe;
+    }
+
     /// Call it when the host's probe has ended: from then on only a published generation makes objects. Returns the
     /// number of objects of each kind.
     pub(crate) fn end_probe(&self) -> Vec<(LeasedBy, usize)> {
-        self.lock().has_probe_ended = true;
+        self.lock().phase = Phase::Ended;
         self.counts()
     }
 
@@ -74,7 +90,7 @@ impl LeaseSource for Objects {
         let mut counts = self.lock();
         let lease = match self.lease.get() {
             Some(lease) => Some(lease()?),
-            None if counts.has_probe_ended => return None,
+            None if counts.phase != Phase::Probe => return None,
             None => None,
         };
         *counts.by_kind.entry(kind).or_default() += 1;

@@ -43,6 +43,7 @@ use std::{
 };
 
 use hotswap_elf::{Export, Facts};
+use hotswap_sdk::Config;
 use memmap2::Mmap;
 
 pub(crate) use self::{
@@ -79,7 +80,8 @@ pub(crate) struct Staged {
     libraries: Vec<Needed>,
 }
 
-/// The bytes of a copy and where they came from: all that is needed to load it again.
+/// The bytes of a copy, where they came from, and what their plugin is configured with: all that is needed to load it
+/// again.
 #[derive(Debug)]
 pub(crate) struct Kept {
     copy: Sealed,
@@ -103,6 +105,8 @@ pub(crate) struct Origin {
     pub(crate) sha256: Option<Sha256>,
     /// The claims of its signature, if the policy asks for one.
     pub(crate) claims: Claims,
+    /// The configuration that its plugin gets.
+    pub(crate) config: Config,
 }
 
 /// How long the steps of staging took.
@@ -146,6 +150,7 @@ impl Staged {
             bytes: bytes.len() as u64,
             sha256,
             claims,
+            config: Config::default(),
         };
         let (staged, times) = Self::of(&bytes, origin, Some(export), read, |facts| {
             let (changes, cleared) = if policy.clear_nodelete {
@@ -285,6 +290,11 @@ impl Staged {
         let sha256 = sha256.map_err(|error| self.refused(ErrorKind::cannot_copy(error)))?;
         self.kept.origin.sha256 = Some(sha256);
         Ok(())
+    }
+
+    /// Sets the configuration that the plugin gets.
+    pub(crate) fn set_config(&mut self, config: Config) {
+        self.kept.origin.config = config;
     }
 
     /// Keeps the bytes, so that they can be loaded again after this is dropped.

@@ -37,7 +37,7 @@ use std::{
 use abi_stable::StableAbi;
 use crossbeam_channel::{Receiver, Sender};
 use hotswap_cell::{Cell, SelfLease};
-use hotswap_sdk::host::Interface;
+use hotswap_sdk::{Config, host::Interface};
 
 pub(crate) use self::{
     accepted::Accepted,
@@ -51,7 +51,7 @@ use self::{
     code::Code,
     draining::Draining,
     lease::{NamedLease, NamedLeases, Register},
-    pipeline::{Candidate, Pipeline, Source, drop_update},
+    pipeline::{Pipeline, Publishable, Source, drop_update},
     succession::{PublishKind, PublishResult, Replaced, Succession},
 };
 pub use self::{
@@ -61,6 +61,7 @@ pub use self::{
     settings::{Limits, Probe, Settings},
 };
 use crate::{
+    candidate::Candidate,
     deadline::deadline,
     digest::Sha256,
     error::{Error, ErrorKind, Result},
@@ -75,6 +76,7 @@ use crate::{
     owned::HostOwned,
     refs::{self, Hold, RefInfo},
     services::{Services, Update},
+    stage::Kept,
     trust::{Policy, Trust},
 };
 
@@ -138,11 +140,11 @@ pub struct Swapped {
 pub struct Prepared<'a, I: Interface + ?Sized> {
     hotswap: &'a Hotswap<I>,
     /// `Some` until it is published.
-    candidate: Option<Candidate<I::Live>>,
+    candidate: Option<Publishable<I::Live>>,
 }
 
 impl<I: Interface + ?Sized> Hotswap<I> {
-    /// Loads the plugin at `path` as generation 1, with the default [`Settings`].
+    /// Loads a plugin as generation 1, with the default [`Settings`].
     ///
     /// Costs what [`swap`](Self::swap) costs, and a thread that lives as long as the swap point (longer if
     /// generations are still draining then).
@@ -150,8 +152,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// # Errors
     ///
     /// The candidate was refused, or the thread could not be started; nothing is left behind.
-    pub fn load(path: impl AsRef<Path>, trust: &Trust) -> Result<Self> {
-        Self::load_with(path, trust, Settings::default())
+    pub fn load(candidate: impl Into<Candidate>, trust: &Trust) -> Result<Self> {
+        Self::load_with(candidate, trust, Settings::default())
     }
 
     /// Like [`load`](Self::load), with your own settings.
@@ -159,8 +161,14 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// # Errors
     ///
     /// As [`load`](Self::load).
-    pub fn load_with(path: impl AsRef<Path>, trust: &Trust, settings: Settings<I>) -> Result<Self> {
-        let given = GivenPath::new(path.as_ref())?;
+    pub fn load_with(
+        candidate: impl Into<Candidate>,
+        trust: &Trust,
+        settings: Settings<I>,
+    ) -> Result<Self> {
+        let Candidate { path, config } = candidate.into();
+        let given = GivenPath::new(&path)?;
+        let config = config.unwrap_or_default();
         let path = &*given;
         let empty = EmptySwapPoint::start(path, Some(trust), &settings)?;
         let EmptySwapPoint {
@@ -171,7 +179,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             ..
         } = &empty;
         reaper.admit(path, || ())?;
-        let candidate = pipeline.prepare(Source::Path(&given), None, services.as_ref(), reaper)?;
+        let source = Source::Path(&given, &config);
+        let candidate = pipeline.prepare(source, None, services.as_ref(), reaper)?;
         let mut candidate = pipeline.keep_serial(candidate, reaper)?;
 
         let number = history.next_number();
@@ -262,7 +271,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         Lease::new(self.cell.lease_of_call())
     }
 
-    /// Replaces the plugin by the one at `path`, which may be the same path as before.
+    /// Replaces the plugin by another one, which may have the same path as before. Unless the [`Candidate`] has a
+    /// configuration of its own, it gets that of the live generation.
     ///
     /// Returns as soon as new calls reach the new generation. The old one is drained and unloaded in the background:
     /// use [`wait`](Self::wait) to wait for that, or listen to [`events`](Self::events).
@@ -277,11 +287,66 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// # Errors
     ///
     /// The candidate was refused. The live generation keeps serving, as if nothing had happened.
-    pub fn swap(&self, path: impl AsRef<Path>) -> Result<Swapped> {
-        self.check_process(path.as_ref())?;
-        let given = GivenPath::new(path.as_ref());
-        let turn = self.admit(path.as_ref());
-        self.swap_in_turn(given, turn, |_| {})
+    pub fn swap(&self, candidate: impl Into<Candidate>) -> Result<Swapped> {
+        let Candidate { path, config } = candidate.into();
+        self.check_process(&path)?;
+        let given = GivenPath::new(&path);
+        let turn = self.admit(&path);
+        self.swap_in_turn(given, config, turn, |_| {})
+    }
+
+    /// Replaces the plugin by one of the same file with another configuration. The file is not read again: the new
+    /// generation is loaded from the bytes of the live one, and passes all checks but those of the file.
+    ///
+    /// What the plugin's constructor refuses, and what the trial or the probe refuse, changes nothing: the live
+    /// generation keeps serving with its own configuration. A [`rollback`](Self::rollback) goes back to the earlier
+    /// configuration. Waits for whom [`swap`](Self::swap) waits, and costs what that costs, but for reading the file.
+    ///
+    /// # Errors
+    ///
+    /// The new generation was refused, or the live one is a built-in value ([`ErrorKind::NothingToConfigure`]).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use hotswap_core::Hotswap;
+    /// # use hotswap_types::Plugin;
+    /// # fn example(plugin: &Hotswap<dyn Plugin>) -> std::io::Result<()> {
+    /// let text = std::fs::read_to_string("plugin.toml")?;
+    /// if let Err(refused) = plugin.swap_config(text) {
+    ///     eprintln!("{refused}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn swap_config(&self, config: impl Into<Config>) -> Result<Swapped> {
+        let config = config.into();
+        let path = self.cell.with(|live| live.path().to_owned());
+        self.check_process(&path)?;
+        let turn = self.admit(&path);
+        let published = turn.and_then(|_turn| {
+            let kept = self.keep_live()?;
+            let candidate = self.prepare_from(Source::Reconfigured(&kept, &config))?;
+            Ok(self.publish(candidate, PublishKind::Swap, None))
+        });
+        let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
+        recorded.trace();
+        Ok(swapped)
+    }
+
+    /// The bytes and the configuration of the live generation.
+    fn keep_live(&self) -> Result<Kept> {
+        let live = self.cell.lease();
+        let refuse = |kind| Error::new(live.path(), kind);
+        let image = live.image.image();
+        let image = image.ok_or_else(|| refuse(ErrorKind::NothingToConfigure))?;
+        image
+            .keep()
+            .map_err(|error| refuse(ErrorKind::cannot_copy(error)))
+    }
+
+    fn config_of_live(&self) -> Config {
+        self.cell.with(|live| live.image.origin().config.clone())
     }
 
     /// Like [`swap`](Self::swap), unless another candidate was accepted after generation `accepted`; then it returns
@@ -299,18 +364,20 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         if self.accepted().generation != accepted {
             return None;
         }
-        Some(self.swap_in_turn(Ok(path.clone()), turn, note))
+        Some(self.swap_in_turn(Ok(path.clone()), None, turn, note))
     }
 
     /// Holds the turn until the candidate is published, so that whoever takes it next finds the result.
     fn swap_in_turn(
         &self,
         path: Result<GivenPath>,
+        config: Option<Config>,
         turn: Result<MutexGuard<'_, ()>>,
         note: impl FnOnce(&Error),
     ) -> Result<Swapped> {
         let published = turn.and_then(|_turn| {
-            let candidate = self.prepare_from(Source::Path(&path?))?;
+            let config = config.unwrap_or_else(|| self.config_of_live());
+            let candidate = self.prepare_from(Source::Path(&path?, &config))?;
             let candidate = self.pipeline.keep_serial(candidate, self.reaper())?;
             Ok(self.publish(candidate, PublishKind::Swap, None))
         });
@@ -353,11 +420,15 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///     Ok(())
     /// }
     /// ```
-    pub fn prepare(&self, path: impl AsRef<Path>) -> Result<Prepared<'_, I>> {
-        self.check_process(path.as_ref())?;
-        let given = GivenPath::new(path.as_ref());
-        let turn = self.admit(path.as_ref());
-        let prepared = turn.and_then(|_turn| self.prepare_from(Source::Path(&given?)));
+    pub fn prepare(&self, candidate: impl Into<Candidate>) -> Result<Prepared<'_, I>> {
+        let Candidate { path, config } = candidate.into();
+        self.check_process(&path)?;
+        let given = GivenPath::new(&path);
+        let turn = self.admit(&path);
+        let prepared = turn.and_then(|_turn| {
+            let config = config.unwrap_or_else(|| self.config_of_live());
+            self.prepare_from(Source::Path(&given?, &config))
+        });
         let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
         Ok(Prepared {
             hotswap: self,
@@ -365,7 +436,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         })
     }
 
-    fn prepare_from(&self, source: Source<'_>) -> Result<Candidate<I::Live>> {
+    fn prepare_from(&self, source: Source<'_>) -> Result<Publishable<I::Live>> {
         let services = self.services.as_ref();
         self.pipeline
             .prepare(source, Some(&self.cell), services, self.reaper())
@@ -401,7 +472,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// events after releasing its locks.
     fn publish(
         &self,
-        mut candidate: Candidate<I::Live>,
+        mut candidate: Publishable<I::Live>,
         kind: PublishKind,
         loaded_again: Option<u64>,
     ) -> (Swapped, Recorded) {

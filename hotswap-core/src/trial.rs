@@ -36,7 +36,7 @@ use std::{
 };
 
 use hotswap_elf::Export;
-use hotswap_sdk::host::{Fault, Interface};
+use hotswap_sdk::host::{Fault, HostServices, Interface};
 
 pub(crate) use self::report::{Findings, FoundUpdate};
 use crate::{
@@ -130,12 +130,24 @@ impl<I: Interface + ?Sized> Trial<I> {
     ///
     /// [`setrlimit(2)`]: https://man7.org/linux/man-pages/man2/setrlimit.2.html
     pub fn at_top_of_main(probe: fn(&I) -> Result<(), String>) -> Self {
+        Self::at_top_of_main_with(HostServices::new, probe)
+    }
+
+    /// Like [`at_top_of_main`](Self::at_top_of_main), for plugins whose constructors take services of the host.
+    ///
+    /// `services` is called in the child alone, and gives the plugin what it is to find there: the host's own services
+    /// as far as they work without its state, and stand-ins for the others. A plugin that takes any other is refused.
+    pub fn at_top_of_main_with(
+        services: fn() -> HostServices,
+        probe: fn(&I) -> Result<(), String>,
+    ) -> Self {
         Self::or_child(module::EXPORT, &|image, reached| {
             reached(Stage::Layout)?;
             let checked = interface::check::<I>(&image)?;
             reached(Stage::Root)?;
-            let opened = checked.open()?;
+            let opened = checked.open(&services())?;
             reached(Stage::Probe)?;
+            opened.objects.begin_probe();
             let answer = ask(|| {
                 probe(I::as_interface(&opened.live))?;
                 interface::check_objects(&opened.objects)

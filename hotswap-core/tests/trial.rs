@@ -4,22 +4,32 @@
 #[expect(dead_code, reason = "for the other tests")]
 mod fixtures;
 
-use std::{cell::RefCell, path::Path};
+use std::{cell::RefCell, path::Path, sync::Arc};
 
 use hotswap_core::{
-    Hotswap, Settings, Stage, Trial,
+    Candidate, Error, HostServices, Hotswap, Settings, Stage, Trial,
     check::check,
     loader::{Library, Loader, LoaderSettings},
 };
-use hotswap_fixtures::{desk::Session, rules::Rules};
+use hotswap_fixtures::{
+    desk::Session,
+    evolution::Visitor,
+    host_services::{Clerk, Clock, Note, Store},
+    rules::Rules,
+};
+use hotswap_sdk::interface;
 
 use fixtures::{SOON, plugin, trust};
 
 fn main() {
     let trial: Trial<dyn Rules> = Trial::at_top_of_main(probe);
+    let of_clerks: Trial<dyn Clerk> = Trial::at_top_of_main_with(services_of_a_trial, probe_clerk);
+    let of_visitors: Trial<dyn Visitor> = Trial::at_top_of_main(|_| Ok(()));
     let of_libraries = Trial::of_libraries_at_top_of_main(probe_library);
     a_candidate_is_tried_in_a_child(trial);
     a_file_is_checked(trial);
+    a_constructor_is_tried_with_what_it_takes(of_clerks);
+    a_trial_has_no_services_unless_it_is_given_some(of_visitors);
     a_library_is_tried_in_a_child(of_libraries);
 }
 
@@ -58,6 +68,96 @@ fn a_file_is_checked(trial: Trial<dyn Rules>) {
     let reason =
         "layout: another interface: expected hotswap-fixtures::Rules, found hotswap-fixtures::Shop";
     assert_eq!(error.reason(), reason);
+}
+
+/// A store that forgets.
+struct Forgetful;
+
+#[interface]
+impl Store for Forgetful {
+    fn get(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn put(&self, _: String, _: String) {}
+
+    fn fail(&self) {}
+
+    fn keep(&self, _: Box<dyn Note>) {}
+
+    async fn wait_for(&self, key: String) -> String {
+        key
+    }
+}
+
+/// A clock.
+struct Stopped(u64);
+
+impl Clock for Stopped {
+    fn now(&self) -> u64 {
+        self.0
+    }
+}
+
+/// What the plugin finds in the child.
+fn services_of_a_trial() -> HostServices {
+    HostServices::new()
+        .with::<dyn Clock>(Arc::new(Stopped(1)))
+        .with::<dyn Store>(Arc::new(Forgetful))
+}
+
+/// The children pass what they were given back as a refusal.
+fn probe_clerk(clerk: &dyn Clerk) -> Result<(), String> {
+    let config = clerk.config();
+    match (clerk.now(), config.strip_prefix("say ")) {
+        (Some(1), None) => Ok(()),
+        (now, _) => Err(format!("{now:?}, {} bytes", config.len())),
+    }
+}
+
+fn a_constructor_is_tried_with_what_it_takes(trial: Trial<dyn Clerk>) {
+    let services = HostServices::new()
+        .with::<dyn Clock>(Arc::new(Stopped(2)))
+        .with::<dyn Store>(Arc::new(Forgetful));
+    let settings = Settings {
+        trial: Some(trial),
+        host_services: services,
+        ..Settings::default()
+    };
+    let candidate = |config: &str| Candidate::new(plugin("clerk_1")).with_config(config);
+    let clerk = Hotswap::load_with(candidate("first"), &trust(), settings).expect("a good plugin");
+    assert_eq!(clerk.call(|it| it.now()), Ok(Some(2)), "the host's own");
+    let refused = |error: Error| error.reason();
+    // Longer than a message of the trial, also by one byte, and empty.
+    for length in [4, 64 * 1024 - 1, 64 * 1024, 200_000] {
+        let config = format!("say {}", "x".repeat(length - 4));
+        let expected = format!("probe: Some(1), {length} bytes");
+        let error = clerk.swap(candidate(&config)).expect_err("the probe");
+        assert_eq!(refused(error), expected);
+        // A configuration alone is tried, too.
+        let error = clerk.swap_config(&*config).expect_err("the probe");
+        assert_eq!(refused(error), expected);
+    }
+    clerk.swap(candidate("")).expect("no configuration");
+    let error = clerk.swap_config("refuse").expect_err("the constructor");
+    assert_eq!(
+        refused(error),
+        "root module: its constructor failed: it is asked to refuse"
+    );
+    let error = check(candidate("refuse"), &trust(), trial).expect_err("the constructor");
+    assert_eq!(
+        refused(error),
+        "root module: its constructor failed: it is asked to refuse"
+    );
+}
+
+fn a_trial_has_no_services_unless_it_is_given_some(trial: Trial<dyn Visitor>) {
+    let error = check(plugin("visitor_1"), &trust(), trial).expect_err("no shop");
+    assert_eq!(
+        error.reason(),
+        "layout: its constructor takes the host service hotswap-fixtures::Shop, which the trial does not have \
+         (`Trial::at_top_of_main_with`)"
+    );
 }
 
 #[hotswap_sdk::function]

@@ -14,7 +14,8 @@ impl ErrorKind {
             | Self::KeepsChanging { .. }
             | Self::TooLarge { .. }
             | Self::TooManyLibraries { .. }
-            | Self::NothingToWatch => Stage::Open,
+            | Self::NothingToWatch
+            | Self::NothingToConfigure => Stage::Open,
             Self::NoTrust
             | Self::Root { .. }
             | Self::NotTrusted { .. }
@@ -40,7 +41,9 @@ impl ErrorKind {
                 Stage::Symbol
             }
             Self::Version { .. } => Stage::Version,
-            Self::Layout { .. } | Self::RefType { .. } => Stage::Layout,
+            Self::Layout { .. } | Self::RefType { .. } | Self::MissingHostService { .. } => {
+                Stage::Layout
+            }
             Self::ConstructorFailed { .. } | Self::NotCode { .. } => Stage::Root,
             Self::Probe { .. } => Stage::Probe,
             Self::Update { .. } => Stage::Update,

@@ -71,6 +71,10 @@ pub enum ErrorKind {
     /// changes could be watched. Swap a plugin in first.
     #[text("there is no file to watch: the value is built in; swap one in first")]
     NothingToWatch,
+    /// The live generation is a built-in value ([`Hotswap::builtin`](crate::Hotswap::builtin)), which takes no
+    /// configuration. Swap a plugin in first.
+    #[text("there is no plugin to configure: the value is built in; swap one in first")]
+    NothingToConfigure,
     /// The swap point was made without a [`Trust`](crate::Trust). Make it with one
     /// ([`Hotswap::builtin_with`](crate::Hotswap::builtin_with)).
     #[text(
@@ -277,6 +281,20 @@ pub enum ErrorKind {
         name: String,
         /// What was expected and what was found, in a text that contains the name.
         problem: String,
+    },
+    /// The plugin's constructor takes a host service that the host does not have. Add it to
+    /// [`Settings::host_services`](crate::Settings::host_services), or to the services of the trial
+    /// ([`Trial::at_top_of_main_with`](crate::Trial::at_top_of_main_with)).
+    #[text(
+        "its constructor takes the host service {interface}, which {} (`{}`)",
+        if *is_in_trial { "the trial does not have" } else { "this host does not have" },
+        if *is_in_trial { "Trial::at_top_of_main_with" } else { "Settings::host_services" }
+    )]
+    MissingHostService {
+        /// The interface of the service.
+        interface: String,
+        /// Whether it was refused in a trial.
+        is_in_trial: bool,
     },
     /// The plugin's constructor has returned an error. A later attempt may succeed.
     #[text("its constructor failed: {message}")]

@@ -403,6 +403,7 @@ impl Leaving {
             opener,
             name,
             attachment,
+            lent,
             ..
         } = image;
         let account = match attachment {
@@ -413,6 +414,7 @@ impl Leaving {
             staged,
             name,
             account,
+            lent,
             heap,
         };
         let opener = ManuallyDrop::into_inner(opener);

@@ -10,7 +10,10 @@ use std::{
 };
 
 use hotswap_cell::Cell;
-use hotswap_sdk::host::Interface;
+use hotswap_sdk::{
+    Config,
+    host::{HostServices, Interface},
+};
 use tracing::{Span, debug_span, info_span};
 
 use super::{
@@ -44,6 +47,7 @@ pub(super) struct Pipeline<I: Interface + ?Sized> {
     no_policy: Policy,
     trial: Option<Trial<I>>,
     probe: Option<Probe<I>>,
+    host_services: HostServices,
     record_leases: bool,
     record_sha256: bool,
     metrics: Metrics,
@@ -52,13 +56,16 @@ pub(super) struct Pipeline<I: Interface + ?Sized> {
 /// Where a candidate comes from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
-    Path(&'a GivenPath),
-    /// A copy of a generation that was live.
+    /// A file, and the configuration that its plugin gets.
+    Path(&'a GivenPath, &'a Config),
+    /// A copy of a generation that was live, with the configuration that it had.
     Kept(&'a Kept),
+    /// The same, with another configuration.
+    Reconfigured(&'a Kept, &'a Config),
 }
 
 /// A plugin that can be published.
-pub(super) struct Candidate<M> {
+pub(super) struct Publishable<M> {
     module: M,
     pub(super) image: Image,
     /// Its update, if services are turned on. Dropped before the image is retired.
@@ -75,6 +82,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             no_policy: Policy::default(),
             trial: settings.trial,
             probe: settings.probe.clone(),
+            host_services: settings.host_services.clone(),
             record_leases: settings.record_leases,
             record_sha256: settings.record_sha256,
             metrics: metrics.clone(),
@@ -92,7 +100,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         live: Option<&Cell<Generation<I::Live>>>,
         services: Option<&Services>,
         reaper: &Reaper<I::Live>,
-    ) -> Result<Candidate<I::Live>> {
+    ) -> Result<Publishable<I::Live>> {
         let path = source.path();
         let span = prepare_span(path);
         let stage = || debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source));
@@ -114,7 +122,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         (staged, phases): (Staged, Phases),
         opener: &Opener,
         reaper: &Reaper<I::Live>,
-    ) -> Result<Candidate<I::Live>> {
+    ) -> Result<Publishable<I::Live>> {
         let started = Instant::now();
         let mut image = debug_span!(target: "hotswap", "link")
             .in_scope(|| Image::open(staged, opener, self.policy()))?;
@@ -124,14 +132,14 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         let checked = debug_span!(target: "hotswap", "check").in_scope(|| {
             image
                 .check_libraries()
-                .and_then(|()| interface::open::<I>(&image))
+                .and_then(|()| interface::open::<I>(&image, &self.host_services))
         });
         let opened = match checked {
             Ok(opened) => opened,
             Err(error) => return Err(dispose(image, error, reaper)),
         };
         let check = started.elapsed();
-        Ok(Candidate {
+        Ok(Publishable {
             module: opened.live,
             objects: opened.objects,
             image,
@@ -148,12 +156,12 @@ impl<I: Interface + ?Sized> Pipeline<I> {
     fn probe_and_update(
         &self,
         path: &Path,
-        candidate: Candidate<I::Live>,
+        candidate: Publishable<I::Live>,
         live: Option<&Cell<Generation<I::Live>>>,
         services: Option<&Services>,
         reaper: &Reaper<I::Live>,
-    ) -> Result<Candidate<I::Live>> {
-        let Candidate {
+    ) -> Result<Publishable<I::Live>> {
+        let Publishable {
             module,
             image,
             phases,
@@ -161,6 +169,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             ..
         } = candidate;
         let started = Instant::now();
+        objects.begin_probe();
         let answer = debug_span!(target: "hotswap", "probe").in_scope(|| self.probe(&module, live));
         if let Err(reason) = interface::check_objects(&objects) {
             // Whoever has the objects may use them at any time.
@@ -184,7 +193,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             Err(error) => return Err(dispose(image, error, reaper)),
         };
         let update_time = started.elapsed();
-        Ok(Candidate {
+        Ok(Publishable {
             module,
             objects,
             image,
@@ -200,29 +209,34 @@ impl<I: Interface + ?Sized> Pipeline<I> {
     /// Runs the steps before any code of the candidate runs in this process.
     fn stage(&self, source: Source<'_>) -> Result<(Staged, Phases)> {
         let (mut staged, mut times) = match source {
-            Source::Path(path) => {
+            Source::Path(path, _) => {
                 let no_trust = || Error::new(path, ErrorKind::NoTrust);
                 let trust = self.trust.as_ref().ok_or_else(no_trust)?;
                 Staged::prepare(path, module::EXPORT, trust)?
             }
-            Source::Kept(kept) => Staged::again(kept, module::EXPORT)?,
+            Source::Kept(kept) | Source::Reconfigured(kept, _) => {
+                Staged::again(kept, module::EXPORT)?
+            }
         };
+        if let Source::Path(_, config) | Source::Reconfigured(_, config) = source {
+            staged.set_config(config.clone());
+        }
         if self.record_sha256 {
             let started = Instant::now();
             staged.hash()?;
             times.inspect += started.elapsed();
         }
-        // A copy of a generation that was live has run here already; a trial would add nothing.
-        let trial = self.trial.filter(|_| matches!(source, Source::Path(_)));
+        // A generation that was live has run here already; a trial of the same would add nothing.
+        let trial = self.trial.filter(|_| !matches!(source, Source::Kept(_)));
         finish_staging(staged, times, self.policy(), trial)
     }
 
     /// Saves the serial number of a candidate that is about to be published. The last step that can refuse it.
     pub(super) fn keep_serial(
         &self,
-        mut candidate: Candidate<I::Live>,
+        mut candidate: Publishable<I::Live>,
         reaper: &Reaper<I::Live>,
-    ) -> Result<Candidate<I::Live>> {
+    ) -> Result<Publishable<I::Live>> {
         match candidate.image.origin().keep_serial(self.policy()) {
             Ok(()) => Ok(candidate),
             Err(error) => {
@@ -247,8 +261,12 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         })
     }
 
-    pub(super) fn number(&self, candidate: Candidate<I::Live>, number: u64) -> Generation<I::Live> {
-        let Candidate {
+    pub(super) fn number(
+        &self,
+        candidate: Publishable<I::Live>,
+        number: u64,
+    ) -> Generation<I::Live> {
+        let Publishable {
             module,
             image,
             objects,
@@ -280,8 +298,8 @@ impl<I: Interface + ?Sized> Pipeline<I> {
 impl Source<'_> {
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::Path(path) => path,
-            Self::Kept(kept) => &kept.origin().given,
+            Self::Path(path, _) => path,
+            Self::Kept(kept) | Self::Reconfigured(kept, _) => &kept.origin().given,
         }
     }
 }

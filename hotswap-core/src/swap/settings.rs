@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use hotswap_sdk::host::Interface;
+use hotswap_sdk::host::{HostServices, Interface};
 
 use super::{
     Generation,
@@ -47,6 +47,9 @@ pub struct Settings<I: Interface + ?Sized> {
     /// Called with each candidate, in this process, after it was loaded and before any other call reaches it. If it
     /// panics, the candidate is refused, too. A swap waits for it; calls of the live generation do not.
     pub probe: Option<Probe<I>>,
+    /// The services that the constructors of plugins can take: see
+    /// [`docs::traits`](crate::docs::traits#services-of-the-host). By default, there are none.
+    pub host_services: HostServices,
     /// If set, plugins may run services and keep values that outlive them: the function that a plugin exports with
     /// `hotswap_sdk::update!` runs for each candidate, after the probe and before the candidate is published. By
     /// default, no such function runs.
@@ -164,6 +167,7 @@ impl<I: Interface + ?Sized> Default for Settings<I> {
         Self {
             trial: None,
             probe: None,
+            host_services: HostServices::new(),
             services: None,
             probation: None,
             probation_faults_max: 0,
@@ -181,6 +185,7 @@ impl<I: Interface + ?Sized> fmt::Debug for Settings<I> {
         f.debug_struct("Settings")
             .field("trial", &self.trial)
             .field("probe", &self.probe.as_ref().map(|_| "…"))
+            .field("host_services", &self.host_services)
             .field("services", &self.services)
             .field("probation", &self.probation)
             .field("probation_faults_max", &self.probation_faults_max)

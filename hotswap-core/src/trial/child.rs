@@ -10,10 +10,11 @@ use std::{
 };
 
 use hotswap_elf::Export;
+use hotswap_sdk::Config;
 
 use super::{
     Ask, NAME, refused,
-    report::{Findings, FoundUpdate, Report, Token},
+    report::{Findings, FoundUpdate, MESSAGE_BYTES_MAX, Report, Token},
 };
 use crate::{
     error::{Error, ErrorKind, Result, Stage},
@@ -71,6 +72,8 @@ struct Child {
     copy: OwnedFd,
     /// The connection to the host.
     control: OwnedFd,
+    /// The configuration that the plugin gets.
+    config: Config,
 }
 
 impl Child {
@@ -96,16 +99,39 @@ impl Child {
         // SAFETY: this runs at the top of `main` in a new process: its other descriptors were inherited, and nothing
         // in this process owns or uses them.
         unsafe { close_all_but(&[copy.as_fd(), control.as_fd()]) }?;
-        Ok(Self { copy, control })
+        Ok(Self {
+            copy,
+            control,
+            config: Config::default(),
+        })
     }
 
-    fn run(self, export: Export<'_>, ask: &Ask<'_>) -> io::Result<()> {
+    fn run(mut self, export: Export<'_>, ask: &Ask<'_>) -> io::Result<()> {
         // If the host is gone already, this fails.
         self.say(&Report::Reached(Stage::Trial))?;
+        self.receive_config()?;
         match self.try_out(export, ask) {
             Ok(findings) => self.finish(findings),
             Err(error) => self.say(&Report::from(&error)),
         }
+    }
+
+    fn receive_config(&mut self) -> io::Result<()> {
+        let mut config = Vec::new();
+        let mut message = vec![0; MESSAGE_BYTES_MAX];
+        loop {
+            let received = receive_message(&self.control, &mut message)?;
+            let Some((is_last, part)) = message[..received].split_first() else {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            };
+            config.extend(part);
+            if *is_last != 0 {
+                break;
+            }
+            self.say(&Report::NextPart)?;
+        }
+        self.config = config.into();
+        Ok(())
     }
 
     /// Loads, probes and unloads the candidate. If that leaves descriptors open, it does so a second time: what is
@@ -163,6 +189,7 @@ impl Child {
     fn given(&self, export: Export<'_>) -> Result<Staged> {
         let copy = self.copy.try_clone().map_err(host_error)?;
         let mut staged = Staged::from_sealed(copy, export)?;
+        staged.set_config(self.config.clone());
         staged.set_libraries(libraries());
         Ok(staged)
     }

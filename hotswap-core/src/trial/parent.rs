@@ -12,9 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotswap_sdk::Config;
+
 use super::{
     NAME, Tried,
-    report::{Findings, MESSAGE_BYTES_MAX, Report, Token},
+    report::{CONFIG_PART_BYTES_MAX, Findings, MESSAGE_BYTES_MAX, Report, Token},
 };
 use crate::{
     error::{Error, ErrorKind, Result, Stage},
@@ -61,6 +63,9 @@ struct TrialProcess {
     token: Option<Token>,
     /// What the child reported when it finished.
     findings: Findings,
+    /// The configuration, of which the first `config_sent` bytes were sent.
+    config: Config,
+    config_sent: usize,
 }
 
 /// The result of listening to the child.
@@ -102,7 +107,7 @@ impl TrialProcess {
                 .stdout(theirs)
                 .stderr(their_stderr);
         })?;
-        Ok(Self {
+        let mut process = Self {
             child,
             control,
             stderr: Some(stderr),
@@ -110,7 +115,22 @@ impl TrialProcess {
             reached: None,
             token: None,
             findings: Findings::default(),
-        })
+            config: staged.origin().config.clone(),
+            config_sent: 0,
+        };
+        process.send_config();
+        Ok(process)
+    }
+
+    /// Sends the next part of the configuration. The child asks for each but the first, so that the connection, which
+    /// has room for one, never blocks.
+    fn send_config(&mut self) {
+        let rest = self.config.bytes().get(self.config_sent..).unwrap_or(&[]);
+        let part = &rest[..rest.len().min(CONFIG_PART_BYTES_MAX)];
+        let is_last = part.len() == rest.len();
+        // If the child is gone, the next `receive` reports that.
+        let _ = send_message(&self.control, &[&[u8::from(is_last)], part].concat());
+        self.config_sent += part.len();
     }
 
     fn listen(&mut self, started: Instant, timeout: Duration) -> Outcome {
@@ -193,8 +213,11 @@ impl TrialProcess {
             Some(Report::Token(token)) if self.token == Some(token) => {
                 return Ok(Some(Outcome::Passed));
             }
+            Some(Report::NextPart) if self.config_sent < self.config.bytes().len() => {
+                self.send_config();
+            }
             // Our code in the child never sends this at this point, so somebody else did: ignore it.
-            Some(Report::Finished(_) | Report::Token(_)) | None => {}
+            Some(Report::Finished(_) | Report::Token(_) | Report::NextPart) | None => {}
         }
         Ok(None)
     }

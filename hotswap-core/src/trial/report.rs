@@ -8,6 +8,9 @@ use crate::error::{Error, ErrorKind, Stage};
 /// Long enough for a whole report of a layout check. A longer message is cut off.
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
+/// How much of the configuration one message has. Before it there is a byte: 1 if this is the last part.
+pub(super) const CONFIG_PART_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 1;
+
 /// The host sends this when the child has said that it has finished; the child has to send it back.
 pub(super) type Token = [u8; 32];
 
@@ -25,6 +28,8 @@ pub(super) enum Report {
     Finished(Findings),
     /// The child returns the host's token.
     Token(Token),
+    /// The child asks for the next part of the configuration.
+    NextPart,
 }
 
 /// What a passed trial has found out.
@@ -57,6 +62,7 @@ const REACHED: u8 = 1;
 const REFUSED: u8 = 2;
 const FINISHED: u8 = 3;
 const TOKEN: u8 = 4;
+const NEXT_PART: u8 = 5;
 
 /// The stages of a trial. A message contains a stage's position in this list.
 const STAGES: [Stage; 10] = [
@@ -90,6 +96,7 @@ impl Report {
             }
             Self::Finished(findings) => findings.encode(),
             Self::Token(token) => [&[TOKEN], &token[..]].concat(),
+            Self::NextPart => vec![NEXT_PART],
         }
     }
 
@@ -108,6 +115,7 @@ impl Report {
             }
             [FINISHED, ref texts @ ..] => Some(Self::Finished(Findings::decode(texts)?)),
             [TOKEN, ref token @ ..] => Some(Self::Token(token.try_into().ok()?)),
+            [NEXT_PART] => Some(Self::NextPart),
             _ => None,
         }
     }
@@ -122,6 +130,7 @@ fn texts_of(kind: &ErrorKind) -> Vec<String> {
         ErrorKind::BadHeader { problem } => vec![problem.clone()],
         ErrorKind::ConstructorFailed { message } => vec![message.clone()],
         ErrorKind::NotCode { function } => vec![function.clone()],
+        ErrorKind::MissingHostService { interface, .. } => vec![interface.clone()],
         ErrorKind::Probe { reason } => vec![reason.clone()],
         ErrorKind::Panicked { message, .. } => vec![some(message)],
         ErrorKind::Link { message, advice } => vec![message.clone(), some(advice)],
@@ -163,6 +172,10 @@ fn kind_of(stage: Stage, texts: &[&str]) -> Option<ErrorKind> {
         },
         ("not_code", [function]) => ErrorKind::NotCode {
             function: text(function),
+        },
+        ("missing_host_service", [interface]) => ErrorKind::MissingHostService {
+            interface: text(interface),
+            is_in_trial: true,
         },
         ("probe", [reason]) => ErrorKind::Probe {
             reason: text(reason),
@@ -313,6 +326,7 @@ mod tests {
             ..Findings::default()
         }));
         check(Report::Token([7; 32]));
+        check(Report::NextPart);
     }
 
     #[test]
@@ -326,6 +340,10 @@ mod tests {
             ErrorKind::BadHeader { problem: text() },
             ErrorKind::ConstructorFailed { message: text() },
             ErrorKind::NotCode { function: text() },
+            ErrorKind::MissingHostService {
+                interface: text(),
+                is_in_trial: true,
+            },
             ErrorKind::Panicked {
                 stage: Stage::Root,
                 message: None,
@@ -422,6 +440,7 @@ mod tests {
             &[FINISHED, 1, 0, 0, 0, 0, 0],
             &[TOKEN, 1, 2, 3],
             &[TOKEN; 34],
+            &[NEXT_PART, 0],
             b"Hello",
         ] {
             assert_eq!(Report::decode(bytes), None, "{bytes:?}");

@@ -2,69 +2,43 @@
 
 use std::sync::Arc;
 
-use hotswap_core::{Hotswap, Interface, Stage, reasons::Fault};
-use hotswap_fixtures::evolution::{SKIES, v1, v2, v3};
+use hotswap_core::{HostServices, Hotswap, Interface, Settings, Stage};
+use hotswap_fixtures::evolution::{Substitutes, Visitor, v1, v2, v3};
 use hotswap_sdk::{
-    expansion::{Described, TypeIndex, Types, accept},
-    host::{ImageMemory, LeaseSource, PluginRootRef, Refused, Trait},
+    expansion::{Described, Remote, TypeIndex, Types, accept},
+    host::{ImageMemory, Offer, PluginRootRef, Refused, Trait},
 };
 
 use crate::fixtures::{plugin, trust};
 
-/// What one side does instead of what the other has or has not.
-#[derive(Default)]
-struct Substitutes {
-    bodies: Vec<String>,
-    defaults: Vec<String>,
-    others: Vec<String>,
-    faults: Vec<String>,
-}
-
 /// Loads a plugin into a host of this version: what the host and the plugin make of each other.
 macro_rules! host {
     ($version:ident) => {
-        |name: &str| -> [Substitutes; 2] {
+        |name: &str| {
             let shop = Hotswap::<dyn $version::Shop>::load(plugin(name), &trust()).unwrap();
-            let order = shop.call(|it| it.order()).unwrap();
-            let sent_by_plugin = 0..shop.call(|it| it.skies()).unwrap();
-            let of_host = Substitutes {
-                bodies: texts(shop.with(|it| $version::bodies(it))),
-                defaults: texts($version::defaults(&order)),
-                others: texts($version::others(&order)),
-                faults: faults(sent_by_plugin.map(|it| shop.call(|shop| shop.sky(it)).map(drop))),
-            };
-            let not_got = shop.call(|it| it.deliver(&$version::delivery())).unwrap();
-            let not_got = |what: &str| {
-                let all = not_got.iter().filter_map(|it| it.strip_prefix(what));
-                all.map(str::to_owned).collect()
-            };
-            let sent_by_host = $version::skies().into_iter();
-            let of_plugin = Substitutes {
-                bodies: Vec::new(),
-                defaults: not_got("default of "),
-                others: not_got("Other for "),
-                faults: faults(sent_by_host.map(|it| shop.call(|shop| shop.look_up(it)))),
-            };
-            [of_host, of_plugin]
+            let (host, plugin) = shop.with(|it| $version::visit(it));
+            [host, plugin]
         }
     };
 }
 
-fn texts(names: Vec<&str>) -> Vec<String> {
-    names.into_iter().map(str::to_owned).collect()
+/// Loads a plugin into a host that has a service of this version.
+macro_rules! service {
+    ($version:ident: $($method:ident)*) => {
+        |name: &str| {
+            hotswap_fixtures::evolution_shop!(Service $version: $($method)*);
+            let settings = Settings {
+                host_services: HostServices::new().with::<dyn $version::Shop>(Arc::new(Service)),
+                ..Settings::default()
+            };
+            let visitor = Hotswap::<dyn Visitor>::load_with(plugin(name), &trust(), settings);
+            let (plugin, host) = visitor.unwrap().call(|it| it.visit()).unwrap();
+            [host, plugin]
+        }
+    };
 }
 
-/// The skies that were sent in vain.
-fn faults(sent: impl Iterator<Item = Result<(), Fault>>) -> Vec<String> {
-    let faults = sent.enumerate().filter_map(|(number, result)| {
-        let expected = Fault::Unknown(format!("variant {number} of `Sky`"));
-        result.err().map(|fault| {
-            assert_eq!(fault, expected);
-            SKIES[number].to_owned()
-        })
-    });
-    faults.collect()
-}
+type Load = fn(&str) -> [Substitutes; 2];
 
 /// The table of the manual is what real plugins and hosts see of each other.
 #[test]
@@ -75,11 +49,34 @@ fn every_version_of_a_plugin_loads_into_every_version_of_a_host() {
         ("plugin 1.2", "evolution_3"),
         ("trait 1.0, data 1.2", "evolution_mixed"),
     ];
-    let heads = plugins.map(|(head, _)| head).join(" | ");
-    let mut table = format!("| | {heads} |\n|---|---|---|---|---|\n");
-    let hosts: [fn(&str) -> [Substitutes; 2]; 3] = [host!(v1), host!(v2), host!(v3)];
+    check_table(&plugins, [host!(v1), host!(v2), host!(v3)]);
+}
+
+/// The same of a service of the host, which the plugins call.
+#[test]
+fn every_version_of_a_plugin_takes_every_version_of_a_service() {
+    let plugins = [
+        ("plugin 1.0", "visitor_1"),
+        ("plugin 1.1", "visitor_2"),
+        ("plugin 1.2", "visitor_3"),
+    ];
+    let (first, second, third): (Load, Load, Load) = (
+        service!(v1:),
+        service!(v2: opens_at),
+        service!(v3: opens_at closes_at),
+    );
+    check_table(&plugins, [first, second, third]);
+}
+
+fn check_table(plugins: &[(&str, &str)], hosts: [Load; 3]) {
+    let heads: Vec<_> = plugins.iter().map(|(head, _)| *head).collect();
+    let line = "|---".repeat(plugins.len() + 1);
+    let mut table = format!("| | {} |\n{line}|\n", heads.join(" | "));
     for (host, load) in hosts.into_iter().enumerate() {
-        let cells = plugins.map(|(_, plugin)| cell(load(plugin)));
+        let cells: Vec<_> = plugins
+            .iter()
+            .map(|(_, plugin)| cell(load(plugin)))
+            .collect();
         table += &format!("| host 1.{host} | {} |\n", cells.join(" | "));
     }
     let page = include_str!("../../docs/evolution.md");
@@ -121,6 +118,10 @@ unsafe impl Described for OfAnotherVersion {
     fn describe_interface(types: &mut Types) -> TypeIndex {
         <dyn v1::Shop>::describe_interface(types)
     }
+
+    unsafe fn proxy(_: Remote) -> Box<Self> {
+        Box::new(Self)
+    }
 }
 
 // SAFETY: no plugin is accepted.
@@ -137,11 +138,11 @@ unsafe impl Interface for OfAnotherVersion {
     unsafe fn accept(
         module: PluginRootRef,
         memory: &dyn ImageMemory,
-        leases: Arc<dyn LeaseSource>,
+        offer: Offer<'_>,
     ) -> Result<((), Option<String>), Refused> {
         // SAFETY: the module's layout was checked, and this is called once for its image (`# Safety` of this function).
         // No handle is made, because the version differs.
-        let accepted = unsafe { accept::<Self>(module, memory, leases) };
+        let accepted = unsafe { accept::<Self>(module, memory, offer) };
         Err(accepted.map(drop).expect_err("another version"))
     }
 

@@ -13,6 +13,7 @@ mod fixtures;
 mod forked;
 mod functions;
 mod history;
+mod host_services;
 mod inspect;
 mod layouts;
 mod leaving;

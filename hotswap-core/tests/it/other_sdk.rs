@@ -52,7 +52,8 @@ fn any_other_difference_is_a_refusal() {
         ),
         (
             "sdk_other_description",
-            "layout: the format of its description: expected 1, found 2",
+            "layout: it was built with a newer hotswap-sdk, whose plugins describe themselves in another format (expected 2, \
+             found 3): build it with the host's",
         ),
     ] {
         let refused = load(name).map(drop).unwrap_err();

@@ -71,7 +71,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
             }
 
             // SAFETY: the macro describes all methods of the trait in their order, each with the types in its
-            // signature.
+            // signature. The proxy calls them by that order and these types.
             #[automatically_derived]
             unsafe impl ::hotswap_sdk::expansion::Described for dyn #interface {
                 const PACKAGE: &'static str = ::core::env!("CARGO_PKG_NAME");
@@ -82,6 +82,10 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                     types: &mut ::hotswap_sdk::expansion::Types,
                 ) -> ::hotswap_sdk::expansion::TypeIndex {
                     types.interface::<dyn #interface>(#name, |methods| { #(#described)* })
+                }
+
+                unsafe fn proxy(remote: ::hotswap_sdk::expansion::Remote) -> ::std::boxed::Box<Self> {
+                    ::std::boxed::Box::new(__Proxy(remote))
                 }
             }
 
@@ -134,7 +138,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                 unsafe fn accept(
                     module: ::hotswap_sdk::expansion::PluginRootRef,
                     memory: &dyn ::hotswap_sdk::expansion::ImageMemory,
-                    leases: ::std::sync::Arc<dyn ::hotswap_sdk::expansion::LeaseSource>,
+                    offer: ::hotswap_sdk::expansion::Offer<'_>,
                 ) -> ::core::result::Result<
                     (__Proxy, ::core::option::Option<::std::string::String>),
                     ::hotswap_sdk::expansion::Refused,
@@ -142,7 +146,7 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                     // SAFETY: the module's layout was checked, its image stays mapped while the proxy is used, and this
                     // is called once for it (`# Safety` of this function).
                     let (remote, version) =
-                        unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, memory, leases) }?;
+                        unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, memory, offer) }?;
                     ::core::result::Result::Ok((__Proxy(remote), version))
                 }
 

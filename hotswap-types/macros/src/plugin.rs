@@ -118,12 +118,14 @@ pub(crate) fn expand(options: &Options, mut input: ItemImpl) -> Result<TokenStre
         return Err(Error::new(parameter.span(), what));
     }
     let ty = &input.self_ty;
-    let make = match &options.make {
+    let constructor = match &options.make {
         Some(make) => quote_spanned! {make.span()=>
-            ::hotswap_sdk::expansion::Made::<#ty>::made(#make())
+            ::hotswap_sdk::expansion::constructor::<#ty, _, _>(#make)
         },
         None => quote! {
-            ::core::result::Result::Ok(<#ty as ::core::default::Default>::default())
+            ::hotswap_sdk::expansion::constructor::<#ty, _, _>(
+                || <#ty as ::core::default::Default>::default()
+            )
         },
     };
     let before_unload = options.before_unload.iter();
@@ -149,8 +151,8 @@ pub(crate) fn expand(options: &Options, mut input: ItemImpl) -> Result<TokenStre
             impl ::hotswap_sdk::expansion::Plugin for #ty {
                 type Interface = dyn #interface;
 
-                fn make() -> ::core::result::Result<Self, ::std::string::String> {
-                    #make
+                fn constructor() -> ::std::boxed::Box<dyn ::hotswap_sdk::expansion::AnyConstructor<Self>> {
+                    #constructor
                 }
 
                 fn slot() -> &'static ::hotswap_sdk::expansion::ValueSlot<Self> {

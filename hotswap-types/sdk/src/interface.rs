@@ -24,7 +24,11 @@ mod fault;
 
 mod description;
 
+mod requirement;
+
 mod compare;
+
+mod refused;
 
 mod data;
 
@@ -42,6 +46,12 @@ mod call;
 
 mod object;
 
+mod described;
+
+mod host_services;
+
+mod constructor;
+
 mod boxed;
 
 mod runtime;
@@ -54,6 +64,8 @@ mod function;
 
 mod root;
 
+mod plugin;
+
 #[cfg(test)]
 mod tests;
 
@@ -62,7 +74,9 @@ pub use self::{
     by_value::{ByValue, DataVecView, VecView},
     call::{Cons, Dispatch, Entry, Nil, RawRemote, Remote, ReplySlot, ReplyVtable, dispatch},
     compare::{Difference, compare},
+    constructor::{AnyConstructor, Constructor, FromHost, Made, Offered, constructor},
     data::{ByRef, Data, ReadContext, ReadError},
+    described::{Described, name_of},
     description::{Description, Field, Methods, Signature, TypeIndex, Types, Variant},
     fault::Fault,
     function::{
@@ -70,14 +84,18 @@ pub use self::{
         NoValue, RemoteFunction,
     },
     future::{AsyncResult, FutureView, OutgoingFuture, ReceivedFuture},
+    host_services::{HostService, HostServices, LentService},
     object::{
         DispatchTarget, ExportedObject, Keep, LeaseSource, LeasedBy, Leases, ObjectView,
         OutgoingObject, RawObject,
     },
+    plugin::{Plugin, ValueSlot, end, header},
     records::{Record, RecordSlice, RecordView, VariantView, WriteFieldsFn, no_fields},
+    refused::Refused,
+    requirement::Requirement,
     root::{
-        BuiltIn, Described, ImageMemory, Interface, Made, Plugin, PluginRoot, PluginRootRef, Raw,
-        Refused, RootValue, Trait, ValueSlot, accept, built_in, end, header, name_of,
+        BuiltIn, ImageMemory, Interface, Offer, PluginRoot, PluginRootRef, Raw, RootValue, Trait,
+        accept, built_in,
     },
     runtime::{Runtime, Task, TaskHandle},
     sequences::{IndirectSlice, SliceView},

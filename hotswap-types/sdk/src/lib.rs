@@ -33,6 +33,7 @@ mod text;
 
 mod calling;
 mod channel;
+mod config;
 
 mod fault;
 mod handle;
@@ -49,6 +50,7 @@ mod tokio_runtime;
 
 pub use self::{
     channel::Channel,
+    config::Config,
     fault::{Answer, Fault, caught},
     lock::{Guard, Lock},
     refs::Ref,
@@ -167,7 +169,9 @@ pub use hotswap_macros::data;
 /// ```
 ///
 /// Each generation has one value, which all callers share. `Default` makes it, or a function: with `#[plugin(make =
-/// MyRules::new)]` a `fn() -> MyRules`, or a `fn() -> Result<MyRules, E>` where `E: ToString`. The value is dropped
+/// MyRules::new)]` one that returns a `MyRules`, or a `Result<MyRules, E>` where `E: ToString`. It may have up to eight
+/// parameters, each of which it takes from the host: a service of the host with the interface `Trait` as a `Box<dyn
+/// Trait>`, or as an `Option<Box<dyn Trait>>` if the plugin can do without it; and a [`Config`]. The value is dropped
 /// when the plugin is retired and no call or lease uses it any more, before the image is unmapped; stop threads in its
 /// `Drop`. `before_unload = function`, `vouch("…")` and `pinned_by("…")` mean what they mean in
 /// `hotswap_unload::unloadable!`. The function runs before the value is dropped, and never for a candidate that was
@@ -230,8 +234,8 @@ pub use self::interface::{BoxFuture, Data};
 pub mod host {
     pub use crate::interface::{
         AcceptedFunction, BuiltIn, CheckedFunction, ExportedFunction, Fault, Function,
-        FunctionHost, ImageMemory, Interface, LeaseSource, LeasedBy, PluginRoot, PluginRootRef,
-        Raw, Refused, Trait,
+        FunctionHost, HostService, HostServices, ImageMemory, Interface, LeaseSource, LeasedBy,
+        LentService, Offer, PluginRoot, PluginRootRef, Raw, Refused, Trait,
     };
     pub use crate::{
         channel::{Bytes, ChannelHandle, RawChannel},

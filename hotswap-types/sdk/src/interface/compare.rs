@@ -40,12 +40,28 @@ const PARAMETERS_MAX: usize = 32;
 /// A path has so many steps. Only one through a damaged description has more, of which the last are shown.
 const STEPS_MAX: usize = 100;
 
-/// Compares what the host has with what the plugin has.
+/// Compares what the host has with what the plugin has, of an interface or a function that the host calls.
 ///
 /// # Errors
 ///
 /// They do not go together.
 pub fn compare(host: &Description, plugin: &Description) -> Result<(), Difference> {
+    compare_for(Side::Host, host, plugin)
+}
+
+/// The same of an interface that the plugin calls.
+///
+/// # Errors
+///
+/// They do not go together.
+pub(super) fn compare_for_plugin(
+    host: &Description,
+    plugin: &Description,
+) -> Result<(), Difference> {
+    compare_for(Side::Plugin, host, plugin)
+}
+
+fn compare_for(caller: Side, host: &Description, plugin: &Description) -> Result<(), Difference> {
     let mut comparison = Comparison {
         host,
         plugin,
@@ -55,7 +71,7 @@ pub fn compare(host: &Description, plugin: &Description) -> Result<(), Differenc
     // What was compared, or is being compared.
     let mut known = HashSet::new();
     let both = (host.root, plugin.root);
-    comparison.types(None, both, Side::Host);
+    comparison.types(None, both, caller);
     while let Some((at, next)) = comparison.open.pop() {
         match next {
             Next::Types(both, reader, are_by_ref) => {

@@ -233,18 +233,11 @@ impl Signature<'_> {
 }
 
 impl Description {
-    /// The format of the bytes. It changes with them, and with the views of the types that both sides know by name.
-    const FORMAT: u32 = 1;
-
     /// Encodes it, after the number of the format.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut out = ByteWriter(Vec::new());
-        out.number(Self::FORMAT);
-        out.text(&self.name);
-        out.text(&self.version);
-        out.number(self.root);
-        out.list(&self.types, ByteWriter::shape);
-        out.0
+        let mut out = ByteWriter::with_format();
+        out.description(self);
+        out.into_bytes()
     }
 
     /// Decodes it.
@@ -253,27 +246,10 @@ impl Description {
     ///
     /// The bytes are malformed, or of another format, of which nothing else is read.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let mut bytes = ByteReader(bytes);
-        match bytes.number() {
-            None | Some(Self::FORMAT) => {
-                Self::after_format(bytes).ok_or_else(|| DAMAGED.to_owned())
-            }
-            Some(found) => Err(format!(
-                "the format of its description: expected {}, found {found}",
-                Self::FORMAT
-            )),
-        }
-    }
-
-    fn after_format(mut bytes: ByteReader<'_>) -> Option<Self> {
-        let read = Self {
-            name: bytes.text()?,
-            version: bytes.text()?,
-            root: bytes.number()?,
-            types: bytes.list(ByteReader::shape)?,
-        };
-        let is_whole = bytes.0.is_empty() && read.type_indexes().all(|it| read.get(it).is_some());
-        is_whole.then_some(read)
+        let (_, mut bytes) = ByteReader::after_format(bytes)?;
+        let read = bytes.description();
+        read.filter(|_| bytes.is_empty())
+            .ok_or_else(|| DAMAGED.to_owned())
     }
 
     pub(super) fn get(&self, index: TypeIndex) -> Option<&Shape> {
@@ -310,9 +286,39 @@ impl Description {
     }
 }
 
-struct ByteWriter(Vec<u8>);
+/// The format of the bytes. It changes with them, with the arguments of a plugin's constructor, and with the views of
+/// the types that both sides know by name.
+const FORMAT: u32 = 2;
+
+/// In this older format, which is read, too, plugins take nothing from the host. Their constructors read only the
+/// beginning of today's arguments.
+pub(super) const FORMAT_WITHOUT_REQUIREMENTS: u32 = 1;
+
+pub(super) struct ByteWriter(Vec<u8>);
 
 impl ByteWriter {
+    /// Begins with the number of the format.
+    pub(super) fn with_format() -> Self {
+        let mut out = Self(Vec::new());
+        out.number(FORMAT);
+        out
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(super) fn description(&mut self, description: &Description) {
+        self.text(&description.name);
+        self.text(&description.version);
+        self.number(description.root);
+        self.list(&description.types, Self::shape);
+    }
+
+    pub(super) fn flag(&mut self, flag: bool) {
+        self.number(flag.into());
+    }
+
     fn number(&mut self, number: u32) {
         self.0.extend(number.to_le_bytes());
     }
@@ -322,7 +328,7 @@ impl ByteWriter {
         self.0.extend(text.as_bytes());
     }
 
-    fn list<T>(&mut self, items: &[T], write: fn(&mut Self, &T)) {
+    pub(super) fn list<T>(&mut self, items: &[T], write: fn(&mut Self, &T)) {
         self.number(number(items.len()));
         items.iter().for_each(|item| write(self, item));
     }
@@ -352,7 +358,7 @@ impl ByteWriter {
                 self.text(name);
                 self.list(methods, |it, method| {
                     it.text(&method.name);
-                    it.number(method.has_default.into());
+                    it.flag(method.has_default);
                     it.list(&method.parameters, Self::parameter);
                     it.number(method.result);
                 });
@@ -363,27 +369,66 @@ impl ByteWriter {
     fn field(&mut self, field: &Field) {
         self.text(&field.name);
         self.number(field.ty);
-        self.number(field.has_default.into());
+        self.flag(field.has_default);
     }
 
     fn parameter(&mut self, parameter: &Parameter) {
         self.text(&parameter.name);
         self.number(parameter.ty);
-        self.number(parameter.is_by_ref.into());
+        self.flag(parameter.is_by_ref);
     }
 }
 
 /// The bytes that are still to be decoded.
-struct ByteReader<'a>(&'a [u8]);
+pub(super) struct ByteReader<'a>(&'a [u8]);
 
-impl ByteReader<'_> {
+impl<'a> ByteReader<'a> {
+    /// Reads the number of the format.
+    ///
+    /// # Errors
+    ///
+    /// It is one that is not read.
+    pub(super) fn after_format(bytes: &'a [u8]) -> Result<(u32, Self), String> {
+        let mut bytes = Self(bytes);
+        match bytes.number() {
+            Some(format @ FORMAT_WITHOUT_REQUIREMENTS..=FORMAT) => Ok((format, bytes)),
+            None => Err(DAMAGED.to_owned()),
+            Some(found) => {
+                let age = if found < FORMAT {
+                    "an older"
+                } else {
+                    "a newer"
+                };
+                Err(format!(
+                    "it was built with {age} hotswap-sdk, whose plugins describe themselves in another format \
+                     (expected {FORMAT}, found {found}): build it with the host's"
+                ))
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn description(&mut self) -> Option<Description> {
+        let read = Description {
+            name: self.text()?,
+            version: self.text()?,
+            root: self.number()?,
+            types: self.list(Self::shape)?,
+        };
+        let is_closed = read.type_indexes().all(|it| read.get(it).is_some());
+        is_closed.then_some(read)
+    }
+
     fn number(&mut self) -> Option<u32> {
         let (number, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u32::from_le_bytes(*number))
     }
 
-    fn flag(&mut self) -> Option<bool> {
+    pub(super) fn flag(&mut self) -> Option<bool> {
         Some(self.number()? != 0)
     }
 
@@ -394,7 +439,7 @@ impl ByteReader<'_> {
         String::from_utf8(text.to_vec()).ok()
     }
 
-    fn list<T>(&mut self, read: fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    pub(super) fn list<T>(&mut self, read: fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.number()?;
         // Each item takes at least four bytes, so a wrong count ends when there are no more.
         (0..count).map(|_| read(self)).collect()

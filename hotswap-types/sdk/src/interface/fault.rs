@@ -15,7 +15,7 @@ pub enum Fault {
     /// A value is nested too deeply to be read.
     TooDeep,
     /// An object or a waker was not accepted, because its generation is retired and no call or lease uses it any more,
-    /// or because it is a candidate whose probe has ended and that is not published.
+    /// or because it is a candidate that is not published: its constructor runs, or its probe has ended.
     Retired,
 }
 

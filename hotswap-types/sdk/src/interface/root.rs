@@ -1,41 +1,28 @@
-//! What a plugin exports, and how a host makes the plugin's value: it checks the root module, compares the descriptions
-//! of both sides, and calls the constructor.
+//! How a host makes a plugin's value: it checks the root module, compares the descriptions of both sides, and calls the
+//! constructor.
 
-use std::{
-    cell::UnsafeCell,
-    marker::PhantomData,
-    ops::Deref,
-    ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{ops::Deref, ptr, slice, sync::Arc};
 
 use abi_stable::{
-    StableAbi,
-    library::{CheckTypeLayout, LibHeader, RootModule, RootModuleResult},
-    package_version_strings,
-    prefix_type::WithMetadata,
-    sabi_types::VersionStrings,
+    StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
 };
 
 use super::{
     by_value::ByValue,
-    call::{Dispatch, Nil, RawRemote, Remote, ReplyVtable, call_entry, dispatch},
+    call::{Dispatch, Nil, RawRemote, Remote, ReplyVtable, call_entry},
     compare::compare,
+    constructor::Offered,
     data::{ReadContext, ReadError},
+    described::{Described, describe},
     description::{DAMAGED, Description, TypeIndex, Types},
     fault::Fault,
-    function::NoValue,
+    host_services::{HostServices, LentService},
     object::{DispatchTarget, LeaseSource, Leases, RawObject, drop_quietly},
-    runtime::{self, Runtime},
+    refused::{Refused, check_version},
+    requirement::PluginDescription,
     sequences::IndirectSlice,
 };
-use crate::{
-    calling,
-    fault::{IsCalling, note_panics_of_calls},
-};
+use crate::{calling, config::Config, fault::IsCalling};
 
 /// The memory of a plugin's image, as a host sees it.
 pub trait ImageMemory {
@@ -72,9 +59,9 @@ pub unsafe trait Interface {
     /// Its name in messages.
     fn name() -> String;
 
-    /// Checks the rest of the module, and makes the plugin's value, whose objects get their leases from `leases` and
-    /// whose methods must be code in `memory`. Also returns the version of the interface that the plugin was built
-    /// with, if that differs from the version in the module's header.
+    /// Checks the rest of the module, and makes the plugin's value, whose methods must be code in `memory`. Also
+    /// returns the version of the interface that the plugin was built with, if that differs from the version in the
+    /// module's header.
     ///
     /// # Errors
     ///
@@ -83,11 +70,11 @@ pub unsafe trait Interface {
     /// # Safety
     ///
     /// The module's layout was checked to be that of `Module`. The result is used only while the image of the module is
-    /// mapped and before the plugin's hook ([`end`]) runs. This is called once for an image.
+    /// mapped and before the plugin's hook ([`end`](super::end)) runs. This is called once for an image.
     unsafe fn accept(
         module: Self::Module,
         memory: &dyn ImageMemory,
-        leases: Arc<dyn LeaseSource>,
+        offer: Offer<'_>,
     ) -> Result<(Self::Live, Option<String>), Refused>;
 
     /// What a trial's probe gets.
@@ -95,28 +82,6 @@ pub unsafe trait Interface {
 
     /// What a call gets.
     fn borrow(live: &Self::Live) -> &Self::Borrowed<'_>;
-}
-
-/// A trait that has a description.
-///
-/// # Safety
-///
-/// The description has all methods of the trait, in their order, with the types of their parameters and results.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an interface",
-    label = "not an interface",
-    note = "mark the trait with `#[hotswap_sdk::interface]`"
-)]
-pub unsafe trait Described: 'static {
-    /// The name of the package that has the trait.
-    const PACKAGE: &'static str;
-    /// The name of the trait.
-    const NAME: &'static str;
-    /// The version of the package.
-    const VERSION: &'static str;
-
-    /// Adds the description of the trait.
-    fn describe_interface(types: &mut Types) -> TypeIndex;
 }
 
 /// An interface that a host's own type `T` can implement; written by `#[interface]`.
@@ -161,6 +126,30 @@ where
     unsafe { Remote::object(raw, Some(leases), None) }
 }
 
+/// What a host offers a plugin when it makes the plugin's value.
+pub struct Offer<'a> {
+    /// The services that its constructor can take.
+    pub services: &'a HostServices,
+    /// Its configuration.
+    pub config: &'a Config,
+    /// Where the objects that it makes get their leases.
+    pub leases: Arc<dyn LeaseSource>,
+    /// Keeps what it was lent until its image is gone. Called once, before the constructor.
+    pub keep: &'a dyn Fn(Vec<LentService>),
+}
+
+/// The argument of [`create`](PluginRoot::create). A plugin of the first format reads only `is_calling`, which
+/// therefore is the first field.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct CreateArguments {
+    pub(super) is_calling: IsCalling,
+    config: *const u8,
+    config_bytes: usize,
+    services: *const RawObject,
+    service_count: usize,
+}
+
 /// The kind of an interface that is a trait.
 #[derive(Debug)]
 pub enum Trait {}
@@ -169,36 +158,13 @@ pub enum Trait {}
 #[derive(Debug)]
 pub enum Raw {}
 
-/// Why a plugin cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// It was built with an incompatible version of the interface.
-    Version {
-        /// The interface.
-        interface: String,
-        /// The versions that are compatible.
-        expected: String,
-        /// The plugin's version.
-        found: String,
-    },
-    /// Its interface or a type in it differs: where, what was expected, and what was found.
-    Layout(String),
-    /// The vtable has something else than the address of a function for this method.
-    NotCode(String),
-    /// Its constructor has returned an error, with this text.
-    Failed(String),
-    /// Its constructor has panicked, with this text.
-    Panicked(String),
-}
-
 /// What every plugin with [`#[plugin]`](macro@crate::plugin) exports.
 #[derive(StableAbi)]
 #[repr(C)]
 #[sabi(kind(Prefix(prefix_ref = PluginRootRef)))]
 #[sabi(missing_field(panic))]
 pub struct PluginRoot {
-    /// An [`Entry`](super::Entry) that returns the description of the plugin's interface, as bytes. It does not use
-    /// `this`.
+    /// An [`Entry`](super::Entry) that returns the description of the plugin, as bytes. It does not use `this`.
     pub describe: unsafe extern "C" fn(
         this: *const (),
         arguments: *const (),
@@ -216,94 +182,9 @@ pub struct PluginRoot {
     ) -> u32,
 }
 
-/// A type that is a plugin; implemented by [`#[plugin]`](macro@crate::plugin).
-pub trait Plugin: Sized + 'static {
-    /// The interface that it implements.
-    type Interface: ?Sized + Described + Dispatch<RootValue<Self>>;
-
-    /// Makes the value.
-    ///
-    /// # Errors
-    ///
-    /// The constructor's own error.
-    fn make() -> Result<Self, String>;
-
-    /// The static that owns the value.
-    fn slot() -> &'static ValueSlot<Self>;
-
-    /// The author's own hook, which runs before the value is dropped.
-    fn before_unload();
-
-    /// The runtime for async methods, if there is one.
-    fn runtime() -> Option<&'static dyn Runtime> {
-        None
-    }
-}
-
-/// What the function `make` of a plugin of type `P` may return.
-#[diagnostic::on_unimplemented(
-    message = "`make` returns `{P}`, or a `Result<{P}, E>` whose error can be shown",
-    label = "returns `{Self}`"
-)]
-pub trait Made<P> {
-    /// The value, or the text of the error.
-    ///
-    /// # Errors
-    ///
-    /// The function's own error.
-    fn made(self) -> Result<P, String>;
-}
-
-impl<P> Made<P> for P {
-    fn made(self) -> Result<P, String> {
-        Ok(self)
-    }
-}
-
-impl<P, E: ToString> Made<P> for Result<P, E> {
-    fn made(self) -> Result<P, String> {
-        self.map_err(|error| error.to_string())
-    }
-}
-
-/// The hook of a plugin: if the value was made, runs the author's own, ends the runtime, and drops the value. The host
-/// runs it once, when the generation is retired and no call or lease uses it, or when the candidate was refused.
-///
-/// # Safety
-///
-/// No call uses the value, and none will.
-pub unsafe fn end<P: Plugin>() {
-    // SAFETY: the value is made before it is called, and no call uses it, and none will (`# Safety` of this function).
-    // So this is the only reference to it.
-    let value = unsafe { &mut *P::slot().value.get() };
-    if value.is_some() {
-        P::before_unload();
-        // A value that is still borrowed is leaked.
-        if runtime::end() {
-            *value = None;
-        }
-    }
-}
-
 /// A plugin's value, or one of the host's own, as the target of its vtable.
 #[derive(Debug)]
-pub struct RootValue<T>(T);
-
-/// A plugin's value, from its construction until the generation is retired. It is a static of the plugin, so that a
-/// value without a destructor leaves nothing to do.
-///
-/// # Invariants
-///
-/// `value` is written by the call that has set `is_taken`, before anybody else has its address, and by [`end`].
-#[derive(Debug)]
-pub struct ValueSlot<T> {
-    value: UnsafeCell<Option<RootValue<T>>>,
-    is_taken: AtomicBool,
-}
-
-// SAFETY: the value is shared between threads and dropped on any of them. It is `Send` and `Sync`, because
-// `#[interface]` demands both of every implementation. It is written before it is shared (invariant).
-unsafe impl<T> Sync for ValueSlot<T> {}
+pub struct RootValue<T>(pub(super) T);
 
 impl RootModule for PluginRootRef {
     abi_stable::declare_root_module_statics! {PluginRootRef}
@@ -328,7 +209,7 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
     unsafe fn accept(
         module: M,
         _: &dyn ImageMemory,
-        _: Arc<dyn LeaseSource>,
+        _: Offer<'_>,
     ) -> Result<(M, Option<String>), Refused> {
         Ok((module, None))
     }
@@ -353,19 +234,22 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
 /// # Safety
 ///
 /// The module's layout was checked. The result is used only while the image of the module is mapped and before the
-/// plugin's hook ([`end`]) runs. This is called once for an image.
+/// plugin's hook ([`end`](super::end)) runs. This is called once for an image.
 pub unsafe fn accept<I: Described + ?Sized>(
     module: PluginRootRef,
     memory: &dyn ImageMemory,
-    leases: Arc<dyn LeaseSource>,
+    offer: Offer<'_>,
 ) -> Result<(Remote, Option<String>), Refused> {
     let expected = describe::<I>();
     // SAFETY: by its documentation, the entry does not use `this`, takes no arguments and returns bytes. Its image is
     // mapped (`# Safety` of this function).
     let bytes = unsafe { call_entry::<_, Vec<u8>>(module.describe(), ptr::null(), &Nil, &None) };
     let bytes = bytes.map_err(|_| DAMAGED.to_owned());
-    let found = bytes.and_then(|it| Description::from_bytes(&it));
-    let found = found.map_err(Refused::Layout)?;
+    let found = bytes.and_then(|it| PluginDescription::from_bytes(&it));
+    let PluginDescription {
+        interface: found,
+        requirements,
+    } = found.map_err(Refused::Layout)?;
     if expected.name != found.name {
         let difference = format!(
             "another interface: expected {}, found {}",
@@ -373,25 +257,20 @@ pub unsafe fn accept<I: Described + ?Sized>(
         );
         return Err(Refused::Layout(difference));
     }
-    let accepted = compatible_versions(&expected.version);
-    if accepted != compatible_versions(&found.version) {
-        return Err(Refused::Version {
-            interface: expected.name,
-            expected: accepted,
-            found: found.version,
-        });
-    }
+    check_version(&expected, &found)?;
     compare(&expected, &found).map_err(|difference| Refused::Layout(difference.to_string()))?;
+    let (services, lent) = offer.services.lend(&requirements, &offer.leases)?;
+    (offer.keep)(lent);
     let made = {
-        let is_calling = calling::is_calling as IsCalling;
-        // SAFETY: by its documentation, the entry does not use `this`. `Exported::create` takes an `IsCalling` and
-        // returns this type, in every version of the root module with this layout. Its image is mapped (`# Safety` of
-        // this function).
+        let arguments = CreateArguments::new(offer.config, &services);
+        // SAFETY: by its documentation, the entry does not use `this`. It takes `CreateArguments`, or the beginning of
+        // them, and returns this type, in every plugin whose format of descriptions is read. Its image is mapped
+        // (`# Safety` of this function).
         unsafe {
             call_entry::<_, Result<RawRemote, String>>(
                 module.create(),
                 ptr::null(),
-                &is_calling,
+                &arguments,
                 &None,
             )
         }
@@ -404,7 +283,7 @@ pub unsafe fn accept<I: Described + ?Sized>(
     check_entries(&made, &found, memory)?;
     // SAFETY: the plugin has made this of its `Send` and `Sync` value and the vtable for it. The handle is
     // used only while the image is mapped, and before the hook drops the value (`# Safety` of this function).
-    let remote = unsafe { Remote::new(made, Some(leases)) };
+    let remote = unsafe { Remote::new(made, Some(offer.leases)) };
     Ok((remote, Some(found.version)))
 }
 
@@ -434,116 +313,29 @@ fn check_entries(
     Ok(())
 }
 
-/// The versions that are compatible by cargo's rule: the same major version, and below 1.0 the same minor version too.
-fn compatible_versions(version: &str) -> String {
-    let mut parts = version.split('.');
-    let (major, minor) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    match major {
-        "0" => format!("0.{minor}.x"),
-        major => format!("{major}.x"),
-    }
-}
-
-/// Describes an interface.
-fn describe<I: Described + ?Sized>() -> Description {
-    let mut types = Types::default();
-    let root = I::describe_interface(&mut types);
-    types.finish(&name_of::<I>(), I::VERSION, root)
-}
-
-/// The name of an interface: its package and its trait.
-pub fn name_of<I: Described + ?Sized>() -> String {
-    format!("{}::{}", I::PACKAGE, I::NAME)
-}
-
-/// What a plugin exports.
-pub const fn header<P: Plugin>() -> LibHeader {
-    extern "C" fn root_module<P: Plugin>() -> RootModuleResult {
-        abi_stable::library::__call_root_module_loader(|| export::<P>())
-    }
-
-    // SAFETY: the constructor returns the erased form of a `PluginRootRef`, as `from_constructor` of that type demands.
-    unsafe { LibHeader::from_constructor::<PluginRootRef>(root_module::<P>, CheckTypeLayout::Yes) }
-}
-
-/// The root module of a plugin.
-fn export<P: Plugin>() -> PluginRootRef {
-    PluginRootRef(Exported::<P>::ROOT.static_as_prefix())
-}
-
-struct Exported<P>(PhantomData<P>);
-
-impl<P: Plugin> Exported<P> {
-    const ROOT: &'static WithMetadata<PluginRoot> = &WithMetadata::new(PluginRoot {
-        describe: Self::describe,
-        create: Self::create,
-    });
-
-    unsafe extern "C" fn describe(
-        _: *const (),
-        arguments: *const (),
-        out: *mut (),
-        reply: *const ReplyVtable,
-    ) -> u32 {
-        // SAFETY: the host calls this with the arguments of an entry that takes none and returns bytes.
-        unsafe {
-            dispatch::<NoValue, Nil, Vec<u8>>(NoValue::THIS, arguments, out, reply, |(), _, _| {
-                Ok(describe::<P::Interface>().to_bytes())
-            })
-        }
-    }
-
-    unsafe extern "C" fn create(
-        _: *const (),
-        arguments: *const (),
-        out: *mut (),
-        reply: *const ReplyVtable,
-    ) -> u32 {
-        // SAFETY: the host calls this with the arguments of an entry that takes an `IsCalling` and returns a handle.
-        unsafe {
-            dispatch::<NoValue, IsCalling, Result<RawRemote, String>>(
-                NoValue::THIS,
-                arguments,
-                out,
-                reply,
-                |(), is_calling, _| {
-                    note_panics_of_calls(is_calling);
-                    Ok(P::make().and_then(|value| {
-                        runtime::start(P::runtime())?;
-                        Ok(P::slot().set::<P>(value))
-                    }))
-                },
-            )
-        }
-    }
-}
-
-impl<T> ValueSlot<T> {
-    /// An empty slot.
-    #[expect(clippy::new_without_default, reason = "for statics")]
-    pub const fn new() -> Self {
+impl CreateArguments {
+    fn new(config: &Config, services: &[RawObject]) -> Self {
         Self {
-            value: UnsafeCell::new(None),
-            is_taken: AtomicBool::new(false),
+            is_calling: calling::is_calling,
+            config: config.bytes().as_ptr(),
+            config_bytes: config.bytes().len(),
+            services: services.as_ptr(),
+            service_count: services.len(),
         }
     }
 
-    fn set<P: Plugin>(&self, value: T) -> RawRemote
-    where
-        P::Interface: Dispatch<RootValue<T>>,
-    {
-        // Relaxed: nothing is read because of it.
-        let is_taken = self.is_taken.swap(true, Ordering::Relaxed);
-        assert!(!is_taken, "a plugin is made once");
-        // SAFETY: only this call has set `is_taken`, so nobody else writes, and nobody has the address yet.
-        let slot = unsafe { &mut *self.value.get() };
-        let value = ptr::from_ref(slot.insert(RootValue(value)));
-        let entries = <P::Interface as Dispatch<RootValue<T>>>::VTABLE;
-        RawRemote {
-            this: value.cast(),
-            entries: entries.as_ptr(),
-            count: entries.len(),
-        }
+    /// # Safety
+    ///
+    /// This is from [`new`](Self::new) on the other side, where configuration and services stay unchanged during `'a`.
+    /// `services` has a handle for each requirement of the constructor, in their order. Its interface was compared with
+    /// the required one, and it is valid until the image is gone; or it is null, and not needed.
+    pub(super) unsafe fn offered<'a>(self) -> Offered<'a> {
+        // SAFETY: address and length are from a slice that stays unchanged during `'a` (`# Safety` of this function).
+        let config = unsafe { slice::from_raw_parts(self.config, self.config_bytes) };
+        // SAFETY: as above.
+        let services = unsafe { slice::from_raw_parts(self.services, self.service_count) };
+        // SAFETY: the handles are such as `Offered` demands (`# Safety` of this function).
+        unsafe { Offered::new(config, services) }
     }
 }
 

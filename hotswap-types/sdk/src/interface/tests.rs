@@ -4,6 +4,7 @@ use super::{
     compare::{Difference, compare, function_text},
     data::Data,
     description::{DAMAGED, Description, Field, Method, Parameter, Shape, TypeIndex, Types},
+    requirement::{PluginDescription, Requirement},
 };
 
 fn field(name: &str, ty: TypeIndex) -> Field {
@@ -86,10 +87,14 @@ fn a_damaged_description_is_refused_or_looked_at() {
 #[test]
 fn another_format_is_named() {
     let mut bytes = real().to_bytes();
-    bytes[0] = 2;
+    bytes[0] = 3;
     for bytes in [&*bytes, &bytes[..4]] {
         let error = Description::from_bytes(bytes).unwrap_err();
-        assert_eq!(error, "the format of its description: expected 1, found 2");
+        assert_eq!(
+            error,
+            "it was built with a newer hotswap-sdk, whose plugins describe themselves in another format (expected 2, \
+             found 3): build it with the host's"
+        );
     }
 }
 
@@ -152,4 +157,33 @@ fn types_are_compared_without_recursion() {
     assert!(path.starts_with("….next.next."), "{path}");
     assert!(path.len() < 1_000, "{path}");
     assert_eq!((&*expected, &*found), ("Link", "u32"));
+}
+
+/// A plugin that takes something from the host, and one of the format in which none does.
+#[test]
+fn what_a_plugin_takes_crosses() {
+    let requirement = |is_optional| Requirement {
+        interface: real(),
+        is_optional,
+    };
+    let taking = PluginDescription {
+        interface: real(),
+        requirements: vec![requirement(false), requirement(true)],
+    };
+    assert_eq!(
+        PluginDescription::from_bytes(&taking.to_bytes()),
+        Ok(taking)
+    );
+    let mut bytes = real().to_bytes();
+    bytes[0] = 1;
+    let nothing = PluginDescription {
+        interface: real(),
+        requirements: Vec::new(),
+    };
+    assert_eq!(PluginDescription::from_bytes(&bytes), Ok(nothing));
+    bytes.push(0);
+    assert_eq!(
+        PluginDescription::from_bytes(&bytes),
+        Err(DAMAGED.to_owned())
+    );
 }
