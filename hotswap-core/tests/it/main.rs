@@ -19,6 +19,7 @@ mod layouts;
 mod leaving;
 mod libraries;
 mod limits;
+mod logs;
 mod manual;
 mod marks;
 mod metrics;
