@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::RefCell,
+    collections::BTreeSet,
     panic::panic_any,
     sync::{
         Arc, Mutex,
@@ -18,7 +19,7 @@ use hotswap_fixtures::desk::{Desk, Listener, Session};
 
 use crate::{
     alone::alone,
-    fixtures::{SOON, plugin, trust},
+    fixtures::{SOON, plugin, trust, until},
     process::status_bytes,
 };
 
@@ -91,12 +92,12 @@ fn ten_thousand_objects_of_twenty_generations() {
     for (generation, mut sessions) in odd.into_iter().chain(even.into_iter().rev()) {
         let last = sessions.pop().expect("there are many");
         drop(sessions);
-        let state = desk.wait(generation, Duration::ZERO);
-        assert!(
+        // A look while they are dropped may list the lease of one that is not counted any more.
+        until(|| {
+            let state = desk.wait(generation, Duration::ZERO);
             matches!(&state, Some(State::Draining { held_by, .. })
-                if matches!(&held_by[..], [Holder::Objects { .. }])),
-            "{state:?}"
-        );
+                if matches!(&held_by[..], [Holder::Objects { .. }]))
+        });
         let build = if generation % 2 == 1 { 1 } else { 2 };
         assert_eq!(last.user(), format!("{} at {build}", EACH - 1));
         drop(last);
@@ -467,12 +468,13 @@ fn a_plugin_may_have_its_own_swap_point() {
     desk.swap(plugin("desk_2")).unwrap();
     drop(desk);
     drop(session);
-    // They end with the swap point.
+    // They end with the swap point, whichever is first: it ends when the first has dropped what it held, and before its
+    // threads have ended.
     let unloaded = events.iter().filter_map(|event| match event.kind {
         EventKind::Unloaded { .. } => event.generation,
         _ => None,
     });
-    assert_eq!(unloaded.collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(unloaded.collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
 }
 
 /// The same for a candidate, whose value is dropped too when it is refused or not published.
