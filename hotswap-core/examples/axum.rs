@@ -23,11 +23,9 @@ use hotswap_core::{Hotswap, Policy, Trust};
 use hotswap_types::Plugin;
 use tokio::{
     net::TcpListener,
-    runtime::Runtime,
-    select,
+    runtime, select,
     signal::unix::{SignalKind, signal},
-    task::spawn_blocking,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 type Shared = Arc<Hotswap<dyn Plugin>>;
@@ -46,7 +44,10 @@ fn main() -> Result<()> {
     let trust = unsafe { Trust::vouch(Policy::default()) };
     let plugin: Shared = Arc::new(Hotswap::load(path, &trust)?);
 
-    let runtime = Runtime::new()?;
+    // One thread answers all requests, also while a plugin is loaded.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(Arc::clone(&plugin), port))?;
     // Ends all tasks. From here on nobody else has the plugin, and nobody calls it.
     drop(runtime);
@@ -80,8 +81,8 @@ async fn serve(plugin: Shared, port: u16) -> io::Result<()> {
 /// Answers a request by the live generation. Never waits for a swap; one that happens meanwhile changes nothing for
 /// this call.
 ///
-/// A call that takes long belongs in `spawn_blocking`, as any other. A handler that needs the same generation before
-/// and after an `.await` takes a `plugin.lease()`.
+/// A call that takes long belongs in `spawn_blocking`, as any other, or its method is async. A handler that needs the
+/// same generation before and after an `.await` takes a `plugin.lease()`.
 async fn process(State(plugin): State<Shared>, text: String) -> Answer {
     match plugin.call(|it| it.process(&text)) {
         Ok(answer) => answer.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error)),
@@ -95,22 +96,17 @@ async fn process(State(plugin): State<Shared>, text: String) -> Answer {
 /// The path is not taken from the request: a page that makes a browser on this machine post here only has the same file
 /// loaded again.
 async fn swap(State(plugin): State<Shared>) -> Answer {
-    // Loading a file and waiting for old calls to end would keep a worker from its other requests.
-    let swapping = spawn_blocking(move || {
-        let swapped = plugin.swap(plugin.last_accepted())?;
-        let retired = plugin.wait(swapped.retired, DRAIN_TIMEOUT);
-        let retired = retired.map_or("not listed".to_owned(), |state| state.to_string());
-        Ok(format!(
-            "generation {} is live, generation {} is {retired}\n",
-            swapped.generation, swapped.retired
-        ))
-    });
-    let swapped: Result<String, hotswap_core::Error> = swapping.await.map_err(|error| {
-        // It panicked, or the server ends.
-        (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
-    })?;
+    let swapped = plugin.swap_async(plugin.last_accepted()).await;
     // Refused: nothing has changed, and the running generation serves on.
-    swapped.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")))
+    let swapped =
+        swapped.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")))?;
+    let retired = timeout(DRAIN_TIMEOUT, plugin.wait_async(swapped.retired)).await;
+    let retired = retired.ok().flatten();
+    let retired = retired.map_or("still in use".to_owned(), |state| state.to_string());
+    Ok(format!(
+        "generation {} is live, generation {} is {retired}\n",
+        swapped.generation, swapped.retired
+    ))
 }
 
 /// Completes at Ctrl-C or SIGTERM, which end nothing by themselves as soon as this returns.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use hotswap_sdk::Config;
 
+use crate::{error::Result, given::GivenPath};
+
 /// A file to load, and the configuration that its plugin gets.
 ///
 /// Every path is a candidate without a configuration of its own.
@@ -39,6 +41,25 @@ impl Candidate {
     pub fn with_config(mut self, config: impl Into<Config>) -> Self {
         self.config = Some(config.into());
         self
+    }
+}
+
+/// A candidate, whose path was made absolute when it was given.
+pub(crate) struct GivenCandidate {
+    pub(crate) path: PathBuf,
+    pub(crate) given: Result<GivenPath>,
+    pub(crate) config: Option<Config>,
+}
+
+impl GivenCandidate {
+    pub(crate) fn new(candidate: Candidate) -> Self {
+        let Candidate { path, config } = candidate;
+        let given = GivenPath::new(&path);
+        Self {
+            path,
+            given,
+            config,
+        }
     }
 }
 

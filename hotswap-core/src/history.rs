@@ -14,24 +14,27 @@ mod metrics;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 use std::{
     collections::VecDeque,
-    iter,
+    iter, mem,
     path::PathBuf,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
     time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::Receiver;
 
-pub(crate) use self::metrics::Metrics;
-use self::subscribers::Subscribers;
 pub use self::{
     event::{Event, EventKind},
     generation::{GenerationInfo, Phases, State},
     services::{ServiceChange, ServiceEnd, ServiceInfo, ServiceState},
+    subscribers::EventStream,
 };
+pub(crate) use self::{metrics::Metrics, waiters::WaiterId};
+use self::{subscribers::Subscribers, waiters::Waiters};
 use crate::{
     digest::Sha256,
     error::Error,
@@ -69,17 +72,21 @@ pub(crate) struct Lengths {
     pub(crate) events: usize,
 }
 
-/// Events that were sent to the receivers, and are still to be passed to [`tracing`] and to the metrics. That happens
-/// after all locks are released, so that no other swap waits for subscribers and recorders.
+/// Events that were sent to the receivers, and are still to be passed to [`tracing`] and to the metrics, and futures
+/// and streams that are still to be woken. That happens after all locks are released, so that no other swap waits for
+/// subscribers, recorders and executors.
 #[must_use]
 pub(crate) struct Recorded {
     events: Vec<Event>,
+    wakers: Vec<Waker>,
     metrics: Metrics,
 }
 
 impl Recorded {
-    /// Passes the events to [`tracing`] and to the metrics, whose subscribers and recorders may take their time.
+    /// Wakes who waits, and passes the events to [`tracing`] and to the metrics, whose subscribers and recorders may
+    /// take their time.
     pub(crate) fn trace(self) {
+        self.wakers.into_iter().for_each(Waker::wake);
         self.events.iter().for_each(|event| event.kind.trace(event));
         self.metrics.record(&self.events);
     }
@@ -103,6 +110,7 @@ struct Ledger {
     published: u64,
     live: Option<u64>,
     subscribers: Subscribers,
+    waiters: Waiters,
     /// Events of the kind [`EventKind::Refused`], oldest first.
     refused: VecDeque<Event>,
     limits: Lengths,
@@ -115,6 +123,7 @@ impl History {
             published: 0,
             live: None,
             subscribers: Subscribers::new(limits.events),
+            waiters: Waiters::default(),
             refused: VecDeque::new(),
             limits,
         };
@@ -131,7 +140,13 @@ impl History {
 
     /// A new queue of events. The first one also gets the events from before.
     pub(crate) fn events(&self) -> Receiver<Event> {
-        self.ledger().subscribers.subscribe()
+        let queue = self.ledger().subscribers.subscribe();
+        queue.into_blocking()
+    }
+
+    /// The same, to be polled.
+    pub(crate) fn event_stream(&self) -> EventStream {
+        EventStream::new(self.ledger().subscribers.subscribe())
     }
 
     pub(crate) fn generations(&self) -> Vec<GenerationInfo> {
@@ -216,10 +231,13 @@ impl History {
         if ledger.refused.len() > ledger.limits.refused {
             ledger.refused.pop_front();
         }
-        self.metrics.missed(ledger.subscribers.send(&event));
+        let mut wakers = Vec::new();
+        self.metrics
+            .missed(ledger.subscribers.send(&event, &mut wakers));
         drop(ledger);
         let recorded = Recorded {
             events: vec![event],
+            wakers,
             metrics: self.metrics.clone(),
         };
         recorded.trace();
@@ -295,14 +313,18 @@ impl History {
             .into_iter()
             .map(|(generation, kind)| ledger.event(generation, kind))
             .collect();
+        let mut wakers = Vec::new();
         for event in &events {
-            self.metrics.missed(ledger.subscribers.send(event));
+            self.metrics
+                .missed(ledger.subscribers.send(event, &mut wakers));
         }
         ledger.forget_oldest();
+        wakers.extend(ledger.take_waiters());
         self.note(&ledger, &events);
         self.changed.notify_all();
         Recorded {
             events,
+            wakers,
             metrics: self.metrics.clone(),
         }
     }
@@ -315,29 +337,60 @@ impl History {
     /// Waits until generation `number` has ended, at most until `deadline`, and returns its state then. `None`: the
     /// list does not have it (any more).
     pub(crate) fn wait(&self, number: u64, deadline: Instant) -> Option<State> {
-        let state = |ledger: &Ledger| {
-            let mut all = ledger.generations.iter();
-            Some(all.find(|it| it.number == number)?.state.clone())
-        };
         self.wait_while(
             deadline,
-            |ledger| state(ledger).is_some_and(|state| !state.has_ended()),
-            state,
+            |ledger| !ledger.has_ended(number),
+            |ledger| ledger.state(number).cloned(),
         )
+    }
+
+    /// The state of generation `number` once it has ended. Until then, the waker is woken when it has, and at each
+    /// [`wake_waiters`](Self::wake_waiters). `id` is that of the future, which has to [leave](Self::leave) at its end.
+    pub(crate) fn poll_end(
+        &self,
+        number: u64,
+        id: &mut Option<WaiterId>,
+        waker: &Waker,
+    ) -> Poll<Option<State>> {
+        let waker = waker.clone();
+        let mut ledger = self.ledger();
+        if ledger.has_ended(number) {
+            return Poll::Ready(ledger.state(number).cloned());
+        }
+        let before = ledger.waiters.register(id, Some(number), waker);
+        drop(ledger);
+        drop(before);
+        Poll::Pending
+    }
+
+    /// Has a future woken at the next [`wake_waiters`](Self::wake_waiters); `id` as with [`poll_end`](Self::poll_end).
+    pub(crate) fn register(&self, id: &mut Option<WaiterId>, waker: &Waker) {
+        let waker = waker.clone();
+        let before = self.ledger().waiters.register(id, None, waker);
+        drop(before);
+    }
+
+    /// A future that was registered is dropped.
+    pub(crate) fn leave(&self, id: &WaiterId) {
+        let waker = self.ledger().waiters.remove(id);
+        drop(waker);
+    }
+
+    /// Wakes all futures that wait for something to end: their threads may be what that waits for.
+    pub(crate) fn wake_waiters(&self) {
+        let wakers = self.ledger().waiters.take_all();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Waits until all generations have ended, at most until `deadline`, and returns those that are still mapped.
     pub(crate) fn wait_for_all(&self, deadline: Instant) -> Vec<GenerationInfo> {
         let going_on = |ledger: &Ledger| ledger.generations.iter().any(|it| !it.state.has_ended());
-        let mapped = |ledger: &Ledger| {
-            ledger
-                .generations
-                .iter()
-                .filter(|it| it.state != State::Unloaded)
-                .cloned()
-                .collect()
-        };
-        self.wait_while(deadline, going_on, mapped)
+        self.wait_while(deadline, going_on, Ledger::mapped)
+    }
+
+    /// The generations that are still mapped.
+    pub(crate) fn mapped(&self) -> Vec<GenerationInfo> {
+        self.ledger().mapped()
     }
 
     fn wait_while<T>(
@@ -451,6 +504,31 @@ impl Published {
 impl Ledger {
     fn find(&mut self, number: u64) -> Option<&mut GenerationInfo> {
         self.generations.iter_mut().find(|it| it.number == number)
+    }
+
+    /// `None`: the list does not have it (any more).
+    fn state(&self, number: u64) -> Option<&State> {
+        let mut all = self.generations.iter();
+        Some(&all.find(|it| it.number == number)?.state)
+    }
+
+    /// Whether there is nothing to wait for, or nothing any more.
+    fn has_ended(&self, number: u64) -> bool {
+        self.state(number).is_none_or(State::has_ended)
+    }
+
+    fn mapped(&self) -> Vec<GenerationInfo> {
+        let all = self.generations.iter();
+        let mapped = all.filter(|it| it.state != State::Unloaded);
+        mapped.cloned().collect()
+    }
+
+    /// The wakers of those whose wait is over.
+    fn take_waiters(&mut self) -> Vec<Waker> {
+        let mut waiters = mem::take(&mut self.waiters);
+        let wakers = waiters.take_ended(|number| self.has_ended(number));
+        self.waiters = waiters;
+        wakers
     }
 
     fn set(&mut self, number: u64, state: State) {

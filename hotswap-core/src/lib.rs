@@ -75,12 +75,6 @@
 //! code that it needs; who keeps what is listed ([`Hotswap::services`], [`Hotswap::refs`]).
 //! A value is only ever used as the type that it has: what has changed is refused, with both sides of the difference.
 //!
-//! # Logs
-//!
-//! What a plugin says through `tracing` or `log` arrives at the host's subscriber of `tracing`, with the generation, if
-//! the plugin was built with the features of these names of `hotswap-sdk`: see *Logs* in [`docs::plugins`]. hotswap's
-//! own events have the target `hotswap`.
-//!
 //! # Metrics
 //!
 //! With the feature `metrics`, a swap point records figures for whatever recorder of the crate of that name the host
@@ -127,6 +121,12 @@ mod memory;
 // Starting a thread, if there is memory for it.
 mod threads;
 
+// A channel whose receiver waits on a thread, or is polled.
+mod async_channel;
+
+// Work of a thread, awaited.
+mod thread_future;
+
 // A path as somebody gave it.
 mod given;
 
@@ -162,9 +162,6 @@ mod module;
 
 // What a plugin's objects keep.
 mod objects;
-
-// What plugins log.
-mod logs;
 
 // From an image to a plugin's value, or to its root module as it is.
 #[expect(unsafe_code, reason = "relies on what was checked")]
@@ -241,7 +238,11 @@ pub mod event {
 
 /// What a host awaits.
 pub mod future {
-    pub use crate::swap::CallFuture;
+    pub use crate::{
+        history::EventStream,
+        swap::{CallFuture, ShutdownFuture, WaitFuture},
+        thread_future::ThreadFuture,
+    };
 }
 
 /// Parts of an [`ErrorKind`], why a [`call`](Hotswap::call) gave no answer, and why a text is no [`Sha256`] or
@@ -271,7 +272,8 @@ mod readme {}
 /// - [`traits`](docs::traits): an interface that is a trait.
 /// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
 /// - [`root_modules`](docs::root_modules): an interface that is an abi_stable root module of one's own.
-/// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, logs.
+/// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, loggers.
+/// - [`async_hosts`](docs::async_hosts): swaps, waits and events on an executor, and what dropping a future does.
 /// - [`deploying`](docs::deploying): checks, links, metrics, systemd, Kubernetes, many machines.
 /// - [`troubleshooting`](docs::troubleshooting): by what is said.
 /// - [`stability`](docs::stability): what may break, platforms, features.
@@ -295,6 +297,9 @@ pub mod docs {
 
     #[doc = include_str!("../docs/plugins.md")]
     pub mod plugins {}
+
+    #[doc = include_str!("../docs/async-hosts.md")]
+    pub mod async_hosts {}
 
     #[doc = include_str!("../docs/deploying.md")]
     pub mod deploying {}

@@ -23,10 +23,12 @@ use crate::{
     error::{Error, ErrorKind, Result},
     function,
     given::GivenPath,
-    history::{Event, GenerationInfo, History, Metrics, Phases, State},
+    history::{Event, EventStream, GenerationInfo, History, Metrics, Phases, State},
     image::{self, Image},
     stage::Staged,
-    swap::{Limits, Reaper, finish_staging, prepare_span, stage_and_load, wait_for_end},
+    swap::{
+        Limits, Reaper, WaitFuture, finish_staging, prepare_span, stage_and_load, wait_for_end,
+    },
     trial::Trial,
     trust::Trust,
 };
@@ -265,6 +267,17 @@ impl Loader {
     /// [`detach_current_thread`](crate::detach_current_thread).
     pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
         wait_for_end(&self.shared.history, number, timeout)
+    }
+
+    /// The [`events`](Self::events) as a stream ([`Hotswap::event_stream`](crate::Hotswap::event_stream)).
+    pub fn event_stream(&self) -> EventStream {
+        self.shared.history.event_stream()
+    }
+
+    /// Like [`wait`](Self::wait), for tasks of an executor, and without a timeout
+    /// ([`Hotswap::wait_async`](crate::Hotswap::wait_async)).
+    pub fn wait_async(&self, number: u64) -> WaitFuture {
+        WaitFuture::new(&self.shared.history, number)
     }
 }
 

@@ -21,7 +21,11 @@ mod reaper;
 
 mod pipeline;
 
+mod prepared;
+
 mod rollback;
+
+mod futures;
 
 mod built_in;
 
@@ -51,24 +55,26 @@ use self::{
     code::Code,
     draining::Draining,
     lease::{NamedLease, NamedLeases, Register},
-    pipeline::{Pipeline, Publishable, Source, drop_update},
+    pipeline::{Pipeline, Publishable, Source},
+    prepared::SwapPoint,
     succession::{PublishKind, PublishResult, Replaced, Succession},
 };
 pub use self::{
     call_future::CallFuture,
+    futures::{ShutdownFuture, WaitFuture},
     lease::{Bound, Lease},
+    prepared::Prepared,
     rollback::RolledBack,
     settings::{Limits, Probe, Settings},
 };
 use crate::{
-    candidate::Candidate,
+    candidate::{Candidate, GivenCandidate},
     deadline::deadline,
     digest::Sha256,
     error::{Error, ErrorKind, Result},
     given::GivenPath,
     history::{
-        Event, EventKind, GenerationInfo, History, Metrics, Phases, Published, Recorded,
-        ServiceInfo, State,
+        Event, GenerationInfo, History, Metrics, Phases, Published, Recorded, ServiceInfo, State,
     },
     holder::Holder,
     image::{self, Leaving},
@@ -135,14 +141,6 @@ pub struct Swapped {
     pub phases: Phases,
 }
 
-/// A candidate that is ready to be published, and cannot fail any more. Dropping it unloads it again.
-#[must_use = "it is unloaded again if it is not published"]
-pub struct Prepared<'a, I: Interface + ?Sized> {
-    hotswap: &'a Hotswap<I>,
-    /// `Some` until it is published.
-    candidate: Option<Publishable<I::Live>>,
-}
-
 impl<I: Interface + ?Sized> Hotswap<I> {
     /// Loads a plugin as generation 1, with the default [`Settings`].
     ///
@@ -187,10 +185,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let published = Published::of(number, &candidate.image, candidate.phases, None);
         let accepted = Accepted::of(number, &candidate.image);
         let update = candidate.update.take();
-        let logs = Arc::clone(&candidate.logs);
         let first = pipeline.number(candidate, number);
         let it = empty.publish(first, published, accepted);
-        logs.published();
         drop(update.map(|update| it.publish_update(update, number)));
         Ok(it)
     }
@@ -280,7 +276,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// use [`wait`](Self::wait) to wait for that, or listen to [`events`](Self::events).
     ///
     /// Waits for other swaps of the same swap point, and while the thread that unloads is behind
-    /// ([`Limits::unload_timeout`]); for no call and for no lease. May be called inside [`with`](Self::with).
+    /// ([`Limits::unload_timeout`]); for no call and for no lease. May be called inside [`with`](Self::with). Tasks of
+    /// an executor use [`swap_async`](Self::swap_async).
     ///
     /// Costs reading and copying the file, one `dlopen`, and a thread, which stays parked for as long as the
     /// generation is mapped because some allocators take the thread that loads them for the process's main thread.
@@ -290,9 +287,16 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///
     /// The candidate was refused. The live generation keeps serving, as if nothing had happened.
     pub fn swap(&self, candidate: impl Into<Candidate>) -> Result<Swapped> {
-        let Candidate { path, config } = candidate.into();
+        self.swap_given(GivenCandidate::new(candidate.into()))
+    }
+
+    fn swap_given(&self, candidate: GivenCandidate) -> Result<Swapped> {
+        let GivenCandidate {
+            path,
+            given,
+            config,
+        } = candidate;
         self.check_process(&path)?;
-        let given = GivenPath::new(&path);
         let turn = self.admit(&path);
         self.swap_in_turn(given, config, turn, |_| {})
     }
@@ -303,6 +307,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// What the plugin's constructor refuses, and what the trial or the probe refuse, changes nothing: the live
     /// generation keeps serving with its own configuration. A [`rollback`](Self::rollback) goes back to the earlier
     /// configuration. Waits for whom [`swap`](Self::swap) waits, and costs what that costs, but for reading the file.
+    /// Tasks of an executor use [`swap_config_async`](Self::swap_config_async).
     ///
     /// # Errors
     ///
@@ -323,7 +328,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// ```
     pub fn swap_config(&self, config: impl Into<Config>) -> Result<Swapped> {
         let config = config.into();
-        let path = self.cell.with(|live| live.path().to_owned());
+        let path = self.path_of_live();
         self.check_process(&path)?;
         let turn = self.admit(&path);
         let published = turn.and_then(|_turn| {
@@ -345,6 +350,10 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         image
             .keep()
             .map_err(|error| refuse(ErrorKind::cannot_copy(error)))
+    }
+
+    fn path_of_live(&self) -> PathBuf {
+        self.cell.with(|live| live.path().to_owned())
     }
 
     fn config_of_live(&self) -> Config {
@@ -402,7 +411,9 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// dropped, because its update would see a state that is about to change.
     ///
     /// Waits for other candidates of the same swap point that are being prepared, and while the thread that unloads is
-    /// behind ([`Limits::unload_timeout`]); for no call and for no lease.
+    /// behind ([`Limits::unload_timeout`]); for no call and for no lease. Tasks of an executor use
+    /// [`prepare_async`](Self::prepare_async).
+    ///
     /// Costs what [`swap`](Self::swap) costs, and the memory of the candidate for as long as it is kept.
     ///
     /// # Errors
@@ -423,19 +434,23 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// }
     /// ```
     pub fn prepare(&self, candidate: impl Into<Candidate>) -> Result<Prepared<'_, I>> {
-        let Candidate { path, config } = candidate.into();
+        let candidate = self.prepare_given(GivenCandidate::new(candidate.into()))?;
+        Ok(Prepared::new(candidate, SwapPoint::Borrowed(self)))
+    }
+
+    fn prepare_given(&self, candidate: GivenCandidate) -> Result<Publishable<I::Live>> {
+        let GivenCandidate {
+            path,
+            given,
+            config,
+        } = candidate;
         self.check_process(&path)?;
-        let given = GivenPath::new(&path);
         let turn = self.admit(&path);
         let prepared = turn.and_then(|_turn| {
             let config = config.unwrap_or_else(|| self.config_of_live());
             self.prepare_from(Source::Path(&given?, &config))
         });
-        let candidate = prepared.inspect_err(|error| self.history.refused(error))?;
-        Ok(Prepared {
-            hotswap: self,
-            candidate: Some(candidate),
-        })
+        prepared.inspect_err(|error| self.history.refused(error))
     }
 
     fn prepare_from(&self, source: Source<'_>) -> Result<Publishable<I::Live>> {
@@ -483,7 +498,6 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let number = self.history.next_number();
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
         let update = candidate.update.take();
-        let logs = Arc::clone(&candidate.logs);
         let accepted = (kind == PublishKind::Swap).then(|| Accepted::of(number, &candidate.image));
         let new = self.pipeline.number(candidate, number);
         let PublishResult {
@@ -512,7 +526,6 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let replaced_values = replaced_values.and_then(|values| generations.keep_values(values));
         drop(generations);
 
-        logs.published();
         if let Some(until) = probation {
             self.reaper()
                 .watch_probation(&self.succession, number, until);
@@ -622,7 +635,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     {
         let found = self.services.as_ref().map(|services| services.get(name));
         let found = found.transpose().map_err(|problem| {
-            let path = self.cell.with(|live| live.path().to_owned());
+            let path = self.path_of_live();
             let name = name.to_owned();
             Error::new(&path, ErrorKind::RefType { name, problem })
         })?;
@@ -630,10 +643,10 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     }
 
     /// A queue of the events. Every receiver gets every event. The first receiver also gets those from before it was
-    /// asked for, from the first generation on.
+    /// asked for, from the first generation on. Tasks of an executor use [`event_stream`](Self::event_stream).
     ///
     /// Nobody waits for a receiver. A slow one misses events, and is told how many ([`Limits::events_max`],
-    /// [`EventKind::Missed`]). One that was dropped is forgotten at the next event.
+    /// [`EventKind::Missed`](crate::EventKind::Missed)). One that was dropped is forgotten at the next event.
     pub fn events(&self) -> Receiver<Event> {
         self.history.events()
     }
@@ -642,7 +655,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// returns its state then. `None`: the list does not have the generation (any more).
     ///
     /// The calling thread leaves retired plugins, as with [`detach_current_thread`]. Inside [`with`](Self::with),
-    /// waiting for the generation of that call only times out.
+    /// waiting for the generation of that call only times out. Tasks of an executor use
+    /// [`wait_async`](Self::wait_async).
     pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
         wait_for_end(&self.history, number, timeout)
     }
@@ -655,6 +669,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// dropped.
     ///
     /// Generations that are still held keep draining, and are unloaded when their leases are dropped.
+    ///
+    /// Tasks of an executor use [`shutdown_async`](Self::shutdown_async).
     pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {
         if self.is_inherited() {
             return Vec::new();
@@ -728,50 +744,6 @@ impl<I: Interface + ?Sized> Drop for Hotswap<I> {
     }
 }
 
-impl<I: Interface + ?Sized> Prepared<'_, I> {
-    /// Makes it the live generation, whichever generation is live by now.
-    ///
-    /// Returns as soon as new calls reach it. With [`Policy::serial_file`], it then also saves the serial number
-    /// before it returns, which may wait for the disk and for other hosts that write to the file. If the number
-    /// cannot be saved, it sends an event ([`EventKind::SerialNotKept`]).
-    ///
-    /// # Panics
-    ///
-    /// In a child that was forked after it was prepared ([`Hotswap`]).
-    pub fn publish(mut self) -> Swapped {
-        let is_inherited = self.hotswap.is_inherited();
-        assert!(
-            !is_inherited,
-            "a plugin of the parent process is not published in a child"
-        );
-        let candidate = self.candidate.take().expect("published once");
-        let origin = candidate.image.origin().clone();
-        let (swapped, recorded) = self.hotswap.publish(candidate, PublishKind::Swap, None);
-        recorded.trace();
-        // Last: it may wait, and nobody may wait for it.
-        if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
-            let reason = error.reason();
-            let setting = error.setting().map(str::to_owned);
-            let not_kept = EventKind::SerialNotKept { reason, setting };
-            let generation = Some(swapped.generation);
-            self.hotswap.history.happened(generation, not_kept).trace();
-        }
-        swapped
-    }
-}
-
-impl<I: Interface + ?Sized> Drop for Prepared<'_, I> {
-    fn drop(&mut self) {
-        if self.hotswap.is_inherited() {
-            // The child has no thread to unload it.
-            mem::forget(self.candidate.take());
-        } else if let Some(mut candidate) = self.candidate.take() {
-            drop_update(&candidate.image.origin().given, candidate.update.take());
-            self.hotswap.reaper().dispose(candidate.image.retire());
-        }
-    }
-}
-
 /// A swap point that has its threads, and no generation yet.
 struct EmptySwapPoint<I: Interface + ?Sized> {
     pipeline: Pipeline<I>,
@@ -788,7 +760,7 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
         image::prepare_for_forks();
         let limits = &settings.limits;
         let metrics = Metrics::new(settings.name.as_deref(), path);
-        let pipeline = Pipeline::new(trust, settings, path, &metrics);
+        let pipeline = Pipeline::new(trust, settings, &metrics);
         let history = Arc::new(History::new(limits.lengths(), metrics));
         let deadline = limits.drain_deadline;
         let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
@@ -856,15 +828,6 @@ impl<I: Interface + ?Sized> fmt::Debug for Hotswap<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hotswap")
             .field("generations", &self.generations())
-            .finish_non_exhaustive()
-    }
-}
-
-impl<I: Interface + ?Sized> fmt::Debug for Prepared<'_, I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origin = self.candidate.as_ref().map(|it| it.image.origin());
-        f.debug_struct("Prepared")
-            .field("path", &origin.map(|it| &it.given))
             .finish_non_exhaustive()
     }
 }

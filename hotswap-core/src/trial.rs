@@ -32,7 +32,6 @@ use std::{
     marker::PhantomData,
     panic::{self, AssertUnwindSafe},
     path::Path,
-    sync::Arc,
     time::Duration,
 };
 
@@ -146,7 +145,7 @@ impl<I: Interface + ?Sized> Trial<I> {
             reached(Stage::Layout)?;
             let checked = interface::check::<I>(&image)?;
             reached(Stage::Root)?;
-            let opened = checked.open(&services(), &Arc::from("trial"))?;
+            let opened = checked.open(&services())?;
             reached(Stage::Probe)?;
             opened.objects.begin_probe();
             let answer = ask(|| {

@@ -1,25 +1,34 @@
 //! The receivers of events, each with a queue of its own.
 
-use std::mem;
+use std::{
+    fmt, mem,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
 
-use crossbeam_channel::{Receiver, Sender};
+use futures_core::Stream;
 
 use super::{Event, EventKind};
+use crate::async_channel::{AsyncReceiver, AsyncSender, async_channel};
 
 #[derive(Debug)]
 pub(super) struct Subscribers {
     all: Vec<Subscriber>,
     /// The queue for the first receiver, which gets events from before it asked.
-    waiting: Option<Receiver<Event>>,
+    waiting: Option<AsyncReceiver<Event>>,
     events_max: usize,
 }
 
 #[derive(Debug)]
 struct Subscriber {
-    queue: Sender<Event>,
+    queue: AsyncSender<Event>,
     /// How many events found no room in the queue since the last that did.
     missed: u64,
 }
+
+/// A queue of the events ([`Hotswap::event_stream`](crate::Hotswap::event_stream)), for any executor.
+#[must_use = "a stream is forgotten when it is dropped"]
+pub struct EventStream(AsyncReceiver<Event>);
 
 impl Subscribers {
     /// `events_max` is how many events a queue holds, at least 1.
@@ -34,24 +43,24 @@ impl Subscribers {
     }
 
     /// A queue of the events from now on; the first queue also has those from before.
-    pub(super) fn subscribe(&mut self) -> Receiver<Event> {
+    pub(super) fn subscribe(&mut self) -> AsyncReceiver<Event> {
         self.waiting.take().unwrap_or_else(|| self.add())
     }
 
-    fn add(&mut self) -> Receiver<Event> {
-        // `tell` bounds it. A bounded channel of crossbeam's would allocate all its room at once.
-        let (queue, receiver) = crossbeam_channel::unbounded();
+    fn add(&mut self) -> AsyncReceiver<Event> {
+        // `tell` bounds it.
+        let (queue, receiver) = async_channel();
         self.all.push(Subscriber { queue, missed: 0 });
         receiver
     }
 
-    /// Sends an event to every receiver, without waiting. Forgets receivers that were dropped. Returns how many have
-    /// missed it; nobody has as long as nobody has asked for events.
-    pub(super) fn send(&mut self, event: &Event) -> u64 {
+    /// Sends an event to every receiver, without waiting, and adds those to `wakers` who wait for it. Forgets receivers
+    /// that were dropped. Returns how many have missed it; nobody has as long as nobody has asked for events.
+    pub(super) fn send(&mut self, event: &Event, wakers: &mut Vec<Waker>) -> u64 {
         let mut missed = 0;
         self.all.retain_mut(|it| {
             let missed_before = it.missed;
-            let is_there = it.tell(event, self.events_max);
+            let is_there = it.tell(event, self.events_max, wakers);
             missed += u64::from(it.missed > missed_before);
             is_there
         });
@@ -63,7 +72,7 @@ impl Subscriber {
     /// Sends an event, or counts it as missed if there is no room. The count is sent right before the next event that
     /// finds room. It needs no room of its own, because with room for one event it would displace that event.
     /// `false`: the receiver was dropped.
-    fn tell(&mut self, event: &Event, events_max: usize) -> bool {
+    fn tell(&mut self, event: &Event, events_max: usize, wakers: &mut Vec<Waker>) -> bool {
         // Only this sends, under the history's lock, so the room is still there below.
         if self.queue.len() >= events_max {
             self.missed += 1;
@@ -72,8 +81,29 @@ impl Subscriber {
         if self.missed > 0 {
             let events = mem::take(&mut self.missed);
             let missed = Event::now(EventKind::Missed { events });
-            drop(self.queue.send(missed));
+            wakers.extend(self.queue.send(missed).ok().flatten());
         }
-        self.queue.send(event.clone()).is_ok()
+        let sent = self.queue.send(event.clone());
+        sent.map(|waker| wakers.extend(waker)).is_ok()
+    }
+}
+
+impl EventStream {
+    pub(super) fn new(queue: AsyncReceiver<Event>) -> Self {
+        Self(queue)
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.poll_recv(context)
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EventStream").field(&self.0).finish()
     }
 }

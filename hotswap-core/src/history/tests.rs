@@ -65,6 +65,7 @@ fn check_event(kind: EventKind) {
 fn recorded(event: Event) -> Recorded {
     Recorded {
         events: vec![event],
+        wakers: Vec::new(),
         metrics: Metrics::new(Some("test"), "".as_ref()),
     }
 }

@@ -8,10 +8,12 @@ use std::{
     ffi::{CString, OsStr},
     mem::ManuallyDrop,
     os::unix::ffi::OsStrExt,
+    sync::OnceLock,
 };
 
+use hotswap_sdk::host::LentService;
+
 use super::{
-    KeptUntilGone,
     account::Account,
     pin_reason::{HeapLeft, PinReason},
 };
@@ -26,8 +28,8 @@ pub(super) struct Closed {
     pub(super) name: CString,
     /// The account of `unloadable!`, which must outlive the image.
     pub(super) account: Option<Account>,
-    /// What its code may use, which must outlive the image.
-    pub(super) kept: ManuallyDrop<KeptUntilGone>,
+    /// What the host has lent to the plugin, which must outlive the image.
+    pub(super) lent: ManuallyDrop<OnceLock<Vec<LentService>>>,
     pub(super) heap: Option<HeapLeft>,
 }
 
@@ -59,7 +61,7 @@ impl Closed {
             // SAFETY: `is_mapped` above has found that the image is not mapped any more.
             unsafe { account.image_left() };
         }
-        drop(ManuallyDrop::into_inner(self.kept));
+        drop(ManuallyDrop::into_inner(self.lent));
         drop(ManuallyDrop::into_inner(self.staged));
         Ok(self.heap)
     }

@@ -403,7 +403,7 @@ impl Leaving {
             opener,
             name,
             attachment,
-            kept,
+            lent,
             ..
         } = image;
         let account = match attachment {
@@ -414,7 +414,7 @@ impl Leaving {
             staged,
             name,
             account,
-            kept,
+            lent,
             heap,
         };
         let opener = ManuallyDrop::into_inner(opener);

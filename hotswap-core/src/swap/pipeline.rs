@@ -30,9 +30,7 @@ use crate::{
     given::GivenPath,
     history::{Metrics, Phases},
     image::{Image, Opener, find_libraries},
-    interface,
-    logs::Logs,
-    module,
+    interface, module,
     objects::Objects,
     refs::Names,
     services::{Services, Update},
@@ -52,8 +50,6 @@ pub(super) struct Pipeline<I: Interface + ?Sized> {
     host_services: HostServices,
     record_leases: bool,
     record_sha256: bool,
-    /// The name of the swap point in what its plugins log.
-    name: Arc<str>,
     metrics: Metrics,
 }
 
@@ -77,20 +73,11 @@ pub(super) struct Publishable<M> {
     /// How long each phase took so far.
     pub(super) phases: Phases,
     objects: Arc<Objects>,
-    pub(super) logs: Arc<Logs>,
 }
 
 impl<I: Interface + ?Sized> Pipeline<I> {
-    /// `path` is that of the first candidate.
-    pub(super) fn new(
-        trust: Option<&Trust>,
-        settings: &Settings<I>,
-        path: &Path,
-        metrics: &Metrics,
-    ) -> Self {
-        let name = settings.name.as_deref();
+    pub(super) fn new(trust: Option<&Trust>, settings: &Settings<I>, metrics: &Metrics) -> Self {
         Self {
-            name: name.map_or_else(|| file_name(path), Arc::from),
             trust: trust.cloned(),
             no_policy: Policy::default(),
             trial: settings.trial,
@@ -145,7 +132,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         let checked = debug_span!(target: "hotswap", "check").in_scope(|| {
             image
                 .check_libraries()
-                .and_then(|()| interface::open::<I>(&image, &self.host_services, &self.name))
+                .and_then(|()| interface::open::<I>(&image, &self.host_services))
         });
         let opened = match checked {
             Ok(opened) => opened,
@@ -155,7 +142,6 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         Ok(Publishable {
             module: opened.live,
             objects: opened.objects,
-            logs: opened.logs,
             image,
             update: None,
             phases: Phases {
@@ -180,7 +166,6 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             image,
             phases,
             objects,
-            logs,
             ..
         } = candidate;
         let started = Instant::now();
@@ -211,7 +196,6 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         Ok(Publishable {
             module,
             objects,
-            logs,
             image,
             update,
             phases: Phases {
@@ -286,10 +270,8 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             module,
             image,
             objects,
-            logs,
             ..
         } = candidate;
-        logs.number(number);
         self.generation(number, module, Code::Image(image), objects)
     }
 
@@ -370,12 +352,6 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
     let staged = span.in_scope(stage)?;
     let opener = opener()?;
     opener.run(|| span.in_scope(|| load(staged, &opener)))
-}
-
-/// The name of a file, as a name of the swap point that it is loaded into.
-fn file_name(path: &Path) -> Arc<str> {
-    let file = path.file_name().unwrap_or(path.as_os_str());
-    Arc::from(&*file.to_string_lossy())
 }
 
 /// Does work that may call several plugins on a thread that ends afterwards, and waits for it. The end of the thread

@@ -61,7 +61,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// way back to a generation that does not know the type of a migrated value. Changes inside a value that both
     /// generations share stay.
     ///
-    /// Waits for a swap that is under way, for no call and for no lease.
+    /// Waits for a swap that is under way, for no call and for no lease. Tasks of an executor use
+    /// [`rollback_async`](Self::rollback_async).
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// The live generation keeps serving.
     pub fn rollback(&self) -> Result<RolledBack> {
         if self.is_inherited() {
-            let path = self.cell.with(|live| live.path().to_owned());
+            let path = self.path_of_live();
             self.check_process(&path)?;
         }
         let turn = self.turn();
@@ -84,7 +85,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         drop(generations);
         let Some(earlier) = earlier else {
             drop(turn);
-            let path = self.cell.with(|live| live.path().to_owned());
+            let path = self.path_of_live();
             // No event: nothing was refused, and the path is that of the live generation.
             return Err(Error::new(&path, ErrorKind::NoEarlierGeneration));
         };

@@ -72,10 +72,9 @@ pub struct Settings<I: Interface + ?Sized> {
     /// Whether each lease records where in the code it was taken, and when, so that the leases that hold a generation
     /// can be listed. Each lease then costs a lock and an entry in a list. The default is `false`.
     pub record_leases: bool,
-    /// The name of the swap point in what its plugins log (the field `plugin`: see *Logs* in
-    /// [`docs::plugins`](crate::docs::plugins)), and in its metrics (the label `plugin`: see *Metrics* in
-    /// [`docs::deploying`](crate::docs::deploying)). By default, it is the name of the file that is loaded first. It
-    /// has no other effect.
+    /// The name of the swap point in its metrics, the value of their label `plugin`: see *Metrics* in
+    /// [`docs::deploying`](crate::docs::deploying). By default, it is the name of the file that is loaded first. It has
+    /// no other effect, and none without the feature `metrics`.
     pub name: Option<String>,
     /// Limits, which swap points and loaders have in common.
     pub limits: Limits,
@@ -125,9 +124,10 @@ pub struct Limits {
     pub ended_max: usize,
     /// How many refused candidates stay in the list. The default is 64.
     pub refused_max: usize,
-    /// How many events are queued for a receiver of [`events`](crate::Hotswap::events) that does not read them. Further
-    /// events are dropped and counted; an [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before
-    /// the next event that fits. The default is 1,024, and the least is 1.
+    /// How many events are queued for a receiver of [`events`](crate::Hotswap::events), or for an
+    /// [`event_stream`](crate::Hotswap::event_stream), that does not read them. Further events are dropped and counted;
+    /// an [`EventKind::Missed`](crate::EventKind::Missed) with the count comes before the next event that fits. The
+    /// default is 1,024, and the least is 1.
     pub events_max: usize,
 }
 

@@ -27,6 +27,10 @@ fn everything_goes_to_any_thread() {
     shared::<Bound<FixtureRef, extern "C" fn() -> u64>>();
     sent::<Prepared<'_, FixtureRef>>();
     sent::<CallFuture<dyn Tasks, u64>>();
+    sent::<EventStream>();
+    sent::<ThreadFuture<Result<Prepared<'static, FixtureRef>>>>();
+    sent::<WaitFuture>();
+    sent::<ShutdownFuture>();
     shared::<Settings<FixtureRef>>();
     shared::<Trial<FixtureRef>>();
     shared::<HostServices>();

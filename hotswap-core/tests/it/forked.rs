@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_executor::block_on;
 use hotswap_core::{
     Hotswap, State, detach_current_thread, event::Holder, loader::Loader, watch::WatchSettings,
 };
@@ -67,6 +68,8 @@ fn a_swap_point_of_the_parent_is_called_in_the_child_and_not_swapped() {
                     expected
                 );
                 assert_eq!(it.rollback().unwrap_err().reason(), expected);
+                let swapped = block_on(it.swap_async(plugin("build_1")));
+                assert_eq!(swapped.unwrap_err().reason(), expected);
                 assert_eq!(it.report_fault(1, "none"), None);
                 let expected = "host: this process was forked off the one that made the loader, and has none of its \
                             threads; make one here";

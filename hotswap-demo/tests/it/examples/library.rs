@@ -6,7 +6,8 @@ use std::{
     net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -90,6 +91,35 @@ fn an_axum_server_swaps_between_requests() {
     assert_eq!(server.ends(), (Some(0), Vec::new()));
 }
 
+/// By the one thread that has called the old plugin, and has a destructor of it to run.
+#[test]
+fn an_axum_server_answers_while_it_swaps() {
+    let (_folder, path) = deployed("touchy");
+    let orders = tempfile::NamedTempFile::new().unwrap();
+    let (server, address) = server_with(&path, &[("MISBEHAVE", orders.path())]);
+    let process = || answer(&mut request(&address, "/process", "hello"));
+    assert_eq!(process(), (200, "touched by 'hello'".to_owned()));
+
+    deploy("misbehaving", &path);
+    fs::write(orders.path(), "root module: wait").unwrap();
+    let mut swapping = request(&address, "/swap", "");
+    let started = Instant::now();
+    while fs::read_to_string(orders.path()).unwrap() != "root module: waiting" {
+        assert!(started.elapsed() < SOON, "the candidate does not wait");
+        thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..3 {
+        assert_eq!(process(), (200, "touched by 'hello'".to_owned()));
+    }
+    fs::write(orders.path(), "").unwrap();
+    let swapped = "generation 2 is live, generation 1 is unloaded\n";
+    assert_eq!(answer(&mut swapping), (200, swapped.to_owned()));
+    assert_eq!(process(), (200, "hello".to_owned()));
+
+    server.signal(Signal::TERM);
+    assert_eq!(server.ends(), (Some(0), Vec::new()));
+}
+
 #[test]
 fn an_axum_server_answers_what_it_has_accepted_before_it_ends() {
     let (_folder, path) = deployed("shipped");
@@ -146,8 +176,13 @@ fn install(built: &Path, path: &Path) {
 
 /// The example `axum` on a free port, and its address.
 fn server(path: &Path) -> (Demo, String) {
+    server_with(path, &[])
+}
+
+fn server_with(path: &Path, environment: &[(&str, &Path)]) -> (Demo, String) {
     let mut command = example("axum");
     command.arg(path).arg("0");
+    command.envs(environment.iter().copied());
     let server = Demo::of(command);
     let first = server.prints();
     let address = first.strip_prefix("listening on http://");
