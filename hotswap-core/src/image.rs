@@ -41,11 +41,10 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr::{self, NonNull},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use hotswap_elf::{Export, Facts};
-use hotswap_sdk::host::LentService;
 use hotswap_unload::PluginTable;
 
 pub(crate) use self::{
@@ -93,11 +92,13 @@ pub(crate) struct Image {
     attachment: Attachment,
     policy: Policy,
     old_libraries: Vec<OldLibrary>,
-    /// What the host has lent to the plugin, which can use it as long as the image is mapped.
-    lent: ManuallyDrop<OnceLock<Vec<LentService>>>,
+    kept: ManuallyDrop<KeptUntilGone>,
     /// `Some` if a library was refused, until [`check_libraries`](Self::check_libraries) takes it.
     untrusted_library: Option<Error>,
 }
+
+/// What code of an image may use as long as it is mapped.
+type KeptUntilGone = Mutex<Vec<Box<dyn Send>>>;
 
 impl Image {
     /// Maps and links the copy, runs its initialisers, and attaches to its `unloadable!` if it has one.
@@ -130,7 +131,7 @@ impl Image {
             attachment: Attachment::Missing,
             policy: policy.clone(),
             old_libraries,
-            lent: ManuallyDrop::default(),
+            kept: ManuallyDrop::default(),
             untrusted_library,
         };
         if let Some(table) = image.own_symbol(hotswap_unload::TABLE_SYMBOL) {
@@ -240,10 +241,11 @@ impl Image {
         &self.old_libraries
     }
 
-    /// Keeps what the host has lent to the plugin until the image is gone. Call it at most once.
-    pub(crate) fn keep_until_gone(&self, lent: Vec<LentService>) {
-        let kept = self.lent.set(lent);
-        assert!(kept.is_ok(), "a plugin's value is made once");
+    /// Keeps what code of the image may use, until the image was seen to be gone. It is dropped before anybody learns
+    /// of that. If the image stays mapped, so does this.
+    pub(crate) fn keep_until_gone(&self, used: impl Send + 'static) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(Box::new(used));
     }
 
     /// Begins the way out.

@@ -11,6 +11,7 @@ use hotswap_sdk::host::{HostServices, ImageMemory, Interface, LeasedBy, Offer, R
 use crate::{
     error::{Error, ErrorKind, Result, Stage},
     image::Image,
+    logs::Logs,
     module::{self, Checked},
     objects::Objects,
     report::Count,
@@ -30,6 +31,8 @@ pub(crate) struct Opened<L> {
     pub(crate) version: String,
     /// The objects that the plugin makes.
     pub(crate) objects: Arc<Objects>,
+    /// What the plugin logs to.
+    pub(crate) logs: Arc<Logs>,
 }
 
 /// Checks the root module, without running code of the plugin.
@@ -42,8 +45,9 @@ pub(crate) fn check<I: Interface + ?Sized>(image: &Image) -> Result<CheckedImage
 pub(crate) fn open<I: Interface + ?Sized>(
     image: &Image,
     services: &HostServices,
+    name: &Arc<str>,
 ) -> Result<Opened<I::Live>> {
-    check::<I>(image)?.open(services)
+    check::<I>(image)?.open(services, name)
 }
 
 /// Ends the host's probe, and checks that it has dropped all objects that it got from the candidate. It could use them
@@ -67,20 +71,25 @@ pub(crate) fn check_objects(objects: &Objects) -> std::result::Result<(), String
 
 impl<I: Interface + ?Sized> CheckedImage<'_, I> {
     /// Runs the plugin's code: gets its description and compares it, and makes its value, for which it can take
-    /// `services`.
-    pub(crate) fn open(self, services: &HostServices) -> Result<Opened<I::Live>> {
+    /// `services`. `name` is that of the swap point in what the plugin logs.
+    pub(crate) fn open(self, services: &HostServices, name: &Arc<str>) -> Result<Opened<I::Live>> {
         let header_version = self.checked.version();
         let module = self.checked.root_module()?;
         let objects = Arc::<Objects>::default();
+        let logs = Logs::new(Arc::clone(name), Arc::clone(&objects));
+        // SAFETY: the image keeps it until it is unmapped.
+        let (kept, handle) = unsafe { logs.connect() };
+        self.image.keep_until_gone(kept);
         let offer = Offer {
             services,
             config: &self.image.origin().config,
             leases: Arc::clone(&objects) as _,
             keep: &|lent| self.image.keep_until_gone(lent),
+            logs: handle,
         };
         // SAFETY: `checked` shows that the module's layout was checked. The result is kept together with the image, and
-        // is used only until that is retired, which is before it is unmapped and before its hook runs. An image is
-        // opened once.
+        // is used only until that is retired, which is before it is unmapped and before its hook runs. The handle was
+        // made for this image, which is opened once.
         let accepted = unsafe { I::accept(module, self.image, offer) };
         let (live, version) = accepted.map_err(|refused| {
             let kind = match refused {
@@ -115,6 +124,7 @@ impl<I: Interface + ?Sized> CheckedImage<'_, I> {
             live,
             version,
             objects,
+            logs,
         })
     }
 }

@@ -75,6 +75,12 @@
 //! code that it needs; who keeps what is listed ([`Hotswap::services`], [`Hotswap::refs`]).
 //! A value is only ever used as the type that it has: what has changed is refused, with both sides of the difference.
 //!
+//! # Logs
+//!
+//! What a plugin says through `tracing` or `log` arrives at the host's subscriber of `tracing`, with the generation, if
+//! the plugin was built with the features of these names of `hotswap-sdk`: see *Logs* in [`docs::plugins`]. hotswap's
+//! own events have the target `hotswap`.
+//!
 //! # Metrics
 //!
 //! With the feature `metrics`, a swap point records figures for whatever recorder of the crate of that name the host
@@ -162,6 +168,9 @@ mod module;
 
 // What a plugin's objects keep.
 mod objects;
+
+// What plugins log.
+mod logs;
 
 // From an image to a plugin's value, or to its root module as it is.
 #[expect(unsafe_code, reason = "relies on what was checked")]
@@ -272,7 +281,7 @@ mod readme {}
 /// - [`traits`](docs::traits): an interface that is a trait.
 /// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
 /// - [`root_modules`](docs::root_modules): an interface that is an abi_stable root module of one's own.
-/// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, loggers.
+/// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, logs.
 /// - [`async_hosts`](docs::async_hosts): swaps, waits and events on an executor, and what dropping a future does.
 /// - [`deploying`](docs::deploying): checks, links, metrics, systemd, Kubernetes, many machines.
 /// - [`troubleshooting`](docs::troubleshooting): by what is said.

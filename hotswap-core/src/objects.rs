@@ -74,6 +74,11 @@ impl Objects {
         drop(self.lease.set(Box::new(lease)));
     }
 
+    /// Leases the generation for a moment, for no object. `None` if it is not published, or drained.
+    pub(crate) fn lease_generation(&self) -> Option<Box<dyn Send + Sync>> {
+        self.lease.get()?()
+    }
+
     /// The number of objects of each kind.
     pub(crate) fn counts(&self) -> Vec<(LeasedBy, usize)> {
         let counts = &self.lock().by_kind;

@@ -185,8 +185,10 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let published = Published::of(number, &candidate.image, candidate.phases, None);
         let accepted = Accepted::of(number, &candidate.image);
         let update = candidate.update.take();
+        let logs = Arc::clone(&candidate.logs);
         let first = pipeline.number(candidate, number);
         let it = empty.publish(first, published, accepted);
+        logs.published();
         drop(update.map(|update| it.publish_update(update, number)));
         Ok(it)
     }
@@ -498,6 +500,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let number = self.history.next_number();
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
         let update = candidate.update.take();
+        let logs = Arc::clone(&candidate.logs);
         let accepted = (kind == PublishKind::Swap).then(|| Accepted::of(number, &candidate.image));
         let new = self.pipeline.number(candidate, number);
         let PublishResult {
@@ -526,6 +529,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let replaced_values = replaced_values.and_then(|values| generations.keep_values(values));
         drop(generations);
 
+        logs.published();
         if let Some(until) = probation {
             self.reaper()
                 .watch_probation(&self.succession, number, until);
@@ -760,7 +764,7 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
         image::prepare_for_forks();
         let limits = &settings.limits;
         let metrics = Metrics::new(settings.name.as_deref(), path);
-        let pipeline = Pipeline::new(trust, settings, &metrics);
+        let pipeline = Pipeline::new(trust, settings, path, &metrics);
         let history = Arc::new(History::new(limits.lengths(), metrics));
         let deadline = limits.drain_deadline;
         let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;

@@ -32,6 +32,7 @@ use std::{
     marker::PhantomData,
     panic::{self, AssertUnwindSafe},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -145,7 +146,7 @@ impl<I: Interface + ?Sized> Trial<I> {
             reached(Stage::Layout)?;
             let checked = interface::check::<I>(&image)?;
             reached(Stage::Root)?;
-            let opened = checked.open(&services())?;
+            let opened = checked.open(&services(), &Arc::from("trial"))?;
             reached(Stage::Probe)?;
             opened.objects.begin_probe();
             let answer = ask(|| {

@@ -8,12 +8,10 @@ use std::{
     ffi::{CString, OsStr},
     mem::ManuallyDrop,
     os::unix::ffi::OsStrExt,
-    sync::OnceLock,
 };
 
-use hotswap_sdk::host::LentService;
-
 use super::{
+    KeptUntilGone,
     account::Account,
     pin_reason::{HeapLeft, PinReason},
 };
@@ -28,8 +26,8 @@ pub(super) struct Closed {
     pub(super) name: CString,
     /// The account of `unloadable!`, which must outlive the image.
     pub(super) account: Option<Account>,
-    /// What the host has lent to the plugin, which must outlive the image.
-    pub(super) lent: ManuallyDrop<OnceLock<Vec<LentService>>>,
+    /// What its code may use, which must outlive the image.
+    pub(super) kept: ManuallyDrop<KeptUntilGone>,
     pub(super) heap: Option<HeapLeft>,
 }
 
@@ -61,7 +59,7 @@ impl Closed {
             // SAFETY: `is_mapped` above has found that the image is not mapped any more.
             unsafe { account.image_left() };
         }
-        drop(ManuallyDrop::into_inner(self.lent));
+        drop(ManuallyDrop::into_inner(self.kept));
         drop(ManuallyDrop::into_inner(self.staged));
         Ok(self.heap)
     }

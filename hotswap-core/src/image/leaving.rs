@@ -403,7 +403,7 @@ impl Leaving {
             opener,
             name,
             attachment,
-            lent,
+            kept,
             ..
         } = image;
         let account = match attachment {
@@ -414,7 +414,7 @@ impl Leaving {
             staged,
             name,
             account,
-            lent,
+            kept,
             heap,
         };
         let opener = ManuallyDrop::into_inner(opener);

@@ -30,7 +30,9 @@ use crate::{
     given::GivenPath,
     history::{Metrics, Phases},
     image::{Image, Opener, find_libraries},
-    interface, module,
+    interface,
+    logs::Logs,
+    module,
     objects::Objects,
     refs::Names,
     services::{Services, Update},
@@ -50,6 +52,8 @@ pub(super) struct Pipeline<I: Interface + ?Sized> {
     host_services: HostServices,
     record_leases: bool,
     record_sha256: bool,
+    /// The name of the swap point in what its plugins log.
+    name: Arc<str>,
     metrics: Metrics,
 }
 
@@ -73,11 +77,20 @@ pub(super) struct Publishable<M> {
     /// How long each phase took so far.
     pub(super) phases: Phases,
     objects: Arc<Objects>,
+    pub(super) logs: Arc<Logs>,
 }
 
 impl<I: Interface + ?Sized> Pipeline<I> {
-    pub(super) fn new(trust: Option<&Trust>, settings: &Settings<I>, metrics: &Metrics) -> Self {
+    /// `path` is that of the first candidate.
+    pub(super) fn new(
+        trust: Option<&Trust>,
+        settings: &Settings<I>,
+        path: &Path,
+        metrics: &Metrics,
+    ) -> Self {
+        let name = settings.name.as_deref();
         Self {
+            name: name.map_or_else(|| file_name(path), Arc::from),
             trust: trust.cloned(),
             no_policy: Policy::default(),
             trial: settings.trial,
@@ -132,7 +145,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         let checked = debug_span!(target: "hotswap", "check").in_scope(|| {
             image
                 .check_libraries()
-                .and_then(|()| interface::open::<I>(&image, &self.host_services))
+                .and_then(|()| interface::open::<I>(&image, &self.host_services, &self.name))
         });
         let opened = match checked {
             Ok(opened) => opened,
@@ -142,6 +155,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         Ok(Publishable {
             module: opened.live,
             objects: opened.objects,
+            logs: opened.logs,
             image,
             update: None,
             phases: Phases {
@@ -166,6 +180,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             image,
             phases,
             objects,
+            logs,
             ..
         } = candidate;
         let started = Instant::now();
@@ -196,6 +211,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         Ok(Publishable {
             module,
             objects,
+            logs,
             image,
             update,
             phases: Phases {
@@ -270,8 +286,10 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             module,
             image,
             objects,
+            logs,
             ..
         } = candidate;
+        logs.number(number);
         self.generation(number, module, Code::Image(image), objects)
     }
 
@@ -352,6 +370,12 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
     let staged = span.in_scope(stage)?;
     let opener = opener()?;
     opener.run(|| span.in_scope(|| load(staged, &opener)))
+}
+
+/// The name of a file, as a name of the swap point that it is loaded into.
+fn file_name(path: &Path) -> Arc<str> {
+    let file = path.file_name().unwrap_or(path.as_os_str());
+    Arc::from(&*file.to_string_lossy())
 }
 
 /// Does work that may call several plugins on a thread that ends afterwards, and waits for it. The end of the thread

@@ -72,9 +72,10 @@ pub struct Settings<I: Interface + ?Sized> {
     /// Whether each lease records where in the code it was taken, and when, so that the leases that hold a generation
     /// can be listed. Each lease then costs a lock and an entry in a list. The default is `false`.
     pub record_leases: bool,
-    /// The name of the swap point in its metrics, the value of their label `plugin`: see *Metrics* in
-    /// [`docs::deploying`](crate::docs::deploying). By default, it is the name of the file that is loaded first. It has
-    /// no other effect, and none without the feature `metrics`.
+    /// The name of the swap point in what its plugins log (the field `plugin`: see *Logs* in
+    /// [`docs::plugins`](crate::docs::plugins)), and in its metrics (the label `plugin`: see *Metrics* in
+    /// [`docs::deploying`](crate::docs::deploying)). By default, it is the name of the file that is loaded first. It
+    /// has no other effect.
     pub name: Option<String>,
     /// Limits, which swap points and loaders have in common.
     pub limits: Limits,

@@ -20,6 +20,7 @@ mod layouts;
 mod leaving;
 mod libraries;
 mod limits;
+mod logs;
 mod manual;
 mod marks;
 mod metrics;

@@ -42,7 +42,7 @@ fn any_other_difference_is_a_refusal() {
         ),
         (
             "sdk_shorter",
-            "layout: `PluginRoot` lacks the field `create`: expected `describe`, `create`, found `describe`",
+            "layout: `PluginRoot` lacks the field `create`: expected `describe`, `create`, `log_to`, found `describe`",
         ),
         (
             "sdk_other_entry",

@@ -143,8 +143,8 @@ pub(crate) fn expand(mut input: ItemTrait) -> Result<TokenStream> {
                     (__Proxy, ::core::option::Option<::std::string::String>),
                     ::hotswap_sdk::expansion::Refused,
                 > {
-                    // SAFETY: the module's layout was checked, its image stays mapped while the proxy is used, and this
-                    // is called once for it (`# Safety` of this function).
+                    // SAFETY: the module's layout was checked, its image stays mapped while the proxy is used, what is
+                    // offered is for that image, and this is called once for it (`# Safety` of this function).
                     let (remote, version) =
                         unsafe { ::hotswap_sdk::expansion::accept::<dyn #interface>(module, memory, offer) }?;
                     ::core::result::Result::Ok((__Proxy(remote), version))

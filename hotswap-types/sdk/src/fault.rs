@@ -145,7 +145,7 @@ fn describe(payload: &(dyn Any + Send)) -> &str {
 }
 
 /// Drops what a panic carried. Should that panic in its turn, it is kept, for there is no end to that.
-fn discard(payload: Box<dyn Any + Send>) {
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }

@@ -26,6 +26,13 @@
 //! }
 //! ```
 //!
+//! # Features
+//! None is on by default. A plugin turns on what it needs; in a host they do nothing.
+//!
+//! - `tracing`: spans and events of the plugin, and of what it depends on, go to the host's subscriber.
+//! - `log`: so do records of `log`.
+//! - `tokio`: async methods can run on a runtime of the plugin's own ([`plugin`](macro@plugin)).
+//!
 //! Everything that crosses the border is `repr(C)` and called by `extern "C"`. Panics of a plugin's code are
 //! caught by code that is compiled into the plugin ([`caught`]).
 
@@ -39,6 +46,7 @@ mod fault;
 mod handle;
 mod interface;
 mod lock;
+mod logs;
 mod refs;
 mod service;
 mod stop;
@@ -181,6 +189,9 @@ pub use hotswap_macros::data;
 /// such call and ends before the value is dropped. It has two workers, or as many as `runtime_threads = 4` says; with
 /// `runtime = "tokio_current_thread"` one thread runs all. That needs the feature `tokio` of this package.
 ///
+/// With the features `tracing` and `log` of this package, what the plugin says through these crates goes to the host's
+/// subscriber, from the making of the value on.
+///
 /// Use it once in a crate, which must be only a `cdylib`.
 pub use hotswap_macros::plugin;
 
@@ -240,6 +251,10 @@ pub mod host {
     pub use crate::{
         channel::{Bytes, ChannelHandle, RawChannel},
         handle::Handle,
+        logs::{
+            CallsiteKind, CallsiteView, Interest, Level, LogHandle, LogHost, LogValue, LogValues,
+            MaxLevel, Parent, Refresh,
+        },
         refs::{Parcel, RawRef, TypeInfo},
         service::Body,
         stop::Token,
@@ -258,6 +273,7 @@ pub mod expansion {
     pub use abi_stable::{library::LibHeader, std_types::RResult};
 
     pub use crate::interface::*;
+    pub use crate::logs::LogHandle;
     pub use crate::symbol::TypedSymbol;
     pub use crate::tokio_runtime;
     #[cfg(feature = "tokio")]

@@ -6,6 +6,7 @@
 
 use std::{
     hint::black_box,
+    io,
     pin::pin,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -30,7 +31,7 @@ pub(crate) const COMPARED_NS: &str = "compared ns";
 pub(crate) const RATIO: &str = "× compared";
 
 /// The cases, and what each is compared with.
-pub(crate) const CASES: [(&str, &str); 8] = [
+pub(crate) const CASES: [(&str, &str); 10] = [
     (NUMBER, "the raw call, with its panic caught"),
     (OBJECT, "the raw call, with its panic caught"),
     (TEXT_COPIED, "the raw call, and a copy"),
@@ -39,6 +40,8 @@ pub(crate) const CASES: [(&str, &str); 8] = [
     (ITEMS_GIVEN, "cloning them"),
     (ITEMS_RETURNED, "making and cloning them"),
     (ASYNC, "that future of the host's own, in a box"),
+    (LINE, "that line of the host's own"),
+    (DISABLED_LINE, "that line of the host's own"),
 ];
 
 pub(crate) const NUMBER: &str = "`u64` to `u64`";
@@ -49,6 +52,9 @@ pub(crate) const RECORD: &str = "`&Record`: 10 fields";
 pub(crate) const ITEMS_GIVEN: &str = "`&[Item]`: a thousand structs";
 pub(crate) const ITEMS_RETURNED: &str = "to `Vec<Item>`: a thousand structs";
 pub(crate) const ASYNC: &str = "an async method that is ready at once";
+
+pub(crate) const LINE: &str = "a line of a log, which is formatted";
+pub(crate) const DISABLED_LINE: &str = "a line of a log, of a level that is disabled";
 
 /// The async method, in the host's own code.
 trait Own {
@@ -75,6 +81,8 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 type Batch<'a> = Box<dyn Fn(u64) -> Duration + 'a>;
 
 pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
+    // What most hosts have, but for what the lines are written to.
+    tracing_subscriber::fmt().with_writer(io::sink).init();
     let plugin: Hotswap<dyn Measured> = place::load(&place::fixture("measured")?)?;
     let raw: Hotswap<RawMeasuredRef> = place::load(&place::fixture("measured_raw")?)?;
     let counter = plugin.with(|it| it.counter());
@@ -124,6 +132,18 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
             batch(|| ready(plugin.call_async(|it| it.next_async(black_box(7))))),
             batch(|| ready(black_box(own).next_async(black_box(7)))),
         ),
+        (
+            lines(|lines| plugin.with(|it| it.log(lines))),
+            lines(|lines| (0..lines).for_each(|order| tracing::info!(order, "judged"))),
+        ),
+        (
+            lines(|lines| plugin.with(|it| it.log_debug(lines))),
+            lines(|lines| {
+                for order in 0..lines {
+                    tracing::debug!(order = black_box(order), "judged");
+                }
+            }),
+        ),
     ];
     let rounds = effort.choose(20, 200);
     let calls = pairs
@@ -153,6 +173,15 @@ fn batch<'a, T>(call: impl Fn() -> T + 'a) -> Batch<'a> {
         for _ in 0..calls {
             black_box(call());
         }
+        started.elapsed()
+    })
+}
+
+/// One call that logs so many lines.
+fn lines<'a>(log: impl Fn(u64) + 'a) -> Batch<'a> {
+    Box::new(move |lines| {
+        let started = Instant::now();
+        log(lines);
         started.elapsed()
     })
 }

@@ -22,7 +22,7 @@ use super::{
     root::{CreateArguments, PluginRoot, PluginRootRef, RootValue},
     runtime::{self, Runtime},
 };
-use crate::fault::note_panics_of_calls;
+use crate::{fault::note_panics_of_calls, logs};
 
 /// A type that is a plugin; implemented by [`#[plugin]`](macro@crate::plugin).
 pub trait Plugin: Sized + 'static {
@@ -100,6 +100,7 @@ impl<P: Plugin> Exported<P> {
     const ROOT: &'static WithMetadata<PluginRoot> = &WithMetadata::new(PluginRoot {
         describe: Self::describe,
         create: Self::create,
+        log_to: Self::log_to,
     });
 
     unsafe extern "C" fn describe(
@@ -148,6 +149,11 @@ impl<P: Plugin> Exported<P> {
                 make,
             )
         }
+    }
+
+    unsafe extern "C" fn log_to(this: *const (), table: *const ()) {
+        // SAFETY: the host calls this with the parts of a handle that was made for this image.
+        unsafe { logs::connect(this, table) };
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     requirement::PluginDescription,
     sequences::IndirectSlice,
 };
-use crate::{calling, config::Config, fault::IsCalling};
+use crate::{calling, config::Config, fault::IsCalling, logs::LogHandle};
 
 /// The memory of a plugin's image, as a host sees it.
 pub trait ImageMemory {
@@ -70,7 +70,8 @@ pub unsafe trait Interface {
     /// # Safety
     ///
     /// The module's layout was checked to be that of `Module`. The result is used only while the image of the module is
-    /// mapped and before the plugin's hook ([`end`](super::end)) runs. This is called once for an image.
+    /// mapped and before the plugin's hook ([`end`](super::end)) runs. The handle in `offer` was made for that image.
+    /// This is called once for an image.
     unsafe fn accept(
         module: Self::Module,
         memory: &dyn ImageMemory,
@@ -136,6 +137,8 @@ pub struct Offer<'a> {
     pub leases: Arc<dyn LeaseSource>,
     /// Keeps what it was lent until its image is gone. Called once, before the constructor.
     pub keep: &'a dyn Fn(Vec<LentService>),
+    /// What it logs to.
+    pub logs: LogHandle,
 }
 
 /// The argument of [`create`](PluginRoot::create). A plugin of the first format reads only `is_calling`, which
@@ -180,6 +183,10 @@ pub struct PluginRoot {
         out: *mut (),
         reply: *const ReplyVtable,
     ) -> u32,
+    /// Says what the plugin logs to: the parts of a [`LogHandle`]. Called once, before its value is made. A plugin that
+    /// was built with an earlier sdk lacks it, and does not log.
+    #[sabi(missing_field(option))]
+    pub log_to: unsafe extern "C" fn(this: *const (), table: *const ()),
 }
 
 /// A plugin's value, or one of the host's own, as the target of its vtable.
@@ -234,7 +241,8 @@ unsafe impl<M: RootModule + Copy + Send + Sync> Interface for M {
 /// # Safety
 ///
 /// The module's layout was checked. The result is used only while the image of the module is mapped and before the
-/// plugin's hook ([`end`](super::end)) runs. This is called once for an image.
+/// plugin's hook ([`end`](super::end)) runs. The handle in `offer` was made for that image. This is called once for an
+/// image.
 pub unsafe fn accept<I: Described + ?Sized>(
     module: PluginRootRef,
     memory: &dyn ImageMemory,
@@ -261,6 +269,12 @@ pub unsafe fn accept<I: Described + ?Sized>(
     compare(&expected, &found).map_err(|difference| Refused::Layout(difference.to_string()))?;
     let (services, lent) = offer.services.lend(&requirements, &offer.leases)?;
     (offer.keep)(lent);
+    if let Some(log_to) = module.log_to() {
+        let (this, table) = offer.logs.parts();
+        // SAFETY: these are the parts of a handle that was made for this image, which is mapped (`# Safety` of this
+        // function).
+        unsafe { log_to(this, table) };
+    }
     let made = {
         let arguments = CreateArguments::new(offer.config, &services);
         // SAFETY: by its documentation, the entry does not use `this`. It takes `CreateArguments`, or the beginning of

@@ -18,7 +18,10 @@ use std::{
 };
 
 use super::{boxed::BoxFuture, call::raise, fault::Fault, object::Keep};
-use crate::fault::{catch_unwind_noted, caught_message};
+use crate::{
+    fault::{catch_unwind_noted, caught_message},
+    logs,
+};
 
 /// What runs tasks. All functions but `start` may be called on any thread, and leave nothing on it.
 pub trait Runtime: Sync {
@@ -141,7 +144,8 @@ impl<T: Send + 'static> Future for Spawned<T> {
             let shared = Arc::new(Shared(Mutex::new(Progress::Pending(None))));
             let handle = TaskHandle::default();
             self.state = SpawnState::Running(Arc::clone(&shared), Arc::clone(&handle));
-            let future = Box::pin(run(future, Borrowing::new(keep), Completion(shared)));
+            let task = run(future, Borrowing::new(keep), Completion(shared));
+            let future = Box::pin(logs::in_current_span(task));
             self.runtime.spawn(Task { future, handle });
         }
         let SpawnState::Running(shared, _) = &self.state else {
