@@ -15,6 +15,7 @@ use hotswap_fixtures::{
     desk::Session,
     evolution::Visitor,
     host_services::{Clerk, Clock, Note, Store},
+    logs::Logs,
     rules::Rules,
 };
 use hotswap_sdk::interface;
@@ -25,11 +26,13 @@ fn main() {
     let trial: Trial<dyn Rules> = Trial::at_top_of_main(probe);
     let of_clerks: Trial<dyn Clerk> = Trial::at_top_of_main_with(services_of_a_trial, probe_clerk);
     let of_visitors: Trial<dyn Visitor> = Trial::at_top_of_main(|_| Ok(()));
+    let of_logs: Trial<dyn Logs> = Trial::at_top_of_main(probe_logs);
     let of_libraries = Trial::of_libraries_at_top_of_main(probe_library);
     a_candidate_is_tried_in_a_child(trial);
     a_file_is_checked(trial);
     a_constructor_is_tried_with_what_it_takes(of_clerks);
     a_trial_has_no_services_unless_it_is_given_some(of_visitors);
+    a_plugin_logs_to_nobody_in_a_child(of_logs);
     a_library_is_tried_in_a_child(of_libraries);
 }
 
@@ -68,6 +71,22 @@ fn a_file_is_checked(trial: Trial<dyn Rules>) {
     let reason =
         "layout: another interface: expected hotswap-fixtures::Rules, found hotswap-fixtures::Shop";
     assert_eq!(error.reason(), reason);
+}
+
+/// The child has no subscriber: nothing is formatted. What is said is not part of the refusal.
+fn probe_logs(candidate: &dyn Logs) -> Result<(), String> {
+    candidate.nest();
+    candidate.leak();
+    match (candidate.say_levels(), candidate.build()) {
+        (0, 1) => Ok(()),
+        (lines, build) => Err(format!("{lines} lines of build {build}")),
+    }
+}
+
+fn a_plugin_logs_to_nobody_in_a_child(trial: Trial<dyn Logs>) {
+    check(plugin("logs_1"), &trust(), trial).expect("a good plugin");
+    let error = check(plugin("logs_2"), &trust(), trial).expect_err("another build");
+    assert_eq!(error.reason(), "probe: 0 lines of build 2");
 }
 
 /// A store that forgets.

@@ -1,8 +1,10 @@
 //! What plugins say through `tracing` and `log`.
 
+mod callsites;
 mod filter;
 mod leaving;
 mod lines;
+mod storm;
 mod subscriber;
 
 use hotswap_core::{Hotswap, Settings};

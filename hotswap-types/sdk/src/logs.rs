@@ -19,6 +19,8 @@ mod table;
 
 mod host;
 
+mod handle;
+
 #[cfg(any(feature = "tracing", feature = "log"))]
 mod values;
 
@@ -49,7 +51,8 @@ mod plugin {
 
 pub(crate) use self::plugin::connect;
 pub use self::{
-    host::{CallsiteView, LogHandle, LogHost, LogValue, LogValues, Parent, Refresh},
+    handle::LogHandle,
+    host::{CallsiteView, LogHost, LogValue, LogValues, Parent, Refresh},
     table::{CallsiteKind, Interest, Level, MaxLevel},
 };
 

@@ -10,7 +10,7 @@ use hotswap_fixtures::logs::Logs;
 use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
 use tracing_subscriber::{
     Layer,
-    filter::Targets,
+    filter::{Targets, dynamic_filter_fn},
     layer::{Context, SubscriberExt},
     reload,
     util::SubscriberInitExt,
@@ -206,6 +206,30 @@ fn layers_may_have_filters_of_their_own() {
             assert_eq!(formatted(&logs), 8);
             assert_eq!(some.take_events().len(), 2);
             assert_eq!(more.take_events().len(), 8);
+        }
+    });
+}
+
+/// What is going on decides: each line asks.
+#[test]
+fn a_filter_may_look_at_the_span() {
+    alone("logs::filter::a_filter_may_look_at_the_span", || {
+        let told = Told::default();
+        let in_request = dynamic_filter_fn(|metadata, context: &Context<'_, _>| {
+            let current = context.lookup_current();
+            let is_inside = current.is_some_and(|it| it.name() == "request");
+            is_inside || metadata.name() == "request"
+        });
+        tracing_subscriber::registry()
+            .with(told.layer().with_filter(in_request))
+            .init();
+        let logs = load("logs_1");
+        for _ in 0..2 {
+            told.take();
+            formatted(&logs);
+            assert!(told.take().is_empty());
+            tracing::info_span!("request").in_scope(|| formatted(&logs));
+            assert_eq!(told.take_events().len(), 10);
         }
     });
 }

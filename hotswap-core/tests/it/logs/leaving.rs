@@ -1,8 +1,6 @@
 //! Plugins that log leave, and what the host keeps of what they said stays.
 
 use std::{
-    collections::BTreeSet,
-    ops::Range,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -139,6 +137,60 @@ fn a_span_that_is_open_is_closed_when_its_plugin_is_gone() {
     );
 }
 
+/// When it ends, or when it calls a plugin again.
+#[test]
+fn a_thread_may_log_when_it_leaves() {
+    alone("logs::leaving::a_thread_may_log_when_it_leaves", || {
+        let told = told();
+        let logs = Arc::new(load("logs_1"));
+        let (done, is_done) = bounded(0);
+        let (end, ended) = bounded::<()>(0);
+        let shared = Arc::clone(&logs);
+        let thread = thread::spawn(move || {
+            shared.with(|it| it.say_when_leaving());
+            drop(shared);
+            done.send(()).unwrap();
+            let _ = ended.recv();
+        });
+        is_done.recv_timeout(SOON).unwrap();
+        logs.swap(plugin("logs_2")).unwrap();
+        until(|| {
+            let all = told.all();
+            all.iter().any(|it| it.message() == "dropped")
+        });
+        drop(end);
+        thread.join().unwrap();
+        unloaded(&logs, 1);
+        let events = told.take_events();
+        let last: Vec<_> = events.iter().rev().take(3).map(|it| it.message()).collect();
+        assert_eq!(last, ["left", "leaving", "dropped"]);
+        assert_eq!(events[events.len() - 2].scope, ["leaves"]);
+    });
+}
+
+/// Only that thread could leave it. For a `Registry`, it is then in no span.
+#[test]
+fn a_thread_that_is_inside_of_a_span_goes_on() {
+    alone(
+        "logs::leaving::a_thread_that_is_inside_of_a_span_goes_on",
+        || {
+            let told = told();
+            let logs = load("logs_1");
+            logs.with(|it| it.forget_inside());
+            logs.swap(plugin("logs_2")).unwrap();
+            unloaded(&logs, 1);
+            told.take();
+            tracing::info!("of the host");
+            logs.with(|it| it.judge(1));
+            let events = told.take_events();
+            assert_eq!(events.len(), 2);
+            assert!(events.iter().all(|it| it.scope.is_empty()));
+            tracing::info_span!("request").in_scope(|| logs.with(|it| it.judge(1)));
+            assert_eq!(told.take_events()[0].scope, ["request"]);
+        },
+    );
+}
+
 /// On the host's threads, and on a runtime of the plugin's own: a call's task is in the span that is current where the
 /// host first polls it.
 #[test]
@@ -171,122 +223,6 @@ fn a_future_stays_in_its_span_across_a_swap() {
                 until(|| told.count(What::Closed, "request") == 1);
                 assert_eq!(told.count(What::Closed, "waits"), 1);
             }
-        },
-    );
-}
-
-#[test]
-fn callsites_of_many_generations_are_the_same() {
-    alone(
-        "logs::leaving::callsites_of_many_generations_are_the_same",
-        || {
-            let told = told();
-            let logs = load("logs_1");
-            let mut callsites = BTreeSet::new();
-            let mut generations = BTreeSet::new();
-            for generation in 1..=50 {
-                logs.with(|it| {
-                    it.judge(generation);
-                    it.say_levels();
-                    it.nest();
-                });
-                logs.swap(plugin("logs_1")).unwrap();
-                unloaded(&logs, generation);
-                for it in told.take() {
-                    callsites.insert(std::ptr::from_ref(it.metadata).addr());
-                    generations.insert(it.field("generation").to_owned());
-                }
-            }
-            // The eleven of the levels, "judged", two spans, and one for all that have a message alone: what a macro
-            // makes is at one place.
-            assert_eq!(callsites.len(), 11 + 1 + 2 + 1);
-            assert!(generations.contains("u64 1") && generations.contains("u64 50"));
-        },
-    );
-}
-
-/// Beyond the bound, one callsite says all in its message.
-#[test]
-fn records_of_any_target_are_bounded() {
-    alone("logs::leaving::records_of_any_target_are_bounded", || {
-        let told = told();
-        let logs = load("logs_1");
-        told.take();
-        logs.with(|it| it.say_of(5_000));
-        logs.with(|it| it.say_of(1));
-        let events = told.take_events();
-        assert_eq!(events.len(), 5_001);
-        let callsites: BTreeSet<_> = events
-            .iter()
-            .map(|it| std::ptr::from_ref(it.metadata).addr())
-            .collect();
-        assert_eq!(callsites.len(), 4_096 + 1);
-        let (first, last) = (&events[0], &events[4_999]);
-        assert_eq!(
-            (first.metadata.target(), first.message()),
-            ("target 0", "number 0")
-        );
-        assert_eq!(last.metadata.target(), "hotswap::plugin");
-        let message = last.message();
-        assert!(
-            message.starts_with("target 4999: number 4999 ("),
-            "{message}"
-        );
-        assert!(message.ends_with("examples/logs_1.rs:5)"), "{message}");
-        assert_eq!(last.field("generation"), "u64 1");
-        assert_eq!(events[5_000].metadata.target(), "target 0");
-        // Spans and events have a bound of their own.
-        logs.with(|it| it.judge(1));
-        assert_eq!(told.take_events()[0].metadata.target(), "logs_1");
-    });
-}
-
-/// All that a subscriber may keep is memory of the host's own.
-#[test]
-fn what_the_host_keeps_leads_into_no_image() {
-    alone(
-        "logs::leaving::what_the_host_keeps_leads_into_no_image",
-        || {
-            let told = told();
-            let logs = load("logs_1");
-            logs.with(|it| {
-                it.say_all();
-                it.say_levels();
-                it.instrumented(1);
-                it.choose();
-            });
-            let all = told.all();
-            let images = process::images();
-            assert!(!images.is_empty());
-            let is_outside = |text: &str| {
-                let address = text.as_ptr().addr();
-                !images.iter().any(|it: &Range<usize>| it.contains(&address))
-            };
-            for it in &all {
-                let metadata = it.metadata;
-                assert!(is_outside(metadata.name()) && is_outside(metadata.target()));
-                assert!(metadata.file().is_none_or(is_outside));
-                assert!(metadata.module_path().is_none_or(is_outside));
-                assert!(
-                    metadata
-                        .fields()
-                        .iter()
-                        .all(|field| is_outside(field.name()))
-                );
-                assert!(it.fields.keys().all(|name| is_outside(name)));
-                let address = std::ptr::from_ref(metadata).addr();
-                assert!(!images.iter().any(|it| it.contains(&address)));
-            }
-            logs.swap(plugin("logs_2")).unwrap();
-            unloaded(&logs, 1);
-            // Read when it is gone.
-            let shown = format!("{:?}", all.iter().map(|it| it.metadata).collect::<Vec<_>>());
-            assert!(
-                shown.contains("judged") && shown.contains("order"),
-                "{shown}"
-            );
-            // Also by the host's `tracing`, which asks for every callsite again.
-            tracing::callsite::rebuild_interest_cache();
         },
     );
 }

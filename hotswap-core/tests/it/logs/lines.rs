@@ -54,8 +54,8 @@ fn a_json_log_has_the_generation() {
         let logs = load("logs_1");
         logs.with(|it| it.judge(7));
         logs.swap(plugin("logs_2")).unwrap();
-        logs.with(|it| it.judge(8));
         assert_eq!(logs.wait(1, SOON), Some(State::Unloaded));
+        logs.with(|it| it.judge(8));
 
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let all = text.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -69,9 +69,9 @@ fn a_json_log_has_the_generation() {
                 r#"{"message":"constructed","plugin":"rules"}"#,
                 r#"{"generation":1,"message":"judged","order":7,"plugin":"rules"}"#,
                 r#"{"message":"constructed","plugin":"rules"}"#,
-                r#"{"generation":2,"message":"judged","order":8,"plugin":"rules"}"#,
                 r#"{"generation":1,"message":"to be unloaded","plugin":"rules"}"#,
                 r#"{"generation":1,"message":"dropped","plugin":"rules"}"#,
+                r#"{"generation":2,"message":"judged","order":8,"plugin":"rules"}"#,
             ]
         );
         assert_eq!(all[1]["target"], "logs_1");
@@ -164,6 +164,24 @@ fn events_and_records_have_levels() {
             assert_eq!((it.name(), it.target()), ("log record", "logs_1"));
             assert_eq!((it.module_path(), it.line()), (Some("logs_1"), Some(5)));
             assert!(it.file().unwrap().ends_with("examples/logs_1.rs"));
+        }
+    });
+}
+
+/// The first fields, and the two that are added, however long the texts are.
+#[test]
+fn of_many_fields_the_first_arrive() {
+    alone("logs::lines::of_many_fields_the_first_arrive", || {
+        let told = told();
+        let logs = load("logs_1");
+        told.take();
+        for bytes in [0, 1, 1 << 20] {
+            logs.with(|it| it.say_much(bytes));
+            let said = &told.take_events()[0];
+            assert_eq!(said.message().len() as u64, bytes);
+            assert_eq!((said.field("f31"), said.field("f32")), ("i64 31", ""));
+            assert_eq!(said.field("generation"), "u64 1");
+            assert_eq!(said.fields.len(), 32 + 2);
         }
     });
 }

@@ -40,7 +40,7 @@ pub(crate) const CASES: [(&str, &str); 10] = [
     (ITEMS_GIVEN, "cloning them"),
     (ITEMS_RETURNED, "making and cloning them"),
     (ASYNC, "that future of the host's own, in a box"),
-    (LINE, "that line of the host's own"),
+    (LINE, "that line of the host's own, with the same fields"),
     (DISABLED_LINE, "that line of the host's own"),
 ];
 
@@ -53,8 +53,8 @@ pub(crate) const ITEMS_GIVEN: &str = "`&[Item]`: a thousand structs";
 pub(crate) const ITEMS_RETURNED: &str = "to `Vec<Item>`: a thousand structs";
 pub(crate) const ASYNC: &str = "an async method that is ready at once";
 
-pub(crate) const LINE: &str = "a line of a log, which is formatted";
-pub(crate) const DISABLED_LINE: &str = "a line of a log, of a level that is disabled";
+pub(crate) const LINE: &str = "a line of a log";
+pub(crate) const DISABLED_LINE: &str = "a line of a log whose level is disabled";
 
 /// The async method, in the host's own code.
 trait Own {
@@ -134,7 +134,12 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
         ),
         (
             lines(|lines| plugin.with(|it| it.log(lines))),
-            lines(|lines| (0..lines).for_each(|order| tracing::info!(order, "judged"))),
+            lines(|lines| {
+                for order in 0..lines {
+                    let (plugin, generation) = ("libmeasured.so", 1_u64);
+                    tracing::info!(order, %plugin, generation, "judged");
+                }
+            }),
         ),
         (
             lines(|lines| plugin.with(|it| it.log_debug(lines))),

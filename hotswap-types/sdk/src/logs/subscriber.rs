@@ -18,7 +18,7 @@ use tracing_core::{
 use super::{
     connection::{Connection, Site},
     sites,
-    table::{self, MaxLevel, RawParent},
+    table::{self, MaxLevel, NO_SPAN, RawParent},
     values::{Sentence, Values},
 };
 
@@ -126,9 +126,6 @@ impl Subscriber for Subscribed {
         Current::new(Id::from_u64(current.span), metadata)
     }
 }
-
-/// A span that the host knows nothing of.
-const NO_SPAN: u64 = u64::MAX;
 
 /// What a plugin knows of a span of the host's.
 static HOST_SPAN: Metadata<'static> = Metadata::new(

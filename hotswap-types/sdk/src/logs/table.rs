@@ -9,6 +9,9 @@ use std::{ptr, slice};
 /// The most verbose level that is enabled anywhere: 0 if none is, 1 for errors only, up to 5 for everything.
 pub type MaxLevel = u8;
 
+/// The number of a span that there is not.
+pub(super) const NO_SPAN: u64 = u64::MAX;
+
 /// How grave something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
