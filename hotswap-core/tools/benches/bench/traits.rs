@@ -8,12 +8,13 @@ use std::{
     hint::black_box,
     io,
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use hotswap_core::Hotswap;
-use hotswap_fixtures::measured::{Measured, RawMeasuredRef, Record, items};
+use hotswap_core::{HostServices, Hotswap, Settings};
+use hotswap_fixtures::measured::{Counter, Measured, RawMeasuredRef, Record, items};
 use hotswap_sdk::BoxFuture;
 
 use crate::{
@@ -31,9 +32,10 @@ pub(crate) const COMPARED_NS: &str = "compared ns";
 pub(crate) const RATIO: &str = "× compared";
 
 /// The cases, and what each is compared with.
-pub(crate) const CASES: [(&str, &str); 10] = [
+pub(crate) const CASES: [(&str, &str); 11] = [
     (NUMBER, "the raw call, with its panic caught"),
     (OBJECT, "the raw call, with its panic caught"),
+    (SERVICE, "the raw call, with its panic caught"),
     (TEXT_COPIED, "the raw call, and a copy"),
     (NUMBERS, "the raw call, with its panic caught"),
     (RECORD, "cloning it"),
@@ -46,6 +48,7 @@ pub(crate) const CASES: [(&str, &str); 10] = [
 
 pub(crate) const NUMBER: &str = "`u64` to `u64`";
 pub(crate) const OBJECT: &str = "an object's method";
+pub(crate) const SERVICE: &str = "a service of the host, called by a plugin";
 pub(crate) const TEXT_COPIED: &str = "`&str` to `String`: 64 bytes";
 pub(crate) const NUMBERS: &str = "`&[u64]`: ten thousand numbers";
 pub(crate) const RECORD: &str = "`&Record`: 10 fields";
@@ -62,6 +65,12 @@ trait Own {
 }
 
 struct Host;
+
+impl Counter for Host {
+    fn next(&self, number: u64) -> u64 {
+        number + 1
+    }
+}
 
 impl Own for Host {
     fn next_async(&self, number: u64) -> BoxFuture<'_, u64> {
@@ -83,7 +92,12 @@ type Batch<'a> = Box<dyn Fn(u64) -> Duration + 'a>;
 pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     // What most hosts have, but for what the lines are written to.
     tracing_subscriber::fmt().with_writer(io::sink).init();
-    let plugin: Hotswap<dyn Measured> = place::load(&place::fixture("measured")?)?;
+    let settings = Settings {
+        host_services: HostServices::new().with::<dyn Counter>(Arc::new(Host)),
+        ..Settings::default()
+    };
+    let path = place::fixture("measured")?;
+    let plugin = Hotswap::<dyn Measured>::load_with(path, &place::trust(), settings)?;
     let raw: Hotswap<RawMeasuredRef> = place::load(&place::fixture("measured_raw")?)?;
     let counter = plugin.with(|it| it.counter());
     let numbers: Vec<u64> = (0..10_000).collect();
@@ -101,6 +115,14 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
             raw_next(),
         ),
         (batch(|| counter.next(black_box(7))), raw_next()),
+        (
+            Box::new(|calls| {
+                let started = Instant::now();
+                black_box(plugin.with(|it| it.ask_host(black_box(calls))));
+                started.elapsed()
+            }),
+            raw_next(),
+        ),
         (
             batch(|| plugin.with(|it| it.text(black_box(TEXT)))),
             batch(|| {

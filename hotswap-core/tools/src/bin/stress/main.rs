@@ -72,6 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if construct == "traits" {
         traits::pass_data(&path.join("libshop_1.so"), swaps.clone())?;
         traits::pass_objects(&path.join("libdesk_1.so"), swaps.clone())?;
+        traits::take_services(&path.join("libclerk_1.so"), swaps.clone())?;
         traits::await_methods(&path.join("libtasks_1.so"), swaps.clone())?;
         // Each swap starts and ends five threads and a runtime.
         let swaps = swaps.start / 10..swaps.end / 10;

@@ -7,15 +7,19 @@ use std::{
     ops::Range,
     path::Path,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, SystemTime},
 };
 
 use futures_executor::block_on;
-use hotswap_core::Hotswap;
+use hotswap_core::{Candidate, HostServices, Hotswap, Settings};
 use hotswap_fixtures::{
     desk::{Desk, Listener, Session},
+    host_services::{Clerk, Clock, Note, Store},
     shop::v1::{Everything, Line, Order, Page, Shop, Tree, Verdict},
     tasks::{Oracle, Tasks, Work},
 };
@@ -144,6 +148,63 @@ pub(crate) fn use_runtimes(path: &Path, swaps: Range<u64>) -> Result<(), Box<dyn
         block_on(plugin.call_async(|it| it.fail())).expect_err("it panics");
     };
     stress(plugin, path, "a tokio runtime", call, run, swaps)
+}
+
+/// Services of the host, which threads of the plugins call, too, and which are given objects.
+pub(crate) fn take_services(path: &Path, swaps: Range<u64>) -> Result<(), Box<dyn Error>> {
+    let settings = Settings {
+        host_services: HostServices::new()
+            .with::<dyn Store>(Arc::<Memory>::default())
+            .with::<dyn Clock>(Arc::<Memory>::default()),
+        ..Settings::default()
+    };
+    let candidate = Candidate::new(path).with_config("thread");
+    let plugin = Hotswap::<dyn Clerk>::load_with(candidate, &trust(), settings)?;
+    let call = |plugin: &Hotswap<dyn Clerk>| {
+        assert_eq!(plugin.with(|it| it.now()), Some(7));
+    };
+    let run = |plugin: &Hotswap<dyn Clerk>| {
+        plugin.with(|it| it.put("key".to_owned(), "value".to_owned()));
+        assert_eq!(plugin.with(|it| it.get("key")).as_deref(), Some("value"));
+        plugin.with(|it| it.note("to be read and dropped".to_owned()));
+        let awaited = block_on(plugin.call_async(|it| it.wait_for("key".to_owned())));
+        assert_eq!(awaited.as_deref(), Ok("value"));
+        plugin.call(|it| it.fail()).expect_err("it panics");
+    };
+    stress(plugin, path, "services of the host", call, run, swaps)
+}
+
+/// What plugins take from this host.
+#[derive(Default)]
+struct Memory(Mutex<HashMap<String, String>>);
+
+#[hotswap_sdk::interface]
+impl Store for Memory {
+    fn get(&self, key: &str) -> Option<String> {
+        self.0.lock().expect("no panic").get(key).cloned()
+    }
+
+    fn put(&self, key: String, value: String) {
+        self.0.lock().expect("no panic").insert(key, value);
+    }
+
+    fn fail(&self) {
+        std::panic::resume_unwind(Box::new("without a line on stderr"));
+    }
+
+    fn keep(&self, note: Box<dyn Note>) {
+        assert_eq!(note.text(), "to be read and dropped");
+    }
+
+    async fn wait_for(&self, key: String) -> String {
+        self.get(&key).unwrap_or_default()
+    }
+}
+
+impl Clock for Memory {
+    fn now(&self) -> u64 {
+        7
+    }
 }
 
 /// An object of the host that plugins await. It is not ready at once.
