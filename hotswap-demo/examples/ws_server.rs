@@ -4,7 +4,8 @@
 //! cargo build && cargo run -p hotswap-demo --example ws_server -- target/debug/libplugin.so
 //! ```
 //!
-//! Each text message to `/ws` is answered by the plugin's `process`. The message `:reload` loads the plugin's file
+//! Each text message to `/ws` is answered by the plugin's `answer`, which may take its time: the example `ws_plugin` is
+//! a plugin that sleeps and asks another server. The message `:reload` loads the plugin's file
 //! again; its answer says which generation is live, or why the file was refused. `/` is a page that does both, and
 //! shows the swaps. The example `ws_client` is a prompt for it.
 //!
@@ -50,7 +51,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, value_parser};
-use hotswap_core::{Event, Hotswap, Limits, Settings, Trial, Trust};
+use hotswap_core::{Candidate, Event, Hotswap, Limits, Settings, Trial, Trust};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
 
@@ -93,9 +94,14 @@ struct Options {
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..=1_000_000))]
     connections_per_address: Option<u32>,
 
-    /// How long a client may take to read an answer, or to show that it is there, before it is disconnected
+    /// How long a client may take to read an answer, or to show that it is there, before it is disconnected; and how
+    /// long the plugin may take for an answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = patience)]
     patience: Duration,
+
+    /// The plugin's configuration; what it means is between you and the plugin
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    config: String,
 
     /// Load each plugin in a child process first, and ask it something there
     #[arg(long)]
@@ -136,7 +142,8 @@ fn main() -> Result<ExitCode> {
         },
         ..Settings::default()
     };
-    let plugin = match Hotswap::load_with(&options.plugin, &trust, settings) {
+    let first = Candidate::new(&options.plugin).with_config(&*options.config);
+    let plugin = match Hotswap::load_with(first, &trust, settings) {
         Ok(plugin) => plugin,
         Err(error) => {
             eprintln!("{}", trust::with_option(Event::from(&error)));

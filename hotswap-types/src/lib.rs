@@ -20,6 +20,12 @@ pub trait Plugin {
 
     /// From a text to a text. The error is for the caller alone.
     fn process(&self, text: &str) -> Result<String, String>;
+
+    /// The same, for hosts that can wait: the plugin may sleep meanwhile, or ask another server. A plugin that does not
+    /// have it answers with [`process`](Self::process).
+    async fn answer(&self, text: String) -> Result<String, String> {
+        self.process(&text)
+    }
 }
 
 /// The type of the function `greet`, which a plugin may export beside: from a name to a greeting.

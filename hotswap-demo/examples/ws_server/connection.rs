@@ -120,7 +120,7 @@ impl Connection<'_> {
         self.is_quiet = false;
         match message {
             Some(Ok(Message::Text(text))) if text.as_str() == ":reload" => self.reload().await,
-            Some(Ok(Message::Text(text))) => self.answer(&text).await,
+            Some(Ok(Message::Text(text))) => self.answer(text.as_str().to_owned()).await,
             Some(Ok(Message::Binary(_))) => Step::Break(End::Close(
                 CloseCode::Unsupported,
                 "only text messages are answered".to_owned(),
@@ -134,8 +134,8 @@ impl Connection<'_> {
 
     /// Asks the plugin. The lease is kept across the sending: the generation that the client is told of is mapped
     /// until it has been told, or until its patience has run out.
-    async fn answer(&mut self, message: &str) -> Step {
-        let Answer { lease, text } = self.service.answer(message);
+    async fn answer(&mut self, message: String) -> Step {
+        let Answer { lease, text } = self.service.answer(message, self.patience).await;
         let generation = lease.number();
         let reply = match (self.form, &text) {
             (Form::Text, Ok(text)) => text.as_str().into(),

@@ -22,7 +22,7 @@ use tokio::{
     runtime::Handle,
     sync::broadcast,
     task::{self, spawn_blocking},
-    time::{self, MissedTickBehavior},
+    time::{self, MissedTickBehavior, timeout},
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -150,12 +150,16 @@ impl Service {
         }
     }
 
-    /// Has a message answered by the live generation, on the calling thread: it is expected to take no longer than
-    /// any handler. (One that does would be called in `spawn_blocking`; the lease can be moved there and back.)
-    pub(crate) fn answer(&self, message: &str) -> Answer {
+    /// Has a message answered by the live generation. The plugin may take its time, and other messages are answered
+    /// meanwhile, by other generations, too. After `patience` the call is cancelled.
+    pub(crate) async fn answer(&self, message: String, patience: Duration) -> Answer {
         let lease = self.plugin.lease();
-        let text = lease.call(|plugin| plugin.process(message));
-        let text = text.unwrap_or_else(|fault| Err(fault.to_string()));
+        let text = timeout(patience, lease.call_async(|plugin| plugin.answer(message))).await;
+        let text = match text {
+            Ok(Ok(text)) => text,
+            Ok(Err(fault)) => Err(fault.to_string()),
+            Err(_) => Err(format!("no answer within {patience:?}")),
+        };
         let mut counts = lock(&self.counts);
         counts.total += 1;
         *counts.recent.entry(lease.number()).or_default() += 1;

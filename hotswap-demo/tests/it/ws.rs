@@ -12,6 +12,7 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     iter,
     net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
     process::Command,
     time::Instant,
 };
@@ -23,7 +24,10 @@ use self::{
     address::{Bounds, PerAddress},
     server::{Server, server},
 };
-use crate::demo::{SOON, plugin};
+use crate::{
+    demo::{SOON, plugin},
+    examples::example,
+};
 
 #[test]
 fn a_reload_is_told_and_closes_nothing() {
@@ -82,6 +86,104 @@ fn answers_keep_their_order_and_each_is_of_one_version() {
     }
     assert!(operator.hears().starts_with("accepted generation 2"));
     assert_eq!(client.ask("last"), "last");
+}
+
+/// The example `ws_plugin`, beside the server.
+fn patient_plugin() -> PathBuf {
+    let examples = example("ws_plugin");
+    let program = Path::new(examples.get_program());
+    program.with_file_name("libws_plugin.so")
+}
+
+/// A server for the plugin to ask, which answers when the test says so.
+struct Other {
+    listener: TcpListener,
+    address: String,
+}
+
+/// A question to it that is not answered yet.
+struct Question {
+    stream: BufReader<TcpStream>,
+    text: String,
+}
+
+impl Other {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self { listener, address }
+    }
+
+    fn question(&self) -> Question {
+        let (stream, _) = self.listener.accept().unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut text = String::new();
+        stream.read_line(&mut text).unwrap();
+        Question { stream, text }
+    }
+}
+
+impl Question {
+    fn answer(mut self, text: &str) {
+        writeln!(self.stream.get_mut(), "{text}").unwrap();
+    }
+}
+
+#[test]
+fn an_answer_that_takes_its_time_is_of_the_generation_that_began_it() {
+    let other = Other::new();
+    let server = Server::with_file(&["--config", &other.address], &patient_plugin());
+    let (mut first, mut second) = (server.connect(), server.connect());
+    first.send("ask why");
+    let question = other.question();
+    assert_eq!(question.text, "why\n");
+    // Others are served meanwhile, and by the next plugin.
+    assert_eq!(second.ask("hi"), "You said 'hi'");
+    assert_eq!(second.ask("sleep 1"), "slept 1 ms");
+    let accepted = second.ask(":reload");
+    assert!(accepted.starts_with("accepted generation 2"), "{accepted}");
+    second.send("ask how");
+    let of_second = other.question();
+    of_second.answer("so");
+    assert_eq!(second.hears(), "so");
+    question.answer("because");
+    assert_eq!(first.hears(), "because");
+    assert_eq!(first.ask("hi"), "You said 'hi'");
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_cancelled() {
+    let other = Other::new();
+    let options = ["--config", &other.address, "--patience", "1s"];
+    let server = Server::with_file(&options, &patient_plugin());
+    let mut client = server.connect();
+    client.send("ask why");
+    let mut question = other.question();
+    assert_eq!(client.hears(), "fault generation 1: no answer within 1s");
+    // The plugin has dropped its connection.
+    let mut rest = String::new();
+    question.stream.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn a_configuration_that_the_plugin_refuses_is_told() {
+    let output = server()
+        .args([
+            "--any-owner",
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            "nowhere",
+        ])
+        .arg(patient_plugin())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = "root module: its constructor failed: the configuration is no address: nowhere";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

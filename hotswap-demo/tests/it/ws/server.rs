@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, SocketAddrV4, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{LazyLock, mpsc::Receiver},
 };
@@ -48,9 +48,14 @@ impl Server {
     }
 
     pub(crate) fn with_options(options: &[&str], name: &str) -> Self {
+        Self::with_file(options, &plugin(name))
+    }
+
+    /// With a copy of this plugin.
+    pub(crate) fn with_file(options: &[&str], plugin: &Path) -> Self {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("plugin.so");
-        fs::copy(plugin(name), &path).expect("a copy");
+        fs::copy(plugin, &path).expect("a copy");
         let mut child = server()
             .args(["--any-owner", "--listen", "127.0.0.1:0"])
             .args(options)
