@@ -43,11 +43,40 @@ def build_server(*options):
     return next(it for it in cargo("--package=hotswap-demo", "--example=ws_server", *options) if it.name == "ws_server")
 
 
-def build_versions(*options):
+# For each plugin: its file, the method that is changed, the package and the library that are built, and what the method
+# does first. A plugin that waits takes 0 to 50 ms for a number; it begins its answer before that and ends it afterwards.
+PLUGINS = {
+    "at once": (
+        "hotswap-plugin/src/code.rs",
+        "fn process(&self, text: &str) -> Result<String, String> {",
+        ["--package=hotswap-plugin"],
+        "libplugin.so",
+        """
+            if true {{
+                return Ok(format!("{version} {{text}} {version}"));
+            }}""",
+    ),
+    "waiting": (
+        "hotswap-demo/examples/ws_plugin.rs",
+        "async fn answer(&self, text: String) -> Result<String, String> {",
+        ["--package=hotswap-demo", "--example=ws_plugin"],
+        "libws_plugin.so",
+        """
+            if let Ok(number) = text.parse::<u64>() {{
+                let begun = format!("{version} {{text}}");
+                sleep(Duration::from_millis(number * 7 % 51)).await;
+                return Ok(format!("{{begun}} {version}"));
+            }}""",
+    ),
+}
+
+
+def build_versions(*options, plugin="at once"):
     """The paths of two plugins that answer with their name on either side of the message.
 
-    They are built in a copy of the workspace, with another `process` in `code.rs`.
+    They are built in a copy of the workspace, with a changed method.
     """
+    file, signature, what, library, change = PLUGINS[plugin]
     copy = FOLDER / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(parents=True)
@@ -55,20 +84,16 @@ def build_versions(*options):
         shutil.copy2(TOP / name, copy)
     for package in TOP.glob("hotswap-*"):
         shutil.copytree(package, copy / package.name, ignore=shutil.ignore_patterns("target"))
-    code = copy / "hotswap-plugin/src/code.rs"
-    before, signature, after = code.read_text().partition("fn process(&self, text: &str) -> Result<String, String> {")
-    if not signature:
-        sys.exit("ws_common: `process` was not found in code.rs")
+    code = copy / file
+    before, found, after = code.read_text().partition(signature)
+    if not found:
+        sys.exit(f"ws_common: `{signature}` was not found in {file}")
     made = []
     for version in VERSIONS:
-        answer = f"""
-            if true {{
-                return Ok(format!("{version} {{text}} {version}"));
-            }}"""
-        code.write_text(before + signature + answer + after)
-        built = cargo("--package=hotswap-plugin", f"--target-dir={FOLDER / 'build'}", *options, folder=copy)
+        code.write_text(before + signature + change.format(version=version) + after)
+        built = cargo(*what, f"--target-dir={FOLDER / 'build'}", *options, folder=copy)
         path = FOLDER / f"{version}.so"
-        shutil.copyfile(next(it for it in built if it.name == "libplugin.so"), path)
+        shutil.copyfile(next(it for it in built if it.name == library), path)
         made.append(path)
     return made
 

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! `sleep 500` is answered after 500 ms, `ask hello` by whatever the server at the address in `--config` says to the line
-//! `hello`, and anything else at once.
+//! `hello`, and anything else at once. What it logs, the server writes with `--log ws_plugin=info`.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{error::Error, io, net::SocketAddr, time::Duration};
 
 use hotswap_sdk::Config;
 use hotswap_types::Plugin;
@@ -18,6 +18,7 @@ use tokio::{
     net::TcpStream,
     time::sleep,
 };
+use tracing::{info, warn};
 
 struct Patient {
     /// Which server is asked, if any.
@@ -41,7 +42,10 @@ impl Patient {
             .other
             .ok_or("there is no server to ask: give its address with --config")?;
         let answer = ask(other, question).await;
-        answer.map_err(|error| format!("{other}: {error}"))
+        answer.map_err(|error| {
+            warn!(%other, error = &error as &dyn Error, "no answer");
+            format!("{other}: {error}")
+        })
     }
 }
 
@@ -60,6 +64,7 @@ impl Plugin for Patient {
     }
 
     async fn answer(&self, text: String) -> Result<String, String> {
+        info!(bytes = text.len(), "asked");
         match text.split_once(' ') {
             Some(("sleep", milliseconds)) => {
                 let milliseconds = milliseconds.parse();

@@ -18,6 +18,7 @@
 //! have, `connection` what one may do, `service` what there is for all.
 //!
 //! `/metrics` has the library's figures for Prometheus, `ws_server/dashboard.json` is a dashboard of them for Grafana.
+//! With `--log info`, what plugins log is written with the generation that said it.
 //!
 //! stdout carries the address; stderr carries what the host says, one event a line.
 
@@ -27,6 +28,8 @@ mod address;
 mod connection;
 #[path = "ws_server/http.rs"]
 mod http;
+#[path = "ws_server/log.rs"]
+mod log;
 #[path = "ws_server/metrics.rs"]
 mod metrics;
 #[path = "../src/probe.rs"]
@@ -54,6 +57,7 @@ use clap::{Parser, value_parser};
 use hotswap_core::{Candidate, Event, Hotswap, Limits, Settings, Trial, Trust};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
+use tracing_subscriber::filter::Targets;
 
 use crate::{
     http::{Door, HTTP_ONLY_MAX},
@@ -103,6 +107,11 @@ struct Options {
     #[arg(long, value_name = "TEXT", default_value = "")]
     config: String,
 
+    /// Write what plugins log, too, as JSON: all of a level (`info`), or of a target (`ws_plugin=debug`), or several of
+    /// these with commas between them
+    #[arg(long, value_name = "FILTER")]
+    log: Option<Targets>,
+
     /// Load each plugin in a child process first, and ask it something there
     #[arg(long)]
     trial: bool,
@@ -118,6 +127,9 @@ fn main() -> Result<ExitCode> {
     // Before there are any threads.
     let trial = Trial::at_top_of_main(probe::probe);
     let options = Options::parse();
+    if let Some(filter) = options.log.clone() {
+        log::install(filter)?;
+    }
     // Before a plugin is loaded, so that it is counted.
     let metrics = metrics::install()?;
     let is_local = options.listen.ip().is_loopback();

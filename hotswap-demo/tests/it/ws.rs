@@ -18,6 +18,7 @@ use std::{
 };
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use self::{
@@ -165,6 +166,27 @@ fn an_answer_that_takes_too_long_is_cancelled() {
     let mut rest = String::new();
     question.stream.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "");
+}
+
+#[test]
+fn what_the_plugin_logs_is_written_with_its_generation() {
+    let server = Server::with_file(&["--log", "ws_plugin=info"], &patient_plugin());
+    let mut client = server.connect();
+    let logged = |generation: u64| {
+        let line: Value = serde_json::from_str(&server.next_line("{")).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["target"], "ws_plugin");
+        let expected = serde_json::json!({
+            "message": "asked", "bytes": 2, "plugin": "ws_server", "generation": generation,
+        });
+        assert_eq!(line["fields"], expected);
+    };
+    assert_eq!(client.ask("hi"), "You said 'hi'");
+    logged(1);
+    let accepted = client.ask(":reload");
+    assert!(accepted.starts_with("accepted generation 2"), "{accepted}");
+    assert_eq!(client.ask("ho"), "You said 'ho'");
+    logged(2);
 }
 
 #[test]

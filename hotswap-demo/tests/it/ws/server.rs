@@ -146,11 +146,19 @@ impl Server {
     /// Waits for a line on stderr.
     #[track_caller]
     pub(crate) fn says(&self, beginning: &str) {
-        let next = || self.err.recv_timeout(SOON);
-        while !next()
-            .unwrap_or_else(|_| panic!("`{beginning}` is not said"))
-            .starts_with(beginning)
-        {}
+        self.next_line(beginning);
+    }
+
+    /// The next line on stderr that begins so.
+    #[track_caller]
+    pub(crate) fn next_line(&self, beginning: &str) -> String {
+        loop {
+            let line = self.err.recv_timeout(SOON);
+            let line = line.unwrap_or_else(|_| panic!("`{beginning}` is not said"));
+            if line.starts_with(beginning) {
+                return line;
+            }
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
