@@ -6,8 +6,8 @@
 //! cargo run -p hotswap-demo --example ws_server -- target/debug/examples/libws_plugin.so --config 127.0.0.1:7
 //! ```
 //!
-//! `sleep 500` is answered after 500 ms, `ask hello` by whatever the server at the address in `--config` says to the line
-//! `hello`, and anything else at once. What it logs, the server writes with `--log ws_plugin=info`.
+//! `sleep 500` is answered after 500 ms, `ask hello` by whatever the server at the address in `--config` says to the
+//! line `hello`, and anything else at once. What it logs, the server writes with `--log ws_plugin=info`.
 
 use std::{error::Error, io, net::SocketAddr, time::Duration};
 

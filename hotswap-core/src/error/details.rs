@@ -47,12 +47,6 @@ impl From<io::Error> for SystemError {
     }
 }
 
-impl From<rustix::io::Errno> for SystemError {
-    fn from(error: rustix::io::Errno) -> Self {
-        io::Error::from(error).into()
-    }
-}
-
 /// Why the policy does not allow a file, or a folder or link on the path to it.
 ///
 /// Its [`Display`] is the predicate of a sentence whose subject is the path.

@@ -75,6 +75,7 @@ pub(crate) const CASES: &[Case] = &[
     case("rayon, global pool", "rayon", "unloadable", Draining(THREAD)),
     case("rayon, global pool, no unloadable!", "rayon", "", Pinned(MAY_START_THREADS)),
     case("ureq with rustls", "ureq", "unloadable", Unloaded),
+    case("reqwest with rustls, async methods", "reqwest", "unloadable", Unloaded),
     case("signal-hook", "signal-hook", "unloadable", Pinned(NAMES_SIGUSR1)).then(SIGUSR1),
     case("signal-hook, no unloadable!", "signal-hook", "", Pinned(NAMES_SIGUSR1)).then(SIGUSR1),
     // Its thread is seen before its handler: an image that is still draining is not asked about signals.

@@ -4,17 +4,21 @@
 use std::{
     env,
     error::Error,
+    future::Future,
     path::Path,
+    pin::Pin,
     sync::{
         PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Waker},
     thread,
     time::{Duration, Instant},
 };
 
-use hotswap_core::{Hotswap, Policy, State, Trust};
-use support::PluginRef;
+use futures_executor::block_on;
+use hotswap_core::{Hotswap, Interface, Policy, State, Trust};
+use support::{AsyncPlugin, PluginRef};
 
 use crate::{
     cases::{Case, Expected},
@@ -40,7 +44,7 @@ struct Belongings {
 }
 
 pub(crate) fn run(case: &Case, swaps: u32, a: &Path, b: &Path) -> Result<(), Box<dyn Error>> {
-    if case.package == "ureq" {
+    if ["ureq", "reqwest"].contains(&case.package) {
         let Server { url, certificate } = Server::start()?;
         // SAFETY: the server's thread, the only other one, does not look at the environment.
         unsafe { env::set_var("REAL_PLUGINS_URL", url) };
@@ -53,11 +57,47 @@ pub(crate) fn run(case: &Case, swaps: u32, a: &Path, b: &Path) -> Result<(), Box
     };
     // SAFETY: the files were built by `scripts/real-plugins`.
     let trust = unsafe { Trust::vouch(policy) };
-    let plugin: Hotswap<PluginRef> = match Hotswap::load(a, &trust) {
+    match case.package {
+        "reqwest" => swap_under_calls::<dyn AsyncPlugin>(case, swaps, a, b, &trust),
+        _ => swap_under_calls::<PluginRef>(case, swaps, a, b, &trust),
+    }
+    Ok(())
+}
+
+/// What the plugins offer, as a host calls it.
+trait Work: Interface {
+    /// Has the text worked on.
+    fn process(plugin: &Hotswap<Self>, text: &str) -> Result<String, String>;
+}
+
+impl Work for PluginRef {
+    fn process(plugin: &Hotswap<Self>, text: &str) -> Result<String, String> {
+        plugin.with(|it| {
+            let answer = it.process()(text.into()).into_result();
+            answer.map(String::from).map_err(|fault| fault.to_string())
+        })
+    }
+}
+
+impl Work for dyn AsyncPlugin {
+    /// Each call has one beside it that is cancelled when it has begun.
+    fn process(plugin: &Hotswap<Self>, text: &str) -> Result<String, String> {
+        let call = || plugin.call_async(|it| it.process(text.to_owned()));
+        let mut cancelled = call();
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = Pin::new(&mut cancelled).poll(&mut context);
+        let answer = block_on(call());
+        drop(cancelled);
+        answer.map_err(|fault| fault.to_string())?
+    }
+}
+
+fn swap_under_calls<I: Work + ?Sized>(case: &Case, swaps: u32, a: &Path, b: &Path, trust: &Trust) {
+    let plugin: Hotswap<I> = match Hotswap::load(a, trust) {
         Ok(plugin) => plugin,
         Err(error) => {
             Line::Fault(&format!("refused: {error}")).say();
-            return Ok(());
+            return;
         }
     };
 
@@ -85,7 +125,7 @@ pub(crate) fn run(case: &Case, swaps: u32, a: &Path, b: &Path) -> Result<(), Box
     Line::Step("shutting down").say();
     // So that the last generation has done what all have.
     let _ = call(&plugin);
-    let last = plugin.with(|it| it.number());
+    let last = plugin.lease().number();
     let left = plugin.shutdown(wait_max(case));
     let last = left.iter().find(|it| it.number == last);
     say_state(last.map_or(&State::Unloaded, |it| &it.state));
@@ -97,14 +137,13 @@ pub(crate) fn run(case: &Case, swaps: u32, a: &Path, b: &Path) -> Result<(), Box
     }
     thread::sleep(Duration::from_millis(200));
     Line::Step("exiting").say();
-    Ok(())
 }
 
 /// Ends early when a generation is not as expected again and again. `calling` keeps the callers from calling.
-fn swap_in_turn(
+fn swap_in_turn<I: Work + ?Sized>(
     case: &Case,
     swaps: u32,
-    plugin: &Hotswap<PluginRef>,
+    plugin: &Hotswap<I>,
     [a, b]: [&Path; 2],
     calling: &RwLock<()>,
 ) {
@@ -150,7 +189,7 @@ fn compare(case: &Case, before: &Belongings, after: &Belongings) {
     }
 }
 
-fn answers_as(plugin: &Hotswap<PluginRef>, build: &str) -> bool {
+fn answers_as<I: Work + ?Sized>(plugin: &Hotswap<I>, build: &str) -> bool {
     call(plugin).is_ok_and(|answer| {
         let is_right = answer.starts_with(build);
         if !is_right {
@@ -163,11 +202,8 @@ fn answers_as(plugin: &Hotswap<PluginRef>, build: &str) -> bool {
     })
 }
 
-fn call(plugin: &Hotswap<PluginRef>) -> Result<String, ()> {
-    let answer = plugin.with(|it| {
-        let answer = it.process()("some text".into()).into_result();
-        answer.map(String::from).map_err(|fault| fault.to_string())
-    });
+fn call<I: Work + ?Sized>(plugin: &Hotswap<I>) -> Result<String, ()> {
+    let answer = I::process(plugin, "some text");
     answer.map_err(|fault| Line::Fault(&format!("a call has failed: {fault}")).say())
 }
 
@@ -199,7 +235,7 @@ fn wait_max(case: &Case) -> Duration {
 impl Belongings {
     /// When nobody calls and nothing has changed for a moment: threads that the plugin has left behind end, and the
     /// file that was published last is hashed.
-    fn settled(plugin: &Hotswap<PluginRef>, calling: &RwLock<()>) -> Self {
+    fn settled<I: Work + ?Sized>(plugin: &Hotswap<I>, calling: &RwLock<()>) -> Self {
         let _no_calls = calling.write().unwrap_or_else(PoisonError::into_inner);
         // So that the live generation has what it takes at its first call.
         let _ = call(plugin);

@@ -25,6 +25,13 @@ impl RootModule for PluginRef {
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
+/// What a plugin offers whose work is async. It is a trait, and always has `unloadable!`.
+#[hotswap_sdk::interface]
+pub trait AsyncPlugin {
+    /// Does the plugin's work, and answers with the build's letter and what that has made of the text.
+    async fn process(&self, text: String) -> Result<String, String>;
+}
+
 /// Exports a root module whose `process` does `$work`.
 ///
 /// The feature `b` of the plugin's own package tells two builds of one source apart.
