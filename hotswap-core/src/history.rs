@@ -550,15 +550,13 @@ impl Ledger {
         }
     }
 
+    /// Only those that are gone: what is pinned has a bound of its own, and may still be unloaded.
     fn forget_oldest(&mut self) {
-        let ended = self
-            .generations
-            .iter()
-            .filter(|it| it.state.has_ended())
-            .count();
-        let mut excess = ended.saturating_sub(self.limits.ended);
+        let is_gone = |it: &GenerationInfo| it.state == State::Unloaded;
+        let gone = self.generations.iter().filter(|it| is_gone(it)).count();
+        let mut excess = gone.saturating_sub(self.limits.ended);
         self.generations.retain(|it| {
-            let forget = excess > 0 && it.state.has_ended();
+            let forget = excess > 0 && is_gone(it);
             excess -= usize::from(forget);
             !forget
         });

@@ -121,7 +121,8 @@ pub struct Limits {
     /// swap point, because that call may be what holds an image, nor on the thread that unloads (in a finaliser, or in
     /// a subscriber of `tracing`). A [`rollback`](crate::Hotswap::rollback) never waits for unloading.
     pub unload_timeout: Duration,
-    /// How many ended generations, or libraries of a loader, stay in the list. The default is 64.
+    /// How many unloaded generations, or libraries of a loader, stay in the list. Those that are still mapped stay in
+    /// any case. The default is 64.
     pub ended_max: usize,
     /// How many refused candidates stay in the list. The default is 64.
     pub refused_max: usize,

@@ -59,6 +59,25 @@ fn reports(events: &Receiver<Event>) -> Vec<(usize, usize)> {
 }
 
 #[test]
+fn plugins_that_never_leave_stay_in_the_list() {
+    alone(
+        "retained::plugins_that_never_leave_stay_in_the_list",
+        || {
+            let it = load_with("constructs_plain", |settings| {
+                settings.limits.ended_max = 1;
+                settings.limits.retired_images_max = 8;
+            });
+            for number in 1..4 {
+                it.swap(plugin("constructs_plain")).unwrap();
+                is_pinned(&it, number);
+            }
+            let numbers: Vec<_> = it.generations().iter().map(|it| it.number).collect();
+            assert_eq!(numbers, [1, 2, 3, 4]);
+        },
+    );
+}
+
+#[test]
 fn plugins_that_never_leave_are_accepted_up_to_a_bound() {
     alone(
         "retained::plugins_that_never_leave_are_accepted_up_to_a_bound",
