@@ -11,12 +11,16 @@ use crate::fixtures::{load_with, plugin, refused, unloaded};
 
 /// Everything that was written.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
     /// The lines that end so.
     fn ending(&self, end: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let text = self.text();
         let lines = text.lines().map(|line| line.trim_start().to_owned());
         lines.filter(|line| line.contains(end)).collect()
     }

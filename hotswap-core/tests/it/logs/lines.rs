@@ -1,13 +1,8 @@
 //! What arrives of what is said.
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-};
-
 use serde_json::Value;
 use tracing::Level;
-use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{
     load,
@@ -16,31 +11,9 @@ use super::{
 use crate::{
     alone::alone,
     fixtures::{SOON, plugin},
+    tracing::Lines,
 };
 use hotswap_core::State;
-
-/// Everything that was written.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// By the subscriber that most hosts have, with its own settings.
 #[test]
@@ -57,7 +30,7 @@ fn a_json_log_has_the_generation() {
         assert_eq!(logs.wait(1, SOON), Some(State::Unloaded));
         logs.with(|it| it.judge(8));
 
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = lines.text();
         let all = text.lines().map(|line| serde_json::from_str(line).unwrap());
         let all: Vec<Value> = all
             .filter(|line: &Value| line["target"] != "hotswap")
