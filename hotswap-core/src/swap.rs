@@ -336,7 +336,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let published = turn.and_then(|_turn| {
             let kept = self.keep_live()?;
             let candidate = self.prepare_from(Source::Reconfigured(&kept, &config))?;
-            Ok(self.publish(candidate, PublishKind::Swap, None))
+            Ok(self.publish(candidate, PublishKind::Configuration, None))
         });
         let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
         recorded.trace();
@@ -501,7 +501,11 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
         let update = candidate.update.take();
         let logs = Arc::clone(&candidate.logs);
-        let accepted = (kind == PublishKind::Swap).then(|| Accepted::of(number, &candidate.image));
+        let accepted = match kind {
+            PublishKind::Swap => Some(Accepted::of(number, &candidate.image)),
+            PublishKind::Configuration => Some(self.accepted().configured(number)),
+            PublishKind::Rollback => None,
+        };
         let new = self.pipeline.number(candidate, number);
         let PublishResult {
             before,
@@ -554,7 +558,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     }
 
     /// The path of the candidate that was accepted last. A relative path that was given to [`load`](Self::load) or
-    /// [`swap`](Self::swap) is returned as absolute, by the folder that was current then. Rollbacks do not count.
+    /// [`swap`](Self::swap) is returned as absolute, by the folder that was current then. Rollbacks do not count,
+    /// nor does [`swap_config`](Self::swap_config).
     pub fn last_accepted(&self) -> PathBuf {
         self.accepted().path.absolute().to_owned()
     }

@@ -89,7 +89,8 @@ impl<I: Interface + ?Sized + 'static> Hotswap<I> {
     ///   ([`Limits::retired_images_max`](crate::Limits::retired_images_max)), no attempt follows a pause, so that
     ///   attempts do not use up what the next good candidate needs.
     /// - When somebody swaps in another path, that path is watched from then on. A rollback changes neither the path
-    ///   nor which bytes count as accepted, so watching does not undo it before the file changes again.
+    ///   nor which bytes count as accepted, so watching does not undo it before the file changes again. Nor does
+    ///   [`swap_config`](Self::swap_config), after which a file that was refused is tried once more.
     ///
     /// A swap begins between one and two settle times after the last part of a change.
     ///

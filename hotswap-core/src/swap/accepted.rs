@@ -6,12 +6,13 @@ use crossbeam_channel::{Sender, TrySendError};
 
 use crate::{digest::Sha256, given::GivenPath, image::Image, stage::Kept};
 
-/// A candidate that was published. A rollback is not one, since nobody asked to load a candidate.
+/// A candidate that was published. A rollback is not one, since nobody asked to load a candidate, nor is another
+/// configuration, for which no file is read.
 pub(crate) struct Accepted {
-    /// The number that it got.
+    /// The number that it got, or one that was configured since.
     pub(crate) generation: u64,
     pub(crate) path: GivenPath,
-    bytes: Option<Kept>,
+    bytes: Option<Arc<Kept>>,
 }
 
 /// The candidate that was accepted last, and who is notified of the next.
@@ -27,7 +28,7 @@ impl Accepted {
         Self {
             generation,
             path: image.origin().given.clone(),
-            bytes: image.keep().ok(),
+            bytes: image.keep().ok().map(Arc::new),
         }
     }
 
@@ -37,6 +38,16 @@ impl Accepted {
             generation,
             path: GivenPath::built_in(),
             bytes: None,
+        }
+    }
+
+    /// The same file and bytes, for a generation that only has another configuration than the one before. (That may be
+    /// one of an earlier file, after a rollback.)
+    pub(super) fn configured(&self, generation: u64) -> Self {
+        Self {
+            generation,
+            path: self.path.clone(),
+            bytes: self.bytes.clone(),
         }
     }
 

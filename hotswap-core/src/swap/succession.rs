@@ -66,6 +66,8 @@ pub(super) struct Earlier<M> {
 pub(super) enum PublishKind {
     /// A new candidate; the generation that it replaces can be rolled back to.
     Swap,
+    /// The same file with another configuration; the generation that it replaces can be rolled back to.
+    Configuration,
     /// A rollback; the generation that it replaces cannot be rolled back to.
     Rollback,
 }
@@ -136,7 +138,7 @@ impl<M: Send + Sync> Succession<M> {
     {
         let (number, before) = (new.number, generations.live);
         // Computed before the new generation is live: after that nothing may fail.
-        let probation = self.probation.filter(|_| kind == PublishKind::Swap);
+        let probation = self.probation.filter(|_| kind != PublishKind::Rollback);
         let until = probation.map(|time| deadline(Instant::now(), time));
         let generation = cell.publish_with_self_lease(new, Generation::set_self_lease);
         generations.live = number;
@@ -149,7 +151,8 @@ impl<M: Send + Sync> Succession<M> {
         let mut retired: Vec<_> = standby.into_iter().collect();
         retired.iter().for_each(|standby| generations.keep(standby));
         match (kind, until) {
-            (PublishKind::Swap, Some(until)) => {
+            (PublishKind::Rollback, _) => retired.push(replaced),
+            (PublishKind::Swap | PublishKind::Configuration, Some(until)) => {
                 generations.probation = Some(Probation {
                     until,
                     faults: 0,
@@ -157,11 +160,10 @@ impl<M: Send + Sync> Succession<M> {
                     values: None,
                 });
             }
-            (PublishKind::Swap, None) => {
+            (PublishKind::Swap | PublishKind::Configuration, None) => {
                 generations.keep(&replaced);
                 retired.push(replaced);
             }
-            (PublishKind::Rollback, _) => retired.push(replaced),
         }
         let dropped = generations.take_excess();
         PublishResult {

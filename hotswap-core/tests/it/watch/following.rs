@@ -78,6 +78,35 @@ fn a_rollback_is_not_undone_until_the_file_changes() {
     it.accepts(3);
 }
 
+/// It goes on with the file to which the rollback went, and not with the one that is watched.
+#[test]
+fn a_configuration_does_not_undo_a_rollback() {
+    let it = Watched::new();
+    it.put("plugin.so", "build_2");
+    it.accepts(2);
+    it.it.rollback().unwrap();
+    let reads = Reads::of(it.folder.path(), "plugin.so");
+    reads.after(|| {
+        it.it.swap_config("another").unwrap();
+    });
+    it.accepts(1);
+    it.put("plugin.so", "suffix_field");
+    it.accepts(3);
+    assert_eq!(it.it.last_accepted(), it.at("plugin.so"));
+}
+
+#[test]
+fn a_change_that_was_refused_is_tried_again_with_another_configuration() {
+    let it = Watched::new();
+    it.put("plugin.so", "removed_field");
+    it.refuses();
+    it.it.swap_config("another").unwrap();
+    it.accepts(1);
+    it.refuses();
+    it.put("plugin.so", "build_2");
+    it.accepts(2);
+}
+
 #[test]
 fn a_relative_path_is_watched_where_it_was_given() {
     alone(
