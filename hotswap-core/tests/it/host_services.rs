@@ -366,6 +366,19 @@ fn a_panic_of_a_service_is_a_fault_of_the_call() {
 }
 
 #[test]
+fn a_panic_of_a_service_in_a_destructor_is_told() {
+    let clerk = load(&Arc::default(), "fail at the end");
+    let events = clerk.events();
+    clerk.swap_config("").unwrap();
+    unloaded(&clerk, 1);
+    let told = events.try_iter().find_map(|event| match event.kind {
+        EventKind::HookPanicked { panic, .. } => Some(panic),
+        _ => None,
+    });
+    assert_eq!(told.as_deref(), Some("panicked: the disk is full"));
+}
+
+#[test]
 fn what_a_service_keeps_of_a_plugin_holds_its_generation() {
     let store = Arc::<Memory>::default();
     let clerk = load(&store, "");

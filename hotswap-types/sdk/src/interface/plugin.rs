@@ -3,6 +3,7 @@
 use std::{
     cell::UnsafeCell,
     marker::PhantomData,
+    panic::{self, AssertUnwindSafe},
     ptr,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -17,6 +18,7 @@ use super::{
     constructor::AnyConstructor,
     data::ReadContext,
     described::{Described, describe},
+    fault::Fault,
     function::NoValue,
     requirement::PluginDescription,
     root::{CreateArguments, PluginRoot, PluginRootRef, RootValue},
@@ -55,11 +57,25 @@ pub unsafe fn end<P: Plugin>() {
     // So this is the only reference to it.
     let value = unsafe { &mut *P::slot().value.get() };
     if value.is_some() {
-        P::before_unload();
-        // A value that is still borrowed is leaked.
-        if runtime::end() {
-            *value = None;
-        }
+        with_text_of_fault(|| {
+            P::before_unload();
+            // A value that is still borrowed is leaked.
+            if runtime::end() {
+                *value = None;
+            }
+        });
+    }
+}
+
+/// Runs `body`. If it panics with the fault of a service or an object, it goes on to panic with that fault's text: who
+/// runs the hook knows no faults.
+fn with_text_of_fault(body: impl FnOnce()) {
+    // Unwind-safe: the panic goes on.
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
+        let payload = payload
+            .downcast::<Fault>()
+            .map_or_else(|other| other, |fault| Box::new(fault.to_string()));
+        panic::resume_unwind(payload);
     }
 }
 
