@@ -32,7 +32,7 @@ use std::{
     marker::PhantomData,
     panic::{self, AssertUnwindSafe},
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -136,17 +136,20 @@ impl<I: Interface + ?Sized> Trial<I> {
 
     /// Like [`at_top_of_main`](Self::at_top_of_main), for plugins whose constructors take services of the host.
     ///
-    /// `services` is called in the child alone, and gives the plugin what it is to find there: the host's own services
-    /// as far as they work without its state, and stand-ins for the others. A plugin that takes any other is refused.
+    /// `services` is called once, in the child alone, and gives the plugin what it is to find there: the host's own
+    /// services as far as they work without its state, and stand-ins for the others. A plugin that takes any other is
+    /// refused.
     pub fn at_top_of_main_with(
         services: fn() -> HostServices,
         probe: fn(&I) -> Result<(), String>,
     ) -> Self {
+        // For all images of the child: what they have open is not the candidate's.
+        let made = OnceLock::new();
         Self::or_child(module::EXPORT, &|image, reached| {
             reached(Stage::Layout)?;
             let checked = interface::check::<I>(&image)?;
             reached(Stage::Root)?;
-            let opened = checked.open(&services(), &Arc::from("trial"))?;
+            let opened = checked.open(made.get_or_init(services), &Arc::from("trial"))?;
             reached(Stage::Probe)?;
             opened.objects.begin_probe();
             let answer = ask(|| {

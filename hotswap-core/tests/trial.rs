@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "for the other tests")]
 mod fixtures;
 
-use std::{cell::RefCell, path::Path, sync::Arc};
+use std::{cell::RefCell, fs::File, path::Path, sync::Arc};
 
 use hotswap_core::{
     Candidate, Error, HostServices, Hotswap, Settings, Stage, Trial,
@@ -89,8 +89,15 @@ fn a_plugin_logs_to_nobody_in_a_child(trial: Trial<dyn Logs>) {
     assert_eq!(error.reason(), "probe: 0 lines of build 2");
 }
 
-/// A store that forgets.
-struct Forgetful;
+/// A store that forgets, and has a file open.
+struct Forgetful(#[expect(dead_code, reason = "it is open")] File);
+
+impl Forgetful {
+    fn new() -> Arc<Self> {
+        let file = File::open("/dev/null").expect("every system has it");
+        Arc::new(Self(file))
+    }
+}
 
 #[interface]
 impl Store for Forgetful {
@@ -122,7 +129,7 @@ impl Clock for Stopped {
 fn services_of_a_trial() -> HostServices {
     HostServices::new()
         .with::<dyn Clock>(Arc::new(Stopped(1)))
-        .with::<dyn Store>(Arc::new(Forgetful))
+        .with::<dyn Store>(Forgetful::new())
 }
 
 /// The children pass what they were given back as a refusal.
@@ -137,7 +144,7 @@ fn probe_clerk(clerk: &dyn Clerk) -> Result<(), String> {
 fn a_constructor_is_tried_with_what_it_takes(trial: Trial<dyn Clerk>) {
     let services = HostServices::new()
         .with::<dyn Clock>(Arc::new(Stopped(2)))
-        .with::<dyn Store>(Arc::new(Forgetful));
+        .with::<dyn Store>(Forgetful::new());
     let settings = Settings {
         trial: Some(trial),
         host_services: services,
@@ -168,6 +175,9 @@ fn a_constructor_is_tried_with_what_it_takes(trial: Trial<dyn Clerk>) {
         refused(error),
         "root module: its constructor failed: it is asked to refuse"
     );
+    // What the services have open is not taken for the plugin's, also if they stay because the plugin does.
+    let report = check(candidate("stay"), &trust(), trial).expect("a good plugin");
+    assert!(report.stays.is_some());
 }
 
 fn a_trial_has_no_services_unless_it_is_given_some(trial: Trial<dyn Visitor>) {
