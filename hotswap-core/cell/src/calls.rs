@@ -1,8 +1,11 @@
 //! Which calls there are, for reports on who holds a value. Nothing that frees a value relies on this module.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ptr};
 
-use crate::{registry, slot::Inside};
+use crate::{
+    registry,
+    slot::{Inside, Slot},
+};
 
 /// Who still uses a retired value, as far as one look at the slots can tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +17,44 @@ pub struct Holders {
     pub calls: usize,
     /// The number of leases.
     pub leases: usize,
+}
+
+/// Which value it is, for as long as it exists. It is only compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueId(usize);
+
+/// A call that [`mark_calls`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkedCall {
+    /// The place of the call: no two calls have the same one at the same time. A later call may get it.
+    pub place: usize,
+    /// The system's number of the thread that is inside the call; 0 if it is just ending.
+    pub thread: u32,
+    /// Whether an earlier look has marked this same call.
+    pub was_marked: bool,
+}
+
+/// Marks the calls on a value that are under way, and lists them. A later look knows each of them from any other call,
+/// also from the next one of the same thread on the same value.
+///
+/// Calls inside another call on the same cell are not listed: the outer one is. A call that is just beginning may be
+/// found by the next look only. Waits for nobody, and costs those that call nothing but a cache miss. If several
+/// threads look at one value, each sees the marks of the others.
+pub fn mark_calls(value: ValueId) -> impl Iterator<Item = MarkedCall> {
+    let value = ptr::without_provenance(value.0);
+    registry::all().filter_map(move |slot| {
+        Some(MarkedCall {
+            was_marked: slot.mark(value)?,
+            place: ptr::from_ref::<Slot>(slot).addr(),
+            thread: slot.thread(),
+        })
+    })
+}
+
+impl ValueId {
+    pub(crate) fn new(value: *const ()) -> Self {
+        Self(value.addr())
+    }
 }
 
 /// The calls on all cells at one moment. One snapshot serves many retired values.

@@ -65,7 +65,7 @@
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
 use crate::{
-    calls::{Calls, Holders},
+    calls::{Calls, Holders, ValueId},
     chain, registry,
     slot::{CellId, Slot},
     sync::{Arc, AtomicPtr, Ordering},
@@ -209,6 +209,12 @@ impl<T: Send + Sync> Cell<T> {
         assert_eq!(retired.value.cell, self.id, "a value belongs to one cell");
         let value = ManuallyDrop::into_inner(retired.value);
         self.replace(Arc::into_raw(value).cast_mut())
+    }
+
+    /// Which value the cell holds, for [`mark_calls`](crate::mark_calls).
+    pub fn value_id(&self) -> ValueId {
+        // Relaxed: the address alone is read.
+        ValueId::new(self.current.load(Ordering::Relaxed).cast_const().cast())
     }
 
     /// Takes the value out for good. The exclusive borrow shows that no `with` is under way, so only leases and

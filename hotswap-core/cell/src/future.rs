@@ -43,6 +43,11 @@ impl<T, R> LeasedFuture<T, R> {
     pub fn value(&self) -> &T {
         &self.lease
     }
+
+    /// The leased value, and the future that borrows it.
+    pub fn parts(&mut self) -> (&T, Pin<&mut (dyn Future<Output = R> + Send + 'static)>) {
+        (&self.lease, self.future.as_mut())
+    }
 }
 
 impl<T, R> Future for LeasedFuture<T, R> {

@@ -10,18 +10,23 @@
 //! | a value | the entering call has not ended | that one, and `nested` |
 //! | a value with [`RETURNED`] | the entering call has ended | `nested`, at least 1 |
 //!
+//! Another thread may add [`MARKED`] to a value. Whatever the owner writes next has no mark, so a mark that is still
+//! there is on the call that it was put on: that is how a later look knows a call from the next one on the same value.
+//! It costs calls nothing, because a call that begins or ends writes the slot without looking at it.
+//!
 //! When the entering call ends, it writes `after_exit` to the slot. It tests nothing, because it may be an inline
 //! call. Every call that begins or ends meanwhile keeps `after_exit` correct.
 //!
-//! Only the thread that has taken a slot writes to it, except for [`request_callback`](Slot::request_callback). Every
-//! thread may call [`may_hold`](Slot::may_hold), [`names`](Slot::names), [`inside`](Slot::inside) and
-//! [`thread`](Slot::thread).
+//! Only the thread that has taken a slot writes to it, except for [`request_callback`](Slot::request_callback) and
+//! [`mark`](Slot::mark). Every thread may call these, [`may_hold`](Slot::may_hold), [`names`](Slot::names),
+//! [`inside`](Slot::inside) and [`thread`](Slot::thread).
 //!
 //! # Invariants
 //!
 //! - A slot is never freed, because another thread may still scan it when its own thread has ended. A later thread
 //!   reuses it, so there are only as many slots as were ever in use at once.
-//! - `after_exit` is the value with [`RETURNED`] while `nested` is not 0, and otherwise the slot's idle word.
+//! - `after_exit` is the value with [`RETURNED`] while `nested` is not 0, and otherwise the slot's idle word. It has no
+//!   mark.
 //! - A slot is in use when it holds neither null nor [`INNER_IN_USE`]. `inner_in_use` of a head is the number of
 //!   other slots of its chain that are in use. An idle head holds null if that number is 0, and otherwise
 //!   [`INNER_IN_USE`]; other idle slots hold null. ([`chain::begin`](crate::chain::begin) and
@@ -37,21 +42,26 @@ use std::{
 
 use crate::{
     barrier::Barrier,
-    sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering},
+    sync::{AtomicBool, AtomicU8, AtomicU32, Ordering, OwnedWord},
     system::thread_number,
 };
 
-/// The slot holds this between the announcement and the name.
-const ENTERING: *mut () = ptr::without_provenance_mut(1);
-/// An idle head of a chain holds this while another slot of the chain is in use.
-const INNER_IN_USE: *mut () = ptr::without_provenance_mut(2);
-/// This bit is set in a value's address when the call that named the value has ended and nested calls have not.
+// Bits that no value's address has.
+/// Set in a value's address when the call that named the value has ended and nested calls have not.
 const RETURNED: usize = 1;
+/// Set in a value's address when another thread has marked the call.
+const MARKED: usize = 2;
 
 const _: () = assert!(
-    align_of::<CellId>() > RETURNED,
-    "a value's address leaves that bit free"
+    align_of::<CellId>() > RETURNED | MARKED,
+    "a value's address leaves these bits free"
 );
+
+// Words that name no value: they have no other bits than those.
+/// The slot holds this between the announcement and the name.
+const ENTERING: *mut () = ptr::without_provenance_mut(RETURNED);
+/// An idle head of a chain holds this while another slot of the chain is in use.
+const INNER_IN_USE: *mut () = ptr::without_provenance_mut(MARKED);
 
 // Bits of `Slot::flags`.
 const CALLBACK_REQUESTED: u8 = 1;
@@ -79,7 +89,7 @@ impl CellId {
 #[repr(align(128))]
 pub(crate) struct Slot {
     /// One of the words of the table in the module documentation.
-    word: AtomicPtr<()>,
+    word: OwnedWord,
     /// The word that the entering call writes to `word` when it ends.
     after_exit: Cell<*mut ()>,
     /// The reasons why the owner must not make an inline call although the slot is idle. They share one byte, so that
@@ -123,7 +133,7 @@ impl Slot {
     /// Creates a slot that belongs to the calling thread.
     pub(crate) fn new(barrier: Barrier) -> Self {
         Self {
-            word: AtomicPtr::new(ptr::null_mut()),
+            word: OwnedWord::new(ptr::null_mut()),
             after_exit: Cell::new(ptr::null_mut()),
             flags: AtomicU8::new(0),
             barrier,
@@ -277,11 +287,7 @@ impl Slot {
     #[inline]
     pub(crate) fn named_value_of(&self, cell: CellId) -> Option<NonNull<()>> {
         // Relaxed: only the owner writes it.
-        let value = NonNull::new(without_returned(self.word.load(Ordering::Relaxed)))?;
-        // Every word that is not a value is below the address of every value.
-        if value.as_ptr() <= INNER_IN_USE {
-            return None;
-        }
+        let value = NonNull::new(value_of(self.word.load(Ordering::Relaxed)))?;
         // SAFETY: a named value begins with its cell's id and is alive (invariants of this module). Only the calling
         // thread makes the slot name something else, and it is busy here.
         let owner = unsafe { value.cast::<CellId>().read() };
@@ -299,13 +305,13 @@ impl Slot {
     pub(crate) fn may_hold(&self, value: *const ()) -> bool {
         // Acquire: pairs with the Releases in `name` and `set_word`.
         let holds = self.word.load(Ordering::Acquire);
-        holds == ENTERING || ptr::addr_eq(without_returned(holds), value)
+        holds == ENTERING || ptr::addr_eq(value_of(holds), value)
     }
 
     /// Returns whether a call of the slot's thread uses `value`. The caller knows that no thread is about to name it.
     pub(crate) fn names(&self, value: *const ()) -> bool {
         // Acquire: pairs with the Release in `set_word`.
-        ptr::addr_eq(without_returned(self.word.load(Ordering::Acquire)), value)
+        ptr::addr_eq(value_of(self.word.load(Ordering::Acquire)), value)
     }
 
     /// What the slot's thread is inside of at this moment.
@@ -314,8 +320,25 @@ impl Slot {
         match self.word.load(Ordering::Acquire) {
             ENTERING => Inside::Unknown,
             holds if holds.is_null() || holds == INNER_IN_USE => Inside::Nothing,
-            holds => Inside::Value(without_returned(holds).cast_const()),
+            holds => Inside::Value(value_of(holds).cast_const()),
         }
+    }
+
+    /// Marks the call that made the slot name `value`. Returns whether it was marked before; `None` if the slot does
+    /// not name the value.
+    pub(crate) fn mark(&self, value: *const ()) -> Option<bool> {
+        // Relaxed, all: nothing is concluded from it but what a report says. Who then sees the marked word pairs with
+        // the owner's write all the same, because a read-modify-write continues its release sequence.
+        let holds = self.word.load(Ordering::Relaxed);
+        if !ptr::addr_eq(value_of(holds), value) {
+            return None;
+        }
+        if holds.addr() & MARKED != 0 {
+            return Some(true);
+        }
+        let marked = holds.map_addr(|address| address | MARKED);
+        // If it fails, the call has ended, or its entering call has.
+        self.word.change(holds, marked).then_some(false)
     }
 
     /// The owner's thread number in the system; 0 without an owner.
@@ -384,9 +407,10 @@ impl Slot {
     }
 }
 
+/// The value that the word names; null if it is not a value.
 #[inline]
-fn without_returned(holds: *mut ()) -> *mut () {
-    holds.map_addr(|address| address & !RETURNED)
+fn value_of(holds: *mut ()) -> *mut () {
+    holds.map_addr(|address| address & !(RETURNED | MARKED))
 }
 
 #[cfg(not(loom))]

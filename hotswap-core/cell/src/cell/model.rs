@@ -19,7 +19,7 @@ use std::{
 use loom::{cell::UnsafeCell, thread};
 
 use super::{Cell, HeadCall, Retired};
-use crate::chain;
+use crate::{calls::mark_calls, chain, sync::order_stores};
 
 /// Stands for a plugin: it is used while mapped, and then unmapped.
 struct Plugin {
@@ -431,6 +431,85 @@ fn a_value_that_is_put_back_is_read_again() {
         look_again(second);
         assert_eq!(drain(cell.publish(Plugin::new(3))), 1);
     });
+}
+
+/// A call that was marked, and one that begins later on the same value.
+#[test]
+fn a_mark_is_on_one_call_only() {
+    let scenario = || {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let begun = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let reader = spawn(&cell, {
+            let begun = Arc::clone(&begun);
+            move |cell| {
+                for call in 1..=2 {
+                    begun.store(call, Ordering::Release);
+                    cell.with(Plugin::call);
+                }
+            }
+        });
+        let mark = || mark_calls(cell.value_id()).next();
+        let first = mark();
+        let was_first = begun.load(Ordering::Acquire) == 1;
+        let is_second = begun.load(Ordering::Acquire) == 2;
+        let second = mark();
+        if let (Some(first), Some(second)) = (first, second) {
+            assert!(!first.was_marked);
+            // If the first call was marked, and the second one has begun since, the mark is gone.
+            assert!(!(was_first && is_second && second.was_marked));
+        }
+        reader.join().unwrap();
+        assert!(mark().is_none());
+    };
+    order_stores(|| exhaustively(scenario));
+}
+
+#[test]
+fn a_mark_races_with_a_swap() {
+    let scenario = || {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            cell.with(|outer| (outer.call(), cell.with(Plugin::call)))
+        });
+        let value = cell.value_id();
+        let looking = thread::spawn(move || mark_calls(value).count());
+        let held = look(cell.publish(Plugin::new(2)));
+        let (outer, nested) = reader.join().unwrap();
+        assert_eq!(outer, nested);
+        assert!(looking.join().unwrap() <= 1);
+        look_again(held);
+        assert_eq!(cell.with(Plugin::call), 2);
+    };
+    order_stores(|| with_three_preemptions(scenario));
+}
+
+#[test]
+fn a_mark_races_with_calls_that_end_in_any_order() {
+    let scenario = || {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let has_begun = Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let reader = spawn(&cell, {
+            let has_begun = Arc::clone(&has_begun);
+            move |cell| {
+                let first = cell.begin();
+                let second = cell.begin();
+                has_begun.store(true, Ordering::Release);
+                drop(first);
+                assert_eq!(second.call(), cell.with(Plugin::call));
+                drop(second);
+                assert!(chain::ready_head().is_some());
+            }
+        });
+        let value = cell.value_id();
+        if has_begun.load(Ordering::Acquire) {
+            assert!(mark_calls(value).count() <= 1);
+        }
+        let held = look(cell.publish(Plugin::new(2)));
+        reader.join().unwrap();
+        assert_eq!(mark_calls(value).count(), 0);
+        look_again(held);
+    };
+    order_stores(|| exhaustively(scenario));
 }
 
 #[test]

@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::{Call, Cell, Lease, Retired};
-use crate::{calls::Calls, registry};
+use crate::{
+    calls::{Calls, MarkedCall, mark_calls},
+    registry,
+};
 
 /// Counts its drops, and fails when it is used after a drop.
 struct Counted {
@@ -346,4 +349,65 @@ impl<T> std::fmt::Debug for Retired<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Retired")
     }
+}
+
+/// What a look finds of the calling thread.
+fn marked_here<T: Send + Sync>(cell: &Cell<T>) -> Option<bool> {
+    let mut calls = mark_calls(cell.value_id());
+    let found: Option<MarkedCall> = calls.next();
+    assert!(calls.next().is_none());
+    let found = found?;
+    assert_eq!(found.thread, crate::system::thread_number());
+    Some(found.was_marked)
+}
+
+#[test]
+fn a_look_knows_a_call_from_the_next_one() {
+    let cell = Cell::new(1);
+    let other = Cell::new(2);
+    assert_eq!(marked_here(&cell), None);
+    for _ in 0..3 {
+        cell.with(|_| {
+            assert_eq!(marked_here(&cell), Some(false));
+            assert_eq!(marked_here(&cell), Some(true));
+            // The calls inside it change nothing, and are not listed.
+            cell.with(|value| assert_eq!((*value, marked_here(&cell)), (1, Some(true))));
+            other.with(|value| {
+                assert_eq!((*value, marked_here(&other)), (2, Some(false)));
+                assert_eq!(cell.with(|value| *value), 1);
+                assert_eq!(marked_here(&cell), Some(true));
+            });
+            assert_eq!(marked_here(&other), None);
+        });
+        assert_eq!(marked_here(&cell), None);
+    }
+    // When the entering call has ended, its mark is gone; what goes on is marked anew.
+    let (first, second) = (cell.begin(), cell.begin());
+    assert_eq!(marked_here(&cell), Some(false));
+    drop(first);
+    assert_eq!(marked_here(&cell), Some(false));
+    cell.with(|_| assert_eq!(marked_here(&cell), Some(true)));
+    drop(second);
+    assert_eq!(marked_here(&cell), None);
+    // What is retired is another value.
+    let retired = cell.with(|_| {
+        let retired = cell.publish(3);
+        assert_eq!(marked_here(&cell), None);
+        cell.with(|value| assert_eq!(*value, 1));
+        retired
+    });
+    assert_eq!(drain(retired), 1);
+}
+
+#[test]
+fn a_marked_call_is_drained_like_any_other() {
+    let cell = Cell::new(1);
+    let retired = cell.with(|_| {
+        assert_eq!(marked_here(&cell), Some(false));
+        let retired = cell.publish(2).try_drain().unwrap_err();
+        assert!(retired.was_in_use(&Calls::snapshot(1)));
+        retired.try_drain().unwrap_err()
+    });
+    assert_eq!(drain(retired), 1);
+    assert_eq!(cell.with(|value| *value), 2);
 }
