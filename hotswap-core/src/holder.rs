@@ -130,7 +130,7 @@ pub enum Holder {
 }
 
 /// A thread, by number and name.
-struct Thread<'a>(u32, &'a str);
+pub(crate) struct Thread<'a>(pub(crate) u32, pub(crate) &'a str);
 
 impl Display for Thread<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

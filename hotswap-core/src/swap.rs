@@ -12,6 +12,8 @@ mod holders;
 mod lease;
 mod retained;
 
+mod hung_calls;
+
 mod settings;
 mod succession;
 
@@ -40,7 +42,7 @@ use std::{
 
 use abi_stable::StableAbi;
 use crossbeam_channel::{Receiver, Sender};
-use hotswap_cell::{Cell, SelfLease};
+use hotswap_cell::{Cell, SelfLease, ValueId};
 use hotswap_sdk::{Config, host::Interface};
 
 pub(crate) use self::{
@@ -54,6 +56,7 @@ use self::{
     call_future::FutureCount,
     code::Code,
     draining::Draining,
+    hung_calls::{HungCallWatchdog, Watched},
     lease::{NamedLease, NamedLeases, Register},
     pipeline::{Pipeline, Publishable, Source},
     prepared::SwapPoint,
@@ -110,6 +113,8 @@ pub struct Hotswap<I: Interface + ?Sized> {
     swapping: Mutex<()>,
     /// `Some` until the swap point is shut down or dropped.
     reaper: Option<Reaper<I::Live>>,
+    /// `Some` if hung calls are reported, until the swap point is shut down or dropped.
+    hung_calls: Option<HungCallWatchdog>,
     /// The process in which it was made. A forked child has none of its threads.
     process: u32,
 }
@@ -126,6 +131,8 @@ pub struct Generation<M> {
     named_leases: NamedLeases,
     objects: Arc<Objects>,
     futures: FutureCount,
+    /// What futures enter while they are polled, if hung calls are reported.
+    polls: Option<Cell<()>>,
     metrics: Metrics,
 }
 
@@ -507,6 +514,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             PublishKind::Rollback => None,
         };
         let new = self.pipeline.number(candidate, number);
+        let polls = new.polls_id();
         let PublishResult {
             before,
             probation,
@@ -516,6 +524,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         } = self
             .succession
             .publish(&mut generations, &self.cell, new, kind);
+        self.watch_calls(number, polls);
         published.phases.publish = started.elapsed();
         published.before = Some(before);
         published.on_probation = probation.is_some();
@@ -549,6 +558,19 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             phases,
         };
         (swapped, recorded)
+    }
+
+    /// Reports hung calls of the live generation from now on, if any are reported. The caller holds the succession's
+    /// lock, and has not handed over the generation before.
+    fn watch_calls(&self, live: u64, polls: Option<ValueId>) {
+        let calls = self.cell.value_id();
+        if let (Some(watchdog), Some(polls)) = (&self.hung_calls, polls) {
+            watchdog.watch(Some(Watched {
+                generation: live,
+                calls,
+                polls,
+            }));
+        }
     }
 
     /// Publishes an update. `number` is live, and nothing can change that meanwhile: the caller holds the succession's
@@ -719,6 +741,9 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         // Before the reaper is taken: if this panics, dropping the swap point does the rest.
         self.close_services(latest);
         let reaper = self.reaper.take()?;
+        if let Some(watchdog) = self.hung_calls.take() {
+            watchdog.watch(None);
+        }
         let mut generations = self.succession.lock();
         let standby = generations.close();
         // SAFETY: this runs once, because the reaper was there, and only in `shutdown` and `drop`. Both own the swap
@@ -746,7 +771,11 @@ impl<I: Interface + ?Sized> Drop for Hotswap<I> {
     fn drop(&mut self) {
         if self.is_inherited() {
             // The child has no thread to do it; what is mapped stays mapped.
-            mem::forget((self.reaper.take(), self.services.take()));
+            mem::forget((
+                self.reaper.take(),
+                self.services.take(),
+                self.hung_calls.take(),
+            ));
             return;
         }
         self.retire_live(None);
@@ -760,6 +789,7 @@ struct EmptySwapPoint<I: Interface + ?Sized> {
     succession: Succession<I::Live>,
     services: Option<Services>,
     reaper: Reaper<I::Live>,
+    hung_calls: Option<HungCallWatchdog>,
 }
 
 impl<I: Interface + ?Sized> EmptySwapPoint<I> {
@@ -776,6 +806,10 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
         let services = settings.services.as_ref();
         let services = services.map(|settings| Services::new(settings, &history));
         let services = services.transpose();
+        let hung_calls = settings.hung_call_timeout;
+        let hung_calls =
+            hung_calls.map(|timeout| HungCallWatchdog::start(Arc::clone(&history), timeout));
+        let hung_calls = hung_calls.transpose();
         Ok(Self {
             pipeline,
             history,
@@ -786,6 +820,7 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
             ),
             services: services.map_err(|error| Error::no_thread(path, error))?,
             reaper,
+            hung_calls: hung_calls.map_err(|error| Error::no_thread(path, error))?,
         })
     }
 
@@ -796,9 +831,10 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
         published: Published,
         accepted: Accepted,
     ) -> Hotswap<I> {
+        let (number, polls) = (first.number, first.polls_id());
         let cell = Cell::with_self_lease(first, Generation::set_self_lease);
         self.history.published(published).trace();
-        Hotswap {
+        let it = Hotswap {
             cell,
             pipeline: self.pipeline,
             history: self.history,
@@ -807,12 +843,19 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
             services: self.services,
             swapping: Mutex::new(()),
             reaper: Some(self.reaper),
+            hung_calls: self.hung_calls,
             process: process::id(),
-        }
+        };
+        it.watch_calls(number, polls);
+        it
     }
 }
 
 impl<M> Generation<M> {
+    fn polls_id(&self) -> Option<ValueId> {
+        self.polls.as_ref().map(Cell::value_id)
+    }
+
     /// Its number, counted from 1 in the order of publishing and never used twice.
     pub fn number(&self) -> u64 {
         self.number

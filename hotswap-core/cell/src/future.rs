@@ -4,7 +4,6 @@ use std::{
     future::Future,
     mem::{self, ManuallyDrop},
     pin::Pin,
-    task::{Context, Poll},
 };
 
 use crate::cell::Lease;
@@ -44,17 +43,9 @@ impl<T, R> LeasedFuture<T, R> {
         &self.lease
     }
 
-    /// The leased value, and the future that borrows it.
+    /// The leased value, and the future that borrows it, to be polled.
     pub fn parts(&mut self) -> (&T, Pin<&mut (dyn Future<Output = R> + Send + 'static)>) {
         (&self.lease, self.future.as_mut())
-    }
-}
-
-impl<T, R> Future for LeasedFuture<T, R> {
-    type Output = R;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<R> {
-        self.future.as_mut().poll(context)
     }
 }
 

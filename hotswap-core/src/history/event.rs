@@ -10,7 +10,7 @@ use super::{Phases, services::ServiceChange};
 use crate::{
     digest::Sha256,
     error::{Error, ErrorKind, Stage},
-    holder::Holder,
+    holder::{Holder, Thread},
     image::{HeapLeft, OldLibrary, PinReason, STATIC_TLS_TUNABLE},
     report::{Bytes, RetiredPlugins, report},
 };
@@ -26,6 +26,7 @@ use crate::{
 /// standby generation 1: while generation 2 is on probation
 /// rolled-back generation 2: generation 1 is live again; 1 fault on probation, the last: no answer
 /// held generation 1: a call on thread 4711 (worker-3)
+/// hung-call generation 2: a call on thread 4711 (worker-3), for 10.2s
 /// hook-panicked generation 1: panicked at src/lib.rs:7:5: no answer
 /// unloaded generation 1 after 1.2ms
 /// pinned generation 1: it is linked with `-z nodelete`, so that the system never unmaps it
@@ -150,6 +151,21 @@ pub enum EventKind {
     Held {
         /// Who uses it.
         by: Vec<Holder>,
+    },
+    /// A call on the live generation has not returned for longer than
+    /// [`Settings::hung_call_timeout`](crate::Settings::hung_call_timeout). Sent once for each call.
+    #[text(": {} on {}, for {age:.1?}", if *is_poll { "a poll" } else { "a call" }, Thread(*thread, name.0))]
+    #[warn_if(true)]
+    #[non_exhaustive]
+    HungCall {
+        /// The system's number of the thread.
+        thread: u32,
+        /// The name of the thread; empty if the thread has ended meanwhile.
+        name: String,
+        /// Whether it is a poll of a future ([`Hotswap::call_async`](crate::Hotswap::call_async)).
+        is_poll: bool,
+        /// The time since it was first seen. It began before that, by less than the pause between two looks.
+        age: Duration,
     },
     /// The hook that a plugin runs before it is unloaded has panicked. The plugin is unloaded all the same.
     #[text(": {panic}")]

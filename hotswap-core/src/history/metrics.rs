@@ -198,6 +198,7 @@ impl Metrics {
             | EventKind::OldLibrary { .. }
             | EventKind::Standby { .. }
             | EventKind::Held { .. }
+            | EventKind::HungCall { .. }
             | EventKind::HookPanicked { .. }
             | EventKind::Pinned { .. }
             | EventKind::Retained { .. }

@@ -177,6 +177,12 @@ fn every_event_escapes_what_a_terminal_does_not_show() {
         loaded_again: None,
         why: Some(name()),
     });
+    check_event(EventKind::HungCall {
+        thread,
+        name: name(),
+        is_poll: false,
+        age,
+    });
     check_event(EventKind::HookPanicked { panic: name() });
     check_event(service(ServiceChange::Started));
     check(&ServiceInfo {
@@ -280,6 +286,15 @@ fn each_kind_of_event_has_this_form_for_programs() {
                 {"holder": "thread", "thread": null, "name": "", "age_us": 1000},
                 {"holder": "hook"}, {"holder": "more", "count": 2}, {"holder": "leases", "count": 3},
             ]}),
+        ),
+        (
+            EventKind::HungCall {
+                thread: 1,
+                name: "a".to_owned(),
+                is_poll: true,
+                age: ms,
+            },
+            json!({"event": "hung-call", "thread": 1, "name": "a", "is_poll": true, "age_us": 1000}),
         ),
         (
             EventKind::HookPanicked { panic: message() },

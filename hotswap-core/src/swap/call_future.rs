@@ -165,19 +165,17 @@ impl<I: Interface + ?Sized, R> Future for CallFuture<I, R> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let output = match &mut self.state {
-            CallState::Running(call) => {
-                match catch_fault(|| Pin::new(&mut call.future).poll(context)) {
-                    Ok(Poll::Pending) => {
-                        call.count();
-                        return Poll::Pending;
-                    }
-                    Ok(Poll::Ready(value)) => Ok(value),
-                    Err(fault) => {
-                        call.future.value().metrics.fault();
-                        Err(fault)
-                    }
+            CallState::Running(call) => match catch_fault(|| call.poll(context)) {
+                Ok(Poll::Pending) => {
+                    call.count();
+                    return Poll::Pending;
                 }
-            }
+                Ok(Poll::Ready(value)) => Ok(value),
+                Err(fault) => {
+                    call.future.value().metrics.fault();
+                    Err(fault)
+                }
+            },
             CallState::Failed(fault) => Err(fault.take().expect(ENDED)),
             CallState::Ready => panic!("{ENDED}"),
         };
@@ -190,6 +188,14 @@ impl<I: Interface + ?Sized, R> Future for CallFuture<I, R> {
 const ENDED: &str = "a call that has ended is not polled";
 
 impl<L, R> RunningCall<L, R> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<R> {
+        let (generation, future) = self.future.parts();
+        match &generation.polls {
+            None => future.poll(context),
+            Some(polls) => polls.with(|()| future.poll(context)),
+        }
+    }
+
     fn count(&mut self) {
         if !self.is_counted {
             self.is_counted = true;

@@ -52,6 +52,7 @@ pub(super) struct Pipeline<I: Interface + ?Sized> {
     host_services: HostServices,
     record_leases: bool,
     record_sha256: bool,
+    watch_calls: bool,
     /// The name of the swap point in what its plugins log.
     name: Arc<str>,
     metrics: Metrics,
@@ -98,6 +99,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             host_services: settings.host_services.clone(),
             record_leases: settings.record_leases,
             record_sha256: settings.record_sha256,
+            watch_calls: settings.hung_call_timeout.is_some(),
             metrics: metrics.clone(),
         }
     }
@@ -308,6 +310,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             named_leases: NamedLeases::default(),
             objects,
             futures: FutureCount::default(),
+            polls: self.watch_calls.then(|| Cell::new(())),
             metrics: self.metrics.clone(),
         }
     }

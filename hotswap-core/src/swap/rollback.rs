@@ -203,7 +203,9 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             replaced,
             copy,
             values,
+            polls,
         } = restored;
+        self.watch_calls(generations.live(), polls);
         let back = RolledBack {
             generation: generations.live(),
             retired: replaced.number,

@@ -72,6 +72,22 @@ pub struct Settings<I: Interface + ?Sized> {
     /// Whether each lease records where in the code it was taken, and when, so that the leases that hold a generation
     /// can be listed. Each lease then costs a lock and an entry in a list. The default is `false`.
     pub record_leases: bool,
+    /// If set, a call on the live generation that has not returned after this time is reported, once
+    /// ([`EventKind::HungCall`](crate::EventKind::HungCall)). The report has no other effect. By default, none is: only
+    /// the host knows how long its calls may take.
+    ///
+    /// Reported are calls through [`with`](crate::Hotswap::with) and [`call`](crate::Hotswap::call), and polls of a
+    /// future of [`call_async`](crate::Hotswap::call_async) (also of one on a lease) that do not return; a future that
+    /// waits is not polled, and does not hang. Calls inside another call on the same swap point count as part of that
+    /// one. Other calls on a [`Lease`](crate::Lease), calls of objects, and functions of a
+    /// [`Loader`](crate::loader::Loader) are not seen. A call on a retired generation is reported as what holds it
+    /// ([`Limits::drain_deadline`]).
+    ///
+    /// Costs a thread, which looks at the threads that have called a plugin four times in this time, but at least once
+    /// a second and at most every millisecond. A call is reported at the first look at which it was seen for so long,
+    /// so up to two pauses later. Calls cost what they cost without it; a poll of a future costs as much as
+    /// [`with`](crate::Hotswap::with) more.
+    pub hung_call_timeout: Option<Duration>,
     /// The name of the swap point in what its plugins log (the field `plugin`: see *Logs* in
     /// [`docs::plugins`](crate::docs::plugins)), and in its metrics (the label `plugin`: see *Metrics* in
     /// [`docs::deploying`](crate::docs::deploying)). By default, it is the name of the file that is loaded first. It
@@ -177,6 +193,7 @@ impl<I: Interface + ?Sized> Default for Settings<I> {
             rollback_copies_max: 1,
             record_sha256: false,
             record_leases: false,
+            hung_call_timeout: None,
             name: None,
             limits: Limits::default(),
         }
@@ -195,6 +212,7 @@ impl<I: Interface + ?Sized> fmt::Debug for Settings<I> {
             .field("rollback_copies_max", &self.rollback_copies_max)
             .field("record_sha256", &self.record_sha256)
             .field("record_leases", &self.record_leases)
+            .field("hung_call_timeout", &self.hung_call_timeout)
             .field("name", &self.name)
             .field("limits", &self.limits)
             .finish()

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_cell::Cell;
+use hotswap_cell::{Cell, ValueId};
 
 use super::{Generation, draining::Draining};
 use crate::{deadline::deadline, refs, stage::Kept};
@@ -92,6 +92,8 @@ pub(super) struct Restored<M> {
     pub(super) replaced: Replaced<M>,
     pub(super) copy: Option<Kept>,
     pub(super) values: Option<refs::ReplacedValues>,
+    /// What the futures of the restored generation enter while they are polled.
+    pub(super) polls: Option<ValueId>,
 }
 
 /// What is not needed any more after a probation has ended.
@@ -289,6 +291,7 @@ impl<M: Send + Sync> Generations<M> {
                 (number, generation, Some(copy), None)
             }
         };
+        let polls = generation.peek().polls_id();
         let replaced = Replaced {
             number: self.live,
             generation: Draining::new(cell.restore(generation)),
@@ -298,6 +301,7 @@ impl<M: Send + Sync> Generations<M> {
             replaced,
             copy,
             values,
+            polls,
         })
     }
 

@@ -15,6 +15,7 @@ mod forked;
 mod functions;
 mod history;
 mod host_services;
+mod hung_calls;
 mod inspect;
 mod layouts;
 mod leaving;
