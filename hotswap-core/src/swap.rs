@@ -60,7 +60,7 @@ use self::{
     lease::{NamedLease, NamedLeases, Register},
     pipeline::{Pipeline, Publishable, Source},
     prepared::SwapPoint,
-    succession::{PublishKind, PublishResult, Replaced, Succession},
+    succession::{Generations, PublishKind, PublishResult, Replaced, Succession},
 };
 pub use self::{
     call_future::CallFuture,
@@ -320,7 +320,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///
     /// # Errors
     ///
-    /// The new generation was refused, or the live one is a built-in value ([`ErrorKind::NothingToConfigure`]).
+    /// The new generation was refused, the live one is a built-in value ([`ErrorKind::NothingToConfigure`]), or another
+    /// one has become live meanwhile ([`ErrorKind::Busy`]).
     ///
     /// # Examples
     ///
@@ -341,24 +342,33 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         self.check_process(&path)?;
         let turn = self.admit(&path);
         let published = turn.and_then(|_turn| {
-            let kept = self.keep_live()?;
+            let (number, kept) = self.keep_live()?;
             let candidate = self.prepare_from(Source::Reconfigured(&kept, &config))?;
-            Ok(self.publish(candidate, PublishKind::Configuration, None))
+            let generations = self.succession.lock();
+            if generations.live() != number {
+                // A prepared candidate was published meanwhile, or a fault on probation has rolled back.
+                drop(generations);
+                drop(Prepared::new(candidate, SwapPoint::Borrowed(self)));
+                let what = "another generation has become live meanwhile";
+                return Err(Error::new(&path, ErrorKind::Busy { what }));
+            }
+            let kind = PublishKind::Configuration;
+            Ok(self.publish_locked(generations, candidate, kind, None))
         });
         let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
         recorded.trace();
         Ok(swapped)
     }
 
-    /// The bytes and the configuration of the live generation.
-    fn keep_live(&self) -> Result<Kept> {
+    /// The number of the live generation, and its bytes.
+    fn keep_live(&self) -> Result<(u64, Kept)> {
         let live = self.cell.lease();
         let refuse = |kind| Error::new(live.path(), kind);
         let image = live.image.image();
         let image = image.ok_or_else(|| refuse(ErrorKind::NothingToConfigure))?;
-        image
-            .keep()
-            .map_err(|error| refuse(ErrorKind::cannot_copy(error)))
+        let kept = image.keep();
+        let kept = kept.map_err(|error| refuse(ErrorKind::cannot_copy(error)))?;
+        Ok((live.number, kept))
     }
 
     fn path_of_live(&self) -> PathBuf {
@@ -498,12 +508,21 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// events after releasing its locks.
     fn publish(
         &self,
+        candidate: Publishable<I::Live>,
+        kind: PublishKind,
+        loaded_again: Option<u64>,
+    ) -> (Swapped, Recorded) {
+        self.publish_locked(self.succession.lock(), candidate, kind, loaded_again)
+    }
+
+    fn publish_locked(
+        &self,
+        mut generations: MutexGuard<'_, Generations<I::Live>>,
         mut candidate: Publishable<I::Live>,
         kind: PublishKind,
         loaded_again: Option<u64>,
     ) -> (Swapped, Recorded) {
         let started = Instant::now();
-        let mut generations = self.succession.lock();
         let number = self.history.next_number();
         let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
         let update = candidate.update.take();

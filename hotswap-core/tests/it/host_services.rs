@@ -12,6 +12,7 @@ use std::{
     thread,
 };
 
+use crossbeam_channel::bounded;
 use futures_executor::block_on;
 use hotswap_core::{
     Candidate, ErrorKind, EventKind, HostServices, Hotswap, Settings, Stage, State, reasons::Fault,
@@ -281,6 +282,44 @@ fn a_configuration_alone_is_swapped() {
     // Not a text.
     clerk.swap_config(vec![0xff, 0]).unwrap();
     assert_eq!(config_of(&clerk), "no text");
+}
+
+/// It would otherwise take the place of newer code.
+#[test]
+fn a_configuration_is_refused_if_another_generation_has_become_live() {
+    let store = Arc::<Memory>::default();
+    let (asked, is_asked) = bounded(1);
+    let (answer, answers) = bounded(1);
+    let mut settings = settings(with_store(&store));
+    settings.probe = Some(Arc::new(move |it, _| {
+        if it.config() == "second" {
+            asked.send(()).unwrap();
+            answers.recv().unwrap();
+        }
+        Ok(())
+    }));
+    let clerk = Hotswap::load_with(self::clerk("first"), &trust(), settings).unwrap();
+    let newer = clerk.prepare(plugin("clerk_2")).unwrap();
+    let error = thread::scope(|scope| {
+        let swapping = scope.spawn(|| clerk.swap_config("second"));
+        is_asked.recv().unwrap();
+        newer.publish();
+        answer.send(()).unwrap();
+        swapping.join().unwrap().map(drop).unwrap_err()
+    });
+    assert_eq!(
+        error.reason(),
+        "host: another generation has become live meanwhile"
+    );
+    assert_eq!(
+        clerk.call(|it| (it.build(), it.config())),
+        Ok((2, "first".to_owned()))
+    );
+    clerk.swap_config("third").unwrap();
+    assert_eq!(
+        clerk.call(|it| (it.build(), it.config())),
+        Ok((2, "third".to_owned()))
+    );
 }
 
 #[test]
