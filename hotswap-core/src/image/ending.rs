@@ -110,7 +110,14 @@ mod tests {
                 yield_now();
             }
             let mut ending = SuspectThreads(vec![number]);
-            assert_eq!(!ending.look(&mapping).is_empty(), is_inside, "{mark:#x}");
+            // It may run once more before it waits for the end. While it runs, nothing is known of it.
+            if is_inside {
+                assert!((0..100).all(|_| !ending.look(&mapping).is_empty()));
+            } else {
+                while !ending.look(&mapping).is_empty() {
+                    yield_now();
+                }
+            }
             drop(end);
             waiting.join().unwrap();
             while !ending.look(&mapping).is_empty() {
