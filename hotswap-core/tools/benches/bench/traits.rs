@@ -48,7 +48,7 @@ pub(crate) const CASES: [(&str, &str); 11] = [
 
 pub(crate) const NUMBER: &str = "`u64` to `u64`";
 pub(crate) const OBJECT: &str = "an object's method";
-pub(crate) const SERVICE: &str = "a service of the host, called by a plugin";
+pub(crate) const SERVICE: &str = "a plugin's call of a service of the host";
 pub(crate) const TEXT_COPIED: &str = "`&str` to `String`: 64 bytes";
 pub(crate) const NUMBERS: &str = "`&[u64]`: ten thousand numbers";
 pub(crate) const RECORD: &str = "`&Record`: 10 fields";
