@@ -300,14 +300,9 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     }
 
     fn swap_given(&self, candidate: GivenCandidate) -> Result<Swapped> {
-        let GivenCandidate {
-            path,
-            given,
-            config,
-        } = candidate;
-        self.check_process(&path)?;
-        let turn = self.admit(&path);
-        self.swap_in_turn(given, config, turn, |_| {})
+        self.check_process(&candidate.path)?;
+        let turn = self.admit(&candidate.path);
+        self.swap_in_turn(candidate.given, candidate.config, turn, |_| {})
     }
 
     /// Replaces the plugin by one of the same file with another configuration. The file is not read again: the new
@@ -458,16 +453,11 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     }
 
     fn prepare_given(&self, candidate: GivenCandidate) -> Result<Publishable<I::Live>> {
-        let GivenCandidate {
-            path,
-            given,
-            config,
-        } = candidate;
-        self.check_process(&path)?;
-        let turn = self.admit(&path);
+        self.check_process(&candidate.path)?;
+        let turn = self.admit(&candidate.path);
         let prepared = turn.and_then(|_turn| {
-            let config = config.unwrap_or_else(|| self.config_of_live());
-            self.prepare_from(Source::Path(&given?, &config))
+            let config = candidate.config.unwrap_or_else(|| self.config_of_live());
+            self.prepare_from(Source::Path(&candidate.given?, &config))
         });
         prepared.inspect_err(|error| self.history.refused(error))
     }

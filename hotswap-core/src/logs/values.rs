@@ -47,10 +47,16 @@ pub(super) fn with<R>(
     values: LogValues<'_>,
     f: impl FnOnce(&ValueSet<'_>) -> R,
 ) -> R {
-    let (own, added) = site.fields();
-    match own.len() + added.len() <= FEW {
-        true => with_up_to::<FEW, _>(logs, site, values, f),
-        false => with_up_to::<{ FIELDS_MAX + 2 }, _>(logs, site, values, f),
+    let plugin = field::display(&*logs.plugin);
+    let generation = logs.generation();
+    let added = [
+        Some(&plugin as &dyn Value),
+        generation.as_ref().map(|it| it as _),
+    ];
+    let (own, names) = site.fields();
+    match own.len() + names.len() <= FEW {
+        true => with_up_to::<FEW, _>(site, values, added, f),
+        false => with_up_to::<{ FIELDS_MAX + 2 }, _>(site, values, added, f),
     }
 }
 
@@ -60,41 +66,27 @@ pub(super) fn with_recorded<R>(
     values: LogValues<'_>,
     f: impl FnOnce(&ValueSet<'_>) -> R,
 ) -> R {
-    let (own, _) = site.fields();
-    let decoded = decode::<FIELDS_MAX>(values);
-    let mut all: [_; FIELDS_MAX] = [(&*PADDING, None); FIELDS_MAX];
-    fill(&mut all, own, &decoded);
-    f(&site.metadata().fields().value_set(&all))
+    with_up_to::<{ FIELDS_MAX + 2 }, _>(site, values, [None; 2], f)
 }
 
-/// `N` is at least the number of the callsite's fields.
+/// Calls `f` with these values, and with those of the two fields that are added. `N` is at least the number of the
+/// callsite's fields.
 fn with_up_to<const N: usize, R>(
-    logs: &Logs,
     site: &PluginCallsite,
     values: LogValues<'_>,
+    added: [Option<&dyn Value>; 2],
     f: impl FnOnce(&ValueSet<'_>) -> R,
 ) -> R {
-    let (own, added) = site.fields();
+    let (own, names) = site.fields();
     let decoded = decode::<N>(values);
-    let plugin = field::display(&*logs.plugin);
-    let generation = logs.generation();
+    let values = decoded[..own.len()].iter();
+    let values = values.map(|it| it.as_ref().map(Decoded::value));
     let mut all: [_; N] = [(&*PADDING, None); N];
-    fill(&mut all, own, &decoded);
-    all[own.len()] = (&added[0], Some(&plugin as &dyn Value));
-    if let Some(generation) = &generation {
-        all[own.len() + 1] = (&added[1], Some(generation));
+    let fields = own.iter().chain(names);
+    for ((place, field), value) in all.iter_mut().zip(fields).zip(values.chain(added)) {
+        *place = (field, value);
     }
     f(&site.metadata().fields().value_set(&all))
-}
-
-fn fill<'a, const N: usize>(
-    all: &mut [(&'a Field, Option<&'a dyn Value>); N],
-    fields: &'a [Field],
-    values: &'a [Option<Decoded<'_>>; N],
-) {
-    for ((place, field), value) in all.iter_mut().zip(fields).zip(values) {
-        *place = (field, value.as_ref().map(Decoded::value));
-    }
 }
 
 fn decode<const N: usize>(values: LogValues<'_>) -> [Option<Decoded<'_>>; N] {

@@ -63,7 +63,7 @@ pub(crate) unsafe fn delete_keys_into(range: &Range<usize>) -> Option<usize> {
 /// # Safety
 /// Nobody uses the key any more.
 pub(crate) unsafe fn delete(key: Key) {
-    // SAFETY: as this function's own.
+    // SAFETY: nobody uses the key any more (`# Safety` of this function).
     unsafe { libc::pthread_key_delete(key) };
 }
 

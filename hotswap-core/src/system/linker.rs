@@ -34,7 +34,8 @@ impl Object {
     /// The file's initialisers may run now, and its finalisers when this value is dropped. Nobody changes the file as
     /// long as it is mapped.
     pub(crate) unsafe fn open(path: &Path) -> Result<Self, String> {
-        // SAFETY: as this function's own.
+        // SAFETY: the initialisers may run now, the finalisers when this value is dropped, and nobody changes the file
+        // meanwhile (`# Safety` of this function).
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
         library.map(Self::of).map_err(|error| {
             let cause = std::error::Error::source(&error);

@@ -144,7 +144,8 @@ pub(crate) unsafe fn create(
     // function.
     let start =
         unsafe { mem::transmute::<StartRoutine, extern "C" fn(*mut c_void) -> *mut c_void>(start) };
-    // SAFETY: as this function's own.
+    // SAFETY: `thread` and `attributes` are valid for `pthread_create`, and `argument` for `start` (`# Safety` of this
+    // function).
     unsafe { libc::pthread_create(thread.cast(), attributes.cast(), start, argument) }
 }
 

@@ -322,6 +322,43 @@ fn a_configuration_is_refused_if_another_generation_has_become_live() {
     );
 }
 
+/// Nor would code that was rolled back come back with it.
+#[test]
+fn a_configuration_is_refused_if_its_generation_was_rolled_back() {
+    let store = Arc::<Memory>::default();
+    let (asked, is_asked) = bounded(1);
+    let (answer, answers) = bounded(1);
+    let mut settings = settings(with_store(&store));
+    settings.probation = Some(SOON);
+    settings.probe = Some(Arc::new(move |it, _| {
+        if it.config() == "second" {
+            asked.send(()).unwrap();
+            answers.recv().unwrap();
+        }
+        Ok(())
+    }));
+    let clerk = Hotswap::load_with(self::clerk("first"), &trust(), settings).unwrap();
+    let faulty = clerk.swap(plugin("clerk_2")).unwrap().generation;
+    let error = thread::scope(|scope| {
+        let swapping = scope.spawn(|| clerk.swap_config("second"));
+        is_asked.recv().unwrap();
+        clerk
+            .report_fault(faulty, "a wrong answer")
+            .expect("one is enough");
+        answer.send(()).unwrap();
+        swapping.join().unwrap().map(drop).unwrap_err()
+    });
+    assert_eq!(
+        error.reason(),
+        "host: another generation has become live meanwhile"
+    );
+    assert_eq!(
+        clerk.call(|it| (it.build(), it.config())),
+        Ok((1, "first".to_owned()))
+    );
+    unloaded(&clerk, faulty);
+}
+
 #[test]
 fn a_rollback_goes_back_to_the_earlier_configuration() {
     let store = Arc::<Memory>::default();

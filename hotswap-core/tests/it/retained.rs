@@ -14,7 +14,7 @@ use hotswap_fixtures::FixtureRef;
 
 use crate::{
     alone::alone,
-    fixtures::{Plugin, SOON, build_of, load_with, plugin, refused, trust, unloaded},
+    fixtures::{Plugin, SOON, build_of, load_with, plugin, refused, trust, unloaded, until},
 };
 
 /// Why a plugin without `unloadable!` that can start threads stays.
@@ -73,6 +73,33 @@ fn plugins_that_never_leave_stay_in_the_list() {
             }
             let numbers: Vec<_> = it.generations().iter().map(|it| it.number).collect();
             assert_eq!(numbers, [1, 2, 3, 4]);
+        },
+    );
+}
+
+#[test]
+fn libraries_that_never_leave_stay_in_the_list() {
+    alone(
+        "retained::libraries_that_never_leave_stay_in_the_list",
+        || {
+            let settings = LoaderSettings {
+                limits: Limits {
+                    ended_max: 1,
+                    retired_images_max: 8,
+                    ..Limits::default()
+                },
+                ..LoaderSettings::default()
+            };
+            let loader = Loader::with_settings(&trust(), settings).unwrap();
+            for _ in 0..3 {
+                drop(loader.open(plugin("constructs_plain")).unwrap());
+            }
+            let pinned = || {
+                let all = loader.libraries().into_iter();
+                all.filter(|it| matches!(it.state, State::Pinned { .. }))
+                    .count()
+            };
+            until(|| pinned() == 3);
         },
     );
 }

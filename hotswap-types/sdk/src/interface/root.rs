@@ -346,9 +346,12 @@ impl CreateArguments {
     pub(super) unsafe fn offered<'a>(self) -> Offered<'a> {
         // SAFETY: address and length are from a slice that stays unchanged during `'a` (`# Safety` of this function).
         let config = unsafe { slice::from_raw_parts(self.config, self.config_bytes) };
-        // SAFETY: as above.
+        // SAFETY: address and count are from a slice of handles that stays unchanged during `'a` (`# Safety` of this
+        // function).
         let services = unsafe { slice::from_raw_parts(self.services, self.service_count) };
-        // SAFETY: the handles are such as `Offered` demands (`# Safety` of this function).
+        // SAFETY: there is a handle for each requirement of the constructor, in their order. Its interface was
+        // compared, and it is valid until the image is gone; or it is null, and not needed (`# Safety` of this
+        // function).
         unsafe { Offered::new(config, services) }
     }
 }

@@ -51,6 +51,7 @@ impl RawParent {
         }
     }
 }
+
 /// The functions of the table, for each type of a host.
 trait Functions: LogHost + Sized {
     const TABLE: LogTable = LogTable {
@@ -182,7 +183,8 @@ unsafe extern "C" fn event<H: LogHost>(
 ) {
     // SAFETY: the plugin passes a handle that it was given.
     let site = unsafe { site::<H>(handle) };
-    // SAFETY: the plugin keeps the values during the call.
+    // SAFETY: the plugin passes address and number of values that it neither changes nor drops during the call, as long
+    // as which the view is used.
     let values = unsafe { view(values, count) };
     // SAFETY: the plugin passes what it was given, and its image is mapped during the call (invariant of `RawLogs`).
     unsafe { with(this, (), |host: &H| host.event(site, parent.view(), values)) }
@@ -198,7 +200,8 @@ unsafe extern "C" fn new_span<H: LogHost>(
 ) -> u64 {
     // SAFETY: the plugin passes a handle that it was given.
     let site = unsafe { site::<H>(handle) };
-    // SAFETY: the plugin keeps the values during the call.
+    // SAFETY: the plugin passes address and number of values that it neither changes nor drops during the call, as long
+    // as which the view is used.
     let values = unsafe { view(values, count) };
     let body = |host: &H| match host.new_span(site, origin, parent.view(), values) {
         0 => NO_SPAN,
@@ -214,7 +217,8 @@ unsafe extern "C" fn record<H: LogHost>(
     values: *const RawValue,
     count: usize,
 ) {
-    // SAFETY: the plugin keeps the values during the call.
+    // SAFETY: the plugin passes address and number of values that it neither changes nor drops during the call, as long
+    // as which the view is used.
     let values = unsafe { view(values, count) };
     // SAFETY: the plugin passes what it was given, and its image is mapped during the call (invariant of `RawLogs`).
     unsafe { with(this, (), |host: &H| host.record(span, values)) }

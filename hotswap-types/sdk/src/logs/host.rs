@@ -65,6 +65,10 @@ pub trait LogHost: Send + Sync + 'static {
 }
 
 /// A callsite of a plugin.
+///
+/// # Invariants
+///
+/// The texts of `fields` are neither changed nor dropped during `'a`.
 #[derive(Clone, Copy, Debug)]
 pub struct CallsiteView<'a> {
     /// Its name.
@@ -96,6 +100,10 @@ pub enum Parent {
 }
 
 /// The values of fields, each with the number of its field.
+///
+/// # Invariants
+///
+/// The texts and bytes of the values are neither changed nor dropped during `'a`.
 #[derive(Clone, Copy, Debug)]
 pub struct LogValues<'a>(pub(super) &'a [RawValue]);
 
@@ -159,10 +167,10 @@ impl CallsiteView<'static> {
 impl<'a> CallsiteView<'a> {
     /// The names of its fields.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = &'a str> + use<'a> {
-        // SAFETY: the texts exist as long as this view (`handle::callsite`).
-        self.fields
-            .iter()
-            .map(|name| unsafe { name.get() }.unwrap_or_default())
+        self.fields.iter().map(|name| {
+            // SAFETY: the text is neither changed nor dropped during `'a` (invariant of `CallsiteView`).
+            unsafe { name.get() }.unwrap_or_default()
+        })
     }
 }
 
@@ -172,7 +180,7 @@ impl<'a> Iterator for LogValues<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
-        // SAFETY: the texts exist as long as this view (`handle::view`).
+        // SAFETY: the text is neither changed nor dropped during `'a` (invariant of `LogValues`).
         let text = || unsafe { text(first.start, first.length) };
         let [low, high] = first.bits;
         let wide = u128::from(high) << 64 | u128::from(low);
@@ -188,7 +196,7 @@ impl<'a> Iterator for LogValues<'a> {
             ValueKind::Error => LogValue::Error(text()),
             ValueKind::Source => LogValue::Source(text()),
             ValueKind::Bytes => {
-                // SAFETY: the bytes exist as long as this view (`handle::view`).
+                // SAFETY: the bytes are neither changed nor dropped during `'a` (invariant of `LogValues`).
                 LogValue::Bytes(unsafe { slice::from_raw_parts(first.start, first.length) })
             }
         };
