@@ -8,6 +8,8 @@
 //!
 //! A memory file also solves another problem: `dlopen` of a path or a file that is already loaded returns the *old*
 //! image. Every copy is a file of its own, and is loaded under a path that was never used before ([`proc::unused`]).
+//! Its name ([`copy_name`]) says which build it is, for profilers and whoever reads `/proc/PID/maps`; nothing else relies
+//! on the name.
 //! The image keeps the descriptor open, for debuggers and to load the copy again.
 //!
 //! In the copy of a plugin with `unloadable!`, hotswap clears the marks that would keep the image mapped for good
@@ -15,6 +17,7 @@
 //!
 //! This file knows nothing of the dynamic linker.
 
+mod copy_name;
 mod host;
 mod inspection;
 mod marks;
@@ -46,19 +49,19 @@ use hotswap_elf::{Export, Facts};
 use hotswap_sdk::Config;
 use memmap2::Mmap;
 
+use self::{
+    copy_name::copy_name,
+    path_policy::PathPolicy,
+    read::{Content, read_settled},
+    sealed::Sealed,
+    walk::Place,
+};
 pub(crate) use self::{
     finder::finder,
     inspection::inspect,
     libraries::{Found, LibraryFile, Needed},
     marks::Cleared,
     route::{Route, RouteEnd},
-    sealed::COPY_NAME,
-};
-use self::{
-    path_policy::PathPolicy,
-    read::{Content, read_settled},
-    sealed::Sealed,
-    walk::Place,
 };
 use crate::{
     digest::Sha256,
@@ -69,6 +72,9 @@ use crate::{
     system::proc,
     trust::{Policy, Trust},
 };
+
+/// The name of the copy of a library that this process has generated.
+const LIBRARY_NAME: &str = "hotswap-finder";
 
 /// A private copy whose bytes have passed the inspection, and can no longer change.
 #[derive(Debug)]
@@ -152,13 +158,14 @@ impl Staged {
             claims,
             config: Config::default(),
         };
-        let (staged, times) = Self::of(&bytes, origin, Some(export), read, |facts| {
+        let (staged, times) = Self::of(&bytes, origin, Some(export), read, |facts, origin| {
             let (changes, cleared) = if policy.clear_nodelete {
                 marks::clear(facts)
             } else {
                 Default::default()
             };
-            Ok((Sealed::new(&bytes, changes)?, cleared))
+            let name = copy_name(&origin.real, facts.build_id.as_deref(), origin.sha256);
+            Ok((Sealed::new(&name, &bytes, changes)?, cleared))
         })?;
         let inspect = integrity + times.inspect;
         Ok((staged, StagingTimes { inspect, ..times }))
@@ -173,7 +180,7 @@ impl Staged {
         memory::need(kept.origin.bytes).map_err(|kind| Error::new(path, kind))?;
         let bytes = kept.copy.map().map_err(fail)?;
         let origin = kept.origin.clone();
-        Self::of(&bytes, origin, Some(export), started.elapsed(), |_| {
+        Self::of(&bytes, origin, Some(export), started.elapsed(), |_, _| {
             Ok((kept.copy.again()?, kept.cleared))
         })
     }
@@ -184,7 +191,7 @@ impl Staged {
         origin: Origin,
         export: Option<Export<'_>>,
         read: Duration,
-        seal: impl FnOnce(&mut Facts) -> io::Result<(Sealed, Cleared)>,
+        seal: impl FnOnce(&mut Facts, &Origin) -> io::Result<(Sealed, Cleared)>,
     ) -> Result<(Self, StagingTimes)> {
         let path = &*origin.given;
         let started = Instant::now();
@@ -192,8 +199,8 @@ impl Staged {
         let inspect = started.elapsed();
 
         let started = Instant::now();
-        let (copy, cleared) =
-            seal(&mut facts).map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
+        let (copy, cleared) = seal(&mut facts, &origin)
+            .map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
         let times = StagingTimes {
             copy: read + started.elapsed(),
             inspect,
@@ -240,7 +247,10 @@ impl Staged {
             bytes: bytes.len() as u64,
             ..Origin::default()
         };
-        let seal = |_: &mut Facts| Ok((Sealed::new(bytes, Vec::new())?, Cleared::default()));
+        let seal = |_: &mut Facts, _: &Origin| {
+            let copy = Sealed::new(LIBRARY_NAME, bytes, Vec::new())?;
+            Ok((copy, Cleared::default()))
+        };
         let (staged, _) = Self::of(bytes, origin, None, Duration::ZERO, seal)?;
         Ok(staged)
     }

@@ -30,29 +30,28 @@ pub(super) struct Sealed {
     /// Leads to the file, unless other code in this process has closed it. Every use is checked ([`Sealed::check`]).
     descriptor: ManuallyDrop<OwnedFd>,
     file: FileId,
+    /// The file's name, which a debugger and `/proc` show.
+    name: Arc<str>,
     /// The changes from the bytes of the original file, sorted by offset.
     changes: Arc<[Change]>,
 }
-
-/// The name of every copy, which a debugger and `/proc` show.
-pub(crate) const COPY_NAME: &str = "hotswap";
 
 /// The message for a descriptor that leads elsewhere.
 const CLOSED: &str = "its descriptor was closed by other code of this process";
 
 impl Sealed {
-    /// Makes a copy of these bytes, with the changes applied.
-    pub(super) fn new(bytes: &[u8], mut changes: Vec<Change>) -> io::Result<Self> {
+    /// Makes a copy of this name of these bytes, with the changes applied.
+    pub(super) fn new(name: &str, bytes: &[u8], mut changes: Vec<Change>) -> io::Result<Self> {
         changes.sort_unstable_by_key(|change| change.offset);
         let replaced = changes.iter().map(|change| (change.offset, change.to));
-        let file = memory_file::sealed(COPY_NAME, bytes, replaced)?;
-        Self::of(file, changes.into())
+        let file = memory_file::sealed(name, bytes, replaced)?;
+        Self::of(file, name.into(), changes.into())
     }
 
-    /// Makes another copy of the same bytes, as a file of its own.
+    /// Makes another copy of the same bytes, as a file of its own with the same name.
     pub(super) fn again(&self) -> io::Result<Self> {
-        let file = memory_file::sealed(COPY_NAME, &self.map()?, iter::empty())?;
-        Self::of(file, Arc::clone(&self.changes))
+        let file = memory_file::sealed(&self.name, &self.map()?, iter::empty())?;
+        Self::of(file, Arc::clone(&self.name), Arc::clone(&self.changes))
     }
 
     /// Takes a copy that another process has made. Which bytes that process changed is not known here.
@@ -60,14 +59,16 @@ impl Sealed {
         if !memory_file::is_sealed(&copy)? {
             return Err(io::Error::other("not a sealed copy"));
         }
-        Self::of(copy, Arc::new([]))
+        let name = memory_file::name(&copy)?;
+        Self::of(copy, name.into(), Arc::new([]))
     }
 
-    fn of(copy: OwnedFd, changes: Arc<[Change]>) -> io::Result<Self> {
+    fn of(copy: OwnedFd, name: Arc<str>, changes: Arc<[Change]>) -> io::Result<Self> {
         let file = Status::of(&copy)?.id;
         Ok(Self {
             descriptor: ManuallyDrop::new(copy),
             file,
+            name,
             changes,
         })
     }
@@ -103,6 +104,7 @@ impl Sealed {
         Ok(Self {
             descriptor: ManuallyDrop::new(self.another()?),
             file: self.file,
+            name: Arc::clone(&self.name),
             changes: Arc::clone(&self.changes),
         })
     }
@@ -201,7 +203,7 @@ mod tests {
     #[test]
     fn a_changed_copy_has_the_hash_of_what_it_was_made_from() {
         let bytes: Vec<u8> = (0..200_000u32).map(|it| it as u8).collect();
-        let copy = Sealed::new(&bytes, changes(&bytes)).unwrap();
+        let copy = Sealed::new("some-copy", &bytes, changes(&bytes)).unwrap();
         let mapped = copy.map().unwrap();
         assert_eq!(mapped.len(), bytes.len());
         for (offset, (was, is)) in bytes.iter().zip(&*mapped).enumerate() {
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_leads_elsewhere_is_used_for_nothing_and_not_closed() {
-        let copy = Sealed::new(b"some bytes", Vec::new()).unwrap();
+        let copy = Sealed::new("some-copy", b"some bytes", Vec::new()).unwrap();
         let number = copy.descriptor.as_raw_fd();
         replace(&copy);
         let errors = [
@@ -252,7 +254,7 @@ mod tests {
 
     #[test]
     fn each_path_of_a_copy_leads_to_it() {
-        let copy = Sealed::new(b"some bytes", Vec::new()).unwrap();
+        let copy = Sealed::new("some-copy", b"some bytes", Vec::new()).unwrap();
         let (one, two) = (copy.path().unwrap(), copy.path().unwrap());
         assert_ne!(one.as_os_str(), two.as_os_str());
         for path in [one, two] {

@@ -6,6 +6,8 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, RawFd},
 };
 
+use super::memory_file;
+
 /// The folder of this process's descriptors.
 const DESCRIPTORS: &str = "/proc/self/fd";
 
@@ -23,9 +25,8 @@ pub(crate) enum DescriptorChange {
 }
 
 impl Open {
-    /// The descriptors that are open now, without memory files whose name begins with `memory_file`.
+    /// The descriptors that are open now, without memory files of this name.
     pub(crate) fn now(memory_file: &str) -> io::Result<Self> {
-        let memory_file = format!("/memfd:{memory_file}");
         let mut open = BTreeMap::new();
         for entry in fs::read_dir(DESCRIPTORS)? {
             let entry = entry?;
@@ -40,7 +41,8 @@ impl Open {
             }
         }
         open.retain(|number, target| {
-            !target.starts_with(&memory_file) && fs::read_link(path(*number)).is_ok()
+            memory_file::name_in(target) != Some(memory_file)
+                && fs::read_link(path(*number)).is_ok()
         });
         Ok(Self(open))
     }

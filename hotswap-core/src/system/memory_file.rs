@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::FileExt,
     },
     thread,
@@ -16,7 +16,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::limits::{self, Limit};
+use super::{
+    limits::{self, Limit},
+    proc,
+};
 
 const SEALS: SealFlags = SealFlags::WRITE
     .union(SealFlags::SHRINK)
@@ -48,6 +51,22 @@ pub(crate) fn sealed(
     let file = OwnedFd::from(file);
     while_busy(|| fs::fcntl_add_seals(&file, SEALS))?;
     Ok(file)
+}
+
+/// The name that a memory file was made with.
+///
+/// # Errors
+/// It is no memory file, its name is no text, or `/proc` does not say.
+pub(crate) fn name(file: &impl AsRawFd) -> io::Result<String> {
+    let link = std::fs::read_link(proc::path(file))?;
+    let name = link.to_str().and_then(name_in);
+    let not_one = || io::Error::other(format!("not a memory file: {}", link.display()));
+    name.map(str::to_owned).ok_or_else(not_one)
+}
+
+/// The name of a memory file in what `/proc` says that a descriptor leads to. `None`: it leads to something else.
+pub(super) fn name_in(link: &str) -> Option<&str> {
+    link.strip_prefix("/memfd:")?.strip_suffix(" (deleted)")
 }
 
 /// Whether nobody can write to the file any more, or change its size.

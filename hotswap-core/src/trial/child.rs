@@ -21,7 +21,7 @@ use crate::{
     image::{Exit, Image, Leaving, Opener},
     report::List,
     services,
-    stage::{COPY_NAME, Needed, Staged},
+    stage::{Needed, Staged},
     system::{
         child::{
             end_with_parent, nowhere, redirect_standard_streams, standard_streams,
@@ -29,6 +29,7 @@ use crate::{
         },
         connection::{receive_message, send_message},
         descriptors::{DescriptorChange, Open, close_all_but},
+        memory_file,
         users::is_privileged,
     },
     trust::Policy,
@@ -137,6 +138,9 @@ impl Child {
     /// Loads, probes and unloads the candidate. If that leaves descriptors open, it does so a second time: what is
     /// opened once for the whole process, by a library for example, does no harm.
     fn try_out(&self, export: Export<'_>, ask: &Ask<'_>) -> Result<Findings> {
+        let name = memory_file::name(&self.copy).map_err(host_error)?;
+        // Without copies of the candidate, which all have this name: an image that stays mapped keeps its own.
+        let open_now = || Open::now(&name).map_err(host_error);
         let before = open_now()?;
         let findings = self.load_and_unload(export, ask, Self::given)?;
         let after = open_now()?;
@@ -249,11 +253,6 @@ fn unload(image: Leaving) -> Option<String> {
         thread::sleep(UNLOAD_PAUSE);
     }
     Some(format!("held by {}", List(&leaving.obstacles())))
-}
-
-/// The descriptors that are open now, without copies: an image that stays mapped keeps its own.
-fn open_now() -> Result<Open> {
-    Open::now(COPY_NAME).map_err(host_error)
 }
 
 fn refusal(are_lost: bool, which: Vec<String>) -> Error {

@@ -31,7 +31,7 @@ pub(crate) fn status_of(thread: Option<&str>, name: &str) -> String {
 pub(crate) fn images() -> Vec<Range<usize>> {
     let maps = fs::read_to_string("/proc/self/maps").expect("/proc");
     let mut images: Vec<(String, Range<usize>)> = Vec::new();
-    for line in maps.lines().filter(|line| line.contains("/memfd:hotswap")) {
+    for line in maps.lines().filter(|line| line.contains("/memfd:")) {
         let mut words = line.split_whitespace();
         let (start, end) = words
             .next()

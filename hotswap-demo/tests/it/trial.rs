@@ -249,7 +249,7 @@ fn the_child_has_nothing_open_that_it_does_not_need() {
         "misbehaving",
         "link: say what is open",
         "link: the process ended with exit code 3, in a trial; it said: \
-         /dev/null /dev/null /memfd:hotswap (deleted) /memfd:hotswap (deleted) pipe:[4711] socket:[4711]",
+         /dev/null /dev/null /memfd:libmisbehaving /memfd:libmisbehaving pipe:[4711] socket:[4711]",
     );
 }
 
@@ -404,7 +404,7 @@ fn child_of(host: u32) -> Option<u32> {
             .collect::<Vec<u32>>()
     });
     children.find(|child| {
-        let is_mapped = |maps: String| maps.contains("/memfd:hotswap");
+        let is_mapped = |maps: String| maps.contains("/memfd:");
         fs::read_to_string(format!("/proc/{child}/maps")).is_ok_and(is_mapped)
     })
 }

@@ -175,7 +175,7 @@ fn copies() -> HashMap<u64, u64> {
         .flatten()
         .flatten();
     let is_copy = |path: &PathBuf| {
-        fs::read_link(path).is_ok_and(|it| it.to_string_lossy().starts_with("/memfd:hotswap"))
+        fs::read_link(path).is_ok_and(|it| it.to_string_lossy().starts_with("/memfd:"))
     };
     let copies = open.map(|it| it.path()).filter(is_copy);
     copies

@@ -87,7 +87,7 @@ fn place(instruction: usize, stack: usize) -> &'static str {
             range.is_some_and(|(start, end)| (number(start)..number(end)).contains(&address))
         })
     };
-    let is_plugin = |line: &str| line.contains("/memfd:hotswap");
+    let is_plugin = |line: &str| line.contains("/memfd:");
     // Check this first, because the unwinder reads tables of the plugin.
     if mapping(instruction).is_some_and(is_plugin) {
         return IN_PLUGIN;
