@@ -1,0 +1,6 @@
+//! The loop, with real cargo, on workspaces of its own.
+
+mod building;
+mod choosing;
+mod ending;
+mod workspace;
