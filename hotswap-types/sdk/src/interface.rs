@@ -24,6 +24,8 @@ mod fault;
 
 mod description;
 
+mod bytes;
+
 mod requirement;
 
 mod compare;

@@ -7,9 +7,10 @@ use std::{fmt, marker::PhantomData, ops::Deref, ptr, sync::Arc};
 
 use super::{
     by_value::ByValue,
+    bytes::DAMAGED,
     call::{Entry, ReplyVtable, call_entry, dispatch},
     compare::{compare, function_text},
-    description::{DAMAGED, Description, Signature, TypeIndex, Types},
+    description::{Description, Signature, TypeIndex, Types},
     fault::Fault,
     object::{DispatchTarget, LeaseSource, Leases},
 };

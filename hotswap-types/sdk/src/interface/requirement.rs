@@ -1,8 +1,9 @@
 //! What a plugin says of itself before its value is made: its interface, and the services of the host that its
 //! constructor takes.
 
-use super::description::{
-    ByteReader, ByteWriter, DAMAGED, Description, FORMAT_WITHOUT_REQUIREMENTS,
+use super::{
+    bytes::{ByteReader, ByteWriter, DAMAGED},
+    description::Description,
 };
 
 /// What a plugin says of itself.
@@ -23,8 +24,16 @@ pub struct Requirement {
 }
 
 impl PluginDescription {
+    /// The format. It changes with the bytes, with the arguments of a plugin's constructor, and with the views of the
+    /// types that both sides know by name.
+    const FORMAT: u32 = 2;
+    /// In this older format, which is read, too, plugins take nothing from the host. Their constructors read only the
+    /// beginning of today's arguments.
+    const FORMAT_WITHOUT_REQUIREMENTS: u32 = 1;
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut out = ByteWriter::with_format();
+        let mut out = ByteWriter::default();
+        out.number(Self::FORMAT);
         out.description(&self.interface);
         out.list(&self.requirements, |out, it| {
             out.description(&it.interface);
@@ -35,9 +44,10 @@ impl PluginDescription {
 
     /// # Errors
     ///
-    /// The bytes are malformed, or of another format, of which nothing else is read.
+    /// The bytes are malformed, or of a newer format, of which nothing else is read.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let (format, mut bytes) = ByteReader::after_format(bytes)?;
+        let mut bytes = ByteReader::new(bytes);
+        let format = bytes.format(Self::FORMAT)?;
         let requirement = |bytes: &mut ByteReader<'_>| {
             Some(Requirement {
                 interface: bytes.description()?,
@@ -48,7 +58,7 @@ impl PluginDescription {
             Some(Self {
                 interface: bytes.description()?,
                 requirements: match format {
-                    FORMAT_WITHOUT_REQUIREMENTS => Vec::new(),
+                    Self::FORMAT_WITHOUT_REQUIREMENTS => Vec::new(),
                     _ => bytes.list(requirement)?,
                 },
             })

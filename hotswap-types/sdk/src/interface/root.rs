@@ -9,12 +9,13 @@ use abi_stable::{
 
 use super::{
     by_value::ByValue,
+    bytes::DAMAGED,
     call::{Dispatch, Nil, RawRemote, Remote, ReplyVtable, call_entry},
     compare::compare,
     constructor::Offered,
     data::{ReadContext, ReadError},
     described::{Described, describe},
-    description::{DAMAGED, Description, TypeIndex, Types},
+    description::{Description, TypeIndex, Types},
     fault::Fault,
     host_services::{HostServices, LentService},
     object::{DispatchTarget, LeaseSource, Leases, RawObject, drop_quietly},

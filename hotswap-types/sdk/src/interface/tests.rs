@@ -1,9 +1,10 @@
 //! Descriptions that no macro has written: whatever a plugin says, it is a refusal.
 
 use super::{
+    bytes::DAMAGED,
     compare::{Difference, compare, function_text},
     data::Data,
-    description::{DAMAGED, Description, Field, Method, Parameter, Shape, TypeIndex, Types},
+    description::{Description, Field, Method, Parameter, Shape, TypeIndex, Types},
     requirement::{PluginDescription, Requirement},
 };
 
@@ -85,16 +86,22 @@ fn a_damaged_description_is_refused_or_looked_at() {
 
 /// Nothing after the number of the format is read.
 #[test]
-fn another_format_is_named() {
+fn a_newer_format_is_named() {
     let mut bytes = real().to_bytes();
     bytes[0] = 3;
     for bytes in [&*bytes, &bytes[..4]] {
-        let error = Description::from_bytes(bytes).unwrap_err();
-        assert_eq!(
-            error,
-            "it was built with a newer hotswap-sdk, whose plugins describe themselves in another format (expected 2, \
-             found 3): build it with the host's"
-        );
+        for (error, expected) in [
+            (Description::from_bytes(bytes).unwrap_err(), 1),
+            (PluginDescription::from_bytes(bytes).unwrap_err(), 2),
+        ] {
+            assert_eq!(
+                error,
+                format!(
+                    "it was built with a newer hotswap-sdk, whose plugins describe themselves in another format \
+                     (expected {expected}, found 3): build it with the host's"
+                )
+            );
+        }
     }
 }
 
@@ -174,8 +181,8 @@ fn what_a_plugin_takes_crosses() {
         PluginDescription::from_bytes(&taking.to_bytes()),
         Ok(taking)
     );
+    // In the older format it is the interface alone.
     let mut bytes = real().to_bytes();
-    bytes[0] = 1;
     let nothing = PluginDescription {
         interface: real(),
         requirements: Vec::new(),
