@@ -25,19 +25,9 @@ pub(crate) struct Objects {
 #[derive(Default)]
 struct Counts {
     by_kind: BTreeMap<LeasedBy, usize>,
-    phase: Phase,
-}
-
-/// What a generation is in before it is published.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Phase {
-    /// Its value is being made. No objects are made, because nobody would drop them if the candidate were refused.
-    #[default]
-    Constructor,
-    /// The host's probe runs. Objects have no lease.
-    Probe,
-    /// No objects are made until the generation is published.
-    Ended,
+    /// Whether the host's probe runs. Before and after it, no objects are made until the generation is published:
+    /// nobody would drop them if the candidate were refused.
+    is_probed: bool,
 }
 
 /// Leases the generation. `None` if it is drained.
@@ -55,13 +45,13 @@ struct Object {
 impl Objects {
     /// Call it when the host's probe begins.
     pub(crate) fn begin_probe(&self) {
-        self.lock().phase = Phase::Probe;
+        self.lock().is_probed = true;
     }
 
     /// Call it when the host's probe has ended: from then on only a published generation makes objects. Returns the
     /// number of objects of each kind.
     pub(crate) fn end_probe(&self) -> Vec<(LeasedBy, usize)> {
-        self.lock().phase = Phase::Ended;
+        self.lock().is_probed = false;
         self.counts()
     }
 
@@ -95,7 +85,7 @@ impl LeaseSource for Objects {
         let mut counts = self.lock();
         let lease = match self.lease.get() {
             Some(lease) => Some(lease()?),
-            None if counts.phase != Phase::Probe => return None,
+            None if !counts.is_probed => return None,
             None => None,
         };
         *counts.by_kind.entry(kind).or_default() += 1;

@@ -118,19 +118,34 @@ impl TrialProcess {
             config: staged.origin().config.clone(),
             config_sent: 0,
         };
-        process.send_config();
+        process.send_config()?;
         Ok(process)
     }
 
     /// Sends the next part of the configuration. The child asks for each but the first, so that the connection, which
     /// has room for one, never blocks.
-    fn send_config(&mut self) {
+    fn send_config(&mut self) -> io::Result<()> {
         let rest = self.config.bytes().get(self.config_sent..).unwrap_or(&[]);
         let part = &rest[..rest.len().min(CONFIG_PART_BYTES_MAX)];
         let is_last = part.len() == rest.len();
-        // If the child is gone, the next `receive` reports that.
-        let _ = send_message(&self.control, &[&[u8::from(is_last)], part].concat());
+        self.send(&[&[u8::from(is_last)], part].concat())?;
         self.config_sent += part.len();
+        Ok(())
+    }
+
+    fn send(&self, message: &[u8]) -> io::Result<()> {
+        match send_message(&self.control, message) {
+            // The child is gone. The next `receive_message` tells so, and what it has sent before.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn listen(&mut self, started: Instant, timeout: Duration) -> Outcome {
@@ -206,15 +221,14 @@ impl TrialProcess {
                 self.findings = findings;
                 let mut token = Token::default();
                 fill_randomly(&mut token)?;
-                // If the child is gone, the next `receive` reports that.
-                let _ = send_message(&self.control, &token);
+                self.send(&token)?;
                 self.token = Some(token);
             }
             Some(Report::Token(token)) if self.token == Some(token) => {
                 return Ok(Some(Outcome::Passed));
             }
             Some(Report::NextPart) if self.config_sent < self.config.bytes().len() => {
-                self.send_config();
+                self.send_config()?;
             }
             // Our code in the child never sends this at this point, so somebody else did: ignore it.
             Some(Report::Finished(_) | Report::Token(_) | Report::NextPart) | None => {}
