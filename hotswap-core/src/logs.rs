@@ -9,10 +9,11 @@
 //! - Nothing here leads into an image, but the function by which a plugin is told of a change of the filter
 //!   ([`filter`]), and that is called under a lease.
 //! - No lock of this module is held while a subscriber or a plugin is called.
-//! - What a subscriber does for a plugin's line may call a plugin. What that logs is left out: otherwise there would be
-//!   no end to it.
+//! - A subscriber that is called for a plugin may call a plugin. What that plugin logs is left out, because otherwise
+//!   there would be no end to it. Only the closing of a span is passed on, because no span can be made meanwhile.
 //! - Bounds: [`CALLSITES_MAX`](callsites::CALLSITES_MAX), [`RECORDS_MAX`](callsites::RECORDS_MAX),
-//!   [`FIELDS_MAX`](callsites::FIELDS_MAX). What is open of a generation's spans is closed when it is gone.
+//!   [`FIELDS_MAX`](callsites::FIELDS_MAX), [`TEXT_BYTES_MAX`](callsites::TEXT_BYTES_MAX).
+//! - What is open of a generation's spans is closed when its image is gone.
 
 mod callsites;
 
@@ -56,14 +57,16 @@ pub(crate) struct Logs {
 }
 
 /// Keeps the [`Logs`] for as long as the plugin's image is mapped. Dropping it closes the spans that are left.
-pub(crate) struct Kept(Arc<Logs>);
+pub(crate) struct LogsUntilGone(Arc<Logs>);
 
-/// A line of a plugin that is being passed to the subscriber, until this is dropped.
-struct Passing(());
+/// Marks the calling thread as one that calls the host's subscriber for a plugin, until this is dropped.
+struct Passing {
+    was_passing: bool,
+}
 
 thread_local! {
-    /// Whether this thread is passing on a line of a plugin. It has no destructor, and so can be asked at any time.
-    static PASSING: Cell<bool> = const { Cell::new(false) };
+    /// Whether there is a [`Passing`] on this thread. It has no destructor, and so can be asked at any time.
+    static IS_PASSING: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Logs {
@@ -86,10 +89,10 @@ impl Logs {
     ///
     /// The first is not dropped before the image of the plugin that is given the second is unmapped.
     #[expect(unsafe_code, reason = "passes the duty on to the caller")]
-    pub(crate) unsafe fn connect(self: &Arc<Self>) -> (Kept, LogHandle) {
+    pub(crate) unsafe fn connect(self: &Arc<Self>) -> (LogsUntilGone, LogHandle) {
         // SAFETY: what is returned keeps it as long as that is needed (`# Safety` of this function).
         let handle = unsafe { LogHandle::new(self) };
-        (Kept(Arc::clone(self)), handle)
+        (LogsUntilGone(Arc::clone(self)), handle)
     }
 
     /// It has a number from now on.
@@ -167,23 +170,27 @@ impl LogHost for Logs {
     }
 
     fn interest(site: &'static PluginCallsite) -> Interest {
-        site.interest()
+        // Without an answer, the plugin asks again whether it is enabled.
+        Passing::begin().map_or(Interest::Sometimes, |_passing| site.interest())
     }
 
     fn enabled(&self, site: &'static PluginCallsite) -> bool {
+        let Some(_passing) = Passing::begin() else {
+            return false;
+        };
         site.may_be_enabled()
             && (site.interest() == Interest::Always
                 || dispatcher::get_default(|dispatch| dispatch.enabled(site.metadata())))
     }
 
     fn event(&self, site: &'static PluginCallsite, parent: Parent, values: LogValues<'_>) {
+        let Some(_passing) = Passing::begin() else {
+            return;
+        };
         // The plugin may not know of a change yet.
         if !site.may_be_enabled() {
             return;
         }
-        let Some(_passing) = Passing::begin() else {
-            return;
-        };
         let metadata = site.metadata();
         let parent = self.spans.find_parent(parent);
         values::with(self, site, values, |values| match &parent {
@@ -204,12 +211,12 @@ impl LogHost for Logs {
         parent: Parent,
         values: LogValues<'_>,
     ) -> u64 {
-        if !site.may_be_enabled() {
-            return 0;
-        }
         let Some(_passing) = Passing::begin() else {
             return 0;
         };
+        if !site.may_be_enabled() {
+            return 0;
+        }
         let metadata = site.metadata();
         let parent = self.spans.find_parent(parent);
         let make = |dispatch: &Dispatch, attributes: &Attributes<'_>| {
@@ -260,7 +267,7 @@ impl LogHost for Logs {
     }
 }
 
-impl Drop for Kept {
+impl Drop for LogsUntilGone {
     fn drop(&mut self) {
         filter::remove(&self.0.this);
         self.0.spans.close_all();
@@ -268,14 +275,21 @@ impl Drop for Kept {
 }
 
 impl Passing {
+    /// `None` if the thread is one already.
     fn begin() -> Option<Self> {
-        let is_first = !PASSING.replace(true);
-        is_first.then(|| Self(()))
+        (!IS_PASSING.get()).then(Self::begin_anyway)
+    }
+
+    /// Begins it also if the thread is one already.
+    fn begin_anyway() -> Self {
+        Self {
+            was_passing: IS_PASSING.replace(true),
+        }
     }
 }
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        PASSING.set(false);
+        IS_PASSING.set(self.was_passing);
     }
 }

@@ -1,9 +1,9 @@
 //! Callsites of plugins, as the host's `tracing` knows them.
 //!
 //! `tracing` keeps a callsite for good, and so may each subscriber. So a callsite is made of the host's own memory,
-//! which is never given back, and callsites that say the same are one: a plugin that is loaded a thousand times has no
-//! more of them than one that is loaded once. What is new in each build (the lines have moved) is new here. Beyond a
-//! bound, one generic callsite stands for all of a level and kind.
+//! which is never given back, and callsites with the same description are one: a plugin that is loaded a thousand times
+//! has no more of them than one that is loaded once. What is new in each build (the lines have moved) is new here.
+//! Beyond a bound of their number, and of the text of each, one generic callsite stands for all of a level and kind.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use hotswap_sdk::host::{CallsiteKind, CallsiteView, Interest, Level};
 use tracing_core::{
     Kind, LevelFilter, Metadata,
     callsite::{Callsite, DefaultCallsite},
-    field::{Field, FieldSet},
+    field::FieldSet,
     identify_callsite, subscriber,
 };
 
@@ -28,6 +28,10 @@ pub(super) const RECORDS_MAX: usize = 4_096;
 /// The first fields of a callsite; others are left out. It is what `tracing` itself takes before 0.1.42.
 pub(super) const FIELDS_MAX: usize = 32;
 
+/// At most so many bytes of text, in all that describes a callsite. One with more is the generic one: it would be kept
+/// for good.
+pub(super) const TEXT_BYTES_MAX: usize = 4 * 1024;
+
 /// The names of the fields that are added, and those that they have where the plugin has such a field itself.
 const ADDED: [[&str; 2]; 2] = [
     ["plugin", "hotswap.plugin"],
@@ -39,8 +43,6 @@ pub(crate) struct PluginCallsite {
     /// Registered when it is first asked for an interest.
     registered: DefaultCallsite,
     metadata: &'static Metadata<'static>,
-    /// Those of the plugin, and the two that are added.
-    fields: Box<[Field]>,
     is_generic: bool,
 }
 
@@ -54,7 +56,7 @@ struct Callsites {
     table: RwLock<Table>,
 }
 
-/// The callsites, by the hash of what they say.
+/// The callsites, by the hash of their description.
 #[derive(Default)]
 struct Table {
     by_hash: HashMap<u64, Vec<&'static PluginCallsite>>,
@@ -106,7 +108,7 @@ impl Callsites {
             CallsiteKind::Record => (&mut table.records, self.records_max),
             _ => (&mut table.callsites, self.callsites_max),
         };
-        if *count < max {
+        if *count < max && text_bytes(callsite) <= TEXT_BYTES_MAX {
             *count += 1;
             table.add(hash, PluginCallsite::new(callsite, false))
         } else {
@@ -136,7 +138,7 @@ impl Table {
 
     fn find(&self, hash: u64, callsite: &CallsiteView<'_>) -> Option<&'static PluginCallsite> {
         let found = self.by_hash.get(&hash)?.iter();
-        found.copied().find(|known| known.says(callsite))
+        found.copied().find(|known| known.is_described_by(callsite))
     }
 
     fn add(&mut self, hash: u64, callsite: &'static PluginCallsite) -> &'static PluginCallsite {
@@ -188,7 +190,6 @@ impl PluginCallsite {
         Box::leak(Box::new(Self {
             registered: DefaultCallsite::new(metadata),
             metadata,
-            fields: metadata.fields().iter().collect(),
             is_generic,
         }))
     }
@@ -201,9 +202,9 @@ impl PluginCallsite {
         self.is_generic
     }
 
-    /// The fields of the plugin, and the two that are added.
-    pub(super) fn fields(&self) -> (&[Field], &[Field]) {
-        self.fields.split_at(self.fields.len() - ADDED.len())
+    /// How many fields are the plugin's. They come before those that are added.
+    pub(super) fn own_fields(&self) -> usize {
+        self.metadata.fields().len() - ADDED.len()
     }
 
     pub(super) fn interest(&'static self) -> Interest {
@@ -222,24 +223,22 @@ impl PluginCallsite {
         *self.metadata.level() <= LevelFilter::current() && self.interest() != Interest::Never
     }
 
-    /// Whether it is the callsite that is described.
-    fn says(&self, callsite: &CallsiteView<'_>) -> bool {
+    fn is_described_by(&self, callsite: &CallsiteView<'_>) -> bool {
         let it = self.metadata;
         let kind = match callsite.kind {
             CallsiteKind::Span => it.is_span(),
             CallsiteKind::Event | CallsiteKind::Record => it.is_event(),
             CallsiteKind::Hint => !it.is_span() && !it.is_event(),
         };
-        let (own, _) = self.fields();
+        let fields = it.fields().iter().map(|field| field.name());
         kind && *it.level() == level_of(callsite.level)
             && it.line() == callsite.line
             && it.name() == callsite.name
             && it.target() == callsite.target
             && it.file() == callsite.file
             && it.module_path() == callsite.module_path
-            && own
-                .iter()
-                .map(Field::name)
+            && fields
+                .take(self.own_fields())
                 .eq(callsite.fields().take(FIELDS_MAX))
     }
 }
@@ -250,6 +249,20 @@ impl Callsite for Identity {
     fn metadata(&self) -> &Metadata<'_> {
         self.0.get().expect("it is set before anybody has this")
     }
+}
+
+fn text_bytes(callsite: &CallsiteView<'_>) -> usize {
+    let texts = [
+        Some(callsite.name),
+        Some(callsite.target),
+        callsite.module_path,
+        callsite.file,
+    ];
+    let texts = texts.into_iter().flatten();
+    texts
+        .chain(callsite.fields().take(FIELDS_MAX))
+        .map(str::len)
+        .sum()
 }
 
 fn leak(text: &str) -> &'static str {

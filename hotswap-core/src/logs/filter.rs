@@ -30,7 +30,7 @@ struct Plugins {
     all: Vec<Weak<Logs>>,
     /// Whether a thread is telling them.
     is_telling: bool,
-    /// Whether there was a change since it has begun.
+    /// Whether there is a change that no thread has begun to tell of.
     has_changed: bool,
 }
 
@@ -44,21 +44,30 @@ static PLUGINS: Mutex<Plugins> = Mutex::new(Plugins {
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// Whether this thread tells of changes. What it has the host compute is no change.
-    static IS_TELLING: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread registers the filter's callsite, or tells of changes. What it has the host compute is no
+    /// change.
+    static IS_COMPUTING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The number of the latest change. Whoever reads it before the filter has seen that change, or is told of it.
 pub(super) fn latest() -> u64 {
-    // Acquire: pairs with the AcqRel in `tell`.
+    // Acquire: pairs with the AcqRel in `tell_all`.
     LATEST.load(Ordering::Acquire)
 }
 
 /// From now on the plugin is told of changes.
 pub(super) fn add(plugin: Weak<Logs>) {
     static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| callsite::register(&FILTER_SITE));
-    lock().all.push(plugin);
+    REGISTERED.call_once(|| {
+        IS_COMPUTING.set(true);
+        // A subscriber's panic was printed.
+        drop(panic::catch_unwind(|| callsite::register(&FILTER_SITE)));
+        IS_COMPUTING.set(false);
+    });
+    let mut plugins = lock();
+    plugins.all.push(plugin);
+    // A change that has come meanwhile may not be computed yet when the plugin looks.
+    start_telling(plugins);
 }
 
 /// It is gone.
@@ -68,15 +77,17 @@ pub(super) fn remove(plugin: &Weak<Logs>) {
 
 /// The filter has changed. If no thread can be started, plugins learn of it at the next change.
 pub(super) fn changed() {
-    if IS_TELLING.get() {
+    if IS_COMPUTING.get() {
         return;
     }
     let mut plugins = lock();
-    if plugins.all.is_empty() {
-        return;
-    }
     plugins.has_changed = true;
-    if plugins.is_telling {
+    start_telling(plugins);
+}
+
+/// Starts a thread that tells the plugins of a change, if there are any, and none is running.
+fn start_telling(mut plugins: MutexGuard<'_, Plugins>) {
+    if plugins.all.is_empty() || !plugins.has_changed || plugins.is_telling {
         return;
     }
     plugins.is_telling = true;
@@ -88,7 +99,7 @@ pub(super) fn changed() {
 
 /// Tells the plugins until there is no new change.
 fn tell_all() {
-    IS_TELLING.set(true);
+    IS_COMPUTING.set(true);
     loop {
         let mut plugins = lock();
         if !plugins.has_changed {

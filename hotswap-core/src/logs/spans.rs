@@ -18,7 +18,7 @@ use tracing_core::{
     span::{Id, Record},
 };
 
-use super::{callsites::PluginCallsite, values};
+use super::{Passing, callsites::PluginCallsite, values};
 
 /// The spans are shared out by their numbers, so that threads rarely wait for one another.
 const SHARDS: usize = 8;
@@ -102,7 +102,7 @@ impl Spans {
     }
 
     pub(super) fn record(&self, number: u64, recorded: LogValues<'_>) {
-        let Some(span) = self.find(number) else {
+        let (Some(_passing), Some(span)) = (Passing::begin(), self.find(number)) else {
             return;
         };
         if let Some(site) = span.site.filter(|site| !site.is_generic()) {
@@ -113,19 +113,22 @@ impl Spans {
     }
 
     pub(super) fn follows_from(&self, number: u64, followed: u64) {
+        let Some(_passing) = Passing::begin() else {
+            return;
+        };
         if let (Some(span), Some(followed)) = (self.find(number), self.find(followed)) {
             span.dispatch.record_follows_from(&span.id, &followed.id);
         }
     }
 
     pub(super) fn enter(&self, number: u64) {
-        if let Some(span) = self.find(number) {
+        if let (Some(_passing), Some(span)) = (Passing::begin(), self.find(number)) {
             span.dispatch.enter(&span.id);
         }
     }
 
     pub(super) fn exit(&self, number: u64) {
-        if let Some(span) = self.find(number) {
+        if let (Some(_passing), Some(span)) = (Passing::begin(), self.find(number)) {
             span.dispatch.exit(&span.id);
         }
     }
@@ -136,6 +139,9 @@ impl Spans {
             span.handles += 1;
             return number;
         }
+        let Some(_passing) = Passing::begin() else {
+            return 0;
+        };
         dispatcher::get_default(|dispatch| {
             let current = dispatch.current_span();
             let Some(id) = current.id().filter(|id| id.into_u64() == number) else {
@@ -159,12 +165,14 @@ impl Spans {
         let span = entry.remove();
         // The subscriber may give the number away again.
         drop(shard);
+        let _passing = Passing::begin_anyway();
         span.dispatch.try_close(span.id);
         true
     }
 
     /// The number of the span that is current, and its origin.
     pub(super) fn current(&self) -> Option<(u64, usize)> {
+        let _passing = Passing::begin()?;
         let current = dispatcher::get_default(Dispatch::current_span);
         let number = current.id()?.into_u64();
         let origin = self.find(number).map_or(0, |span| span.origin);
@@ -173,6 +181,7 @@ impl Spans {
 
     /// Closes what is open.
     pub(super) fn close_all(&self) {
+        let _passing = Passing::begin_anyway();
         for shard in &self.shards {
             let spans = std::mem::take(&mut *lock(shard));
             for span in spans.into_values() {

@@ -1,15 +1,9 @@
 //! The values of a plugin's fields, as the host's `tracing` takes them.
 
-use std::{error::Error, fmt, sync::LazyLock};
+use std::{error::Error, fmt};
 
 use hotswap_sdk::host::{LogValue, LogValues};
-use tracing_core::{
-    Kind, Level, Metadata,
-    callsite::Callsite,
-    field::{self, DisplayValue, Field, FieldSet, Value, ValueSet},
-    identify_callsite,
-    subscriber::Interest,
-};
+use tracing_core::field::{self, DisplayValue, Value, ValueSet};
 
 use super::{
     Logs,
@@ -53,8 +47,7 @@ pub(super) fn with<R>(
         Some(&plugin as &dyn Value),
         generation.as_ref().map(|it| it as _),
     ];
-    let (own, names) = site.fields();
-    match own.len() + names.len() <= FEW {
+    match site.metadata().fields().len() <= FEW {
         true => with_up_to::<FEW, _>(site, values, added, f),
         false => with_up_to::<{ FIELDS_MAX + 2 }, _>(site, values, added, f),
     }
@@ -77,16 +70,15 @@ fn with_up_to<const N: usize, R>(
     added: [Option<&dyn Value>; 2],
     f: impl FnOnce(&ValueSet<'_>) -> R,
 ) -> R {
-    let (own, names) = site.fields();
     let decoded = decode::<N>(values);
-    let values = decoded[..own.len()].iter();
-    let values = values.map(|it| it.as_ref().map(Decoded::value));
-    let mut all: [_; N] = [(&*PADDING, None); N];
-    let fields = own.iter().chain(names);
-    for ((place, field), value) in all.iter_mut().zip(fields).zip(values.chain(added)) {
-        *place = (field, value);
+    let own = decoded[..site.own_fields()].iter();
+    let own = own.map(|it| it.as_ref().map(Decoded::value));
+    let mut all = [None; N];
+    for (place, value) in all.iter_mut().zip(own.chain(added)) {
+        *place = value;
     }
-    f(&site.metadata().fields().value_set(&all))
+    let fields = site.metadata().fields();
+    f(&fields.value_set_all(&all[..fields.len()]))
 }
 
 fn decode<const N: usize>(values: LogValues<'_>) -> [Option<Decoded<'_>>; N] {
@@ -156,36 +148,5 @@ impl fmt::Display for PluginError {
 impl Error for PluginError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|it| it as _)
-    }
-}
-
-/// A field of no callsite of a plugin's. A value set is made of an array, whose length is known to the compiler; what
-/// is of another callsite is not part of it.
-static PADDING: LazyLock<Field> = LazyLock::new(|| {
-    let field = NOBODY.fields().iter().next();
-    field.expect("it has one field")
-});
-
-static NOBODY: Metadata<'static> = Metadata::new(
-    "nobody",
-    "hotswap",
-    Level::TRACE,
-    None,
-    None,
-    None,
-    FieldSet::new(&["nothing"], identify_callsite!(&NOWHERE)),
-    Kind::HINT,
-);
-
-static NOWHERE: Nowhere = Nowhere(0);
-
-/// A callsite that makes nothing. It has a size, so that nothing else is at its address.
-struct Nowhere(#[expect(dead_code, reason = "it is never read")] u8);
-
-impl Callsite for Nowhere {
-    fn set_interest(&self, _: Interest) {}
-
-    fn metadata(&self) -> &Metadata<'_> {
-        &NOBODY
     }
 }

@@ -9,7 +9,7 @@ fn view(line: u32, kind: CallsiteKind) -> CallsiteView<'static> {
 }
 
 #[test]
-fn callsites_that_say_the_same_are_one() {
+fn callsites_with_the_same_description_are_one() {
     let callsites = Callsites::new(100, 100);
     let kinds = [CallsiteKind::Span, CallsiteKind::Hint];
     let all: Vec<_> = [1, 2]
@@ -26,9 +26,9 @@ fn callsites_that_say_the_same_are_one() {
         callsites.intern(&view(1, CallsiteKind::Span))
     ));
     assert_eq!(all[0].metadata().line(), Some(1));
-    let (own, added) = all[0].fields();
-    let names = [own, added].concat();
-    let names: Vec<_> = names.iter().map(Field::name).collect();
+    assert_eq!(all[0].own_fields(), 1);
+    let names = all[0].metadata().fields().iter().map(|it| it.name());
+    let names: Vec<_> = names.collect();
     assert_eq!(names, ["message", "plugin", "generation"]);
 }
 
@@ -56,4 +56,19 @@ fn beyond_the_bound_callsites_are_generic() {
     for (line, known) in (1..).zip(known) {
         assert!(ptr::eq(known, intern(line, CallsiteKind::Event)));
     }
+}
+
+/// It would be kept for good.
+#[test]
+fn a_callsite_with_much_text_is_generic() {
+    let callsites = Callsites::new(100, 100);
+    let target = "t".repeat(TEXT_BYTES_MAX);
+    let is_generic = |length| {
+        let mut callsite = view(1, CallsiteKind::Record);
+        callsite.target = &target[..length];
+        callsites.intern(&callsite).is_generic()
+    };
+    let others = "a name".len() + "message".len();
+    assert!(!is_generic(TEXT_BYTES_MAX - others));
+    assert!(is_generic(TEXT_BYTES_MAX - others + 1));
 }

@@ -1,13 +1,21 @@
 //! What the host does not want is not sent, and what it wants may change.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use hotswap_core::Hotswap;
 use hotswap_fixtures::logs::Logs;
-use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
+use tracing::{
+    Level, Metadata, Subscriber,
+    level_filters::LevelFilter,
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
+};
 use tracing_subscriber::{
     Layer,
     filter::{Targets, dynamic_filter_fn},
@@ -268,6 +276,95 @@ fn a_subscriber_may_call_the_plugin() {
     });
 }
 
+/// Calls a plugin for all that it is told of spans, and while it filters.
+#[derive(Clone, Default)]
+struct CallingForSpans {
+    logs: Arc<OnceLock<Arc<Hotswap<dyn Logs>>>>,
+    calls: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+}
+
+impl CallingForSpans {
+    fn call(&self, what: &'static str) {
+        if let Some(logs) = self.logs.get() {
+            *self.calls.lock().unwrap().entry(what).or_default() += 1;
+            speak(logs);
+        }
+    }
+}
+
+/// Has the plugin do all that can be done with a span.
+fn speak(logs: &Hotswap<dyn Logs>) {
+    logs.with(|it| it.instrumented(1));
+    logs.with(|it| it.choose());
+}
+
+impl<S: Subscriber> Layer<S> for CallingForSpans {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // It asks under a lock of its own, which a callsite of the plugin would take again.
+        match metadata.target() {
+            "hotswap" => Interest::never(),
+            _ => Interest::sometimes(),
+        }
+    }
+
+    fn enabled(&self, _: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.call("enabled");
+        true
+    }
+
+    fn on_new_span(&self, _: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        self.call("new_span");
+    }
+
+    fn on_record(&self, _: &Id, _: &Record<'_>, _: Context<'_, S>) {
+        self.call("record");
+    }
+
+    fn on_follows_from(&self, _: &Id, _: &Id, _: Context<'_, S>) {
+        self.call("follows_from");
+    }
+
+    fn on_enter(&self, _: &Id, _: Context<'_, S>) {
+        self.call("enter");
+    }
+
+    fn on_exit(&self, _: &Id, _: Context<'_, S>) {
+        self.call("exit");
+    }
+
+    fn on_close(&self, _: Id, _: Context<'_, S>) {
+        self.call("close");
+    }
+}
+
+#[test]
+fn a_subscriber_may_call_the_plugin_for_its_spans() {
+    alone(
+        "logs::filter::a_subscriber_may_call_the_plugin_for_its_spans",
+        || {
+            let calling = CallingForSpans::default();
+            tracing_subscriber::registry().with(calling.clone()).init();
+            let logs = Arc::new(load("logs_1"));
+            assert!(calling.logs.set(Arc::clone(&logs)).is_ok());
+            for _ in 0..2 {
+                calling.calls.lock().unwrap().clear();
+                speak(&logs);
+                let calls = calling.calls.lock().unwrap().clone();
+                let all = [
+                    "close",
+                    "enabled",
+                    "enter",
+                    "exit",
+                    "follows_from",
+                    "new_span",
+                    "record",
+                ];
+                assert!(calls.keys().eq(&all), "{calls:?}");
+            }
+        },
+    );
+}
+
 /// Panics at each line and span.
 struct Panicking;
 
@@ -276,12 +373,7 @@ impl<S: Subscriber> Layer<S> for Panicking {
         assert_eq!(event.metadata().target(), "hotswap");
     }
 
-    fn on_new_span(
-        &self,
-        attributes: &tracing::span::Attributes<'_>,
-        _: &tracing::span::Id,
-        _: Context<'_, S>,
-    ) {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
         assert_eq!(attributes.metadata().target(), "hotswap");
     }
 }
