@@ -85,7 +85,7 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// Wakes who waits, and passes the events to [`tracing`] and to the metrics, whose subscribers and recorders may
     /// take their time.
-    pub(crate) fn trace(self) {
+    pub(crate) fn deliver(self) {
         self.wakers.into_iter().for_each(Waker::wake);
         self.events.iter().for_each(|event| event.kind.trace(event));
         self.metrics.record(&self.events);
@@ -225,22 +225,8 @@ impl History {
     }
 
     pub(crate) fn refused(&self, error: &Error) {
-        let mut ledger = self.ledger();
-        let event = Event::refused(error, ledger.live);
-        ledger.refused.push_back(event.clone());
-        if ledger.refused.len() > ledger.limits.refused {
-            ledger.refused.pop_front();
-        }
-        let mut wakers = Vec::new();
-        self.metrics
-            .missed(ledger.subscribers.send(&event, &mut wakers));
-        drop(ledger);
-        let recorded = Recorded {
-            events: vec![event],
-            wakers,
-            metrics: self.metrics.clone(),
-        };
-        recorded.trace();
+        let recorded = self.record(|ledger| vec![(None, EventKind::refused(error, ledger.live))]);
+        recorded.deliver();
     }
 
     /// The candidates that were refused last, oldest first.
@@ -287,7 +273,7 @@ impl History {
             ledger.set(generation, State::Unloaded);
             vec![(Some(generation), EventKind::Unloaded { after, heap })]
         });
-        recorded.trace();
+        recorded.deliver();
     }
 
     pub(crate) fn pinned(&self, generation: u64, reason: PinReason) {
@@ -298,7 +284,7 @@ impl History {
             ledger.set(generation, state);
             vec![(Some(generation), EventKind::Pinned { reason })]
         });
-        recorded.trace();
+        recorded.deliver();
     }
 
     /// Sends an event that changes nothing in the list.
@@ -318,6 +304,7 @@ impl History {
             self.metrics
                 .missed(ledger.subscribers.send(event, &mut wakers));
         }
+        ledger.keep_refusals(&events);
         ledger.forget_oldest();
         wakers.extend(ledger.take_waiters());
         self.note(&ledger, &events);
@@ -529,6 +516,15 @@ impl Ledger {
         let wakers = waiters.take_ended(|number| self.has_ended(number));
         self.waiters = waiters;
         wakers
+    }
+
+    /// Keeps the events of refused candidates, up to the maximum.
+    fn keep_refusals(&mut self, events: &[Event]) {
+        let is_refusal = |it: &&Event| matches!(it.kind, EventKind::Refused { .. });
+        self.refused
+            .extend(events.iter().filter(is_refusal).cloned());
+        let excess = self.refused.len().saturating_sub(self.limits.refused);
+        self.refused.drain(..excess);
     }
 
     fn set(&mut self, number: u64, state: State) {

@@ -208,7 +208,7 @@ impl Loader {
         });
         let (image, value, phases) = opened.inspect_err(|error| history.refused(error))?;
         let (number, recorded) = history.opened(&image, phases);
-        recorded.trace();
+        recorded.deliver();
         let opened = Opened {
             image: Some(image),
             number,

@@ -351,7 +351,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             Ok(self.publish_locked(generations, candidate, kind, None))
         });
         let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
-        recorded.trace();
+        recorded.deliver();
         Ok(swapped)
     }
 
@@ -410,7 +410,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             note(error);
             self.history.refused(error);
         })?;
-        recorded.trace();
+        recorded.deliver();
         Ok(swapped)
     }
 
@@ -842,7 +842,7 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
     ) -> Hotswap<I> {
         let (number, polls) = (first.number, first.polls_id());
         let cell = Cell::with_self_lease(first, Generation::set_self_lease);
-        self.history.published(published).trace();
+        self.history.published(published).deliver();
         let it = Hotswap {
             cell,
             pipeline: self.pipeline,

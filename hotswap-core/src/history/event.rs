@@ -261,23 +261,25 @@ impl Event {
             kind,
         }
     }
+}
 
+impl EventKind {
     pub(super) fn refused(error: &Error, live: Option<u64>) -> Self {
-        Self::now(EventKind::Refused {
+        Self::Refused {
             path: error.path().to_owned(),
             stage: error.stage(),
             kind: error.kind().clone(),
             reason: error.reason(),
             setting: error.setting().map(str::to_owned),
             live,
-        })
+        }
     }
 }
 
 /// An [`EventKind::Refused`] without a live generation, as when the first candidate is refused.
 impl From<&Error> for Event {
     fn from(error: &Error) -> Self {
-        Self::refused(error, None)
+        Self::now(EventKind::refused(error, None))
     }
 }
 

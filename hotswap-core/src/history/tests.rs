@@ -56,7 +56,7 @@ fn check_event(kind: EventKind) {
     assert_eq!(object["event"], name);
     let fields = Fields::default();
     let subscriber = Registry::default().with(fields.clone());
-    with_default(subscriber, || recorded(event).trace());
+    with_default(subscriber, || recorded(event).deliver());
     let fields = fields.0.lock().unwrap();
     check(&fields);
     assert_eq!(fields.matches("message=").count(), 1, "{fields}");
@@ -244,7 +244,7 @@ fn each_kind_of_event_has_this_form_for_programs() {
             json!({"event": "old-library", "name": "liba.so", "mapped": "/a.so", "found": "/b.so"}),
         ),
         (
-            Event::refused(&Error::new(&path(), too_low), Some(7)).kind,
+            EventKind::refused(&Error::new(&path(), too_low), Some(7)),
             json!({
                 "event": "refused", "path": "/a.so", "stage": "trust", "kind": "serial_too_low",
                 "data": {"floor": 5, "found": 3, "is_in_file": true},

@@ -137,7 +137,7 @@ impl Instance {
         let after = asked.elapsed();
         let recorded = self.record(history, ServiceChange::Stuck { after });
         drop(status);
-        recorded.trace();
+        recorded.deliver();
     }
 
     /// Notes that it runs now. `false`: it was asked to stop, so it does not run.
@@ -150,7 +150,7 @@ impl Instance {
         status.become_now(ServiceState::Running);
         let recorded = self.record(history, ServiceChange::Started);
         drop(status);
-        recorded.trace();
+        recorded.deliver();
         true
     }
 
@@ -166,7 +166,7 @@ impl Instance {
         }
         let recorded = self.record(history, change);
         drop(status);
-        recorded.trace();
+        recorded.deliver();
     }
 
     /// Reports that it has ended. With `None`, it never began.
@@ -185,7 +185,7 @@ impl Instance {
         status.become_now(ServiceState::Ended(how.unwrap_or(ServiceEnd::Returned)));
         let recorded = self.record(history, change);
         drop(status);
-        recorded.trace();
+        recorded.deliver();
     }
 
     fn record(&self, history: &History, change: ServiceChange) -> Recorded {

@@ -103,7 +103,7 @@ fn run(
                 is_poll: call.is_poll,
                 age: call.since.elapsed(),
             };
-            history.happened(Some(generation), hung).trace();
+            history.happened(Some(generation), hung).deliver();
         }
     }
 }

@@ -54,14 +54,17 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
         let candidate = self.candidate.take().expect("published once");
         let origin = candidate.image.origin().clone();
         let (swapped, recorded) = self.hotswap.publish(candidate, PublishKind::Swap, None);
-        recorded.trace();
+        recorded.deliver();
         // Last: it may wait, and nobody may wait for it.
         if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
             let reason = error.reason();
             let setting = error.setting().map(str::to_owned);
             let not_kept = EventKind::SerialNotKept { reason, setting };
             let generation = Some(swapped.generation);
-            self.hotswap.history.happened(generation, not_kept).trace();
+            self.hotswap
+                .history
+                .happened(generation, not_kept)
+                .deliver();
         }
         swapped
     }

@@ -196,7 +196,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         let (unloading, recorded) = Unloading::new(number, phase, is_refused, &self.records);
         self.send(Task::Unload(unloading));
         if let Some(recorded) = recorded {
-            recorded.trace();
+            recorded.deliver();
         }
     }
 

@@ -99,7 +99,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             self.history.refused(error);
         })?;
         let (swapped, recorded) = self.publish(candidate, PublishKind::Rollback, Some(number));
-        recorded.trace();
+        recorded.deliver();
         Ok(RolledBack {
             generation: swapped.generation,
             retired: swapped.retired,
@@ -222,7 +222,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         drop(generations);
         self.reaper().drop_copies(copy.into_iter().collect());
         self.reaper().retire(replaced.number, replaced.generation);
-        recorded.trace();
+        recorded.deliver();
         refs::drop_elsewhere(replaced_values.into_iter().chain(values));
         drop(previous);
         Restoration::Ended(Ok(back))

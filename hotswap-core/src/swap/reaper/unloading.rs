@@ -177,7 +177,7 @@ impl<M: Send + Sync> Unloading<M> {
         };
         if let (Some(panic), Some(number)) = (image.hook_panic(), self.number) {
             let panicked = EventKind::HookPanicked { panic };
-            records.history.happened(Some(number), panicked).trace();
+            records.history.happened(Some(number), panicked).deliver();
         }
         let Self {
             number,
@@ -236,7 +236,7 @@ impl<M: Send + Sync> Unloading<M> {
         *search_time += begun.elapsed();
         self.next_report = Some(Instant::now() + REPORT_PERIOD);
         if let Some(recorded) = recorded {
-            recorded.trace();
+            recorded.deliver();
         }
     }
 }

@@ -204,7 +204,7 @@ impl<M: Send + Sync> Worker<M> {
         drop(copies);
         self.unloading.push(unloading);
         if let Some(recorded) = recorded {
-            recorded.trace();
+            recorded.deliver();
         }
         refs::drop_elsewhere(values);
     }
