@@ -331,8 +331,9 @@ impl History {
         )
     }
 
-    /// The state of generation `number` once it has ended. Until then, the waker is woken when it has, and at each
-    /// [`wake_waiters`](Self::wake_waiters). `id` is that of the future, which has to [leave](Self::leave) at its end.
+    /// The state of generation `number` once it has ended. Until then, the waker is woken when it has, or when its
+    /// thread has to [detach](Self::wake_to_detach) from it. `id` is that of the future, which has to be
+    /// [forgotten](Self::forget_waiter) at its end.
     pub(crate) fn poll_end(
         &self,
         number: u64,
@@ -350,7 +351,8 @@ impl History {
         Poll::Pending
     }
 
-    /// Has a future woken at the next [`wake_waiters`](Self::wake_waiters); `id` as with [`poll_end`](Self::poll_end).
+    /// Has a future woken when its thread has to [detach](Self::wake_to_detach) from whichever image is next; `id` as
+    /// with [`poll_end`](Self::poll_end).
     pub(crate) fn register(&self, id: &mut Option<WaiterId>, waker: &Waker) {
         let waker = waker.clone();
         let before = self.ledger().waiters.register(id, None, waker);
@@ -358,14 +360,16 @@ impl History {
     }
 
     /// A future that was registered is dropped.
-    pub(crate) fn leave(&self, id: &WaiterId) {
+    pub(crate) fn forget_waiter(&self, id: &WaiterId) {
         let waker = self.ledger().waiters.remove(id);
         drop(waker);
     }
 
-    /// Wakes all futures that wait for something to end: their threads may be what that waits for.
-    pub(crate) fn wake_waiters(&self) {
-        let wakers = self.ledger().waiters.take_all();
+    /// Wakes the futures that wait for an image, which now waits for threads to run its destructors: they are polled on
+    /// threads that may have some. Those are the futures of generation `number` (a refused candidate has none), and
+    /// those of the end of the swap point.
+    pub(crate) fn wake_to_detach(&self, number: Option<u64>) {
+        let wakers = self.ledger().waiters.take_of(number);
         wakers.into_iter().for_each(Waker::wake);
     }
 

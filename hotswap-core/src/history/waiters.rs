@@ -1,24 +1,26 @@
-//! Futures that wait for generations to end, each with its waker.
+//! The wakers of futures that wait for the end of a generation, or for that of the swap point.
 //!
-//! There are as many as futures that were polled and are neither ready nor dropped.
+//! There are as many as futures that were polled and were neither woken nor dropped since.
 
 use std::{collections::BTreeMap, task::Waker};
 
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
+    /// How many ids were given.
     made: u64,
-    all: BTreeMap<u64, Waiter>,
+    /// Those of each generation, by their ids.
+    of_generations: BTreeMap<u64, Wakers>,
+    of_shutdown: Wakers,
 }
+
+type Wakers = BTreeMap<u64, Waker>;
 
 /// A future, from its first poll on.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct WaiterId(u64);
-
-#[derive(Debug)]
-struct Waiter {
-    /// `None`: it waits for nothing that the list says.
+pub(crate) struct WaiterId {
+    id: u64,
+    /// `None`: it waits for the end of the swap point.
     generation: Option<u64>,
-    waker: Waker,
 }
 
 impl Waiters {
@@ -29,29 +31,43 @@ impl Waiters {
         generation: Option<u64>,
         waker: Waker,
     ) -> Option<Waker> {
-        let id = id.get_or_insert_with(|| {
+        let WaiterId { id, generation } = id.get_or_insert_with(|| {
             self.made += 1;
-            WaiterId(self.made)
+            let id = self.made;
+            WaiterId { id, generation }
         });
-        let before = self.all.insert(id.0, Waiter { generation, waker });
-        before.map(|it| it.waker)
+        let wakers = match generation {
+            Some(number) => self.of_generations.entry(*number).or_default(),
+            None => &mut self.of_shutdown,
+        };
+        wakers.insert(*id, waker)
     }
 
     /// Forgets a future. Returns its waker, to be dropped without any lock.
-    pub(super) fn remove(&mut self, id: &WaiterId) -> Option<Waker> {
-        self.all.remove(&id.0).map(|it| it.waker)
+    pub(super) fn remove(&mut self, waiter: &WaiterId) -> Option<Waker> {
+        let Some(number) = waiter.generation else {
+            return self.of_shutdown.remove(&waiter.id);
+        };
+        let wakers = self.of_generations.get_mut(&number)?;
+        let waker = wakers.remove(&waiter.id);
+        if wakers.is_empty() {
+            self.of_generations.remove(&number);
+        }
+        waker
     }
 
     /// Takes the wakers of those who wait for a generation of which `has_ended` says so.
     pub(super) fn take_ended(&mut self, has_ended: impl Fn(u64) -> bool) -> Vec<Waker> {
-        let is_due = |_: &u64, it: &mut Waiter| it.generation.is_some_and(&has_ended);
-        let due = self.all.extract_if(.., is_due);
-        due.map(|(_, it)| it.waker).collect()
+        let is_due = |number: &u64, _: &mut Wakers| has_ended(*number);
+        let due = self.of_generations.extract_if(.., is_due);
+        due.flat_map(|(_, wakers)| wakers.into_values()).collect()
     }
 
-    /// Takes all wakers.
-    pub(super) fn take_all(&mut self) -> Vec<Waker> {
-        let all = std::mem::take(&mut self.all);
-        all.into_values().map(|it| it.waker).collect()
+    /// Takes the wakers of those who wait for generation `number`, if there is one, and for the end of the swap point.
+    pub(super) fn take_of(&mut self, number: Option<u64>) -> Vec<Waker> {
+        let of_generation = number.and_then(|number| self.of_generations.remove(&number));
+        let of_shutdown = std::mem::take(&mut self.of_shutdown);
+        let all = of_generation.into_iter().chain([of_shutdown]);
+        all.flat_map(Wakers::into_values).collect()
     }
 }

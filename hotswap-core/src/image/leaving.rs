@@ -445,6 +445,11 @@ impl Leaving {
             || is_kept(&self.image.opener)
     }
 
+    /// Whether threads may run what they have left to run for the image, and some have not.
+    pub(crate) fn waits_for_threads(&self) -> bool {
+        self.is_free && !self.is_clear_but_for_opener()
+    }
+
     /// What the image waits for at this moment.
     pub(crate) fn obstacles(&self) -> Vec<Holder> {
         let hook = self.hook.as_ref().map(|_| Holder::Hook);

@@ -27,7 +27,7 @@ use crate::{
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct WaitFuture {
     number: u64,
-    waiter: Waiter,
+    registration: Registration,
 }
 
 /// The end of a swap point ([`Hotswap::shutdown_async`]), for any executor. The swap point ends, too, when this is
@@ -35,7 +35,7 @@ pub struct WaitFuture {
 #[must_use = "nothing waits for the end"]
 pub struct ShutdownFuture {
     mapped: ThreadFuture<Vec<GenerationInfo>>,
-    waiter: Waiter,
+    registration: Registration,
 }
 
 impl<I: Interface + ?Sized + 'static> Hotswap<I> {
@@ -167,7 +167,7 @@ impl<I: Interface + ?Sized + 'static> Hotswap<I> {
         let mapped = ThreadFuture::start("hotswap-shutdown", move || self.shutdown(timeout));
         ShutdownFuture {
             mapped: mapped.unwrap_or_else(|_| ThreadFuture::ready(history.mapped())),
-            waiter: Waiter::new(history),
+            registration: Registration::new(history),
         }
     }
 }
@@ -181,7 +181,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// the timeout of the executor. Dropping the future ends the wait, and nothing else.
     ///
     /// The future does not keep the swap point, and costs no thread. Whichever thread polls it leaves retired plugins,
-    /// as with [`detach_current_thread`]; it is woken for that, too.
+    /// as with [`detach_current_thread`]; the future is woken for that, too, once.
     pub fn wait_async(&self, number: u64) -> WaitFuture {
         WaitFuture::new(&self.history, number)
     }
@@ -214,8 +214,11 @@ impl<I: Interface + ?Sized> Hotswap<I> {
 
 impl WaitFuture {
     pub(crate) fn new(history: &Arc<History>, number: u64) -> Self {
-        let waiter = Waiter::new(Arc::clone(history));
-        Self { number, waiter }
+        let registration = Registration::new(Arc::clone(history));
+        Self {
+            number,
+            registration,
+        }
     }
 }
 
@@ -223,10 +226,9 @@ impl Future for WaitFuture {
     type Output = Option<State>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<State>> {
-        let Self { number, waiter } = &mut *self;
-        let state = waiter
-            .history
-            .poll_end(*number, &mut waiter.id, context.waker());
+        let number = self.number;
+        let Registration { history, id } = &mut self.registration;
+        let state = history.poll_end(number, id, context.waker());
         if state.is_pending() {
             // After the future is registered: if this thread is asked for later, the future is woken.
             detach_current_thread();
@@ -239,30 +241,30 @@ impl Future for ShutdownFuture {
     type Output = Vec<GenerationInfo>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Waiter { history, id } = &mut self.waiter;
+        let Registration { history, id } = &mut self.registration;
         history.register(id, context.waker());
         detach_current_thread();
         Pin::new(&mut self.mapped).poll(context)
     }
 }
 
-/// A future that the history wakes.
-struct Waiter {
+/// What a future is known by to the history, which wakes it.
+struct Registration {
     history: Arc<History>,
     /// `Some` from the first poll on.
     id: Option<WaiterId>,
 }
 
-impl Waiter {
+impl Registration {
     fn new(history: Arc<History>) -> Self {
         Self { history, id: None }
     }
 }
 
-impl Drop for Waiter {
+impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(id) = &self.id {
-            self.history.leave(id);
+            self.history.forget_waiter(id);
         }
     }
 }

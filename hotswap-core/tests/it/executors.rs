@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Wake, Waker},
     thread,
@@ -90,6 +90,29 @@ fn begin<F: Future + Unpin>(future: &mut F) -> Arc<Flag> {
     let polled = Pin::new(future).poll(&mut Context::from_waker(&waker));
     assert!(polled.is_pending());
     flag
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+
+    #[track_caller]
+    fn poll<F: Future + Unpin>(self: &Arc<Self>, future: &mut F) {
+        let waker = Waker::from(Arc::clone(self));
+        let polled = Pin::new(future).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+}
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
 }
 
 async fn next(events: &mut EventStream) -> Event {
@@ -254,6 +277,48 @@ fn the_thread_that_waits_is_not_waited_for() {
         let it = Arc::into_inner(it).unwrap();
         assert!(it.shutdown_async(SOON).await.is_empty());
     });
+}
+
+/// A future is woken when what it waits for has ended, and once when threads may leave that. Each other generation
+/// comes and goes without it.
+#[test]
+fn a_future_is_woken_for_its_own_generation() {
+    let it = Arc::new(load("build_1"));
+    let held = it.lease();
+    it.swap(plugin("constructs_unloadable")).unwrap();
+    let (say_called, called) = unbounded();
+    let (go_on, may_go_on) = unbounded::<()>();
+    let sleeping = thread::spawn({
+        let it = Arc::clone(&it);
+        move || {
+            it.with(|it| it.text()(THREAD_LOCAL_DROP).map(drop).unwrap());
+            say_called.send(()).unwrap();
+            may_go_on.recv_timeout(SOON)
+        }
+    });
+    called.recv_timeout(SOON).unwrap();
+    let (mut of_1, mut of_2) = (it.wait_async(1), it.wait_async(2));
+    let (woken_1, woken_2) = (Arc::<Count>::default(), Arc::<Count>::default());
+    woken_1.poll(&mut of_1);
+    woken_2.poll(&mut of_2);
+    it.swap(plugin("build_1")).unwrap();
+    // This thread has nothing to run for generation 2, but the sleeping one has.
+    until(|| woken_2.get() == 1);
+    woken_2.poll(&mut of_2);
+    for _ in 0..5 {
+        let retired = it.swap(plugin("build_2")).unwrap().retired;
+        assert_eq!(it.wait(retired, SOON), Some(State::Unloaded));
+    }
+    assert_eq!((woken_1.get(), woken_2.get()), (0, 1));
+
+    go_on.send(()).unwrap();
+    sleeping.join().unwrap().unwrap();
+    until(|| woken_2.get() == 2);
+    assert_eq!(block_on(of_2), Some(State::Unloaded));
+    assert_eq!(woken_1.get(), 0);
+    drop(held);
+    until(|| woken_1.get() == 1);
+    assert_eq!(block_on(of_1), Some(State::Unloaded));
 }
 
 #[test]

@@ -42,6 +42,9 @@ pub(super) struct Unloading<M> {
     next_report: Option<Instant>,
     /// Whether the event that it is held was sent.
     is_reported: bool,
+    /// Whether the futures that wait for it were woken, so that their threads run its destructors. Once is enough: a
+    /// thread that has detached after the image was retired runs no more of its code.
+    has_woken_waiters: bool,
 }
 
 /// How far the unloading has come.
@@ -102,6 +105,7 @@ impl<M: Send + Sync> Unloading<M> {
             pending,
             next_report: None,
             is_reported: false,
+            has_woken_waiters: false,
         };
         (unloading, recorded)
     }
@@ -196,6 +200,10 @@ impl<M: Send + Sync> Unloading<M> {
                 Attempt::Pinned(PinnedImage::new(number, since, counted, image, records))
             }
             Exit::NotYet(image) => {
+                if !self.has_woken_waiters && image.waits_for_threads() {
+                    self.has_woken_waiters = true;
+                    records.history.wake_to_detach(number);
+                }
                 self.phase = Phase::Leaving(image);
                 self.pending = pending;
                 self.set_pending(records);

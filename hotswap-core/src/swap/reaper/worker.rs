@@ -89,7 +89,6 @@ impl<M: Send + Sync> Worker<M> {
                 // because no thread could be started for it.
                 hotswap_cell::request_quiescence_callbacks();
                 hotswap_cell::pass_quiescent_point();
-                self.records.history.wake_waiters();
             }
             if mem::take(&mut self.has_changed) {
                 polling.restart();
