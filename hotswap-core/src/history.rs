@@ -373,6 +373,13 @@ impl History {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Ends all queues of events. Call it when nothing can happen any more, so that nobody can ask for another queue.
+    pub(crate) fn end_events(&self) {
+        let ended = self.ledger().subscribers.take_all();
+        // Wakes who waits for events: not under the lock.
+        drop(ended);
+    }
+
     /// Waits until all generations have ended, at most until `deadline`, and returns those that are still mapped.
     pub(crate) fn wait_for_all(&self, deadline: Instant) -> Vec<GenerationInfo> {
         let going_on = |ledger: &Ledger| ledger.generations.iter().any(|it| !it.state.has_ended());

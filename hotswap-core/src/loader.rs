@@ -255,7 +255,8 @@ impl Loader {
     ///
     /// Nobody waits for a receiver. One that is slow misses events, and is told how many
     /// ([`Limits::events_max`], [`EventKind::Missed`](crate::EventKind::Missed)); one that was dropped is
-    /// forgotten with the next event.
+    /// forgotten with the next event. The queues end when the loader and all that it has loaded are dropped, and each
+    /// library is unloaded or pinned.
     pub fn events(&self) -> Receiver<Event> {
         self.shared.history.events()
     }

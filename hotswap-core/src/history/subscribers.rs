@@ -20,7 +20,7 @@ pub(super) struct Subscribers {
 }
 
 #[derive(Debug)]
-struct Subscriber {
+pub(super) struct Subscriber {
     queue: AsyncSender<Event>,
     /// How many events found no room in the queue since the last that did.
     missed: u64,
@@ -65,6 +65,14 @@ impl Subscribers {
             is_there
         });
         if self.waiting.is_some() { 0 } else { missed }
+    }
+}
+
+impl Subscribers {
+    /// Takes all receivers' queues, so that each receiver finds the end after what was sent. Dropping them wakes who
+    /// waits.
+    pub(super) fn take_all(&mut self) -> Vec<Subscriber> {
+        mem::take(&mut self.all)
     }
 }
 

@@ -189,7 +189,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// The [`events`](Self::events) as a stream, for tasks of an executor. It is one more receiver of the same kind:
     /// what is said there of queues, of the first receiver and of missed events holds here.
     ///
-    /// It ends when the swap point is dropped and its last generation has left.
+    /// It ends when the swap point is shut down or dropped and each of its generations is unloaded or pinned. A
+    /// [`WaitFuture`] or [`ShutdownFuture`] that still exists does not delay that.
     ///
     /// # Examples
     ///

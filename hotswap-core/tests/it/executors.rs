@@ -9,6 +9,7 @@ use std::{
     },
     task::{Context, Wake, Waker},
     thread,
+    time::Duration,
 };
 
 use crossbeam_channel::{Sender, unbounded};
@@ -113,6 +114,14 @@ impl Wake for Count {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, SeqCst);
     }
+}
+
+/// All events that a reader gets, who reads until the end.
+#[track_caller]
+fn until_the_end(read: impl FnOnce() -> Vec<Event> + Send + 'static) -> Vec<Event> {
+    let (send, events) = unbounded();
+    thread::spawn(move || send.send(read()));
+    events.recv_timeout(SOON).expect("the end")
 }
 
 async fn next(events: &mut EventStream) -> Event {
@@ -383,6 +392,56 @@ fn a_stream_ends_with_its_swap_point() {
         assert!(next(&mut idle).await.to_string().starts_with("unloaded"));
         assert!(idle.next().await.is_none());
     });
+}
+
+#[test]
+fn a_future_that_is_kept_does_not_keep_the_events_from_ending() {
+    for shut_down in [false, true] {
+        let it = load("build_1");
+        let (stream, channel) = (it.event_stream(), it.events());
+        let mut waiting = it.wait_async(1);
+        begin(&mut waiting);
+        let idle = it.wait_async(1);
+        let shutdown = if shut_down {
+            Some(it.shutdown_async(SOON))
+        } else {
+            drop(it);
+            None
+        };
+        let of_stream = until_the_end(move || block_on(stream.collect()));
+        let of_channel = until_the_end(move || channel.iter().collect());
+        for events in [of_stream, of_channel] {
+            let last = events.last().expect("an event");
+            assert!(matches!(last.kind, EventKind::Unloaded { .. }), "{last}");
+        }
+        for future in [waiting, idle] {
+            assert_eq!(block_on(future), Some(State::Unloaded));
+        }
+        assert!(shutdown.is_none_or(|it| block_on(it).is_empty()));
+    }
+}
+
+#[test]
+fn the_events_go_on_until_the_last_generation_has_left() {
+    let it = load("build_1");
+    let (mut stream, lease) = (it.event_stream(), it.lease());
+    let mut shutdown = it.shutdown_async(Duration::ZERO);
+    assert_eq!(block_on(&mut shutdown).len(), 1);
+    let accepted = block_on(next(&mut stream));
+    assert!(
+        matches!(accepted.kind, EventKind::Accepted { .. }),
+        "{accepted}"
+    );
+    begin(&mut stream.next());
+    drop(lease);
+    let events = until_the_end(move || block_on(stream.collect()));
+    let [unloaded] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert!(
+        matches!(unloaded.kind, EventKind::Unloaded { .. }),
+        "{unloaded}"
+    );
 }
 
 #[test]

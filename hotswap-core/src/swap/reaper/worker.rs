@@ -66,7 +66,8 @@ impl<M: Send + Sync> Worker<M> {
         }
     }
 
-    /// Runs until nobody sends tasks any more and nothing is left to unload. Pinned images do not keep it.
+    /// Runs until nobody sends tasks any more and nothing is left to unload. Pinned images do not keep it. The events
+    /// end with it.
     pub(super) fn run(mut self, inbox: &Receiver<Task<M>>) {
         // Registers this thread, so that `ending` knows that it is not running key destructors.
         hotswap_cell::pass_quiescent_point();
@@ -94,6 +95,8 @@ impl<M: Send + Sync> Worker<M> {
                 polling.restart();
             }
         }
+        // The swap point or loader is gone, and no generation is left to which anything can happen.
+        self.records.history.end_events();
     }
 
     /// When to poll next; `None` if there is nothing to poll.
