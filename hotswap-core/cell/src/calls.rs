@@ -20,7 +20,7 @@ pub struct Holders {
 }
 
 /// Which value it is, for as long as it exists. It is only compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ValueId(usize);
 
 /// A call that [`mark_calls`] has found.
@@ -48,6 +48,15 @@ pub fn mark_calls(value: ValueId) -> impl Iterator<Item = MarkedCall> {
             place: ptr::from_ref::<Slot>(slot).addr(),
             thread: slot.thread(),
         })
+    })
+}
+
+/// The calls that have a mark, on whichever value: the place of each ([`MarkedCall::place`]), and its value. Waits for
+/// nobody.
+pub fn marked_calls() -> impl Iterator<Item = (usize, ValueId)> {
+    registry::all().filter_map(|slot| {
+        let place = ptr::from_ref::<Slot>(slot).addr();
+        Some((place, ValueId::new(slot.marked_value()?)))
     })
 }
 

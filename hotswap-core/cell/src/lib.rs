@@ -35,7 +35,7 @@ mod future;
 #[cfg(not(loom))]
 pub use crate::cell::SelfLease;
 pub use crate::{
-    calls::{Calls, Holders, MarkedCall, ValueId, mark_calls},
+    calls::{Calls, Holders, MarkedCall, ValueId, mark_calls, marked_calls},
     cell::{Cell, Lease, Retired},
     chain::{
         is_inside_call, pass_quiescent_point, request_quiescence_callbacks, reset_after_fork,

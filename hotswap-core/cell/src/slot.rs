@@ -19,7 +19,7 @@
 //!
 //! Only the thread that has taken a slot writes to it, except for [`request_callback`](Slot::request_callback) and
 //! [`mark`](Slot::mark). Every thread may call these, [`may_hold`](Slot::may_hold), [`names`](Slot::names),
-//! [`inside`](Slot::inside) and [`thread`](Slot::thread).
+//! [`inside`](Slot::inside), [`marked_value`](Slot::marked_value) and [`thread`](Slot::thread).
 //!
 //! # Invariants
 //!
@@ -339,6 +339,15 @@ impl Slot {
         let marked = holds.map_addr(|address| address | MARKED);
         // If it fails, the call has ended, or its entering call has.
         self.word.change(holds, marked).then_some(false)
+    }
+
+    /// The value that the slot names, if its call is marked.
+    pub(crate) fn marked_value(&self) -> Option<*const ()> {
+        // Relaxed: nothing is concluded from it but what a report says.
+        let holds = self.word.load(Ordering::Relaxed);
+        let value = value_of(holds).cast_const();
+        // `INNER_IN_USE` has the bit of the mark, and names nothing.
+        (holds.addr() & MARKED != 0 && !value.is_null()).then_some(value)
     }
 
     /// The owner's thread number in the system; 0 without an owner.

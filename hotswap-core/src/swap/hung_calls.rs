@@ -1,12 +1,15 @@
 //! The thread that reports calls on the live generation that do not return ([`Settings::hung_call_timeout`]).
 //!
 //! It looks at all threads' slots at intervals, and marks the calls that it finds. A mark that is still there at a
-//! later look is on the same call (`hotswap_cell::mark_calls`). So calls do nothing for it, and know nothing of it.
+//! later look is on the same call (`hotswap_cell::mark_calls`). So [`with`] and [`call`] do nothing for it.
 //!
 //! Calls of async methods are found while they are polled: each poll is a call on a cell that the generation has for
-//! that. A future that nobody polls is waited for, and does not hang.
+//! that, which costs each poll the instructions of a `with`. A future that nobody polls is not inside of the plugin,
+//! and does not hang.
 //!
 //! [`Settings::hung_call_timeout`]: super::Settings::hung_call_timeout
+//! [`with`]: super::Hotswap::with
+//! [`call`]: super::Hotswap::call
 
 use std::{
     collections::HashMap,
@@ -17,15 +20,16 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use hotswap_cell::{MarkedCall, ValueId, mark_calls};
+use hotswap_cell::{MarkedCall, ValueId, mark_calls, marked_calls};
 
 use crate::{
     history::{EventKind, History},
     system, threads,
 };
 
-/// A timeout is reached between two looks, which are so much shorter.
-const LOOKS_IN_A_TIMEOUT: u32 = 4;
+/// How many pauses between two looks a timeout has, unless they would be too short or too long: a call is reported at
+/// most two pauses after its timeout.
+const PAUSES_IN_A_TIMEOUT: u32 = 4;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,8 +47,10 @@ pub(super) struct Watched {
     pub(super) polls: ValueId,
 }
 
-/// What was found in a look, by place.
-type Found = HashMap<usize, FoundCall>;
+/// The calls that the last look has found, by place and value. Those on a generation that is not live any more are kept
+/// as long as they are marked, because a rollback may make it live again. A place has one mark at a time, so there are
+/// at most as many as places.
+type Found = HashMap<(usize, ValueId), FoundCall>;
 
 /// A call, from the first look that has found it.
 #[derive(Clone, Copy)]
@@ -87,7 +93,7 @@ fn run(
     history: &History,
     timeout: Duration,
 ) {
-    let pause = timeout / LOOKS_IN_A_TIMEOUT;
+    let pause = timeout / PAUSES_IN_A_TIMEOUT;
     let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let mut found = Found::new();
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
@@ -121,28 +127,34 @@ fn look(
         polls,
     } = (*watched)?;
     let now = Instant::now();
-    let before = mem::take(found);
-    let calls = mark_calls(calls).map(|call| (call, false));
-    let all = calls.chain(mark_calls(polls).map(|call| (call, true)));
+    let mut before = mem::take(found);
     let mut hung = Vec::new();
-    for (call, is_poll) in all {
-        let MarkedCall {
-            place,
-            thread,
-            was_marked,
-        } = call;
-        let same = before.get(&place).filter(|_| was_marked);
-        let mut call = same.copied().unwrap_or(FoundCall {
-            thread,
-            is_poll,
-            since: now,
-            is_reported: false,
-        });
-        let is_hung = same.is_some() && now.duration_since(call.since) >= timeout;
-        if is_hung && !mem::replace(&mut call.is_reported, true) {
-            hung.push(call);
+    for (value, is_poll) in [(calls, false), (polls, true)] {
+        for call in mark_calls(value) {
+            let MarkedCall {
+                place,
+                thread,
+                was_marked,
+            } = call;
+            let same = before.remove(&(place, value)).filter(|_| was_marked);
+            let is_same = same.is_some();
+            let mut call = same.unwrap_or(FoundCall {
+                thread,
+                is_poll,
+                since: now,
+                is_reported: false,
+            });
+            let is_hung = is_same && now.duration_since(call.since) >= timeout;
+            if is_hung && !mem::replace(&mut call.is_reported, true) {
+                hung.push(call);
+            }
+            found.insert((place, value), call);
         }
-        found.insert(place, call);
+    }
+    before.retain(|(_, value), _| *value != calls && *value != polls);
+    if !before.is_empty() {
+        let marked = marked_calls().filter_map(|call| before.remove_entry(&call));
+        found.extend(marked);
     }
     Some((generation, hung))
 }

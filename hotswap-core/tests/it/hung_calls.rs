@@ -203,6 +203,35 @@ fn the_live_generation_is_watched_whichever_it_is() {
     next(4, "fourth");
 }
 
+#[test]
+fn a_call_is_reported_once_although_its_generation_comes_back() {
+    let desk = load::<dyn Desk>("desk_1", AT_ONCE, |settings| {
+        settings.probation = Some(SOON);
+        settings.probation_faults_max = 0;
+    });
+    let events = desk.events();
+    let gates = [(); 4].map(|()| Gate::new());
+    let mut others = Vec::new();
+    let mut hang = |gate, name| {
+        let (thread, number) = call(&desk, gate, name);
+        report(&events, number, &mut others);
+        (thread, number)
+    };
+    let [of_first, of_second, of_third, of_fourth] = &gates;
+    let (first, first_thread) = hang(of_first, "first");
+    desk.swap(plugin("desk_2")).unwrap();
+    let (second, second_thread) = hang(of_second, "second");
+    desk.report_fault(2, "no answer").expect("rolled back");
+    // The look that reports the fourth comes after one that has found the first again.
+    let (third, _) = hang(of_third, "third");
+    let (fourth, _) = hang(of_fourth, "fourth");
+    assert!(!others.contains(&first_thread), "{others:?}");
+    assert!(!others.contains(&second_thread), "{others:?}");
+    gates.iter().for_each(Gate::open);
+    let builds = [first, second, third, fourth].map(|it| it.join().unwrap());
+    assert_eq!(builds, [1, 2, 1, 1]);
+}
+
 /// Long enough for a poll that returns, on a busy machine.
 const LATER: Duration = Duration::from_millis(500);
 

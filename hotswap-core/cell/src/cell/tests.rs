@@ -13,7 +13,7 @@ use std::{
 
 use super::{Call, Cell, Lease, Retired};
 use crate::{
-    calls::{Calls, MarkedCall, mark_calls},
+    calls::{Calls, MarkedCall, mark_calls, marked_calls},
     registry,
 };
 
@@ -396,6 +396,21 @@ fn a_look_knows_a_call_from_the_next_one() {
         cell.with(|value| assert_eq!(*value, 1));
         retired
     });
+    assert_eq!(drain(retired), 1);
+}
+
+#[test]
+fn a_mark_is_found_until_its_call_ends() {
+    let cell = Cell::new(1);
+    let value = cell.value_id();
+    let retired = cell.with(|_| {
+        assert!(marked_calls().all(|(_, it)| it != value));
+        let place = mark_calls(value).next().expect("this call").place;
+        let retired = cell.publish(2);
+        assert!(marked_calls().any(|it| it == (place, value)));
+        retired
+    });
+    assert!(marked_calls().all(|(_, it)| it != value));
     assert_eq!(drain(retired), 1);
 }
 
