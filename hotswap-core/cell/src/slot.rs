@@ -153,18 +153,29 @@ impl Slot {
         self.is_null() && self.flags.load(Ordering::Relaxed) == 0
     }
 
+    /// For the owner: the word that it wrote last. If that names a value, it may have a mark by now; no other word ever
+    /// has one.
+    #[inline]
+    fn own_word(&self) -> *mut () {
+        // Relaxed: a thread reads no word older than its own last write (or, before its first, than the last one of the
+        // owner before, which `try_take` orders). After that write, others only mark: they replace the word by the same
+        // one with the mark (`mark`). If this read comes before such a mark, it finds the word as written; if it comes
+        // after, the word with the mark. Callers treat the two alike: they look at the value without the mark, at
+        // `RETURNED`, or for an idle word, which neither of the two is. With the mark comes nothing else that the owner
+        // would have to see.
+        self.word.load(Ordering::Relaxed)
+    }
+
     /// Returns whether the slot holds null. A head that holds null has no slot of its chain in use.
     #[inline]
     pub(crate) fn is_null(&self) -> bool {
-        // Relaxed: only the owner writes it.
-        self.word.load(Ordering::Relaxed).is_null()
+        self.own_word().is_null()
     }
 
     /// Returns whether no call uses the slot.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        // Relaxed: only the owner writes it.
-        let holds = self.word.load(Ordering::Relaxed);
+        let holds = self.own_word();
         holds.is_null() || holds == INNER_IN_USE
     }
 
@@ -237,8 +248,7 @@ impl Slot {
             return false;
         }
         self.after_exit.set(self.idle_word());
-        // Relaxed: only the owner writes it.
-        let has_returned = self.word.load(Ordering::Relaxed).addr() & RETURNED != 0;
+        let has_returned = self.own_word().addr() & RETURNED != 0;
         if has_returned {
             self.set_word(self.idle_word());
         }
@@ -286,8 +296,7 @@ impl Slot {
     /// The value that the slot names, if it is a value of `cell`. `None` also when no call uses the slot.
     #[inline]
     pub(crate) fn named_value_of(&self, cell: CellId) -> Option<NonNull<()>> {
-        // Relaxed: only the owner writes it.
-        let value = NonNull::new(value_of(self.word.load(Ordering::Relaxed)))?;
+        let value = NonNull::new(value_of(self.own_word()))?;
         // SAFETY: a named value begins with its cell's id and is alive (invariants of this module). Only the calling
         // thread makes the slot name something else, and it is busy here.
         let owner = unsafe { value.cast::<CellId>().read() };
