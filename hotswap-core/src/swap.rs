@@ -343,7 +343,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             if generations.live() != number {
                 // A prepared candidate was published meanwhile, or a fault on probation has rolled back.
                 drop(generations);
-                drop(Prepared::new(candidate, SwapPoint::Borrowed(self)));
+                candidate.discard(self.reaper());
                 let what = "another generation has become live meanwhile";
                 return Err(Error::new(&path, ErrorKind::Busy { what }));
             }

@@ -151,7 +151,10 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         });
         let opened = match checked {
             Ok(opened) => opened,
-            Err(error) => return Err(dispose(image, error, reaper)),
+            Err(error) => {
+                reaper.dispose(image.retire());
+                return Err(error);
+            }
         };
         let check = started.elapsed();
         Ok(Publishable {
@@ -172,56 +175,41 @@ impl<I: Interface + ?Sized> Pipeline<I> {
     fn probe_and_update(
         &self,
         path: &Path,
-        candidate: Publishable<I::Live>,
+        mut candidate: Publishable<I::Live>,
         live: Option<&Cell<Generation<I::Live>>>,
         services: Option<&Services>,
         reaper: &Reaper<I::Live>,
     ) -> Result<Publishable<I::Live>> {
-        let Publishable {
-            module,
-            image,
-            phases,
-            objects,
-            logs,
-            ..
-        } = candidate;
         let started = Instant::now();
-        objects.begin_probe();
-        let answer = debug_span!(target: "hotswap", "probe").in_scope(|| self.probe(&module, live));
-        if let Err(reason) = interface::check_objects(&objects) {
+        candidate.objects.begin_probe();
+        let answer = debug_span!(target: "hotswap", "probe")
+            .in_scope(|| self.probe(&candidate.module, live));
+        if let Err(reason) = interface::check_objects(&candidate.objects) {
             // Whoever has the objects may use them at any time.
-            mem::forget(image);
+            mem::forget(candidate.image);
             return Err(Error::new(path, ErrorKind::Probe { reason }));
         }
         if let Err(kind) = answer {
-            let error = Error::new(path, kind);
-            return Err(dispose(image, error, reaper));
+            candidate.discard(reaper);
+            return Err(Error::new(path, kind));
         }
-        let probe = started.elapsed();
+        candidate.phases.probe = started.elapsed();
 
         let started = Instant::now();
         let update = debug_span!(target: "hotswap", "update").in_scope(|| {
             services
-                .map(|it| it.ask(&image, Names::default()))
+                .map(|it| it.ask(&candidate.image, Names::default()))
                 .transpose()
         });
-        let update = match update {
-            Ok(update) => update,
-            Err(error) => return Err(dispose(image, error, reaper)),
-        };
-        let update_time = started.elapsed();
-        Ok(Publishable {
-            module,
-            objects,
-            logs,
-            image,
-            update,
-            phases: Phases {
-                probe,
-                update: update_time,
-                ..phases
-            },
-        })
+        match update {
+            Ok(update) => candidate.update = update,
+            Err(error) => {
+                candidate.discard(reaper);
+                return Err(error);
+            }
+        }
+        candidate.phases.update = started.elapsed();
+        Ok(candidate)
     }
 
     /// Runs the steps before any code of the candidate runs in this process.
@@ -252,14 +240,14 @@ impl<I: Interface + ?Sized> Pipeline<I> {
     /// Saves the serial number of a candidate that is about to be published. The last step that can refuse it.
     pub(super) fn keep_serial(
         &self,
-        mut candidate: Publishable<I::Live>,
+        candidate: Publishable<I::Live>,
         reaper: &Reaper<I::Live>,
     ) -> Result<Publishable<I::Live>> {
         match candidate.image.origin().keep_serial(self.policy()) {
             Ok(()) => Ok(candidate),
             Err(error) => {
-                drop_update(&candidate.image.origin().given, candidate.update.take());
-                Err(dispose(candidate.image, error, reaper))
+                candidate.discard(reaper);
+                Err(error)
             }
         }
     }
@@ -316,6 +304,15 @@ impl<I: Interface + ?Sized> Pipeline<I> {
     }
 }
 
+impl<M: Send + Sync + 'static> Publishable<M> {
+    /// Unloads a candidate that is not published. Waits for its update to be dropped, if it has one.
+    pub(super) fn discard(self, reaper: &Reaper<M>) {
+        let Self { image, update, .. } = self;
+        drop_update(&image.origin().given, update);
+        reaper.dispose(image.retire());
+    }
+}
+
 impl Source<'_> {
     pub(super) fn path(&self) -> &Path {
         match self {
@@ -351,11 +348,6 @@ pub(crate) fn finish_staging<T: ?Sized>(
         ..Phases::default()
     };
     Ok((staged, phases))
-}
-
-fn dispose<M: Send + Sync + 'static>(image: Image, error: Error, reaper: &Reaper<M>) -> Error {
-    reaper.dispose(image.retire());
-    error
 }
 
 /// The span of everything that is done with a candidate before it can be published.

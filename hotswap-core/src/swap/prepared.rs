@@ -4,14 +4,12 @@ use std::{fmt, mem, ops::Deref, sync::Arc};
 
 use hotswap_sdk::host::Interface;
 
-use super::{
-    Hotswap, Swapped,
-    pipeline::{Publishable, drop_update},
-    succession::PublishKind,
-};
+use super::{Hotswap, Swapped, pipeline::Publishable, succession::PublishKind};
 use crate::history::EventKind;
 
-/// A candidate that is ready to be published, and cannot fail any more. Dropping it unloads it again.
+/// A candidate that is ready to be published, and cannot fail any more. Dropping it unloads it again, which waits for
+/// nobody; with [services](crate::Settings::services) it first drops what the candidate's update has asked for, on a
+/// thread, and waits for that: the candidate's destructors run there.
 ///
 /// One from [`Hotswap::prepare`] borrows the swap point. One from [`Hotswap::prepare_async`] shares it, and its
 /// lifetime is `'static`.
@@ -75,9 +73,8 @@ impl<I: Interface + ?Sized> Drop for Prepared<'_, I> {
         if self.hotswap.is_inherited() {
             // The child has no thread to unload it.
             mem::forget(self.candidate.take());
-        } else if let Some(mut candidate) = self.candidate.take() {
-            drop_update(&candidate.image.origin().given, candidate.update.take());
-            self.hotswap.reaper().dispose(candidate.image.retire());
+        } else if let Some(candidate) = self.candidate.take() {
+            candidate.discard(self.hotswap.reaper());
         }
     }
 }
