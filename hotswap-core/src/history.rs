@@ -43,9 +43,21 @@ use crate::{
     image::{HeapLeft, Image, PinReason},
 };
 
+/// Why a generation is published.
+#[derive(Clone, Copy)]
+pub(crate) enum PublishKind {
+    /// A new candidate, or a library of a loader.
+    Candidate,
+    /// The bytes of the live generation, with another configuration.
+    Configuration { of: u64 },
+    /// A rollback to a generation that is not mapped any more: its bytes, loaded again.
+    Rollback { to: u64 },
+}
+
 /// A generation that has just become live.
 pub(crate) struct Published {
     entry: GenerationInfo,
+    kind: PublishKind,
     followed_link: bool,
     pub(crate) phases: Phases,
     /// The generation that was live before.
@@ -165,18 +177,7 @@ impl History {
             let generation = new.entry.number;
             ledger.published = generation;
             ledger.live = Some(generation);
-            let mut events = vec![match (new.entry.loaded_again, new.before) {
-                (loaded_again @ Some(_), Some(left)) => {
-                    let (live, why) = (generation, None);
-                    let back = EventKind::RolledBack {
-                        live,
-                        loaded_again,
-                        why,
-                    };
-                    (Some(left), back)
-                }
-                _ => new.accepted(),
-            }];
+            let mut events = vec![new.event()];
             events.extend(new.of_note());
             ledger.generations.push_back(new.entry);
             match new.before {
@@ -194,13 +195,13 @@ impl History {
 
     /// Records that one more plugin is mapped beside the others. Returns its number.
     pub(crate) fn opened(&self, image: &Image, phases: Phases) -> (u64, Recorded) {
-        let mut new = Published::of(0, image, phases, None);
+        let mut new = Published::of(0, image, phases, PublishKind::Candidate);
         let mut number = 0;
         let recorded = self.record(|ledger| {
             ledger.published += 1;
             number = ledger.published;
             new.entry.number = number;
-            let events = iter::once(new.accepted()).chain(new.of_note()).collect();
+            let events = iter::once(new.event()).chain(new.of_note()).collect();
             ledger.generations.push_back(new.entry);
             events
         });
@@ -413,12 +414,11 @@ impl History {
 
 impl Published {
     /// A generation with no generation before it; the caller sets `before`.
-    pub(crate) fn of(
-        number: u64,
-        image: &Image,
-        phases: Phases,
-        loaded_again: Option<u64>,
-    ) -> Self {
+    pub(crate) fn of(number: u64, image: &Image, phases: Phases, kind: PublishKind) -> Self {
+        let loaded_again = match kind {
+            PublishKind::Candidate | PublishKind::Configuration { .. } => None,
+            PublishKind::Rollback { to } => Some(to),
+        };
         let origin = image.origin();
         let (name, version) = image.package().unzip();
         let entry = GenerationInfo {
@@ -441,6 +441,7 @@ impl Published {
         };
         Self {
             entry,
+            kind,
             followed_link: origin.followed_link,
             phases,
             before: None,
@@ -470,6 +471,7 @@ impl Published {
         };
         Self {
             entry,
+            kind: PublishKind::Candidate,
             followed_link: false,
             phases: Phases::default(),
             before: None,
@@ -477,14 +479,28 @@ impl Published {
         }
     }
 
-    fn accepted(&self) -> Happened {
-        let accepted = EventKind::Accepted {
+    /// The event that it is live.
+    fn event(&self) -> Happened {
+        let accepted = |configures| EventKind::Accepted {
             path: self.entry.path.clone(),
             real_path: self.entry.real_path.clone(),
             followed_link: self.followed_link,
+            configures,
             phases: self.phases,
         };
-        (Some(self.entry.number), accepted)
+        let number = self.entry.number;
+        match self.kind {
+            PublishKind::Candidate => (Some(number), accepted(None)),
+            PublishKind::Configuration { of } => (Some(number), accepted(Some(of))),
+            PublishKind::Rollback { to } => {
+                let back = EventKind::RolledBack {
+                    live: number,
+                    loaded_again: Some(to),
+                    why: None,
+                };
+                (self.before, back)
+            }
+        }
     }
 
     /// Events for an operator: what the generation needs that may become a problem.

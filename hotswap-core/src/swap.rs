@@ -60,7 +60,7 @@ use self::{
     lease::{NamedLease, NamedLeases, Register},
     pipeline::{Pipeline, Publishable, Source},
     prepared::SwapPoint,
-    succession::{Generations, PublishKind, PublishResult, Replaced, Succession},
+    succession::{Generations, PublishResult, Replaced, Succession},
 };
 pub use self::{
     call_future::CallFuture,
@@ -77,7 +77,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     given::GivenPath,
     history::{
-        Event, GenerationInfo, History, Metrics, Phases, Published, Recorded, ServiceInfo, State,
+        Event, GenerationInfo, History, Metrics, Phases, PublishKind, Published, Recorded,
+        ServiceInfo, State,
     },
     holder::Holder,
     image::{self, Leaving},
@@ -189,7 +190,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let mut candidate = pipeline.keep_serial(candidate, reaper)?;
 
         let number = history.next_number();
-        let published = Published::of(number, &candidate.image, candidate.phases, None);
+        let kind = PublishKind::Candidate;
+        let published = Published::of(number, &candidate.image, candidate.phases, kind);
         let accepted = Accepted::of(number, &candidate.image);
         let update = candidate.update.take();
         let logs = Arc::clone(&candidate.logs);
@@ -347,8 +349,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
                 let what = "another generation has become live meanwhile";
                 return Err(Error::new(&path, ErrorKind::Busy { what }));
             }
-            let kind = PublishKind::Configuration;
-            Ok(self.publish_locked(generations, candidate, kind, None))
+            let kind = PublishKind::Configuration { of: number };
+            Ok(self.publish_locked(generations, candidate, kind))
         });
         let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
         recorded.deliver();
@@ -404,7 +406,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             let config = config.unwrap_or_else(|| self.config_of_live());
             let candidate = self.prepare_from(Source::Path(&path?, &config))?;
             let candidate = self.pipeline.keep_serial(candidate, self.reaper())?;
-            Ok(self.publish(candidate, PublishKind::Swap, None))
+            Ok(self.publish(candidate, PublishKind::Candidate))
         });
         let (swapped, recorded) = published.inspect_err(|error| {
             note(error);
@@ -494,15 +496,10 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a prepared candidate the live generation. Nothing in here can fail. The caller has to trace the returned
-    /// events after releasing its locks.
-    fn publish(
-        &self,
-        candidate: Publishable<I::Live>,
-        kind: PublishKind,
-        loaded_again: Option<u64>,
-    ) -> (Swapped, Recorded) {
-        self.publish_locked(self.succession.lock(), candidate, kind, loaded_again)
+    /// Makes a prepared candidate the live generation. Nothing in here can fail. The caller has to deliver what is
+    /// returned after releasing its locks.
+    fn publish(&self, candidate: Publishable<I::Live>, kind: PublishKind) -> (Swapped, Recorded) {
+        self.publish_locked(self.succession.lock(), candidate, kind)
     }
 
     fn publish_locked(
@@ -510,17 +507,16 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         mut generations: MutexGuard<'_, Generations<I::Live>>,
         mut candidate: Publishable<I::Live>,
         kind: PublishKind,
-        loaded_again: Option<u64>,
     ) -> (Swapped, Recorded) {
         let started = Instant::now();
         let number = self.history.next_number();
-        let mut published = Published::of(number, &candidate.image, candidate.phases, loaded_again);
+        let mut published = Published::of(number, &candidate.image, candidate.phases, kind);
         let update = candidate.update.take();
         let logs = Arc::clone(&candidate.logs);
         let accepted = match kind {
-            PublishKind::Swap => Some(Accepted::of(number, &candidate.image)),
-            PublishKind::Configuration => Some(self.accepted().configured(number)),
-            PublishKind::Rollback => None,
+            PublishKind::Candidate => Some(Accepted::of(number, &candidate.image)),
+            PublishKind::Configuration { .. } => Some(self.accepted().configured(number)),
+            PublishKind::Rollback { .. } => None,
         };
         let new = self.pipeline.number(candidate, number);
         let polls = new.polls_id();

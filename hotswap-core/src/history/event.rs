@@ -22,6 +22,7 @@ use crate::{
 /// ```text
 /// accepted generation 2: target/debug/libplugin.so
 /// accepted generation 3: plugins/current.so -> /srv/plugins/v42.so
+/// accepted generation 4: plugins/current.so (generation 3 with another configuration)
 /// refused plugin.so: open: no such file; generation 2 stays live
 /// standby generation 1: while generation 2 is on probation
 /// rolled-back generation 2: generation 1 is live again; 1 fault on probation, the last: no answer
@@ -69,7 +70,7 @@ pub struct Event {
 #[non_exhaustive]
 pub enum EventKind {
     /// A candidate was published: new calls reach it.
-    #[text(": {path}{}", Link(*followed_link, real_path))]
+    #[text(": {path}{}[ (generation {configures} with another configuration)]", Link(*followed_link, real_path))]
     #[non_exhaustive]
     Accepted {
         /// The path that the host gave.
@@ -78,6 +79,9 @@ pub enum EventKind {
         real_path: PathBuf,
         /// Whether the path led to another file through a symbolic link.
         followed_link: bool,
+        /// The generation that was live, if this one has the same bytes and only another configuration
+        /// ([`Hotswap::swap_config`](crate::Hotswap::swap_config)). `None`: the file was read.
+        configures: Option<u64>,
         /// How long each phase took.
         phases: Phases,
     },

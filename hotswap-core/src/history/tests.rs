@@ -163,6 +163,7 @@ fn every_event_escapes_what_a_terminal_does_not_show() {
         path: path.clone(),
         real_path: PathBuf::from("/real"),
         followed_link: true,
+        configures: None,
         phases: Phases::default(),
     });
     let library = OldLibrary {
@@ -216,6 +217,7 @@ fn each_kind_of_event_has_this_form_for_programs() {
                 path: path(),
                 real_path: PathBuf::from("/b.so"),
                 followed_link: true,
+                configures: Some(2),
                 phases: Phases {
                     copy: ms,
                     ..Phases::default()
@@ -223,7 +225,7 @@ fn each_kind_of_event_has_this_form_for_programs() {
             },
             json!({
                 "event": "accepted", "path": "/a.so", "real_path": "/b.so", "followed_link": true,
-                "phases": {
+                "configures": 2, "phases": {
                     "copy_us": 1000, "inspect_us": 0, "trial_us": 0, "link_us": 0, "check_us": 0, "probe_us": 0,
                     "update_us": 0, "publish_us": 0
                 }

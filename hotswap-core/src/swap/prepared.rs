@@ -4,8 +4,8 @@ use std::{fmt, mem, ops::Deref, sync::Arc};
 
 use hotswap_sdk::host::Interface;
 
-use super::{Hotswap, Swapped, pipeline::Publishable, succession::PublishKind};
-use crate::history::EventKind;
+use super::{Hotswap, Swapped, pipeline::Publishable};
+use crate::history::{EventKind, PublishKind};
 
 /// A candidate that is ready to be published, and cannot fail any more. Dropping it unloads it again, which waits for
 /// nobody; with [services](crate::Settings::services) it first drops what the candidate's update has asked for, on a
@@ -51,7 +51,7 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
         );
         let candidate = self.candidate.take().expect("published once");
         let origin = candidate.image.origin().clone();
-        let (swapped, recorded) = self.hotswap.publish(candidate, PublishKind::Swap, None);
+        let (swapped, recorded) = self.hotswap.publish(candidate, PublishKind::Candidate);
         recorded.deliver();
         // Last: it may wait, and nobody may wait for it.
         if let Err(error) = origin.keep_serial(self.hotswap.policy()) {

@@ -10,11 +10,11 @@ use hotswap_sdk::host::Interface;
 use super::{
     Hotswap,
     pipeline::{Source, drop_update, on_short_thread},
-    succession::{Generations, PublishKind, Restored},
+    succession::{Generations, Restored},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    history::Return,
+    history::{PublishKind, Return},
     refs,
 };
 
@@ -98,7 +98,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             self.succession.lock().put_back(earlier);
             self.history.refused(error);
         })?;
-        let (swapped, recorded) = self.publish(candidate, PublishKind::Rollback, Some(number));
+        let (swapped, recorded) = self.publish(candidate, PublishKind::Rollback { to: number });
         recorded.deliver();
         Ok(RolledBack {
             generation: swapped.generation,

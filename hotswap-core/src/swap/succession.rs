@@ -17,7 +17,7 @@ use std::{
 use hotswap_cell::{Cell, ValueId};
 
 use super::{Generation, draining::Draining};
-use crate::{deadline::deadline, refs, stage::Kept};
+use crate::{deadline::deadline, history::PublishKind, refs, stage::Kept};
 
 /// The generations of one swap point.
 pub(super) struct Succession<M> {
@@ -59,17 +59,6 @@ pub(super) struct Earlier<M> {
     pub(super) copy: Kept,
     /// While it drains, a rollback makes it live again without loading the copy.
     generation: Draining<M>,
-}
-
-/// Why a generation is published.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum PublishKind {
-    /// A new candidate; the generation that it replaces can be rolled back to.
-    Swap,
-    /// The same file with another configuration; the generation that it replaces can be rolled back to.
-    Configuration,
-    /// A rollback; the generation that it replaces cannot be rolled back to.
-    Rollback,
 }
 
 /// What publishing changed, and what it made superfluous.
@@ -127,7 +116,7 @@ impl<M: Send + Sync> Succession<M> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a new generation live.
+    /// Makes a new generation live. After a rollback, the generation that it replaces cannot be rolled back to.
     pub(super) fn publish(
         &self,
         generations: &mut Generations<M>,
@@ -140,7 +129,8 @@ impl<M: Send + Sync> Succession<M> {
     {
         let (number, before) = (new.number, generations.live);
         // Computed before the new generation is live: after that nothing may fail.
-        let probation = self.probation.filter(|_| kind != PublishKind::Rollback);
+        let is_rollback = matches!(kind, PublishKind::Rollback { .. });
+        let probation = self.probation.filter(|_| !is_rollback);
         let until = probation.map(|time| deadline(Instant::now(), time));
         let generation = cell.publish_with_self_lease(new, Generation::set_self_lease);
         generations.live = number;
@@ -152,9 +142,8 @@ impl<M: Send + Sync> Succession<M> {
         let (standby, values) = ended.map(|it| (it.standby, it.values)).unzip();
         let mut retired: Vec<_> = standby.into_iter().collect();
         retired.iter().for_each(|standby| generations.keep(standby));
-        match (kind, until) {
-            (PublishKind::Rollback, _) => retired.push(replaced),
-            (PublishKind::Swap | PublishKind::Configuration, Some(until)) => {
+        match until {
+            Some(until) => {
                 generations.probation = Some(Probation {
                     until,
                     faults: 0,
@@ -162,8 +151,10 @@ impl<M: Send + Sync> Succession<M> {
                     values: None,
                 });
             }
-            (PublishKind::Swap | PublishKind::Configuration, None) => {
-                generations.keep(&replaced);
+            None => {
+                if !is_rollback {
+                    generations.keep(&replaced);
+                }
                 retired.push(replaced);
             }
         }

@@ -267,8 +267,17 @@ fn a_refused_configuration_changes_nothing() {
 fn a_configuration_alone_is_swapped() {
     let store = Arc::<Memory>::default();
     let clerk = load(&store, "first");
+    let events = clerk.events();
     let swapped = clerk.swap_config("second").unwrap();
     assert_eq!((swapped.generation, swapped.retired), (2, 1));
+    let path = plugin("clerk_1").display().to_string();
+    let accepted = [
+        format!("accepted generation 1: {path}"),
+        format!("accepted generation 2: {path} (generation 1 with another configuration)"),
+    ];
+    for expected in accepted {
+        assert_eq!(events.recv().unwrap().to_string(), expected);
+    }
     assert_eq!(config_of(&clerk), "second");
     assert_eq!(clerk.last_accepted(), plugin("clerk_1"));
     unloaded(&clerk, 1);
