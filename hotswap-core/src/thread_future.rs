@@ -53,7 +53,7 @@ impl<T> Future for ThreadFuture<T> {
         self.0.poll_recv(context).map(|result| match result {
             Some(Ok(result)) => result,
             Some(Err(panicked)) => panic::resume_unwind(panicked),
-            None => panic!("a future that was ready is not polled"),
+            None => panic!("`ThreadFuture` polled after completion"),
         })
     }
 }

@@ -66,8 +66,9 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
     /// at once, and makes the future: that of one method, or of an `async` block that calls several. Their bodies run
     /// when the future is awaited.
     ///
-    /// Dropping the future cancels the call. The plugin's future is polled and dropped on the host's threads; what
-    /// wakes it may be on any thread, also one of the plugin's.
+    /// Dropping the future cancels the call. The plugin's future is polled and dropped on the threads that poll and
+    /// drop this one, unless the plugin has a runtime of its own. What wakes it may be on any thread, also one of the
+    /// plugin's.
     ///
     /// Costs a lease and an allocation for each side beside what the method itself costs. Waits for nobody.
     ///
@@ -185,7 +186,7 @@ impl<I: Interface + ?Sized, R> Future for CallFuture<I, R> {
     }
 }
 
-const ENDED: &str = "a call that has ended is not polled";
+const ENDED: &str = "`CallFuture` polled after completion";
 
 impl<L, R> RunningCall<L, R> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<R> {
