@@ -79,11 +79,16 @@ impl Own for Host {
 }
 
 /// The result of a future that is ready at once.
-fn ready<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("it is ready at once"),
     }
+}
+
+/// What the plugin that is measured takes from its host.
+pub(crate) fn host_services() -> HostServices {
+    HostServices::new().with::<dyn Counter>(Arc::new(Host))
 }
 
 /// A loop of so many calls.
@@ -93,7 +98,7 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     // What most hosts have, but for what the lines are written to.
     tracing_subscriber::fmt().with_writer(io::sink).init();
     let settings = Settings {
-        host_services: HostServices::new().with::<dyn Counter>(Arc::new(Host)),
+        host_services: host_services(),
         ..Settings::default()
     };
     let path = place::fixture("measured")?;
