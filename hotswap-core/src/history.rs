@@ -68,8 +68,11 @@ pub(crate) struct Published {
 
 /// A rollback to a generation that was still mapped.
 pub(crate) struct Return {
+    /// The generation that is live again.
     pub(crate) live: u64,
-    pub(crate) left: u64,
+    /// The one that was live.
+    pub(crate) replaced: u64,
+    /// The cause, if nobody asked for the rollback.
     pub(crate) why: Option<String>,
 }
 
@@ -210,18 +213,21 @@ impl History {
 
     /// Records that a generation that was still mapped is live again, and the one that was live is draining.
     pub(crate) fn rolled_back(&self, back: Return) -> Recorded {
-        let Return { live, left, why } = back;
+        let Return {
+            live,
+            replaced,
+            why,
+        } = back;
         self.record(|ledger| {
             ledger.live = Some(live);
             ledger.set(live, State::Live);
-            ledger.set(left, State::draining());
-            let loaded_again = None;
+            ledger.set(replaced, State::draining());
             let back = EventKind::RolledBack {
                 live,
-                loaded_again,
+                loaded_again: None,
                 why,
             };
-            vec![(Some(left), back)]
+            vec![(Some(replaced), back)]
         })
     }
 
@@ -247,6 +253,7 @@ impl History {
         }
     }
 
+    /// Records that a generation is draining, without an event.
     pub(crate) fn draining(&self, number: u64, held_by: Vec<Holder>) {
         let mut ledger = self.ledger();
         ledger.set(number, State::Draining { held_by });
@@ -261,6 +268,7 @@ impl History {
         })
     }
 
+    /// The same, with the event that it is held.
     pub(crate) fn held(&self, generation: u64, by: Vec<Holder>) -> Recorded {
         self.record(|ledger| {
             let held_by = by.clone();

@@ -250,21 +250,20 @@ impl Loader {
         self.shared.history.refusals()
     }
 
-    /// What happens, by a queue of one's own: each receiver gets every event. The first one begins with what happened
-    /// before it was asked for.
+    /// A queue of the events. Every receiver gets every event. The first receiver also gets those from before it was
+    /// asked for.
     ///
-    /// Nobody waits for a receiver. One that is slow misses events, and is told how many
-    /// ([`Limits::events_max`], [`EventKind::Missed`](crate::EventKind::Missed)); one that was dropped is
-    /// forgotten with the next event. The queues end when the loader and all that it has loaded are dropped, and each
-    /// library is unloaded or pinned.
+    /// Nobody waits for a receiver. A slow one misses events, and is told how many ([`Limits::events_max`],
+    /// [`EventKind::Missed`](crate::EventKind::Missed)). One that was dropped is forgotten at the next event. The
+    /// queues end when the loader and all that it has loaded are dropped, and each library is unloaded or pinned.
     pub fn events(&self) -> Receiver<Event> {
         self.shared.history.events()
     }
 
-    /// Waits until library `number` has left the address space or is found to be pinned, at most `timeout`, and gives
-    /// its state then. `None`: the list does not have it (any more).
+    /// Waits at most `timeout` until library `number` is gone from the address space or is found to be pinned, and
+    /// returns its state then. `None`: the list does not have it (any more).
     ///
-    /// The calling thread leaves retired libraries as with
+    /// The calling thread leaves retired libraries, as with
     /// [`detach_current_thread`](crate::detach_current_thread).
     pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
         wait_for_end(&self.shared.history, number, timeout)

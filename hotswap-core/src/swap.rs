@@ -566,7 +566,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     }
 
     /// Reports hung calls of the live generation from now on, if any are reported. The caller holds the succession's
-    /// lock, and has not handed over the generation before.
+    /// lock, and has not handed the previous generation to the reaper yet.
     fn watch_calls(&self, live: u64, polls: Option<ValueId>) {
         let calls = self.cell.value_id();
         if let (Some(watchdog), Some(polls)) = (&self.hung_calls, polls) {

@@ -14,8 +14,8 @@ use crate::async_channel::{AsyncReceiver, AsyncSender, async_channel};
 #[derive(Debug)]
 pub(super) struct Subscribers {
     all: Vec<Subscriber>,
-    /// The queue for the first receiver, which gets events from before it asked.
-    waiting: Option<AsyncReceiver<Event>>,
+    /// The queue for the first receiver, which also gets the events from before it asked. `None`: it has asked.
+    first: Option<AsyncReceiver<Event>>,
     events_max: usize,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Subscriber {
 }
 
 /// A queue of the events ([`Hotswap::event_stream`](crate::Hotswap::event_stream)), for any executor.
-#[must_use = "a stream is forgotten when it is dropped"]
+#[must_use = "it receives nothing once it is dropped"]
 pub struct EventStream(AsyncReceiver<Event>);
 
 impl Subscribers {
@@ -35,16 +35,16 @@ impl Subscribers {
     pub(super) fn new(events_max: usize) -> Self {
         let mut subscribers = Self {
             all: Vec::new(),
-            waiting: None,
+            first: None,
             events_max: events_max.max(1),
         };
-        subscribers.waiting = Some(subscribers.add());
+        subscribers.first = Some(subscribers.add());
         subscribers
     }
 
     /// A queue of the events from now on; the first queue also has those from before.
     pub(super) fn subscribe(&mut self) -> AsyncReceiver<Event> {
-        self.waiting.take().unwrap_or_else(|| self.add())
+        self.first.take().unwrap_or_else(|| self.add())
     }
 
     fn add(&mut self) -> AsyncReceiver<Event> {
@@ -54,8 +54,9 @@ impl Subscribers {
         receiver
     }
 
-    /// Sends an event to every receiver, without waiting, and adds those to `wakers` who wait for it. Forgets receivers
-    /// that were dropped. Returns how many have missed it; nobody has as long as nobody has asked for events.
+    /// Sends an event to every receiver, without waiting, and adds the wakers of those that wait for one to `wakers`.
+    /// Forgets receivers that were dropped. Returns how many receivers had no room for it: none as long as nobody has
+    /// asked for events.
     pub(super) fn send(&mut self, event: &Event, wakers: &mut Vec<Waker>) -> u64 {
         let mut missed = 0;
         self.all.retain_mut(|it| {
@@ -64,11 +65,9 @@ impl Subscribers {
             missed += u64::from(it.missed > missed_before);
             is_there
         });
-        if self.waiting.is_some() { 0 } else { missed }
+        if self.first.is_some() { 0 } else { missed }
     }
-}
 
-impl Subscribers {
     /// Takes all receivers' queues, so that each receiver finds the end after what was sent. Dropping them wakes who
     /// waits.
     pub(super) fn take_all(&mut self) -> Vec<Subscriber> {

@@ -6,10 +6,9 @@ use crossbeam_channel::{Sender, TrySendError};
 
 use crate::{digest::Sha256, given::GivenPath, image::Image, stage::Kept};
 
-/// A candidate that was published. A rollback is not one, since nobody asked to load a candidate, nor is another
-/// configuration, for which no file is read.
+/// A candidate that was published. Neither a rollback nor another configuration replaces it: no file is read for them.
 pub(crate) struct Accepted {
-    /// The number that it got, or one that was configured since.
+    /// Its number, or that of the latest generation since that only has another configuration.
     pub(crate) generation: u64,
     pub(crate) path: GivenPath,
     bytes: Option<Arc<Kept>>,
@@ -41,8 +40,8 @@ impl Accepted {
         }
     }
 
-    /// The same file and bytes, for a generation that only has another configuration than the one before. (That may be
-    /// one of an earlier file, after a rollback.)
+    /// The same candidate, after generation `generation` was published, which only has another configuration than the
+    /// one that it replaced. (After a rollback, that one may be of an earlier file than this candidate.)
     pub(super) fn configured(&self, generation: u64) -> Self {
         Self {
             generation,

@@ -58,13 +58,13 @@ impl FutureCount {
 }
 
 impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
-    /// Begins a call of async methods, and returns it as a future of the host's own: `Send`, if awaited by any
-    /// executor, and not tied to this swap point.
+    /// Begins a call of async methods, and returns it as a future of the host's own: `Send`, for any executor, and not
+    /// tied to this swap point.
     ///
     /// The call uses the generation of the call that the calling thread is inside of, or else the live one, until its
-    /// end. Swaps come and go meanwhile; the generation is retired after the last of its calls has ended. `f` is called
-    /// at once, and makes the future: that of one method, or of an `async` block that calls several. Their bodies run
-    /// when the future is awaited.
+    /// end. Swaps may come meanwhile; a retired generation is unloaded after the last of its calls has ended. `f` is
+    /// called at once, and makes the future: that of one method, or of an `async` block that calls several. Their
+    /// bodies run when the future is polled.
     ///
     /// Dropping the future cancels the call. The plugin's future is polled and dropped on the threads that poll and
     /// drop this one, unless the plugin has a runtime of its own. What wakes it may be on any thread, also one of the

@@ -30,7 +30,7 @@ pub struct WaitFuture {
     registration: Registration,
 }
 
-/// The end of a swap point ([`Hotswap::shutdown_async`]), for any executor. The swap point ends, too, when this is
+/// The end of a swap point ([`Hotswap::shutdown_async`]), for any executor. The swap point is shut down even if this is
 /// dropped.
 #[must_use = "nothing waits for the end"]
 pub struct ShutdownFuture {

@@ -26,8 +26,8 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
         Some(register) => register.first(LISTED_MAX),
         None => (Vec::new(), 0),
     };
-    // Whatever else is listed has leases too, so it is subtracted; one may have come or gone between the two looks. The
-    // rest are in no register: those of futures that were not polled, and all if there is no register.
+    // Each holder that is listed below has a lease, so these are subtracted; one may have come or gone since they were
+    // counted. The rest are leases of futures that were not polled yet and, without a register, those of the host.
     let object_count = objects.iter().map(|(_, count)| count).sum::<usize>();
     let unrecorded = leases.saturating_sub(named_count + object_count + futures + recorded_count);
     let call = |thread| Holder::Call {

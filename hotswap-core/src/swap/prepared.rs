@@ -53,7 +53,7 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
         let origin = candidate.image.origin().clone();
         let (swapped, recorded) = self.hotswap.publish(candidate, PublishKind::Candidate);
         recorded.deliver();
-        // Last: it may wait, and nobody may wait for it.
+        // Last, when no lock is held: it may wait for the disk.
         if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
             let reason = error.reason();
             let setting = error.setting().map(str::to_owned);

@@ -213,7 +213,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         };
         let recorded = self.history.rolled_back(Return {
             live: back.generation,
-            left: back.retired,
+            replaced: back.retired,
             why,
         });
         let (replaced_values, previous) = update_of

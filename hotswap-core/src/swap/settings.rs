@@ -73,8 +73,8 @@ pub struct Settings<I: Interface + ?Sized> {
     /// can be listed. Each lease then costs a lock and an entry in a list. The default is `false`.
     pub record_leases: bool,
     /// If set, a call on the live generation that has not returned after this time is reported, once
-    /// ([`EventKind::HungCall`](crate::EventKind::HungCall)). The report has no other effect. By default, none is: only
-    /// the host knows how long its calls may take.
+    /// ([`EventKind::HungCall`](crate::EventKind::HungCall)). The report has no other effect. By default, no call
+    /// is reported: only the host knows how long its calls may take.
     ///
     /// Reported are calls through [`with`](crate::Hotswap::with) and [`call`](crate::Hotswap::call), and polls of a
     /// future of [`call_async`](crate::Hotswap::call_async) (also of one on a lease) that do not return; a future that
