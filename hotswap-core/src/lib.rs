@@ -284,6 +284,7 @@ mod readme {}
 /// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, logs.
 /// - [`async_hosts`](docs::async_hosts): swaps, waits and events on an executor, and what dropping a future does.
 /// - [`deploying`](docs::deploying): checks, links, metrics, systemd, Kubernetes, many machines.
+/// - [`debugging`](docs::debugging): gdb, lldb, core dumps, perf.
 /// - [`troubleshooting`](docs::troubleshooting): by what is said.
 /// - [`stability`](docs::stability): what may break, platforms, features.
 /// - [`benchmarks`](docs::benchmarks): what calls and swaps cost, beside the alternatives.
@@ -312,6 +313,9 @@ pub mod docs {
 
     #[doc = include_str!("../docs/deploying.md")]
     pub mod deploying {}
+
+    #[doc = include_str!("../docs/debugging.md")]
+    pub mod debugging {}
 
     #[doc = include_str!("../docs/troubleshooting.md")]
     pub mod troubleshooting {}
