@@ -1,25 +1,27 @@
-//! What the host says, on stderr: whole lines, and the prompt between them where a person reads.
+//! What the host says, on stderr, and what the plugin says, on stdout: whole lines, above the prompt where a person
+//! types.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     fmt::Display,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
 };
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::reports::Note;
+use crate::{
+    reports::Note,
+    terminal::{self, PROMPT, Printer},
+};
 
-const PROMPT: &str = "Next plugin: ";
-
-/// stderr, which may be a terminal that shows the prompt at this moment.
+/// Where everything is shown.
 pub(crate) struct Console {
-    prompts: bool,
     format: Format,
-    is_terminal: bool,
-    /// Whether the cursor stands behind the prompt.
-    at_prompt: Cell<bool>,
+    /// Whether a line asks for the next plugin.
+    prompts: bool,
+    /// A terminal on which lines are edited. It has a prompt of its own.
+    printer: Option<RefCell<Printer>>,
 }
 
 /// What the lines are.
@@ -32,69 +34,81 @@ pub(crate) enum Format {
 }
 
 impl Console {
-    /// With a prompt if there is somebody to be asked; programs are not.
-    pub(crate) fn new(prompts: bool, format: Format) -> Self {
+    /// Two streams. If `is_asked`, lines are read, and a line asks for each; programs are not asked.
+    pub(crate) fn streams(format: Format, is_asked: bool) -> Self {
         Self {
-            prompts: prompts && format == Format::Text,
             format,
-            is_terminal: io::stderr().is_terminal(),
-            at_prompt: Cell::new(false),
+            prompts: is_asked && format == Format::Text,
+            printer: None,
         }
     }
 
-    /// Whole lines, in one write.
+    /// A terminal.
+    pub(crate) fn terminal(printer: Printer) -> Self {
+        Self {
+            format: Format::Text,
+            prompts: false,
+            printer: Some(printer.into()),
+        }
+    }
+
+    /// Whole lines of the host, in one write.
     pub(crate) fn say(&self, report: &(impl Display + Serialize)) {
-        self.make_way();
         let line = match self.format {
             Format::Text => report.to_string(),
             Format::Json => serde_json::to_string(report).expect("texts and numbers"),
         };
-        write(&format!("{line}\n"));
+        let line = format!("{line}\n");
+        match &self.printer {
+            Some(printer) => above(printer, line),
+            // Nobody can be told that stderr cannot be written.
+            None => drop(io::stderr().lock().write_all(line.as_bytes())),
+        }
     }
 
     pub(crate) fn note(&self, text: &str) {
         self.say(&Note { text });
     }
 
-    /// Asks for the next plugin: on a terminal the cursor stays behind it, elsewhere it is a line.
+    /// Whole lines of the plugin.
+    pub(crate) fn print(&self, lines: String) -> io::Result<()> {
+        match &self.printer {
+            Some(printer) => {
+                above(printer, lines);
+                Ok(())
+            }
+            None => io::stdout().lock().write_all(lines.as_bytes()),
+        }
+    }
+
+    /// Asks for the next plugin.
     pub(crate) fn prompt(&self) {
-        if !self.prompts {
-        } else if self.is_terminal {
-            write(PROMPT);
-            self.at_prompt.set(true);
-        } else {
-            write(&format!("{PROMPT}\n"));
+        if self.prompts {
+            drop(
+                io::stderr()
+                    .lock()
+                    .write_all(format!("{PROMPT}\n").as_bytes()),
+            );
         }
     }
 
-    /// After something was said on a terminal while the prompt was there.
-    pub(crate) fn prompt_again(&self) {
-        if self.is_terminal {
-            self.prompt();
-        }
-    }
-
-    /// Ends the prompt's line, so that what comes next, here or on stdout, begins a line.
-    pub(crate) fn make_way(&self) {
-        if self.at_prompt.replace(false) {
-            write("\n");
-        }
-    }
-
-    /// A terminal has shown `^C` where the cursor stood.
-    pub(crate) fn was_interrupted(&self) {
-        if self.is_terminal {
-            self.at_prompt.set(true);
-        }
-    }
-
-    /// The terminal itself has ended the line.
-    pub(crate) fn line_was_entered(&self) {
-        self.at_prompt.set(false);
+    /// No line is read any more: gives the terminal back, and says the rest without a prompt.
+    pub(crate) fn close(&mut self) {
+        terminal::restore();
+        self.prompts = false;
+        self.printer = None;
     }
 }
 
-/// Nobody can be told that stderr cannot be written.
-fn write(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A terminal that has gone shows nothing. What ends the demo then is the end of its lines.
+fn above(printer: &RefCell<Printer>, lines: String) {
+    if !lines.is_empty() {
+        drop(printer.borrow_mut().print(lines));
+    }
 }

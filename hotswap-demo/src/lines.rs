@@ -1,19 +1,32 @@
 //! From lines of standard input to what they ask for.
 
 use std::{
-    ffi::OsStr,
     io::{self, BufRead, Read},
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
 };
 
 use crossbeam_channel::{Receiver, bounded};
-use percent_encoding::percent_decode;
+
+use crate::paths;
+
+/// The commands, and what they do.
+pub(crate) const COMMANDS: [(&str, &str); 5] = [
+    (":reload", "takes the last accepted path again"),
+    (":rollback", "puts the plugin before back"),
+    (":versions", "lists the generations"),
+    (":help", "says this (also `help`)"),
+    (":quit", "ends (also `quit`, `exit`)"),
+];
 
 /// What `:help` says.
-pub(crate) const HELP: &str = "help: PATH replaces the plugin; :reload takes the last accepted path again; \
-     :rollback puts the plugin before back; :versions lists the generations; :quit ends; a path that begins with `:` is given as `./:x`";
+pub(crate) fn help() -> String {
+    let mut text = "help:\n  PATH       replaces the plugin by the one in that file\n".to_owned();
+    for (command, does) in COMMANDS {
+        text += &format!("  {command:9}  {does}\n");
+    }
+    text + "A file whose name is a command, or begins with `:`, is given as `./NAME`."
+}
 
 /// Longer than any path (`PATH_MAX` is 4,096), so that input without line ends does not fill the memory.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
@@ -67,51 +80,29 @@ fn next(input: &mut impl BufRead) -> Option<Request> {
     Some(parse(line.strip_suffix(b"\n").unwrap_or(&line)))
 }
 
-fn parse(line: &[u8]) -> Request {
+/// What a line asks for.
+pub(crate) fn parse(line: &[u8]) -> Request {
     match line.trim_ascii() {
         b"" => Request::Nothing,
         b":reload" => Request::Reload,
         b":rollback" => Request::Rollback,
         b":versions" => Request::Versions,
-        b":help" => Request::Help,
-        b":quit" => Request::Quit,
-        command if command.starts_with(b":") => Request::Unknown(format!(
-            "unknown command {}; :help lists them",
-            command.escape_ascii()
-        )),
-        _ => Request::Swap(path(line)),
+        b":help" | b"help" => Request::Help,
+        b":quit" | b"quit" | b"exit" => Request::Quit,
+        command if command.starts_with(b":") => Request::Unknown(unknown(command)),
+        _ => Request::Swap(paths::path(line)),
     }
 }
 
-/// The path that is meant: as it stands if it exists, else without what a terminal or a file manager adds when a file
-/// is dropped or pasted.
-fn path(line: &[u8]) -> PathBuf {
-    let trimmed = line.trim_ascii();
-    let unquoted = [b'"', b'\''].iter().find_map(|quote| {
-        let inner = trimmed.strip_prefix(&[*quote])?.strip_suffix(&[*quote])?;
-        (!inner.is_empty()).then_some(inner)
-    });
-    let of_url = |it: &[u8]| {
-        let path = it.strip_prefix(b"file://")?;
-        // Where the host stands. It may be left out.
-        let local = path.strip_prefix(b"localhost");
-        let path = local.filter(|it| it.starts_with(b"/")).unwrap_or(path);
-        Some(percent_decode(path).collect())
-    };
-    let as_given = [line, line.strip_suffix(b"\r").unwrap_or(line), trimmed];
-    let candidates = as_given.into_iter().chain(unquoted).map(<[u8]>::to_vec);
-    // Quoted or escaped as for a shell.
-    let as_word = shlex::bytes::split(trimmed).and_then(|words| match <[_; 1]>::try_from(words) {
-        Ok([word]) => Some(word),
-        Err(_) => None,
-    });
-    let decoded = [of_url(trimmed), unquoted.and_then(of_url), as_word];
-    let as_path = |bytes: &[u8]| Path::new(OsStr::from_bytes(bytes)).to_owned();
-    candidates
-        .chain(decoded.into_iter().flatten())
-        .map(|bytes| as_path(&bytes))
-        .find(|path| path.symlink_metadata().is_ok())
-        .unwrap_or_else(|| as_path(trimmed))
+fn unknown(command: &[u8]) -> String {
+    let name = String::from_utf8_lossy(command);
+    let distance = |it: &str| strsim::damerau_levenshtein(it, &name);
+    let nearest = COMMANDS.iter().map(|(it, _)| (distance(it), it)).min();
+    let command = command.escape_ascii();
+    match nearest {
+        Some((0..=2, nearest)) => format!("unknown command {command}; did you mean {nearest}?"),
+        _ => format!("unknown command {command}; :help lists them"),
+    }
 }
 
 #[cfg(test)]
@@ -121,11 +112,6 @@ mod tests {
     #[track_caller]
     fn check(line: &[u8], expected: Request) {
         assert_eq!(parse(line), expected);
-    }
-
-    #[track_caller]
-    fn check_path(line: &[u8], expected: &str) {
-        check(line, Request::Swap(expected.into()));
     }
 
     #[test]
@@ -139,91 +125,41 @@ mod tests {
             b":what\x1b",
             Request::Unknown(r"unknown command :what\x1b; :help lists them".to_owned()),
         );
-        check_path(b"./:x", "./:x");
+        check(b"help", Request::Help);
+        check(b" quit\r", Request::Quit);
+        check(b"exit", Request::Quit);
+        check(b"./:x", Request::Swap("./:x".into()));
+        check(b"./help", Request::Swap("./help".into()));
+        check(b"helper", Request::Swap("./helper".into()));
+    }
+
+    #[test]
+    fn the_nearest_command_is_named() {
+        let check_unknown = |line: &str, end: &str| {
+            let expected = format!("unknown command {line}{end}");
+            check(line.as_bytes(), Request::Unknown(expected));
+        };
+        check_unknown(":relaod", "; did you mean :reload?");
+        check_unknown(":q", "; :help lists them");
+        check_unknown(":qit", "; did you mean :quit?");
+        check_unknown(":rolback", "; did you mean :rollback?");
+        check_unknown(":version", "; did you mean :versions?");
+    }
+
+    #[test]
+    fn the_help_has_a_line_for_each_command() {
+        let help = help();
+        assert_eq!(help.lines().count(), COMMANDS.len() + 3);
+        assert!(
+            help.contains("\n  :rollback  puts the plugin before back\n"),
+            "{help}"
+        );
     }
 
     #[test]
     fn blank_lines_ask_for_nothing() {
         check(b"", Request::Nothing);
         check(b" \t\r", Request::Nothing);
-    }
-
-    #[test]
-    fn what_pasting_adds_is_forgiven() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("it's a plugin.so");
-        std::fs::write(&path, "").unwrap();
-        let path = path.to_str().unwrap();
-        check_path(path.as_bytes(), path);
-        check_path(format!("{path}\r").as_bytes(), path);
-        check_path(format!("  {path} \t").as_bytes(), path);
-        check_path(format!("\"{path}\"\r").as_bytes(), path);
-        check_path(format!(" '{path}' ").as_bytes(), path);
-    }
-
-    /// What a terminal writes when a file is dropped on it.
-    #[test]
-    fn words_of_a_shell_are_understood() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("it's my (new) \\ plugin.so");
-        std::fs::write(&path, "").unwrap();
-        let path = path.to_str().unwrap();
-        let needs_escape = |it: char| " ()'\\".contains(it);
-        let escape = |it: char| needs_escape(it).then_some('\\').into_iter().chain([it]);
-        let escaped: String = path.chars().flat_map(escape).collect();
-        check_path(escaped.as_bytes(), path);
-        check_path(format!("{escaped} \r").as_bytes(), path);
-        check_path(
-            format!("'{}'", path.replace('\'', r"'\''")).as_bytes(),
-            path,
-        );
-        let in_quotes = path.replace('\\', r"\\");
-        check_path(format!("\"{in_quotes}\"").as_bytes(), path);
-        check_path(br"/no/such\ plugin.so", r"/no/such\ plugin.so");
-    }
-
-    /// What file managers copy.
-    #[test]
-    fn file_urls_are_understood() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("my 100% \u{e4}.so");
-        std::fs::write(&path, "").unwrap();
-        let path = path.to_str().unwrap();
-        let url = format!("file://{}", path.replace('%', "%25").replace(' ', "%20"));
-        check_path(url.as_bytes(), path);
-        check_path(
-            format!("{}\r", url.replace('\u{e4}', "%C3%a4")).as_bytes(),
-            path,
-        );
-        check_path(format!("'{url}'").as_bytes(), path);
-        check_path(url.replace("file://", "file://localhost").as_bytes(), path);
-        // A sign that begins no byte stands for itself.
-        check_path(
-            format!("file://{}", path.replace(' ', "%20")).as_bytes(),
-            path,
-        );
-        check_path(
-            b"file:///no/such%20plugin.so",
-            "file:///no/such%20plugin.so",
-        );
-    }
-
-    #[test]
-    fn a_path_that_exists_as_it_stands_is_taken_as_it_stands() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("\"quoted\" \r");
-        std::fs::write(&path, "").unwrap();
-        let path = path.to_str().unwrap();
-        check_path(path.as_bytes(), path);
-    }
-
-    #[test]
-    fn a_path_that_does_not_exist_is_shown_without_blanks() {
-        check_path(b" /no/such \r", "/no/such");
-        check(
-            b"/no/\xff",
-            Request::Swap(OsStr::from_bytes(b"/no/\xff").into()),
-        );
     }
 
     #[test]

@@ -1,19 +1,82 @@
 //! What the host says of its own accord, beside the library's events: as text for people, and in a form for
 //! programs.
 
-use std::fmt::{self, Display};
+use std::{
+    borrow::Cow,
+    fmt::{self, Display},
+    path::PathBuf,
+    time::Duration,
+};
 
-use hotswap_core::{Event, GenerationInfo, text::one_line};
+use hotswap_core::{Event, EventKind, GenerationInfo, Stage, text::one_line};
 use humantime::format_rfc3339_seconds;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-/// What the library says, and what to do about it.
+use crate::{paths, trust};
+
+/// What the library says, and what to add to it.
 #[derive(Serialize)]
 pub(crate) struct Told {
     #[serde(flatten)]
     pub(crate) event: Event,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) hint: Option<&'static str>,
+    pub(crate) hint: Option<Cow<'static, str>>,
+}
+
+/// As the demo says it: settings are options, and a path that leads nowhere may be meant otherwise.
+pub(crate) fn told(event: Event) -> Told {
+    let hint = match &event.kind {
+        EventKind::Refused {
+            path,
+            stage: Stage::Open,
+            ..
+        } if !path.exists() => paths::hint(path),
+        _ => None,
+    };
+    Told {
+        event: trust::with_option(event),
+        hint,
+    }
+}
+
+/// A build begins.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "building")]
+pub(crate) struct Building<'a> {
+    pub(crate) package: &'a str,
+}
+
+/// A plugin was built.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "built")]
+pub(crate) struct Built {
+    pub(crate) path: PathBuf,
+    /// Warnings.
+    pub(crate) rendered: String,
+    #[serde(rename = "took_us", serialize_with = "as_us")]
+    pub(crate) took: Duration,
+    /// None: it is the first, or was refused.
+    #[serde(rename = "swapped_in_us", serialize_with = "as_optional_us")]
+    pub(crate) swapped_in: Option<Duration>,
+}
+
+/// What was saved is not a part of the plugin.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "unchanged")]
+pub(crate) struct Unchanged {
+    #[serde(rename = "took_us", serialize_with = "as_us")]
+    pub(crate) took: Duration,
+}
+
+/// It does not build.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "not-built")]
+pub(crate) struct NotBuilt {
+    pub(crate) rendered: String,
+    #[serde(rename = "took_us", serialize_with = "as_us")]
+    pub(crate) took: Duration,
+    /// The generation that stays live.
+    pub(crate) live: Option<u64>,
 }
 
 /// A call that gave no answer.
@@ -43,8 +106,63 @@ pub(crate) struct Versions {
 impl Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.event.fmt(f)?;
-        self.hint.map_or(Ok(()), |hint| write!(f, "; {hint}"))
+        let hint = self.hint.as_ref();
+        hint.map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
+}
+
+impl Display for Building<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "building {}", self.package)
+    }
+}
+
+impl Display for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}built in {}", self.rendered, Time(self.took))?;
+        let time = self.swapped_in.map(Time);
+        time.map_or(Ok(()), |time| write!(f, ", swapped in {time}"))
+    }
+}
+
+impl Display for Unchanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unchanged, after {}", Time(self.took))
+    }
+}
+
+impl Display for NotBuilt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rendered, time) = (&self.rendered, Time(self.took));
+        write!(f, "{rendered}not built, after {time}")?;
+        self.live
+            .map_or(Ok(()), |live| write!(f, "; generation {live} stays live"))
+    }
+}
+
+/// As people say it.
+struct Time(Duration);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        if seconds < 1.0 {
+            write!(f, "{:.0} ms", seconds * 1000.0)
+        } else {
+            write!(f, "{seconds:.1} s")
+        }
+    }
+}
+
+fn as_us<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    as_optional_us(&Some(*time), serializer)
+}
+
+fn as_optional_us<S: Serializer>(
+    time: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(|it| it.as_micros()).serialize(serializer)
 }
 
 impl Display for Fault {

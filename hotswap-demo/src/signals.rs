@@ -17,6 +17,8 @@ use signal_hook::{
     iterator, low_level,
 };
 
+use crate::terminal;
+
 /// What signals ask for.
 pub(crate) struct Signals {
     /// Receives once, when the process is asked to end.
@@ -49,6 +51,7 @@ pub(crate) fn handle() -> Result<Signals> {
 
 fn end(signal: i32, stop: &Sender<()>, second: &AtomicBool) {
     if second.swap(true, Ordering::Relaxed) {
+        terminal::restore();
         // As a shell counts it. Runs nothing on the way out: plugins may be in the middle of a call.
         low_level::exit(128 + signal);
     }

@@ -11,6 +11,7 @@ use std::{
 
 use hotswap_core::{Hotswap, Policy, State, Trust, loader::Loader};
 use hotswap_types::{Greet, Plugin};
+use serde_json::Value;
 
 #[test]
 fn the_plugin_is_replaced_and_the_one_before_it_leaves() {
@@ -62,28 +63,51 @@ fn the_demo_swaps_and_ends_with_its_input() {
     }
 }
 
+/// What `--dev` builds has the features that everything has together.
+#[test]
+fn building_the_plugin_alone_compiles_nothing_again() {
+    plugin();
+    let mut build = cargo("build");
+    build.args(["--lib", "--message-format=json"]);
+    build.args(["--package", "hotswap-plugin", "--package"]);
+    let output = build.arg(env!("CARGO_PKG_NAME")).output().unwrap();
+    let says = String::from_utf8(output.stdout).unwrap();
+    let messages = says.lines().map(|it| serde_json::from_str(it).unwrap());
+    let artifacts = messages.filter(|it: &Value| it["reason"] == "compiler-artifact");
+    let artifacts: Vec<_> = artifacts.collect();
+    assert!(artifacts.len() > 10, "{artifacts:?}");
+    for artifact in artifacts {
+        assert_eq!(artifact["fresh"], true, "{artifact}");
+    }
+}
+
 /// Long enough for anything that must happen, on any machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// `cargo test` builds no plugins. With `--package` it would be built with other features of what it depends on, and
-/// all of that anew; this has most likely been done.
+/// `cargo test` builds no plugins. With `--package` alone it would be built with other features of what it depends on,
+/// and all of that anew; this has most likely been done.
 fn plugin() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("cargo makes it `target/tmp`");
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--target-dir"])
-        .arg(target)
-        .current_dir(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .parent()
-                .expect("the workspace"),
-        )
-        .env_remove("CARGO_BUILD_TARGET")
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "the plugin does not build");
-    target.join("debug/libplugin.so")
+    let status = cargo("build").arg("--quiet").status();
+    assert!(
+        status.expect("cargo runs").success(),
+        "the plugin does not build"
+    );
+    target().join("debug/libplugin.so")
+}
+
+/// As a person calls it at the top of the workspace.
+fn cargo(command: &str) -> Command {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([command, "--target-dir"]).arg(target());
+    cargo.current_dir(package.parent().expect("the workspace"));
+    cargo.env_remove("CARGO_BUILD_TARGET");
+    cargo
+}
+
+fn target() -> &'static Path {
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    temporary.parent().expect("cargo makes it `target/tmp`")
 }
 
 fn trust() -> Trust {

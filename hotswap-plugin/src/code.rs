@@ -1,7 +1,7 @@
-//! What the plugin does. Edit this while the demo runs, then:
+//! What the plugin does. Edit and save this while the demo runs:
 //!
 //! ```sh
-//! cargo build
+//! cargo run -p hotswap-demo -- --dev
 //! ```
 
 use hotswap_types::Plugin;

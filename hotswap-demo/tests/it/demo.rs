@@ -17,8 +17,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Long enough for anything that must happen, on any machine.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+/// Long enough for anything that must happen, on any machine, also for a build from nothing.
+pub(crate) const SOON: Duration = Duration::from_secs(300);
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_hotswap-demo");
 
@@ -136,6 +136,12 @@ impl Demo {
             let expected = !line.starts_with("refused") && !line.starts_with("fault");
             assert!(expected, "not `{beginning}`, but `{line}`");
         }
+    }
+
+    /// The next line on stderr.
+    #[track_caller]
+    pub(crate) fn says_anything(&self) -> String {
+        self.err.recv_timeout(SOON).expect("a line")
     }
 
     /// The next line that the plugin says.

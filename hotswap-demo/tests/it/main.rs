@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod dev;
 mod ending;
 mod examples;
 mod json;

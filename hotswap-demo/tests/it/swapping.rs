@@ -124,7 +124,8 @@ fn versions_are_listed() {
     let expected = "refused /no/such.so: open: no such file; generation 2 stays live";
     assert!(rows[2].ends_with(expected), "{rows:#?}");
     demo.type_line(":help");
-    demo.says("help: PATH replaces the plugin");
+    demo.says("help:");
+    demo.says("  :rollback  puts the plugin before back");
 }
 
 #[test]

@@ -232,7 +232,7 @@ fn names_are_changed_everywhere() {
         assert!(!text.contains("libplugin"), "{path}");
     }
     assert!(read("README.md").starts_with("# my-app\n"));
-    assert!(read("README.md").contains("-p my-app-demo -- target/debug/libmy_app_plugin.so\n"));
+    assert!(read("README.md").contains("\ncargo run -p my-app-demo -- --dev\n"));
     assert!(read("my-app-plugin/Cargo.toml").contains("[lib]\nname = \"my_app_plugin\"\n"));
     assert!(read("my-app-demo/src/main.rs").contains("use my_app_types::"));
     // What only an example turns on.

@@ -1,125 +1,313 @@
-//! The demo on a pseudo-terminal.
+//! The demo on a pseudo-terminal: what a person sees and types.
 
 use std::{
     fs::{self, File},
     io::{Read, Write},
+    num::NonZero,
     path::Path,
     process::Child,
-    sync::mpsc,
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
+    time::Instant,
 };
 
 use pty_process::blocking::Pty;
+use vt100::Parser;
 
 use crate::demo::{BINARY, SOON, plugin};
 
-/// What a person sees, up to and with `end`.
-#[track_caller]
-fn see(screen: &mpsc::Receiver<u8>, end: &str) -> String {
-    let mut seen = Vec::new();
-    while !seen.ends_with(end.as_bytes()) {
-        match screen.recv_timeout(SOON) {
-            Ok(byte) => seen.push(byte),
-            Err(_) => panic!(
-                "`{end}` does not come after: {}",
-                String::from_utf8_lossy(&seen)
-            ),
+/// A terminal, and the demo that runs on it.
+struct Terminal {
+    demo: Child,
+    keys: Pty,
+    output: Receiver<Vec<u8>>,
+    screen: Parser,
+}
+
+const ROWS: NonZero<u16> = NonZero::new(40).unwrap();
+const COLUMNS: NonZero<u16> = NonZero::new(200).unwrap();
+
+impl Terminal {
+    fn start(options: &[&str]) -> Self {
+        let options = [&["--period", "1h"], options].concat();
+        Self::start_in(Path::new("."), &options, &plugin("shipped"))
+    }
+
+    fn start_in(folder: &Path, options: &[&str], plugin: &Path) -> Self {
+        let (demo, keys) = spawn(folder, options, plugin);
+        let mut reader = File::from(rustix::io::dup(&keys).unwrap());
+        let (sender, output) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(1..) = reader.read(&mut bytes).inspect(|&count| {
+                // Nobody may want to know any more.
+                drop(sender.send(bytes[..count].to_owned()));
+            }) {}
+        });
+        Self {
+            demo,
+            keys,
+            output,
+            screen: Parser::new(ROWS, COLUMNS, 0),
         }
     }
-    String::from_utf8_lossy(&seen).into_owned()
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// The lines that are not empty.
+    fn lines(&self) -> Vec<String> {
+        let contents = self.screen.screen().contents();
+        let lines = contents.lines().map(|it| it.trim_end().to_owned());
+        lines.filter(|it| !it.is_empty()).collect()
+    }
+
+    /// Waits until the screen is as wanted.
+    #[track_caller]
+    fn wait(&mut self, what: &str, is_there: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let begin = Instant::now();
+        loop {
+            let lines = self.lines();
+            if is_there(&lines) {
+                return lines;
+            }
+            let left = SOON.saturating_sub(begin.elapsed());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => self.screen.process(&bytes),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("not {what}:\n{}", lines.join("\n"))
+                }
+            }
+        }
+    }
+
+    /// Waits until the lowest line is this one.
+    #[track_caller]
+    fn shows_at_the_end(&mut self, line: &str) -> Vec<String> {
+        self.wait(line, |lines| lines.last().is_some_and(|it| it == line))
+    }
+
+    /// Waits for a line that begins so, with the prompt below it.
+    #[track_caller]
+    fn says(&mut self, beginning: &str) -> Vec<String> {
+        let is_there = |lines: &[String]| {
+            lines.iter().any(|it| it.starts_with(beginning))
+                && lines.last().is_some_and(|it| it == "Next plugin:")
+        };
+        self.wait(beginning, is_there)
+    }
+
+    /// The code with which the demo ends, and what is left on the screen.
+    #[track_caller]
+    fn ends(mut self) -> (Option<i32>, Vec<String>) {
+        let code = self.demo.wait().unwrap().code();
+        // The pty is closed when the last process that has it open has ended.
+        while let Ok(bytes) = self.output.recv_timeout(SOON) {
+            self.screen.process(&bytes);
+        }
+        (code, self.lines())
+    }
 }
 
-/// A demo on a terminal.
-fn start(options: &[&str]) -> (Child, Pty) {
-    let options = [&["--period", "1h"], options].concat();
-    start_with(&options, &plugin("shipped"), Path::new("."))
-}
-
-fn start_with(options: &[&str], plugin: &Path, folder: &Path) -> (Child, Pty) {
-    let (terminal, pts) = pty_process::blocking::open().unwrap();
-    terminal.resize(pty_process::Size::new(24, 200)).unwrap();
+fn spawn(folder: &Path, options: &[&str], plugin: &Path) -> (Child, Pty) {
+    let (keys, pts) = pty_process::blocking::open().unwrap();
+    let size = pty_process::Size::new(ROWS.get(), COLUMNS.get());
+    keys.resize(size).unwrap();
     let command = pty_process::blocking::Command::new(BINARY);
-    let child = command
+    let demo = command
         .arg("--any-owner")
         .args(options)
         .arg(plugin)
         .current_dir(folder)
+        .env("TERM", "xterm")
         .spawn(pts)
         .unwrap();
-    (child, terminal)
-}
-
-/// What comes to the screen, byte by byte.
-fn screen_of(terminal: &Pty) -> mpsc::Receiver<u8> {
-    let mut reader = File::from(rustix::io::dup(terminal).unwrap());
-    let (sender, screen) = mpsc::channel();
-    thread::spawn(move || {
-        let mut byte = [0];
-        while reader.read_exact(&mut byte).is_ok() && sender.send(byte[0]).is_ok() {}
-    });
-    screen
+    (demo, keys)
 }
 
 #[test]
 fn a_terminal_that_goes_away_ends_the_demo_cleanly() {
     for options in [&[][..], &["--watch"]] {
-        let (mut child, mut terminal) = start(options);
+        let options = [&["--period", "1h"], options].concat();
+        let (mut demo, mut keys) = spawn(Path::new("."), &options, &plugin("shipped"));
         let mut seen = Vec::new();
         while !seen.ends_with(b"Adding to 10: 17\r\n") {
             let mut byte = [0];
-            terminal.read_exact(&mut byte).unwrap();
+            keys.read_exact(&mut byte).unwrap();
             seen.push(byte[0]);
         }
         // SIGHUP, and the end of the lines: a reload, and the end.
-        drop(terminal);
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{options:?}");
+        drop(keys);
+        assert_eq!(demo.wait().unwrap().code(), Some(0), "{options:?}");
     }
 }
 
 #[test]
-fn a_person_types_a_path_and_ctrl_c() {
-    let (mut child, mut terminal) = start(&[]);
-    let screen = screen_of(&terminal);
+fn a_path_is_swapped_in_with_one_prompt_and_ctrl_c_ends_it() {
+    let mut terminal = Terminal::start(&[]);
+    let seen = terminal.says("Adding to 10: 17");
+    let accepted = format!("accepted generation 1: {}", plugin("shipped").display());
+    let ticks = [r#"some_data = "the plugin as shipped""#, "Adding to 10: 17"];
+    assert_eq!(seen, [&accepted, ticks[0], ticks[1], "Next plugin:"]);
 
-    // The tick begins a line of its own, although the prompt was there.
-    let seen = see(&screen, "Adding to 10: 17\r\n");
-    assert!(seen.contains("Next plugin: \r\nsome_data = "), "{seen:?}");
     let path = plugin("other");
-    terminal
-        .write_all(format!("{}\n", path.display()).as_bytes())
-        .unwrap();
-    // The old plugin leaves before or after the prompt; afterwards the prompt is there.
-    let seen = see(&screen, "unloaded generation 1 after ");
-    let accepted = format!("{0}\r\naccepted generation 2: {0}\r\n", path.display());
-    assert!(seen.starts_with(&accepted), "{seen:?}");
-    let seen = see(&screen, "Next plugin: ");
-    assert_eq!(seen.lines().count(), 2, "{seen:?}");
+    terminal.press(&format!("{}\r", path.display()));
+    let seen = terminal.says("unloaded generation 1 after ");
+    assert_eq!(seen[3], format!("Next plugin: {}", path.display()));
+    assert_eq!(
+        seen[4],
+        format!("accepted generation 2: {}", path.display())
+    );
+    assert_eq!(seen.len(), 7, "{seen:#?}");
 
-    terminal.write_all(b"\x03").unwrap();
-    let seen = see(&screen, "unloaded generation 2 after ");
-    assert!(seen.starts_with("^C\r\n"), "{seen:?}");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    terminal.press("\x03");
+    let (code, seen) = terminal.ends();
+    assert_eq!(code, Some(0));
+    assert_eq!(seen[6], "Next plugin:");
+    assert!(
+        seen[7].starts_with("unloaded generation 2 after "),
+        "{seen:#?}"
+    );
 }
 
-/// The lines that README shows, in the order in which things happen; which of them comes first of those that follow one
-/// path may differ.
+/// What is being typed stays whole and below everything else.
+#[test]
+fn ticks_do_not_tear_what_is_typed() {
+    let mut terminal = Terminal::start(&["--period", "20ms"]);
+    let path = plugin("other").display().to_string();
+    terminal.says("Adding to 10: 17");
+    for (index, key) in path.char_indices() {
+        terminal.press(&key.to_string());
+        let typed = format!("Next plugin: {}", &path[..=index]);
+        let seen = terminal.shows_at_the_end(&typed);
+        let prompts = seen.iter().filter(|it| it.contains("Next plugin"));
+        assert_eq!(prompts.count(), 1, "{seen:#?}");
+    }
+    terminal.press("\r");
+    terminal.says("Adding to 20: 27");
+    terminal.press("quit\r");
+    assert_eq!(terminal.ends().0, Some(0));
+}
+
+#[test]
+fn arrows_bring_lines_back_and_tab_completes_paths_and_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("my plugins")).unwrap();
+    fs::copy(plugin("other"), folder.path().join("my plugins/other.so")).unwrap();
+    let first = plugin("shipped");
+    let mut terminal = Terminal::start_in(folder.path(), &["--period", "1h"], &first);
+    terminal.says("accepted generation 1");
+    terminal.press("my\t");
+    terminal.shows_at_the_end(r"Next plugin: my\ plugins/");
+    terminal.press("\t");
+    terminal.shows_at_the_end(r"Next plugin: my\ plugins/other.so");
+    terminal.press("\r");
+    terminal.says("accepted generation 2: my plugins/other.so");
+    terminal.press(":he\t\r");
+    terminal.says("  :rollback  puts the plugin before back");
+    terminal.press("\x1b[A\x1b[A");
+    terminal.shows_at_the_end(r"Next plugin: my\ plugins/other.so");
+    terminal.press("\r");
+    let same = "accepted generation 3: my plugins/other.so; the same bytes as generation 2";
+    terminal.says(same);
+    // As it was given.
+    terminal.press(":reload\r");
+    terminal.says("accepted generation 4: my plugins/other.so; the same bytes as generation 3");
+    terminal.press("\x04");
+    assert_eq!(terminal.ends().0, Some(0));
+}
+
+/// Each of them is answered, and the prompt is below the answers, however a terminal passes them on.
+#[test]
+fn several_lines_may_be_pasted() {
+    let pasted = ":relaod\n/no/such.so\n~/no/such.so\n";
+    for (begin, end) in [("", ""), ("\x1b[200~", "\x1b[201~\r")] {
+        let mut terminal = Terminal::start(&[]);
+        terminal.says("Adding to 10: 17");
+        terminal.press(&format!("{begin}{}{end}", pasted.replace('\n', "\r")));
+        let home = std::env::var("HOME").unwrap();
+        let last =
+            format!("refused {home}/no/such.so: open: no such file; generation 1 stays live");
+        let seen = terminal.says(&last);
+        let place = |line: &str| seen.iter().position(|it| it == line);
+        let unknown = place("unknown command :relaod; did you mean :reload?");
+        let refused = place("refused /no/such.so: open: no such file; generation 1 stays live");
+        assert!(unknown.is_some() && unknown < refused, "{seen:#?}");
+        assert!(refused < place(&last), "{seen:#?}");
+        terminal.press("exit\r");
+        assert_eq!(terminal.ends().0, Some(0));
+    }
+}
+
+/// Its modes are those from before also when it ends while a line is edited.
+#[test]
+fn the_terminal_is_given_back() {
+    use rustix::termios::{LocalModes, tcgetattr};
+    let mut terminal = Terminal::start(&[]);
+    terminal.says("Adding to 10: 17");
+    terminal.press("half a li");
+    terminal.shows_at_the_end("Next plugin: half a li");
+    let is_edited = |keys: &Pty| {
+        !tcgetattr(keys)
+            .unwrap()
+            .local_modes
+            .contains(LocalModes::ICANON)
+    };
+    assert!(is_edited(&terminal.keys));
+    let demo = rustix::process::Pid::from_child(&terminal.demo);
+    rustix::process::kill_process(demo, rustix::process::Signal::TERM).unwrap();
+    let seen = terminal.wait("unloaded", |lines| {
+        lines
+            .last()
+            .is_some_and(|it| it.starts_with("unloaded generation 1 after "))
+    });
+    assert_eq!(seen.len(), 4, "{seen:#?}");
+    assert!(!is_edited(&terminal.keys));
+    assert_eq!(terminal.ends().0, Some(0));
+}
+
+#[test]
+fn a_terminal_without_editing_has_lines() {
+    let (keys, pts) = pty_process::blocking::open().unwrap();
+    let command = pty_process::blocking::Command::new(BINARY);
+    let options = ["--any-owner", "--period", "1h"];
+    let command = command.args(options).arg(plugin("shipped"));
+    let mut demo = command.env("TERM", "dumb").spawn(pts).unwrap();
+    let mut reader = File::from(rustix::io::dup(&keys).unwrap());
+    (&keys).write_all(b":relaod\nquit\n").unwrap();
+    let mut seen = Vec::new();
+    // An error: all of it was read.
+    let _ = reader.read_to_end(&mut seen);
+    let seen = String::from_utf8(seen).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    assert!(seen.contains("\r\nNext plugin: \r\n"), "{seen:?}");
+    assert!(
+        seen.contains("\r\nunknown command :relaod; did you mean :reload?\r\n"),
+        "{seen:?}"
+    );
+    assert!(!seen.contains('\x1b'), "{seen:?}");
+}
+
+/// The lines that README shows. Of those that follow a path, the last may come before the ticks or after.
 #[test]
 fn the_transcript_of_the_readme() {
     let readme = include_str!("../../../README.md");
-    let transcript = readme.split("```text\n").nth(1).unwrap();
+    let transcript = readme.split("```text\n").nth(2).unwrap();
     let transcript: Vec<&str> = transcript.split("```").next().unwrap().lines().collect();
     let path = Path::new("target/debug/libplugin.so");
-    let typed = transcript.iter().position(|line| Path::new(line) == path);
-    let (before, after) = transcript.split_at(typed.expect("somebody types the path"));
-
+    let typed = format!("Next plugin: {}", path.display());
+    let (before, after) = {
+        let at = transcript.iter().position(|line| *line == typed);
+        transcript.split_at(at.expect("somebody types the path") + 1)
+    };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(path);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     let bytes = fs::read(plugin("shipped")).unwrap();
     fs::write(&file, &bytes).unwrap();
-    let (mut child, mut terminal) = start_with(&["--period", "100ms"], path, folder.path());
-    let screen = screen_of(&terminal);
-    all_are_seen(&screen, before, &[]);
+    let mut terminal = Terminal::start_in(folder.path(), &["--period", "100ms"], path);
+    terminal.says(before[before.len() - 2]);
 
     // As if it had been built again, with another text in it.
     let text = b"the plugin as shipped";
@@ -127,33 +315,23 @@ fn the_transcript_of_the_readme() {
     let mut changed = bytes;
     changed[place..place + text.len()].copy_from_slice(b"the plugin as changed");
     fs::write(&file, &changed).unwrap();
-    terminal
-        .write_all(format!("{}\n", path.display()).as_bytes())
-        .unwrap();
-    all_are_seen(&screen, after, before);
-    terminal.write_all(b"\x03").unwrap();
-    see(&screen, "unloaded generation 2 after ");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-}
-
-/// Waits for each of the lines, in any order, and for no other than these and those `before`; times may differ, and
-/// prompts do not count.
-#[track_caller]
-fn all_are_seen(screen: &mpsc::Receiver<u8>, lines: &[&str], before: &[&str]) {
-    let plain = |line: &str| {
-        let line = line.trim_end().trim_start_matches("Next plugin: ");
-        match line.split_once(" after ") {
-            Some((what, _)) => format!("{what} after TIME"),
-            None => line.to_owned(),
-        }
-    };
-    let is_prompt = |line: &String| line.is_empty() || line == "Next plugin:";
-    let known: Vec<String> = [lines, before].concat().into_iter().map(plain).collect();
-    let mut missing = known[..lines.len()].to_vec();
-    missing.retain(|line| !is_prompt(line));
-    while !missing.is_empty() {
-        let seen = plain(&see(screen, "\n"));
-        assert!(is_prompt(&seen) || known.contains(&seen), "{seen:?}");
-        missing.retain(|line| *line != seen);
+    terminal.press(&format!("{}\r", path.display()));
+    let plain = |line: &str| line.split(" after ").next().unwrap().to_owned();
+    let mut missing: Vec<String> = transcript.iter().map(|line| plain(line)).collect();
+    missing.sort();
+    missing.dedup();
+    let changed = after.iter().find(|line| line.contains("as changed"));
+    let seen = terminal.says(changed.expect("the new plugin answers"));
+    for line in seen.iter().map(|line| plain(line)) {
+        assert!(missing.contains(&line), "{line:?}: {seen:#?}");
     }
+    missing.retain(|line| !seen.iter().any(|it| plain(it) == *line));
+    // It may leave later than the first answer comes.
+    assert!(
+        missing.iter().all(|it| it.starts_with("unloaded")),
+        "{missing:?}: {seen:#?}"
+    );
+    terminal.says("unloaded generation 1 after ");
+    terminal.press("\x03");
+    assert_eq!(terminal.ends().0, Some(0));
 }

@@ -1,0 +1,122 @@
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::Parser;
+use hotswap_dev::DevSettings;
+
+use crate::{console::Format, paths, trust::TrustOptions};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0         It has ended; with --check, the plugin would be accepted
+  1         The plugin to begin with was refused, or something else has failed
+  2         Wrong usage
+  130, 143  A second Ctrl-C or SIGTERM has ended it at once
+
+Examples:
+  hotswap-demo target/debug/libplugin.so --watch
+  hotswap-demo --dev
+  hotswap-demo --check plugins/v42.so && ln -sfn v42.so plugins/current.so";
+
+/// Runs a plugin, and replaces it by any other whose path is typed or pasted.
+///
+/// Each line of standard input is a path, or a command: `:reload`, `:rollback`, `:versions`, `:help`, `:quit`.
+/// SIGHUP does what `:reload` does.
+#[derive(Parser)]
+#[command(name = "hotswap-demo", version, args_override_self = true, after_help = AFTER_HELP)]
+pub(crate) struct Options {
+    /// The plugin to begin with
+    #[arg(required_unless_present = "dev", conflicts_with = "dev")]
+    plugin: Option<PathBuf>,
+
+    /// Build the plugin of the workspace in the current folder, and swap it in again whenever its sources change;
+    /// PACKAGE says which if there are several
+    #[arg(long, value_name = "PACKAGE", num_args = 0..=1, conflicts_with_all = ["watch", "check"])]
+    dev: Option<Option<String>>,
+
+    /// Build it with optimisations
+    #[arg(long, requires = "dev")]
+    release: bool,
+
+    /// More arguments for `cargo build`
+    #[arg(last = true, value_name = "CARGO_ARGS", requires = "dev")]
+    cargo_args: Vec<OsString>,
+
+    /// The time between two ticks
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = period)]
+    pub(crate) period: Duration,
+
+    /// How long an old plugin may be in use before it is reported; at the end, how long to wait for it
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) drain_deadline: Duration,
+
+    /// Load each plugin in a child process first, and ask it something there
+    #[arg(long)]
+    pub(crate) trial: bool,
+
+    /// Only say whether the plugin would be accepted, and what is known of it; run nothing of it in this process
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// How long a trial may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) trial_deadline: Duration,
+
+    /// How long a new plugin is on probation: the one before stays loaded, and takes over again after a fault
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) probation: Option<Duration>,
+
+    /// How many faults of a plugin on probation are put up with
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        requires = "probation"
+    )]
+    pub(crate) faults: u32,
+
+    /// Swap whenever the file at the last accepted path has changed; the end of standard input ends nothing then
+    #[arg(long)]
+    pub(crate) watch: bool,
+
+    /// Do not read standard input, whose end would end the demo (for a service)
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+
+    /// What the host says on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) events: Format,
+
+    #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+}
+
+/// Where the plugin to begin with comes from.
+pub(crate) enum Source {
+    File(PathBuf),
+    /// It is built.
+    Dev(DevSettings),
+}
+
+impl Options {
+    pub(crate) fn source(&self) -> Source {
+        if let Some(path) = &self.plugin {
+            return Source::File(paths::in_a_folder(path));
+        }
+        let release = self.release.then(|| "--release".into());
+        Source::Dev(DevSettings {
+            package: self.dev.clone().flatten(),
+            host: Some(env!("CARGO_PKG_NAME").to_owned()),
+            cargo_args: release.into_iter().chain(self.cargo_args.clone()).collect(),
+            ..DevSettings::default()
+        })
+    }
+}
+
+fn period(text: &str) -> Result<Duration> {
+    let period = humantime::parse_duration(text)?;
+    anyhow::ensure!(!period.is_zero(), "ticks need some time between them");
+    Ok(period)
+}

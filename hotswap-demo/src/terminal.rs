@@ -1,0 +1,126 @@
+//! A person at a terminal: a line that is edited with history, arrow keys and Tab, and what is shown above it.
+//!
+//! While a line is edited, the terminal is in a mode of the editor's. So whatever is shown meanwhile goes through the
+//! editor, and the terminal is [`restore`]d at the end.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::OnceLock,
+    thread,
+};
+
+use crossbeam_channel::{Receiver, unbounded};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustyline::{
+    CompletionType, Config, Context, Editor, ExternalPrinter, Helper,
+    completion::{Completer, FilenameCompleter, Pair},
+    error::ReadlineError,
+    highlight::Highlighter,
+    hint::Hinter,
+    history::MemHistory,
+    validate::Validator,
+};
+use signal_hook::{consts::SIGINT, low_level};
+
+use crate::lines::{self, COMMANDS, Request};
+
+/// What stands before the line.
+pub(crate) const PROMPT: &str = "Next plugin: ";
+
+/// The modes of the terminal before lines were edited on it.
+static MODES: OnceLock<Termios> = OnceLock::new();
+
+/// Shows lines above the one that is edited.
+pub(crate) type Printer = Box<dyn ExternalPrinter>;
+
+/// Reads lines on a thread that is never joined: it may wait for ever. `None`: this is no terminal on which lines can
+/// be edited and everything is shown.
+pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
+    let is_terminal =
+        io::stdin().is_terminal() && io::stdout().is_terminal() && io::stderr().is_terminal();
+    let modes = is_terminal.then(|| tcgetattr(io::stdin()).ok())??;
+    let config = Config::builder()
+        .auto_add_history(true)
+        .completion_type(CompletionType::List)
+        .build();
+    let mut editor = Editor::with_history(config, MemHistory::new()).ok()?;
+    editor.set_helper(Some(Words(FilenameCompleter::new())));
+    // None for a terminal like `dumb`.
+    let printer = editor.create_external_printer().ok()?;
+    // Without a bound: a line is shown only once the next one is read, so reading waits for nobody. What waits here was
+    // typed.
+    let (requests, received) = unbounded();
+    let reader = thread::Builder::new().name("terminal".to_owned());
+    let reading = reader.spawn(move || {
+        loop {
+            let text = match editor.readline(PROMPT) {
+                Ok(text) => text,
+                Err(ReadlineError::Interrupted) => {
+                    // What the key would do if no line was edited.
+                    let _ = low_level::raise(SIGINT);
+                    return;
+                }
+                // The end, or a terminal that has gone.
+                Err(_) => return,
+            };
+            // Several, if they were pasted.
+            for line in text.split(['\n', '\r']) {
+                let request = lines::parse(line.as_bytes());
+                let is_last = request == Request::Quit;
+                if requests.send(request).is_err() || is_last {
+                    return;
+                }
+            }
+        }
+    });
+    reading.ok()?;
+    MODES.get_or_init(|| modes);
+    Some((received, Box::new(printer)))
+}
+
+/// Takes the prompt away, and gives the terminal back as it was, should a line be edited at this moment.
+pub(crate) fn restore() {
+    let Some(modes) = MODES.get() else {
+        return;
+    };
+    let now = tcgetattr(io::stdin());
+    if now.is_ok_and(|it| !it.local_modes.contains(LocalModes::ICANON)) {
+        // Also without the marks around what is pasted, which the editor has asked for.
+        let _ = io::stdout().write_all(b"\r\x1b[J\x1b[?2004l");
+        let _ = io::stdout().flush();
+        // An error: the terminal has gone.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, modes);
+    }
+}
+
+/// What Tab completes: commands and paths.
+struct Words(FilenameCompleter);
+
+impl Completer for Words {
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        position: usize,
+        context: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        if line.starts_with(':') {
+            let names = COMMANDS.iter().map(|(name, _)| *name);
+            let names = names.filter(|name| name.starts_with(&line[..position]));
+            let pair = |name: &str| Pair {
+                display: name.to_owned(),
+                replacement: name.to_owned(),
+            };
+            return Ok((0, names.map(pair).collect()));
+        }
+        self.0.complete(line, position, context)
+    }
+}
+
+impl Helper for Words {}
+impl Highlighter for Words {}
+impl Validator for Words {}
+impl Hinter for Words {
+    type Hint = String;
+}
