@@ -22,6 +22,13 @@ pub(crate) const SOON: Duration = Duration::from_secs(300);
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_hotswap-demo");
 
+/// Copies the demo's program, in a process of its own: a program that is still open for writing cannot be run, and a
+/// child that another test starts meanwhile has every descriptor of this process until it runs its own program.
+pub(crate) fn copy_program(to: &Path) {
+    let copied = Command::new("cp").arg(BINARY).arg(to).status();
+    assert!(copied.expect("cp runs").success());
+}
+
 /// The path of a plugin of `tests/fixtures`, built once.
 pub(crate) fn plugin(name: &str) -> PathBuf {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {

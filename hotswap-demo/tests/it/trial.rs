@@ -6,7 +6,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, test_kill_process};
 
-use crate::demo::{BINARY, Demo, plugin};
+use crate::demo::{BINARY, Demo, copy_program, plugin};
 
 /// A demo with trials, and plugins that do as they are told.
 struct Trials {
@@ -288,7 +288,7 @@ fn a_host_that_does_not_wait_for_its_children_can_run_trials() {
 fn a_host_whose_file_is_gone_can_run_trials() {
     let folder = tempfile::tempdir().unwrap();
     let binary = folder.path().join("demo");
-    fs::copy(BINARY, &binary).unwrap();
+    copy_program(&binary);
     let mut it = Trials::run(Command::new(&binary), "1h");
     fs::remove_file(&binary).unwrap();
     it.refuses(
