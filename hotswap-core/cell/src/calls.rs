@@ -60,6 +60,16 @@ pub fn marked_calls() -> impl Iterator<Item = (usize, ValueId)> {
     })
 }
 
+/// The values whose calls a thread is inside of, as far as its slots name them. May be called in a signal handler, once
+/// it was called outside of one: it takes no lock, and allocates nothing. Waits for nobody.
+pub fn values_of_thread(thread: u32) -> impl Iterator<Item = ValueId> {
+    let slots = registry::all().filter(move |slot| slot.thread() == thread);
+    slots.filter_map(|slot| match slot.inside() {
+        Inside::Value(value) => Some(ValueId::new(value)),
+        Inside::Unknown | Inside::Nothing => None,
+    })
+}
+
 impl ValueId {
     pub(crate) fn new(value: *const ()) -> Self {
         Self(value.addr())

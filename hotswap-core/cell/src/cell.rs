@@ -354,6 +354,11 @@ impl<T> Clone for Lease<T> {
 
 #[cfg(not(loom))]
 impl<T> SelfLease<T> {
+    /// Which value it is.
+    pub fn value_id(&self) -> ValueId {
+        ValueId::new(self.0.as_ptr().cast())
+    }
+
     /// Leases the value. `None`: it was drained, which cannot be while a call or another lease uses it.
     ///
     /// [`Retired::try_drain`] takes the last count in one step, after it has seen no call. If that comes first, this

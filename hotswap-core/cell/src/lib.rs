@@ -11,6 +11,7 @@
 //! - `cell`: the public type. Its module documentation argues why the scheme is correct; `scripts/loom` checks it
 //!   with a model checker.
 //! - `future`: a future that borrows a leased value, and owns the lease.
+//! - `signal_list`: a list that a signal handler may read.
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
@@ -32,10 +33,12 @@ mod cell;
 
 mod future;
 
+mod signal_list;
+
 #[cfg(not(loom))]
 pub use crate::cell::SelfLease;
 pub use crate::{
-    calls::{Calls, Holders, MarkedCall, ValueId, mark_calls, marked_calls},
+    calls::{Calls, Holders, MarkedCall, ValueId, mark_calls, marked_calls, values_of_thread},
     cell::{Cell, Lease, Retired},
     chain::{
         is_inside_call, pass_quiescent_point, request_quiescence_callbacks, reset_after_fork,
@@ -43,4 +46,5 @@ pub use crate::{
     },
     future::LeasedFuture,
     registry::is_registered,
+    signal_list::{ListReader, Listed, SignalSafeList},
 };
