@@ -44,6 +44,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use hotswap_cell::{Listed, ValueId};
 use hotswap_elf::{Export, Facts};
 use hotswap_unload::PluginTable;
 
@@ -65,6 +66,7 @@ pub use self::{
     pin_reason::{HeapLeft, PinReason},
 };
 use crate::{
+    crash::ImageRecord,
     error::{Error, ErrorKind, Result},
     stage::{Kept, Origin, Staged},
     system::linker::{self, Access, Description, Mapping, Object},
@@ -91,6 +93,8 @@ pub(crate) struct Image {
     handlers: Arc<Handlers>,
     attachment: Attachment,
     policy: Policy,
+    /// What a crash report says of it. It is kept until the image is gone, too.
+    record: Arc<Listed<ImageRecord>>,
     old_libraries: Vec<OldLibrary>,
     kept: ManuallyDrop<KeptUntilGone>,
     /// `Some` if a library was refused, until [`check_libraries`](Self::check_libraries) takes it.
@@ -107,6 +111,14 @@ impl Image {
     /// `opener`.
     pub(crate) fn open(staged: Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
         let before = Snapshot::take();
+        let origin = staged.origin();
+        let record = Arc::new(ImageRecord::list(
+            &origin.given,
+            opener.tid().cast_unsigned(),
+            policy.avoid_crashed.as_deref(),
+            staged.facts().build_id.as_deref(),
+            origin.sha256,
+        ));
         let libraries = Libraries::open(&staged, opener, policy)?;
         let Linked {
             object,
@@ -117,6 +129,7 @@ impl Image {
             Ok(linked) => linked,
             Err(error) => return Err(libraries.give_up(error, opener, policy)),
         };
+        record.mapped(mapping.bias, &code);
         dependencies::note(&staged.facts().needed);
         let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);
         let handlers = Handlers::new(mapping.segments.clone(), before);
@@ -130,6 +143,7 @@ impl Image {
             handlers,
             attachment: Attachment::Missing,
             policy: policy.clone(),
+            record: Arc::clone(&record),
             old_libraries,
             kept: ManuallyDrop::default(),
             untrusted_library,
@@ -145,6 +159,10 @@ impl Image {
         } else if image.facts().has_marker {
             image.attachment = Attachment::Refused(AttachError::NotFound);
         }
+        if let Some(package) = image.package() {
+            record.is_of(package);
+        }
+        image.keep_until_gone(record);
         Ok(image)
     }
 
@@ -246,6 +264,11 @@ impl Image {
     pub(crate) fn keep_until_gone(&self, used: impl Send + 'static) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push(Box::new(used));
+    }
+
+    /// Call it before the image is published as a generation, whose calls are those on these values.
+    pub(crate) fn published(&self, generation: u64, calls: ValueId, polls: Option<ValueId>) {
+        self.record.published(generation, calls, polls);
     }
 
     /// Begins the way out.

@@ -143,6 +143,9 @@ mod signature;
 #[expect(unsafe_code, reason = "states what a host promises")]
 mod trust;
 
+// Whose code has crashed.
+pub mod crash;
+
 // What was found out once.
 mod cache;
 

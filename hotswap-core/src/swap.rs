@@ -902,6 +902,9 @@ impl<M> fmt::Debug for Generation<M> {
 impl<M: Send + Sync + 'static> Generation<M> {
     /// Call it before the generation is published: from then on `lease` leases the generation for each of its objects.
     fn set_self_lease(&self, lease: SelfLease<Self>) {
+        if let Some(image) = self.image.image() {
+            image.published(self.number, lease.value_id(), self.polls_id());
+        }
         self.objects.publish(move || {
             let lease = lease.lease()?;
             Some(Box::new(lease))

@@ -19,6 +19,9 @@ pub(crate) mod signals;
 #[expect(unsafe_code, reason = "starts and joins threads of the C library")]
 pub(crate) mod thread;
 
+#[expect(unsafe_code, reason = "handles signals")]
+pub(crate) mod crash;
+
 #[expect(
     unsafe_code,
     reason = "asks the C library and the processor for the state of the calling thread"

@@ -140,6 +140,16 @@ pub struct Policy {
     ///
     /// None unless set.
     pub serial_file: Option<PathBuf>,
+    /// A folder of crashes, in which [`crash::install_handler`](crate::crash::install_handler) records of which bytes
+    /// this process has crashed. A candidate that is recorded there is refused, also by the next process. It has to be
+    /// there, and nobody but the host should be able to write to it: who can, decides what is refused.
+    ///
+    /// A file in it is named after the SHA-256 of a plugin, and contains the line of each crash. Remove it to have
+    /// those bytes tried again. With this setting, the SHA-256 of each candidate is computed ([`Sha256::of`] says what
+    /// that costs).
+    ///
+    /// Nothing is recorded unless set.
+    pub avoid_crashed: Option<PathBuf>,
     /// Libraries of which the host knows that they call nothing of a plugin any more when its calls have returned,
     /// beside those that hotswap knows: file names, with or without what follows `.so` (`"libpool"`). A plugin that
     /// needs one of them can be unloaded. See [`PinReason::Library`](crate::event::PinReason::Library).
@@ -180,6 +190,7 @@ impl Default for Policy {
             public_key: None,
             serial_min: None,
             serial_file: None,
+            avoid_crashed: None,
             harmless_libraries: Vec::new(),
             pinning_libraries: Vec::new(),
             clear_nodelete: true,
@@ -229,10 +240,13 @@ impl Trust {
     /// regular files, files that are not loadable on this machine, that export no root module, whose
     /// abi_stable or interface version does not match, or whose types differ from the host's.
     pub unsafe fn vouch(mut policy: Policy) -> Self {
-        for path in [&mut policy.root, &mut policy.serial_file]
-            .into_iter()
-            .flatten()
-        {
+        let Policy {
+            root,
+            serial_file,
+            avoid_crashed,
+            ..
+        } = &mut policy;
+        for path in [root, serial_file, avoid_crashed].into_iter().flatten() {
             // An empty path leads nowhere, so that everything is refused.
             *path = absolute(path).unwrap_or_default();
         }

@@ -36,7 +36,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use crossbeam_channel::{never, tick};
-use hotswap_core::{Event, Hotswap, Limits, Settings, Trial, Trust, watch::WatchSettings};
+use hotswap_core::{Event, Hotswap, Limits, Settings, Trial, Trust, crash, watch::WatchSettings};
 use hotswap_dev::{DevError, DevLoop};
 use hotswap_types::Plugin;
 
@@ -49,6 +49,7 @@ use crate::{
 
 fn main() -> Result<ExitCode> {
     let trial = Trial::at_top_of_main(probe::probe);
+    crash::install_handler().context("crashes cannot be reported")?;
     let options = Options::parse();
     let trial = trial.with_timeout(options.trial_deadline);
     // SAFETY: whoever runs the demo, and types the paths, vouches for those files: they are plugins for

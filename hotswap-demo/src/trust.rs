@@ -29,6 +29,10 @@ pub(crate) struct TrustOptions {
     #[arg(long, value_name = "FILE", requires = "public_key")]
     serial_file: Option<PathBuf>,
 
+    /// Take no plugin whose code has crashed the demo before, by the records in this folder, and keep them there
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    avoid_crashed: Option<PathBuf>,
+
     /// Trust files of this user, too (may be given several times)
     #[arg(long, value_name = "UID")]
     trust_uid: Vec<u32>,
@@ -54,6 +58,7 @@ impl TrustOptions {
             public_key: self.public_key.clone(),
             serial_min: self.serial_min,
             serial_file: self.serial_file.clone(),
+            avoid_crashed: self.avoid_crashed.clone(),
             trusted_uids: self.trust_uid.clone(),
             trusted_gids: self.trust_gid.clone(),
             any_owner: self.any_owner,
@@ -82,6 +87,7 @@ fn option(setting: &str) -> Option<&'static str> {
         "Policy::public_key" => "--public-key",
         "Policy::serial_min" => "--serial-min",
         "Policy::serial_file" => "--serial-file",
+        "Policy::avoid_crashed" => "--avoid-crashed",
         "Policy::follow_links" => "--no-links",
         _ => return None,
     })

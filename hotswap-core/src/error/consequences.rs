@@ -25,6 +25,8 @@ impl ErrorKind {
             | Self::Expired { .. }
             | Self::SerialTooLow { .. }
             | Self::SerialFile { .. }
+            | Self::Crashed { .. }
+            | Self::CrashFolder { .. }
             | Self::RelativeFolder { .. } => Stage::Trust,
             Self::Library { cause, .. } => match cause.stage() {
                 // `Inspect` would say that the candidate's own bytes are bad. It is a library that is.
@@ -77,6 +79,7 @@ impl ErrorKind {
             Self::SerialTooLow { .. } | Self::SerialFile { .. } | Self::SerialNotKept { .. } => {
                 Some("Policy::serial_file")
             }
+            Self::Crashed { .. } | Self::CrashFolder { .. } => Some("Policy::avoid_crashed"),
             Self::Library { cause, .. } => cause.setting(),
             _ => None,
         }

@@ -162,6 +162,24 @@ pub enum ErrorKind {
         /// The system's error, or which other process uses the file.
         error: SystemError,
     },
+    /// The process has crashed in code of these bytes before ([`crash`](crate::crash)). Deploy others, or remove the
+    /// file if they shall be tried again.
+    #[text("its code has crashed this process before, by {path}: {report}")]
+    Crashed {
+        /// The file in [`Policy::avoid_crashed`](crate::Policy::avoid_crashed).
+        path: PathBuf,
+        /// The line that was reported last.
+        report: String,
+    },
+    /// The folder of [`Policy::avoid_crashed`](crate::Policy::avoid_crashed) cannot be used. Make it, writable by the
+    /// host alone.
+    #[text("the folder of crashes, {path}: {error}")]
+    CrashFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's error.
+        error: SystemError,
+    },
     /// The candidate needs a library that is refused itself.
     #[text("needs {}{}: {}{cause}", Escaped(name), By(by), path.as_ref().map_or_else(String::new, |it| format!("{}: ", Escaped(it))))]
     Library {

@@ -1,4 +1,5 @@
-//! Checks of the bytes themselves: whether they are pinned, signed, and not older than allowed.
+//! Checks of the bytes themselves: whether they are pinned, signed, not older than allowed, and have not crashed the
+//! process before.
 //!
 //! Costs nothing if the policy asks for none of these.
 
@@ -10,6 +11,7 @@ use std::{
 
 use super::{path_policy::PathPolicy, read::read_settled, serial};
 use crate::{
+    crash,
     digest::Sha256,
     error::{ErrorKind, SignatureProblem, Stage},
     signature::{Claims, PublicKey},
@@ -27,7 +29,11 @@ pub(super) fn check(
     policy: &Policy,
     path_policy: &PathPolicy<'_>,
 ) -> Result<(Option<Sha256>, Claims), ErrorKind> {
-    let sha256 = check_pins(bytes, &policy.sha256)?;
+    let mut sha256 = check_pins(bytes, &policy.sha256)?;
+    if let Some(folder) = &policy.avoid_crashed {
+        let sha256 = *sha256.get_or_insert_with(|| Sha256::of(bytes));
+        crash::check(folder, sha256)?;
+    }
     let claims = match &policy.public_key {
         Some(key) => check_signature(bytes, real, key, path_policy)?,
         None if policy.serial_min.is_some() || policy.serial_file.is_some() => {

@@ -5,6 +5,7 @@ mod api;
 mod backlog;
 mod built_in;
 mod coroutines;
+mod crashes;
 mod debugging;
 mod descriptions;
 mod descriptors;

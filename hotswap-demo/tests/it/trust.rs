@@ -15,7 +15,7 @@ use hotswap_core::Sha256;
 use minisign::KeyPair;
 use tempfile::TempDir;
 
-use crate::demo::{BINARY, Demo, plugin};
+use crate::demo::{Demo, copy_program, plugin};
 
 /// A user and a group that are nobody's.
 const STRANGER: u32 = 54_321;
@@ -263,6 +263,33 @@ fn a_signed_plugin_is_not_replaced_by_an_older_one() {
     );
 }
 
+/// A crash is recorded by the hash of the bytes. The plugin that the demo crashes in is one of hotswap-core's tests.
+#[test]
+fn what_has_crashed_is_not_taken() {
+    let (_folder, place) = place();
+    let path = place.join("plugin.so");
+    let crashes = place.join("crashes");
+    let options = ["--avoid-crashed", crashes.to_str().unwrap()];
+    wrong_usage(
+        &options,
+        &format!(
+            "error: invalid value '{}' for '--avoid-crashed <DIR>': No such file or directory (os error 2)",
+            crashes.display()
+        ),
+    );
+    fs::create_dir(&crashes).unwrap();
+    accepted(&options, &path);
+    let record = crashes.join(Sha256::of(&fs::read(&path).unwrap()).to_string());
+    fs::write(&record, "hotswap: first\nhotswap: second\n").unwrap();
+    let reason = format!(
+        "its code has crashed this process before, by {}: hotswap: second (--avoid-crashed)",
+        record.display()
+    );
+    refused(&options, &path, &reason);
+    fs::remove_file(&record).unwrap();
+    accepted(&options, &path);
+}
+
 /// As root. Others cannot give files away; there the tests of hotswap-core's `stage::path_policy` have to do.
 #[test]
 fn other_owners_and_groups_can_be_trusted() {
@@ -292,7 +319,7 @@ fn other_owners_and_groups_can_be_trusted() {
     // Who owns the program could replace it.
     chmod(&path, 0o644);
     let program = place.join("demo");
-    fs::copy(env!("CARGO_BIN_EXE_hotswap-demo"), &program).unwrap();
+    copy_program(&program);
     chown(&program, Some(STRANGER), None).unwrap();
     Demo::run(Command::new(&program), &[], &path).says("accepted generation 1: ");
 }
@@ -303,7 +330,7 @@ fn whoever_has_started_a_privileged_host_and_whoever_stands_for_unknown_users_is
     const NOBODY: u32 = 65_534;
     let (_folder, place) = place();
     let (path, program) = (place.join("plugin.so"), place.join("demo"));
-    fs::copy(BINARY, &program).unwrap();
+    copy_program(&program);
     chmod(&place, 0o755);
     let start = |uid| {
         let mut command = Command::new(&program);

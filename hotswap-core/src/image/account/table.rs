@@ -19,7 +19,11 @@ use super::{
         ask_for_end_of_thread, ask_for_end_of_thread_locals, this_tid, try_with_work, with_work,
     },
 };
-use crate::system::{self, errno};
+use crate::system::{
+    self,
+    crash::{self, AlternateStack},
+    errno,
+};
 
 pub(super) static HOST_TABLE: HostTable = HostTable {
     version: VERSION,
@@ -225,7 +229,11 @@ unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
             argument,
         } = *given;
         account.registrations().thread_runs(ticket, this_tid());
-        with_work(|work| work.started_by = Some((account, ticket)));
+        let signal_stack = crash::is_reported().then(AlternateStack::install);
+        with_work(|work| {
+            work.started_by = Some((account, ticket));
+            work.signal_stack = signal_stack.flatten();
+        });
         ask_for_end_of_thread();
         (start, argument)
     };

@@ -18,6 +18,7 @@ use hotswap_unload::{Destructor, Key};
 use super::registrations::AccountState;
 use crate::system::{
     self,
+    crash::AlternateStack,
     hooks::{DESTRUCTOR_ROUNDS, EndOfThread, at_end_of_thread_locals},
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Work {
     pub(super) values: Vec<(Arc<AccountState>, Key, *mut c_void)>,
     /// Set on a thread that an image started, with its ticket.
     pub(super) started_by: Option<(Arc<AccountState>, u64)>,
+    /// The stack on which a crash of such a thread is reported.
+    pub(super) signal_stack: Option<AlternateStack>,
     /// The images whose code is on this thread's stack although the host has made no call, innermost last: a hook, a
     /// destructor, and everything that runs on the thread that opened the image.
     inside: Vec<Arc<AccountState>>,
@@ -44,6 +47,7 @@ impl Work {
         destructors: Vec::new(),
         values: Vec::new(),
         started_by: None,
+        signal_stack: None,
         inside: Vec::new(),
     };
 
@@ -218,6 +222,9 @@ extern "C" fn end_of_thread(_: *mut c_void) {
         work.destructors = Vec::new();
         work.inside = Vec::new();
     });
+    if let Some(stack) = with_work(|work| work.signal_stack.take()) {
+        stack.remove();
+    }
     if let Some((account, ticket)) = with_work(|work| work.started_by.take()) {
         account.update(|registrations| registrations.thread_ended(ticket));
     }

@@ -1,0 +1,339 @@
+//! Whose code has crashed: one line on standard error when the process dies of a signal, and a memory of it for the
+//! next start.
+//!
+//! [`install_handler`] is called once, early in `main`. When the process then crashes (SIGSEGV, SIGBUS, SIGILL, SIGFPE
+//! or SIGABRT), one line says which generation's code it was, or the host's:
+//!
+//! ```text
+//! hotswap: SIGSEGV (address 0x0) on thread 4711 "worker-3": in generation 2 of librules.so, at offset 0x1a2b \
+//! (rules 0.2.0, build id 3f9a01c2…, sha256 ba7816bf…)
+//! ```
+//!
+//! The offset is an address in the file, as `addr2line -e librules.so 0x1a2b` takes it. If what has failed is a library
+//! or `abort`, the line says *probably*, and why: the thread is inside a call of a generation, it is loading a plugin,
+//! or code of a plugin is nearest on its stack.
+//!
+//! Then the handler that was there before is called, or the process ends as it would have, with a core dump if those
+//! are on. SIGABRT from another process, such as a supervisor's watchdog, is no crash and is passed on alone.
+//!
+//! # The next start
+//!
+//! With [`Policy::avoid_crashed`](crate::Policy::avoid_crashed), a folder, the line is also appended to a file there
+//! that is named after the plugin's SHA-256, and a candidate for which there is such a file is refused. So a host that
+//! starts again after a crash does not load the same bytes again:
+//!
+//! ```no_run
+//! use hotswap_core::{Policy, Trust, crash};
+//!
+//! crash::install_handler()?;
+//! let policy = Policy {
+//!     avoid_crashed: Some("/var/lib/server/crashed".into()),
+//!     ..Policy::default()
+//! };
+//! # let _ = policy;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Limits
+//!
+//! The handler runs on the thread that has crashed, and needs a little of its stack. A stack overflow is reported on
+//! threads that have an alternate stack for signals: those that Rust's standard library has started in a Rust program,
+//! the main thread, the thread that calls [`install_handler`], and those that a plugin with `unloadable!` has started
+//! afterwards. A handler that somebody installs later comes first, and decides whether this one is called. In the child
+//! process of a [`Trial`](crate::Trial) there is no handler: the trial reports the crash.
+
+use std::{
+    ffi::CString,
+    fmt::Write,
+    fs, io,
+    ops::Range,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use hotswap_cell::{ListReader, Listed, SignalSafeList, ValueId, values_of_thread};
+
+use crate::{
+    digest::Sha256,
+    error::{ErrorKind, SystemError},
+    escape::Escaped,
+    system::crash::{AlternateStack, Crash, Line, MappedFile, report_crashes},
+};
+
+/// How much of the end of a record a refusal shows.
+const RECORD_BYTES_MAX: usize = 4096;
+
+/// All images that are mapped, or are being opened.
+static IMAGES: SignalSafeList<ImageRecord> = SignalSafeList::new();
+
+/// The path of this program, to tell its code from a library's.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// What a report says of an image. It is made before the image is opened, and completed step by step.
+#[derive(Debug)]
+pub(crate) struct ImageRecord {
+    name: String,
+    /// The number of the thread that opens it.
+    opener: u32,
+    /// The file to which a crash is appended.
+    record: Option<CString>,
+    code: OnceLock<Code>,
+    /// Name and version of its package.
+    package: OnceLock<String>,
+    /// Build id and hash, as far as they are known.
+    ids: String,
+    published: OnceLock<Published>,
+}
+
+/// Where the image's code is.
+#[derive(Debug)]
+struct Code {
+    bias: usize,
+    segments: Vec<Range<usize>>,
+}
+
+/// Which generation the image is.
+#[derive(Debug)]
+struct Published {
+    generation: u64,
+    /// What the slot of a thread names that is inside a call of it.
+    calls: ValueId,
+    polls: Option<ValueId>,
+}
+
+/// Why a crash is an image's.
+enum Because {
+    /// The instruction is its code, at this offset.
+    Instruction(usize),
+    /// The thread is inside of a call of it.
+    Call,
+    /// The thread opens it.
+    Opens,
+    /// Its code, at this offset, is nearest on the stack.
+    Stack(usize),
+}
+
+/// Reports crashes of this process from now on. See the [module](self) for what is reported, and on which threads.
+///
+/// Call it early in `main`, after [`Trial::at_top_of_main`](crate::Trial::at_top_of_main) and after libraries that
+/// handle these signals themselves were set up: what is there when this is called is called after the report. Costs
+/// calls nothing, and each thread of a plugin a mapping of 64 KiB, of which the kernel provides what is used.
+///
+/// # Errors
+///
+/// It was called before, or the system refuses a handler.
+pub fn install_handler() -> io::Result<()> {
+    if let Ok(program) = std::env::current_exe() {
+        let _ = PROGRAM.set(program);
+    }
+    // So that the handler finds the registry of threads made.
+    let _ = values_of_thread(0).next();
+    report_crashes(report)?;
+    // It is the thread's for good.
+    std::mem::forget(AlternateStack::install());
+    Ok(())
+}
+
+impl ImageRecord {
+    /// Lists an image that the calling thread is about to open. It is dropped when the image is gone.
+    pub(crate) fn list(
+        given: &Path,
+        opener: u32,
+        folder: Option<&Path>,
+        build_id: Option<&str>,
+        sha256: Option<Sha256>,
+    ) -> Listed<Self> {
+        let name = given.file_name().unwrap_or(given.as_os_str());
+        let record = folder
+            .zip(sha256)
+            .map(|(folder, sha256)| path_of(folder, sha256));
+        let build_id = build_id.map(|it| format!("build id {it}"));
+        let sha256 = sha256.map(|it| format!("sha256 {it}"));
+        IMAGES.insert(Self {
+            name: Escaped(name).to_string(),
+            opener,
+            // A path cannot contain a NUL.
+            record: record.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()),
+            code: OnceLock::new(),
+            package: OnceLock::new(),
+            ids: [build_id, sha256]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(", "),
+            published: OnceLock::new(),
+        })
+    }
+
+    /// It is mapped.
+    pub(crate) fn mapped(&self, bias: usize, segments: &[Range<usize>]) {
+        let segments = segments.to_vec();
+        let _ = self.code.set(Code { bias, segments });
+    }
+
+    /// Its package, with its version.
+    pub(crate) fn is_of(&self, (name, version): (String, String)) {
+        let _ = self
+            .package
+            .set(Escaped(format!("{name} {version}")).to_string());
+    }
+
+    /// It is about to be published. Calls of this generation are those on these values.
+    pub(crate) fn published(&self, generation: u64, calls: ValueId, polls: Option<ValueId>) {
+        let _ = self.published.set(Published {
+            generation,
+            calls,
+            polls,
+        });
+    }
+
+    /// The offset in the file of what is at an address, if that is its code.
+    fn offset(&self, address: usize) -> Option<usize> {
+        let code = self.code.get()?;
+        let is_code = code.segments.iter().any(|it| it.contains(&address));
+        is_code.then(|| address.wrapping_sub(code.bias))
+    }
+
+    fn is_called(&self, value: ValueId) -> bool {
+        let published = self.published.get();
+        published.is_some_and(|it| it.calls == value || it.polls == Some(value))
+    }
+
+    fn write_to(&self, line: &mut Line) -> std::fmt::Result {
+        match self.published.get() {
+            Some(it) => write!(line, "generation {} of {}", it.generation, self.name),
+            None => write!(line, "{}", self.name),
+        }
+    }
+
+    fn write_details_to(&self, line: &mut Line) -> std::fmt::Result {
+        match (self.package.get(), &*self.ids) {
+            (None, "") => Ok(()),
+            (Some(package), "") => write!(line, " ({package})"),
+            (None, ids) => write!(line, " ({ids})"),
+            (Some(package), ids) => write!(line, " ({package}, {ids})"),
+        }
+    }
+}
+
+/// Called in the handler of a signal.
+fn report(crash: &Crash, line: &mut Line) {
+    let images = IMAGES.read();
+    let culprit = find(crash, &images);
+    // A line takes all that is written to it.
+    let _ = describe(crash, culprit.as_ref(), line);
+    line.write_to_stderr();
+    if let Some(record) = culprit.and_then(|(image, _)| image.record.as_ref()) {
+        line.append_to(record);
+    }
+}
+
+/// The image whose crash it is, and why.
+fn find<'a>(
+    crash: &Crash,
+    images: &'a ListReader<ImageRecord>,
+) -> Option<(&'a ImageRecord, Because)> {
+    let at = |address| {
+        let mut images = images.iter();
+        images.find_map(|image| Some((image, image.offset(address)?)))
+    };
+    let called = || {
+        let mut values = values_of_thread(crash.thread);
+        values.find_map(|value| images.iter().find(|image| image.is_called(value)))
+    };
+    // The thread does nothing else until the image is published.
+    let is_opened =
+        |image: &&ImageRecord| image.opener == crash.thread && image.published.get().is_none();
+    if let Some((image, offset)) = at(crash.instruction) {
+        return Some((image, Because::Instruction(offset)));
+    }
+    if let Some(image) = called() {
+        return Some((image, Because::Call));
+    }
+    if let Some((image, offset)) = crash.find_on_stack(at) {
+        return Some((image, Because::Stack(offset)));
+    }
+    let opened = images.iter().find(is_opened);
+    opened.map(|image| (image, Because::Opens))
+}
+
+fn describe(
+    crash: &Crash,
+    culprit: Option<&(&ImageRecord, Because)>,
+    line: &mut Line,
+) -> std::fmt::Result {
+    write!(line, "hotswap: {}", crash.signal)?;
+    if let Some(address) = crash.address {
+        write!(line, " (address {address:#x}")?;
+        if crash.is_near_stack_pointer() {
+            write!(line, ", at the end of the stack")?;
+        }
+        write!(line, ")")?;
+    }
+    write!(line, " on thread {} \"", crash.thread)?;
+    line.push(crash.thread_name().as_bytes());
+    write!(line, "\": ")?;
+    let Some((image, because)) = culprit else {
+        return describe_place(crash, line);
+    };
+    if let Because::Instruction(offset) = because {
+        write!(line, "in ")?;
+        image.write_to(line)?;
+        write!(line, ", at offset {offset:#x}")?;
+        return image.write_details_to(line);
+    }
+    describe_place(crash, line)?;
+    write!(line, ", probably because of ")?;
+    image.write_to(line)?;
+    match because {
+        Because::Call => write!(line, ", which the thread has called")?,
+        Because::Opens => write!(line, ", which the thread loads")?,
+        Because::Stack(offset) => write!(line, ", whose offset {offset:#x} is on the stack")?,
+        Because::Instruction(_) => {}
+    }
+    image.write_details_to(line)
+}
+
+/// Where the instruction is, if it is no plugin's.
+fn describe_place(crash: &Crash, line: &mut Line) -> std::fmt::Result {
+    let Some(file) = MappedFile::at(crash.instruction) else {
+        return write!(line, "at {:#x}, where no code is", crash.instruction);
+    };
+    let program = PROGRAM.get().map(|it| it.as_os_str().as_bytes());
+    let is_program = program.is_some_and(|program| program.starts_with(file.path()));
+    write!(line, "in {}", if is_program { "the host, " } else { "" })?;
+    line.push(file.path());
+    write!(line, " at {:#x} of the file", file.offset)
+}
+
+/// Checks that no crash is recorded of these bytes.
+///
+/// # Errors
+///
+/// One is, or the folder cannot be used.
+pub(crate) fn check(folder: &Path, sha256: Sha256) -> Result<(), ErrorKind> {
+    let unusable = |error: io::Error| ErrorKind::CrashFolder {
+        path: folder.to_owned(),
+        error: SystemError::from(error),
+    };
+    // Found now, and not when it is needed.
+    if !fs::metadata(folder).map_err(unusable)?.is_dir() {
+        return Err(unusable(io::ErrorKind::NotADirectory.into()));
+    }
+    let path = path_of(folder, sha256);
+    match fs::read(&path) {
+        Ok(record) => {
+            let end = &record[record.len().saturating_sub(RECORD_BYTES_MAX)..];
+            let text = String::from_utf8_lossy(end);
+            let report = text.lines().last().unwrap_or_default().to_owned();
+            Err(ErrorKind::Crashed { path, report })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(unusable(error)),
+    }
+}
+
+fn path_of(folder: &Path, sha256: Sha256) -> PathBuf {
+    folder.join(sha256.to_string())
+}

@@ -1,0 +1,326 @@
+//! Whose code has crashed, and that it is not loaded again.
+
+use std::{
+    env, fs,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use hotswap_core::{ErrorKind, Hotswap, Policy, Sha256, Stage, Trust, crash};
+use hotswap_fixtures::{
+    FixtureRef,
+    crashes::Crashes,
+    faults::{segfault, use_up_stack},
+};
+use nix::sys::signal::{Signal, raise};
+
+use crate::fixtures::{plugin, trust};
+
+/// Says to the child what it is, and in which folder it records crashes.
+const CHILD: &str = "HOTSWAP_TEST_CRASH";
+
+/// What has become of a child, and what it has said of its crash.
+struct Crashed {
+    output: Output,
+    folder: tempfile::TempDir,
+}
+
+/// Runs `body` in a process of its own, which is to crash. `test` is the full name of the calling test.
+fn crashed(test: &str, body: impl FnOnce(&Path)) -> Crashed {
+    if let Some(folder) = env::var_os(CHILD) {
+        crash::install_handler().unwrap();
+        body(Path::new(&folder));
+        unreachable!("it has not crashed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env::current_exe().expect("this test"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, folder.path())
+        .output()
+        .expect("this test runs again");
+    Crashed { output, folder }
+}
+
+impl Crashed {
+    fn signal(&self) -> Option<Signal> {
+        let signal = self.output.status.signal();
+        signal.map(|it| Signal::try_from(it).expect("a signal"))
+    }
+
+    /// The line of the report. There is no other.
+    #[track_caller]
+    fn line(&self) -> String {
+        let text = String::from_utf8_lossy(&self.output.stderr);
+        let lines = text.lines().filter(|it| it.starts_with("hotswap: SIG"));
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines.len(), 1, "{text}");
+        lines[0].to_owned()
+    }
+}
+
+fn policy(folder: &Path) -> Policy {
+    Policy {
+        avoid_crashed: Some(folder.to_owned()),
+        ..trust().policy().clone()
+    }
+}
+
+fn load(folder: &Path) -> Hotswap<dyn Crashes> {
+    // SAFETY: the tests' own plugins.
+    let trust = unsafe { Trust::vouch(policy(folder)) };
+    Hotswap::load(plugin("crashes"), &trust).expect("a good plugin")
+}
+
+fn details() -> String {
+    let sha256 = Sha256::of(&fs::read(plugin("crashes")).unwrap());
+    format!(", sha256 {sha256})")
+}
+
+/// A crash of generation 2, after which its bytes are refused.
+#[track_caller]
+fn crash_of_second(test: &str, signal: Signal, said: &str, crash: impl FnOnce(&dyn Crashes)) {
+    let crashed = crashed(test, |folder| {
+        let it = load(folder);
+        it.swap(plugin("crashes")).unwrap();
+        it.with(crash);
+    });
+    assert_eq!(crashed.signal(), Some(signal), "{:?}", crashed.output);
+    let line = crashed.line();
+    assert!(
+        line.starts_with(&format!("hotswap: {signal}")) && line.contains(said),
+        "{line}\n{said}"
+    );
+    assert!(line.contains("generation 2 of libcrashes.so"), "{line}");
+    assert!(
+        line.contains(" (hotswap-fixtures 0.1.0, build id "),
+        "{line}"
+    );
+    assert!(line.ends_with(&details()), "{line}");
+    refused_again(&crashed, &line);
+}
+
+/// The next process refuses the bytes, with the line as its reason, until the record is removed.
+#[track_caller]
+fn refused_again(crashed: &Crashed, line: &str) {
+    let folder = crashed.folder.path();
+    // SAFETY: the tests' own plugins.
+    let trust = unsafe { Trust::vouch(policy(folder)) };
+    let load = || Hotswap::<dyn Crashes>::load(plugin("crashes"), &trust);
+    let error = load().unwrap_err();
+    assert_eq!(error.stage(), Stage::Trust);
+    assert_eq!(error.setting(), Some("Policy::avoid_crashed"));
+    let ErrorKind::Crashed { path, report, .. } = error.kind() else {
+        panic!("{error}");
+    };
+    assert_eq!(report, line);
+    fs::remove_file(path).unwrap();
+    load().unwrap();
+}
+
+#[test]
+fn the_plugin_s_own_code() {
+    let test = "crashes::the_plugin_s_own_code";
+    let said = "(address 0x8) on thread ";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| it.write_nowhere());
+}
+
+#[test]
+fn a_thread_of_the_plugin() {
+    let test = "crashes::a_thread_of_the_plugin";
+    let said = ": in generation 2 of libcrashes.so, at offset 0x";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| {
+        it.write_nowhere_on_thread()
+    });
+}
+
+/// It has a stack for the handler.
+#[test]
+fn a_stack_of_a_thread_of_the_plugin_is_used_up() {
+    let test = "crashes::a_stack_of_a_thread_of_the_plugin_is_used_up";
+    let said = ", at the end of the stack) on thread ";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| it.overflow_on_thread());
+}
+
+#[test]
+fn an_instruction_that_does_not_exist() {
+    let test = "crashes::an_instruction_that_does_not_exist";
+    let said = ": in generation 2 of libcrashes.so, at offset 0x";
+    crash_of_second(test, Signal::SIGILL, said, |it| it.run_nothing());
+}
+
+#[test]
+fn an_abort_of_cxx() {
+    let test = "crashes::an_abort_of_cxx";
+    let said = ", probably because of generation 2 of libcrashes.so, which the thread has called (";
+    crash_of_second(test, Signal::SIGABRT, said, |it| it.terminate());
+}
+
+#[test]
+fn a_library_that_the_plugin_calls() {
+    let test = "crashes::a_library_that_the_plugin_calls";
+    let said = "libc.so.6 at 0x";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| it.fail_in_libc());
+}
+
+#[test]
+fn a_library_that_a_thread_of_the_plugin_calls() {
+    let test = "crashes::a_library_that_a_thread_of_the_plugin_calls";
+    let said = ", probably because of generation 2 of libcrashes.so, whose offset 0x";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| {
+        it.fail_in_libc_on_thread()
+    });
+}
+
+#[test]
+fn a_call_of_no_function() {
+    let test = "crashes::a_call_of_no_function";
+    let said = ": at 0x0, where no code is, probably because of generation 2 of libcrashes.so";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| it.call_null());
+}
+
+/// A generation that has been retired, and an async call: what is polled.
+#[test]
+fn a_future_of_a_retired_generation() {
+    let test = "crashes::a_future_of_a_retired_generation";
+    let crashed = crashed(test, |folder| {
+        let it = load(folder);
+        let future = it.call_async(|it| it.fail_later());
+        it.swap(plugin("crashes")).unwrap();
+        futures_executor::block_on(future).unwrap();
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let line = crashed.line();
+    assert!(
+        line.contains(", probably because of generation 1 of libcrashes.so"),
+        "{line}"
+    );
+    refused_again(&crashed, &line);
+}
+
+/// What is loaded before it has a number.
+#[test]
+fn a_candidate() {
+    let crashed = crashed("crashes::a_candidate", |folder| {
+        // SAFETY: the tests' own plugins.
+        let trust = unsafe { Trust::vouch(policy(folder)) };
+        let _ = Hotswap::<FixtureRef>::load(plugin("constructor_segfaults"), &trust);
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let line = crashed.line();
+    let said = "probably because of libconstructor_segfaults.so, which the thread loads";
+    assert!(line.contains(said), "{line}");
+    // SAFETY: the tests' own plugins.
+    let trust = unsafe { Trust::vouch(policy(crashed.folder.path())) };
+    let load = Hotswap::<FixtureRef>::load(plugin("constructor_segfaults"), &trust);
+    let error = load.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Crashed { .. }), "{error}");
+}
+
+/// A plugin is loaded, and is not blamed.
+#[test]
+fn the_host() {
+    let crashed = crashed("crashes::the_host", |folder| {
+        let _it = load(folder);
+        segfault();
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let line = crashed.line();
+    assert!(line.contains("\": in the host, /"), "{line}");
+    assert!(!line.contains("generation"), "{line}");
+    assert_eq!(fs::read_dir(crashed.folder.path()).unwrap().count(), 0);
+}
+
+/// As the standard library's: it says so, and aborts. That is no second crash.
+#[test]
+fn a_stack_of_a_thread_of_the_host_is_used_up() {
+    let crashed = crashed(
+        "crashes::a_stack_of_a_thread_of_the_host_is_used_up",
+        |_| drop(std::thread::spawn(use_up_stack).join()),
+    );
+    assert_eq!(crashed.signal(), Some(Signal::SIGABRT));
+    let line = crashed.line();
+    assert!(line.contains(", at the end of the stack)"), "{line}");
+    assert!(line.contains(": in the host, /"), "{line}");
+    let text = String::from_utf8_lossy(&crashed.output.stderr);
+    assert!(text.contains("has overflowed its stack"), "{text}");
+}
+
+/// It is what was there before.
+#[test]
+fn a_signal_that_another_process_sends_is_no_crash() {
+    let test = "crashes::a_signal_that_another_process_sends_is_no_crash";
+    let crashed = crashed(test, |folder| {
+        let it = load(folder);
+        it.with(|_| {
+            let own = std::process::id().to_string();
+            let sent = Command::new("sh")
+                .args(["-c", "kill -ABRT \"$0\"", &own])
+                .status();
+            assert!(sent.unwrap().success());
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        });
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGABRT));
+    let text = String::from_utf8_lossy(&crashed.output.stderr);
+    assert!(!text.contains("hotswap: SIG"), "{text}");
+    assert_eq!(fs::read_dir(crashed.folder.path()).unwrap().count(), 0);
+}
+
+/// A handler that mends what has failed goes on doing so, and the next crash is reported again.
+#[test]
+fn a_handler_from_before_is_called() {
+    let test = "crashes::a_handler_from_before_is_called";
+    extern "C" fn mend(_: i32) {}
+    if env::var_os(CHILD).is_some() {
+        // SAFETY: the handler does nothing.
+        unsafe {
+            nix::sys::signal::signal(Signal::SIGFPE, nix::sys::signal::SigHandler::Handler(mend))
+        }
+        .unwrap();
+    }
+    let crashed = crashed(test, |_| {
+        raise(Signal::SIGFPE).unwrap();
+        raise(Signal::SIGFPE).unwrap();
+        std::process::exit(7);
+    });
+    assert_eq!(
+        crashed.output.status.code(),
+        Some(7),
+        "{:?}",
+        crashed.output
+    );
+    let text = String::from_utf8_lossy(&crashed.output.stderr);
+    assert_eq!(
+        text.matches("hotswap: SIGFPE on thread ").count(),
+        2,
+        "{text}"
+    );
+}
+
+#[test]
+fn a_handler_is_installed_once() {
+    let crashed = crashed("crashes::a_handler_is_installed_once", |_| {
+        let error = crash::install_handler().unwrap_err();
+        assert_eq!(error.to_string(), "crashes are reported already");
+        std::process::exit(7);
+    });
+    assert_eq!(
+        crashed.output.status.code(),
+        Some(7),
+        "{:?}",
+        crashed.output
+    );
+}
+
+#[test]
+fn a_folder_that_is_missing_is_told_before_it_is_needed() {
+    let folder = PathBuf::from("/no/such/folder");
+    // SAFETY: the tests' own plugins.
+    let trust = unsafe { Trust::vouch(policy(&folder)) };
+    let error = Hotswap::<dyn Crashes>::load(plugin("crashes"), &trust).unwrap_err();
+    assert_eq!(
+        error.reason(),
+        "trust: the folder of crashes, /no/such/folder: No such file or directory (os error 2)"
+    );
+}
