@@ -18,6 +18,7 @@ use crate::{
     given::GivenPath,
     image::{STATIC_TLS_TUNABLE, find_libraries},
     module,
+    report::report,
     stage::{Found, Needed, Staged},
     trial::{Findings, FoundUpdate, Trial},
     trust::Trust,
@@ -25,7 +26,8 @@ use crate::{
 
 /// What is known of a file that would be accepted.
 ///
-/// Its [`Display`] is one fact a line.
+/// Its [`Display`] is one fact a line. As [`serde::Serialize`] it is one object with these fields.
+#[report]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {
@@ -84,6 +86,7 @@ pub struct CheckReport {
 }
 
 /// A library that a plugin needs, itself or by way of others.
+#[report]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LibraryInfo {

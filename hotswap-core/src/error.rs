@@ -45,7 +45,8 @@ use crate::escape::{Escaped, printable};
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// [`Debug`](fmt::Debug) is the same line, because that is what a `main` prints that returns the error.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Inner>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +159,12 @@ impl Display for Error {
         write!(f, "{what} \"{path}\": {reason}")?;
         self.setting()
             .map_or(Ok(()), |setting| write!(f, " ({setting})"))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
     }
 }
 
@@ -283,6 +290,17 @@ mod tests {
             serde_json::to_value(&denied).unwrap()["data"]["error"]["code"],
             libc::EACCES
         );
+    }
+
+    /// What a `main` prints that returns it, also in a box.
+    #[test]
+    fn debug_is_for_people() {
+        let error = link("a.so", "no such symbol").because("more");
+        let line = r#"cannot load "a.so": link: no such symbol"#;
+        assert_eq!(format!("{error:?}"), line);
+        assert_eq!(format!("{error:#?}"), line);
+        let boxed: Box<dyn error::Error> = error.into();
+        assert_eq!(format!("{boxed:?}"), line);
     }
 
     #[test]

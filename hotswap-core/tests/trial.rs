@@ -28,12 +28,29 @@ fn main() {
     let of_visitors: Trial<dyn Visitor> = Trial::at_top_of_main(|_| Ok(()));
     let of_logs: Trial<dyn Logs> = Trial::at_top_of_main(probe_logs);
     let of_libraries = Trial::of_libraries_at_top_of_main(probe_library);
-    a_candidate_is_tried_in_a_child(trial);
-    a_file_is_checked(trial);
-    a_constructor_is_tried_with_what_it_takes(of_clerks);
-    a_trial_has_no_services_unless_it_is_given_some(of_visitors);
-    a_plugin_logs_to_nobody_in_a_child(of_logs);
-    a_library_is_tried_in_a_child(of_libraries);
+    let mut passed = 0;
+    let mut run = |name: &str, test: &dyn Fn()| {
+        test();
+        println!("test {name} ... ok");
+        passed += 1;
+    };
+    run("a_candidate_is_tried_in_a_child", &|| {
+        a_candidate_is_tried_in_a_child(trial)
+    });
+    run("a_file_is_checked", &|| a_file_is_checked(trial));
+    run("a_constructor_is_tried_with_what_it_takes", &|| {
+        a_constructor_is_tried_with_what_it_takes(of_clerks)
+    });
+    run("a_trial_has_no_services_unless_it_is_given_some", &|| {
+        a_trial_has_no_services_unless_it_is_given_some(of_visitors)
+    });
+    run("a_plugin_logs_to_nobody_in_a_child", &|| {
+        a_plugin_logs_to_nobody_in_a_child(of_logs)
+    });
+    run("a_library_is_tried_in_a_child", &|| {
+        a_library_is_tried_in_a_child(of_libraries)
+    });
+    println!("test result: ok. {passed} passed");
 }
 
 fn probe(candidate: &dyn Rules) -> Result<(), String> {

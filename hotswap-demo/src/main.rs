@@ -44,7 +44,7 @@ use crate::{
     console::{Console, Format},
     demo::Demo,
     options::{Options, Source},
-    reports::told,
+    reports::{Checked, told},
 };
 
 fn main() -> Result<ExitCode> {
@@ -129,7 +129,11 @@ fn check(options: &Options, trust: &Trust, trial: Trial<dyn Plugin>) -> Result<E
     };
     match hotswap_core::check::check(&path, trust, trial) {
         Ok(report) => {
-            let printed = writeln!(io::stdout(), "{report}");
+            let text = match options.events {
+                Format::Text => report.to_string(),
+                Format::Json => serde_json::to_string(&Checked { report })?,
+            };
+            let printed = writeln!(io::stdout(), "{text}");
             printed.context("standard output cannot be written")?;
             Ok(ExitCode::SUCCESS)
         }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 use hotswap_dev::DevSettings;
 
@@ -37,11 +37,16 @@ pub(crate) struct Options {
     dev: Option<Option<String>>,
 
     /// Build it with optimisations
-    #[arg(long, requires = "dev")]
+    #[arg(long, requires = "dev", conflicts_with = "plugin")]
     release: bool,
 
     /// More arguments for `cargo build`
-    #[arg(last = true, value_name = "CARGO_ARGS", requires = "dev")]
+    #[arg(
+        last = true,
+        value_name = "CARGO_ARGS",
+        requires = "dev",
+        conflicts_with = "plugin"
+    )]
     cargo_args: Vec<OsString>,
 
     /// The time between two ticks
@@ -49,7 +54,7 @@ pub(crate) struct Options {
     pub(crate) period: Duration,
 
     /// How long an old plugin may be in use before it is reported; at the end, how long to wait for it
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) drain_deadline: Duration,
 
     /// Load each plugin in a child process first, and ask it something there
@@ -61,11 +66,11 @@ pub(crate) struct Options {
     pub(crate) check: bool,
 
     /// How long a trial may take
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) trial_deadline: Duration,
 
     /// How long a new plugin is on probation: the one before stays loaded, and takes over again after a fault
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) probation: Option<Duration>,
 
     /// How many faults of a plugin on probation are put up with
@@ -115,8 +120,12 @@ impl Options {
     }
 }
 
+fn duration(text: &str) -> Result<Duration> {
+    humantime::parse_duration(text).map_err(|_| anyhow!("expected a time such as 1s or 250ms"))
+}
+
 fn period(text: &str) -> Result<Duration> {
-    let period = humantime::parse_duration(text)?;
-    anyhow::ensure!(!period.is_zero(), "ticks need some time between them");
+    let period = duration(text)?;
+    ensure!(!period.is_zero(), "ticks need some time between them");
     Ok(period)
 }

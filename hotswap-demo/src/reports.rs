@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Event, EventKind, GenerationInfo, Stage, text::one_line};
+use hotswap_core::{Event, EventKind, GenerationInfo, Stage, check::CheckReport, text::one_line};
 use humantime::format_rfc3339_seconds;
 use serde::{Serialize, Serializer};
 
@@ -77,6 +77,14 @@ pub(crate) struct NotBuilt {
     pub(crate) took: Duration,
     /// The generation that stays live.
     pub(crate) live: Option<u64>,
+}
+
+/// `--check`: it would be accepted.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "checked")]
+pub(crate) struct Checked {
+    #[serde(flatten)]
+    pub(crate) report: CheckReport,
 }
 
 /// A call that gave no answer.

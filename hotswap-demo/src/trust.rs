@@ -1,10 +1,14 @@
 //! Which files the demo may load: [`Policy`] as options of the command line.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
-use hotswap_core::{Event, EventKind, Policy, PublicKey, Sha256};
+use hotswap_core::{Event, EventKind, Policy, PublicKey, Sha256, reasons::ParseError};
 
 #[derive(Args)]
 pub(crate) struct TrustOptions {
@@ -34,11 +38,11 @@ pub(crate) struct TrustOptions {
     avoid_crashed: Option<PathBuf>,
 
     /// Trust files of this user, too (may be given several times)
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", value_parser = user)]
     trust_uid: Vec<u32>,
 
     /// Trust files that members of this group can write, too (may be given several times)
-    #[arg(long, value_name = "GID")]
+    #[arg(long, value_name = "GID", value_parser = group)]
     trust_gid: Vec<u32>,
 
     /// Do not look at who owns and who can write plugins and the folders that lead to them
@@ -93,18 +97,39 @@ fn option(setting: &str) -> Option<&'static str> {
     })
 }
 
+fn user(text: &str) -> Result<u32> {
+    let number = text.parse();
+    number.map_err(|_| anyhow!("expected a number, as `id -u NAME` prints it"))
+}
+
+fn group(text: &str) -> Result<u32> {
+    let number = text.parse();
+    number.map_err(|_| anyhow!("expected a number, as `getent group NAME` prints it"))
+}
+
 fn folder(text: &str) -> Result<PathBuf> {
     let path = PathBuf::from(text);
-    let metadata = path.metadata()?;
-    ensure!(metadata.is_dir(), "not a folder");
+    ensure!(path.exists(), "there is no such folder");
+    ensure!(path.is_dir(), "not a folder");
     Ok(path)
 }
 
-/// A value that names a file is that file.
+/// A value that names a file is that file, and one that cannot be a key is meant to be one.
 fn public_key(text: &str) -> Result<PublicKey> {
-    if PathBuf::from(text).is_file() {
-        let text = fs::read_to_string(text).context("it cannot be read")?;
+    let path = Path::new(text);
+    if path.is_file() {
+        let text = fs::read_to_string(path).context("it cannot be read")?;
         return Ok(text.parse()?);
     }
-    Ok(text.parse()?)
+    text.parse().or_else(|error: ParseError| {
+        let is_path = text.contains('/') || path.extension().is_some();
+        match path.metadata() {
+            Ok(_) => bail!("{text} is not a file"),
+            Err(missing) if is_path && missing.kind() == ErrorKind::NotFound => {
+                bail!("there is no file {text}; or {error}")
+            }
+            Err(missing) if is_path => bail!("{text} cannot be read: {missing}; or {error}"),
+            Err(_) => Err(error.into()),
+        }
+    })
 }

@@ -175,6 +175,30 @@ fn a_bad_plugin_is_refused_as_in_a_swap() {
     assert!(err.starts_with(&start), "{err}");
 }
 
+/// Also for programs, both ways.
+#[test]
+fn the_answer_has_a_form_for_programs() {
+    let check = |path: &Path| {
+        let mut command = Command::new(BINARY);
+        command.args(["--any-owner", "--check", "--events", "json"]);
+        let output = command.arg(path).output().unwrap();
+        let says = [output.stdout, output.stderr].concat();
+        let object: serde_json::Value = serde_json::from_slice(&says).unwrap();
+        (output.status.code(), object)
+    };
+    let path = plugin("shipped");
+    let (code, checked) = check(&path);
+    assert_eq!((code, &checked["event"]), (Some(0), &"checked".into()));
+    let sha256 = Sha256::of(&fs::read(&path).unwrap()).to_string();
+    assert_eq!(checked["sha256"], sha256);
+    assert_eq!(checked["path"], path.display().to_string());
+    assert_eq!(checked["interface"], "hotswap-types::Plugin 0.1.0");
+    assert!(checked["libraries"][0]["path"].is_string(), "{checked}");
+    let (code, refused) = check("/no/such.so".as_ref());
+    assert_eq!((code, &refused["event"]), (Some(1), &"refused".into()));
+    assert_eq!(refused["reason"], "open: no such file");
+}
+
 /// What a plugin says of services is for a host that has turned them on, and for the moment before it is published.
 #[test]
 fn nothing_is_updated_by_a_check() {

@@ -53,8 +53,10 @@ fn all_calls_of_a_request_are_on_one_version() {
     // It would be seen.
     assert!(!lines[2].ends_with(" 0 of them mixed"), "{out}");
 
-    let status = example("requests").args([&one, &one]).status().unwrap();
-    assert!(!status.success(), "the same plugin twice shows nothing");
+    let output = example("requests").args([&one, &one]).output().unwrap();
+    assert!(!output.status.success());
+    let says = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(says, "Error: the two plugins give the same answers\n");
 }
 
 /// `module_loader` on a path of its own, with what it has said up to the first prompt.

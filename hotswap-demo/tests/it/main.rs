@@ -7,6 +7,7 @@ mod ending;
 mod examples;
 mod json;
 mod linking;
+mod messages;
 mod rollback;
 mod swapping;
 mod template;

@@ -105,7 +105,7 @@ fn a_file_must_lie_inside_of_the_root() {
     refused(&options, &path, &reason);
     wrong_usage(
         &["--root", "/no/such"],
-        "error: invalid value '/no/such' for '--root <DIR>': No such file or directory (os error 2)",
+        "error: invalid value '/no/such' for '--root <DIR>': there is no such folder",
     );
     wrong_usage(
         &["--root", "/proc/version"],
@@ -273,7 +273,7 @@ fn what_has_crashed_is_not_taken() {
     wrong_usage(
         &options,
         &format!(
-            "error: invalid value '{}' for '--avoid-crashed <DIR>': No such file or directory (os error 2)",
+            "error: invalid value '{}' for '--avoid-crashed <DIR>': there is no such folder",
             crashes.display()
         ),
     );
@@ -370,11 +370,14 @@ fn whoever_has_started_a_privileged_host_and_whoever_stands_for_unknown_users_is
 
 #[test]
 fn ids_are_numbers() {
-    for (option, name) in [("--trust-uid", "UID"), ("--trust-gid", "GID")] {
+    for (option, name, command) in [
+        ("--trust-uid", "UID", "id -u NAME"),
+        ("--trust-gid", "GID", "getent group NAME"),
+    ] {
         wrong_usage(
             &[option, "root"],
             &format!(
-                "error: invalid value 'root' for '{option} <{name}>': invalid digit found in string"
+                "error: invalid value 'root' for '{option} <{name}>': expected a number, as `{command}` prints it"
             ),
         );
     }
