@@ -4,17 +4,18 @@
 //! cargo test -p hotswap-core --example testing
 //! ```
 //!
-//! What is in the module `tests` works the same in `tests/plugin.rs` of any package that depends on `hotswap-core` and
-//! on the interface; it is an example only here, which is why there is a `main`. With `PLUGIN=PATH` it tests a file
-//! that was built before, for example the one that is about to be deployed.
+//! What is in the module `tests` works the same in `tests/plugin.rs` of any package that depends on `hotswap-core`,
+//! `hotswap-dev` and the interface; it is an example only here, which is why there is a `main`. With `PLUGIN=PATH` it
+//! tests a file that was built before, for example the one that is about to be deployed.
 
 fn main() {}
 
 #[cfg(test)]
 mod tests {
-    use std::{env, path::PathBuf, process::Command, time::Duration};
+    use std::{env, path::PathBuf, time::Duration};
 
     use hotswap_core::{Hotswap, Policy, State, Trust};
+    use hotswap_dev::{DevSettings, build};
     use hotswap_types::Plugin;
 
     /// Long enough for anything that must happen, on any machine.
@@ -57,18 +58,15 @@ mod tests {
         Hotswap::load(path, &trust).unwrap()
     }
 
-    /// The plugin's path. `cargo test` builds no plugins, as no test links to them: so this does, into the same target
-    /// folder. (This program is in `target/PROFILE/deps` or `target/PROFILE/examples`.)
+    /// The plugin's path. `cargo test` builds no plugins, as no test links to them: so this does.
     fn built() -> PathBuf {
         if let Some(path) = env::var_os("PLUGIN") {
             return path.into();
         }
-        let program = env::current_exe().unwrap();
-        let target = program.ancestors().nth(3).unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "hotswap-plugin"]);
-        let status = cargo.arg("--target-dir").arg(target).status().unwrap();
-        assert!(status.success(), "the plugin does not build");
-        target.join("debug/libplugin.so")
+        let settings = DevSettings {
+            package: Some("hotswap-plugin".to_owned()),
+            ..DevSettings::default()
+        };
+        build(settings).unwrap_or_else(|error| panic!("{error}"))
     }
 }

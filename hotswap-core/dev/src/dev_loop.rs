@@ -102,6 +102,55 @@ impl Default for DevSettings {
     }
 }
 
+/// Builds a plugin once, and returns its file, which is absolute. For tests: `cargo test` builds no plugins, because no
+/// test links to them.
+///
+/// Waits for cargo, and for whoever else builds in the same target folder. The next build replaces the file.
+/// [`settle`](DevSettings::settle) does not matter.
+///
+/// # Errors
+///
+/// It is not clear which package is the plugin, or the plugin does not build.
+///
+/// # Examples
+///
+/// ```no_run
+/// use hotswap_dev::{DevSettings, build};
+///
+/// let path = build(DevSettings {
+///     package: Some("my-rules".to_owned()),
+///     ..DevSettings::default()
+/// })?;
+/// println!("{}", path.display());
+/// # Ok::<(), hotswap_dev::DevError>(())
+/// ```
+pub fn build(settings: DevSettings) -> Result<PathBuf, DevError> {
+    let (_, cargo) = find(settings)?;
+    let outcome = cargo.build(&Processes::default());
+    let outcome = outcome.map_err(|error| DevError::NoCargo { error })?;
+    outcome.path.ok_or(DevError::NotBuilt {
+        package: cargo.plugin.name,
+        rendered: outcome.rendered,
+    })
+}
+
+/// The packages of the workspace, and how its plugin is built.
+fn find(settings: DevSettings) -> Result<(Packages, Cargo), DevError> {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let program = PathBuf::from(program);
+    let packages = Packages::read(&program, &settings.folder)?;
+    let plugin = packages.plugin(settings.package.as_deref())?;
+    let cargo = Cargo {
+        program,
+        folder: settings.folder,
+        host: settings.host.filter(|it| packages.has(it)),
+        plugin,
+        arguments: settings.cargo_args,
+        color: settings.color,
+    };
+    Ok((packages, cargo))
+}
+
 impl DevLoop {
     /// Starts to build. Costs a call of `cargo metadata`, which takes 10 ms.
     ///
@@ -115,27 +164,18 @@ impl DevLoop {
     /// `cargo metadata` fails, it is not clear which package is the plugin, or the system starts no thread. That the
     /// plugin does not build is no error: it is a [`Build::Failed`].
     pub fn start(settings: DevSettings) -> Result<Self, DevError> {
-        let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let program = PathBuf::from(program);
-        let packages = Packages::read(&program, &settings.folder)?;
-        let plugin = packages.plugin(settings.package.as_deref())?;
-        let package = plugin.name.clone();
+        let settle = settings.settle;
+        let (packages, cargo) = find(settings)?;
+        let package = cargo.plugin.name.clone();
         // A build waits for the receiver of the one before.
         let (sender, builds) = bounded(1);
         let (stop, stopped) = bounded(0);
         let (wake, wakes) = bounded(1);
         let processes = Arc::<Processes>::default();
         let builder = Builder {
-            places: packages.places(&plugin),
-            cargo: Cargo {
-                program,
-                folder: settings.folder,
-                host: settings.host.filter(|it| packages.has(it)),
-                plugin,
-                arguments: settings.cargo_args,
-                color: settings.color,
-            },
-            settle: settings.settle,
+            places: packages.places(&cargo.plugin),
+            cargo,
+            settle,
             notices: Notices::new(wake),
             wakes,
             stopped,

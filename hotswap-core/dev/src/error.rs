@@ -1,4 +1,4 @@
-//! Why a loop cannot start.
+//! Why a loop cannot start, and why there is no plugin.
 
 use std::{
     error,
@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-/// Why a [`DevLoop`](crate::DevLoop) cannot start.
+/// Why a [`DevLoop`](crate::DevLoop) cannot start, or why [`build`](crate::build) has no plugin.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DevError {
@@ -37,6 +37,20 @@ pub enum DevError {
         package: String,
         /// The names of the packages that have one.
         plugins: Vec<String>,
+    },
+    /// Cargo does not run.
+    #[non_exhaustive]
+    NoCargo {
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The plugin does not build. Only [`build`](crate::build) fails for it.
+    #[non_exhaustive]
+    NotBuilt {
+        /// The package of the plugin.
+        package: String,
+        /// The errors of the compiler and of cargo, as cargo shows them.
+        rendered: String,
     },
     /// The system starts no thread.
     #[non_exhaustive]
@@ -73,6 +87,10 @@ impl Display for DevError {
                     plugins.join(" or ")
                 ),
             },
+            Self::NoCargo { .. } => f.write_str("cargo does not run"),
+            Self::NotBuilt { package, rendered } => {
+                write!(f, "{package} does not build:\n{}", rendered.trim_end())
+            }
             Self::NoThread { .. } => f.write_str("no thread can be started"),
         }
     }
@@ -81,7 +99,7 @@ impl Display for DevError {
 impl error::Error for DevError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::NoThread { error } => Some(error),
+            Self::NoCargo { error } | Self::NoThread { error } => Some(error),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
-/// Why there is no loop.
+/// Why there is no loop, or no plugin.
 mod error;
 
 /// Which package is the plugin, and where its sources are.
@@ -27,5 +27,5 @@ mod cargo;
 
 mod dev_loop;
 
-pub use dev_loop::{Build, DevLoop, DevSettings};
+pub use dev_loop::{Build, DevLoop, DevSettings, build};
 pub use error::DevError;

@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write};
 
-use hotswap_dev::{Build, DevLoop, DevSettings};
+use hotswap_dev::{Build, DevLoop, DevSettings, build};
 
 use crate::workspace::{Workspace, built, built_at_last, check_says, failed, next};
 
@@ -35,6 +35,20 @@ fn each_edit_is_one_build_also_after_a_broken_one() {
 
     workspace.write(CODE, &good.replace("says: 1", "says: 2"));
     built(&dev, "2");
+}
+
+#[test]
+fn a_plugin_is_built_once() {
+    let workspace = Workspace::new();
+    let path = build(workspace.settings()).unwrap();
+    check_says(&path, "0");
+    workspace.change(CODE, "pointer(", "pointer(7, ");
+    let error = build(workspace.settings()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("plugin does not build:\nerror[E0061]"),
+        "{text}"
+    );
 }
 
 #[test]
