@@ -389,6 +389,10 @@ fn the_help_has_the_exit_codes_and_three_examples() {
     let help = String::from_utf8(output.stdout).unwrap();
     let (_, end) = help.split_once("\nExit codes:\n").expect("exit codes");
     let (codes, examples) = end.split_once("\nExamples:\n").expect("examples");
+    let manual = include_str!("../../../hotswap-core/docs/deploying.md");
+    for line in codes.lines().map(str::trim) {
+        assert!(manual.contains(&format!("\n{line}\n")), "{line}");
+    }
     let codes: Vec<_> = codes
         .lines()
         .filter_map(|it| it.split("  ").nth(1))
