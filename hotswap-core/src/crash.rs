@@ -42,6 +42,8 @@
 //! afterwards. A handler that somebody installs later comes first, and decides whether this one is called. In the child
 //! process of a [`Trial`](crate::Trial) there is no handler: the trial reports the crash.
 
+#[cfg(feature = "backtrace")]
+use std::sync::Weak;
 use std::{
     ffi::CString,
     fmt::Write,
@@ -84,6 +86,15 @@ pub(crate) struct ImageRecord {
     /// Build id and hash, as far as they are known.
     ids: String,
     published: OnceLock<Published>,
+    #[cfg(feature = "backtrace")]
+    file: OnceLock<Weak<dyn ImageFile>>,
+}
+
+/// A file with the bytes of an image.
+#[cfg(feature = "backtrace")]
+pub(crate) trait ImageFile: std::fmt::Debug + Send + Sync {
+    /// A path that leads to it, while this value exists.
+    fn path(&self) -> io::Result<PathBuf>;
 }
 
 /// Where the image's code is.
@@ -163,6 +174,8 @@ impl ImageRecord {
                 .collect::<Vec<_>>()
                 .join(", "),
             published: OnceLock::new(),
+            #[cfg(feature = "backtrace")]
+            file: OnceLock::new(),
         })
     }
 
@@ -188,8 +201,30 @@ impl ImageRecord {
         });
     }
 
+    /// Its bytes are those of this file, as long as the image is mapped.
+    #[cfg(feature = "backtrace")]
+    pub(crate) fn is_in(&self, file: Weak<dyn ImageFile>) {
+        let _ = self.file.set(file);
+    }
+
+    /// The file with its bytes.
+    #[cfg(feature = "backtrace")]
+    pub(crate) fn file(&self) -> Option<Weak<dyn ImageFile>> {
+        self.file.get().cloned()
+    }
+
+    /// What it is called, and what is known of its build, in brackets.
+    #[cfg(feature = "backtrace")]
+    pub(crate) fn describe(&self) -> (String, String) {
+        let (mut name, mut details) = (String::new(), String::new());
+        // A string takes all that is written to it.
+        let _ = self.write_to(&mut name);
+        let _ = self.write_details_to(&mut details);
+        (name, details)
+    }
+
     /// The offset in the file of what is at an address, if that is its code.
-    fn offset(&self, address: usize) -> Option<usize> {
+    pub(crate) fn offset(&self, address: usize) -> Option<usize> {
         let code = self.code.get()?;
         let is_code = code.segments.iter().any(|it| it.contains(&address));
         is_code.then(|| address.wrapping_sub(code.bias))
@@ -200,14 +235,14 @@ impl ImageRecord {
         published.is_some_and(|it| it.calls == value || it.polls == Some(value))
     }
 
-    fn write_to(&self, line: &mut Line) -> std::fmt::Result {
+    fn write_to(&self, line: &mut impl Write) -> std::fmt::Result {
         match self.published.get() {
             Some(it) => write!(line, "generation {} of {}", it.generation, self.name),
             None => write!(line, "{}", self.name),
         }
     }
 
-    fn write_details_to(&self, line: &mut Line) -> std::fmt::Result {
+    fn write_details_to(&self, line: &mut impl Write) -> std::fmt::Result {
         match (self.package.get(), &*self.ids) {
             (None, "") => Ok(()),
             (Some(package), "") => write!(line, " ({package})"),
@@ -215,6 +250,12 @@ impl ImageRecord {
             (Some(package), ids) => write!(line, " ({package}, {ids})"),
         }
     }
+}
+
+/// All images that are mapped, or are being opened. Those that are unlisted while this exists are leaked.
+#[cfg(feature = "backtrace")]
+pub(crate) fn images() -> ListReader<ImageRecord> {
+    IMAGES.read()
 }
 
 /// Called in the handler of a signal.

@@ -129,6 +129,8 @@ impl Image {
             Ok(linked) => linked,
             Err(error) => return Err(libraries.give_up(error, opener, policy)),
         };
+        #[cfg(feature = "backtrace")]
+        record.is_in(staged.file());
         record.mapped(mapping.bias, &code);
         dependencies::note(&staged.facts().needed);
         let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);

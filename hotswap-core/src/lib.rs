@@ -86,6 +86,11 @@
 //! With the feature `metrics`, a swap point records figures for whatever recorder of the crate of that name the host
 //! has installed: see *Metrics* in [`docs::deploying`].
 //!
+//! # Backtraces
+//!
+//! With the feature `backtrace`, there is a `Backtrace` that names frames in plugins by their generation. That of std
+//! shows wrong names after a swap: see [`docs::debugging`].
+//!
 //! # What it does not do
 //!
 //! It is not a sandbox: see [`Trust::vouch`]. It runs on Linux with glibc; that is where it is tested. The
@@ -145,6 +150,10 @@ mod trust;
 
 // Whose code has crashed.
 pub mod crash;
+
+// Whose code is on the stack.
+#[cfg(feature = "backtrace")]
+mod backtrace;
 
 // What was found out once.
 mod cache;
@@ -222,6 +231,8 @@ pub mod watch;
 
 pub use hotswap_sdk::host::{HostServices, Interface};
 
+#[cfg(feature = "backtrace")]
+pub use crate::backtrace::Backtrace;
 pub use crate::{
     candidate::Candidate,
     digest::Sha256,
@@ -287,7 +298,7 @@ mod readme {}
 /// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, logs.
 /// - [`async_hosts`](docs::async_hosts): swaps, waits and events on an executor, and what dropping a future does.
 /// - [`deploying`](docs::deploying): checks, links, metrics, systemd, Kubernetes, many machines.
-/// - [`debugging`](docs::debugging): gdb, lldb, core dumps, perf.
+/// - [`debugging`](docs::debugging): backtraces, gdb, lldb, core dumps, perf.
 /// - [`troubleshooting`](docs::troubleshooting): by what is said.
 /// - [`stability`](docs::stability): what may break, platforms, features.
 /// - [`benchmarks`](docs::benchmarks): what calls and swaps cost, beside the alternatives.

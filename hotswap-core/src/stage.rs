@@ -37,10 +37,13 @@ mod route;
 
 mod libraries;
 
+#[cfg(feature = "backtrace")]
+use std::sync::Weak;
 use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -62,6 +65,8 @@ pub(crate) use self::{
     marks::Cleared,
     route::{Route, RouteEnd},
 };
+#[cfg(feature = "backtrace")]
+use crate::crash::ImageFile;
 use crate::{
     digest::Sha256,
     error::{Error, ErrorKind, Result},
@@ -89,7 +94,7 @@ pub(crate) struct Staged {
 /// again.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    copy: Sealed,
+    copy: Arc<Sealed>,
     origin: Origin,
     /// The marks that the file has and the copy has not.
     cleared: Cleared,
@@ -207,7 +212,7 @@ impl Staged {
         Ok((
             Self {
                 kept: Kept {
-                    copy,
+                    copy: Arc::new(copy),
                     origin,
                     cleared,
                 },
@@ -231,7 +236,7 @@ impl Staged {
         let facts = inspected(&bytes, Some(export), nowhere)?;
         Ok(Self {
             kept: Kept {
-                copy,
+                copy: Arc::new(copy),
                 origin,
                 cleared: Cleared::default(),
             },
@@ -281,6 +286,13 @@ impl Staged {
     pub(crate) fn check_descriptor(&self) -> Result<()> {
         let check = self.kept.copy.check();
         check.map_err(|error| self.refused(ErrorKind::link(error)))
+    }
+
+    /// The copy, for who reads symbols of the image while it is mapped.
+    #[cfg(feature = "backtrace")]
+    pub(crate) fn file(&self) -> Weak<dyn ImageFile> {
+        let copy: Weak<Sealed> = Arc::downgrade(&self.kept.copy);
+        copy
     }
 
     /// The bytes of the copy.
@@ -336,7 +348,7 @@ impl Kept {
     /// The same bytes, with another descriptor.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
-            copy: self.copy.try_clone()?,
+            copy: Arc::new(self.copy.try_clone()?),
             origin: self.origin.clone(),
             cleared: self.cleared,
         })

@@ -45,6 +45,10 @@ pub(crate) mod keys;
 )]
 pub(crate) mod linker;
 
+#[cfg(feature = "backtrace")]
+#[expect(unsafe_code, reason = "calls the unwinder")]
+pub(crate) mod stack;
+
 pub(crate) mod status;
 
 #[expect(unsafe_code, reason = "asks what the kernel said of this process")]

@@ -140,6 +140,13 @@ impl Sealed {
     }
 }
 
+#[cfg(feature = "backtrace")]
+impl crate::crash::ImageFile for Sealed {
+    fn path(&self) -> io::Result<PathBuf> {
+        Self::path(self)
+    }
+}
+
 /// Leaves a descriptor that leads elsewhere to whoever opened that: it may be a log or a connection, which would
 /// otherwise end when a generation is unloaded. (It can still happen between the check and the closing. No call
 /// closes a descriptor only if it leads to a given file.)

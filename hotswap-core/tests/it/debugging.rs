@@ -1,10 +1,17 @@
 //! What debuggers and profilers see of plugins.
 
-use std::fs;
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
+
+use hotswap_core::{Backtrace, HostServices, Hotswap, Settings, State};
+use hotswap_fixtures::host_services::{Clerk, Note, Store};
+use hotswap_sdk::interface;
 
 use crate::{
     alone::alone,
-    fixtures::{build_of, load, plugin},
+    fixtures::{SOON, build_of, load, plugin, trust},
 };
 
 /// The names of the memory files that are mapped as code, sorted.
@@ -38,4 +45,67 @@ fn each_generation_is_mapped_under_its_file_s_name_and_build_id() {
             drop(lease);
         },
     );
+}
+
+/// A host service that takes the stack of whoever calls it.
+#[derive(Default)]
+struct Traces(Mutex<Vec<Backtrace>>);
+
+#[interface]
+impl Store for Traces {
+    fn get(&self, _: &str) -> Option<String> {
+        self.0.lock().unwrap().push(Backtrace::capture());
+        None
+    }
+
+    fn put(&self, _: String, _: String) {}
+
+    fn fail(&self) {}
+
+    fn keep(&self, _: Box<dyn Note>) {}
+
+    async fn wait_for(&self, _: String) -> String {
+        String::new()
+    }
+}
+
+/// The builds alternate, so that each has addresses that the other had before.
+#[test]
+fn a_backtrace_names_the_frames_of_the_generation_that_they_are_of() {
+    let traces = Arc::<Traces>::default();
+    let settings = Settings {
+        host_services: HostServices::new().with::<dyn Store>(Arc::clone(&traces) as _),
+        ..Settings::default()
+    };
+    let clerk = Hotswap::<dyn Clerk>::load_with(plugin("clerk_1"), &trust(), settings).unwrap();
+    for generation in 1..=4 {
+        let (build, other) = if generation % 2 == 1 { (1, 2) } else { (2, 1) };
+        assert_eq!(clerk.call(|it| it.get("any")).unwrap(), None);
+        let trace = traces.0.lock().unwrap().pop().unwrap();
+        let shown = trace.to_string();
+        let place = format!("in generation {generation} of libclerk_{build}.so, at offset 0x");
+        for expected in [
+            &*place,
+            &format!("<clerk_{build}::"),
+            "debugging::Traces as hotswap_fixtures::host_services::Store>::get",
+            "debugging.rs:",
+            "build id ",
+        ] {
+            assert!(shown.contains(expected), "no `{expected}`:\n{shown}");
+        }
+        assert!(
+            !shown.contains(&format!("clerk_{other}")) && !shown.contains("<unloaded>"),
+            "the other build:\n{shown}"
+        );
+
+        clerk.swap(plugin(&format!("clerk_{other}"))).unwrap();
+        assert_eq!(clerk.wait(generation, SOON), Some(State::Unloaded));
+        let shown = trace.to_string();
+        assert!(shown.contains("<unloaded>"), "{shown}");
+        assert!(shown.contains(&place), "{shown}");
+        assert!(
+            !shown.contains("clerk_1::") && !shown.contains("clerk_2::"),
+            "a name of an image that is gone:\n{shown}"
+        );
+    }
 }
