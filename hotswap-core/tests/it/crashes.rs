@@ -5,6 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Barrier,
 };
 
 use hotswap_core::{ErrorKind, Hotswap, Policy, Sha256, Stage, Trust, crash};
@@ -244,6 +245,47 @@ fn a_stack_of_a_thread_of_the_host_is_used_up() {
     assert!(line.contains(": in the host, /"), "{line}");
     let text = String::from_utf8_lossy(&crashed.output.stderr);
     assert!(text.contains("has overflowed its stack"), "{text}");
+}
+
+/// The first of them is reported, and ends the process.
+#[test]
+fn threads_that_crash_at_once_are_one_line() {
+    let test = "crashes::threads_that_crash_at_once_are_one_line";
+    let said = ": in generation 2 of libcrashes.so, at offset 0x";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| {
+        let all = Barrier::new(32);
+        std::thread::scope(|scope| {
+            for _ in 0..32 {
+                scope.spawn(|| {
+                    all.wait();
+                    it.write_nowhere();
+                });
+            }
+        });
+    });
+}
+
+/// Generations come and go on other threads meanwhile.
+#[test]
+fn a_crash_during_swaps() {
+    let crashed = crashed("crashes::a_crash_during_swaps", |folder| {
+        let it = load(folder);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    it.swap(plugin("crashes")).unwrap();
+                }
+            });
+            while it.lease().number() < 20 {
+                std::thread::yield_now();
+            }
+            it.with(|it| it.fail_in_libc());
+        });
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let line = crashed.line();
+    assert!(line.contains(", probably because of generation "), "{line}");
+    refused_again(&crashed, &line);
 }
 
 /// It is what was there before.
