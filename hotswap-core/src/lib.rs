@@ -271,7 +271,7 @@ pub mod future {
 /// Parts of an [`ErrorKind`], why a [`call`](Hotswap::call) gave no answer, and why a text is no [`Sha256`] or
 /// [`PublicKey`].
 pub mod reasons {
-    pub use hotswap_sdk::host::Fault;
+    pub use hotswap_sdk::host::{Fault, FaultKind};
 
     pub use crate::{
         error::{Distrust, SignatureProblem, SystemError},

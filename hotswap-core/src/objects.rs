@@ -18,6 +18,8 @@ use hotswap_sdk::host::{LeaseSource, LeasedBy};
 /// The objects of one generation.
 #[derive(Default)]
 pub(crate) struct Objects {
+    /// Of the generation, once it has one.
+    number: OnceLock<u64>,
     lease: OnceLock<Box<LeaseFn>>,
     counts: Mutex<Counts>,
 }
@@ -53,6 +55,12 @@ impl Objects {
     pub(crate) fn end_probe(&self) -> Vec<(LeasedBy, usize)> {
         self.lock().is_probed = false;
         self.counts()
+    }
+
+    /// Call it once, before [`publish`](Self::publish): the number of the generation.
+    pub(crate) fn number(&self, number: u64) {
+        // A generation gets its number once, so the cell is empty.
+        let _ = self.number.set(number);
     }
 
     /// Call it once, before the generation is published: from then on each object gets its lease from `lease`.
@@ -95,6 +103,10 @@ impl LeaseSource for Objects {
             kind,
             _lease: lease,
         }))
+    }
+
+    fn generation(&self) -> Option<u64> {
+        self.number.get().copied()
     }
 }
 

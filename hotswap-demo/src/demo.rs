@@ -121,7 +121,7 @@ impl Demo {
         for (method, answer) in answers {
             match answer {
                 Ok(line) => text.extend([&*line, "\n"]),
-                Err(fault) => self.report_fault(generation, &format!("{method}: {fault}")),
+                Err(fault) => self.report_fault(generation, &format!("{method}: {}", fault.kind)),
             }
         }
         match self.console.print(text) {

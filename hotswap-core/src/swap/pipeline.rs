@@ -290,6 +290,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         image: Code,
         objects: Arc<Objects>,
     ) -> Generation<I::Live> {
+        objects.number(number);
         Generation {
             number,
             module,

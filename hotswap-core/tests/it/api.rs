@@ -52,6 +52,7 @@ fn reports_are_values() {
     value::<Event>();
     value::<EventKind>();
     value::<Fault>();
+    value::<FaultKind>();
     value::<GenerationInfo>();
     value::<HeapLeft>();
     value::<Holder>();

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Hotswap, Settings, State, event::Holder, reasons::Fault};
+use hotswap_core::{Hotswap, Settings, State, event::Holder, reasons::FaultKind};
 use hotswap_fixtures::desk::{Desk, Listener, Nested, Session};
 
 use crate::fixtures::{SOON, generation_of, plugin, trust};
@@ -91,7 +91,13 @@ fn a_value_of_the_host_is_called_like_a_plugin() {
     let error = desk.with(|it| it.try_open("Ada")).map(drop);
     assert_eq!(error, Err("not for Ada".to_owned()));
     let fault = desk.call(|it| it.open("Ada").panic());
-    assert_eq!(fault, Err(Fault::Panicked("as asked for".to_owned())));
+    let panicked = FaultKind::Panicked("as asked for".to_owned());
+    let fault = fault.unwrap_err();
+    assert_eq!(fault.kind, panicked);
+    assert_eq!(
+        fault.to_string(),
+        "panicked: as asked for, in a call of generation 1"
+    );
     assert_eq!(desk.generations()[0].path.to_str(), Some("(built in)"));
     assert_eq!(dropped.load(Relaxed), 0);
     assert!(desk.shutdown(SOON).iter().all(|it| it.state.has_ended()));

@@ -14,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{EventKind, Hotswap, Settings, Stage, State, event::Holder, reasons::Fault};
+use hotswap_core::{
+    EventKind, Hotswap, Settings, Stage, State,
+    event::Holder,
+    reasons::{Fault, FaultKind},
+};
 use hotswap_fixtures::desk::{Desk, Listener, Session};
 
 use crate::{
@@ -132,11 +136,20 @@ fn objects_are_dropped_by_their_side() {
 #[test]
 fn a_fault_of_an_object_is_one_of_the_call() {
     let desk = load("desk_1");
-    let Err(Fault::Panicked(text)) = desk.call(|it| it.open("Ada").panic()) else {
+    let Err(Fault {
+        kind: FaultKind::Panicked(text),
+        ..
+    }) = desk.call(|it| it.open("Ada").panic())
+    else {
         panic!("no fault");
     };
     assert!(text.starts_with("as asked for by Ada ("), "{text}");
     assert_eq!(desk.with(|it| it.open_sessions()), 0);
+    // It is of the generation that the object is of, not of the one that is live.
+    let session = desk.with(|it| it.open("Ada"));
+    desk.swap(plugin("desk_2")).unwrap();
+    let fault = desk.call(|_| session.panic()).unwrap_err();
+    assert_eq!(fault.generation, Some(1), "{fault}");
 }
 
 #[test]
@@ -167,7 +180,7 @@ fn objects_that_do_not_all_come_are_dropped() {
     assert_eq!(sessions[1].0.user(), "1 at 1");
     drop(sessions);
     let fault = desk.call(|it| it.open_deep(&[0, 1, TOO_DEEP, 2]));
-    assert_eq!(fault.err(), Some(Fault::TooDeep));
+    assert_eq!(fault.err().map(|it| it.kind), Some(FaultKind::TooDeep));
     assert_eq!(desk.with(|it| it.open_sessions()), 0);
     // One that cannot be opened, after another.
     let users = ["Ada", ""].map(str::to_owned);
@@ -199,7 +212,8 @@ fn a_plugin_takes_many_objects_at_once() {
     // One that panics half way.
     let sessions = vec![session("a"), session("panic"), session("b")];
     let fault = desk.call(|it| it.hit_all(sessions));
-    assert!(matches!(fault, Err(Fault::Panicked(_))));
+    let kind = fault.unwrap_err().kind;
+    assert!(matches!(kind, FaultKind::Panicked(_)), "{kind}");
     assert_eq!(dropped.load(Relaxed), 5);
     // Its own ones go there and back.
     let own = vec![("own".to_owned(), Some(desk.with(|it| it.open("Ada"))))];
@@ -373,7 +387,11 @@ fn a_plugin_has_objects_of_the_host() {
 fn a_panic_of_the_host_goes_through_the_plugin() {
     let desk = load("desk_1");
     desk.with(|it| it.listen(Box::new(Recorder(Arc::default()))));
-    let Err(Fault::Panicked(text)) = desk.call(|it| it.tell("panic")) else {
+    let Err(Fault {
+        kind: FaultKind::Panicked(text),
+        ..
+    }) = desk.call(|it| it.tell("panic"))
+    else {
         panic!("no fault");
     };
     assert!(text.contains("left != right"), "{text}");

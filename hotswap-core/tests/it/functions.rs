@@ -17,7 +17,7 @@ use hotswap_core::{
     Hotswap, Limits, Stage, State,
     event::Holder,
     loader::{Library, Loader, LoaderSettings},
-    reasons::Fault,
+    reasons::{Fault, FaultKind},
 };
 use hotswap_fixtures::desk::{Desk, Listener, Session};
 
@@ -146,7 +146,11 @@ fn a_panic_is_a_fault_of_the_call() {
     let loader = loader();
     let fail: Fail = loader.function(plugin("functions_1"), "fail").unwrap();
     for text in ["oh dear", "again"] {
-        let Err(Fault::Panicked(said)) = fail.call(text) else {
+        let Err(Fault {
+            kind: FaultKind::Panicked(said),
+            ..
+        }) = fail.call(text)
+        else {
             panic!("it returns nothing")
         };
         assert!(said.starts_with(&format!("{text} (")), "{said}");

@@ -15,7 +15,8 @@ use std::{
 use crossbeam_channel::bounded;
 use futures_executor::block_on;
 use hotswap_core::{
-    Candidate, ErrorKind, EventKind, HostServices, Hotswap, Settings, Stage, State, reasons::Fault,
+    Candidate, ErrorKind, EventKind, HostServices, Hotswap, Settings, Stage, State,
+    reasons::{Fault, FaultKind},
 };
 use hotswap_fixtures::host_services::{Clerk, Clock, Note, Store, other};
 use hotswap_sdk::{
@@ -443,7 +444,11 @@ fn a_built_in_value_has_no_configuration() {
 #[test]
 fn a_panic_of_a_service_is_a_fault_of_the_call() {
     let clerk = load(&Arc::default(), "");
-    let Err(Fault::Panicked(text)) = clerk.call(|it| it.fail()) else {
+    let Err(Fault {
+        kind: FaultKind::Panicked(text),
+        ..
+    }) = clerk.call(|it| it.fail())
+    else {
         panic!("no fault")
     };
     assert!(text.starts_with("the disk is full"), "{text}");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use futures_executor::block_on;
-use hotswap_core::{Error, Hotswap, reasons::Fault};
+use hotswap_core::{Error, Hotswap, reasons::FaultKind};
 use hotswap_fixtures::{
     depot::{Depot, Item, Items, Parcel, Receipt},
     other_sdk::{Question, later},
@@ -113,7 +113,7 @@ fn all_of_it_works(depot: Hotswap<dyn Depot>, path: &Path) {
     assert_eq!(take(&to_nobody), Ok(Err("to nobody".to_owned())));
     let fault = take(&empty).unwrap_err();
     let is_its_panic =
-        matches!(&fault, Fault::Panicked(message) if message.contains("an empty parcel"));
+        matches!(&fault.kind, FaultKind::Panicked(message) if message.contains("an empty parcel"));
     assert!(is_its_panic, "{fault}");
 
     assert_eq!(depot.call(|it| it.sum(&[1, 2, 3])), Ok(6));

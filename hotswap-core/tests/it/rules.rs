@@ -6,7 +6,11 @@ use std::{
     thread,
 };
 
-use hotswap_core::{Hotswap, Lease, Settings, Stage, State, loader::Loader, reasons::Fault};
+use hotswap_core::{
+    Hotswap, Lease, Settings, Stage, State,
+    loader::Loader,
+    reasons::{Fault, FaultKind},
+};
 use hotswap_fixtures::{rules::Rules, shop::v1::Shop};
 use hotswap_unload::{PluginTable, TABLE_SYMBOL};
 
@@ -85,8 +89,10 @@ fn the_proxy_implements_the_trait() {
 #[test]
 fn a_panic_is_a_fault() {
     let rules = load("rules_1");
-    let Err(Fault::Panicked(text)) = rules.call(|it| it.panic("oh dear")) else {
-        panic!("no fault");
+    let fault = rules.call(|it| it.panic("oh dear")).unwrap_err();
+    assert_eq!(fault.generation, Some(1));
+    let FaultKind::Panicked(text) = fault.kind else {
+        panic!("{fault}");
     };
     assert!(text.starts_with("oh dear ("), "{text}");
     assert!(text.contains("rules_1.rs:"), "{text}");
@@ -94,10 +100,13 @@ fn a_panic_is_a_fault() {
         it.panic("again");
         unreachable!("the closure goes on");
     });
-    assert!(matches!(fault, Err::<(), _>(Fault::Panicked(_))));
+    let kind = Result::<(), _>::unwrap_err(fault).kind;
+    assert!(matches!(kind, FaultKind::Panicked(_)), "{kind}");
     rules.swap(plugin("rules_2")).unwrap();
-    let Err(Fault::Panicked(text)) = rules.lease().call(|it| it.panic("four")) else {
-        panic!("no fault");
+    let fault = rules.lease().call(|it| it.panic("four")).unwrap_err();
+    assert_eq!(fault.generation, Some(2));
+    let FaultKind::Panicked(text) = fault.kind else {
+        panic!("{fault}");
     };
     assert!(text.starts_with("a value that is no text ("), "{text}");
     unloaded(&rules, 1);
@@ -112,7 +121,9 @@ fn a_panic_is_the_callers() {
     rules.swap(plugin("rules_2")).unwrap();
     unloaded(&rules, 1);
     let fault = payload.downcast::<Fault>().expect("a fault");
-    assert!(fault.to_string().starts_with("panicked: oh ("));
+    let said = fault.to_string();
+    assert!(said.starts_with("panicked: oh ("), "{said}");
+    assert!(said.ends_with("), in a call of generation 1"), "{said}");
 }
 
 #[test]

@@ -15,7 +15,10 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use futures_executor::block_on;
 use hotswap_core::{
-    EventKind, Hotswap, Settings, State, event::Holder, future::CallFuture, reasons::Fault,
+    EventKind, Hotswap, Settings, State,
+    event::Holder,
+    future::CallFuture,
+    reasons::{Fault, FaultKind},
 };
 use hotswap_fixtures::tasks::{Oracle, Order, Tasks, Work};
 use tokio::{runtime::Runtime, time::timeout};
@@ -188,7 +191,12 @@ fn a_panic_is_an_error_of_that_call() {
     for polls in [1, 2, 5] {
         let other = runtime.spawn(tasks.call_async(|it| it.pass(7)));
         let error = runtime.block_on(tasks.call_async(|it| it.fail(polls)));
-        let Err(Fault::Panicked(text)) = error else {
+        let Err(Fault {
+            kind: FaultKind::Panicked(text),
+            generation: Some(1),
+            ..
+        }) = error
+        else {
             panic!("{error:?}");
         };
         assert!(text.contains("as asked for"), "{text}");
@@ -499,7 +507,11 @@ fn async_methods_run_on_a_runtime_of_the_plugin() {
         assert_eq!(echoed, Ok(Ok("to and fro".to_owned())));
 
         let error = block_on(work.call_async(|it| it.fail()));
-        let Err(Fault::Panicked(text)) = error else {
+        let Err(Fault {
+            kind: FaultKind::Panicked(text),
+            ..
+        }) = error
+        else {
             panic!("{error:?}");
         };
         assert!(

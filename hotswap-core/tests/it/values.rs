@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use hotswap_core::{Hotswap, reasons::Fault};
+use hotswap_core::{Hotswap, reasons::FaultKind};
 use hotswap_sdk::{data, interface};
 
 /// One of those that are counted.
@@ -94,7 +94,8 @@ fn what_was_read_before_a_fault_is_dropped_once() {
     let _turn = alone();
     let it = Hotswap::<dyn Values>::builtin(Host).unwrap();
     let values = values();
-    assert_eq!(it.call(|it| it.count(&values)), Err(Fault::TooDeep));
+    let fault = it.call(|it| it.count(&values)).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::TooDeep);
     // Two, and as many of the third as there may be within each other.
     assert_eq!(DROPPED.load(Relaxed), 2);
     assert_eq!(it.call(|it| it.count(&values[..2])), Ok(2));
@@ -108,11 +109,17 @@ fn what_was_read_may_panic_when_it_is_dropped() {
     let values = values();
     PANICS_WHEN_DROPPED.store(true, Relaxed);
     let fault = it.call(|it| it.count(&values)).unwrap_err();
-    assert_eq!(fault.to_string(), "panicked: dropped");
+    assert_eq!(
+        fault.to_string(),
+        "panicked: dropped, in a call of generation 1"
+    );
     assert_eq!(DROPPED.load(Relaxed), 2);
     PANICS_WHEN_DROPPED.store(true, Relaxed);
     let fault = it.call(|it| it.count(&values[..2])).unwrap_err();
-    assert_eq!(fault.to_string(), "panicked: dropped");
+    assert_eq!(
+        fault.to_string(),
+        "panicked: dropped, in a call of generation 1"
+    );
     assert_eq!(DROPPED.load(Relaxed), 4);
 }
 
@@ -129,7 +136,10 @@ fn a_key_may_panic_when_it_is_hashed() {
     PANICS_WHEN_HASHED.store(true, Relaxed);
     let fault = it.call(|it| it.same(sent)).map(drop).unwrap_err();
     PANICS_WHEN_HASHED.store(false, Relaxed);
-    assert_eq!(fault.to_string(), "panicked: hashed");
+    assert_eq!(
+        fault.to_string(),
+        "panicked: hashed, in a call of generation 1"
+    );
     // Those that were sent, and those that were read up to the third.
     assert!((11..=20).contains(&DROPPED.load(Relaxed)));
     assert_eq!(it.with(|it| it.same(values())).len(), 10);

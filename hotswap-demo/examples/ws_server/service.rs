@@ -157,7 +157,7 @@ impl Service {
         let text = timeout(patience, lease.call_async(|plugin| plugin.answer(message))).await;
         let text = match text {
             Ok(Ok(text)) => text,
-            Ok(Err(fault)) => Err(fault.to_string()),
+            Ok(Err(fault)) => Err(fault.kind.to_string()),
             Err(_) => Err(format!("no answer within {patience:?}")),
         };
         let mut counts = lock(&self.counts);

@@ -80,7 +80,7 @@ pub use self::{
     data::{ByRef, Data, ReadContext, ReadError},
     described::{Described, name_of},
     description::{Description, Field, Methods, Signature, TypeIndex, Types, Variant},
-    fault::Fault,
+    fault::{Fault, FaultKind},
     function::{
         AcceptedFunction, CheckedFunction, Exported, ExportedFunction, Function, FunctionHost,
         NoValue, RemoteFunction,

@@ -154,7 +154,7 @@ pub use hotswap_macros::interface;
 ///
 /// What may change: a field with `#[data(default)]` or `#[data(default = …)]` may be added at the end of a struct or a
 /// variant, and a variant at the end of an enum. A side that receives a variant it does not know reads the variant with
-/// `#[data(other)]` instead; if there is none, the call has a fault ([`Unknown`](host::Fault::Unknown)).
+/// `#[data(other)]` instead; if there is none, the call has a fault ([`Unknown`](host::FaultKind::Unknown)).
 pub use hotswap_macros::data;
 
 /// Makes an `impl` of an interface a plugin: exports it, catches every panic, and makes the image unloadable.
@@ -244,7 +244,7 @@ pub use self::interface::{BoxFuture, Data};
 /// What a host is made with; of no use to a plugin.
 pub mod host {
     pub use crate::interface::{
-        AcceptedFunction, BuiltIn, CheckedFunction, ExportedFunction, Fault, Function,
+        AcceptedFunction, BuiltIn, CheckedFunction, ExportedFunction, Fault, FaultKind, Function,
         FunctionHost, HostService, HostServices, ImageMemory, Interface, LeaseSource, LeasedBy,
         LentService, Offer, PluginRoot, PluginRootRef, Raw, Refused, Trait,
     };

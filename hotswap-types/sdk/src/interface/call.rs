@@ -11,7 +11,7 @@ use abi_stable::StableAbi;
 use super::{
     by_value::ByValue,
     data::{ReadContext, ReadError},
-    fault::Fault,
+    fault::{Fault, FaultKind},
     object::{DispatchTarget, Leases, RawObject},
 };
 use crate::{calling, fault::caught_message};
@@ -137,7 +137,7 @@ pub struct ReplySlot<'a, R> {
     plain: MaybeUninit<R>,
     decoded: MaybeUninit<Option<Result<R, ReadError>>>,
     leases: &'a Leases,
-    fault: MaybeUninit<Fault>,
+    fault: MaybeUninit<FaultKind>,
 }
 
 impl Remote {
@@ -265,17 +265,19 @@ pub(super) unsafe fn call_entry<A, R: ByValue>(
         if let Some(decoded) = decoded
             && failed == 0
         {
-            return decoded.map_err(ReadError::into_fault);
+            return decoded.map_err(|error| error.into_fault().in_call(leases));
         }
     } else if failed == 0 {
         // SAFETY: the result is plain, and the entry has returned 0: it has written the result here.
         return Ok(unsafe { slot.plain.assume_init() });
     }
     if failed == 0 {
-        return Err(Fault::Panicked("no answer was given".to_owned()));
+        let fault = Fault::from(FaultKind::Panicked("no answer was given".to_owned()));
+        return Err(fault.in_call(leases));
     }
     // SAFETY: the entry has not returned 0: it has called `set_fault`, which initialises this.
-    Err(unsafe { slot.fault.assume_init() })
+    let kind = unsafe { slot.fault.assume_init() };
+    Err(Fault::from(kind).in_call(leases))
 }
 
 impl<R: ByValue> ReplySlot<'_, R> {
@@ -308,7 +310,7 @@ impl<R: ByValue> ReplySlot<'_, R> {
         // SAFETY: the entry passes the address and the length of a text that it keeps until this returns.
         let text = unsafe { slice::from_raw_parts(text, length) };
         slot.fault
-            .write(Fault::from_code(fault, &String::from_utf8_lossy(text)));
+            .write(FaultKind::from_code(fault, &String::from_utf8_lossy(text)));
     }
 }
 
@@ -362,12 +364,12 @@ pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
 #[cold]
 unsafe fn reply_fault(error: ReadError, out: *mut (), reply: *const ReplyVtable) -> u32 {
     let fault = error.into_fault();
-    let text = fault.text();
+    let text = fault.kind.text();
     // SAFETY: `reply` points to the functions of the caller's slot (`# Safety` of this function).
     let set_fault = unsafe { (*reply).set_fault };
     // SAFETY: `out` is the slot that the function is for (`# Safety` of this function). `fault`, which has the text, is
     // dropped after the function returns.
-    unsafe { set_fault(out, fault.code(), text.as_ptr(), text.len()) };
+    unsafe { set_fault(out, fault.kind.code(), text.as_ptr(), text.len()) };
     1
 }
 
@@ -378,7 +380,7 @@ pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, ReadError>) -> Result<T,
     panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
         let fault = match payload.downcast::<Fault>() {
             Ok(fault) => *fault,
-            Err(payload) => Fault::Panicked(caught_message(payload)),
+            Err(payload) => FaultKind::Panicked(caught_message(payload)).into(),
         };
         Err(ReadError::new(fault))
     })

@@ -2,7 +2,7 @@
 
 use super::{
     description::{TypeIndex, Types},
-    fault::Fault,
+    fault::{Fault, FaultKind},
     object::Leases,
     sequences::SliceView,
 };
@@ -135,21 +135,21 @@ impl<'a> ReadContext<'a> {
     pub fn deeper(self) -> Result<Self, ReadError> {
         match self.depth.checked_sub(1) {
             Some(depth) => Ok(Self { depth, ..self }),
-            None => Err(ReadError::new(Fault::TooDeep)),
+            None => Err(ReadError::new(FaultKind::TooDeep)),
         }
     }
 }
 
 impl ReadError {
     #[cold]
-    pub(super) fn new(fault: Fault) -> Self {
-        Self(Box::new(fault))
+    pub(super) fn new(fault: impl Into<Fault>) -> Self {
+        Self(Box::new(fault.into()))
     }
 
     /// The enum `name` of this side has no variant `number`.
     #[cold]
     pub fn variant(name: &str, number: u32) -> Self {
-        Self::new(Fault::Unknown(format!("variant {number} of `{name}`")))
+        Self::new(FaultKind::Unknown(format!("variant {number} of `{name}`")))
     }
 
     pub(super) fn into_fault(self) -> Fault {

@@ -2,12 +2,25 @@
 
 use std::fmt;
 
-/// Why a call of an interface has returned no result. It owns its text.
+use super::object::Leases;
+
+/// Why a call of an interface has returned no result, and which generation was called. It owns its text.
 ///
 /// An error that a method itself returns is not a fault: that is a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
+pub struct Fault {
+    /// What has happened.
+    pub kind: FaultKind,
+    /// The generation whose method, object or future was called. `None` if it is a candidate that is not published yet,
+    /// or a single function, and in a plugin.
+    pub generation: Option<u64>,
+}
+
+/// What has happened in a call that has returned no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultKind {
     /// The method panicked. The text is the panic's message and its location.
     Panicked(String),
     /// The reader does not know something in a value, such as a variant. The text names it.
@@ -19,7 +32,7 @@ pub enum Fault {
     Retired,
 }
 
-impl Fault {
+impl FaultKind {
     /// The number that stands for it in a reply.
     pub(super) fn code(&self) -> u32 {
         match self {
@@ -47,7 +60,35 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// This fault, of a call of the generation that these leases are on.
+    #[cold]
+    pub(super) fn in_call(self, leases: &Leases) -> Self {
+        let generation = leases.as_ref().and_then(|leases| leases.generation());
+        Self { generation, ..self }
+    }
+}
+
+impl From<FaultKind> for Fault {
+    fn from(kind: FaultKind) -> Self {
+        Self {
+            kind,
+            generation: None,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        match self.generation {
+            Some(generation) => write!(f, ", in a call of generation {generation}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(message) => write!(f, "panicked: {message}"),

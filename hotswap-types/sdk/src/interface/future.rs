@@ -22,7 +22,7 @@ use super::{
     call::{Cons, Entry, Nil, Remote, ReplyVtable, call_entry, dispatch, raise},
     data::{ReadContext, ReadError},
     description::{TypeIndex, Types},
-    fault::Fault,
+    fault::FaultKind,
     object::{DispatchTarget, Leases, drop_quietly},
     runtime,
     sequences::IndirectSlice,
@@ -167,7 +167,7 @@ unsafe impl<T: ByValue + 'static> ByValue for AsyncResult<T> {
         // sender's thread (`# Safety` of this function).
         let raw = unsafe { (view.take)(view.outgoing) };
         if !raw.is_there {
-            let what = Fault::Unknown("a future that was taken already".to_owned());
+            let what = FaultKind::Unknown("a future that was taken already".to_owned());
             return Err(ReadError::new(what));
         }
         Ok(Self::Received(ReceivedFuture {

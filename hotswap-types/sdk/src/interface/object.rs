@@ -9,7 +9,7 @@ use std::{cell::Cell, ops::Deref, sync::Arc};
 use super::{
     call::{Dispatch, RawRemote, Remote, catch},
     data::{ReadContext, ReadError},
-    fault::Fault,
+    fault::FaultKind,
 };
 
 /// Leases a generation for its objects, whose code stays mapped meanwhile. A host has one for each generation.
@@ -17,6 +17,11 @@ pub trait LeaseSource: Send + Sync {
     /// Leases the generation until the result is dropped. `None` if the generation is retired: then the object is not
     /// accepted.
     fn lease(self: Arc<Self>, by: LeasedBy) -> Option<Box<dyn Send + Sync>>;
+
+    /// The number of the generation, once it is published.
+    fn generation(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What leases a generation, because it has code of it.
@@ -192,14 +197,14 @@ impl ObjectView {
             None => None,
             Some(leases) => {
                 let lease = Arc::clone(leases).lease(LeasedBy::Object(interface));
-                Some(lease.ok_or_else(|| ReadError::new(Fault::Retired))?)
+                Some(lease.ok_or_else(|| ReadError::new(FaultKind::Retired))?)
             }
         };
         // SAFETY: function and address are from one view, whose `OutgoingObject` exists during this call on the
         // sender's thread (`# Safety` of this function).
         let taken = unsafe { (self.take)(self.outgoing) };
         if taken.remote.this.is_null() {
-            let what = Fault::Unknown("an object that was taken already".to_owned());
+            let what = FaultKind::Unknown("an object that was taken already".to_owned());
             return Err(ReadError::new(what));
         }
         // SAFETY: `taken` has the vtable of the object, which now belongs to the handle; the object is `Send` and

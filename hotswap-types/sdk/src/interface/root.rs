@@ -16,7 +16,7 @@ use super::{
     data::{ReadContext, ReadError},
     described::{Described, describe},
     description::{Description, TypeIndex, Types},
-    fault::Fault,
+    fault::FaultKind,
     host_services::{HostServices, LentService},
     object::{DispatchTarget, LeaseSource, Leases, RawObject, drop_quietly},
     refused::{Refused, check_version},
@@ -290,8 +290,8 @@ pub unsafe fn accept<I: Described + ?Sized>(
             )
         }
     };
-    let made = made.map_err(|fault| match fault {
-        Fault::Panicked(text) => Refused::Panicked(text),
+    let made = made.map_err(|fault| match fault.kind {
+        FaultKind::Panicked(text) => Refused::Panicked(text),
         other => Refused::Failed(other.to_string()),
     })?;
     let made = made.map_err(Refused::Failed)?;

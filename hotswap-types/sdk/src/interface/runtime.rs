@@ -17,7 +17,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{boxed::BoxFuture, call::raise, fault::Fault, object::Keep};
+use super::{
+    boxed::BoxFuture,
+    call::raise,
+    fault::{Fault, FaultKind},
+    object::Keep,
+};
 use crate::{
     fault::{catch_unwind_noted, caught_message},
     logs,
@@ -188,7 +193,7 @@ async fn run<T>(future: BoxFuture<'static, T>, borrowing: Borrowing, completion:
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
             Err(payload) => Poll::Ready(Err(match payload.downcast::<Fault>() {
                 Ok(fault) => *fault,
-                Err(payload) => Fault::Panicked(caught_message(payload)),
+                Err(payload) => FaultKind::Panicked(caught_message(payload)).into(),
             })),
         }
     })
@@ -222,7 +227,8 @@ impl<T> Shared<T> {
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         let text = "the plugin's runtime has dropped the call";
-        self.0.complete(Err(Fault::Panicked(text.to_owned())));
+        let fault = FaultKind::Panicked(text.to_owned());
+        self.0.complete(Err(fault.into()));
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     call::{Cons, Nil, cons, cons_type},
     data::{ByRef, Data, ReadContext, ReadError},
     description::{TypeIndex, Types},
-    fault::Fault,
+    fault::FaultKind,
     sequences::{IndirectSlice, SliceView},
 };
 
@@ -219,7 +219,7 @@ unsafe impl<T: Data, const N: usize> Data for [T; N] {
         let count = items.len();
         // The descriptions agree on the number.
         Self::try_from(items)
-            .map_err(|_| ReadError::new(Fault::Unknown(format!("an array of {count}"))))
+            .map_err(|_| ReadError::new(FaultKind::Unknown(format!("an array of {count}"))))
     }
 
     fn describe(types: &mut Types) -> TypeIndex {
@@ -480,7 +480,7 @@ unsafe impl Data for SystemTime {
             false => Self::UNIX_EPOCH.checked_add(distance),
             true => Self::UNIX_EPOCH.checked_sub(distance),
         };
-        time.ok_or_else(|| ReadError::new(Fault::Unknown("a time of this distance".to_owned())))
+        time.ok_or_else(|| ReadError::new(FaultKind::Unknown("a time of this distance".to_owned())))
     }
 
     fn describe(types: &mut Types) -> TypeIndex {

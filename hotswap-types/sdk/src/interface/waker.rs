@@ -23,7 +23,7 @@ use std::{
 use super::{
     call::catch,
     data::ReadError,
-    fault::Fault,
+    fault::FaultKind,
     object::{LeasedBy, Leases, drop_quietly},
     runtime,
 };
@@ -198,7 +198,7 @@ impl WakerView {
         drop(waker);
         // Relaxed: a thread that has used the borrowed waker was joined before `poll` returned.
         if polled.is_pending() && lent.is_retired.load(Ordering::Relaxed) {
-            return Err(ReadError::new(Fault::Retired));
+            return Err(ReadError::new(FaultKind::Retired));
         }
         if leases.is_none() {
             *kept = lent.kept.into_inner();
