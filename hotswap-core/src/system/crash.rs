@@ -170,22 +170,34 @@ impl AlternateStack {
         (installed == 0).then_some(stack)
     }
 
-    /// Takes the stack back from the calling thread, which has installed it.
+    /// Takes the stack back from the calling thread, which has installed it. If the thread has installed another one
+    /// meanwhile, that one stays. If the thread runs on this one, because it ends in a handler (`pthread_exit`), the
+    /// mapping is leaked.
     pub(crate) fn remove(self) {
         let none = libc::stack_t {
             ss_sp: ptr::null_mut(),
             ss_flags: libc::SS_DISABLE,
             ss_size: 0,
         };
-        // SAFETY: no handler of this thread runs on the stack: it would have to return first.
-        unsafe { libc::sigaltstack(&raw const none, ptr::null_mut()) };
+        // SAFETY: zeros are a valid stack.
+        let mut now: libc::stack_t = unsafe { mem::zeroed() };
+        // SAFETY: without a new stack this changes nothing, and `now` has room for the answer.
+        let asked = unsafe { libc::sigaltstack(ptr::null(), &raw mut now) };
+        if asked == 0 && now.ss_sp != self.start.wrapping_byte_add(page_bytes()) {
+            return;
+        }
+        // SAFETY: it takes the stack away, or fails if the thread runs on it.
+        let removed = unsafe { libc::sigaltstack(&raw const none, ptr::null_mut()) };
+        if removed != 0 {
+            mem::forget(self);
+        }
     }
 }
 
 impl Drop for AlternateStack {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own. It is not installed: `install` has not returned it, or `remove` has
-        // it taken back.
+        // taken it back or found another one.
         unsafe { libc::munmap(self.start, self.bytes) };
     }
 }
@@ -563,6 +575,100 @@ mod tests {
         line.bytes().for_each(|byte| parsed.push(byte));
         let path = String::from_utf8_lossy(parsed.file.path()).into_owned();
         (parsed.start, parsed.end, parsed.file.offset, path)
+    }
+
+    /// The calling thread's stack for signal handlers.
+    fn alternate_stack() -> libc::stack_t {
+        // SAFETY: zeros are a valid stack.
+        let mut now: libc::stack_t = unsafe { mem::zeroed() };
+        // SAFETY: without a new stack this changes nothing, and `now` has room for the answer.
+        let asked = unsafe { libc::sigaltstack(ptr::null(), &raw mut now) };
+        assert_eq!(asked, 0);
+        now
+    }
+
+    fn set_alternate_stack(new: &libc::stack_t) {
+        // SAFETY: the tests' stacks stay mapped for as long as they are installed.
+        let set = unsafe { libc::sigaltstack(new, ptr::null_mut()) };
+        assert_eq!(set, 0);
+    }
+
+    /// Runs `test` on a thread without a stack for signal handlers.
+    fn without_alternate_stack(test: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            let of_std = alternate_stack();
+            set_alternate_stack(&libc::stack_t {
+                ss_sp: ptr::null_mut(),
+                ss_flags: libc::SS_DISABLE,
+                ss_size: 0,
+            });
+            test();
+            set_alternate_stack(&of_std);
+        });
+        thread.join().unwrap();
+    }
+
+    fn is_mapped(address: *mut c_void) -> bool {
+        let mut word = [0];
+        read_memory(address.addr(), &mut word) == 1
+    }
+
+    #[test]
+    fn a_stack_is_taken_back() {
+        without_alternate_stack(|| {
+            let stack = AlternateStack::install().unwrap();
+            let usable = alternate_stack().ss_sp;
+            assert!(is_mapped(usable));
+            assert!(AlternateStack::install().is_none(), "it has one");
+            stack.remove();
+            assert_eq!(alternate_stack().ss_flags, libc::SS_DISABLE);
+            assert!(!is_mapped(usable));
+        });
+    }
+
+    /// A runtime that the thread calls may have one of its own.
+    #[test]
+    fn a_stack_of_somebody_else_stays() {
+        without_alternate_stack(|| {
+            let stack = AlternateStack::install().unwrap();
+            let usable = alternate_stack().ss_sp;
+            let mut memory = vec![0_u8; AlternateStack::BYTES];
+            let other = libc::stack_t {
+                ss_sp: memory.as_mut_ptr().cast(),
+                ss_flags: 0,
+                ss_size: memory.len(),
+            };
+            set_alternate_stack(&other);
+            stack.remove();
+            assert_eq!(alternate_stack().ss_sp, other.ss_sp);
+            assert!(!is_mapped(usable));
+        });
+    }
+
+    /// A thread may end in a handler.
+    #[test]
+    fn a_stack_on_which_the_thread_runs_is_not_unmapped() {
+        use std::cell::RefCell;
+        thread_local! {
+            static STACK: RefCell<Option<AlternateStack>> = const { RefCell::new(None) };
+        }
+        extern "C" fn remove(_: c_int) {
+            STACK.with(|stack| stack.take().unwrap().remove());
+        }
+        without_alternate_stack(|| {
+            STACK.set(AlternateStack::install());
+            let usable = alternate_stack().ss_sp;
+            // SAFETY: zeros are a valid action, with an empty mask.
+            let mut runs_on_it: libc::sigaction = unsafe { mem::zeroed() };
+            runs_on_it.sa_flags = libc::SA_ONSTACK;
+            runs_on_it.sa_sigaction = remove as extern "C" fn(c_int) as usize;
+            // No other test uses this signal.
+            action(libc::SIGURG, Some(&runs_on_it)).unwrap();
+            // SAFETY: the handler is called on this thread, by a call that may be interrupted anywhere.
+            unsafe { libc::raise(libc::SIGURG) };
+            assert_eq!(alternate_stack().ss_sp, usable);
+            assert!(is_mapped(usable));
+        });
     }
 
     #[test]
