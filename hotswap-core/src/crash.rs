@@ -47,7 +47,8 @@ use std::sync::Weak;
 use std::{
     ffi::CString,
     fmt::Write,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
     ops::Range,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -59,12 +60,15 @@ use hotswap_cell::{ListReader, Listed, SignalSafeList, ValueId, values_of_thread
 use crate::{
     digest::Sha256,
     error::{ErrorKind, SystemError},
-    escape::Escaped,
-    system::crash::{AlternateStack, Crash, Line, MappedFile, report_crashes},
+    escape::{Escaped, printable},
+    system::{
+        crash::{AlternateStack, Crash, Line, MappedFile, report_crashes},
+        status::{FileKind, Status},
+    },
 };
 
 /// How much of the end of a record a refusal shows.
-const RECORD_BYTES_MAX: usize = 4096;
+const RECORD_BYTES_MAX: u64 = 4096;
 
 /// All images that are mapped, or are being opened.
 static IMAGES: SignalSafeList<ImageRecord> = SignalSafeList::new();
@@ -363,16 +367,32 @@ pub(crate) fn check(folder: &Path, sha256: Sha256) -> Result<(), ErrorKind> {
         return Err(unusable(io::ErrorKind::NotADirectory.into()));
     }
     let path = path_of(folder, sha256);
-    match fs::read(&path) {
-        Ok(record) => {
-            let end = &record[record.len().saturating_sub(RECORD_BYTES_MAX)..];
-            let text = String::from_utf8_lossy(end);
-            let report = text.lines().last().unwrap_or_default().to_owned();
-            Err(ErrorKind::Crashed { path, report })
-        }
+    match last_line(&path) {
+        Ok(report) => Err(ErrorKind::Crashed { path, report }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(unusable(error)),
+        Err(error) => Err(ErrorKind::CrashFolder {
+            path,
+            error: SystemError::from(error),
+        }),
     }
+}
+
+/// The last line of a record. Does not open what is not a regular file.
+fn last_line(record: &Path) -> io::Result<String> {
+    if Status::of_link(record)?.kind != FileKind::RegularFile {
+        let message = "it is not a regular file, so whether these bytes have crashed is not known";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let mut file = File::open(record)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(RECORD_BYTES_MAX)))?;
+    let mut end = Vec::new();
+    file.take(RECORD_BYTES_MAX).read_to_end(&mut end)?;
+    let text = String::from_utf8_lossy(&end);
+    let mut lines = text.lines().rev().filter(|line| !line.trim().is_empty());
+    // The file system may have been full when it was written.
+    let empty = "(the record is empty)";
+    Ok(printable(lines.next().unwrap_or(empty)))
 }
 
 fn path_of(folder: &Path, sha256: Sha256) -> PathBuf {

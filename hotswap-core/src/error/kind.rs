@@ -175,9 +175,9 @@ pub enum ErrorKind {
     /// host alone.
     #[text("the folder of crashes, {path}: {error}")]
     CrashFolder {
-        /// The folder.
+        /// The folder, or the candidate's record in it if that cannot be read.
         path: PathBuf,
-        /// The system's error.
+        /// The system's error, or that the record is not a regular file.
         error: SystemError,
     },
     /// The candidate needs a library that is refused itself.

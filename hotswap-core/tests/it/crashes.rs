@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::symlink, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::Barrier,
@@ -15,6 +15,7 @@ use hotswap_fixtures::{
     faults::{segfault, use_up_stack},
 };
 use nix::sys::signal::{Signal, raise};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::fixtures::{plugin, trust};
 
@@ -338,6 +339,55 @@ fn a_handler_from_before_is_called() {
         2,
         "{text}"
     );
+}
+
+/// Whatever is in the place of a record, the check ends and says what it is.
+#[test]
+fn records_that_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    // SAFETY: the tests' own plugins.
+    let trust = unsafe { Trust::vouch(policy(folder.path())) };
+    let reason = || {
+        let error = Hotswap::<dyn Crashes>::load(plugin("crashes"), &trust).unwrap_err();
+        error.reason()
+    };
+    let sha256 = Sha256::of(&fs::read(plugin("crashes")).unwrap());
+    let record = folder.path().join(sha256.to_string());
+    let crashed = format!(
+        "its code has crashed this process before, by {}: ",
+        record.display()
+    );
+    for (content, said) in [
+        (b"".as_slice(), "(the record is empty)".to_owned()),
+        (b"\n \n", "(the record is empty)".to_owned()),
+        (b"first\nsecond\n\n", "second".to_owned()),
+        (
+            b"a\xff\x1b[2J\xe2\x80\xae",
+            "a\u{fffd}\\u{1b}[2J\\u{202e}".to_owned(),
+        ),
+        (&[b'x'; 100_000], "x".repeat(4096)),
+    ] {
+        fs::write(&record, content).unwrap();
+        assert!(
+            reason().ends_with(&format!("{crashed}{said}")),
+            "{}",
+            reason()
+        );
+    }
+    fs::remove_file(&record).unwrap();
+
+    let unknown = format!(
+        "the folder of crashes, {}: it is not a regular file, so whether these bytes have crashed is not known",
+        record.display()
+    );
+    mknodat(CWD, &record, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    assert!(reason().ends_with(&unknown), "{}", reason());
+    fs::remove_file(&record).unwrap();
+    symlink("/nowhere", &record).unwrap();
+    assert!(reason().ends_with(&unknown), "{}", reason());
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    assert!(reason().ends_with(&unknown), "{}", reason());
 }
 
 #[test]
