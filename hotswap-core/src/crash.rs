@@ -1,8 +1,8 @@
 //! Whose code has crashed: one line on standard error when the process dies of a signal, and a memory of it for the
 //! next start.
 //!
-//! [`install_handler`] is called once, early in `main`. When the process then crashes (SIGSEGV, SIGBUS, SIGILL, SIGFPE
-//! or SIGABRT), one line says which generation's code it was, or the host's:
+//! [`install_handler`] is called once, early in `main`. When the process then crashes (SIGSEGV, SIGBUS, SIGILL, SIGFPE,
+//! SIGABRT or SIGTRAP), one line says which generation's code it was, or the host's:
 //!
 //! ```text
 //! hotswap: SIGSEGV (address 0x0) on thread 4711 "worker-3": in generation 2 of librules.so, at offset 0x1a2b \
@@ -14,13 +14,15 @@
 //! or code of a plugin is nearest on its stack.
 //!
 //! Then the handler that was there before is called, or the process ends as it would have, with a core dump if those
-//! are on. SIGABRT from another process, such as a supervisor's watchdog, is no crash and is passed on alone.
+//! are on. SIGABRT from another process, such as a supervisor's watchdog, is no crash and is passed on alone. If
+//! standard error is a pipe that nobody reads, the line is given up after a second.
 //!
 //! # The next start
 //!
 //! With [`Policy::avoid_crashed`](crate::Policy::avoid_crashed), a folder, the line is also appended to a file there
-//! that is named after the plugin's SHA-256, and a candidate for which there is such a file is refused. So a host that
-//! starts again after a crash does not load the same bytes again:
+//! that is named after the plugin's SHA-256, and a candidate for which there is such a file is refused. (If it cannot
+//! be written, the line on standard error ends with `not recorded` and the reason.) So a host that starts again after a
+//! crash does not load the same bytes again:
 //!
 //! ```no_run
 //! use hotswap_core::{Policy, Trust, crash};
@@ -41,6 +43,10 @@
 //! the main thread, the thread that calls [`install_handler`], and those that a plugin with `unloadable!` has started
 //! afterwards. A handler that somebody installs later comes first, and decides whether this one is called. In the child
 //! process of a [`Trial`](crate::Trial) there is no handler: the trial reports the crash.
+//!
+//! Whether a handler mends what has failed cannot be known before it is called. So what a handler mends that was there
+//! before is reported and recorded too. Libraries that use these signals in normal operation (wasmtime, Java and Go
+//! runtimes) have to install their handlers after this one.
 
 #[cfg(feature = "backtrace")]
 use std::sync::Weak;
@@ -62,7 +68,7 @@ use crate::{
     error::{ErrorKind, SystemError},
     escape::{Escaped, printable},
     system::{
-        crash::{AlternateStack, Crash, Line, MappedFile, report_crashes},
+        crash::{AlternateStack, Crash, Line, Maps, report_crashes},
         status::{FileKind, Status},
     },
 };
@@ -131,9 +137,10 @@ enum Because {
 
 /// Reports crashes of this process from now on. See the [module](self) for what is reported, and on which threads.
 ///
-/// Call it early in `main`, after [`Trial::at_top_of_main`](crate::Trial::at_top_of_main) and after libraries that
-/// handle these signals themselves were set up: what is there when this is called is called after the report. Costs
-/// calls nothing, and each thread of a plugin a mapping of 64 KiB, of which the kernel provides what is used.
+/// Call it early in `main`, after [`Trial::at_top_of_main`](crate::Trial::at_top_of_main), after other handlers of
+/// crashes (what is there when this is called is called after the report), and before libraries that mend what has
+/// failed.
+/// Costs calls nothing, and each thread of a plugin a mapping of 64 KiB, of which the kernel provides what is used.
 ///
 /// # Errors
 ///
@@ -263,15 +270,17 @@ pub(crate) fn images() -> ListReader<ImageRecord> {
 }
 
 /// Called in the handler of a signal.
-fn report(crash: &Crash, line: &mut Line) {
+fn report(crash: &Crash, maps: &mut Maps, line: &mut Line) {
     let images = IMAGES.read();
     let culprit = find(crash, &images);
     // A line takes all that is written to it.
-    let _ = describe(crash, culprit.as_ref(), line);
-    line.write_to_stderr();
-    if let Some(record) = culprit.and_then(|(image, _)| image.record.as_ref()) {
-        line.append_to(record);
+    let _ = describe(crash, culprit.as_ref(), maps, line);
+    // First: whoever reads standard error may be slow.
+    let record = culprit.and_then(|(image, _)| image.record.as_ref());
+    if let Some(Err(error)) = record.map(|record| line.append_to(record)) {
+        let _ = write!(line, ", not recorded: {}", error.desc());
     }
+    line.write_to_stderr();
 }
 
 /// The image whose crash it is, and why.
@@ -283,9 +292,21 @@ fn find<'a>(
         let mut images = images.iter();
         images.find_map(|image| Some((image, image.offset(address)?)))
     };
+    let is_called =
+        |image: &&ImageRecord| values_of_thread(crash.thread).any(|value| image.is_called(value));
     let called = || {
-        let mut values = values_of_thread(crash.thread);
-        values.find_map(|value| images.iter().find(|image| image.is_called(value)))
+        let mut called = images.iter().filter(is_called);
+        let first = called.next()?;
+        if called.next().is_none() {
+            return Some(first);
+        }
+        // A call inside a call: the one whose code is nearest on the stack.
+        let is_code = |image: &&ImageRecord, address| image.offset(address).is_some();
+        let nearest = crash.find_on_stack(|address| {
+            let mut called = images.iter().filter(is_called);
+            called.find(|image| is_code(image, address))
+        });
+        Some(nearest.unwrap_or(first))
     };
     // The thread does nothing else until the image is published.
     let is_opened =
@@ -306,6 +327,7 @@ fn find<'a>(
 fn describe(
     crash: &Crash,
     culprit: Option<&(&ImageRecord, Because)>,
+    maps: &mut Maps,
     line: &mut Line,
 ) -> std::fmt::Result {
     write!(line, "hotswap: {}", crash.signal)?;
@@ -316,11 +338,10 @@ fn describe(
         }
         write!(line, ")")?;
     }
-    write!(line, " on thread {} \"", crash.thread)?;
-    line.push(crash.thread_name().as_bytes());
-    write!(line, "\": ")?;
+    let name = Escaped(crash.thread_name());
+    write!(line, " on thread {} \"{name}\": ", crash.thread)?;
     let Some((image, because)) = culprit else {
-        return describe_place(crash, line);
+        return describe_place(crash, maps, line);
     };
     if let Because::Instruction(offset) = because {
         write!(line, "in ")?;
@@ -328,7 +349,7 @@ fn describe(
         write!(line, ", at offset {offset:#x}")?;
         return image.write_details_to(line);
     }
-    describe_place(crash, line)?;
+    describe_place(crash, maps, line)?;
     write!(line, ", probably because of ")?;
     image.write_to(line)?;
     match because {
@@ -341,15 +362,17 @@ fn describe(
 }
 
 /// Where the instruction is, if it is no plugin's.
-fn describe_place(crash: &Crash, line: &mut Line) -> std::fmt::Result {
-    let Some(file) = MappedFile::at(crash.instruction) else {
+fn describe_place(crash: &Crash, maps: &mut Maps, line: &mut Line) -> std::fmt::Result {
+    let Some(file) = maps.file_at(crash.instruction) else {
         return write!(line, "at {:#x}, where no code is", crash.instruction);
     };
-    let program = PROGRAM.get().map(|it| it.as_os_str().as_bytes());
-    let is_program = program.is_some_and(|program| program.starts_with(file.path()));
-    write!(line, "in {}", if is_program { "the host, " } else { "" })?;
-    line.push(file.path());
-    write!(line, " at {:#x} of the file", file.offset)
+    if file.path().as_os_str().is_empty() {
+        return write!(line, "at {:#x}, in code of no file", crash.instruction);
+    }
+    let is_program = PROGRAM.get().is_some_and(|program| file.is_at(program));
+    let whose = if is_program { "the host, " } else { "" };
+    let path = Escaped(file.path());
+    write!(line, "in {whose}{path} at {:#x} of the file", file.offset)
 }
 
 /// Checks that no crash is recorded of these bytes.

@@ -3,15 +3,18 @@
 //! # Invariants
 //! - Between the beginning of [`handle`] and its end, nothing allocates, takes a lock, or calls a function of libc that
 //!   is not async-signal-safe (signal-safety(7)). The stack may be small: it is the alternate one.
-//! - Only the thread whose number is in [`REPORTER`] uses [`SCRATCH`].
+//! - Only the thread whose number is in [`REPORTER`], without [`HAS_REPORTED`], uses [`SCRATCH`].
 
 use std::{
     cell::UnsafeCell,
-    ffi::{CStr, c_int, c_void},
-    io, mem, ptr,
+    ffi::{CStr, OsStr, c_int, c_void},
+    io, mem,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    ptr,
     sync::{
         OnceLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,13 +23,15 @@ use nix::errno::Errno;
 
 use super::memory::page_bytes;
 
-/// The signals that are handled. A Rust `abort` and a failed `assert` of C end in the last one.
-const SIGNALS: [(c_int, &str); 5] = [
+/// The signals that are handled. A Rust `abort` and a failed `assert` of C end in SIGABRT. What compilers put where
+/// code must not come (`llvm.trap`) raises SIGILL on x86-64 and SIGTRAP on ARM.
+const SIGNALS: [(c_int, &str); 6] = [
     (libc::SIGSEGV, "SIGSEGV"),
     (libc::SIGBUS, "SIGBUS"),
     (libc::SIGILL, "SIGILL"),
     (libc::SIGFPE, "SIGFPE"),
     (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGTRAP, "SIGTRAP"),
 ];
 
 /// `<asm-generic/siginfo.h>` of Linux.
@@ -41,9 +46,15 @@ const STACK_BYTES_MAX: usize = 1 << 20;
 /// How long a thread that crashes meanwhile waits for the report of another.
 const OTHER_REPORT_MAX: Duration = Duration::from_secs(1);
 
+/// How long a report waits until standard error takes it.
+const STDERR_MAX: Duration = Duration::from_secs(1);
+
+/// What the system appends to the path of a file that is gone.
+const DELETED: &[u8] = b" (deleted)";
+
 /// What is called first on the thread that has crashed, on its alternate stack if it has one. It has to be
 /// async-signal-safe.
-pub(crate) type Report = fn(&Crash, &mut Line);
+pub(crate) type Report = fn(&Crash, &mut Maps, &mut Line);
 
 /// What a signal says of a crash.
 pub(crate) struct Crash {
@@ -65,6 +76,12 @@ pub(crate) struct Line {
     length: usize,
 }
 
+/// A reader of `/proc/self/maps`, with what it has read last.
+pub(crate) struct Maps {
+    line: MapsLine,
+    part: [u8; 256],
+}
+
 /// The file that is mapped somewhere.
 pub(crate) struct MappedFile {
     path: [u8; 256],
@@ -76,6 +93,7 @@ pub(crate) struct MappedFile {
 /// What handlers write to. It is not on the stack, which may be small.
 struct Scratch {
     line: UnsafeCell<Line>,
+    maps: UnsafeCell<Maps>,
 }
 
 // SAFETY: only one thread uses it (invariant of this module).
@@ -86,14 +104,22 @@ static REPORT: OnceLock<Report> = OnceLock::new();
 static BEFORE: [OnceLock<libc::sigaction>; SIGNALS.len()] =
     [const { OnceLock::new() }; SIGNALS.len()];
 
-/// The number of the thread that reports, or 0.
+/// The number of the thread that reports, with the bit [`HAS_REPORTED`] once it has, or 0 if nobody reports or what was
+/// reported was mended.
 static REPORTER: AtomicU32 = AtomicU32::new(0);
+
+/// No number of a thread has this bit (`PID_MAX_LIMIT` of Linux is 2^22).
+const HAS_REPORTED: u32 = 1 << 31;
+
+/// Where the handler's frame is on the stack of the thread that has reported. Only that thread uses it.
+static REPORTED_FROM: AtomicUsize = AtomicUsize::new(0);
 
 static SCRATCH: Scratch = Scratch {
     line: UnsafeCell::new(Line {
         bytes: [0; LINE_BYTES_MAX],
         length: 0,
     }),
+    maps: UnsafeCell::new(Maps::NEW),
 };
 
 /// Has `report` called when the process crashes. After it, what was there before is called or done.
@@ -110,11 +136,17 @@ pub(crate) fn report_crashes(report: Report) -> io::Result<()> {
         // Before the handler can be called.
         let _ = before.set(action(*signal, None)?);
     }
-    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
     // SAFETY: zeros are a valid action, with an empty mask.
     let mut ours: libc::sigaction = unsafe { mem::zeroed() };
-    ours.sa_flags = flags;
+    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
     ours.sa_sigaction = handle as Handler as usize;
+    // No other handler interrupts the report: it would need room on the same stack. A crash of the report is passed on.
+    // SAFETY: the mask is a set.
+    unsafe { libc::sigfillset(&raw mut ours.sa_mask) };
+    for (signal, _) in SIGNALS {
+        // SAFETY: the mask is a set.
+        unsafe { libc::sigdelset(&raw mut ours.sa_mask, signal) };
+    }
     for (signal, _) in SIGNALS {
         action(signal, Some(&ours))?;
     }
@@ -225,14 +257,16 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
     let said = unsafe { &*info };
     // SAFETY: the kernel passes a `ucontext_t`.
     let interrupted = unsafe { &*context.cast() };
-    let was_reported = is_mine(said) && report_once(|| Crash::new(signal, said, interrupted));
+    let frame = ptr::from_ref(&errno).addr();
+    let was_reported = is_mine(said) && report_once(signal, said, interrupted, frame);
     Errno::set_raw(errno);
     // SAFETY: the arguments are the kernel's.
     let goes_on = unsafe { pass_on(signal, info, context) };
     if was_reported && goes_on {
-        // The handler that was there before may have mended it. Release: the next reporter uses the scratch after this
-        // one.
-        REPORTER.store(0, Ordering::Release);
+        // The handler that was there before may have mended it. If that took long, another thread may report by now.
+        let own = super::thread::this().cast_unsigned() | HAS_REPORTED;
+        // Release: the next reporter uses the scratch after this one.
+        let _ = REPORTER.compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -243,28 +277,66 @@ fn is_mine(info: &libc::siginfo_t) -> bool {
     info.si_code > 0 || unsafe { info.si_pid() } == std::process::id().cast_signed()
 }
 
-/// Reports, unless this thread is reporting already: then the report has crashed, or what was called after it. Returns
-/// whether it has reported.
-fn report_once(crash: impl FnOnce() -> Crash) -> bool {
+/// Reports, unless this thread is reporting already: then the report has crashed, or what was called after it. `frame`
+/// is that of the handler. Returns whether it has reported.
+fn report_once(
+    signal: c_int,
+    info: &libc::siginfo_t,
+    context: &libc::ucontext_t,
+    frame: usize,
+) -> bool {
     let thread = super::thread::this().cast_unsigned();
-    let mut waited = Duration::ZERO;
-    // Acquire: pairs with the Release in `handle`.
-    while let Err(other) =
-        REPORTER.compare_exchange(0, thread, Ordering::Acquire, Ordering::Relaxed)
+    let (mut free, mut waited) = (0, Duration::ZERO);
+    // Acquire: pairs with the Releases in `handle` and below.
+    while let Err(now) =
+        REPORTER.compare_exchange(free, thread, Ordering::Acquire, Ordering::Relaxed)
     {
-        // Another thread is about to end the process. It shall finish its line first.
-        if other == thread || waited >= OTHER_REPORT_MAX {
+        let has_reported = now & HAS_REPORTED != 0;
+        free = 0;
+        if now & !HAS_REPORTED == thread {
+            // Relaxed: this thread has stored it.
+            let frame = REPORTED_FROM.load(Ordering::Relaxed);
+            if !has_reported || is_in_handler(context, frame) {
+                return false;
+            }
+            // A handler has left the crash by a jump, and this is another crash.
+            free = now;
+        } else if waited < OTHER_REPORT_MAX {
+            // Another thread is about to end the process. It shall finish its line first.
+            waited += pause();
+        } else if has_reported {
+            // What was called after the report has neither ended the process nor returned.
+            free = now;
+        } else {
             return false;
         }
-        waited += pause();
     }
     // SAFETY: the number of this thread is in `REPORTER`, and the code below does not come here again.
     let line = unsafe { &mut *SCRATCH.line.get() };
+    // SAFETY: as above.
+    let maps = unsafe { &mut *SCRATCH.maps.get() };
     line.length = 0;
     if let Some(report) = REPORT.get() {
-        report(&crash(), line);
+        report(&Crash::new(signal, info, context), maps, line);
     }
+    // Relaxed: only this thread loads it.
+    REPORTED_FROM.store(frame, Ordering::Relaxed);
+    // Release: whoever takes its place uses the scratch after this thread.
+    REPORTER.store(thread | HAS_REPORTED, Ordering::Release);
     true
+}
+
+/// Whether a handler was interrupted that has its frame there, or what it has called.
+fn is_in_handler(context: &libc::ucontext_t, frame: usize) -> bool {
+    let alternate = &context.uc_stack;
+    let start = alternate.ss_sp.addr();
+    let alternate = start..start.saturating_add(alternate.ss_size);
+    let (_, stack) = registers(context);
+    if alternate.contains(&frame) {
+        return alternate.contains(&stack);
+    }
+    // It has run on the thread's own stack, and has not used much of it.
+    (frame.saturating_sub(AlternateStack::BYTES)..frame).contains(&stack)
 }
 
 /// Sleeps for a moment, and returns how long.
@@ -292,33 +364,63 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     // SAFETY: the kernel passes a valid `info`.
     let was_sent = unsafe { (*info).si_code } <= 0;
     match before.sa_sigaction {
-        libc::SIG_IGN if was_sent => true,
+        libc::SIG_IGN if was_sent => return true,
         libc::SIG_DFL | libc::SIG_IGN => {
             let _ = action(signal, Some(before));
-            if was_sent {
-                // It comes when this handler has returned. An instruction that has failed is run again instead, so that
-                // a core dump shows it.
+            // An instruction that has failed is run again. `int3` of x86-64 is not.
+            if was_sent || signal == libc::SIGTRAP {
+                // Blocked until this handler has returned, so that a core dump shows where it was sent.
+                block(signal);
                 // SAFETY: sends a signal to the calling thread.
                 unsafe { libc::raise(signal) };
             }
-            false
+            return false;
         }
-        handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: it is the address of a handler of this type, by its flag.
-            let handler = unsafe { mem::transmute::<usize, Handler>(handler) };
-            // SAFETY: the arguments are the kernel's.
-            unsafe { handler(signal, info, context) };
-            true
-        }
-        handler => {
-            type Simple = unsafe extern "C" fn(c_int);
-            // SAFETY: it is the address of a handler of this type, without the flag.
-            let handler = unsafe { mem::transmute::<usize, Simple>(handler) };
-            // SAFETY: the argument is the kernel's.
-            unsafe { handler(signal) };
-            true
-        }
+        _ => {}
     }
+    // What the kernel does for a handler.
+    if before.sa_flags & libc::SA_RESETHAND != 0 {
+        // SAFETY: zeros are a valid action, the default one.
+        let _ = action(signal, Some(&unsafe { mem::zeroed() }));
+    }
+    // SAFETY: the kernel passes a `ucontext_t`.
+    let interrupted = unsafe { &*context.cast::<libc::ucontext_t>() };
+    // SAFETY: both are sets, and the old one is not asked for.
+    unsafe {
+        libc::pthread_sigmask(
+            libc::SIG_SETMASK,
+            &raw const interrupted.uc_sigmask,
+            ptr::null_mut(),
+        )
+    };
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const before.sa_mask, ptr::null_mut()) };
+    if before.sa_flags & libc::SA_NODEFER == 0 {
+        block(signal);
+    }
+    if before.sa_flags & libc::SA_SIGINFO != 0 {
+        // SAFETY: it is the address of a handler of this type, by its flag.
+        let handler = unsafe { mem::transmute::<usize, Handler>(before.sa_sigaction) };
+        // SAFETY: the arguments are the kernel's.
+        unsafe { handler(signal, info, context) };
+    } else {
+        type Simple = unsafe extern "C" fn(c_int);
+        // SAFETY: it is the address of a handler of this type, without the flag.
+        let handler = unsafe { mem::transmute::<usize, Simple>(before.sa_sigaction) };
+        // SAFETY: the argument is the kernel's.
+        unsafe { handler(signal) };
+    }
+    true
+}
+
+/// Blocks a signal for the calling thread until the handler returns, which sets the mask of what it has interrupted.
+fn block(signal: c_int) {
+    // SAFETY: zeros are a valid set.
+    let mut signals: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: a set, and a signal's number.
+    unsafe { libc::sigaddset(&raw mut signals, signal) };
+    // SAFETY: a set, and the old one is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, ptr::null_mut()) };
 }
 
 impl Crash {
@@ -342,10 +444,10 @@ impl Crash {
         }
     }
 
-    /// The name of the thread.
-    pub(crate) fn thread_name(&self) -> &str {
+    /// The name of the thread, which the system cuts to 15 bytes.
+    pub(crate) fn thread_name(&self) -> &OsStr {
         let name = self.thread_name.split(|byte| *byte == 0).next();
-        str::from_utf8(name.unwrap_or_default()).unwrap_or_default()
+        OsStr::from_bytes(name.unwrap_or_default())
     }
 
     /// Whether what was accessed is around the end of the stack, where a stack that is too small grows to.
@@ -359,7 +461,7 @@ impl Crash {
     /// Calls `f` with each word of the stack, from the top, until it returns something.
     pub(crate) fn find_on_stack<R>(&self, mut f: impl FnMut(usize) -> Option<R>) -> Option<R> {
         const WORD: usize = size_of::<usize>();
-        let mut words = [0_usize; 64];
+        let mut words = [0_usize; 32];
         let start = self.stack.next_multiple_of(WORD);
         for offset in (0..STACK_BYTES_MAX).step_by(size_of_val(&words)) {
             let count = read_memory(start + offset, &mut words);
@@ -422,15 +524,17 @@ impl Line {
         }
     }
 
-    /// Ends the line, and writes it to standard error.
+    /// Writes it to standard error. What takes longer than [`STDERR_MAX`] is given up: a pipe that nobody reads must
+    /// not keep the process from ending.
     pub(crate) fn write_to_stderr(&mut self) {
-        self.end();
-        write(libc::STDERR_FILENO, &self.bytes[..self.length]);
+        let stderr = libc::STDERR_FILENO;
+        if can_be_written(stderr) {
+            let _ = write(stderr, self.ended());
+        }
     }
 
-    /// Ends the line, and appends it to a file, which is made if it is not there. Returns whether it was written.
-    pub(crate) fn append_to(&mut self, path: &CStr) -> bool {
-        self.end();
+    /// Appends it to a file, which is made if it is not there.
+    pub(crate) fn append_to(&mut self, path: &CStr) -> Result<(), Errno> {
         let flags = libc::O_WRONLY
             | libc::O_CREAT
             | libc::O_APPEND
@@ -438,21 +542,17 @@ impl Line {
             | libc::O_NOFOLLOW
             | libc::O_NONBLOCK;
         // SAFETY: a path that ends with a NUL.
-        let file = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
-        if file < 0 {
-            return false;
-        }
-        let written = write(file, &self.bytes[..self.length]);
+        let file = Errno::result(unsafe { libc::open(path.as_ptr(), flags, 0o644) })?;
+        let written = write(file, self.ended());
         // SAFETY: it was opened above, and nobody else has it.
         unsafe { libc::close(file) };
         written
     }
 
-    fn end(&mut self) {
-        if self.length == 0 || self.bytes[self.length - 1] != b'\n' {
-            self.bytes[self.length] = b'\n';
-            self.length += 1;
-        }
+    /// Its bytes, with a line end.
+    fn ended(&mut self) -> &[u8] {
+        self.bytes[self.length] = b'\n';
+        &self.bytes[..=self.length]
     }
 }
 
@@ -463,77 +563,137 @@ impl std::fmt::Write for Line {
     }
 }
 
-/// Writes all of it, unless the system refuses.
-fn write(file: c_int, mut bytes: &[u8]) -> bool {
+/// Waits until a file can be written to, for at most [`STDERR_MAX`]. `false`: it cannot, or nobody would read it.
+fn can_be_written(file: c_int) -> bool {
+    let mut asked = libc::pollfd {
+        fd: file,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    let timeout = STDERR_MAX.as_millis() as c_int;
+    // SAFETY: one entry.
+    let ready = unsafe { libc::poll(&raw mut asked, 1, timeout) };
+    // After POLLERR, a write to a pipe would end the process by SIGPIPE.
+    ready == 1 && asked.revents & libc::POLLOUT != 0 && asked.revents & libc::POLLERR == 0
+}
+
+/// Writes all of it.
+fn write(file: c_int, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         // SAFETY: the bytes are readable.
         let written = unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) };
-        match usize::try_from(written) {
-            Ok(written) if written > 0 => bytes = &bytes[written..],
-            _ => return false,
+        match Errno::result(written) {
+            Ok(written @ 1..) => bytes = &bytes[written.cast_unsigned()..],
+            Ok(_) => return Err(Errno::EIO),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
         }
     }
-    true
+    Ok(())
 }
 
-impl MappedFile {
-    /// The file that is mapped at an address. Reads `/proc/self/maps`.
-    pub(crate) fn at(address: usize) -> Option<Self> {
+impl Maps {
+    const NEW: Self = Self {
+        line: MapsLine::NEW,
+        part: [0; 256],
+    };
+
+    /// The file whose code is mapped at an address. Reads `/proc/self/maps`.
+    pub(crate) fn file_at(&mut self, address: usize) -> Option<&MappedFile> {
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
         // SAFETY: a path that ends with a NUL.
         let maps = unsafe { libc::open(c"/proc/self/maps".as_ptr(), flags) };
         if maps < 0 {
             return None;
         }
-        let found = Self::find(maps, address);
+        let found = self.find(maps, address);
         // SAFETY: it was opened above, and nobody else has it.
         unsafe { libc::close(maps) };
-        found
+        (found && self.line.is_code).then_some(&self.line.file)
     }
 
-    fn find(maps: c_int, address: usize) -> Option<Self> {
-        let mut line = MapsLine::default();
-        let mut part = [0; 256];
+    /// Reads up to the line of an address. Returns whether there is one.
+    fn find(&mut self, maps: c_int, address: usize) -> bool {
+        let Self { line, part } = self;
+        line.clear();
         loop {
             // SAFETY: `part` has room for what is read.
             let read = unsafe { libc::read(maps, part.as_mut_ptr().cast(), part.len()) };
-            let read = usize::try_from(read).ok().filter(|read| *read > 0)?;
+            let Some(read) = usize::try_from(read).ok().filter(|read| *read > 0) else {
+                return false;
+            };
             for byte in &part[..read] {
                 if *byte != b'\n' {
                     line.push(*byte);
                 } else if (line.start..line.end).contains(&address) {
                     line.file.offset += address - line.start;
-                    return Some(line.file).filter(|file| file.length > 0);
+                    return true;
                 } else {
-                    line = MapsLine::default();
+                    line.clear();
                 }
             }
         }
     }
+}
 
-    /// Its path, as far as there is room for it.
-    pub(crate) fn path(&self) -> &[u8] {
+impl MappedFile {
+    /// Its path, as far as there is room for it. Empty if it is memory of no file.
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.bytes()))
+    }
+
+    /// Whether it is the file at a path, as far as there is room for it, also if that was deleted or replaced.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        let (path, bytes) = (path.as_os_str().as_bytes(), self.bytes());
+        let is_cut = bytes.len() == self.path.len();
+        match bytes.strip_prefix(path) {
+            Some(rest) => {
+                rest.is_empty() || DELETED.starts_with(rest) && (is_cut || rest == DELETED)
+            }
+            None => is_cut && path.starts_with(bytes),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
         &self.path[..self.length]
     }
 }
 
 /// A line of `/proc/self/maps`, as far as it was read: `start-end permissions offset device inode path` (man 5
 /// proc_pid_maps).
-#[derive(Default)]
 struct MapsLine {
     /// How many fields are complete.
     fields: usize,
     start: usize,
     end: usize,
+    is_code: bool,
     /// The offset is that of the line.
     file: MappedFile,
 }
 
 impl MapsLine {
+    const NEW: Self = Self {
+        fields: 0,
+        start: 0,
+        end: 0,
+        is_code: false,
+        file: MappedFile::NEW,
+    };
+
+    /// As [`NEW`](Self::NEW), without a copy on the stack.
+    fn clear(&mut self) {
+        (self.fields, self.start, self.end, self.is_code) = (0, 0, 0, false);
+        (self.file.length, self.file.offset) = (0, 0);
+    }
+
     fn push(&mut self, byte: u8) {
         let number = match self.fields {
             0 => &mut self.start,
             1 => &mut self.end,
+            2 => {
+                self.is_code |= byte == b'x';
+                &mut 0
+            }
             3 => &mut self.file.offset,
             6 => return self.file.push(byte),
             _ => &mut 0,
@@ -547,6 +707,12 @@ impl MapsLine {
 }
 
 impl MappedFile {
+    const NEW: Self = Self {
+        path: [0; 256],
+        length: 0,
+        offset: 0,
+    };
+
     fn push(&mut self, byte: u8) {
         let is_padding = self.length == 0 && byte == b' ';
         if !is_padding && self.length < self.path.len() {
@@ -556,24 +722,14 @@ impl MappedFile {
     }
 }
 
-impl Default for MappedFile {
-    fn default() -> Self {
-        Self {
-            path: [0; 256],
-            length: 0,
-            offset: 0,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(line: &str) -> (usize, usize, usize, String) {
-        let mut parsed = MapsLine::default();
+        let mut parsed = MapsLine::NEW;
         line.bytes().for_each(|byte| parsed.push(byte));
-        let path = String::from_utf8_lossy(parsed.file.path()).into_owned();
+        let path = parsed.file.path().to_str().unwrap().to_owned();
         (parsed.start, parsed.end, parsed.file.offset, path)
     }
 
@@ -702,10 +858,33 @@ mod tests {
     #[test]
     fn the_file_at_an_address_is_found() {
         let here = the_file_at_an_address_is_found as fn() as usize;
-        let file = MappedFile::at(here).unwrap();
+        let mut maps = Maps::NEW;
+        let file = maps.file_at(here).unwrap();
         let program = std::env::current_exe().unwrap();
-        assert_eq!(file.path(), program.as_os_str().as_encoded_bytes());
-        assert!(MappedFile::at(8).is_none());
+        assert_eq!(file.path(), program);
+        assert!(maps.file_at(8).is_none());
+        let data = Box::new(1);
+        assert!(maps.file_at(ptr::from_ref(&*data).addr()).is_none());
+    }
+
+    #[test]
+    fn a_file_is_told_from_others() {
+        let is_at = |mapped: &str, path: &str| {
+            let mut file = MappedFile::NEW;
+            mapped.bytes().for_each(|byte| file.push(byte));
+            file.is_at(Path::new(path))
+        };
+        assert!(is_at("/srv/server", "/srv/server"));
+        assert!(is_at("/srv/server (deleted)", "/srv/server"));
+        assert!(!is_at("/srv/server", "/srv/server-2"));
+        assert!(!is_at("/srv/server-2", "/srv/server"));
+        assert!(!is_at("/srv/server (del", "/srv/server"));
+        assert!(!is_at("", "/srv/server"));
+        let long = format!("/{}", "x".repeat(300));
+        assert!(is_at(&long, &long));
+        assert!(!is_at(&long, "/x"));
+        let nearly = format!("/{}", "x".repeat(249));
+        assert!(is_at(&format!("{nearly} (deleted)"), &nearly));
     }
 
     #[test]
@@ -724,12 +903,11 @@ mod tests {
             length: 0,
         };
         line.push(b"a\nb\x1b");
-        line.end();
-        line.end();
-        assert_eq!(&line.bytes[..line.length], b"a?b?\n");
+        assert_eq!(line.ended(), b"a?b?\n");
+        line.push(b"c");
+        assert_eq!(line.ended(), b"a?b?c\n");
         line.push(&[b'x'; 2 * LINE_BYTES_MAX]);
-        line.end();
-        assert_eq!(line.length, LINE_BYTES_MAX);
-        assert_eq!(line.bytes[LINE_BYTES_MAX - 1], b'\n');
+        assert_eq!(line.ended().len(), LINE_BYTES_MAX);
+        assert!(line.ended().ends_with(b"x\n"));
     }
 }

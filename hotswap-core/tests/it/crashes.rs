@@ -1,11 +1,17 @@
 //! Whose code has crashed, and that it is not loaded again.
 
 use std::{
-    env, fs,
+    env, fs, io,
+    io::Write,
+    mem::{self, MaybeUninit},
     os::unix::{fs::symlink, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::Barrier,
+    ptr,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use hotswap_core::{ErrorKind, Hotswap, Policy, Sha256, Stage, Trust, crash};
@@ -14,8 +20,8 @@ use hotswap_fixtures::{
     crashes::Crashes,
     faults::{segfault, use_up_stack},
 };
-use nix::sys::signal::{Signal, raise};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
 
 use crate::fixtures::{plugin, trust};
 
@@ -339,6 +345,261 @@ fn a_handler_from_before_is_called() {
         2,
         "{text}"
     );
+}
+
+/// Installs a handler, unless this is the process that starts the one with it.
+fn install(signal: Signal, handler: extern "C" fn(i32), flags: SaFlags) {
+    if env::var_os(CHILD).is_some() {
+        let action = SigAction::new(SigHandler::Handler(handler), flags, SigSet::empty());
+        // SAFETY: the handlers of these tests call nothing that a handler must not call.
+        unsafe { sigaction(signal, &action) }.unwrap();
+    }
+}
+
+/// The kernel takes such a handler away when it calls it, so what has failed ends the process when it is run again.
+#[test]
+fn a_handler_from_before_that_is_for_once_is_called_once() {
+    extern "C" fn say(_: i32) {
+        let text = "called\n";
+        // SAFETY: the bytes are readable.
+        unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+    }
+    install(Signal::SIGSEGV, say, SaFlags::SA_RESETHAND);
+    let crashed = crashed(
+        "crashes::a_handler_from_before_that_is_for_once_is_called_once",
+        |_| segfault(),
+    );
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    crashed.line();
+    let text = String::from_utf8_lossy(&crashed.output.stderr);
+    assert_eq!(text.matches("called\n").count(), 1, "{text}");
+}
+
+/// Its signal is blocked as long as it runs, and so are those of its mask.
+#[test]
+fn a_handler_from_before_is_called_with_its_mask() {
+    extern "C" fn check(_: i32) {
+        let blocked = SigSet::thread_get_mask().unwrap();
+        assert!(blocked.contains(Signal::SIGFPE), "its own");
+        assert!(blocked.contains(Signal::SIGUSR1), "the thread's");
+        assert!(!blocked.contains(Signal::SIGSEGV));
+        assert!(!blocked.contains(Signal::SIGUSR2));
+    }
+    install(Signal::SIGFPE, check, SaFlags::empty());
+    let test = "crashes::a_handler_from_before_is_called_with_its_mask";
+    let crashed = crashed(test, |_| {
+        let mut own = SigSet::empty();
+        own.add(Signal::SIGUSR1);
+        own.thread_block().unwrap();
+        raise(Signal::SIGFPE).unwrap();
+        assert_eq!(SigSet::thread_get_mask().unwrap(), own);
+        std::process::exit(7);
+    });
+    assert_eq!(
+        crashed.output.status.code(),
+        Some(7),
+        "{:?}",
+        crashed.output
+    );
+}
+
+/// Some handlers keep the thread for ever. The next crash is another thread's.
+#[test]
+fn a_handler_from_before_that_does_not_return_hides_no_other_crash() {
+    static IS_PARKED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn park(_: i32) {
+        IS_PARKED.store(true, Relaxed);
+        loop {
+            // SAFETY: no conditions.
+            unsafe { libc::pause() };
+        }
+    }
+    install(Signal::SIGFPE, park, SaFlags::empty());
+    let crashed = crashed(
+        "crashes::a_handler_from_before_that_does_not_return_hides_no_other_crash",
+        |folder| {
+            let it = load(folder);
+            std::thread::spawn(|| raise(Signal::SIGFPE));
+            while !IS_PARKED.load(Relaxed) {
+                std::thread::yield_now();
+            }
+            it.with(|it| it.write_nowhere());
+        },
+    );
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let text = String::from_utf8_lossy(&crashed.output.stderr);
+    assert!(text.contains("hotswap: SIGFPE on thread "), "{text}");
+    assert!(text.contains("hotswap: SIGSEGV (address 0x8)"), "{text}");
+    assert_eq!(fs::read_dir(crashed.folder.path()).unwrap().count(), 1);
+}
+
+/// Others jump out of it (`siglongjmp`). The next crash may be the same thread's.
+#[test]
+fn a_handler_from_before_that_jumps_hides_no_other_crash() {
+    static BEFORE: AtomicPtr<libc::ucontext_t> = AtomicPtr::new(ptr::null_mut());
+    extern "C" fn jump(_: i32) {
+        // SAFETY: `getcontext` has set it, in a function that has not returned.
+        unsafe { libc::setcontext(BEFORE.load(Relaxed)) };
+    }
+    install(Signal::SIGFPE, jump, SaFlags::SA_ONSTACK);
+    let crashed = crashed(
+        "crashes::a_handler_from_before_that_jumps_hides_no_other_crash",
+        |folder| {
+            static CRASHES: AtomicUsize = AtomicUsize::new(0);
+            let it = load(folder);
+            let mut before = Box::new(MaybeUninit::<libc::ucontext_t>::uninit());
+            BEFORE.store(before.as_mut_ptr(), Relaxed);
+            // SAFETY: there is room for the context. What is used after the second return is in memory.
+            unsafe { libc::getcontext(before.as_mut_ptr()) };
+            if CRASHES.fetch_add(1, Relaxed) < 2 {
+                raise(Signal::SIGFPE).unwrap();
+            }
+            it.with(|it| it.write_nowhere());
+        },
+    );
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let text = String::from_utf8_lossy(&crashed.output.stderr);
+    let first = text.matches("hotswap: SIGFPE on thread ").count();
+    assert_eq!(first, 2, "{text}");
+    assert!(text.contains("hotswap: SIGSEGV (address 0x8)"), "{text}");
+}
+
+/// Ends the process, although the instruction is complete and is not run again.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_breakpoint() {
+    let crashed = crashed("crashes::a_breakpoint", |_| {
+        // SAFETY: it is a signal; that is the purpose.
+        unsafe { std::arch::asm!("int3") };
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGTRAP));
+    assert!(crashed.line().contains("\": in the host, /"));
+}
+
+/// The standard library gives its threads 8 KiB for handlers. A kilobyte is left for what is called after the report.
+#[test]
+fn a_report_needs_little_stack() {
+    let crashed = crashed("crashes::a_report_needs_little_stack", |folder| {
+        const BYTES: usize = 7 * 1024;
+        let it = load(folder);
+        let page = rustix::param::page_size();
+        // SAFETY: a new mapping.
+        let start = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let all = page + BYTES;
+            libc::mmap(ptr::null_mut(), all, libc::PROT_NONE, flags, -1, 0)
+        };
+        let usable = start.wrapping_byte_add(page);
+        // SAFETY: all of it but the first page.
+        let opened = unsafe { libc::mprotect(usable, BYTES, libc::PROT_READ | libc::PROT_WRITE) };
+        assert_eq!(opened, 0);
+        let stack = libc::stack_t {
+            ss_sp: usable,
+            ss_flags: 0,
+            ss_size: BYTES,
+        };
+        // SAFETY: the stack stays mapped.
+        let set = unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) };
+        assert_eq!(set, 0);
+        it.with(|it| it.fail_in_libc());
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let line = crashed.line();
+    assert!(line.contains("probably because of generation 1"), "{line}");
+}
+
+/// The process ends, and the crash is recorded.
+#[test]
+fn nobody_reads_standard_error() {
+    let crashed = crashed("crashes::nobody_reads_standard_error", |folder| {
+        let it = load(folder);
+        let (reader, mut writer) = io::pipe().unwrap();
+        fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+        while writer.write(&[0; 4096]).is_ok() {}
+        fcntl_setfl(&writer, OFlags::empty()).unwrap();
+        rustix::stdio::dup2_stderr(&writer).unwrap();
+        it.with(|it| it.write_nowhere());
+        drop(reader);
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    assert_eq!(fs::read_dir(crashed.folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_crash_that_cannot_be_recorded_says_so() {
+    let test = "crashes::a_crash_that_cannot_be_recorded_says_so";
+    let crashed = crashed(test, |folder| {
+        let it = load(folder);
+        fs::remove_dir(folder).unwrap();
+        it.with(|it| it.write_nowhere());
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let line = crashed.line();
+    assert!(
+        line.ends_with("), not recorded: No such file or directory"),
+        "{line}"
+    );
+}
+
+/// A library that the inner one calls is not the outer one's fault.
+#[test]
+fn a_call_inside_a_call() {
+    let crashed = crashed("crashes::a_call_inside_a_call", |folder| {
+        let (outer, inner) = (load(folder), load(folder));
+        inner.swap(plugin("crashes")).unwrap();
+        let call = |call: fn(&dyn Crashes)| outer.with(|_| inner.with(call));
+        // The second thread uses what the first has left to name its calls, in another order.
+        for body in [|_: &dyn Crashes| (), |it: &dyn Crashes| it.fail_in_libc()] {
+            std::thread::scope(|scope| scope.spawn(|| call(body)).join()).unwrap();
+        }
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let line = crashed.line();
+    let said = "probably because of generation 2 of libcrashes.so, which the thread has called";
+    assert!(line.contains(said), "{line}");
+}
+
+/// A name is cut to 15 bytes, and may be anything.
+#[test]
+fn a_name_of_a_thread_is_shown_escaped() {
+    let test = "crashes::a_name_of_a_thread_is_shown_escaped";
+    let crashed = crashed(test, |_| {
+        let thread = std::thread::Builder::new().name("\u{202e}\"1234567890é".to_owned());
+        let _ = thread.spawn(segfault).unwrap().join();
+    });
+    let line = crashed.line();
+    assert!(
+        line.contains(r#" "\u{202e}\"1234567890\xc3": in the host, /"#),
+        "{line}"
+    );
+}
+
+/// What a compiler at run time has made.
+#[test]
+fn code_of_no_file() {
+    let crashed = crashed("crashes::code_of_no_file", |_| {
+        // SAFETY: a new mapping, of zeros.
+        let page = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                1,
+                libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if cfg!(target_arch = "x86_64") {
+            // SAFETY: the page can be written to. It is `ud2`; on ARM, zeros are `udf`.
+            unsafe { page.cast::<[u8; 2]>().write([0x0f, 0x0b]) };
+        }
+        // SAFETY: it is a signal; that is the purpose.
+        let code = unsafe { mem::transmute::<*mut libc::c_void, extern "C" fn()>(page) };
+        code();
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGILL));
+    let line = crashed.line();
+    assert!(line.ends_with(", in code of no file"), "{line}");
 }
 
 /// Whatever is in the place of a record, the check ends and says what it is.
