@@ -14,10 +14,12 @@ use crate::demo::{BINARY, Demo};
 /// A plugin and its interface, which are edited.
 struct Workspace {
     folder: PathBuf,
+    /// The folder of the interface's package. Cargo tells packages of the same name in one target folder apart by their
+    /// paths in the workspace, so no other workspace here has this path.
+    types: String,
 }
 
 const CODE: &str = "plugin/src/lib.rs";
-const TYPES: &str = "hotswap-types/src/lib.rs";
 
 impl Workspace {
     /// Always in the same folder, so that the target folder does not grow with each run.
@@ -28,27 +30,37 @@ impl Workspace {
         fs::create_dir_all(&folder).unwrap();
         let folder = folder.canonicalize().unwrap();
         fs::remove_dir_all(&folder).unwrap();
-        let workspace = Self { folder };
+        let types = format!("{name}-types");
+        let workspace = Self { folder, types };
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
         let sdk = root.join("hotswap-types/sdk");
-        let manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"hotswap-types\", \"plugin\"]\n\
-                        [profile.dev.package.\"*\"]\ndebug = \"line-tables-only\"\n";
+        let types = &workspace.types;
+        let manifest = format!(
+            "[workspace]\nresolver = \"3\"\nmembers = [\"{types}\", \"plugin\"]\n\
+             [profile.dev.package.\"*\"]\ndebug = \"line-tables-only\"\n"
+        );
         let package = |name: &str, rest: &str| {
             format!(
                 "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
                  [dependencies]\nhotswap-sdk.path = {sdk:?}\n{rest}"
             )
         };
-        workspace.write("Cargo.toml", manifest);
+        workspace.write("Cargo.toml", &manifest);
         // The versions that are there.
         workspace.write("Cargo.lock", &read("Cargo.lock"));
-        workspace.write("hotswap-types/Cargo.toml", &package("hotswap-types", ""));
-        workspace.write(TYPES, &read(TYPES));
-        let rest = "hotswap-types.path = \"../hotswap-types\"\n[lib]\ncrate-type = [\"cdylib\"]\n";
-        workspace.write("plugin/Cargo.toml", &package(name, rest));
+        let of_types = package("hotswap-types", "");
+        workspace.write(&format!("{types}/Cargo.toml"), &of_types);
+        workspace.write(&workspace.interface(), &read("hotswap-types/src/lib.rs"));
+        let rest =
+            format!("hotswap-types.path = \"../{types}\"\n[lib]\ncrate-type = [\"cdylib\"]\n");
+        workspace.write("plugin/Cargo.toml", &package(name, &rest));
         workspace.write(CODE, include_str!("dev/plugin.rs"));
         workspace
+    }
+
+    fn interface(&self) -> String {
+        format!("{}/src/lib.rs", self.types)
     }
 
     /// At once, so that no build sees half of it.
@@ -142,7 +154,7 @@ fn a_changed_interface_asks_for_a_restart() {
     let workspace = Workspace::new("changed");
     let mut demo = workspace.start(&[]);
     demo.says("accepted generation 1: ");
-    workspace.change(TYPES, "number: i64", "number: i8");
+    workspace.change(&workspace.interface(), "number: i64", "number: i8");
     workspace.change(CODE, "number: i64", "number: i8");
     let refused = loop {
         // Between the two edits it does not compile.
@@ -218,7 +230,7 @@ fn what_is_no_plugin_is_named() {
     check(&["nmed"], "Error: no plugin is called nmed; expected named");
     let lib = "[lib]\ncrate-type = [\"cdylib\", \"lib\"]\n[features]\n";
     workspace.change(
-        "hotswap-types/Cargo.toml",
+        "named-types/Cargo.toml",
         "[dependencies]",
         &format!("{lib}[dependencies]"),
     );

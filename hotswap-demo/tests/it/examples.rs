@@ -2,11 +2,11 @@
 
 mod library;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Instant};
 
 use rustix::process::Signal;
 
-use crate::demo::{BINARY, Demo, plugin};
+use crate::demo::{BINARY, Demo, SOON, plugin};
 
 /// An example beside the demo's binary, built now.
 pub(crate) fn example(name: &str) -> Command {
@@ -34,24 +34,30 @@ fn cargo(arguments: &[&str]) -> Command {
 #[test]
 fn all_calls_of_a_request_are_on_one_version() {
     let (one, other) = (plugin("shipped"), plugin("other"));
-    let output = example("requests").args([&one, &other]).output().unwrap();
-    let out = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{out}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let lines: Vec<_> = out.lines().collect();
-    assert!(
-        lines[0].starts_with("one with: ") && lines[0].ends_with(" 0 of them mixed"),
-        "{out}"
-    );
-    assert!(
-        lines[1].starts_with("one lease: ") && lines[1].ends_with(" 0 of them mixed"),
-        "{out}"
-    );
-    // It would be seen.
-    assert!(!lines[2].ends_with(" 0 of them mixed"), "{out}");
+    let begin = Instant::now();
+    loop {
+        let output = example("requests").args([&one, &other]).output().unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "{out}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let lines: Vec<_> = out.lines().collect();
+        assert!(
+            lines[0].starts_with("one with: ") && lines[0].ends_with(" 0 of them mixed"),
+            "{out}"
+        );
+        assert!(
+            lines[1].starts_with("one lease: ") && lines[1].ends_with(" 0 of them mixed"),
+            "{out}"
+        );
+        // It would be seen. On a busy machine, there may have been no swap during a request.
+        if !lines[2].ends_with(" 0 of them mixed") {
+            break;
+        }
+        assert!(begin.elapsed() < SOON, "{out}");
+    }
 
     let output = example("requests").args([&one, &one]).output().unwrap();
     assert!(!output.status.success());
