@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_executor::block_on;
 use hotswap_core::{
     Candidate, ErrorKind, EventKind, HostServices, Hotswap, Settings, Stage, State,
@@ -294,33 +294,54 @@ fn a_configuration_alone_is_swapped() {
     assert_eq!(config_of(&clerk), "no text");
 }
 
+/// A probe of a candidate with the configuration "second", which waits until something else has happened.
+struct HeldProbe {
+    is_asked: Receiver<()>,
+    answer: Sender<()>,
+}
+
+impl HeldProbe {
+    fn of(settings: &mut Settings<dyn Clerk>) -> Self {
+        let (asked, is_asked) = bounded(1);
+        let (answer, answers) = bounded(1);
+        settings.probe = Some(Arc::new(move |it, _| {
+            if it.config() == "second" {
+                asked.send(()).unwrap();
+                answers.recv().unwrap();
+            }
+            Ok(())
+        }));
+        Self { is_asked, answer }
+    }
+
+    /// Swaps the configuration, which is refused because of what happens meanwhile.
+    #[track_caller]
+    fn refuses_second(self, clerk: &Hotswap<dyn Clerk>, meanwhile: impl FnOnce()) {
+        let error = thread::scope(|scope| {
+            let swapping = scope.spawn(|| clerk.swap_config("second"));
+            self.is_asked.recv().unwrap();
+            meanwhile();
+            self.answer.send(()).unwrap();
+            swapping.join().unwrap().map(drop).unwrap_err()
+        });
+        assert_eq!(
+            error.reason(),
+            "host: another generation has become live meanwhile"
+        );
+    }
+}
+
 /// It would otherwise take the place of newer code.
 #[test]
 fn a_configuration_is_refused_if_another_generation_has_become_live() {
     let store = Arc::<Memory>::default();
-    let (asked, is_asked) = bounded(1);
-    let (answer, answers) = bounded(1);
     let mut settings = settings(with_store(&store));
-    settings.probe = Some(Arc::new(move |it, _| {
-        if it.config() == "second" {
-            asked.send(()).unwrap();
-            answers.recv().unwrap();
-        }
-        Ok(())
-    }));
+    let probe = HeldProbe::of(&mut settings);
     let clerk = Hotswap::load_with(self::clerk("first"), &trust(), settings).unwrap();
     let newer = clerk.prepare(plugin("clerk_2")).unwrap();
-    let error = thread::scope(|scope| {
-        let swapping = scope.spawn(|| clerk.swap_config("second"));
-        is_asked.recv().unwrap();
+    probe.refuses_second(&clerk, || {
         newer.publish();
-        answer.send(()).unwrap();
-        swapping.join().unwrap().map(drop).unwrap_err()
     });
-    assert_eq!(
-        error.reason(),
-        "host: another generation has become live meanwhile"
-    );
     assert_eq!(
         clerk.call(|it| (it.build(), it.config())),
         Ok((2, "first".to_owned()))
@@ -336,32 +357,15 @@ fn a_configuration_is_refused_if_another_generation_has_become_live() {
 #[test]
 fn a_configuration_is_refused_if_its_generation_was_rolled_back() {
     let store = Arc::<Memory>::default();
-    let (asked, is_asked) = bounded(1);
-    let (answer, answers) = bounded(1);
     let mut settings = settings(with_store(&store));
     settings.probation = Some(SOON);
-    settings.probe = Some(Arc::new(move |it, _| {
-        if it.config() == "second" {
-            asked.send(()).unwrap();
-            answers.recv().unwrap();
-        }
-        Ok(())
-    }));
+    let probe = HeldProbe::of(&mut settings);
     let clerk = Hotswap::load_with(self::clerk("first"), &trust(), settings).unwrap();
     let faulty = clerk.swap(plugin("clerk_2")).unwrap().generation;
-    let error = thread::scope(|scope| {
-        let swapping = scope.spawn(|| clerk.swap_config("second"));
-        is_asked.recv().unwrap();
-        clerk
-            .report_fault(faulty, "a wrong answer")
-            .expect("one is enough");
-        answer.send(()).unwrap();
-        swapping.join().unwrap().map(drop).unwrap_err()
+    probe.refuses_second(&clerk, || {
+        let rolled_back = clerk.report_fault(faulty, "a wrong answer");
+        rolled_back.expect("one is enough");
     });
-    assert_eq!(
-        error.reason(),
-        "host: another generation has become live meanwhile"
-    );
     assert_eq!(
         clerk.call(|it| (it.build(), it.config())),
         Ok((1, "first".to_owned()))
