@@ -1,8 +1,8 @@
 //! A stack trace that names frames in plugins by their generation.
 //!
 //! `std::backtrace` lists the mapped libraries once for the process, and keeps what it has read of their symbols. Where
-//! a plugin was swapped, the next image mostly has the same addresses, and std shows names of the previous one for it
-//! (std of Rust 1.95, 2026-11). So this keeps nothing between two traces: it notes the image of each frame when the
+//! a plugin was swapped, std shows names of an earlier image that had the same addresses, or none (std of Rust 1.95,
+//! 2026-11). So this keeps nothing between two traces: it notes the image of each frame when the
 //! trace is taken, and reads the symbols of just these images when the trace is shown.
 
 use std::{
@@ -25,7 +25,7 @@ use crate::{
 
 /// The stack of the thread that has taken it, which names frames in plugins by their generation.
 ///
-/// Use it instead of [`std::backtrace::Backtrace`], which shows wrong names after a swap: it reads the list of
+/// Use it instead of [`std::backtrace::Backtrace`], which shows wrong names after a swap, or none: it reads the list of
 /// libraries once, and takes the code of the new generation for that of an earlier one at the same addresses.
 ///
 /// [`capture`](Self::capture) notes addresses, and of each frame in a plugin the generation, the package, the build id

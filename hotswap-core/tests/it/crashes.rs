@@ -23,7 +23,7 @@ use hotswap_fixtures::{
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
 
-use crate::fixtures::{plugin, trust};
+use crate::fixtures::{SOON, plugin, trust};
 
 /// Says to the child what it is, and in which folder it records crashes.
 const CHILD: &str = "HOTSWAP_TEST_CRASH";
@@ -201,6 +201,25 @@ fn a_future_of_a_retired_generation() {
     let line = crashed.line();
     assert!(
         line.contains(", probably because of generation 1 of libcrashes.so"),
+        "{line}"
+    );
+    refused_again(&crashed, &line);
+}
+
+/// On the thread that runs what a plugin does when it leaves.
+#[test]
+fn a_destructor_of_a_retired_generation() {
+    let test = "crashes::a_destructor_of_a_retired_generation";
+    let crashed = crashed(test, |folder| {
+        let it = load(folder);
+        it.with(|it| it.fail_when_dropped());
+        it.swap(plugin("crashes")).unwrap();
+        it.wait(1, SOON);
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let line = crashed.line();
+    assert!(
+        line.contains(", probably because of generation 1 of libcrashes.so, whose offset 0x"),
         "{line}"
     );
     refused_again(&crashed, &line);

@@ -47,14 +47,15 @@ fn each_generation_is_mapped_under_its_file_s_name_and_build_id() {
     );
 }
 
-/// A host service that takes the stack of whoever calls it.
+/// A host service that takes the stack of whoever calls it, and lets std show it.
 #[derive(Default)]
-struct Traces(Mutex<Vec<Backtrace>>);
+struct Traces(Mutex<Vec<Backtrace>>, Mutex<String>);
 
 #[interface]
 impl Store for Traces {
     fn get(&self, _: &str) -> Option<String> {
         self.0.lock().unwrap().push(Backtrace::capture());
+        *self.1.lock().unwrap() = std::backtrace::Backtrace::force_capture().to_string();
         None
     }
 
@@ -69,15 +70,21 @@ impl Store for Traces {
     }
 }
 
-/// The builds alternate, so that each has addresses that the other had before.
-#[test]
-fn a_backtrace_names_the_frames_of_the_generation_that_they_are_of() {
+/// A host with such a service, and the first build.
+fn traced() -> (Arc<Traces>, Hotswap<dyn Clerk>) {
     let traces = Arc::<Traces>::default();
     let settings = Settings {
         host_services: HostServices::new().with::<dyn Store>(Arc::clone(&traces) as _),
         ..Settings::default()
     };
-    let clerk = Hotswap::<dyn Clerk>::load_with(plugin("clerk_1"), &trust(), settings).unwrap();
+    let clerk = Hotswap::load_with(plugin("clerk_1"), &trust(), settings).unwrap();
+    (traces, clerk)
+}
+
+/// The builds alternate, so that each has addresses that the other had before.
+#[test]
+fn a_backtrace_names_the_frames_of_the_generation_that_they_are_of() {
+    let (traces, clerk) = traced();
     for generation in 1..=4 {
         let (build, other) = if generation % 2 == 1 { (1, 2) } else { (2, 1) };
         assert_eq!(clerk.call(|it| it.get("any")).unwrap(), None);
@@ -108,4 +115,24 @@ fn a_backtrace_names_the_frames_of_the_generation_that_they_are_of() {
             "a name of an image that is gone:\n{shown}"
         );
     }
+}
+
+/// Why there is a backtrace of our own. If this fails, std has learned to look again, and the manual has to say so.
+#[test]
+fn std_does_not_name_what_was_swapped_in() {
+    alone("debugging::std_does_not_name_what_was_swapped_in", || {
+        let (traces, clerk) = traced();
+        let shown = || {
+            assert_eq!(clerk.call(|it| it.get("any")).unwrap(), None);
+            traces.1.lock().unwrap().clone()
+        };
+        let first = shown();
+        assert!(first.contains("<clerk_1::Plugin as "), "{first}");
+        for generation in 1..=3 {
+            clerk.swap(plugin("clerk_2")).unwrap();
+            assert_eq!(clerk.wait(generation, SOON), Some(State::Unloaded));
+            let later = shown();
+            assert!(!later.contains("<clerk_2::Plugin as "), "{later}");
+        }
+    });
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use hotswap_core::Hotswap;
+use hotswap_core::{Hotswap, State};
 use hotswap_fixtures::logs::Logs;
 use tracing::{
     Level, Metadata, Subscriber,
@@ -27,7 +27,7 @@ use tracing_subscriber::{
 use super::{load, subscriber::Told};
 use crate::{
     alone::alone,
-    fixtures::{plugin, until},
+    fixtures::{SOON, plugin, until},
 };
 
 /// How many lines of [`Logs::say_levels`] are formatted, of `tracing` and of `log`.
@@ -361,6 +361,25 @@ fn a_subscriber_may_call_the_plugin_for_its_spans() {
                 ];
                 assert!(calls.keys().eq(&all), "{calls:?}");
             }
+        },
+    );
+}
+
+/// It is closed on the thread that unloads, and the next generation is called then.
+#[test]
+fn a_subscriber_may_call_the_plugin_for_a_span_of_one_that_has_left() {
+    alone(
+        "logs::filter::a_subscriber_may_call_the_plugin_for_a_span_of_one_that_has_left",
+        || {
+            let calling = CallingForSpans::default();
+            tracing_subscriber::registry().with(calling.clone()).init();
+            let logs = Arc::new(load("logs_1"));
+            logs.with(|it| it.leak());
+            assert!(calling.logs.set(Arc::clone(&logs)).is_ok());
+            let retired = logs.swap(plugin("logs_2")).unwrap().retired;
+            assert_eq!(logs.wait(retired, SOON), Some(State::Unloaded));
+            let calls = calling.calls.lock().unwrap().clone();
+            assert!(calls.contains_key("close"), "{calls:?}");
         },
     );
 }
