@@ -32,7 +32,10 @@ fn a_default_may_panic() {
     use layouts::default_panics::Layouts;
     let it: Hotswap<dyn Layouts> = Hotswap::load(plugin("layouts"), &trust()).unwrap();
     let fault = it.call(|it| it.points()).map(drop).unwrap_err();
-    assert_eq!(fault.to_string(), "panicked: no default, in a call of generation 1");
+    assert_eq!(
+        fault.to_string(),
+        "panicked: no default, in a call of generation 1"
+    );
     assert_eq!(it.call(|it| it.number()), Ok(7));
 }
 
