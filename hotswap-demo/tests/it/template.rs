@@ -92,7 +92,7 @@ fn wrong_usage_exits_with_2() {
 
 #[test]
 fn nothing_is_left_of_what_fails() {
-    // Half a workspace: there is no plugin to be copied.
+    // Half a workspace: there is no library to be copied.
     let (half, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     fs::create_dir(half.path().join("scripts")).unwrap();
     fs::copy(
@@ -154,59 +154,58 @@ fn a_workspace_is_made_with_nothing_of_ours_but_the_library() {
         "there is nothing beside it"
     );
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
-    assert_eq!(mode(&it), mode(&it.join("acme-demo")));
+    assert_eq!(mode(&it), mode(&it.join("acme-host")));
 
-    // Of one's own, but for sources, which may become more.
     let mut own = below(&it);
-    own.retain(|path| {
-        it.join(path).is_file() && !path.starts_with("hotswap-") && !path.contains("/src/")
-    });
+    own.retain(|path| it.join(path).is_file() && !path.starts_with("hotswap/"));
     assert_eq!(
         own,
         [
+            ".dockerignore",
+            ".github/workflows/ci.yml",
             ".gitignore",
             "Cargo.lock",
             "Cargo.toml",
+            "Dockerfile",
             "README.md",
-            "acme-demo/Cargo.toml",
-            "acme-demo/tests/swap.rs",
+            "acme-host/Cargo.toml",
+            "acme-host/src/main.rs",
+            "acme-host/tests/swap.rs",
             "acme-plugin/Cargo.toml",
+            "acme-plugin/src/lib.rs",
             "acme-types/Cargo.toml",
+            "acme-types/src/lib.rs",
         ]
     );
     // Of the library, everything but what tests and measures it.
-    let core = [
-        "Files NEW/Cargo.toml and OLD/Cargo.toml differ",
-        "Files NEW/cell/Cargo.toml and OLD/cell/Cargo.toml differ",
-        "Files NEW/derive/Cargo.toml and OLD/derive/Cargo.toml differ",
-        "Files NEW/dev/Cargo.toml and OLD/dev/Cargo.toml differ",
-        "Files NEW/elf/Cargo.toml and OLD/elf/Cargo.toml differ",
+    let library = [
+        "Only in NEW: Cargo.toml",
         "Only in NEW: LICENSE-APACHE",
         "Only in NEW: LICENSE-MIT",
+        "Only in NEW: hotswap-core",
+        "Only in NEW: hotswap-types",
+    ];
+    let nothing = TempDir::new().unwrap();
+    check_kept(&it.join("hotswap"), nothing.path(), &library);
+    let core = [
         "Only in OLD/dev: tests",
         "Only in OLD/elf: tests",
         "Only in OLD: examples",
         "Only in OLD: tests",
         "Only in OLD: tools",
     ];
-    check_kept(&it.join("hotswap-core"), "hotswap-core", &core);
-    let manifest = ["Files NEW/Cargo.toml and OLD/Cargo.toml differ"];
-    check_kept(
-        &it.join("hotswap-unload"),
-        "hotswap-types/unload",
-        &manifest,
-    );
-    check_kept(
-        &it.join("hotswap-macros"),
-        "hotswap-types/macros",
-        &manifest,
-    );
-    let sdk = [manifest[0], "Only in OLD: tests"];
-    check_kept(&it.join("hotswap-sdk"), "hotswap-types/sdk", &sdk);
+    let check = |package: &str, differences: &[&str]| {
+        let new = it.join("hotswap").join(package);
+        check_kept(&new, &workspace().join(package), differences);
+    };
+    check("hotswap-core", &core);
+    check("hotswap-types/macros", &[]);
+    check("hotswap-types/sdk", &["Only in OLD: tests"]);
+    check("hotswap-types/unload", &[]);
 }
 
 #[test]
-fn names_are_changed_everywhere() {
+fn it_has_the_name_everywhere_and_no_name_of_ours() {
     let folder = TempDir::new().unwrap();
     let output = script(&workspace())
         .args(["my-app", "it"])
@@ -217,32 +216,39 @@ fn names_are_changed_everywhere() {
     let it = folder.path().join("it");
     let read = |path: &str| fs::read_to_string(it.join(path)).unwrap();
     let mut own = below(&it);
-    own.retain(|path| !path.starts_with("hotswap-") && it.join(path).is_file());
+    own.retain(|path| !path.starts_with("hotswap/") && it.join(path).is_file());
     for path in own {
         let text = read(&path);
-        for name in ["types", "plugin", "demo"] {
-            for old in [
-                format!("hotswap-{name}"),
-                format!("hotswap_{name}"),
-                format!("hotswap {name}"),
-            ] {
-                assert!(!text.contains(&old), "{path} says `{old}`");
-            }
+        let ours = [
+            "acme",
+            "demo",
+            "Plugin for",
+            "hotswap-plugin",
+            "hotswap-types",
+            "hotswap_types",
+            "libplugin",
+        ];
+        // The library's packages lie in a folder of that name.
+        let text = text.replace("\"hotswap/hotswap-types/", "");
+        for ours in ours {
+            assert!(
+                !text.contains(ours) && !path.contains(ours),
+                "{path} says `{ours}`"
+            );
         }
-        assert!(!text.contains("libplugin"), "{path}");
     }
     assert!(read("README.md").starts_with("# my-app\n"));
-    assert!(read("README.md").contains("\ncargo run -p my-app-demo -- --dev\n"));
-    assert!(read("my-app-plugin/Cargo.toml").contains("[lib]\nname = \"my_app_plugin\"\n"));
-    assert!(read("my-app-demo/src/main.rs").contains("use my_app_types::"));
-    // What only an example turns on.
-    let plugin = read("my-app-plugin/src/lib.rs");
-    assert!(
-        !plugin.contains("services") && plugin.ends_with("\nmod code;\n"),
-        "{plugin}"
-    );
-    assert!(!it.join("my-app-plugin/src/services.rs").exists());
-    assert!(!read("my-app-plugin/Cargo.toml").contains("abi_stable"));
+    assert!(read("README.md").contains("\ncargo run -p my-app-host -- --dev\n"));
+    assert!(read("my-app-host/src/main.rs").contains("use my_app_types::"));
+    assert!(read("Dockerfile").contains("/libmy_app_plugin.so"));
+}
+
+/// A newcomer reads it in a minute.
+#[test]
+fn the_host_is_short() {
+    let host = workspace().join("scripts/new.d/acme-host/src/main.rs");
+    let lines = fs::read_to_string(host).unwrap().lines().count();
+    assert!(lines <= 110, "{lines} lines");
 }
 
 fn workspace() -> PathBuf {
@@ -282,12 +288,11 @@ fn check_refused(folder: &TempDir, name: &str, destination: &str, message: &str)
 
 /// Holds what was made against what is here, but for what editors leave behind.
 #[track_caller]
-fn check_kept(new: &Path, old: &str, differences: &[&str]) {
-    let old = workspace().join(old);
+fn check_kept(new: &Path, old: &Path, differences: &[&str]) {
     let mut diff = Command::new("diff");
     diff.env("LC_ALL", "C")
         .args(["-rq", "--exclude=.*", "--exclude=*~", "--exclude=*.orig"]);
-    let output = diff.arg(new).arg(&old).output().unwrap();
+    let output = diff.arg(new).arg(old).output().unwrap();
     let found = String::from_utf8(output.stdout).unwrap();
     let found = found
         .replace(new.to_str().unwrap(), "NEW")
