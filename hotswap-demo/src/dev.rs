@@ -1,19 +1,16 @@
 //! The developer's loop, as the demo has it: the first plugin is the first build that is accepted.
 
-use std::{
-    env, io,
-    io::IsTerminal,
-    path::{Path, PathBuf},
-};
+use std::{io, io::IsTerminal, path::Path};
 
 use crossbeam_channel::{Receiver, never, select};
-use hotswap_core::{Error, ErrorKind, Event, EventKind};
+use hotswap_core::{Error, Event};
 use hotswap_dev::{Build, DevLoop};
 
 use crate::{
+    builds::{self, Built},
     console::Console,
     lines::{self, Request},
-    reports::{Building, Built, NotBuilt, Told, Unchanged, told},
+    reports::{Told, told},
     signals::Signals,
 };
 
@@ -53,65 +50,21 @@ pub(crate) fn first<T>(
     }
 }
 
-/// The plugin that was built, before it is swapped in. Whatever else has happened is said; then the generation `live`
-/// stays live.
+/// The plugin that was built. Whatever else has happened is said; then the generation `live` stays live.
 pub(crate) fn built(
     build: Build,
     dev: &DevLoop,
     live: Option<u64>,
     console: &Console,
 ) -> Option<Built> {
-    match build {
-        Build::Built {
-            path,
-            rendered,
-            took,
-            ..
-        } => {
-            let path = from_here(path);
-            return Some(Built {
-                path,
-                rendered,
-                took,
-                swapped_in: None,
-            });
-        }
-        Build::Failed { rendered, took, .. } => console.say(&NotBuilt {
-            rendered,
-            took,
-            live,
-        }),
-        Build::Unchanged { took, .. } => console.say(&Unchanged { took }),
-        _ => console.say(&Building {
-            package: dev.package(),
-        }),
-    }
-    None
+    let taken = builds::take(build, dev.package(), live);
+    taken.map_err(|it| console.say(&it)).ok()
 }
 
-/// As somebody would write it who stands in the current folder.
-fn from_here(path: PathBuf) -> PathBuf {
-    let here = env::current_dir().unwrap_or_default();
-    match path.strip_prefix(here) {
-        Ok(below) if below.components().count() > 1 => below.to_owned(),
-        _ => path,
-    }
-}
-
-/// The host was built together with the first plugin: if they disagree now, the interface was changed.
+/// What the library says of a build, and what to do.
 pub(crate) fn told_of_build(event: Event) -> Told {
-    let is_interface = matches!(
-        &event.kind,
-        EventKind::Refused {
-            kind: ErrorKind::Layout { .. } | ErrorKind::Version { .. },
-            ..
-        }
-    );
+    let hint = builds::hint(&event);
     let mut told = told(event);
-    if is_interface {
-        let hint =
-            "the interface has changed since this process was built: end it, and run it again";
-        told.hint = Some(hint.into());
-    }
+    told.hint = hint.map(Into::into).or(told.hint);
     told
 }

@@ -16,6 +16,8 @@ mod console;
 
 mod trust;
 
+mod builds;
+
 mod options;
 
 mod probe;
@@ -33,17 +35,16 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{never, tick};
 use hotswap_core::{Event, Hotswap, Limits, Settings, Trial, Trust, crash, watch::WatchSettings};
-use hotswap_dev::{DevError, DevLoop};
 use hotswap_types::Plugin;
 
 use crate::{
     console::{Console, Format},
     demo::Demo,
-    options::{Options, Source},
+    options::Options,
     reports::{Checked, told},
 };
 
@@ -83,22 +84,20 @@ fn main() -> Result<ExitCode> {
         ..Settings::default()
     };
     let load = |path: &Path| Hotswap::load_with(path, &trust, settings());
-    let (plugin, dev) = match options.source() {
-        Source::File(path) => match load(&path) {
-            Ok(plugin) => (plugin, None),
+    let dev = options.dev.start()?;
+    let plugin = match &dev {
+        None => match load(&options.plugin()) {
+            Ok(plugin) => plugin,
             Err(error) => {
                 console.close();
                 console.say(&told(Event::from(&error)));
                 return Ok(ExitCode::FAILURE);
             }
         },
-        Source::Dev(dev) => {
-            let dev = DevLoop::start(dev).map_err(how_to_choose)?;
-            let Some(plugin) = dev::first(&dev, &mut lines, &signals, &console, load) else {
-                return Ok(ExitCode::SUCCESS);
-            };
-            (plugin, Some(dev))
-        }
+        Some(dev) => match dev::first(dev, &mut lines, &signals, &console, load) {
+            Some(plugin) => plugin,
+            None => return Ok(ExitCode::SUCCESS),
+        },
     };
     let plugin = Arc::new(plugin);
     let watch = options
@@ -111,23 +110,9 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Names the option.
-fn how_to_choose(error: DevError) -> anyhow::Error {
-    match &error {
-        DevError::SeveralPlugins { plugins, .. } => {
-            let option = format!("--dev {}", plugins[0]);
-            anyhow!("{error}, as in `{option}`")
-        }
-        _ => error.into(),
-    }
-}
-
 /// Says what is known of the plugin, or why it would be refused.
 fn check(options: &Options, trust: &Trust, trial: Trial<dyn Plugin>) -> Result<ExitCode> {
-    let Source::File(path) = options.source() else {
-        unreachable!("options that contradict each other");
-    };
-    match hotswap_core::check::check(&path, trust, trial) {
+    match hotswap_core::check::check(options.plugin(), trust, trial) {
         Ok(report) => {
             let text = match options.events {
                 Format::Text => report.to_string(),

@@ -1,12 +1,11 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
-use hotswap_dev::DevSettings;
 
-use crate::{console::Format, paths, trust::TrustOptions};
+use crate::{builds::DevOptions, console::Format, paths, trust::TrustOptions};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -31,23 +30,8 @@ pub(crate) struct Options {
     #[arg(required_unless_present = "dev", conflicts_with = "dev")]
     plugin: Option<PathBuf>,
 
-    /// Build the plugin of the workspace in the current folder, and swap it in again whenever its sources change;
-    /// PACKAGE says which if there are several
-    #[arg(long, value_name = "PACKAGE", num_args = 0..=1, conflicts_with_all = ["watch", "check"])]
-    dev: Option<Option<String>>,
-
-    /// Build it with optimisations
-    #[arg(long, requires = "dev", conflicts_with = "plugin")]
-    release: bool,
-
-    /// More arguments for `cargo build`
-    #[arg(
-        last = true,
-        value_name = "CARGO_ARGS",
-        requires = "dev",
-        conflicts_with = "plugin"
-    )]
-    cargo_args: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) dev: DevOptions,
 
     /// The time between two ticks
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = period)]
@@ -62,7 +46,7 @@ pub(crate) struct Options {
     pub(crate) trial: bool,
 
     /// Only say whether the plugin would be accepted, and what is known of it; run nothing of it in this process
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dev")]
     pub(crate) check: bool,
 
     /// How long a trial may take
@@ -98,25 +82,11 @@ pub(crate) struct Options {
     pub(crate) trust: TrustOptions,
 }
 
-/// Where the plugin to begin with comes from.
-pub(crate) enum Source {
-    File(PathBuf),
-    /// It is built.
-    Dev(DevSettings),
-}
-
 impl Options {
-    pub(crate) fn source(&self) -> Source {
-        if let Some(path) = &self.plugin {
-            return Source::File(paths::in_a_folder(path));
-        }
-        let release = self.release.then(|| "--release".into());
-        Source::Dev(DevSettings {
-            package: self.dev.clone().flatten(),
-            host: Some(env!("CARGO_PKG_NAME").to_owned()),
-            cargo_args: release.into_iter().chain(self.cargo_args.clone()).collect(),
-            ..DevSettings::default()
-        })
+    /// The plugin to begin with, unless it is built.
+    pub(crate) fn plugin(&self) -> PathBuf {
+        let path = self.plugin.as_deref();
+        paths::in_a_folder(path.expect("required unless it is built"))
     }
 }
 

@@ -4,13 +4,11 @@
 use std::{
     borrow::Cow,
     fmt::{self, Display},
-    path::PathBuf,
-    time::Duration,
 };
 
 use hotswap_core::{Event, EventKind, GenerationInfo, Stage, check::CheckReport, text::one_line};
 use humantime::format_rfc3339_seconds;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{paths, trust};
 
@@ -37,46 +35,6 @@ pub(crate) fn told(event: Event) -> Told {
         event: trust::with_option(event),
         hint,
     }
-}
-
-/// A build begins.
-#[derive(Serialize)]
-#[serde(tag = "event", rename = "building")]
-pub(crate) struct Building<'a> {
-    pub(crate) package: &'a str,
-}
-
-/// A plugin was built.
-#[derive(Serialize)]
-#[serde(tag = "event", rename = "built")]
-pub(crate) struct Built {
-    pub(crate) path: PathBuf,
-    /// Warnings.
-    pub(crate) rendered: String,
-    #[serde(rename = "took_us", serialize_with = "as_us")]
-    pub(crate) took: Duration,
-    /// None: it is the first, or was refused.
-    #[serde(rename = "swapped_in_us", serialize_with = "as_optional_us")]
-    pub(crate) swapped_in: Option<Duration>,
-}
-
-/// What was saved is not a part of the plugin.
-#[derive(Serialize)]
-#[serde(tag = "event", rename = "unchanged")]
-pub(crate) struct Unchanged {
-    #[serde(rename = "took_us", serialize_with = "as_us")]
-    pub(crate) took: Duration,
-}
-
-/// It does not build.
-#[derive(Serialize)]
-#[serde(tag = "event", rename = "not-built")]
-pub(crate) struct NotBuilt {
-    pub(crate) rendered: String,
-    #[serde(rename = "took_us", serialize_with = "as_us")]
-    pub(crate) took: Duration,
-    /// The generation that stays live.
-    pub(crate) live: Option<u64>,
 }
 
 /// `--check`: it would be accepted.
@@ -117,60 +75,6 @@ impl Display for Told {
         let hint = self.hint.as_ref();
         hint.map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
-}
-
-impl Display for Building<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "building {}", self.package)
-    }
-}
-
-impl Display for Built {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}built in {}", self.rendered, Time(self.took))?;
-        let time = self.swapped_in.map(Time);
-        time.map_or(Ok(()), |time| write!(f, ", swapped in {time}"))
-    }
-}
-
-impl Display for Unchanged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unchanged, after {}", Time(self.took))
-    }
-}
-
-impl Display for NotBuilt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rendered, time) = (&self.rendered, Time(self.took));
-        write!(f, "{rendered}not built, after {time}")?;
-        self.live
-            .map_or(Ok(()), |live| write!(f, "; generation {live} stays live"))
-    }
-}
-
-/// As people say it.
-struct Time(Duration);
-
-impl Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs_f64();
-        if seconds < 1.0 {
-            write!(f, "{:.0} ms", seconds * 1000.0)
-        } else {
-            write!(f, "{seconds:.1} s")
-        }
-    }
-}
-
-fn as_us<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    as_optional_us(&Some(*time), serializer)
-}
-
-fn as_optional_us<S: Serializer>(
-    time: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    time.map(|it| it.as_micros()).serialize(serializer)
 }
 
 impl Display for Fault {
