@@ -8,6 +8,7 @@ mod query;
 mod server;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     iter,
@@ -234,6 +235,18 @@ fn a_page_is_told_generations_and_what_changes() {
     assert_eq!(last["generations"][1]["number"], 2);
     assert_eq!(last["generations"][1]["state"], "live");
     assert_eq!(last["refused"][0]["reason"], "open: no such file");
+    // The page knows their times by their names.
+    let page_file = include_str!("../../examples/ws_server/page.html");
+    let (_, list) = page_file.split_once("function show_history(").unwrap();
+    let (list, _) = list.split_once("\n}\n").unwrap();
+    let names = list.split("it.").skip(1);
+    let names = names.filter_map(|it| it.split(|c: char| c != '_' && !c.is_alphanumeric()).next());
+    let times: BTreeSet<_> = names.filter(|it| it.ends_with("_ms")).collect();
+    assert!(times.len() > 1, "{times:?}");
+    for name in times {
+        let is_time = |list: &str| last[list][0][name].is_u64();
+        assert!(is_time("generations") || is_time("refused"), "{name}");
+    }
 
     page.send("hi");
     let answer = loop {
