@@ -5,9 +5,11 @@
 //! ```
 //!
 //! Each text message to `/ws` is answered by the plugin's `answer`, which may take its time: the example `ws_plugin` is
-//! a plugin that sleeps and asks another server. The message `:reload` loads the plugin's file
-//! again; its answer says which generation is live, or why the file was refused. `/` is a page that does both, and
-//! shows the swaps. The example `ws_client` is a prompt for it.
+//! a plugin that sleeps and asks another server. A message that begins with `:` is for the server: `:reload` loads the
+//! plugin's file again, and its answer says which generation is live, or why the file was refused; `:rollback` puts the
+//! plugin before back. `/` is a page that does all this, and shows the swaps. The example `ws_client` is a prompt for
+//! it. With `--watch`, each new file at the plugin's path is swapped in; with `--dev` in place of a path, the server
+//! builds the plugin whenever it is saved.
 //!
 //! No swap closes a connection: a connection belongs to the host, and so does all that must outlive a swap, such as
 //! the count of messages. A message's task takes a lease, calls the plugin, and keeps the lease until the answer is
@@ -15,7 +17,7 @@
 //!
 //! Safe by default: it listens on loopback only, other sites' pages are refused, and what one client can take is
 //! bounded. The modules say how: `http` who may come in, `site` from which sites, `address` how much one address may
-//! have, `connection` what one may do, `service` what there is for all.
+//! have, `connection` what one may do, `command` what it may ask the server itself, `service` what there is for all.
 //!
 //! `/metrics` has the library's figures for Prometheus, `ws_server/dashboard.json` is a dashboard of them for Grafana.
 //! With `--log info`, what plugins log is written with the generation that said it.
@@ -24,8 +26,16 @@
 
 #[path = "ws_server/address.rs"]
 mod address;
+#[path = "ws_server/building.rs"]
+mod building;
+#[path = "../src/builds.rs"]
+mod builds;
+#[path = "ws_server/command.rs"]
+mod command;
 #[path = "ws_server/connection.rs"]
 mod connection;
+#[path = "ws_server/guide.rs"]
+mod guide;
 #[path = "ws_server/http.rs"]
 mod http;
 #[path = "ws_server/log.rs"]
@@ -46,7 +56,7 @@ mod trust;
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -54,14 +64,20 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, value_parser};
-use hotswap_core::{Candidate, Event, Hotswap, Limits, Settings, Trial, Trust};
+use hotswap_core::{
+    Candidate, Event, Hotswap, Limits, Settings, Trial, Trust, watch::WatchSettings,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
 use tracing_subscriber::filter::Targets;
 
 use crate::{
+    building::Builds,
+    builds::DevOptions,
+    guide::Swaps,
     http::{Door, HTTP_ONLY_MAX},
     service::Service,
+    signals::Stop,
     trust::TrustOptions,
 };
 
@@ -70,7 +86,15 @@ use crate::{
 #[command(name = "ws_server", args_override_self = true)]
 struct Options {
     /// The plugin to begin with
-    plugin: PathBuf,
+    #[arg(required_unless_present = "dev", conflicts_with = "dev")]
+    plugin: Option<PathBuf>,
+
+    #[command(flatten)]
+    dev: DevOptions,
+
+    /// Swap whenever the file at the last accepted path has changed
+    #[arg(long)]
+    watch: bool,
 
     /// Where to listen; port 0 is any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9160")]
@@ -142,7 +166,7 @@ fn main() -> Result<ExitCode> {
     // SAFETY: whoever runs the server vouches for the plugin, and for what is put in its place. What a call gives is
     // turned into the host's own values there.
     let trust = unsafe { Trust::vouch(options.trust.policy()) };
-    let settings = Settings {
+    let settings = || Settings {
         // For the page.
         record_sha256: true,
         name: Some("ws_server".to_owned()),
@@ -154,19 +178,42 @@ fn main() -> Result<ExitCode> {
         },
         ..Settings::default()
     };
-    let first = Candidate::new(&options.plugin).with_config(&*options.config);
-    let plugin = match Hotswap::load_with(first, &trust, settings) {
-        Ok(plugin) => plugin,
-        Err(error) => {
-            eprintln!("{}", trust::with_option(Event::from(&error)));
-            return Ok(ExitCode::FAILURE);
-        }
+    let load = |path: &Path| {
+        let first = Candidate::new(path).with_config(&*options.config);
+        Hotswap::load_with(first, &trust, settings())
     };
 
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let stop = runtime.block_on(async { signals::handle() });
+    let stop = stop.context("signals cannot be handled")?;
+    let dev = options.dev.start()?;
+    let mut builds = dev.map(Builds::of).transpose()?;
+    let first = match (&mut builds, &options.plugin) {
+        (Some(builds), _) => runtime.block_on(builds.first(stop.clone(), load)),
+        (None, path) => match load(path.as_deref().expect("required unless it is built")) {
+            Ok(plugin) => Some(plugin),
+            Err(error) => {
+                eprintln!("{}", trust::with_option(Event::from(&error)));
+                return Ok(ExitCode::FAILURE);
+            }
+        },
+    };
+    let Some(plugin) = first else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let plugin = Arc::new(plugin);
+    let watch = options
+        .watch
+        .then(|| plugin.watch(WatchSettings::default()));
+    let swaps = match (&builds, &watch) {
+        (Some(_), _) => Swaps::Dev,
+        (None, Some(_)) => Swaps::Watch,
+        (None, None) => Swaps::Reload,
+    };
     let may_reload = is_local || options.allow_remote_reload;
-    let service = Arc::new(Service::new(plugin, may_reload, metrics));
-    runtime.block_on(serve(options, Arc::clone(&service)))?;
+    let service = Service::new(plugin, watch.transpose()?, swaps, may_reload, metrics);
+    let service = Arc::new(service);
+    runtime.block_on(serve(options, stop, builds, Arc::clone(&service)))?;
     runtime.shutdown_timeout(END_DEADLINE);
 
     let Some(service) = Arc::into_inner(service) else {
@@ -178,10 +225,14 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Serves until a signal asks for an end, and then until all connections are closed.
-async fn serve(options: Options, service: Arc<Service>) -> Result<()> {
+async fn serve(
+    options: Options,
+    stop: Stop,
+    builds: Option<Builds>,
+    service: Arc<Service>,
+) -> Result<()> {
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", options.listen))?;
-    let stop = signals::handle().context("signals cannot be handled")?;
     let door = Arc::new(Door::new(
         options.host,
         options.connections,
@@ -194,7 +245,10 @@ async fn serve(options: Options, service: Arc<Service>) -> Result<()> {
         .context("standard output cannot be written")?;
 
     let ticks = tokio::spawn(Arc::clone(&service).tick_for_ever());
+    let building = builds.map(|it| tokio::spawn(Arc::clone(&service).take_builds(it)));
     http::accept(listener, &door, &service).await;
+    // Nothing new comes in, and a build that is running ends.
+    building.inspect(|it| it.abort());
     if !door.all_have_left(END_DEADLINE).await {
         eprintln!("some connections have not closed, and are cut off");
     }

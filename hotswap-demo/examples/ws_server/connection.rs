@@ -22,6 +22,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
+    command::{self, Command},
     service::{Answer, MESSAGE_BYTES_MAX, Service, Subscription, json},
     signals::Stop,
 };
@@ -43,8 +44,8 @@ enum Reply<'a> {
     Answer { generation: u64, text: &'a str },
     /// The plugin's error
     Fault { generation: u64, text: &'a str },
-    /// The host's, to `:reload`
-    Reload { text: &'a str },
+    /// The host's, to a command
+    Command { refused: bool, text: &'a str },
 }
 
 /// Why a connection ends.
@@ -119,8 +120,10 @@ impl Connection<'_> {
     async fn take(&mut self, message: Option<Result<Message, Error>>) -> Step {
         self.is_quiet = false;
         match message {
-            Some(Ok(Message::Text(text))) if text.as_str() == ":reload" => self.reload().await,
-            Some(Ok(Message::Text(text))) => self.answer(text.as_str().to_owned()).await,
+            Some(Ok(Message::Text(text))) => match command::parse(&text) {
+                Some(command) => self.obey(command).await,
+                None => self.answer(text.as_str().to_owned()).await,
+            },
             Some(Ok(Message::Binary(_))) => Step::Break(End::Close(
                 CloseCode::Unsupported,
                 "only text messages are answered".to_owned(),
@@ -151,17 +154,28 @@ impl Connection<'_> {
         sent
     }
 
-    async fn reload(&mut self) -> Step {
-        let text = self.service.reload().await;
+    /// Does what the server does itself. An error: it is no command.
+    async fn obey(&mut self, command: Result<Command, String>) -> Step {
+        let outcome = match command {
+            Ok(Command::Reload) => self.service.reload().await,
+            Ok(Command::Rollback) => self.service.roll_back().await,
+            Ok(Command::Help) => Ok(command::help()),
+            Err(unknown) => Err(unknown),
+        };
+        let refused = outcome.is_err();
+        let text = outcome.unwrap_or_else(|why| why);
         let reply = match self.form {
             Form::Text => text.into(),
-            Form::Json => json(&Reply::Reload { text: &text }),
+            Form::Json => json(&Reply::Command {
+                refused,
+                text: &text,
+            }),
         };
         self.send(reply).await
     }
 
     async fn say_hello(&mut self) -> Step {
-        let Subscription { hello, pushes } = self.service.subscribe();
+        let Subscription { hello, pushes } = self.service.subscribe(self.patience);
         self.pushes = Some(pushes);
         self.send(hello).await
     }

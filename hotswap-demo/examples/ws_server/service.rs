@@ -6,14 +6,16 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Event, EventKind, GenerationInfo, Hotswap, Lease, State, detach_current_thread,
+    Error, ErrorKind, Event, GenerationInfo, Hotswap, Lease, State, detach_current_thread,
+    event::RolledBack, text::printable, watch::Watch,
 };
 use hotswap_types::Plugin;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -26,7 +28,12 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::trust::with_option;
+use crate::{
+    building::Builds,
+    builds,
+    guide::{Guide, Swaps},
+    trust::with_option,
+};
 
 /// How long a message may be. Answers are as long as the plugin makes them.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -45,11 +52,11 @@ const PUSHES_WAITING_MAX: usize = 64;
 
 /// One for the process.
 pub(crate) struct Service {
-    plugin: Hotswap<dyn Plugin>,
+    plugin: Arc<Hotswap<dyn Plugin>>,
+    watch: Option<Watch>,
     may_reload: bool,
+    swaps: Swaps,
     metrics: PrometheusHandle,
-    /// Held for a whole reload: so the verdict that was written last is that reload's.
-    reloading: tokio::sync::Mutex<()>,
     counts: Mutex<Counts>,
     log: Mutex<Log>,
 }
@@ -78,8 +85,8 @@ struct Counts {
 /// What was said of swaps, and of messages in the last ticks.
 struct Log {
     events: Receiver<Event>,
-    /// The last event that said what became of a candidate.
-    verdict: String,
+    /// Whether candidates are what was built.
+    builds: bool,
     /// For how many ticks the history is pushed: the one after an event, and one more for the hash, which is known a
     /// little later.
     news: u32,
@@ -102,7 +109,9 @@ enum Push<'a> {
     /// Everything.
     Hello {
         may_reload: bool,
+        guide: Guide,
         message_bytes_max: usize,
+        patience_ms: u128,
         tick_ms: u128,
         now_ms: u64,
         total: u64,
@@ -128,13 +137,15 @@ struct HistoryForm {
 
 impl Service {
     pub(crate) fn new(
-        plugin: Hotswap<dyn Plugin>,
+        plugin: Arc<Hotswap<dyn Plugin>>,
+        watch: Option<Watch>,
+        swaps: Swaps,
         may_reload: bool,
         metrics: PrometheusHandle,
     ) -> Self {
         let log = Log {
             events: plugin.events(),
-            verdict: String::new(),
+            builds: swaps == Swaps::Dev,
             news: 0,
             total: 0,
             ticks: VecDeque::new(),
@@ -142,9 +153,10 @@ impl Service {
         };
         Self {
             plugin,
+            watch,
             may_reload,
+            swaps,
             metrics,
-            reloading: tokio::sync::Mutex::new(()),
             counts: Mutex::default(),
             log: Mutex::new(log),
         }
@@ -166,27 +178,86 @@ impl Service {
         Answer { lease, text }
     }
 
-    /// Takes the file again that was accepted last, and says what became of that. Waits for reloads that others have
-    /// asked for; meanwhile all other connections are served, because loading is done on a thread of its own.
-    pub(crate) async fn reload(self: &Arc<Self>) -> String {
-        if !self.may_reload {
-            return "refused :reload: others than this machine could ask for it; --allow-remote-reload allows it"
-                .to_owned();
-        }
-        let turn = self.reloading.lock().await;
-        let service = Arc::clone(self);
-        // Either way there is an event that says so.
-        let swapped = spawn_blocking(move || {
-            let plugin = &service.plugin;
-            drop(plugin.swap(plugin.last_accepted()));
+    /// Takes the file again that was accepted last, and says what became of that. Waits for whoever else swaps;
+    /// meanwhile all connections are served, because loading is done on a thread of its own.
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<String, String> {
+        self.check_may_change(":reload")?;
+        self.swap(self.plugin.last_accepted()).await
+    }
+
+    /// Puts the plugin before back, in the same way.
+    pub(crate) async fn roll_back(self: &Arc<Self>) -> Result<String, String> {
+        self.check_may_change(":rollback")?;
+        let done = self.change(|plugin| {
+            let RolledBack {
+                generation,
+                retired,
+                loaded_again,
+                ..
+            } = plugin.rollback()?;
+            let live = match loaded_again {
+                None => format!("generation {generation} is live again"),
+                Some(earlier) => {
+                    format!("generation {earlier} is live again, as generation {generation}")
+                }
+            };
+            Ok(format!("rolled-back generation {retired}: {live}"))
         });
-        if let Err(error) = swapped.await {
-            return format!("refused :reload: {error}");
+        done.await
+    }
+
+    /// Swaps in whatever is built, for as long as anything is.
+    pub(crate) async fn take_builds(self: Arc<Self>, mut builds: Builds) {
+        let live = || Some(self.plugin.lease().number());
+        while let Some(mut built) = builds.next(live).await {
+            let begin = Instant::now();
+            let swapped = self.swap(built.path.clone()).await;
+            built.swapped_in = swapped.is_ok().then(|| begin.elapsed());
+            eprintln!("{built}");
         }
-        let mut log = lock(&self.log);
-        log.take_in();
-        drop(turn);
-        log.verdict.clone()
+    }
+
+    fn check_may_change(&self, command: &str) -> Result<(), String> {
+        if self.may_reload {
+            return Ok(());
+        }
+        Err(format!(
+            "refused {command}: others than this machine could ask for it; --allow-remote-reload allows it"
+        ))
+    }
+
+    async fn swap(self: &Arc<Self>, path: PathBuf) -> Result<String, String> {
+        let shown = printable(&path.to_string_lossy());
+        let done = self.change(move |plugin| {
+            let swapped = plugin.swap(&path)?;
+            Ok(format!(
+                "accepted generation {}: {shown}",
+                swapped.generation
+            ))
+        });
+        done.await
+    }
+
+    /// Says what was done, or why not. Either way there is an event, which is said before this returns.
+    async fn change(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Hotswap<dyn Plugin>) -> Result<String, Error> + Send + 'static,
+    ) -> Result<String, String> {
+        let service = Arc::clone(self);
+        let done = spawn_blocking(move || {
+            let plugin = &service.plugin;
+            change(plugin).map_err(|error| {
+                if let ErrorKind::NoEarlierGeneration = error.kind() {
+                    return "no rollback: there is no earlier plugin to go back to".to_owned();
+                }
+                let live = plugin.lease().number();
+                let event = with_option(Event::from(&error));
+                format!("{event}; generation {live} stays live")
+            })
+        });
+        let done = done.await.unwrap_or_else(|error| Err(error.to_string()));
+        lock(&self.log).take_in();
+        done
     }
 
     /// The library's figures, as Prometheus reads them.
@@ -195,12 +266,14 @@ impl Service {
     }
 
     /// All that a page needs to know to follow the pushes, and those.
-    pub(crate) fn subscribe(&self) -> Subscription {
+    pub(crate) fn subscribe(&self, patience: Duration) -> Subscription {
         // Under the log's lock, so that no push falls between.
         let log = lock(&self.log);
         let hello = Push::Hello {
             may_reload: self.may_reload,
+            guide: self.guide(),
             message_bytes_max: MESSAGE_BYTES_MAX,
+            patience_ms: patience.as_millis(),
             tick_ms: TICK.as_millis(),
             now_ms: now_ms(),
             total: log.total,
@@ -226,12 +299,14 @@ impl Service {
 
     /// Lets the last plugin leave, and says what became of it.
     pub(crate) fn end(self, deadline: Duration) {
+        drop(self.watch);
+        let plugin = Arc::into_inner(self.plugin).expect("only the watch had it, too");
         let mut log = self
             .log
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         log.take_in();
-        let mapped = self.plugin.shutdown(deadline);
+        let mapped = plugin.shutdown(deadline);
         log.take_in();
         for generation in mapped {
             eprintln!("{generation}");
@@ -289,6 +364,13 @@ impl Service {
         }
     }
 
+    fn guide(&self) -> Guide {
+        let live = self.plugin.lease().number();
+        let generations = self.plugin.generations();
+        let live = generations.into_iter().find(|it| it.number == live);
+        Guide::new(live.and_then(|it| it.name), self.swaps)
+    }
+
     fn history(&self) -> HistoryForm {
         HistoryForm {
             generations: self.plugin.generations(),
@@ -298,16 +380,16 @@ impl Service {
 }
 
 impl Log {
-    /// Says what has happened, and remembers what became of candidates.
+    /// Says what has happened.
     fn take_in(&mut self) {
         for event in self.events.try_iter() {
-            let event = with_option(event);
-            let line = event.to_string();
             self.news = 2;
-            if let EventKind::Accepted { .. } | EventKind::Refused { .. } = event.kind {
-                self.verdict.clone_from(&line);
+            let hint = builds::hint(&event).filter(|_| self.builds);
+            let event = with_option(event);
+            match hint {
+                Some(hint) => eprintln!("{event}; {hint}"),
+                None => eprintln!("{event}"),
             }
-            eprintln!("{line}");
         }
     }
 }

@@ -12,18 +12,18 @@ use rustix::process::Signal;
 use crate::demo::{BINARY, Demo};
 
 /// A plugin and its interface, which are edited.
-struct Workspace {
+pub(crate) struct Workspace {
     folder: PathBuf,
     /// The folder of the interface's package. Cargo tells packages of the same name in one target folder apart by their
     /// paths in the workspace, so no other workspace here has this path.
     types: String,
 }
 
-const CODE: &str = "plugin/src/lib.rs";
+pub(crate) const CODE: &str = "plugin/src/lib.rs";
 
 impl Workspace {
     /// Always in the same folder, so that the target folder does not grow with each run.
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join("dev")
             .join(name);
@@ -72,7 +72,7 @@ impl Workspace {
     }
 
     #[track_caller]
-    fn change(&self, path: &str, from: &str, to: &str) {
+    pub(crate) fn change(&self, path: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.folder.join(path)).unwrap();
         assert!(text.contains(from), "no {from} in {text}");
         self.write(path, &text.replace(from, to));
@@ -81,8 +81,13 @@ impl Workspace {
     /// With the options that come after `--dev`.
     fn start(&self, options: &[&str]) -> Demo {
         let mut command = Command::new(BINARY);
-        command.args(["--any-owner", "--period", "50ms", "--dev"]);
-        command.args(options);
+        command.args(["--any-owner", "--period", "50ms"]);
+        Demo::of(self.with_dev(command, options))
+    }
+
+    /// A program with `--dev` and the options that come after it.
+    pub(crate) fn with_dev(&self, mut command: Command, options: &[&str]) -> Command {
+        command.arg("--dev").args(options);
         // What they depend on is compiled once for all tests here.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dev/target");
         command
@@ -91,7 +96,7 @@ impl Workspace {
         command
             .current_dir(&self.folder)
             .env("CARGO", env!("CARGO"));
-        Demo::of(command)
+        command
     }
 }
 

@@ -3,6 +3,7 @@
 #[path = "../../examples/ws_server/address.rs"]
 mod address;
 mod client;
+mod commands;
 mod metrics;
 mod query;
 mod server;
@@ -91,7 +92,7 @@ fn answers_keep_their_order_and_each_is_of_one_version() {
 }
 
 /// The example `ws_plugin`, beside the server.
-fn patient_plugin() -> PathBuf {
+pub(crate) fn patient_plugin() -> PathBuf {
     let examples = example("ws_plugin");
     let program = Path::new(examples.get_program());
     program.with_file_name("libws_plugin.so")
@@ -219,6 +220,7 @@ fn a_page_is_told_generations_and_what_changes() {
     let hello = told();
     assert_eq!(hello["type"], "hello");
     assert_eq!(hello["may_reload"], true);
+    assert_eq!(hello["patience_ms"], 10_000);
     assert_eq!(hello["generations"][0]["state"], "live");
 
     let mut client = server.connect();
@@ -593,6 +595,10 @@ fn other_machines_may_not_connect_and_not_reload_unless_told() {
     assert_eq!(
         client.ask(":reload"),
         "refused :reload: others than this machine could ask for it; --allow-remote-reload allows it"
+    );
+    assert_eq!(
+        client.ask(":rollback"),
+        "refused :rollback: others than this machine could ask for it; --allow-remote-reload allows it"
     );
     let remote = [&remote[..], &["--allow-remote-reload"]].concat();
     let server = Server::with_options(&remote, "shipped");

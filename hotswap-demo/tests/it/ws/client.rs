@@ -28,13 +28,14 @@ fn lines_of_a_pipe_are_answered() {
     let server = Server::with("shipped");
     let mut client = piped(&server.url()).spawn().unwrap();
     let mut input = client.stdin.take().unwrap();
-    input.write_all(b"hi\n:reload\n").unwrap();
+    input.write_all(b"hi\n:reload\n:foo\n").unwrap();
     drop(input);
     let output = client.wait_with_output().unwrap();
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         format!(
-            "You said 'hi'\naccepted generation 2: {}\n",
+            "You said 'hi'\naccepted generation 2: {}\n\
+             unknown command :foo; expected one of :reload, :rollback, :help\n",
             server.plugin().display()
         )
     );

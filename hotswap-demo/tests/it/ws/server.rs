@@ -23,6 +23,7 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     demo::{SOON, lines, plugin},
+    dev::Workspace,
     examples::example,
 };
 
@@ -42,6 +43,13 @@ pub(crate) fn server() -> Command {
     Command::new(&*PATH)
 }
 
+/// The same, on a free port, with plugins of any owner.
+fn listening() -> Command {
+    let mut command = server();
+    command.args(["--any-owner", "--listen", "127.0.0.1:0"]);
+    command
+}
+
 impl Server {
     pub(crate) fn with(name: &str) -> Self {
         Self::with_options(&[], name)
@@ -56,10 +64,19 @@ impl Server {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("plugin.so");
         fs::copy(plugin, &path).expect("a copy");
-        let mut child = server()
-            .args(["--any-owner", "--listen", "127.0.0.1:0"])
-            .args(options)
-            .arg(path)
+        let mut command = listening();
+        command.args(options).arg(path);
+        Self::of(command, folder)
+    }
+
+    /// With the plugins of this workspace, as they are built.
+    pub(crate) fn with_dev(workspace: &Workspace) -> Self {
+        let command = workspace.with_dev(listening(), &[]);
+        Self::of(command, TempDir::new().expect("a folder"))
+    }
+
+    fn of(mut command: Command, folder: TempDir) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
