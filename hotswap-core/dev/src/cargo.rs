@@ -4,7 +4,6 @@ use std::{
     env::consts::DLL_EXTENSION,
     ffi::OsString,
     io::{self, BufRead, BufReader},
-    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,9 +11,8 @@ use std::{
 };
 
 use cargo_metadata::{Artifact, Message};
-use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::packages::PluginPackage;
+use crate::{packages::PluginPackage, system::Group};
 
 /// What to build, and how.
 pub(crate) struct Cargo {
@@ -41,9 +39,8 @@ pub(crate) struct Processes(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Cargo, which leads a group of its own with all that it starts. It was not waited for yet, so that no other group
-    /// has this number.
-    group: Option<Pid>,
+    /// Cargo, with all that it starts.
+    group: Option<Group>,
     has_ended: bool,
 }
 
@@ -106,7 +103,7 @@ impl Cargo {
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // A Ctrl-C on the terminal is for the host, which decides when the build ends.
-        command.process_group(0);
+        Group::lead(&mut command);
         command
     }
 
@@ -133,7 +130,7 @@ impl Processes {
     fn start(&self, command: &mut Command) -> io::Result<Child> {
         let mut state = self.lock();
         let child = command.spawn()?;
-        state.group = Some(Pid::from_child(&child));
+        state.group = Some(Group::of(&child));
         if state.has_ended {
             state.kill();
         }
@@ -156,8 +153,7 @@ impl State {
     /// signals.
     fn kill(&self) {
         if let Some(group) = self.group {
-            // An error: it has ended.
-            let _ = kill_process_group(group, Signal::KILL);
+            group.kill();
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     notices::Notices,
     packages::{Packages, Places},
     sources::{FileState, Sources},
+    system::NOT_SUPPORTED,
 };
 
 /// Builds a plugin now, and whenever its sources have changed, for as long as this value lives.
@@ -136,6 +137,9 @@ pub fn build(settings: DevSettings) -> Result<PathBuf, DevError> {
 
 /// The packages of the workspace, and how its plugin is built.
 fn find(settings: DevSettings) -> Result<(Packages, Cargo), DevError> {
+    if let Some(why) = NOT_SUPPORTED {
+        return Err(DevError::NotSupported { why });
+    }
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let program = PathBuf::from(program);
     let packages = Packages::read(&program, &settings.folder)?;

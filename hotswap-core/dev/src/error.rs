@@ -52,6 +52,12 @@ pub enum DevError {
         /// The errors of the compiler and of cargo, as cargo shows them.
         rendered: String,
     },
+    /// Nothing is built on this system: one that is neither Linux nor macOS.
+    #[non_exhaustive]
+    NotSupported {
+        /// Why not.
+        why: &'static str,
+    },
     /// The system starts no thread.
     #[non_exhaustive]
     NoThread {
@@ -91,6 +97,7 @@ impl Display for DevError {
             Self::NotBuilt { package, rendered } => {
                 write!(f, "{package} does not build:\n{}", rendered.trim_end())
             }
+            Self::NotSupported { why } => f.write_str(why),
             Self::NoThread { .. } => f.write_str("no thread can be started"),
         }
     }

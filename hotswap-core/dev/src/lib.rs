@@ -10,6 +10,9 @@
 
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
+/// What differs between systems.
+mod system;
+
 /// Why there is no loop, or no plugin.
 mod error;
 

@@ -3,11 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs::{self, Metadata},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
-use crate::packages::Places;
+use crate::{packages::Places, system::FileId};
 
 /// All files, each in its state, and the folders that they are in.
 #[derive(Default, PartialEq, Eq)]
@@ -19,10 +19,9 @@ pub(crate) struct Sources {
 /// Differs when a file was written, touched or replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FileState {
-    device: u64,
-    inode: u64,
+    id: FileId,
     bytes: u64,
-    modified: (i64, i64),
+    modified: Option<SystemTime>,
 }
 
 impl FileState {
@@ -34,10 +33,9 @@ impl FileState {
 impl From<&Metadata> for FileState {
     fn from(metadata: &Metadata) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            id: metadata.into(),
             bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            modified: metadata.modified().ok(),
         }
     }
 }
@@ -53,7 +51,7 @@ impl Sources {
                 continue;
             };
             // A link may lead to a folder that it lies in.
-            if folder == places.target || !seen.insert((metadata.dev(), metadata.ino())) {
+            if folder == places.target || !seen.insert(FileId::from(&metadata)) {
                 continue;
             }
             let Ok(entries) = fs::read_dir(&folder) else {

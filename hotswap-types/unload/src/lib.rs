@@ -124,9 +124,9 @@ macro_rules! count_allocations {
 #[macro_export]
 macro_rules! weak_shadow {
     ($name:literal, $target:path) => {
-        #[cfg(all(target_arch = "x86_64", not(test)))]
+        #[cfg(all(target_os = "linux", target_arch = "x86_64", not(test)))]
         $crate::weak_shadow!(@asm $name, "jmp {target}", $target);
-        #[cfg(all(target_arch = "aarch64", not(test)))]
+        #[cfg(all(target_os = "linux", target_arch = "aarch64", not(test)))]
         $crate::weak_shadow!(@asm $name, "b {target}", $target);
     };
     (@asm $name:literal, $jump:literal, $target:path) => {
@@ -156,20 +156,22 @@ macro_rules! weak_shadow {
 /// follows `.so` (`"libpool"`). `pinned_by("name", …)` names libraries that may call this plugin as long as they are
 /// mapped.
 ///
-/// The macro expands to nothing under `cfg(test)`. It is for a crate that is only a `cdylib`: a program that links
-/// the same crate as an `rlib` would get the shadows too (harmless, because they call libc, but useless).
+/// The macro expands to nothing under `cfg(test)`, and defines nothing on systems other than Linux, where no plugin can
+/// be loaded yet. It is for a crate that is only a `cdylib`: a program that links the same crate as an `rlib` would get
+/// the shadows too (harmless, because they call libc, but useless).
 #[macro_export]
 macro_rules! unloadable {
     (@table ($hook:expr) ($($vouched:literal),*) ($($pinned_by:literal),*)) => {
         $crate::unloadable!(@shadows);
         $crate::count_allocations!();
 
-        // The one exported symbol.
         #[cfg(not(test))]
         const _: () = {
             // A constant of its own, because what follows an `if` is not promoted to a static.
             const BEFORE_UNLOAD: ::core::option::Option<$crate::BeforeUnload> = $hook;
 
+            // The one exported symbol.
+            #[cfg(target_os = "linux")]
             #[unsafe(no_mangle)]
             pub static hotswap_unload: $crate::PluginTable = $crate::PluginTable::new(
                 BEFORE_UNLOAD,
@@ -178,13 +180,17 @@ macro_rules! unloadable {
                 &[$($crate::Text::new($vouched)),*],
                 &[$($crate::Text::new($pinned_by)),*],
             );
+
+            // For the compiler's warnings of what is not used.
+            #[cfg(not(target_os = "linux"))]
+            const _: ::core::option::Option<$crate::BeforeUnload> = BEFORE_UNLOAD;
         };
     };
     (@shadows) => {
         // Hidden, so that the linker binds the image's calls to them. The loader would bind exported symbols, and it
         // finds libc's first: in a debug build the shadows then silently do nothing (2026-11, rustc 1.95; with fat
         // LTO they work either way). `attach` checks that they are bound.
-        #[cfg(not(test))]
+        #[cfg(all(target_os = "linux", not(test)))]
         ::core::arch::global_asm!(
             ".hidden __cxa_thread_atexit_impl",
             ".hidden __cxa_thread_atexit",
@@ -195,7 +201,7 @@ macro_rules! unloadable {
             ".hidden pthread_create",
         );
 
-        #[cfg(not(test))]
+        #[cfg(all(target_os = "linux", not(test)))]
         const _: () = {
             use ::core::ffi::{c_int, c_void};
 

@@ -3,7 +3,6 @@
 use std::{
     ffi::{OsStr, OsString},
     num::NonZero,
-    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     slice,
 };
@@ -291,6 +290,53 @@ unsafe impl ByRef for str {
     }
 }
 
+/// Texts of the system, from the bytes that the other side has viewed.
+#[cfg(unix)]
+mod system_text {
+    use std::{
+        ffi::{OsStr, OsString},
+        os::unix::ffi::{OsStrExt, OsStringExt},
+    };
+
+    use super::ReadError;
+
+    pub(super) fn owned(bytes: Vec<u8>) -> Result<OsString, ReadError> {
+        Ok(OsString::from_vec(bytes))
+    }
+
+    pub(super) fn borrowed(bytes: &[u8]) -> Result<&OsStr, ReadError> {
+        Ok(OsStr::from_bytes(bytes))
+    }
+}
+
+/// Texts of the system, from the bytes that the other side has viewed. Where they are no UTF-8, they are in an encoding
+/// of std's own, which the std of the other side may not have.
+#[cfg(not(unix))]
+mod system_text {
+    use std::ffi::{OsStr, OsString};
+
+    use super::ReadError;
+    use crate::interface::fault::FaultKind;
+
+    pub(super) fn owned(bytes: Vec<u8>) -> Result<OsString, ReadError> {
+        String::from_utf8(bytes)
+            .map(OsString::from)
+            .map_err(|_| not_text())
+    }
+
+    pub(super) fn borrowed(bytes: &[u8]) -> Result<&OsStr, ReadError> {
+        str::from_utf8(bytes)
+            .map(OsStr::new)
+            .map_err(|_| not_text())
+    }
+
+    fn not_text() -> ReadError {
+        ReadError::new(FaultKind::Unknown(
+            "a path or name that is not Unicode".to_owned(),
+        ))
+    }
+}
+
 macro_rules! system_text {
     ($($borrowed:ty, $owned:ty: $name:literal;)*) => { $(
         // SAFETY: the view is that of the bytes, which mean the same on both sides.
@@ -306,7 +352,7 @@ macro_rules! system_text {
             unsafe fn read(view: PlainSlice<u8>, context: ReadContext<'_>) -> Result<Self, ReadError> {
                 // SAFETY: `view` is of bytes that stay unchanged during this call (`# Safety` of this function).
                 let bytes = unsafe { view.read(context) }?;
-                Ok(OsString::from_vec(bytes).into())
+                Ok(system_text::owned(bytes)?.into())
             }
 
             fn describe(types: &mut Types) -> TypeIndex {
@@ -321,7 +367,7 @@ macro_rules! system_text {
             type Borrowed<'a> = &'a Self;
 
             fn view_ref(&self) -> PlainSlice<u8> {
-                PlainSlice::new(AsRef::<OsStr>::as_ref(self).as_bytes())
+                PlainSlice::new(AsRef::<OsStr>::as_ref(self).as_encoded_bytes())
             }
 
             unsafe fn borrow<'a>(
@@ -331,7 +377,7 @@ macro_rules! system_text {
                 // SAFETY: `view` is of bytes that are neither changed nor dropped during `'a` (`# Safety` of this
                 // function).
                 let bytes = unsafe { view.borrow(context) }?;
-                Ok(OsStr::from_bytes(bytes).as_ref())
+                Ok(system_text::borrowed(bytes)?.as_ref())
             }
 
             fn get<'a>(borrowed: &'a &Self) -> &'a Self {
