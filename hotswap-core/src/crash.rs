@@ -56,7 +56,6 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -176,7 +175,7 @@ impl ImageRecord {
             name: Escaped(name).to_string(),
             opener,
             // A path cannot contain a NUL.
-            record: record.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()),
+            record: record.and_then(|path| CString::new(path.as_os_str().as_encoded_bytes()).ok()),
             code: OnceLock::new(),
             package: OnceLock::new(),
             ids: [build_id, sha256]

@@ -10,7 +10,6 @@
 use std::{
     ffi::OsStr,
     fmt::{self, Display},
-    os::unix::ffi::OsStrExt,
 };
 
 use hotswap_sdk::host::write_printable;
@@ -22,7 +21,7 @@ pub(crate) struct Escaped<T>(pub(crate) T);
 
 impl<T: AsRef<OsStr>> Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.as_ref().as_bytes().utf8_chunks() {
+        for chunk in self.0.as_ref().as_encoded_bytes().utf8_chunks() {
             for c in chunk.valid().chars() {
                 match c {
                     '"' | '\\' => write!(f, "\\{c}")?,
@@ -57,6 +56,8 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use std::os::unix::ffi::OsStrExt;
 
     use super::*;
 

@@ -3,7 +3,6 @@
 use std::{
     env, io,
     ops::Deref,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -82,7 +81,7 @@ pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
 
 /// What is asked of a path before the system is.
 fn check_spelling(path: &Path) -> Result<(), &'static str> {
-    let name = path.as_os_str().as_bytes();
+    let name = path.as_os_str().as_encoded_bytes();
     if name.is_empty() {
         return Err("the path is empty");
     }

@@ -38,7 +38,6 @@ use std::{
     io,
     mem::{self, ManuallyDrop},
     ops::Range,
-    os::unix::ffi::OsStrExt,
     path::Path,
     ptr::{self, NonNull},
     sync::{Arc, Mutex, PoisonError},
@@ -298,7 +297,7 @@ fn link(staged: &Staged, opener: &Opener) -> Result<Linked> {
     // bytes that were inspected, and nobody can change them. `Closed` drops the object when nothing calls the image.
     let object =
         unsafe { Object::open(&path) }.map_err(|message| linker_error(staged, &path, &message))?;
-    let name = CString::new(path.into_os_string().as_bytes()).expect("a path that we made");
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path that we made");
     let given = &staged.origin().given;
     // The linker names an image by the path that it was asked to open, unless it finds that the file is already
     // mapped.

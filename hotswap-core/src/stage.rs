@@ -40,8 +40,8 @@ mod libraries;
 #[cfg(feature = "backtrace")]
 use std::sync::Weak;
 use std::{
+    fs::File,
     io,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -224,7 +224,7 @@ impl Staged {
     }
 
     /// Takes a copy that another process has made and inspected. Inspects it again, to get the facts.
-    pub(crate) fn from_sealed(copy: OwnedFd, export: Export<'_>) -> Result<Self> {
+    pub(crate) fn from_sealed(copy: File, export: Export<'_>) -> Result<Self> {
         let nowhere = Path::new("");
         let fail = |error: io::Error| Error::new(nowhere, ErrorKind::cannot_copy(error));
         let copy = Sealed::from_other(copy).map_err(fail)?;
@@ -264,7 +264,7 @@ impl Staged {
     }
 
     /// A descriptor of the copy for another process. It is the same file, which nobody can change.
-    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn copy(&self) -> io::Result<File> {
         self.kept.copy.another()
     }
 

@@ -1,73 +1,14 @@
 //! All calls of the operating system, one file for each concern.
 //!
-//! Only the files of this folder name the crates of system calls (`libc`, `nix`, `rustix`, `libloading`) or declare
-//! functions of the C library; a test says so (`tests/it/tidy.rs`). Another platform is a folder here that provides the
-//! same names. So what a name says is what its users need, and not which system call answers.
+//! Only the files of this folder name the crates of system calls (`libc`, `nix`, `rustix`, `libloading`) or the
+//! extensions of std for one system (`std::os`), or declare functions of the C library; a test says so
+//! (`tests/it/tidy.rs`). [`linux`] has them for Linux with glibc. So what a name says is what its users need, and not
+//! which system call answers.
 //!
 //! Nothing here knows what a plugin, a candidate or a generation is, nor which errors there are of one.
 
 pub(crate) mod errno;
 
-pub(crate) mod limits;
+mod linux;
 
-#[expect(unsafe_code, reason = "protects pages of a mapping of its own")]
-pub(crate) mod memory;
-
-#[expect(unsafe_code, reason = "asks for handlers")]
-pub(crate) mod signals;
-
-#[expect(unsafe_code, reason = "starts and joins threads of the C library")]
-pub(crate) mod thread;
-
-#[expect(unsafe_code, reason = "handles signals")]
-pub(crate) mod crash;
-
-#[expect(
-    unsafe_code,
-    reason = "asks the C library and the processor for the state of the calling thread"
-)]
-pub(crate) mod thread_state;
-
-#[expect(unsafe_code, reason = "registers functions with the C library")]
-pub(crate) mod hooks;
-
-#[expect(
-    unsafe_code,
-    clippy::disallowed_methods,
-    reason = "reads a table of the C library's"
-)]
-pub(crate) mod keys;
-
-#[expect(
-    unsafe_code,
-    clippy::disallowed_methods,
-    reason = "calls the dynamic linker"
-)]
-pub(crate) mod linker;
-
-#[cfg(feature = "backtrace")]
-#[expect(unsafe_code, reason = "calls the unwinder")]
-pub(crate) mod stack;
-
-pub(crate) mod status;
-
-#[expect(unsafe_code, reason = "asks what the kernel said of this process")]
-pub(crate) mod users;
-
-pub(crate) mod proc;
-
-pub(crate) mod place;
-
-#[expect(unsafe_code, reason = "asks the kernel for a lease on a file")]
-pub(crate) mod lease;
-
-pub(crate) mod memory_file;
-
-pub(crate) mod replacement;
-
-pub(crate) mod connection;
-
-pub(crate) mod child;
-
-#[expect(unsafe_code, reason = "closes what nobody owns")]
-pub(crate) mod descriptors;
+pub(crate) use self::linux::*;

@@ -4,11 +4,7 @@
 //! seeing that it is gone.
 #![expect(unsafe_code, reason = "gives up what an image could still use")]
 
-use std::{
-    ffi::{CString, OsStr},
-    mem::ManuallyDrop,
-    os::unix::ffi::OsStrExt,
-};
+use std::{ffi::CString, mem::ManuallyDrop};
 
 use super::{
     KeptUntilGone,
@@ -44,7 +40,7 @@ impl Closed {
     /// does (glibc 2.36, 2026-11). This opens the image again to have something to close.
     pub(super) fn close_again(self: Box<Self>) -> Result<Option<HeapLeft>, Box<Self>> {
         if linker::is_mapped(&self.name)
-            && let Some(object) = Object::mapped(OsStr::from_bytes(self.name.as_bytes()))
+            && let Some(object) = Object::mapped_as(&self.name)
         {
             object.close();
         }

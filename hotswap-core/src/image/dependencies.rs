@@ -19,8 +19,7 @@ use std::{
     ffi::OsStr,
     fs,
     ops::{ControlFlow, Range},
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use super::handlers;
@@ -324,7 +323,7 @@ struct MappedLibrary {
 fn mapped(library: &str) -> Vec<MappedLibrary> {
     let mut found = Vec::new();
     each_object(|object| {
-        let path = Path::new(OsStr::from_bytes(object.name.to_bytes()));
+        let path = object.path();
         if path.file_name() == Some(OsStr::new(library)) {
             found.push(MappedLibrary {
                 path: path.to_owned(),

@@ -18,7 +18,6 @@ use std::{
     ffi::OsStr,
     fmt::{self, Display},
     mem,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -209,8 +208,7 @@ impl LibraryHandle {
     }
 
     fn of(object: Object) -> Self {
-        let name = object.name.as_ref().map_or(&[][..], |it| it.as_bytes());
-        let path = PathBuf::from(OsStr::from_bytes(name));
+        let path = object.path().to_owned();
         Self { object, path }
     }
 
@@ -287,7 +285,7 @@ fn open(path: &Path) -> std::result::Result<Object, String> {
 fn all_paths() -> HashSet<PathBuf> {
     let mut all = HashSet::new();
     each_object(|object| {
-        all.insert(PathBuf::from(OsStr::from_bytes(object.name.to_bytes())));
+        all.insert(object.path().to_owned());
     });
     all
 }

@@ -5,10 +5,10 @@
 //! descriptor leads elsewhere, the result is an error.
 
 use std::{
+    fs::File,
     io::{self, Read},
     iter,
     mem::ManuallyDrop,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
 };
@@ -27,9 +27,9 @@ use crate::{
 /// A memory file that nobody can write to any more, not even this process.
 #[derive(Debug)]
 pub(super) struct Sealed {
-    /// Leads to the file, unless other code in this process has closed it. Every use is checked ([`Sealed::check`]).
-    descriptor: ManuallyDrop<OwnedFd>,
-    file: FileId,
+    /// Leads to the copy, unless other code in this process has closed it. Every use is checked ([`Sealed::check`]).
+    file: ManuallyDrop<File>,
+    id: FileId,
     /// The file's name, which a debugger and `/proc` show.
     name: Arc<str>,
     /// The changes from the bytes of the original file, sorted by offset.
@@ -55,7 +55,7 @@ impl Sealed {
     }
 
     /// Takes a copy that another process has made. Which bytes that process changed is not known here.
-    pub(super) fn from_other(copy: OwnedFd) -> io::Result<Self> {
+    pub(super) fn from_other(copy: File) -> io::Result<Self> {
         if !memory_file::is_sealed(&copy)? {
             return Err(io::Error::other("not a sealed copy"));
         }
@@ -63,11 +63,11 @@ impl Sealed {
         Self::of(copy, name.into(), Arc::new([]))
     }
 
-    fn of(copy: OwnedFd, name: Arc<str>, changes: Arc<[Change]>) -> io::Result<Self> {
-        let file = Status::of(&copy)?.id;
+    fn of(copy: File, name: Arc<str>, changes: Arc<[Change]>) -> io::Result<Self> {
+        let id = Status::of(&copy)?.id;
         Ok(Self {
-            descriptor: ManuallyDrop::new(copy),
-            file,
+            file: ManuallyDrop::new(copy),
+            id,
             name,
             changes,
         })
@@ -79,7 +79,7 @@ impl Sealed {
         // SAFETY: the copy is sealed (`new`, `again`, `from_other`), so nobody can write to it or shorten it. If other
         // code has closed the descriptor and another file has its number, the second check below finds that before
         // anybody sees the bytes: no other code has a descriptor of the copy, so nobody can have put it back.
-        let bytes = unsafe { Mmap::map(&*self.descriptor) }?;
+        let bytes = unsafe { Mmap::map(&*self.file) }?;
         self.check()?;
         Ok(bytes)
     }
@@ -94,16 +94,16 @@ impl Sealed {
     }
 
     /// Another descriptor of the same memory.
-    pub(super) fn another(&self) -> io::Result<OwnedFd> {
-        let another = self.descriptor.try_clone().map_err(closed)?;
+    pub(super) fn another(&self) -> io::Result<File> {
+        let another = self.file.try_clone().map_err(closed)?;
         self.check_is(&another)?;
         Ok(another)
     }
 
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
-            descriptor: ManuallyDrop::new(self.another()?),
-            file: self.file,
+            file: ManuallyDrop::new(self.another()?),
+            id: self.id,
             name: Arc::clone(&self.name),
             changes: Arc::clone(&self.changes),
         })
@@ -111,13 +111,12 @@ impl Sealed {
 
     /// A path that leads to the copy, and that was never returned before.
     pub(super) fn path(&self) -> io::Result<PathBuf> {
-        let number = self.descriptor.as_raw_fd();
-        let path = proc::unused(number)?;
+        let path = proc::unused(&self.file)?;
         let found = Status::at(&path).map(|status| status.id);
-        if found.as_ref().is_ok_and(|found| *found == self.file) {
+        if found.as_ref().is_ok_and(|found| *found == self.id) {
             return Ok(path);
         }
-        let plain = proc::plain(number)?;
+        let plain = proc::plain(&self.file)?;
         let message = match (self.check(), found) {
             (Err(_), Ok(_)) => format!("{plain} is another file: {CLOSED}"),
             (Err(_), Err(error)) => format!("{plain}: {error}: {CLOSED}"),
@@ -129,11 +128,11 @@ impl Sealed {
 
     /// Checks that the descriptor leads to the copy at this moment.
     pub(super) fn check(&self) -> io::Result<()> {
-        self.check_is(&*self.descriptor)
+        self.check_is(&self.file)
     }
 
-    fn check_is(&self, descriptor: impl AsFd) -> io::Result<()> {
-        if Status::of(descriptor).map_err(closed)?.id == self.file {
+    fn check_is(&self, file: &File) -> io::Result<()> {
+        if Status::of(file).map_err(closed)?.id == self.id {
             return Ok(());
         }
         Err(io::Error::other(CLOSED))
@@ -154,7 +153,7 @@ impl Drop for Sealed {
     fn drop(&mut self) {
         if self.check().is_ok() {
             // SAFETY: only this drops the descriptor, and nobody uses it afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.descriptor) };
+            unsafe { ManuallyDrop::drop(&mut self.file) };
         }
     }
 }
@@ -176,7 +175,7 @@ struct Original<'a> {
 
 impl Read for Original<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = memory_file::read_at(&*self.copy.descriptor, buffer, self.at)?;
+        let length = memory_file::read_at(&self.copy.file, buffer, self.at)?;
         let end = self.at + length as u64;
         let changes = &*self.copy.changes;
         let first = changes.partition_point(|change| change.offset < self.at);
@@ -190,7 +189,7 @@ impl Read for Original<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::fd::FromRawFd};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
     use super::*;
 
@@ -218,7 +217,7 @@ mod tests {
         }
         let again = copy.again().unwrap();
         assert!(*again.map().unwrap() == *mapped, "not changed twice");
-        assert_ne!(again.file, copy.file);
+        assert_ne!(again.id, copy.id);
         for it in [&copy, &again, &copy.try_clone().unwrap()] {
             assert_eq!(it.sha256().unwrap(), Sha256::of(&bytes));
         }
@@ -226,7 +225,7 @@ mod tests {
 
     /// Makes the copy's descriptor lead to another file, as code does that closes it and opens a file.
     fn replace(copy: &Sealed) {
-        let number = copy.descriptor.as_raw_fd();
+        let number = copy.file.as_raw_fd();
         // SAFETY: the descriptor is open, and `ManuallyDrop` keeps it open for the copy, which owns it.
         let mut place = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
         rustix::io::dup2(File::open("/dev/null").unwrap(), &mut place).unwrap();
@@ -235,7 +234,7 @@ mod tests {
     #[test]
     fn a_descriptor_that_leads_elsewhere_is_used_for_nothing_and_not_closed() {
         let copy = Sealed::new("some-copy", b"some bytes", Vec::new()).unwrap();
-        let number = copy.descriptor.as_raw_fd();
+        let number = copy.file.as_raw_fd();
         replace(&copy);
         let errors = [
             copy.map().map(drop).unwrap_err(),
@@ -247,7 +246,7 @@ mod tests {
         for error in errors {
             assert_eq!(error.to_string(), CLOSED);
         }
-        let plain = proc::plain(number).unwrap();
+        let plain = proc::plain(&copy.file).unwrap();
         assert_eq!(
             copy.path().unwrap_err().to_string(),
             format!("{plain} is another file: {CLOSED}")
@@ -256,7 +255,7 @@ mod tests {
         let there = std::fs::read_link(&plain).unwrap();
         assert_eq!(there, PathBuf::from("/dev/null"));
         // SAFETY: the copy has left the descriptor open, so nobody else owns it.
-        drop(unsafe { OwnedFd::from_raw_fd(number) });
+        drop(unsafe { File::from_raw_fd(number) });
     }
 
     #[test]

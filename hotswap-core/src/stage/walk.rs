@@ -24,7 +24,6 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -34,6 +33,7 @@ use crate::{
         errno,
         place::Handle,
         status::{FileKind, Status},
+        text,
     },
 };
 
@@ -261,14 +261,14 @@ impl Trail {
 
 /// Puts the names of `path` before those in `ahead`.
 fn push(ahead: &mut Vec<OsString>, path: &OsStr) {
-    let path = path.as_bytes();
+    let path = path.as_encoded_bytes();
     // A trailing slash means a folder, as if `.` followed.
     if path.ends_with(b"/") {
         ahead.push(".".into());
     }
     let names = path.split(|byte| *byte == b'/').rev();
     let names = names.filter(|name| !name.is_empty());
-    ahead.extend(names.map(|name| OsStr::from_bytes(name).to_owned()));
+    ahead.extend(names.map(text::from_bytes));
 }
 
 fn is_not_found(error: &io::Error) -> bool {

@@ -3,9 +3,9 @@
 //! It reports each stage before the stage begins, so that the host knows where a child has died.
 
 use std::{
-    env, io,
-    os::fd::{AsFd, OwnedFd},
-    process, thread,
+    env,
+    fs::File,
+    io, process, thread,
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ use crate::{
             end_with_parent, nowhere, redirect_standard_streams, standard_streams,
             write_no_core_dumps,
         },
-        connection::{receive_message, send_message},
+        connection::{Connection, send_by_stdout},
         descriptors::{DescriptorChange, Open, close_all_but},
         memory_file,
         users::is_privileged,
@@ -65,14 +65,14 @@ fn refuse_to_begin(error: io::Error) -> io::Result<()> {
         reason: message,
     };
     let report = Report::from(&refused(kind));
-    send_message(io::stdout(), &report.encode()).map_err(|_| error)
+    send_by_stdout(&report.encode()).map_err(|_| error)
 }
 
 struct Child {
     /// The sealed copy of the candidate.
-    copy: OwnedFd,
+    copy: File,
     /// The connection to the host.
-    control: OwnedFd,
+    control: Connection,
     /// The configuration that the plugin gets.
     config: Config,
 }
@@ -99,7 +99,7 @@ impl Child {
         drop(nowhere);
         // SAFETY: this runs at the top of `main` in a new process: its other descriptors were inherited, and nothing
         // in this process owns or uses them.
-        unsafe { close_all_but(&[copy.as_fd(), control.as_fd()]) }?;
+        unsafe { close_all_but(&copy, &control) }?;
         Ok(Self {
             copy,
             control,
@@ -121,7 +121,7 @@ impl Child {
         let mut config = Vec::new();
         let mut message = vec![0; MESSAGE_BYTES_MAX];
         loop {
-            let received = receive_message(&self.control, &mut message)?;
+            let received = self.control.receive(&mut message)?;
             let Some((is_last, part)) = message[..received].split_first() else {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             };
@@ -214,7 +214,7 @@ impl Child {
     fn finish(&self, findings: Findings) -> io::Result<()> {
         self.say(&Report::Finished(findings))?;
         let mut token = Token::default();
-        let received = receive_message(&self.control, &mut token)?;
+        let received = self.control.receive(&mut token)?;
         if received != token.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -222,7 +222,7 @@ impl Child {
     }
 
     fn say(&self, report: &Report) -> io::Result<()> {
-        send_message(&self.control, &report.encode())
+        self.control.send(&report.encode())
     }
 }
 

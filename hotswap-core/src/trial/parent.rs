@@ -3,10 +3,6 @@
 use std::{
     ffi::OsStr,
     io::{self, PipeReader, Read},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::process::ExitStatusExt,
-    },
     path::Path,
     process::ExitStatus,
     time::{Duration, Instant},
@@ -22,8 +18,8 @@ use crate::{
     error::{Error, ErrorKind, Result, Stage},
     stage::{Needed, Staged},
     system::{
-        child::Child,
-        connection::{fill_randomly, pair, receive_message, send_message, wait_readable},
+        child::{self, Child},
+        connection::{Connection, Readable, fill_randomly},
     },
 };
 
@@ -52,7 +48,7 @@ pub(super) fn run(staged: &Staged, interface: &str, timeout: Duration) -> Result
 /// A running child.
 struct TrialProcess {
     child: Child,
-    control: OwnedFd,
+    control: Connection,
     /// The child's standard error, until it ends.
     stderr: Option<PipeReader>,
     /// The last of what came from standard error.
@@ -93,7 +89,7 @@ enum ChildEnd {
 
 impl TrialProcess {
     fn start(staged: &Staged, interface: &str) -> io::Result<Self> {
-        let (control, theirs) = pair()?;
+        let (control, theirs) = Connection::pair()?;
         let (stderr, their_stderr) = io::pipe()?;
         let first = staged.libraries().iter().filter_map(Needed::opened_first);
         let first = first.flat_map(|(name, path)| [OsStr::new(name), path.as_os_str()]);
@@ -134,8 +130,8 @@ impl TrialProcess {
     }
 
     fn send(&self, message: &[u8]) -> io::Result<()> {
-        match send_message(&self.control, message) {
-            // The child is gone. The next `receive_message` tells so, and what it has sent before.
+        match self.control.send(message) {
+            // The child is gone. The next `receive` tells so, and what it has sent before.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -165,25 +161,19 @@ impl TrialProcess {
     /// Waits once, and handles what has come.
     fn poll_once(&mut self, time: Duration) -> io::Result<Option<Outcome>> {
         let readable = self.wait(time)?;
-        if readable.stderr {
+        if readable.pipe {
             self.read_stderr()?;
         }
-        if readable.control {
+        if readable.connection {
             return self.receive();
         }
         // The child counts as gone only after everything that it sent was read.
-        Ok((!readable.stderr && self.child.has_ended()).then_some(Outcome::Gone))
+        Ok((!readable.pipe && self.child.has_ended()).then_some(Outcome::Gone))
     }
 
     /// Waits at most `time` until there is something to read.
     fn wait(&self, time: Duration) -> io::Result<Readable> {
-        let mut all = vec![self.control.as_fd()];
-        all.extend(self.stderr.as_ref().map(AsFd::as_fd));
-        let readable = wait_readable(&all, time)?;
-        Ok(Readable {
-            control: readable[0],
-            stderr: readable.get(1).is_some_and(|it| *it),
-        })
+        self.control.wait_readable(self.stderr.as_ref(), time)
     }
 
     fn read_stderr(&mut self) -> io::Result<()> {
@@ -204,7 +194,7 @@ impl TrialProcess {
     /// Receives one message from the child.
     fn receive(&mut self) -> io::Result<Option<Outcome>> {
         let mut message = vec![0; MESSAGE_BYTES_MAX];
-        let length = match receive_message(&self.control, &mut message) {
+        let length = match self.control.receive(&mut message) {
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
             Err(error) => return Err(error),
@@ -288,7 +278,7 @@ impl TrialProcess {
                 refused(ErrorKind::Died {
                     stage,
                     exit_code: status.and_then(|it| it.code()),
-                    signal: status.and_then(|it| it.signal()),
+                    signal: status.and_then(child::signal),
                     has_begun: self.reached.is_some(),
                     has_finished: matches!(outcome, Outcome::Passed),
                     said: self.last_line(),
@@ -302,7 +292,7 @@ impl TrialProcess {
         while self.stderr.is_some()
             && self
                 .wait(Duration::ZERO)
-                .is_ok_and(|readable| readable.stderr)
+                .is_ok_and(|readable| readable.pipe)
         {
             if self.read_stderr().is_err() {
                 return;
@@ -315,10 +305,4 @@ impl TrialProcess {
         let line = text.lines().rfind(|line| !line.trim().is_empty())?;
         Some(line.trim().to_owned())
     }
-}
-
-/// What there is to read.
-struct Readable {
-    control: bool,
-    stderr: bool,
 }

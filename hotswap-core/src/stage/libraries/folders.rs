@@ -5,14 +5,13 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     sync::LazyLock,
 };
 
 use hotswap_elf::Facts;
 
-use crate::system::{proc::environment_at_start, users::is_privileged};
+use crate::system::{proc::environment_at_start, text, users::is_privileged};
 
 /// An entry in a list of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 fn initial_list(environment: &[u8]) -> OsString {
     let value = |entry: &[u8]| {
         let rest = entry.strip_prefix(LIBRARY_PATH.as_bytes())?;
-        Some(OsString::from_vec(rest.strip_prefix(b"=")?.to_owned()))
+        Some(text::from_bytes(rest.strip_prefix(b"=")?))
     };
     let mut entries = environment.rsplit(|&byte| byte == 0);
     entries.find_map(value).unwrap_or_default()
@@ -130,7 +129,7 @@ fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec
         return Vec::new();
     }
     let entries = list
-        .as_bytes()
+        .as_encoded_bytes()
         .split(|separator| separators.contains(separator));
     entries
         .filter_map(|entry| folder(entry, origin, is_copy))
@@ -138,7 +137,7 @@ fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec
 }
 
 fn folder(entry: &[u8], origin: &Path, is_copy: bool) -> Option<Folder> {
-    let path_of = |bytes| Path::new(OsStr::from_bytes(bytes));
+    let path_of = |bytes| PathBuf::from(text::from_bytes(bytes));
     let after_origin = [&b"$ORIGIN"[..], b"${ORIGIN}"]
         .iter()
         .find_map(|token| entry.strip_prefix(*token))
@@ -148,9 +147,9 @@ fn folder(entry: &[u8], origin: &Path, is_copy: bool) -> Option<Folder> {
             let slashes = rest.iter().take_while(|&&byte| byte == b'/').count();
             origin.join(path_of(&rest[slashes..]))
         }
-        None if entry.starts_with(b"/") => path_of(entry).to_owned(),
+        None if entry.starts_with(b"/") => path_of(entry),
         None if entry.starts_with(b"$") => return None,
-        None => return Some(Folder::Relative(path_of(entry).to_owned())),
+        None => return Some(Folder::Relative(path_of(entry))),
     };
     if after_origin.unwrap_or(entry).contains(&b'$') {
         return None;
@@ -164,6 +163,8 @@ fn folder(entry: &[u8], origin: &Path, is_copy: bool) -> Option<Folder> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn at(path: &str, is_unknown_to_linker: bool) -> Folder {

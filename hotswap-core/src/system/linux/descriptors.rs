@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, AsRawFd, RawFd},
 };
 
-use super::memory_file;
+use super::{connection::Connection, memory_file};
 
 /// The folder of this process's descriptors.
 const DESCRIPTORS: &str = "/proc/self/fd";
@@ -67,14 +68,15 @@ impl Open {
     }
 }
 
-/// Closes all descriptors except the standard streams and `kept`.
+/// Closes all descriptors except the standard streams and these two.
 ///
 /// # Errors
 /// The system does not list them; the error says where.
 ///
 /// # Safety
 /// Nothing in this process owns or uses the others.
-pub(crate) unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) unsafe fn close_all_but(file: &File, connection: &Connection) -> io::Result<()> {
+    let kept = [file.as_fd(), connection.as_fd()];
     let failed = |error: io::Error| io::Error::new(error.kind(), format!("{DESCRIPTORS}: {error}"));
     let mut numbers = Vec::new();
     for entry in fs::read_dir(DESCRIPTORS).map_err(failed)? {

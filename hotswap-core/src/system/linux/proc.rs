@@ -9,7 +9,8 @@
 //! return the old object. So [`unused`] gives paths that contain a count that is never reused.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::fd::{AsRawFd, RawFd},
     path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
@@ -57,7 +58,7 @@ pub(crate) fn environment_at_start() -> io::Result<Vec<u8>> {
 /// The number of paths that this process has made.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
-/// A path that leads to a descriptor, and that this process has never made before.
+/// A path that leads to a file's descriptor, and that this process has never made before.
 ///
 /// It is `/proc/PROCESS/fd/NUMBER`, with the count in binary before the last part: `./` for one and a further `/` for
 /// zero, both of which the system skips. No two counts give the same path, because the first digit is always a one.
@@ -65,15 +66,15 @@ static MADE: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Errors
 /// There is no `/proc`.
-pub(crate) fn unused(descriptor: RawFd) -> io::Result<PathBuf> {
+pub(crate) fn unused(file: &File) -> io::Result<PathBuf> {
     // Relaxed: only the uniqueness of the count matters.
     let count = MADE.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-    Ok(PathBuf::from(spelled(&folder()?, count, descriptor)))
+    Ok(PathBuf::from(spelled(&folder()?, count, file.as_raw_fd())))
 }
 
-/// The usual path of the descriptor, for messages.
-pub(crate) fn plain(descriptor: RawFd) -> io::Result<String> {
-    Ok(format!("{}{descriptor}", folder()?))
+/// The usual path of a file's descriptor, for messages.
+pub(crate) fn plain(file: &File) -> io::Result<String> {
+    Ok(format!("{}{}", folder()?, file.as_raw_fd()))
 }
 
 /// The folder of this process's descriptors.
@@ -101,7 +102,7 @@ fn spelled(folder: &str, count: u64, descriptor: RawFd) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, fs::File, os::unix::fs::MetadataExt};
+    use std::{collections::HashSet, os::unix::fs::MetadataExt};
 
     use super::*;
 
@@ -121,9 +122,7 @@ mod tests {
     fn each_path_leads_to_the_descriptor_and_none_is_used_twice() {
         let file = File::open("/dev/null").unwrap();
         let there = file.metadata().unwrap();
-        let paths: Vec<PathBuf> = (0..200)
-            .map(|_| unused(file.as_raw_fd()).unwrap())
-            .collect();
+        let paths: Vec<PathBuf> = (0..200).map(|_| unused(&file).unwrap()).collect();
         for path in &paths {
             let found = fs::metadata(path).unwrap();
             assert_eq!((found.dev(), found.ino()), (there.dev(), there.ino()));

@@ -8,6 +8,7 @@
 use std::{
     ffi::{CStr, CString, OsStr, c_char, c_int, c_void},
     ops::{ControlFlow, Range},
+    os::unix::ffi::OsStrExt,
     path::Path,
     ptr::{self, NonNull},
 };
@@ -51,6 +52,11 @@ impl Object {
         library.ok().map(Self::of)
     }
 
+    /// The mapped object that was opened under this name.
+    pub(crate) fn mapped_as(name: &CStr) -> Option<Self> {
+        Self::mapped(os_str(name))
+    }
+
     fn of(library: Library) -> Self {
         /// The beginning of glibc's `struct link_map`. Debuggers read it, so its layout does not change (`link.h`).
         #[repr(C)]
@@ -80,6 +86,11 @@ impl Object {
             name,
             bias,
         }
+    }
+
+    /// The path that it was first opened by; empty if the linker does not say.
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(self.name.as_deref().map_or(OsStr::new(""), os_str))
     }
 
     /// The address of a symbol that it defines, or one of the objects that it depends on.
@@ -138,6 +149,11 @@ pub(crate) struct Description<'a> {
 }
 
 impl Description<'_> {
+    /// The path that it was first opened by.
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(os_str(self.name))
+    }
+
     /// Where it is mapped, with only the segments that allow `access`.
     pub(crate) fn mapping(&self, access: Access) -> Mapping {
         Mapping {
@@ -165,6 +181,10 @@ impl Description<'_> {
             start..start.wrapping_add(header.p_memsz as usize)
         })
     }
+}
+
+fn os_str(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
 }
 
 /// Calls `find` with each mapped object, until it finds something. The linker's lock is held meanwhile.

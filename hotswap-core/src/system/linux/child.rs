@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::unix::process::{CommandExt, ExitStatusExt},
     process::{self, Command, ExitStatus},
 };
 
@@ -15,6 +15,8 @@ use rustix::{
     },
     stdio,
 };
+
+use super::connection::Connection;
 
 /// A child in a process group of its own, so that what it starts can be ended along with it, and Ctrl-C does not reach
 /// it.
@@ -63,6 +65,11 @@ impl Child {
     }
 }
 
+/// The number of the signal that has ended a child, if one has.
+pub(crate) fn signal(status: ExitStatus) -> Option<i32> {
+    status.signal()
+}
+
 /// Has the system kill this process when its parent's thread that started it ends.
 pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
@@ -77,13 +84,14 @@ pub(crate) fn write_no_core_dumps() -> io::Result<()> {
     Ok(setrlimit(Resource::Core, none)?)
 }
 
-/// What standard input and standard output lead to now, under other numbers. No program that this process starts
+/// What standard input and standard output lead to now, a file and a connection, under other numbers. No program that this process starts
 /// inherits them.
-pub(crate) fn standard_streams() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn standard_streams() -> io::Result<(File, Connection)> {
     /// The standard streams have the numbers below.
     const FIRST: i32 = 3;
     let input = fcntl_dupfd_cloexec(stdio::stdin(), FIRST)?;
-    Ok((input, fcntl_dupfd_cloexec(stdio::stdout(), FIRST)?))
+    let output = fcntl_dupfd_cloexec(stdio::stdout(), FIRST)?;
+    Ok((input.into(), Connection::of(output)))
 }
 
 /// A file that is empty, and that forgets what is written to it. The error says which.

@@ -3,10 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    os::unix::fs::FileExt,
     thread,
     time::Duration,
 };
@@ -35,7 +32,7 @@ pub(crate) fn sealed(
     name: &str,
     bytes: &[u8],
     replaced: impl Iterator<Item = (u64, u8)>,
-) -> io::Result<OwnedFd> {
+) -> io::Result<File> {
     // A write past this limit would end the process.
     if matches!(limits::file_bytes(), Limit::Of(limit) if limit < bytes.len() as u64) {
         return Err(io::Error::other(
@@ -48,7 +45,6 @@ pub(crate) fn sealed(
     for (offset, byte) in replaced {
         file.write_all_at(&[byte], offset)?;
     }
-    let file = OwnedFd::from(file);
     while_busy(|| fs::fcntl_add_seals(&file, SEALS))?;
     Ok(file)
 }
@@ -57,7 +53,7 @@ pub(crate) fn sealed(
 ///
 /// # Errors
 /// It is no memory file, its name is no text, or `/proc` does not say.
-pub(crate) fn name(file: &impl AsRawFd) -> io::Result<String> {
+pub(crate) fn name(file: &File) -> io::Result<String> {
     let link = std::fs::read_link(proc::path(file))?;
     let name = link.to_str().and_then(name_in);
     let not_one = || io::Error::other(format!("not a memory file: {}", link.display()));
@@ -73,12 +69,12 @@ pub(super) fn name_in(link: &str) -> Option<&str> {
 ///
 /// # Errors
 /// It is no memory file, or the descriptor is closed.
-pub(crate) fn is_sealed(file: impl AsFd) -> io::Result<bool> {
+pub(crate) fn is_sealed(file: &File) -> io::Result<bool> {
     Ok(fs::fcntl_get_seals(file)?.contains(SEALS))
 }
 
 /// Reads at this offset. Leaves the offset alone that all who have the file open share.
-pub(crate) fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(rustix::io::pread(file, buffer, offset)?)
 }
 
