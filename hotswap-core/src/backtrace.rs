@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     fmt::{self, Display},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Weak},
 };
 
@@ -211,7 +211,7 @@ impl Source {
                 };
                 load(&path, Some(file))
             }
-            File::Program => load(&PathBuf::from(proc::PROGRAM), None),
+            File::Program => load(&proc::program(), None),
             File::Library => Self::Unknown,
         }
     }

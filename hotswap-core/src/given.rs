@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    system::linker::CANNOT_UNLOAD,
+};
 
 /// A path, made absolute when it was given: a later `chdir` does not change what it means.
 ///
@@ -19,10 +22,13 @@ pub(crate) struct GivenPath {
 
 impl GivenPath {
     /// # Errors
-    /// The path is empty, contains a NUL, or is a bare name, for which the dynamic linker would look elsewhere; or it
+    /// Nothing can be loaded on this platform; or the path is empty, contains a NUL, or is a bare name, for which the dynamic linker would look elsewhere; or it
     /// is relative, and the current folder has no path.
     pub(crate) fn new(path: &Path) -> Result<Self> {
         let refused = |kind| Error::new(path, kind);
+        if let Some(why) = CANNOT_UNLOAD {
+            return Err(refused(ErrorKind::UnsupportedPlatform { why }));
+        }
         check_spelling(path).map_err(|problem| refused(ErrorKind::InvalidPath { problem }))?;
         let absolute = absolute(path).map_err(|error| refused(ErrorKind::cannot_open(error)))?;
         Ok(Self {

@@ -98,11 +98,6 @@
 
 #![deny(unsafe_code)]
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-compile_error!(
-    "hotswap-core needs Linux with glibc: elsewhere plugins could not be unloaded (docs/stability.md)"
-);
-
 // From the ground up: a file uses only those above it. (The empty lines keep rustfmt from sorting them.)
 
 // How text from outside is written into what hotswap says.

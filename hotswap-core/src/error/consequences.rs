@@ -62,6 +62,7 @@ impl ErrorKind {
             | Self::Retired { .. }
             | Self::UnloadingBehind { .. }
             | Self::Forked { .. }
+            | Self::UnsupportedPlatform { .. }
             | Self::NoEarlierGeneration
             | Self::Busy { .. } => Stage::Host,
         }

@@ -33,6 +33,14 @@ pub enum ErrorKind {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// On this platform plugins cannot be loaded yet: only on Linux with glibc (*Platforms* in
+    /// [`docs::stability`](crate::docs::stability)). Built-in values work
+    /// ([`Hotswap::builtin`](crate::Hotswap::builtin)).
+    #[text("plugins cannot be loaded on this platform yet: {why}")]
+    UnsupportedPlatform {
+        /// What keeps them from being unloaded.
+        why: &'static str,
+    },
     /// There is no file at the path. Build or copy it.
     #[text("{}", if *is_link { "a symbolic link to nowhere" } else { "no such file" })]
     NotFound {

@@ -13,7 +13,12 @@ use std::{
     ptr::{self, NonNull},
 };
 
+pub(crate) use crate::system::mapping::{Access, Mapping};
+
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
+
+/// Why nothing can be unloaded on this system.
+pub(crate) const CANNOT_UNLOAD: Option<&str> = None;
 
 /// An open object. It stays mapped for as long as this value lives.
 pub(crate) struct Object {
@@ -105,41 +110,6 @@ impl Object {
         // The error tells nothing that a caller could act on.
         let _ = self.library.close();
     }
-}
-
-/// Where an object is mapped.
-#[derive(Default)]
-pub(crate) struct Mapping {
-    /// The difference between an address in memory and the address in the file (`dlpi_addr`). The first segment
-    /// begins here only if the file's addresses begin at 0.
-    pub(crate) bias: usize,
-    pub(crate) segments: Vec<Range<usize>>,
-}
-
-impl Mapping {
-    /// Whether one segment contains all `bytes` bytes at `address`.
-    pub(crate) fn has(&self, address: usize, bytes: usize) -> bool {
-        let end = address.checked_add(bytes);
-        let inside =
-            |it: &Range<usize>| it.start <= address && end.is_some_and(|end| end <= it.end);
-        self.segments.iter().any(inside)
-    }
-
-    /// The addresses from the start of the first segment to the end of the last.
-    pub(crate) fn range(&self) -> Range<usize> {
-        let start = self.segments.iter().map(|segment| segment.start).min();
-        let end = self.segments.iter().map(|segment| segment.end).max();
-        start.unwrap_or_default()..end.unwrap_or_default()
-    }
-}
-
-/// What a segment must allow.
-#[derive(Clone, Copy)]
-pub(crate) enum Access {
-    Any,
-    Read,
-    Write,
-    Execute,
 }
 
 /// The linker's description of a mapped object, which it lends during a call of [`each_object`].

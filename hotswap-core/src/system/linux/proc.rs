@@ -40,9 +40,11 @@ pub(crate) fn check() -> io::Result<()> {
     }
 }
 
-/// The program that runs in this process, whatever has its path by now.
+/// Leads to the program that runs in this process, whatever has its path by now.
 #[cfg(feature = "backtrace")]
-pub(crate) const PROGRAM: &str = "/proc/self/exe";
+pub(crate) fn program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
 
 /// A path that leads to what a descriptor refers to.
 pub(crate) fn path(descriptor: &impl AsRawFd) -> String {
