@@ -69,7 +69,8 @@ fn the_search_finds_what_is_used() {
     assert_eq!(found, expected.map(|(line, path)| (line, path.to_owned())));
 }
 
-/// All calls of the operating system are in `system/`, which has a folder for each platform. Tests may call it anywhere.
+/// All calls of the operating system are in `system/`, which has a folder for each platform. Tests may call it
+/// anywhere.
 #[test]
 fn only_system_calls_the_operating_system() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

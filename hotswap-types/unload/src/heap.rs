@@ -1,6 +1,5 @@
 //! How much memory a plugin has allocated and not freed.
 
-use core::ffi::c_int;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -55,10 +54,11 @@ impl<A> CountingAllocator<A> {
 }
 
 /// See [`PluginTable::heap`](crate::PluginTable::heap).
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 ///
 /// # Safety
 /// `place` is valid for a write.
-pub(crate) unsafe extern "C" fn heap(place: *mut Heap) -> c_int {
+pub(crate) unsafe extern "C" fn heap(place: *mut Heap) -> core::ffi::c_int {
     // SAFETY: `place` is valid for a write, as the caller guarantees.
     unsafe { place.write(CountingAllocator::<System>::heap()) };
     COUNTS.load(Ordering::Relaxed).into()

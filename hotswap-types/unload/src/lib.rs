@@ -63,9 +63,14 @@
 mod table;
 
 mod heap;
+mod hook;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod real;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod shadow;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod threads;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod uses;
 
 pub use heap::CountingAllocator;
@@ -78,16 +83,18 @@ pub use table::{
 /// What [`unloadable!`] expands to; not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
+    pub use crate::hook::run_hook;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     pub use crate::{
         shadow::{
-            finalised, key_create, key_delete, key_get, key_set, run_hook, thread_atexit,
-            thread_create,
+            finalised, key_create, key_delete, key_get, key_set, thread_atexit, thread_create,
         },
         threads::{cxx_thread_start, thrd_create, tss_create, tss_delete, tss_get, tss_set},
         uses::{on_exit, sigaction, signal, sigset, sysv_signal, timer_create},
     };
 
     /// The image's first constructor. Looks up the real functions while no other thread of the image runs.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     pub extern "C" fn constructed() {
         crate::shadow::look_up();
         crate::threads::look_up();
@@ -124,9 +131,9 @@ macro_rules! count_allocations {
 #[macro_export]
 macro_rules! weak_shadow {
     ($name:literal, $target:path) => {
-        #[cfg(all(target_os = "linux", target_arch = "x86_64", not(test)))]
+        #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(test)))]
         $crate::weak_shadow!(@asm $name, "jmp {target}", $target);
-        #[cfg(all(target_os = "linux", target_arch = "aarch64", not(test)))]
+        #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "aarch64", not(test)))]
         $crate::weak_shadow!(@asm $name, "b {target}", $target);
     };
     (@asm $name:literal, $jump:literal, $target:path) => {
@@ -156,7 +163,7 @@ macro_rules! weak_shadow {
 /// follows `.so` (`"libpool"`). `pinned_by("name", …)` names libraries that may call this plugin as long as they are
 /// mapped.
 ///
-/// The macro expands to nothing under `cfg(test)`, and defines nothing on systems other than Linux, where no plugin can
+/// The macro expands to nothing under `cfg(test)`, and defines nothing where there is no glibc, because no plugin can
 /// be loaded yet. It is for a crate that is only a `cdylib`: a program that links the same crate as an `rlib` would get
 /// the shadows too (harmless, because they call libc, but useless).
 #[macro_export]
@@ -171,7 +178,7 @@ macro_rules! unloadable {
             const BEFORE_UNLOAD: ::core::option::Option<$crate::BeforeUnload> = $hook;
 
             // The one exported symbol.
-            #[cfg(target_os = "linux")]
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
             #[unsafe(no_mangle)]
             pub static hotswap_unload: $crate::PluginTable = $crate::PluginTable::new(
                 BEFORE_UNLOAD,
@@ -182,7 +189,7 @@ macro_rules! unloadable {
             );
 
             // For the compiler's warnings of what is not used.
-            #[cfg(not(target_os = "linux"))]
+            #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
             const _: ::core::option::Option<$crate::BeforeUnload> = BEFORE_UNLOAD;
         };
     };
@@ -190,7 +197,7 @@ macro_rules! unloadable {
         // Hidden, so that the linker binds the image's calls to them. The loader would bind exported symbols, and it
         // finds libc's first: in a debug build the shadows then silently do nothing (2026-11, rustc 1.95; with fat
         // LTO they work either way). `attach` checks that they are bound.
-        #[cfg(all(target_os = "linux", not(test)))]
+        #[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
         ::core::arch::global_asm!(
             ".hidden __cxa_thread_atexit_impl",
             ".hidden __cxa_thread_atexit",
@@ -201,7 +208,7 @@ macro_rules! unloadable {
             ".hidden pthread_create",
         );
 
-        #[cfg(all(target_os = "linux", not(test)))]
+        #[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
         const _: () = {
             use ::core::ffi::{c_int, c_void};
 

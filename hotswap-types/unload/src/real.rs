@@ -1,10 +1,18 @@
 //! libc's own functions, which the shadows of the same names call.
 
 use core::{
-    ffi::{CStr, c_void},
+    ffi::{CStr, c_char, c_void},
     ptr,
     sync::atomic::{AtomicPtr, Ordering},
 };
+
+unsafe extern "C" {
+    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+/// `RTLD_DEFAULT`: `dlsym` finds what the program would find, including an interposed function. It does not find this
+/// image's own shadows, because they are hidden.
+const RTLD_DEFAULT: *mut c_void = ptr::null_mut();
 
 /// The result of a function that this libc does not have.
 pub(crate) const ENOSYS: core::ffi::c_int = 38;
@@ -31,27 +39,11 @@ impl Real {
         if !known.is_null() {
             return known;
         }
-        let found = look_up(self.name);
+        // SAFETY: `RTLD_DEFAULT` is a valid handle, and `name` a C string.
+        let found = unsafe { dlsym(RTLD_DEFAULT, self.name.as_ptr()) };
         self.address.store(found, Ordering::Relaxed);
         found
     }
-}
-
-/// What the program would find, including an interposed function. Not this image's own shadows, because they are hidden.
-#[cfg(target_os = "linux")]
-fn look_up(name: &CStr) -> *mut c_void {
-    unsafe extern "C" {
-        fn dlsym(handle: *mut c_void, name: *const core::ffi::c_char) -> *mut c_void;
-    }
-    const RTLD_DEFAULT: *mut c_void = ptr::null_mut();
-    // SAFETY: `RTLD_DEFAULT` is a valid handle, and `name` a C string.
-    unsafe { dlsym(RTLD_DEFAULT, name.as_ptr()) }
-}
-
-/// Null: `unloadable!` defines no shadows on other systems.
-#[cfg(not(target_os = "linux"))]
-fn look_up(_: &CStr) -> *mut c_void {
-    ptr::null_mut()
 }
 
 /// Declares a [`Real`], and a function of the right type that calls it.

@@ -16,7 +16,7 @@ use core::{
 };
 use std::{
     io::{self, Write as _},
-    panic::{self, AssertUnwindSafe},
+    panic,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -308,34 +308,6 @@ pub(crate) unsafe extern "C" fn flush() {
     // Nobody could act on a panic or an error here. The image is leaving, and output that cannot be written is lost,
     // as at the end of a program.
     let _ = panic::catch_unwind(|| io::stdout().flush());
-}
-
-/// Runs a plugin author's hook and turns a panic into text.
-///
-/// # Safety
-/// `text` has room for `capacity` bytes and `written` is valid for a write.
-pub unsafe fn run_hook(hook: fn(), text: *mut u8, capacity: usize, written: *mut usize) -> u32 {
-    let Err(payload) = panic::catch_unwind(hook) else {
-        return 0;
-    };
-    let message = match (
-        payload.downcast_ref::<&str>(),
-        payload.downcast_ref::<String>(),
-    ) {
-        (Some(message), _) => message,
-        (_, Some(message)) => message.as_str(),
-        _ => "(a panic without a message)",
-    };
-    let length = message.floor_char_boundary(capacity);
-    // SAFETY: `text` has room for `capacity` bytes, and `length` is at most that.
-    unsafe { ptr::copy_nonoverlapping(message.as_ptr(), text, length) };
-    // SAFETY: `written` is valid for a write, as the caller guarantees.
-    unsafe { written.write(length) };
-    // The payload's own destructor may panic too.
-    if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        core::mem::forget(second);
-    }
-    1
 }
 
 /// # Safety

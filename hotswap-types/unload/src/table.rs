@@ -235,6 +235,7 @@ impl Texts {
     }
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 impl PluginTable {
     /// Creates the table of an image that is built with this version of `unloadable!`.
     #[must_use]

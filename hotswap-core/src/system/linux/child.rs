@@ -84,8 +84,8 @@ pub(crate) fn write_no_core_dumps() -> io::Result<()> {
     Ok(setrlimit(Resource::Core, none)?)
 }
 
-/// What standard input and standard output lead to now, a file and a connection, under other numbers. No program that this process starts
-/// inherits them.
+/// What standard input and standard output lead to now, a file and a connection, under other numbers. No program that
+/// this process starts inherits them.
 pub(crate) fn standard_streams() -> io::Result<(File, Connection)> {
     /// The standard streams have the numbers below.
     const FIRST: i32 = 3;
