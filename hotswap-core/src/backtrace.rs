@@ -87,7 +87,8 @@ enum File {
 
 impl Backtrace {
     /// Takes the stack of the calling thread, from the caller outwards. Costs some microseconds a frame, and waits for
-    /// the dynamic linker's lock. Not for signal handlers.
+    /// the dynamic linker's lock. Not for signal handlers. On systems other than Linux with glibc, no
+    /// stack can be read yet.
     #[inline(never)]
     #[must_use]
     pub fn capture() -> Self {
@@ -251,6 +252,9 @@ impl Display for Backtrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut symbols = Symbols::default();
         let mut described: Vec<*const Object> = Vec::new();
+        if self.frames.is_empty() {
+            return writeln!(f, "the stack cannot be read");
+        }
         for (index, frame) in self.frames.iter().enumerate() {
             let Some((object, offset)) = &frame.place else {
                 writeln!(f, "{index:>4}: {:#x}, where no code is", frame.address)?;

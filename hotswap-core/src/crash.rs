@@ -143,7 +143,8 @@ enum Because {
 ///
 /// # Errors
 ///
-/// It was called before, or the system refuses a handler.
+/// It was called before, or the system refuses a handler. On systems other than Linux with glibc crashes are not
+/// reported yet ([`io::ErrorKind::Unsupported`]).
 pub fn install_handler() -> io::Result<()> {
     if let Ok(program) = std::env::current_exe() {
         let _ = PROGRAM.set(program);

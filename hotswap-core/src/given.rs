@@ -22,8 +22,8 @@ pub(crate) struct GivenPath {
 
 impl GivenPath {
     /// # Errors
-    /// Nothing can be loaded on this platform; or the path is empty, contains a NUL, or is a bare name, for which the dynamic linker would look elsewhere; or it
-    /// is relative, and the current folder has no path.
+    /// Nothing can be loaded on this platform. Or the path is empty, contains a NUL, or is a bare name, for which the
+    /// dynamic linker would look elsewhere; or it is relative, and the current folder has no path.
     pub(crate) fn new(path: &Path) -> Result<Self> {
         let refused = |kind| Error::new(path, kind);
         if let Some(why) = CANNOT_UNLOAD {

@@ -93,8 +93,10 @@
 //!
 //! # What it does not do
 //!
-//! It is not a sandbox: see [`Trust::vouch`]. It runs on Linux with glibc; that is where it is tested. The
-//! [manual](docs) has what is too long for this page.
+//! It is not a sandbox: see [`Trust::vouch`]. It loads plugins on Linux with glibc, and is tested there. On other
+//! systems it compiles and calls built-in values ([`Hotswap::builtin`]); what would load a plugin is refused there
+//! ([`ErrorKind::UnsupportedPlatform`]; *Platforms* in [`docs::stability`]). The [manual](docs) has what is too long
+//! for this page.
 
 #![deny(unsafe_code)]
 
