@@ -48,7 +48,15 @@ use crate::{
     reports::{Checked, told},
 };
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        // `{error:?}` would add a backtrace if `RUST_BACKTRACE` is set. A wrong option or path is no failure of code.
+        eprintln!("Error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let trial = Trial::at_top_of_main(probe::probe);
     crash::install_handler().context("crashes cannot be reported")?;
     let options = Options::parse();

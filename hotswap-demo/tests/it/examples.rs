@@ -15,7 +15,9 @@ pub(crate) fn example(name: &str) -> Command {
         status.expect("cargo runs").success(),
         "the example does not build"
     );
-    Command::new(Path::new(BINARY).with_file_name("examples").join(name))
+    let mut command = Command::new(Path::new(BINARY).with_file_name("examples").join(name));
+    command.env_remove("RUST_BACKTRACE");
+    command
 }
 
 /// Cargo, with the target folder of this test. For the whole workspace: with `--package`, what an example depends on

@@ -40,7 +40,9 @@ pub(crate) struct Server {
 pub(crate) fn server() -> Command {
     static PATH: LazyLock<PathBuf> =
         LazyLock::new(|| example("ws_server").get_program().to_owned().into());
-    Command::new(&*PATH)
+    let mut command = Command::new(&*PATH);
+    command.env_remove("RUST_BACKTRACE");
+    command
 }
 
 /// The same, on a free port, with plugins of any owner.
