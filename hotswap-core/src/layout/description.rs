@@ -15,6 +15,8 @@
 //!
 //! The structures are private to abi_stable; [`mod@format`] repeats them.
 
+mod from_bytes;
+
 mod format;
 #[expect(unsafe_code, reason = "calls the functions that give descriptions")]
 mod reader;

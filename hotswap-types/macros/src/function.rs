@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{
-    Error, FnArg, Item, ItemType, Pat, Result, ReturnType, Signature, Type, TypeBareFn,
+    Error, FnArg, Item, ItemType, Pat, Result, ReturnType, Safety, Signature, Type, TypeFnPtr,
     ext::IdentExt, parse_quote, spanned::Spanned,
 };
 
@@ -99,7 +99,7 @@ fn check_signature(signature: &Signature) -> Result<()> {
         let what = "an exported function is not async yet: return when the answer is there";
         return Err(Error::new(token.span(), what));
     }
-    if let Some(token) = &signature.unsafety {
+    if let Safety::Unsafe(token) = &signature.safety {
         let what = "an exported function is safe to call";
         return Err(Error::new(token.span(), what));
     }
@@ -142,10 +142,10 @@ pub(crate) fn function(input: &Item) -> Result<TokenStream> {
         let what = "a type of exported functions is not generic: write the type";
         return Err(Error::new(parameter.span(), what));
     }
-    let Type::BareFn(of) = &*input.ty else {
+    let Type::FnPtr(of) = &*input.ty else {
         return Err(Error::new(input.ty.span(), NOT_A_TYPE));
     };
-    check_bare_fn(of)?;
+    check_fn_pointer(of)?;
     let ItemType {
         attrs, vis, ident, ..
     } = input;
@@ -208,7 +208,7 @@ pub(crate) fn function(input: &Item) -> Result<TokenStream> {
     })
 }
 
-fn check_bare_fn(of: &TypeBareFn) -> Result<()> {
+fn check_fn_pointer(of: &TypeFnPtr) -> Result<()> {
     if let Some(lifetimes) = &of.lifetimes {
         return Err(Error::new(lifetimes.span(), LIFETIME));
     }
@@ -227,7 +227,7 @@ fn check_bare_fn(of: &TypeBareFn) -> Result<()> {
 }
 
 /// The signature of the method that calls the function. A parameter without a name is `_`.
-fn call_signature(of: &TypeBareFn) -> Signature {
+fn call_signature(of: &TypeFnPtr) -> Signature {
     let result: Type = match &of.output {
         ReturnType::Default => parse_quote!(()),
         ReturnType::Type(_, ty) => (**ty).clone(),

@@ -2,7 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Error, FnArg, Ident, Result, Signature, TraitItemFn, ext::IdentExt, spanned::Spanned};
+use syn::{
+    Error, FnArg, Ident, ReceiverKind, Result, Safety, Signature, TraitItemFn, ext::IdentExt,
+    spanned::Spanned,
+};
 
 use crate::{
     async_method,
@@ -164,7 +167,7 @@ impl Method {
 
 /// Refuses signatures that no interface can have, and says what to write instead.
 fn check(signature: &Signature) -> Result<()> {
-    if let Some(token) = &signature.unsafety {
+    if let Safety::Unsafe(token) = &signature.safety {
         return Err(Error::new(
             token.span(),
             "a method of an interface is safe to call",
@@ -188,8 +191,10 @@ fn check(signature: &Signature) -> Result<()> {
         return Err(Error::new(clause.span(), what));
     }
     match signature.inputs.first() {
-        Some(FnArg::Receiver(receiver)) if receiver.reference.is_some() => {
-            if let Some(token) = &receiver.mutability {
+        Some(FnArg::Receiver(receiver))
+            if let ReceiverKind::Reference(_, _, mutability) = &receiver.kind =>
+        {
+            if let Some(token) = mutability {
                 let what = "a plugin's value is shared by all callers: take `&self`, and put what changes into a `Mutex` or an \
                             atomic";
                 return Err(Error::new(token.span(), what));

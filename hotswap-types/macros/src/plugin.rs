@@ -109,7 +109,7 @@ impl Options {
 
 pub(crate) fn expand(options: &Options, mut input: ItemImpl) -> Result<TokenStream> {
     async_method::expand_impl(&mut input);
-    let Some((None, interface, _)) = &input.trait_ else {
+    let Some((interface, _)) = &input.trait_ else {
         let what = "`#[plugin]` stands before `impl Interface for Type`";
         return Err(Error::new(input.impl_token.span(), what));
     };

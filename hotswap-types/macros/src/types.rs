@@ -102,7 +102,7 @@ impl Place<'_> {
                 "`impl Trait` is another type in every plugin: write the type, or `Box<dyn Trait>` of another interface"
                     .to_owned()
             }
-            Type::BareFn(_) => {
+            Type::FnPtr(_) => {
                 "a function pointer would outlive its plugin: write `Box<dyn Trait>` of another interface".to_owned()
             }
             Type::Ptr(_) => "a pointer means nothing on the other side: send the value".to_owned(),

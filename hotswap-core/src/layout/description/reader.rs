@@ -2,11 +2,10 @@
 
 use std::mem;
 
-use zerocopy::FromBytes;
-
 use super::{
     Damaged,
     format::{Object, Text},
+    from_bytes::FromBytes,
 };
 use crate::image::Image;
 
@@ -114,7 +113,7 @@ impl<M: Memory> Reader<'_, M> {
         let mut bytes = [0; ITEM_BYTES_MAX];
         let bytes = &mut bytes[..size_of::<T>()];
         require(address.is_multiple_of(align_of::<T>()) && self.0.read(address, bytes))?;
-        T::read_from_bytes(bytes).map_err(|_| Damaged)
+        Ok(T::from_bytes(bytes))
     }
 
     /// A table of structures.
@@ -122,8 +121,10 @@ impl<M: Memory> Reader<'_, M> {
         let count = usize::from(count);
         require(first.is_multiple_of(align_of::<T>()))?;
         let bytes = self.bytes(first, count * size_of::<T>())?;
-        let all = bytes.chunks_exact(size_of::<T>()).map(T::read_from_bytes);
-        all.collect::<Result<_, _>>().map_err(|_| Damaged)
+        Ok(bytes
+            .chunks_exact(size_of::<T>())
+            .map(T::from_bytes)
+            .collect())
     }
 
     pub(super) fn bytes(&self, first: usize, count: usize) -> Result<Vec<u8>, Damaged> {
