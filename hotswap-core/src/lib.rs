@@ -286,20 +286,33 @@ pub mod text {
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
-/// The manual: what is too long to be said at the names.
+/// The manual, in the order in which most readers need its pages.
+///
+/// To begin:
 ///
 /// - [`tutorial`](docs::tutorial): from an empty folder to a live swap.
-/// - [`traits`](docs::traits): an interface that is a trait.
+/// - [`traits`](docs::traits): what an interface, a plugin and a host are made of, and how they are tested.
 /// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
-/// - [`root_modules`](docs::root_modules): an interface that is an abi_stable root module of one's own.
 /// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, logs.
 /// - [`async_hosts`](docs::async_hosts): swaps, waits and events on an executor, and what dropping a future does.
-/// - [`deploying`](docs::deploying): checks, links, metrics, systemd, Kubernetes, many machines.
+///
+/// In production:
+///
+/// - [`deploying`](docs::deploying): owners, checks, links, watching, metrics, systemd, Kubernetes, many machines.
+/// - [`troubleshooting`](docs::troubleshooting): messages, and what to do.
 /// - [`debugging`](docs::debugging): backtraces, gdb, lldb, core dumps, perf.
-/// - [`troubleshooting`](docs::troubleshooting): by what is said.
 /// - [`stability`](docs::stability): what may break, platforms, features.
-/// - [`benchmarks`](docs::benchmarks): what calls and swaps cost, beside the alternatives.
+///
+/// For other needs:
+///
+/// - [`functions`](docs::functions): a single function of a file, without an interface.
+/// - [`websocket`](docs::websocket): the example of a websocket server.
+/// - [`root_modules`](docs::root_modules): an interface that is an abi_stable root module of one's own.
 /// - [`comparison`](docs::comparison): the alternatives, and when they are the better choice.
+/// - [`benchmarks`](docs::benchmarks): what calls and swaps cost, beside the alternatives.
+///
+/// About hotswap itself:
+///
 /// - [`design`](docs::design): why it is as it is.
 /// - [`architecture`](docs::architecture): which module does what, and where a change belongs.
 /// - [`testing`](docs::testing): what each test suite can find, and what it costs.
@@ -313,9 +326,6 @@ pub mod docs {
     #[doc = include_str!("../docs/evolution.md")]
     pub mod evolution {}
 
-    #[doc = include_str!("../docs/root-modules.md")]
-    pub mod root_modules {}
-
     #[doc = include_str!("../docs/plugins.md")]
     pub mod plugins {}
 
@@ -325,21 +335,30 @@ pub mod docs {
     #[doc = include_str!("../docs/deploying.md")]
     pub mod deploying {}
 
-    #[doc = include_str!("../docs/debugging.md")]
-    pub mod debugging {}
-
     #[doc = include_str!("../docs/troubleshooting.md")]
     pub mod troubleshooting {}
+
+    #[doc = include_str!("../docs/debugging.md")]
+    pub mod debugging {}
 
     #[doc = include_str!("../docs/stability.md")]
     pub mod stability {}
 
-    #[doc = include_str!("../docs/benchmarks.md")]
-    #[doc = include_str!("../docs/calls.svg")]
-    pub mod benchmarks {}
+    #[doc = include_str!("../docs/functions.md")]
+    pub mod functions {}
+
+    #[doc = include_str!("../docs/websocket.md")]
+    pub mod websocket {}
+
+    #[doc = include_str!("../docs/root-modules.md")]
+    pub mod root_modules {}
 
     #[doc = include_str!("../docs/comparison.md")]
     pub mod comparison {}
+
+    #[doc = include_str!("../docs/benchmarks.md")]
+    #[doc = include_str!("../docs/calls.svg")]
+    pub mod benchmarks {}
 
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}

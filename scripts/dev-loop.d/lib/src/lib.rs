@@ -1,0 +1,4 @@
+#[unsafe(no_mangle)]
+pub fn step() {
+    println!("says: edit 0");
+}
