@@ -224,6 +224,7 @@ mod swap;
 pub mod loader;
 
 // Settled changes of a file become swaps.
+#[doc(alias("hot reload", "inotify", "reload"))]
 pub mod watch;
 
 pub use hotswap_sdk::host::{HostServices, Interface};
@@ -291,6 +292,7 @@ mod readme {}
 /// To begin:
 ///
 /// - [`tutorial`](docs::tutorial): from an empty folder to a live swap.
+/// - [`cookbook`](docs::cookbook): one question, one answer: state, async, axum, tests, Docker, systemd.
 /// - [`traits`](docs::traits): what an interface, a plugin and a host are made of, and how they are tested.
 /// - [`evolution`](docs::evolution): changing the interface, and what older and newer sides make of each other.
 /// - [`plugins`](docs::plugins): plugins that unload; threads, updates, runtimes, logs.
@@ -320,6 +322,44 @@ pub mod docs {
     #[doc = include_str!("../docs/tutorial.md")]
     pub mod tutorial {}
 
+    #[doc = include_str!("../docs/cookbook/index.md")]
+    pub mod cookbook {
+        #[doc = include_str!("../docs/cookbook/code.md")]
+        #[doc(alias(
+            "actix",
+            "axum",
+            "database",
+            "error type",
+            "instances",
+            "keep state",
+            "logging",
+            "prometheus",
+            "several plugins",
+            "state",
+            "tonic"
+        ))]
+        pub mod code {}
+
+        #[doc = include_str!("../docs/cookbook/develop.md")]
+        #[doc(alias("CI", "gdb", "lldb", "mock", "test", "unit test"))]
+        pub mod develop {}
+
+        #[doc = include_str!("../docs/cookbook/deploy.md")]
+        #[doc(alias(
+            "aarch64",
+            "cross-compile",
+            "docker",
+            "kubernetes",
+            "minisign",
+            "rsync",
+            "scp",
+            "SIGHUP",
+            "sign",
+            "systemd"
+        ))]
+        pub mod deploy {}
+    }
+
     #[doc = include_str!("../docs/traits.md")]
     pub mod traits {}
 
@@ -327,18 +367,32 @@ pub mod docs {
     pub mod evolution {}
 
     #[doc = include_str!("../docs/plugins.md")]
+    #[doc(alias(
+        "allocator",
+        "dlclose",
+        "log",
+        "logging",
+        "panic",
+        "thread_local",
+        "TLS",
+        "tracing",
+        "unload"
+    ))]
     pub mod plugins {}
 
     #[doc = include_str!("../docs/async-hosts.md")]
+    #[doc(alias("async", "executor", "tokio"))]
     pub mod async_hosts {}
 
     #[doc = include_str!("../docs/deploying.md")]
+    #[doc(alias("canary", "metrics", "prometheus", "rollback"))]
     pub mod deploying {}
 
     #[doc = include_str!("../docs/troubleshooting.md")]
     pub mod troubleshooting {}
 
     #[doc = include_str!("../docs/debugging.md")]
+    #[doc(alias("backtrace", "core dump", "gdb", "lldb", "perf", "profiler"))]
     pub mod debugging {}
 
     #[doc = include_str!("../docs/stability.md")]

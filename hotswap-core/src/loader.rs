@@ -74,6 +74,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("dlopen", "dlsym"))]
 #[derive(Clone)]
 pub struct Loader {
     shared: Arc<Shared>,

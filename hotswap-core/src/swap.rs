@@ -297,6 +297,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// # Errors
     ///
     /// The candidate was refused. The live generation keeps serving, as if nothing had happened.
+    #[doc(alias("hot reload", "reload"))]
     pub fn swap(&self, candidate: impl Into<Candidate>) -> Result<Swapped> {
         self.swap_given(GivenCandidate::new(candidate.into()))
     }

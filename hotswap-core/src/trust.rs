@@ -109,6 +109,7 @@ pub struct Policy {
     /// signature of another. Until both files are in place, the candidate is refused.
     ///
     /// No signature is asked for unless set.
+    #[doc(alias("minisign", "sign"))]
     pub public_key: Option<PublicKey>,
     /// The lowest serial number that the file may have. Its signer puts it into the signature's *trusted comment*,
     /// which is signed too: `minisign -Sm FILE -t 'serial=42'`, or beside what else the comment says. It needs

@@ -79,6 +79,146 @@ fn what_pages_for_contributors_name_is_there() {
     );
 }
 
+/// What the cookbook shows of files that `scripts/cookbook` builds, runs or checks is in one of those files, line by
+/// line. Its examples in Rust are compiled as documentation.
+#[test]
+fn the_cookbook_shows_what_its_script_tries() {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = sources(&core.join("../scripts/cookbook.d"));
+    let files: Vec<String> = files
+        .iter()
+        .map(|it| fs::read_to_string(it).unwrap())
+        .collect();
+    let mut shown = 0;
+    for page in sources(&core.join("docs/cookbook")) {
+        let text = fs::read_to_string(&page).unwrap();
+        for (language, block) in blocks(&text) {
+            let is_of_a_file = ["dockerfile", "ini", "rs", "yaml"].contains(&language);
+            assert!(
+                !is_of_a_file || files.iter().any(|file| file.contains(&block)),
+                "{}: no file of scripts/cookbook.d has\n{block}",
+                page.display()
+            );
+            shown += usize::from(is_of_a_file);
+        }
+    }
+    assert!(shown > 5, "only {shown} found");
+}
+
+/// The blocks of code of a page, each with its language.
+fn blocks(page: &str) -> Vec<(&str, String)> {
+    let mut lines = page.lines();
+    let mut blocks = Vec::new();
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let block = lines.by_ref().take_while(|line| *line != "```");
+            blocks.push((language, block.flat_map(|line| [line, "\n"]).collect()));
+        }
+    }
+    blocks
+}
+
+/// What newcomers type into the search of the documentation is the name of an item, a part of one, or an alias.
+///
+/// Not seen here: the search does not know the aliases of a type that is public by `pub use` alone (rustdoc 1.95). It
+/// knows those of its methods and fields.
+#[test]
+fn the_search_finds_what_newcomers_ask_for() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut names = Vec::new();
+    for file in sources(&source) {
+        let code = fs::read_to_string(&file).unwrap();
+        for (name, aliases) in public_items(&code) {
+            names.push((name.clone(), name.clone()));
+            names.extend(aliases.into_iter().map(|alias| (alias, name.clone())));
+        }
+    }
+    for (word, item) in SEARCHED {
+        let is_found = names
+            .iter()
+            .any(|(name, of)| of == item && name.to_lowercase().contains(&word.to_lowercase()));
+        assert!(is_found, "a search for `{word}` does not find `{item}`");
+    }
+}
+
+/// The words, and for each the item or page that it has to find; there may be others.
+const SEARCHED: [(&str, &str); 45] = [
+    ("actix", "code"),
+    ("async", "async_hosts"),
+    ("axum", "code"),
+    ("backtrace", "debugging"),
+    ("canary", "deploying"),
+    ("config", "swap_config"),
+    ("core dump", "debugging"),
+    ("cross-compile", "deploy"),
+    ("database", "code"),
+    ("dlclose", "plugins"),
+    ("dlopen", "Loader"),
+    ("docker", "deploy"),
+    ("error type", "code"),
+    ("gdb", "debugging"),
+    ("hot reload", "swap"),
+    ("inotify", "watch"),
+    ("keep state", "code"),
+    ("kubernetes", "deploy"),
+    ("lldb", "debugging"),
+    ("log", "plugins"),
+    ("logging", "plugins"),
+    ("metrics", "deploying"),
+    ("minisign", "public_key"),
+    ("mock", "develop"),
+    ("panic", "plugins"),
+    ("perf", "debugging"),
+    ("prometheus", "deploying"),
+    ("reload", "swap"),
+    ("rollback", "rollback"),
+    ("rsync", "deploy"),
+    ("scp", "deploy"),
+    ("several plugins", "code"),
+    ("SIGHUP", "deploy"),
+    ("sign", "public_key"),
+    ("state", "code"),
+    ("systemd", "deploy"),
+    ("test", "develop"),
+    ("thread_local", "plugins"),
+    ("TLS", "plugins"),
+    ("tokio", "async_hosts"),
+    ("tonic", "code"),
+    ("tracing", "plugins"),
+    ("tutorial", "tutorial"),
+    ("unload", "plugins"),
+    ("watch", "watch"),
+];
+
+/// Each public item of a file, with its aliases in the documentation.
+fn public_items(code: &str) -> Vec<(String, Vec<String>)> {
+    let mut items = Vec::new();
+    let (mut aliases, mut is_in_list) = (Vec::new(), false);
+    for line in code.lines().map(str::trim) {
+        is_in_list |= line.starts_with("#[doc(alias(");
+        if is_in_list {
+            let quoted = line.split('"').skip(1).step_by(2);
+            aliases.extend(quoted.map(str::to_owned));
+            is_in_list = !line.ends_with(")]");
+        } else if let Some(name) = public_name(line) {
+            items.push((name.to_owned(), aliases.split_off(0)));
+        } else if !line.starts_with("#[") {
+            aliases.clear();
+        }
+    }
+    items
+}
+
+/// The name of a public item or field that begins in this line.
+fn public_name(line: &str) -> Option<&str> {
+    let item = line.strip_prefix("pub ")?;
+    let item = item.strip_prefix("async ").unwrap_or(item);
+    let (kind, name) = item.split_once(' ')?;
+    let name = kind.strip_suffix(':').unwrap_or(name);
+    name.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .next()
+}
+
 /// The cells below these heads, of each table that has both.
 fn rows<'a>(page: &'a str, heads: [&str; 2]) -> Vec<[&'a str; 2]> {
     let mut columns = None;
