@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, fs, ops::Range, path::PathBuf};
 
-/// Resident memory, in bytes, of what is not shared with a file: the private copies of plugins are
-/// counted by their images, not here.
+/// Resident memory of the process and of memory files. Pages of the test's executable are not counted:
+/// the system drops them and reads them again as it likes.
 pub(crate) fn resident_bytes() -> u64 {
-    status_bytes("VmRSS:")
+    status_bytes("RssAnon:") + status_bytes("RssShmem:")
 }
 
 /// A size that the system gives under this name.
