@@ -22,6 +22,16 @@ pub(crate) const SOON: Duration = Duration::from_secs(300);
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_hotswap-demo");
 
+/// A program that says its errors as without a debugger: anyhow adds a backtrace to an error that `main` returns, if
+/// the environment of these tests asks for one.
+pub(crate) fn without_backtraces(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Copies the demo's program, in a process of its own: a program that is still open for writing cannot be run, and a
 /// child that another test starts meanwhile has every descriptor of this process until it runs its own program.
 pub(crate) fn copy_program(to: &Path) {

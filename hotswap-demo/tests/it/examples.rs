@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::
 
 use rustix::process::Signal;
 
-use crate::demo::{BINARY, Demo, SOON, plugin};
+use crate::demo::{BINARY, Demo, SOON, plugin, without_backtraces};
 
 /// An example beside the demo's binary, built now.
 pub(crate) fn example(name: &str) -> Command {
@@ -15,9 +15,7 @@ pub(crate) fn example(name: &str) -> Command {
         status.expect("cargo runs").success(),
         "the example does not build"
     );
-    let mut command = Command::new(Path::new(BINARY).with_file_name("examples").join(name));
-    command.env_remove("RUST_BACKTRACE");
-    command
+    without_backtraces(Path::new(BINARY).with_file_name("examples").join(name))
 }
 
 /// Cargo, with the target folder of this test. For the whole workspace: with `--package`, what an example depends on

@@ -28,7 +28,7 @@ use self::{
     server::{Server, server},
 };
 use crate::{
-    demo::{SOON, plugin},
+    demo::{SOON, plugin, without_backtraces},
     examples::example,
 };
 
@@ -629,9 +629,8 @@ fn it_does_not_start_without_what_it_needs() {
         format!("Error: cannot listen on {address}")
     );
 
-    let mut few_files = Command::new("sh");
+    let mut few_files = without_backtraces("sh");
     few_files.args(["-c", r#"ulimit -n 500; exec "$0" "$@""#]);
-    few_files.env_remove("RUST_BACKTRACE");
     let err = fails(few_files.arg(server().get_program()).arg(plugin("shipped")));
     assert_eq!(
         err,

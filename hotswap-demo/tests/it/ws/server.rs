@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
-    demo::{SOON, lines, plugin},
+    demo::{SOON, lines, plugin, without_backtraces},
     dev::Workspace,
     examples::example,
 };
@@ -40,9 +40,7 @@ pub(crate) struct Server {
 pub(crate) fn server() -> Command {
     static PATH: LazyLock<PathBuf> =
         LazyLock::new(|| example("ws_server").get_program().to_owned().into());
-    let mut command = Command::new(&*PATH);
-    command.env_remove("RUST_BACKTRACE");
-    command
+    without_backtraces(&*PATH)
 }
 
 /// The same, on a free port, with plugins of any owner.
