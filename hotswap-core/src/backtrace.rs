@@ -250,11 +250,11 @@ impl Source {
 
 impl Display for Backtrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut symbols = Symbols::default();
-        let mut described: Vec<*const Object> = Vec::new();
         if self.frames.is_empty() {
             return writeln!(f, "the stack cannot be read");
         }
+        let mut symbols = Symbols::default();
+        let mut described: Vec<*const Object> = Vec::new();
         for (index, frame) in self.frames.iter().enumerate() {
             let Some((object, offset)) = &frame.place else {
                 writeln!(f, "{index:>4}: {:#x}, where no code is", frame.address)?;

@@ -55,9 +55,7 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use std::os::unix::ffi::OsStrExt;
+    use std::{os::unix::ffi::OsStrExt, path::Path};
 
     use super::*;
 

@@ -7,7 +7,7 @@
 //! Each text message to `/ws` is answered by the plugin's `answer`, which may take its time: the example `ws_plugin` is
 //! a plugin that sleeps and asks another server. A message that begins with `:` is for the server: `:reload` loads the
 //! plugin's file again, and its answer says which generation is live, or why the file was refused; `:rollback` puts the
-//! plugin before back. `/` is a page that does all this, and shows the swaps. The example `ws_client` is a prompt for
+//! previous plugin back. `/` is a page that does all this, and shows the swaps. The example `ws_client` is a prompt for
 //! it. With `--watch`, each new file at the plugin's path is swapped in; with `--dev` in place of a path, the server
 //! builds the plugin whenever it is saved.
 //!

@@ -13,9 +13,9 @@ use crate::paths;
 /// The commands, and what they do.
 pub(crate) const COMMANDS: [(&str, &str); 5] = [
     (":reload", "takes the last accepted path again"),
-    (":rollback", "puts the plugin before back"),
+    (":rollback", "puts the previous plugin back"),
     (":versions", "lists the generations"),
-    (":help", "says this (also `help`)"),
+    (":help", "lists the commands (also `help`)"),
     (":quit", "ends (also `quit`, `exit`)"),
 ];
 
@@ -151,7 +151,7 @@ mod tests {
         let help = help();
         assert_eq!(help.lines().count(), COMMANDS.len() + 3);
         assert!(
-            help.contains("\n  :rollback  puts the plugin before back\n"),
+            help.contains("\n  :rollback  puts the previous plugin back\n"),
             "{help}"
         );
     }

@@ -52,7 +52,7 @@ pub enum DevError {
         /// The errors of the compiler and of cargo, as cargo shows them.
         rendered: String,
     },
-    /// Nothing is built on this system: one that is neither Linux nor macOS.
+    /// Nothing is built on this system: it is not Unix.
     #[non_exhaustive]
     NotSupported {
         /// Why not.

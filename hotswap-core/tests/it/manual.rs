@@ -13,8 +13,7 @@ fn quoted_messages_are_said() {
         .map(|file| plain(&fs::read_to_string(file).unwrap()))
         .collect();
     let mut quoted = 0;
-    for page in fs::read_dir(root.join("docs")).unwrap() {
-        let page = page.unwrap().path();
+    for page in sources(&root.join("docs")) {
         if page.extension().is_none_or(|it| it != "md") {
             continue;
         }

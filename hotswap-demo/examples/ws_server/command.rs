@@ -16,9 +16,9 @@ const COMMANDS: [(&str, Command, &str); 3] = [
     (
         ":rollback",
         Command::Rollback,
-        "puts the plugin before back",
+        "puts the previous plugin back",
     ),
-    (":help", Command::Help, "says this"),
+    (":help", Command::Help, "lists the commands"),
 ];
 
 /// How much of an unknown command is said again.

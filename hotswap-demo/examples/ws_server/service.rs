@@ -185,10 +185,10 @@ impl Service {
         self.swap(self.plugin.last_accepted()).await
     }
 
-    /// Puts the plugin before back, in the same way.
+    /// Puts the previous plugin back, in the same way.
     pub(crate) async fn roll_back(self: &Arc<Self>) -> Result<String, String> {
         self.check_may_change(":rollback")?;
-        let done = self.change(|plugin| {
+        self.change(|plugin| {
             let RolledBack {
                 generation,
                 retired,
@@ -202,8 +202,8 @@ impl Service {
                 }
             };
             Ok(format!("rolled-back generation {retired}: {live}"))
-        });
-        done.await
+        })
+        .await
     }
 
     /// Swaps in whatever is built, for as long as anything is.
@@ -228,14 +228,14 @@ impl Service {
 
     async fn swap(self: &Arc<Self>, path: PathBuf) -> Result<String, String> {
         let shown = printable(&path.to_string_lossy());
-        let done = self.change(move |plugin| {
+        self.change(move |plugin| {
             let swapped = plugin.swap(&path)?;
             Ok(format!(
                 "accepted generation {}: {shown}",
                 swapped.generation
             ))
-        });
-        done.await
+        })
+        .await
     }
 
     /// Says what was done, or why not. Either way there is an event, which is said before this returns.

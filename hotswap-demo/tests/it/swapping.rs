@@ -125,7 +125,7 @@ fn versions_are_listed() {
     assert!(rows[2].ends_with(expected), "{rows:#?}");
     demo.type_line(":help");
     demo.says("help:");
-    demo.says("  :rollback  puts the plugin before back");
+    demo.says("  :rollback  puts the previous plugin back");
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn arrows_bring_lines_back_and_tab_completes_paths_and_commands() {
     terminal.press("\r");
     terminal.says("accepted generation 2: my plugins/other.so");
     terminal.press(":he\t\r");
-    terminal.says("  :rollback  puts the plugin before back");
+    terminal.says("  :rollback  puts the previous plugin back");
     terminal.press("\x1b[A\x1b[A");
     terminal.shows_at_the_end(r"Next plugin: my\ plugins/other.so");
     terminal.press("\r");

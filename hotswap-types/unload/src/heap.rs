@@ -54,10 +54,10 @@ impl<A> CountingAllocator<A> {
 }
 
 /// See [`PluginTable::heap`](crate::PluginTable::heap).
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
 ///
 /// # Safety
 /// `place` is valid for a write.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) unsafe extern "C" fn heap(place: *mut Heap) -> core::ffi::c_int {
     // SAFETY: `place` is valid for a write, as the caller guarantees.
     unsafe { place.write(CountingAllocator::<System>::heap()) };

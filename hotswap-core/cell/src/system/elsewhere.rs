@@ -15,8 +15,9 @@ pub(crate) fn process_barrier() -> bool {
     false
 }
 
-/// A number that the calling thread keeps, from a count of this process: only Linux shows the system's own number to
-/// people. Numbers repeat after 2²⁸ threads. They are for reports: no value is freed because of one.
+/// A number that the calling thread keeps: a count of this process, and not the system's number. Numbers repeat after
+/// 2²⁸ threads, so `is_registered` may take a thread for another one. hotswap-core asks that only where images are
+/// unloaded, which is on Linux.
 pub(crate) fn thread_number() -> u32 {
     const COUNT_MAX: u32 = 1 << 28;
     static COUNT: AtomicU32 = AtomicU32::new(0);

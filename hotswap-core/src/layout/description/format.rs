@@ -6,10 +6,6 @@
 
 use std::ops::Range;
 
-use super::{
-    Damaged,
-    from_bytes::{FromBytes, from_bytes},
-};
 use abi_stable::{
     abi_stability::ConstGeneric,
     external_types::RMutex,
@@ -19,6 +15,11 @@ use abi_stable::{
         LifetimeIndexPair, MonoSharedVars, MonoTLData, MonoTLEnum, MonoTLPrefixType,
         MonoTypeLayout, SharedVars, TLFunctions, TLNonExhaustive, TypeLayout,
     },
+};
+
+use super::{
+    Damaged,
+    from_bytes::{FromBytes, from_bytes},
 };
 
 /// Asserts that each structure is as large as the one that it repeats.

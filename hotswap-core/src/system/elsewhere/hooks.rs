@@ -21,6 +21,8 @@ impl EndOfThread {
 
 pub(crate) fn at_end_of_thread_locals(_: AtEnd) {}
 
+/// Registers nothing: a forked child keeps the slots and numbers of its parent's threads.
+///
 /// # Safety
-/// No conditions: it is not called.
+/// None: the function is never called.
 pub(crate) unsafe fn in_forked_children(_: extern "C" fn()) {}

@@ -1,4 +1,4 @@
-//! Names and paths, which are Unicode here.
+//! Names and paths. What is not UTF-8 in them is replaced: only code that never runs here asks for them.
 
 use std::ffi::OsString;
 

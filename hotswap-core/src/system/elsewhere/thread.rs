@@ -65,6 +65,9 @@ impl Ending {
             }
             thread::sleep(PAUSE);
         }
+        // Its last thread-locals may still be dropped, for which there is no timeout. A panic was shown when it
+        // happened.
+        let _ = self.0.join();
         Ok(())
     }
 }

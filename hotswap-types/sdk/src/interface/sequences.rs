@@ -292,7 +292,7 @@ unsafe impl ByRef for str {
 
 /// Texts of the system, from the bytes that the other side has viewed.
 #[cfg(unix)]
-mod system_text {
+mod os_text {
     use std::{
         ffi::{OsStr, OsString},
         os::unix::ffi::{OsStrExt, OsStringExt},
@@ -312,7 +312,7 @@ mod system_text {
 /// Texts of the system, from the bytes that the other side has viewed. Where they are no UTF-8, they are in an encoding
 /// of std's own, which the std of the other side may not have.
 #[cfg(not(unix))]
-mod system_text {
+mod os_text {
     use std::ffi::{OsStr, OsString};
 
     use super::ReadError;
@@ -339,7 +339,8 @@ mod system_text {
 
 macro_rules! system_text {
     ($($borrowed:ty, $owned:ty: $name:literal;)*) => { $(
-        // SAFETY: the view is that of the bytes, which mean the same on both sides.
+        // SAFETY: the view is of the bytes that `os_text` reads. On Unix they are any; elsewhere it refuses what is not
+        // UTF-8, so that whatever is accepted means the same on both sides.
         #[diagnostic::do_not_recommend]
         unsafe impl Data for $owned {
             type View = PlainSlice<u8>;
@@ -352,7 +353,7 @@ macro_rules! system_text {
             unsafe fn read(view: PlainSlice<u8>, context: ReadContext<'_>) -> Result<Self, ReadError> {
                 // SAFETY: `view` is of bytes that stay unchanged during this call (`# Safety` of this function).
                 let bytes = unsafe { view.read(context) }?;
-                Ok(system_text::owned(bytes)?.into())
+                Ok(os_text::owned(bytes)?.into())
             }
 
             fn describe(types: &mut Types) -> TypeIndex {
@@ -360,7 +361,8 @@ macro_rules! system_text {
             }
         }
 
-        // SAFETY: view and description are those of the owned type, and the bytes mean the same on both sides.
+        // SAFETY: view and description are those of the owned type. `os_text` refuses bytes that mean something else
+        // here.
         #[diagnostic::do_not_recommend]
         unsafe impl ByRef for $borrowed {
             type View = PlainSlice<u8>;
@@ -377,7 +379,7 @@ macro_rules! system_text {
                 // SAFETY: `view` is of bytes that are neither changed nor dropped during `'a` (`# Safety` of this
                 // function).
                 let bytes = unsafe { view.borrow(context) }?;
-                Ok(system_text::borrowed(bytes)?.as_ref())
+                Ok(os_text::borrowed(bytes)?.as_ref())
             }
 
             fn get<'a>(borrowed: &'a &Self) -> &'a Self {

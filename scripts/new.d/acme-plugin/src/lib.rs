@@ -34,7 +34,7 @@ mod tests {
         assert_eq!(refused, "there is nothing to do");
     }
 
-    /// By the same calls as from a host, but linked in: with what becomes of the job and of the answer on their way.
+    /// Called as a host calls it, but linked in: the job and the answer cross the interface.
     #[test]
     fn a_job_is_done() {
         let worker = Hotswap::<dyn Worker>::builtin(MyWorker).unwrap();
