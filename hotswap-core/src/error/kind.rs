@@ -170,9 +170,9 @@ pub enum ErrorKind {
         /// The system's error, or which other process uses the file.
         error: SystemError,
     },
-    /// The process has crashed in code of these bytes before ([`crash`](crate::crash)). Deploy others, or remove the
+    /// A host has crashed in code of these bytes before ([`crash`](crate::crash)). Deploy others, or remove the
     /// file if they shall be tried again.
-    #[text("its code has crashed this process before, by {path}: {report}")]
+    #[text("its code has crashed before; remove {path} to have it tried again: {report}")]
     Crashed {
         /// The file in [`Policy::avoid_crashed`](crate::Policy::avoid_crashed).
         path: PathBuf,

@@ -634,7 +634,7 @@ fn records_that_are_none() {
     let sha256 = Sha256::of(&fs::read(plugin("crashes")).unwrap());
     let record = folder.path().join(sha256.to_string());
     let crashed = format!(
-        "its code has crashed this process before, by {}: ",
+        "its code has crashed before; remove {} to have it tried again: ",
         record.display()
     );
     for (content, said) in [

@@ -282,7 +282,7 @@ fn what_has_crashed_is_not_taken() {
     let record = crashes.join(Sha256::of(&fs::read(&path).unwrap()).to_string());
     fs::write(&record, "hotswap: first\nhotswap: second\n").unwrap();
     let reason = format!(
-        "its code has crashed this process before, by {}: hotswap: second (--avoid-crashed)",
+        "its code has crashed before; remove {} to have it tried again: hotswap: second (--avoid-crashed)",
         record.display()
     );
     refused(&options, &path, &reason);
