@@ -38,16 +38,20 @@ impl Connection {
         send_to(&self.0, message)
     }
 
-    /// Waits for a message, and returns its length; 0 if the other end is gone. What is longer than `buffer` is cut.
+    /// Waits for a message, and returns its length; 0 if the other end is gone and has sent nothing more. What is
+    /// longer than `buffer` is cut.
     ///
     /// # Errors
     /// Also if a signal interrupts it.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match recv(&self.0, buffer, RecvFlags::empty()) {
-            Ok((length, _)) => Ok(length),
-            Err(Errno::CONNRESET) => Ok(0),
-            Err(error) => Err(error.into()),
-        }
+        let received = match recv(&self.0, &mut *buffer, RecvFlags::empty()) {
+            // The other end has gone without reading all that was sent to it. The system says so once, and before what
+            // that end has sent (`sock_error` in `__skb_try_recv_datagram`, net/core/datagram.c).
+            Err(Errno::CONNRESET) => recv(&self.0, buffer, RecvFlags::empty()),
+            received => received,
+        };
+        let (length, _) = received?;
+        Ok(length)
     }
 
     /// Waits at most `time` until this or the pipe has something to read or has lost its other end, and says of both
@@ -104,4 +108,21 @@ fn send_to(connection: impl AsFd, message: &[u8]) -> io::Result<()> {
 pub(crate) fn fill_randomly(bytes: &mut [u8]) -> io::Result<()> {
     getrandom(bytes, GetRandomFlags::empty())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_received_when_the_other_end_has_gone_without_reading() {
+        let (host, child) = Connection::pair().unwrap();
+        host.send(b"read by nobody").unwrap();
+        child.send(b"the last word").unwrap();
+        drop(child);
+        let mut buffer = [0; 64];
+        let length = host.receive(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"the last word");
+        assert_eq!(host.receive(&mut buffer).unwrap(), 0);
+    }
 }
