@@ -33,9 +33,13 @@ pub use self::{
     services::{ServiceChange, ServiceEnd, ServiceInfo, ServiceState},
     subscribers::EventStream,
 };
-pub(crate) use self::{metrics::Metrics, waiters::WaiterId};
+pub(crate) use self::{
+    metrics::{Metrics, SideMetrics},
+    waiters::WaiterId,
+};
 use self::{subscribers::Subscribers, waiters::Waiters};
 use crate::{
+    comparison::Share,
     digest::Sha256,
     error::Error,
     given::GivenPath,
@@ -168,8 +172,8 @@ impl History {
         self.ledger().generations.iter().cloned().collect()
     }
 
-    /// The number that the next published generation gets. Swaps are serialised, so it stays the same until
-    /// [`published`](Self::published).
+    /// The number that the next generation gets. Swaps and canaries are serialised, so it stays the same until
+    /// [`published`](Self::published) or [`canary_started`](Self::canary_started).
     pub(crate) fn next_number(&self) -> u64 {
         self.ledger().published + 1
     }
@@ -178,13 +182,16 @@ impl History {
     pub(crate) fn published(&self, new: Published) -> Recorded {
         self.record(|ledger| {
             let generation = new.entry.number;
-            ledger.published = generation;
+            let (before, on_probation) = (new.before, new.on_probation);
             ledger.live = Some(generation);
             let mut events = vec![new.event()];
-            events.extend(new.of_note());
-            ledger.generations.push_back(new.entry);
-            match new.before {
-                Some(before) if new.on_probation => {
+            match ledger.find(generation) {
+                // It was a canary.
+                Some(entry) => *entry = new.entry,
+                None => events.extend(ledger.add(new)),
+            }
+            match before {
+                Some(before) if on_probation => {
                     ledger.set(before, State::Standby);
                     let successor = generation;
                     events.push((Some(before), EventKind::Standby { successor }));
@@ -196,17 +203,38 @@ impl History {
         })
     }
 
+    /// Records that a generation is mapped beside the live one, as a canary.
+    pub(crate) fn canary_started(&self, new: Published, share: Share) -> Recorded {
+        self.record(|ledger| {
+            let number = new.entry.number;
+            let of_note = ledger.add(new);
+            let event = ledger.set_share(number, share);
+            event.into_iter().chain(of_note).collect()
+        })
+    }
+
+    /// Records that a canary gets another share of the calls.
+    pub(crate) fn canary_share(&self, number: u64, share: Share) -> Recorded {
+        self.record(|ledger| ledger.set_share(number, share).into_iter().collect())
+    }
+
+    /// Records that a canary is given up, and drains.
+    pub(crate) fn abandoned(&self, number: u64, error: &Error) -> Recorded {
+        self.record(|ledger| {
+            ledger.set(number, State::draining());
+            vec![(Some(number), EventKind::refused(error, ledger.live))]
+        })
+    }
+
     /// Records that one more plugin is mapped beside the others. Returns its number.
     pub(crate) fn opened(&self, image: &Image, phases: Phases) -> (u64, Recorded) {
         let mut new = Published::of(0, image, phases, PublishKind::Candidate);
         let mut number = 0;
         let recorded = self.record(|ledger| {
-            ledger.published += 1;
-            number = ledger.published;
+            number = ledger.published + 1;
             new.entry.number = number;
-            let events = iter::once(new.event()).chain(new.of_note()).collect();
-            ledger.generations.push_back(new.entry);
-            events
+            let event = new.event();
+            iter::once(event).chain(ledger.add(new)).collect()
         });
         (number, recorded)
     }
@@ -524,6 +552,22 @@ impl Published {
 }
 
 impl Ledger {
+    /// Adds a generation, whose number is the next. Returns events of note.
+    fn add(&mut self, new: Published) -> impl Iterator<Item = Happened> + use<> {
+        self.published = new.entry.number;
+        let of_note = new.of_note();
+        self.generations.push_back(new.entry);
+        of_note
+    }
+
+    /// Sets the share of a canary. Returns the event of it.
+    fn set_share(&mut self, number: u64, share: Share) -> Option<Happened> {
+        let entry = self.find(number)?;
+        entry.state = State::Canary { share };
+        let path = entry.path.clone();
+        Some((Some(number), EventKind::Canary { path, share }))
+    }
+
     fn find(&mut self, number: u64) -> Option<&mut GenerationInfo> {
         self.generations.iter_mut().find(|it| it.number == number)
     }

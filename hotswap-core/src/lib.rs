@@ -117,6 +117,9 @@ mod parse;
 // What a file's bytes are.
 mod digest;
 
+// Which calls a canary gets, and both sides, compared.
+mod comparison;
+
 // Why a candidate was refused.
 mod error;
 
@@ -257,6 +260,14 @@ pub mod event {
     };
 }
 
+/// A candidate on live calls, beside the live generation: [`Prepared::start_canary`] begins one.
+pub mod canary {
+    pub use crate::{
+        comparison::{Figures, Rule, Share, Step},
+        swap::{Canary, Choice, ChoiceFuture, Decision, Progress, Rollout, Side},
+    };
+}
+
 /// What a host awaits.
 pub mod future {
     pub use crate::{
@@ -301,6 +312,7 @@ mod readme {}
 /// In production:
 ///
 /// - [`deploying`](docs::deploying): owners, checks, links, watching, metrics, systemd, Kubernetes, many machines.
+/// - [`canary`](docs::canary): a candidate on a share of the live calls, and what promotes or abandons it.
 /// - [`troubleshooting`](docs::troubleshooting): messages, and what to do.
 /// - [`debugging`](docs::debugging): backtraces, gdb, lldb, core dumps, perf.
 /// - [`stability`](docs::stability): what may break, platforms, features.
@@ -385,8 +397,12 @@ pub mod docs {
     pub mod async_hosts {}
 
     #[doc = include_str!("../docs/deploying.md")]
-    #[doc(alias("canary", "metrics", "prometheus", "rollback"))]
+    #[doc(alias("metrics", "prometheus", "rollback"))]
     pub mod deploying {}
+
+    #[doc = include_str!("../docs/canary.md")]
+    #[doc(alias("A/B", "gradual rollout", "traffic splitting"))]
+    pub mod canary {}
 
     #[doc = include_str!("../docs/troubleshooting.md")]
     pub mod troubleshooting {}

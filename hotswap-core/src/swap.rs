@@ -17,7 +17,11 @@ mod hung_calls;
 mod settings;
 mod succession;
 
+mod successor;
+
 mod call_future;
+
+mod choice;
 
 mod reaper;
 
@@ -26,6 +30,10 @@ mod pipeline;
 mod prepared;
 
 mod rollback;
+
+mod canary;
+
+mod rollout;
 
 mod futures;
 
@@ -54,6 +62,7 @@ use self::{
     accepted::LastAccepted,
     call::{CallTarget, Returns, Target},
     call_future::FutureCount,
+    choice::ActiveCanary,
     code::Code,
     draining::Draining,
     hung_calls::{HungCallWatchdog, Watched},
@@ -61,13 +70,17 @@ use self::{
     pipeline::{Pipeline, Publishable, Source},
     prepared::SwapPoint,
     succession::{Generations, PublishResult, Replaced, Succession},
+    successor::Successor,
 };
 pub use self::{
     call_future::CallFuture,
+    canary::{Canary, Decision},
+    choice::{Choice, ChoiceFuture, Side},
     futures::{ShutdownFuture, WaitFuture},
     lease::{Bound, Lease},
     prepared::Prepared,
     rollback::RolledBack,
+    rollout::{Progress, Rollout},
     settings::{Limits, Probe, Settings},
 };
 use crate::{
@@ -81,7 +94,7 @@ use crate::{
         ServiceInfo, State,
     },
     holder::Holder,
-    image::{self, Leaving},
+    image::{self, Image, Leaving},
     objects::Objects,
     owned::HostOwned,
     refs::{self, Hold, RefInfo},
@@ -107,6 +120,8 @@ pub struct Hotswap<I: Interface + ?Sized> {
     /// Which generation is live. Its lock serialises every change of that.
     succession: Arc<Succession<I::Live>>,
     accepted: LastAccepted,
+    /// The canary beside the live generation, if there is one.
+    canary: ActiveCanary<I::Live>,
     /// `Some` if services are turned on.
     services: Option<Services>,
     /// Held while a candidate is prepared, so that candidates are prepared one after the other. Lock order: before
@@ -351,7 +366,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
                 return Err(Error::new(&path, ErrorKind::Busy { what }));
             }
             let kind = PublishKind::Configuration { of: number };
-            Ok(self.publish_locked(generations, candidate, kind))
+            let successor = self.stage(&generations, candidate);
+            Ok(self.publish_locked(generations, successor, kind))
         });
         let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
         recorded.deliver();
@@ -500,27 +516,51 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// Makes a prepared candidate the live generation. Nothing in here can fail. The caller has to deliver what is
     /// returned after releasing its locks.
     fn publish(&self, candidate: Publishable<I::Live>, kind: PublishKind) -> (Swapped, Recorded) {
-        self.publish_locked(self.succession.lock(), candidate, kind)
+        let generations = self.succession.lock();
+        let successor = self.stage(&generations, candidate);
+        self.publish_locked(generations, successor, kind)
+    }
+
+    /// Gives a candidate its number. The number is taken for good when the generation is published, or begins as a
+    /// canary, before the lock is released.
+    fn stage(
+        &self,
+        _: &MutexGuard<'_, Generations<I::Live>>,
+        mut candidate: Publishable<I::Live>,
+    ) -> Successor<I::Live> {
+        let (update, phases) = (candidate.update.take(), candidate.phases);
+        let logs = Arc::clone(&candidate.logs);
+        let new = self.pipeline.number(candidate, self.history.next_number());
+        let generation = self.cell.stage(new);
+        generation.peek().set_self_lease(generation.self_lease());
+        Successor {
+            generation,
+            update,
+            phases,
+            logs,
+        }
     }
 
     fn publish_locked(
         &self,
         mut generations: MutexGuard<'_, Generations<I::Live>>,
-        mut candidate: Publishable<I::Live>,
+        successor: Successor<I::Live>,
         kind: PublishKind,
     ) -> (Swapped, Recorded) {
         let started = Instant::now();
-        let number = self.history.next_number();
-        let mut published = Published::of(number, &candidate.image, candidate.phases, kind);
-        let update = candidate.update.take();
-        let logs = Arc::clone(&candidate.logs);
+        let mut published = successor.published(kind);
+        let Successor {
+            generation: new,
+            update,
+            logs,
+            ..
+        } = successor;
+        let (number, polls) = (new.peek().number, new.peek().polls_id());
         let accepted = match kind {
-            PublishKind::Candidate => Some(Accepted::of(number, &candidate.image)),
+            PublishKind::Candidate => Some(Accepted::of(number, new.peek().loaded())),
             PublishKind::Configuration { .. } => Some(self.accepted().configured(number)),
             PublishKind::Rollback { .. } => None,
         };
-        let new = self.pipeline.number(candidate, number);
-        let polls = new.polls_id();
         let PublishResult {
             before,
             probation,
@@ -839,7 +879,10 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
         accepted: Accepted,
     ) -> Hotswap<I> {
         let (number, polls) = (first.number, first.polls_id());
-        let cell = Cell::with_self_lease(first, Generation::set_self_lease);
+        let cell = Cell::new(first);
+        let first = cell.lease();
+        first.set_self_lease(first.self_lease());
+        drop(first);
         self.history.published(published).deliver();
         let it = Hotswap {
             cell,
@@ -847,6 +890,7 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
             history: self.history,
             succession: Arc::new(self.succession),
             accepted: LastAccepted::new(accepted),
+            canary: ActiveCanary::default(),
             services: self.services,
             swapping: Mutex::new(()),
             reaper: Some(self.reaper),
@@ -871,6 +915,16 @@ impl<M> Generation<M> {
     /// The path that the host gave.
     pub fn path(&self) -> &Path {
         &self.image.origin().given
+    }
+
+    /// Its image, if it was loaded from a file.
+    ///
+    /// # Panics
+    ///
+    /// If it is a value of the host's own, which is never a candidate.
+    fn loaded(&self) -> &Image {
+        let image = self.image.image();
+        image.expect("a candidate is loaded from a file")
     }
 }
 

@@ -59,8 +59,8 @@
 //! - A value that a slot names is not freed. The last count of a value belongs to the cell or to a [`Retired`], and
 //!   both look at the slots before they give up that count.
 //! - A [`Retired`] value is in no cell, so no new call can reach it. Its holders only become fewer, except for leases
-//!   that its owner takes, and for nested calls, which begin only while another call on the value has not ended.
-//!   [`Cell::restore`] consumes the `Retired`.
+//!   that its owner takes or that a handle of it gives ([`SelfLease::lease`] says why that is no race), and for nested
+//!   calls, which begin only while another call on the value has not ended. [`Cell::restore`] consumes the `Retired`.
 
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
@@ -97,11 +97,14 @@ const _: () = assert!(align_of::<Tagged<()>>() == 128);
 /// counter.
 pub struct Lease<T>(Arc<Tagged<T>>);
 
-/// A value's own handle, with which it can lease itself. It does not keep the value.
+/// The handle of a value with which it can lease itself, or be leased while it is in no cell. It does not keep the
+/// value.
 #[cfg(not(loom))]
+#[derive(Clone)]
 pub struct SelfLease<T>(std::sync::Weak<Tagged<T>>);
 
-/// A value that new readers cannot reach any more, and that earlier readers may still use.
+/// A value that is not in its cell: it was replaced, or is yet to be put in ([`Cell::stage`]). New readers cannot reach
+/// it, and earlier readers may still use it.
 ///
 /// Dropping a `Retired` leaks the value, because nobody can then find out that it is unused.
 #[must_use = "a retired value that is dropped is leaked"]
@@ -116,18 +119,7 @@ impl<T: Send + Sync> Cell<T> {
     pub fn new(value: T) -> Self {
         let id = CellId::new();
         Self {
-            current: AtomicPtr::new(id.allocate(value)),
-            id,
-            owns: PhantomData,
-        }
-    }
-
-    /// Creates a cell that holds `value`, after `tell` has given the value its [`SelfLease`].
-    #[cfg(not(loom))]
-    pub fn with_self_lease(value: T, tell: impl FnOnce(&T, SelfLease<T>)) -> Self {
-        let id = CellId::new();
-        Self {
-            current: AtomicPtr::new(id.allocate_and_tell(value, tell)),
+            current: AtomicPtr::new(Arc::into_raw(Arc::new(id.tag(value))).cast_mut()),
             id,
             owns: PhantomData,
         }
@@ -183,23 +175,22 @@ impl<T: Send + Sync> Cell<T> {
     ///
     /// Costs an allocation and an atomic exchange.
     pub fn publish(&self, value: T) -> Retired<T> {
-        self.replace(self.id.allocate(value))
+        self.restore(self.stage(value))
     }
 
-    /// Like [`publish`](Self::publish), after `tell` has given the value its [`SelfLease`].
-    #[cfg(not(loom))]
-    pub fn publish_with_self_lease(
-        &self,
-        value: T,
-        tell: impl FnOnce(&T, SelfLease<T>),
-    ) -> Retired<T> {
-        self.replace(self.id.allocate_and_tell(value, tell))
+    /// Makes a value that this cell can hold and does not hold yet. Until [`restore`](Self::restore) puts it in, it is
+    /// reached by leases alone ([`Retired::lease`]). Waits for nobody.
+    pub fn stage(&self, value: T) -> Retired<T> {
+        Retired {
+            value: ManuallyDrop::new(Arc::new(self.id.tag(value))),
+            fenced: false,
+        }
     }
 
-    /// Puts a replaced value back, whether or not it is still in use, and returns the value that had replaced it.
-    /// Waits for nobody.
+    /// Puts in a value that was [staged](Self::stage), or puts a replaced value back, whether or not it is still in
+    /// use, and returns the value that was in its place. Waits for nobody.
     ///
-    /// Nothing of the first retirement carries over: when the value is retired again, that begins with a heavy
+    /// Nothing of an earlier retirement carries over: when the value is retired again, that begins with a heavy
     /// barrier of its own. Readers from before the first retirement count like all others.
     ///
     /// # Panics
@@ -303,16 +294,8 @@ unsafe fn lease_during_call<T>(value: *const Tagged<T>) -> Lease<T> {
 }
 
 impl CellId {
-    /// Allocates `value` for the cell with this id. The returned pointer owns one count.
-    fn allocate<T>(self, value: T) -> *mut Tagged<T> {
-        Arc::into_raw(Arc::new(Tagged { cell: self, value })).cast_mut()
-    }
-
-    #[cfg(not(loom))]
-    fn allocate_and_tell<T>(self, value: T, tell: impl FnOnce(&T, SelfLease<T>)) -> *mut Tagged<T> {
-        let tagged = Arc::new(Tagged { cell: self, value });
-        tell(&tagged.value, SelfLease(Arc::downgrade(&tagged)));
-        Arc::into_raw(tagged).cast_mut()
+    fn tag<T>(self, value: T) -> Tagged<T> {
+        Tagged { cell: self, value }
     }
 }
 
@@ -327,6 +310,14 @@ impl<T> Drop for Cell<T> {
             // `current` is now null.
             drop(unsafe { Arc::from_raw(current) });
         }
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Lease<T> {
+    /// The handle of the leased value.
+    pub fn self_lease(&self) -> SelfLease<T> {
+        SelfLease(Arc::downgrade(&self.0))
     }
 }
 
@@ -398,9 +389,15 @@ impl<T> Retired<T> {
         &self.value.value
     }
 
-    /// Leases the value, for a caller that may still put it back with [`Cell::restore`].
+    /// Leases the value, for a caller that may still put it in with [`Cell::restore`].
     pub fn lease(&self) -> Lease<T> {
         Lease(Arc::clone(&self.value))
+    }
+
+    /// The handle of the value.
+    #[cfg(not(loom))]
+    pub fn self_lease(&self) -> SelfLease<T> {
+        SelfLease(Arc::downgrade(&self.value))
     }
 
     /// Lists the readers of the value: the calls of the snapshot `calls`, which may include readers that were just

@@ -49,6 +49,7 @@ impl ErrorKind {
             Self::ConstructorFailed { .. } | Self::NotCode { .. } => Stage::Root,
             Self::Probe { .. } => Stage::Probe,
             Self::Update { .. } => Stage::Update,
+            Self::Abandoned { .. } => Stage::Canary,
             Self::Trial { .. } => Stage::Trial,
             Self::Descriptors { .. } => Stage::Unload,
             Self::Panicked { stage, .. }

@@ -14,6 +14,7 @@ use super::{
     details::{By, Death, Distrust, Exported, OpenError, SystemError, UnloadingAt},
 };
 use crate::{
+    comparison::Figures,
     digest::Sha256,
     escape::Escaped,
     report::{Bytes, RetiredPlugins, report},
@@ -369,6 +370,17 @@ pub enum ErrorKind {
     Update {
         /// Its error or its panic.
         reason: String,
+    },
+    /// The candidate was a canary, and was given up ([`Canary`](crate::canary::Canary)). It is unloaded as soon as nobody
+    /// uses it any more.
+    #[text("{reason} (the candidate had {candidate}; the live side had {live})")]
+    Abandoned {
+        /// Why: what the host has said, or what the rule has found.
+        reason: String,
+        /// What became of the calls that the candidate got.
+        candidate: Box<Figures>,
+        /// What became of the calls that were not given to it.
+        live: Box<Figures>,
     },
     /// The trial could not run: the system does not let its process be started or communicated with.
     #[text("[{what}: ]{error}")]

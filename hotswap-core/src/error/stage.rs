@@ -35,6 +35,8 @@ pub enum Stage {
     Probe,
     /// Running its update, which starts services and creates values, if services are turned on.
     Update,
+    /// Being called beside the live generation ([`Canary`](crate::canary::Canary)).
+    Canary,
     /// Unloading it, at the end of a trial.
     Unload,
     /// Getting what the host itself needs, such as a thread.
@@ -54,6 +56,7 @@ impl Stage {
             | Self::Root
             | Self::Probe
             | Self::Update
+            | Self::Canary
             | Self::Unload
             | Self::Host => true,
         }
@@ -76,6 +79,7 @@ impl Display for Stage {
             Self::Root => "root module",
             Self::Probe => "probe",
             Self::Update => "update",
+            Self::Canary => "canary",
             Self::Unload => "unload",
             Self::Host => "host",
         })

@@ -8,6 +8,7 @@ use std::{
 
 use super::{Phases, services::ServiceChange};
 use crate::{
+    comparison::Share,
     digest::Sha256,
     error::{Error, ErrorKind, Stage},
     holder::{Holder, Thread},
@@ -24,6 +25,8 @@ use crate::{
 /// accepted generation 3: plugins/current.so -> /srv/plugins/v42.so
 /// accepted generation 4: plugins/current.so (generation 3 with another configuration)
 /// refused plugin.so: open: no such file; generation 2 stays live
+/// canary generation 3 gets 10% of the calls: plugin.so
+/// refused generation 3 plugin.so: canary: 11 faults in 60 calls, …; generation 2 stays live
 /// standby generation 1: while generation 2 is on probation
 /// rolled-back generation 2: generation 1 is live again; 1 fault on probation, the last: no answer
 /// held generation 1: a call on thread 4711 (worker-3)
@@ -127,6 +130,15 @@ pub enum EventKind {
         setting: Option<String>,
         /// The generation that stays live; none if the candidate was to be the first.
         live: Option<u64>,
+    },
+    /// A candidate gets a share of the calls, beside the live generation: a canary has begun, or its share was changed.
+    #[text(" gets {share} of the calls: {path}")]
+    #[non_exhaustive]
+    Canary {
+        /// The path that the host gave.
+        path: PathBuf,
+        /// The share.
+        share: Share,
     },
     /// This generation was live before the current one. It stays mapped while that one is on probation, so that a
     /// rollback can make it live again.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    comparison::Share,
     digest::Sha256,
     holder::Holder,
     image::{OldLibrary, PinReason},
@@ -144,6 +145,12 @@ pub enum State {
     /// New calls reach it.
     #[text("live")]
     Live,
+    /// A share of the calls reaches it, beside the live generation ([`Canary`](crate::canary::Canary)).
+    #[text("canary, {share} of the calls")]
+    Canary {
+        /// The share.
+        share: Share,
+    },
     /// New calls reach its successor, which is on probation. It stays mapped, so that a rollback can make it live
     /// again.
     #[text("standby")]

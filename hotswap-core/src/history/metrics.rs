@@ -11,21 +11,23 @@
 //!   thread at a time; another one that comes meanwhile leaves its values to that thread.
 //! - No two swap points have the same label at the same time, so none overwrites the gauges of another.
 //!
-//! It knows nothing of calls: they record nothing, unless one ends with a fault.
+//! It knows nothing of calls: they record nothing, unless one ends with a fault, or a canary's choice counts it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use metrics::{
-    Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Histogram, Label, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 
 use super::{Event, EventKind, GenerationInfo, State};
-use crate::{error::Stage, holder::Holder, image::PinReason};
+use crate::{comparison::Share, error::Stage, holder::Holder, image::PinReason};
 
 const SWAPS: &str = "hotswap_swaps_total";
 const REFUSALS: &str = "hotswap_refusals_total";
@@ -37,6 +39,10 @@ const LIVE_GENERATION: &str = "hotswap_live_generation";
 const MAPPED_GENERATIONS: &str = "hotswap_mapped_generations";
 const PINNED_GENERATIONS: &str = "hotswap_pinned_generations";
 const HOLDERS: &str = "hotswap_holders";
+const CANARY_SHARE: &str = "hotswap_canary_share_ratio";
+const CANARY_CALLS: &str = "hotswap_canary_calls_total";
+const CANARY_FAULTS: &str = "hotswap_canary_faults_total";
+const CANARY_CALL_DURATION: &str = "hotswap_canary_call_duration_seconds";
 const SWAP_DURATION: &str = "hotswap_swap_duration_seconds";
 const PHASE_DURATION: &str = "hotswap_swap_phase_duration_seconds";
 const UNLOAD_DURATION: &str = "hotswap_unload_duration_seconds";
@@ -47,13 +53,14 @@ const PROBATION: &str = "probation";
 
 /// The values of the label `state` of a mapped generation.
 const LIVE: &str = "live";
+const CANARY: &str = "canary";
 const STANDBY: &str = "standby";
 const DRAINING: &str = "draining";
 const PINNED: &str = "pinned";
 
 /// Every stage, so that each has a counter from the beginning: a query sees an increase only if there was a value
 /// before.
-const STAGES: [Stage; 15] = [
+const STAGES: [Stage; 16] = [
     Stage::Open,
     Stage::Trust,
     Stage::Copy,
@@ -67,6 +74,7 @@ const STAGES: [Stage; 15] = [
     Stage::Root,
     Stage::Probe,
     Stage::Update,
+    Stage::Canary,
     Stage::Unload,
     Stage::Host,
 ];
@@ -86,12 +94,34 @@ struct Shared {
     pending: Mutex<Pending>,
 }
 
+/// The metrics of one side of a canary. They are looked up once, so that a call looks up nothing.
+pub(crate) struct SideMetrics {
+    calls: Counter,
+    faults: Counter,
+    durations: Histogram,
+}
+
+impl SideMetrics {
+    /// Counts a call.
+    pub(crate) fn call(&self, time: Duration) {
+        self.calls.increment(1);
+        self.durations.record(time);
+    }
+
+    /// Counts a fault.
+    pub(crate) fn fault(&self) {
+        self.faults.increment(1);
+    }
+}
+
 /// What is to be recorded.
 #[derive(Debug, Default)]
 struct Pending {
     counts: Counts,
     /// The number of the live generation, or 0. `None` for a loader, which has several.
     live: Option<u64>,
+    /// The share of the calls that a canary gets.
+    share: Share,
     /// The generations that are pinned, each with the kind of the reason. The list of generations forgets the oldest.
     pinned: BTreeMap<u64, &'static str>,
     /// Events that were missed since the last time.
@@ -196,6 +226,7 @@ impl Metrics {
             }
             EventKind::StaticTls { .. }
             | EventKind::OldLibrary { .. }
+            | EventKind::Canary { .. }
             | EventKind::Standby { .. }
             | EventKind::Held { .. }
             | EventKind::HungCall { .. }
@@ -216,6 +247,16 @@ impl Metrics {
         counter!(FAULTS, vec![self.0.label()]).increment(1);
     }
 
+    /// What is recorded of the calls of one side of a canary.
+    pub(crate) fn side(&self, side: &'static str) -> SideMetrics {
+        let labels = || vec![self.0.label(), Label::from_static_parts("side", side)];
+        SideMetrics {
+            calls: counter!(CANARY_CALLS, labels()),
+            faults: counter!(CANARY_FAULTS, labels()),
+            durations: histogram!(CANARY_CALL_DURATION, labels()),
+        }
+    }
+
     fn record_pending(&self) {
         let mut pending = self.0.pending();
         if mem::replace(&mut pending.is_recording, true) {
@@ -224,11 +265,13 @@ impl Metrics {
         let turn = Turn(&self.0);
         while mem::take(&mut pending.is_stale) {
             let missed = mem::take(&mut pending.missed);
-            let (live, counts) = (pending.live, pending.counts.clone());
+            let (live, share) = (pending.live, pending.share);
+            let counts = pending.counts.clone();
             drop(pending);
             counter!(MISSED_EVENTS, vec![self.0.label()]).increment(missed);
             if let Some(live) = live {
                 gauge!(LIVE_GENERATION, vec![self.0.label()]).set(live as f64);
+                gauge!(CANARY_SHARE, vec![self.0.label()]).set(share.ratio());
             }
             for ((name, value), count) in counts.0 {
                 let label = Label::from_static_parts(label_of(name), value);
@@ -287,15 +330,20 @@ impl Pending {
     ) {
         let counts = &mut self.counts;
         counts.0.values_mut().for_each(|count| *count = 0);
-        for state in [LIVE, STANDBY, DRAINING, PINNED] {
+        for state in [LIVE, CANARY, STANDBY, DRAINING, PINNED] {
             counts.add(MAPPED_GENERATIONS, state, 0);
         }
+        self.share = Share::NONE;
         let mut live_now = 0;
         for generation in generations {
             match &generation.state {
                 State::Live => {
                     live_now = generation.number;
                     counts.add(MAPPED_GENERATIONS, LIVE, 1);
+                }
+                State::Canary { share } => {
+                    self.share = *share;
+                    counts.add(MAPPED_GENERATIONS, CANARY, 1);
                 }
                 State::Standby => counts.add(MAPPED_GENERATIONS, STANDBY, 1),
                 State::Draining { held_by } => {
@@ -419,7 +467,27 @@ fn describe() {
         "Pinned generations, by the kind of the reason."
     );
     describe_gauge!(HOLDERS, count, "Holders of draining generations, by kind.");
+    describe_gauge!(
+        CANARY_SHARE,
+        count,
+        "The share of the calls that a canary gets, from 0 to 1; 0 without one."
+    );
+    describe_counter!(
+        CANARY_CALLS,
+        count,
+        "Calls under the choices of canaries, by side."
+    );
+    describe_counter!(
+        CANARY_FAULTS,
+        count,
+        "Faults of calls under the choices of canaries, by side."
+    );
     let seconds = Unit::Seconds;
+    describe_histogram!(
+        CANARY_CALL_DURATION,
+        seconds,
+        "The time of calls under the choices of canaries, by side."
+    );
     describe_histogram!(
         SWAP_DURATION,
         seconds,

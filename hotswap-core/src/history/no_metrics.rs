@@ -1,11 +1,21 @@
 //! Stands for `metrics` without the feature of that name: it records nothing.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use super::{Event, GenerationInfo};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics;
+
+pub(crate) struct SideMetrics;
+
+impl SideMetrics {
+    #[inline]
+    pub(crate) fn call(&self, _: Duration) {}
+
+    #[inline]
+    pub(crate) fn fault(&self) {}
+}
 
 impl Metrics {
     pub(crate) fn new(_: Option<&str>, _: &Path) -> Self {
@@ -26,4 +36,8 @@ impl Metrics {
 
     #[inline]
     pub(crate) fn fault(&self) {}
+
+    pub(crate) fn side(&self, _: &'static str) -> SideMetrics {
+        SideMetrics
+    }
 }

@@ -19,7 +19,7 @@ use tracing_subscriber::{
 use serde_json::json;
 
 use super::*;
-use crate::{error::ErrorKind, image::OldLibrary};
+use crate::{comparison::Share, error::ErrorKind, image::OldLibrary};
 
 /// Turns the direction of the text, ends the line, is invisible (also for std's `Debug`), begins a sequence that a
 /// terminal obeys.
@@ -253,6 +253,13 @@ fn each_kind_of_event_has_this_form_for_programs() {
                 "reason": "trust: its serial number: expected at least 5, found 3", "setting": "Policy::serial_file",
                 "live": 7
             }),
+        ),
+        (
+            EventKind::Canary {
+                path: path(),
+                share: Share::percent(10),
+            },
+            json!({"event": "canary", "path": "/a.so", "share": 0.1}),
         ),
         (
             EventKind::Standby { successor: 2 },

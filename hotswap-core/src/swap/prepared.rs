@@ -5,7 +5,10 @@ use std::{fmt, mem, ops::Deref, sync::Arc};
 use hotswap_sdk::host::Interface;
 
 use super::{Hotswap, Swapped, pipeline::Publishable};
-use crate::history::{EventKind, PublishKind};
+use crate::{
+    history::{EventKind, PublishKind},
+    stage::Origin,
+};
 
 /// A candidate that is ready to be published, and cannot fail any more. Dropping it unloads it again, which waits for
 /// nobody; with [services](crate::Settings::services) it first drops what the candidate's update has asked for, on a
@@ -53,18 +56,35 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
         let origin = candidate.image.origin().clone();
         let (swapped, recorded) = self.hotswap.publish(candidate, PublishKind::Candidate);
         recorded.deliver();
-        // Last, when no lock is held: it may wait for the disk.
-        if let Err(error) = origin.keep_serial(self.hotswap.policy()) {
+        self.hotswap.keep_serial(&origin, swapped.generation);
+        swapped
+    }
+
+    /// Takes the candidate and the swap point apart, without unloading the candidate.
+    pub(super) fn into_parts(mut self) -> (Publishable<I::Live>, SwapPoint<'a, I>) {
+        let candidate = self.candidate.take().expect("not published yet");
+        (candidate, self.hotswap.clone())
+    }
+}
+
+impl<I: Interface + ?Sized> Hotswap<I> {
+    /// Saves the serial number of a generation that has just been published. May wait for the disk: no lock is held.
+    pub(super) fn keep_serial(&self, origin: &Origin, generation: u64) {
+        if let Err(error) = origin.keep_serial(self.policy()) {
             let reason = error.reason();
             let setting = error.setting().map(str::to_owned);
             let not_kept = EventKind::SerialNotKept { reason, setting };
-            let generation = Some(swapped.generation);
-            self.hotswap
-                .history
-                .happened(generation, not_kept)
-                .deliver();
+            self.history.happened(Some(generation), not_kept).deliver();
         }
-        swapped
+    }
+}
+
+impl<I: Interface + ?Sized> Clone for SwapPoint<'_, I> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Borrowed(hotswap) => Self::Borrowed(hotswap),
+            Self::Shared(hotswap) => Self::Shared(Arc::clone(hotswap)),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_cell::{Cell, ValueId};
+use hotswap_cell::{Cell, Retired, ValueId};
 
 use super::{Generation, draining::Draining};
 use crate::{deadline::deadline, history::PublishKind, refs, stage::Kept};
@@ -116,23 +116,20 @@ impl<M: Send + Sync> Succession<M> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a new generation live. After a rollback, the generation that it replaces cannot be rolled back to.
+    /// Makes a staged generation live. After a rollback, the generation that it replaces cannot be rolled back to.
     pub(super) fn publish(
         &self,
         generations: &mut Generations<M>,
         cell: &Cell<Generation<M>>,
-        new: Generation<M>,
+        new: Retired<Generation<M>>,
         kind: PublishKind,
-    ) -> PublishResult<M>
-    where
-        M: 'static,
-    {
-        let (number, before) = (new.number, generations.live);
+    ) -> PublishResult<M> {
+        let (number, before) = (new.peek().number, generations.live);
         // Computed before the new generation is live: after that nothing may fail.
         let is_rollback = matches!(kind, PublishKind::Rollback { .. });
         let probation = self.probation.filter(|_| !is_rollback);
         let until = probation.map(|time| deadline(Instant::now(), time));
-        let generation = cell.publish_with_self_lease(new, Generation::set_self_lease);
+        let generation = cell.restore(new);
         generations.live = number;
         let replaced = Replaced {
             number: before,

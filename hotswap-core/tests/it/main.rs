@@ -4,6 +4,7 @@ mod alone;
 mod api;
 mod backlog;
 mod built_in;
+mod canary;
 mod coroutines;
 mod crashes;
 mod debugging;

@@ -433,6 +433,43 @@ fn a_value_that_is_put_back_is_read_again() {
     });
 }
 
+/// As a canary does that is promoted: a value is leased before a call can reach it, is put in, and is replaced again.
+#[test]
+fn a_value_is_leased_before_it_is_put_in() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let staged = cell.stage(Plugin::new(2));
+        let lease = staged.lease();
+        let reader = spawn(&cell, move |cell| {
+            let called = cell.with(Plugin::call);
+            assert_eq!(lease.call(), 2);
+            called
+        });
+        let first = look(cell.restore(staged));
+        let second = look(cell.publish(Plugin::new(3)));
+        assert!([1, 2, 3].contains(&reader.join().unwrap()));
+        look_again(first);
+        look_again(second);
+    });
+}
+
+/// As a canary does that is abandoned: no call reaches the value, and a lease keeps it.
+#[test]
+fn a_value_that_is_never_put_in_leaves_after_its_lease() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let staged = cell.stage(Plugin::new(2));
+        let lease = staged.lease();
+        let reader = spawn(&cell, move |cell| {
+            assert_eq!(cell.with(Plugin::call), 1);
+            assert_eq!(lease.call(), 2);
+        });
+        let held = look(staged);
+        reader.join().unwrap();
+        look_again(held);
+    });
+}
+
 /// A call that was marked, and one that begins later on the same value.
 #[test]
 fn a_mark_is_on_one_call_only() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::bounded;
-use hotswap_core::{EventKind, Hotswap, Settings, Stage, services::ServiceSettings};
+use hotswap_core::{EventKind, Hotswap, Settings, Stage, canary::Share, services::ServiceSettings};
 use hotswap_fixtures::services::{Config, before};
 
 use super::{Files, Host, until};
@@ -369,4 +369,24 @@ fn what_an_update_says_is_escaped() {
     let wrong = wrong.unwrap_err();
     let reason = wrong.reason();
     assert!(reason.contains(SHOWN), "{reason}");
+}
+
+#[test]
+fn the_update_of_a_canary_takes_effect_when_it_is_promoted() {
+    let host = Host::new("text it one");
+    let prepare = |script: &str| host.plugin().prepare(host.files.with(script));
+    let change = "write it two\nstart one 1";
+    let canary = prepare(change).unwrap().start_canary(Share::ALL).unwrap();
+    let before = host.refs();
+    assert!(host.services().is_empty());
+    // Its update has seen a state that another one would change.
+    let stage = prepare("").unwrap_err().stage();
+    assert_eq!(stage, Stage::Host);
+    canary.abandon("no");
+    assert_eq!(host.refs(), before);
+
+    let canary = prepare(change).unwrap().start_canary(Share::ALL).unwrap();
+    canary.promote();
+    host.goes_on("one");
+    host.swap("expect it two").unwrap();
 }

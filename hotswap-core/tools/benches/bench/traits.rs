@@ -5,6 +5,7 @@
 //! are medians over the rounds; a ratio is taken within a round.
 
 use std::{
+    cell::Cell,
     hint::black_box,
     io,
     pin::pin,
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_core::{HostServices, Hotswap, Settings};
+use hotswap_core::{HostServices, Hotswap, Settings, canary::Share};
 use hotswap_fixtures::measured::{Counter, Measured, RawMeasuredRef, Record, items};
 use hotswap_sdk::BoxFuture;
 
@@ -32,8 +33,11 @@ pub(crate) const COMPARED_NS: &str = "compared ns";
 pub(crate) const RATIO: &str = "× compared";
 
 /// The cases, and what each is compared with.
-pub(crate) const CASES: [(&str, &str); 11] = [
+pub(crate) const CASES: [(&str, &str); 14] = [
     (NUMBER, "the raw call, with its panic caught"),
+    (BESIDE_CANARY, "the raw call, with its panic caught"),
+    (CHOICE, "the raw call, with its panic caught"),
+    (CANARY_CHOICE, "the raw call, with its panic caught"),
     (OBJECT, "the raw call, with its panic caught"),
     (SERVICE, "the raw call, with its panic caught"),
     (TEXT_COPIED, "the raw call, and a copy"),
@@ -47,6 +51,9 @@ pub(crate) const CASES: [(&str, &str); 11] = [
 ];
 
 pub(crate) const NUMBER: &str = "`u64` to `u64`";
+pub(crate) const BESIDE_CANARY: &str = "`u64` to `u64` beside a canary";
+pub(crate) const CHOICE: &str = "the same under a choice of its own; no canary";
+pub(crate) const CANARY_CHOICE: &str = "the same under a choice of its own; a canary has half";
 pub(crate) const OBJECT: &str = "an object's method";
 pub(crate) const SERVICE: &str = "a plugin's call of a service of the host";
 pub(crate) const TEXT_COPIED: &str = "`&str` to `String`: 64 bytes";
@@ -102,7 +109,11 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
         ..Settings::default()
     };
     let path = place::fixture("measured")?;
-    let plugin = Hotswap::<dyn Measured>::load_with(path, &place::trust(), settings)?;
+    let load = || Hotswap::<dyn Measured>::load_with(&path, &place::trust(), settings.clone());
+    let plugin = load()?;
+    let split = load()?;
+    let canary = split.prepare(&path)?.start_canary(Share::percent(50))?;
+    let key = Cell::new(0_u64);
     let raw: Hotswap<RawMeasuredRef> = place::load(&place::fixture("measured_raw")?)?;
     let counter = plugin.with(|it| it.counter());
     let numbers: Vec<u64> = (0..10_000).collect();
@@ -117,6 +128,22 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     let pairs: [(Batch<'_>, Batch<'_>); CASES.len()] = [
         (
             batch(|| plugin.with(|it| it.next(black_box(7)))),
+            raw_next(),
+        ),
+        (batch(|| split.with(|it| it.next(black_box(7)))), raw_next()),
+        (
+            batch(|| {
+                plugin
+                    .choose(&black_box(7))
+                    .with(|it| it.next(black_box(7)))
+            }),
+            raw_next(),
+        ),
+        (
+            batch(|| {
+                key.set(key.get() + 1);
+                split.choose(&key.get()).with(|it| it.next(black_box(7)))
+            }),
             raw_next(),
         ),
         (batch(|| counter.next(black_box(7))), raw_next()),
@@ -191,6 +218,7 @@ pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
             measured[place].push((turn(ours, calls[0]), turn(other, calls[1])));
         }
     }
+    drop(canary);
     for ((case, _), turns) in CASES.into_iter().zip(&measured) {
         rows.add(case, 0, NS, median(turns.iter().map(|it| it.0)));
         rows.add(case, 0, COMPARED_NS, median(turns.iter().map(|it| it.1)));

@@ -1,0 +1,239 @@
+//! [`Rule`]: when a canary is promoted or abandoned without a hand.
+
+use std::time::Duration;
+
+use super::{Share, Window};
+
+/// When a canary is given more of the calls, promoted or abandoned, by what was counted of both sides.
+///
+/// The candidate goes through the [steps](Self::steps). It takes the next one when the step has lasted for its time and
+/// the candidate has had [`calls_min`](Self::calls_min) calls in it, and is promoted after the last one. It is
+/// abandoned as soon as it has too many faults, or is too slow, as the fields below say.
+///
+/// The live side is what its calls in the same step were like. If those were too few, because the candidate has most of
+/// the calls, its calls since the beginning of the canary count. When another generation becomes live meanwhile, the
+/// step begins anew.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hotswap_core::canary::{Rule, Share, Step};
+///
+/// let rule = Rule {
+///     steps: vec![
+///         Step { share: Share::percent(5), soak: Duration::from_secs(30) },
+///         Step { share: Share::percent(50), soak: Duration::from_secs(300) },
+///     ],
+///     ..Rule::default()
+/// };
+/// # assert_eq!(rule.calls_min, 1000);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// The shares of the calls that the candidate gets, one after the other. 1 %, 10 %, 50 % and 100 %, for a minute
+    /// each, unless set. Without any, it is promoted at once.
+    pub steps: Vec<Step>,
+    /// How many calls the candidate must have had in a step before it takes the next one, and both sides before their
+    /// times are compared. 1,000 unless set.
+    pub calls_min: u64,
+    /// By how much the candidate's ratio of faults to calls may be above the live side's. 0.01 unless set: with no
+    /// faults on the live side, one call in a hundred may have one. The candidate is abandoned at the fault after which
+    /// its ratio must be higher than that however many of its first [`calls_min`](Self::calls_min) calls are still to
+    /// come: at the eleventh, by default.
+    pub fault_ratio_excess_max: f64,
+    /// Which time of both sides is compared: the one that this ratio of the calls has not exceeded, from 0 to 1. 0.9
+    /// unless set.
+    pub latency_quantile: f64,
+    /// How many times the live side's time the candidate's may be. 1.2 unless set.
+    pub latency_ratio_max: f64,
+    /// The candidate's time may in any case be this much above the live side's. 1 µs unless set: code that is called
+    /// more rarely finds less of its memory in the processor's caches.
+    pub latency_excess_min: Duration,
+}
+
+/// One step of a [`Rule`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The share of the calls that the candidate gets.
+    pub share: Share,
+    /// The time that the step lasts, at least.
+    pub soak: Duration,
+}
+
+/// What a rule says of a candidate in a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Why it is abandoned.
+    Bad(String),
+    /// Nothing is wrong, and there were not enough calls yet.
+    Open,
+    /// Nothing is wrong in enough calls.
+    Good,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        let soak = Duration::from_secs(60);
+        let shares = [1, 10, 50, 100].map(Share::percent);
+        Self {
+            steps: shares.map(|share| Step { share, soak }).to_vec(),
+            calls_min: 1000,
+            fault_ratio_excess_max: 0.01,
+            latency_quantile: 0.9,
+            latency_ratio_max: 1.2,
+            latency_excess_min: Duration::from_micros(1),
+        }
+    }
+}
+
+impl Rule {
+    /// Compares the candidate's calls of a step with the live side's of that step, or with those of the whole canary.
+    pub(crate) fn judge(&self, candidate: &Window, live: &Window, live_in_all: &Window) -> Verdict {
+        let has_enough = |side: &Window| side.calls() >= self.calls_min;
+        let live = if has_enough(live) { live } else { live_in_all };
+        let calls = candidate.calls();
+        let faults = candidate.faults();
+        let ratio = ratio_of(live.faults(), live.calls()) + self.fault_ratio_excess_max;
+        // With fewer calls than the minimum, what the candidate may have in all of them.
+        if faults as f64 > ratio * calls.max(self.calls_min) as f64 {
+            let of_live = 100.0 * ratio_of(live.faults(), live.calls());
+            return Verdict::Bad(format!(
+                "{faults} faults in {calls} calls, where the live side has {of_live:.2}% and {:.2}% more are accepted",
+                100.0 * self.fault_ratio_excess_max
+            ));
+        }
+        if !has_enough(candidate) {
+            return Verdict::Open;
+        }
+        if has_enough(live) {
+            let [candidate, live] = [candidate, live].map(|it| it.quantile(self.latency_quantile));
+            let latest = live.mul_f64(self.latency_ratio_max);
+            if candidate > latest.max(live + self.latency_excess_min) {
+                return Verdict::Bad(format!(
+                    "{:.1}% of its calls take up to {candidate:.1?}, those of the live side up to {live:.1?}, and \
+                     {:.2} times as much is accepted",
+                    100.0 * self.latency_quantile,
+                    self.latency_ratio_max
+                ));
+            }
+        }
+        Verdict::Good
+    }
+}
+
+/// 0 without calls.
+fn ratio_of(faults: u64, calls: u64) -> f64 {
+    faults as f64 / calls.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Recording, *};
+
+    /// Calls of `microseconds` each.
+    fn calls(count: u64, faults: u64, microseconds: u64) -> Window {
+        let recording = Recording::new();
+        for call in 0..count {
+            recording.count(Duration::from_micros(microseconds), call < faults);
+        }
+        recording.window()
+    }
+
+    #[track_caller]
+    fn check(candidate: &Window, live: &Window, expected: &str) {
+        let found = match Rule::default().judge(candidate, live, live) {
+            Verdict::Bad(why) => why,
+            verdict => format!("{verdict:?}"),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_side_like_the_other_is_good_once_it_has_enough_calls() {
+        let live = calls(100_000, 30, 100);
+        check(&calls(999, 9, 100), &live, "Open");
+        check(&calls(1000, 9, 100), &live, "Good");
+        check(&calls(1000, 0, 119), &live, "Good");
+    }
+
+    #[test]
+    fn faults_are_too_many_when_their_ratio_must_be_too_high() {
+        let none = calls(100_000, 0, 100);
+        check(&calls(10, 10, 100), &none, "Open");
+        check(
+            &calls(11, 11, 100),
+            &none,
+            "11 faults in 11 calls, where the live side has 0.00% and 1.00% more are accepted",
+        );
+        check(&calls(20_000, 200, 100), &none, "Good");
+        check(
+            &calls(20_000, 201, 100),
+            &none,
+            "201 faults in 20000 calls, where the live side has 0.00% and 1.00% more are accepted",
+        );
+    }
+
+    #[test]
+    fn the_faults_of_the_live_side_are_no_fault_of_the_candidate() {
+        let live = calls(10_000, 500, 100);
+        check(&calls(1000, 60, 100), &live, "Good");
+        check(
+            &calls(1000, 61, 100),
+            &live,
+            "61 faults in 1000 calls, where the live side has 5.00% and 1.00% more are accepted",
+        );
+    }
+
+    #[test]
+    fn times_are_compared_when_both_sides_have_enough_calls() {
+        let slow = calls(1000, 0, 130);
+        check(
+            &slow,
+            &calls(1000, 0, 100),
+            "90.0% of its calls take up to 130.0µs, those of the live side up to 100.4µs, and 1.20 times as much is \
+             accepted",
+        );
+        check(&slow, &calls(999, 0, 100), "Good");
+        check(&calls(999, 0, 130), &calls(1000, 0, 100), "Open");
+    }
+
+    #[test]
+    fn a_difference_below_a_microsecond_is_none() {
+        check(&calls(1000, 0, 3), &calls(1000, 0, 2), "Good");
+        let verdict =
+            Rule::default().judge(&calls(1000, 0, 4), &calls(1000, 0, 2), &calls(1, 0, 1));
+        assert!(matches!(verdict, Verdict::Bad(_)), "{verdict:?}");
+    }
+
+    #[test]
+    fn without_calls_of_the_live_side_in_a_step_those_before_count() {
+        let rule = Rule::default();
+        let (none, before) = (Window::empty(), calls(5000, 0, 100));
+        let verdict = rule.judge(&calls(1000, 0, 300), &none, &before);
+        assert!(matches!(verdict, Verdict::Bad(_)), "{verdict:?}");
+        assert_eq!(
+            rule.judge(&calls(1000, 0, 100), &none, &before),
+            Verdict::Good
+        );
+    }
+
+    #[test]
+    fn a_step_has_only_its_own_calls() {
+        let recording = Recording::new();
+        (0..100).for_each(|_| recording.count(Duration::from_secs(1), true));
+        let before = recording.window();
+        recording.count(Duration::from_millis(1), false);
+        let figures = recording.window().since(&before).figures();
+        assert_eq!((figures.calls, figures.faults), (1, 0));
+        assert!(figures.p99 < Duration::from_millis(2), "{figures}");
+    }
+
+    #[test]
+    fn the_longest_time_is_counted() {
+        let recording = Recording::new();
+        recording.count(Duration::MAX, false);
+        assert_eq!(recording.window().calls(), 1);
+    }
+}
