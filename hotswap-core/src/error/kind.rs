@@ -371,8 +371,8 @@ pub enum ErrorKind {
         /// Its error or its panic.
         reason: String,
     },
-    /// The candidate was a canary, and was given up ([`Canary`](crate::canary::Canary)). It is unloaded as soon as nobody
-    /// uses it any more.
+    /// The candidate was a canary, and was given up ([`Canary`](crate::canary::Canary)). It is unloaded as soon as
+    /// nobody uses it any more.
     #[text("{reason} (the candidate had {candidate}; the live side had {live})")]
     Abandoned {
         /// Why: what the host has said, or what the rule has found.

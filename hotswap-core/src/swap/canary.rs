@@ -10,17 +10,17 @@ use std::{
     mem,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hotswap_sdk::host::Interface;
 
 use super::{
-    Choice, Prepared, Progress, Rollout, Side, Swapped, choice::Split, draining::Draining,
-    pipeline::drop_update, prepared::SwapPoint, successor::Successor,
+    Choice, Prepared, Side, Swapped, choice::Split, draining::Draining, pipeline::drop_update,
+    prepared::SwapPoint, successor::Successor,
 };
 use crate::{
-    comparison::{Figures, Rule, Share, Window},
+    comparison::{Figures, Share, Window},
     error::{Error, ErrorKind, Result},
     history::PublishKind,
 };
@@ -30,16 +30,16 @@ use crate::{
 /// Requests reach it through [`choose`](Self::choose) (or [`Hotswap::choose`](crate::Hotswap::choose), which needs no
 /// handle of the canary). [`Hotswap::with`](crate::Hotswap::with) and its kin reach the live generation alone, and pay
 /// nothing for the canary. Of the calls under each choice, their number, faults and times are counted
-/// ([`figures`](Self::figures)); the host decides by them, or leaves that to a [`Rule`].
+/// ([`figures`](Self::figures)); the host decides by them, or leaves that to a [`Rule`](crate::canary::Rule).
 ///
 /// The candidate has the number of a generation from the beginning, and the state
 /// [`State::Canary`](crate::State::Canary). Once promoted, it is a live generation like any other, with probation and
 /// rollback. Once abandoned, it is refused with its figures, and is unloaded as soon as no choice holds it.
 ///
 /// A swap or a rollback beside it changes the live generation, and not the canary: when that is promoted, it replaces
-/// whichever generation is live by then. With [services](crate::Settings::services), the candidate's update takes effect
-/// when it is promoted, so until then the candidate must not rely on what its update makes: services that it starts, and
-/// values that it makes or migrates. And no other candidate can be prepared before the canary has ended.
+/// whichever generation is live by then. With [services](crate::Settings::services), the candidate's update takes
+/// effect when it is promoted, so until then the candidate must not rely on what its update makes: services that it
+/// starts, and values that it makes or migrates. And no other candidate can be prepared before the canary has ended.
 ///
 /// Share it by reference, or in an [`Arc`]. Dropping it abandons the candidate. A swap point has one canary at a time.
 ///
@@ -159,7 +159,8 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
         self.split.share()
     }
 
-    /// Gives the candidate another share, from the next choice on. An event says so. After the decision, nothing happens.
+    /// Gives the candidate another share, from the next choice on. An event says so. After the decision, nothing
+    /// happens.
     pub fn set_share(&self, share: Share) {
         let state = self.state();
         if state.decision.is_some() || share == self.share() {
@@ -222,8 +223,8 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
     /// New choices reach the live generation alone from here on. Choices that are held keep the candidate mapped until
     /// they are dropped.
     ///
-    /// Waits for a decision that is under way, and with [services](crate::Settings::services) until what the candidate's
-    /// update has asked for is dropped; for no call and for no choice.
+    /// Waits for a decision that is under way, and with [services](crate::Settings::services) until what the
+    /// candidate's update has asked for is dropped; for no call and for no choice.
     ///
     /// # Panics
     ///
@@ -250,27 +251,12 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
         decision
     }
 
-    /// Lets a rule decide, and returns what it has decided, or what [`promote`](Self::promote) or
-    /// [`abandon`](Self::abandon) has on another thread.
-    ///
-    /// The calling thread looks at the figures twenty times a second meanwhile. A host that has a timer of its own, such
-    /// as one with an async runtime, uses a [`Rollout`].
-    ///
-    /// # Panics
-    ///
-    /// As [`promote`](Self::promote).
-    pub fn run(&self, rule: Rule) -> Decision {
-        const PAUSE: Duration = Duration::from_millis(50);
-        let mut rollout = Rollout::new(rule);
-        loop {
-            if let Progress::Decided(decision) = rollout.advance(self, Instant::now()) {
-                return decision;
-            }
-            let waited = self
-                .decided
-                .wait_timeout_while(self.state(), PAUSE, |state| state.decision.is_none());
-            drop(waited);
-        }
+    /// Waits until it is decided, at most for `time`.
+    pub(super) fn wait(&self, time: Duration) {
+        let waited = self
+            .decided
+            .wait_timeout_while(self.state(), time, |state| state.decision.is_none());
+        drop(waited);
     }
 
     fn decide(&self, mut state: MutexGuard<'_, State<I::Live>>, decision: Decision) -> Decision {

@@ -1,6 +1,6 @@
 //! [`Rollout`]: takes a canary through the steps of a rule.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hotswap_sdk::host::Interface;
 
@@ -81,8 +81,8 @@ impl Rollout {
         }
     }
 
-    /// Looks at the figures of both sides, and takes the next step, promotes the candidate or abandons it, if it is time
-    /// for that. `now` is the time of this look; it must not be before that of the last one.
+    /// Looks at the figures of both sides, and takes the next step, promotes the candidate or abandons it, if it is
+    /// time for that. `now` is the time of this look; it must not be before that of the last one.
     ///
     /// Costs some microseconds, or what [`Canary::promote`] or [`Canary::abandon`] costs. Ask at least some times in
     /// each step.
@@ -138,5 +138,27 @@ impl Rollout {
             live: live_now,
         });
         Progress::Soaking(*step)
+    }
+}
+
+impl<I: Interface + ?Sized> Canary<'_, I> {
+    /// Lets a rule decide, and returns what it has decided, or what [`promote`](Self::promote) or
+    /// [`abandon`](Self::abandon) has on another thread.
+    ///
+    /// The calling thread looks at the figures twenty times a second meanwhile. A host that has a timer of its own,
+    /// such as one with an async runtime, uses a [`Rollout`].
+    ///
+    /// # Panics
+    ///
+    /// As [`promote`](Self::promote).
+    pub fn run(&self, rule: Rule) -> Decision {
+        const PAUSE: Duration = Duration::from_millis(50);
+        let mut rollout = Rollout::new(rule);
+        loop {
+            if let Progress::Decided(decision) = rollout.advance(self, Instant::now()) {
+                return decision;
+            }
+            self.wait(PAUSE);
+        }
     }
 }

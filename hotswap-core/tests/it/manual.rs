@@ -146,7 +146,7 @@ const SEARCHED: [(&str, &str); 45] = [
     ("async", "async_hosts"),
     ("axum", "code"),
     ("backtrace", "debugging"),
-    ("canary", "deploying"),
+    ("canary", "canary"),
     ("config", "swap_config"),
     ("core dump", "debugging"),
     ("cross-compile", "deploy"),

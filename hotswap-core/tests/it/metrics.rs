@@ -15,6 +15,7 @@ use std::{
 use futures_executor::block_on;
 use hotswap_core::{
     Hotswap, Settings,
+    canary::Share,
     loader::{Loader, LoaderSettings},
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -96,8 +97,40 @@ fn durations(candidates: u64, replacing: u64) -> String {
     lines.trim_end().to_owned()
 }
 
+/// Counts both sides of a canary, and what becomes of it.
+fn count_a_canary() {
+    let name = "canaries";
+    let it = named(name, |_| {});
+    let prepared = it.prepare(plugin("build_2")).unwrap();
+    let canary = prepared.start_canary(Share::percent(25)).unwrap();
+    let share = "hotswap_canary_share_ratio";
+    check_one(name, share, 0.25);
+    check_one(name, "hotswap_mapped_generations{state=\"canary\"}", 1.0);
+    for (share, calls) in [(Share::NONE, 2), (Share::ALL, 3)] {
+        canary.set_share(share);
+        for _ in 0..calls {
+            canary.choose_at_random().with(|it| it.build_a()());
+        }
+    }
+    canary.choose_at_random().report_fault();
+    check_one(name, share, 1.0);
+    for (series, live, candidate) in [
+        ("hotswap_canary_calls_total", 2.0, 3.0),
+        ("hotswap_canary_faults_total", 0.0, 1.0),
+        ("hotswap_canary_call_duration_seconds_count", 2.0, 3.0),
+    ] {
+        check_one(name, &format!("{series}{{side=\"live\"}}"), live);
+        check_one(name, &format!("{series}{{side=\"candidate\"}}"), candidate);
+    }
+    canary.abandon("no");
+    check_one(name, share, 0.0);
+    check_one(name, "hotswap_refusals_total{stage=\"canary\"}", 1.0);
+    check_one(name, "hotswap_events_total{event=\"canary\"}", 3.0);
+}
+
 #[test]
 fn each_change_of_a_swap_point_is_counted() {
+    count_a_canary();
     let name = "counted";
     let it = named(name, |settings| {
         settings.limits.drain_deadline = Duration::ZERO;

@@ -104,12 +104,14 @@ type Batch<'a> = Box<dyn Fn(u64) -> Duration + 'a>;
 pub(crate) fn run(effort: Effort, rows: &mut Rows) -> Result {
     // What most hosts have, but for what the lines are written to.
     tracing_subscriber::fmt().with_writer(io::sink).init();
-    let settings = Settings {
-        host_services: host_services(),
-        ..Settings::default()
-    };
     let path = place::fixture("measured")?;
-    let load = || Hotswap::<dyn Measured>::load_with(&path, &place::trust(), settings.clone());
+    let load = || {
+        let settings = Settings {
+            host_services: host_services(),
+            ..Settings::default()
+        };
+        Hotswap::<dyn Measured>::load_with(&path, &place::trust(), settings)
+    };
     let plugin = load()?;
     let split = load()?;
     let canary = split.prepare(&path)?.start_canary(Share::percent(50))?;

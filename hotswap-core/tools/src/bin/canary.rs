@@ -1,5 +1,5 @@
-//! Canaries on real calls, and a table of what became of them: `scripts/canary` runs it with a plugin of the tests whose
-//! configuration says how long its calls take and how many of them fail.
+//! Canaries on real calls, and a table of what became of them: `scripts/canary` runs it with a plugin of the tests
+//! whose configuration says how long its calls take and how many of them fail.
 //!
 //! Ends with an error if a share is wrong, a rule decides otherwise than it should, or a call is lost.
 
