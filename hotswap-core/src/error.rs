@@ -10,8 +10,6 @@ mod stage;
 mod details;
 mod kind;
 
-mod consequences;
-
 use std::{
     error,
     fmt::{self, Display},

@@ -18,8 +18,8 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
-    Attribute, Data, DeriveInput, Error, Field, Fields, GenericArgument, LitStr, PathArguments,
-    Result, Token, Type, Variant,
+    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, GenericArgument, LitStr,
+    PathArguments, Result, Token, Type, Variant,
     parse::{Parse, ParseStream},
     parse_quote,
 };
@@ -71,7 +71,7 @@ pub(crate) fn expand(options: &Options, mut input: DeriveInput) -> Result<TokenS
     let display = display(&input, options.is_error)?;
     let functions = match (options.is_event, options.is_error) {
         (true, _) => event(&input)?,
-        (false, true) => error_name(&input)?,
+        (false, true) => error(&input)?,
         (false, false) => TokenStream::new(),
     };
     input.attrs.retain(|it| !is_ours(it));
@@ -107,7 +107,8 @@ pub(crate) fn expand(options: &Options, mut input: DeriveInput) -> Result<TokenS
 }
 
 fn is_ours(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("text") || attribute.path().is_ident("warn_if")
+    let ours = ["text", "warn_if", "stage", "setting"];
+    ours.iter().any(|name| attribute.path().is_ident(name))
 }
 
 /// The kind of a field, as its type shows it.
@@ -461,8 +462,8 @@ fn traced(field: &Field) -> Option<TokenStream> {
     })
 }
 
-/// Generates the function that returns an error's name for programs.
-fn error_name(input: &DeriveInput) -> Result<TokenStream> {
+/// Generates the functions of an error: its name for programs, and, if its variants say so, its stage and its setting.
+fn error(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Enum(data) = &input.data else {
         return Err(Error::new(input.ident.span(), "an error is an enum"));
     };
@@ -471,6 +472,31 @@ fn error_name(input: &DeriveInput) -> Result<TokenStream> {
         let name = separated(&ident.to_string(), '_');
         quote!(Self::#ident { .. } => #name,)
     });
+    let (mut stages, mut settings) = (TokenStream::new(), TokenStream::new());
+    for variant in &data.variants {
+        stages.extend(arm(variant, "stage")?);
+        settings.extend(arm(variant, "setting")?);
+    }
+    let stage = (!stages.is_empty()).then(|| {
+        quote! {
+            /// The stage at which a candidate is refused for it.
+            pub(crate) fn stage(&self) -> Stage {
+                use Stage::*;
+                match self { #stages }
+            }
+        }
+    });
+    let setting = (!settings.is_empty()).then(|| {
+        quote! {
+            /// The name of the setting that decides it.
+            pub(super) fn setting(&self) -> Option<&'static str> {
+                match self {
+                    #settings
+                    _ => None,
+                }
+            }
+        }
+    });
     let name = &input.ident;
     Ok(quote! {
         impl #name {
@@ -478,8 +504,29 @@ fn error_name(input: &DeriveInput) -> Result<TokenStream> {
             pub fn name(&self) -> &'static str {
                 match self { #(#names)* }
             }
+
+            #stage
+            #setting
         }
     })
+}
+
+/// The arm of a variant that has this attribute, whose value is the attribute's expression. The fields are bound by
+/// name, to references. A text stands for `Some` of it.
+fn arm(variant: &Variant, attribute: &str) -> Result<Option<TokenStream>> {
+    let mut attributes = variant.attrs.iter();
+    let Some(attribute) = attributes.find(|it| it.path().is_ident(attribute)) else {
+        return Ok(None);
+    };
+    let value: Expr = attribute.parse_args()?;
+    let value = match value {
+        Expr::Lit(text) => quote!(Some(#text)),
+        value => quote!(#value),
+    };
+    let pattern = pattern(variant);
+    let names = variant.fields.iter().filter_map(|it| it.ident.as_ref());
+    // Use every field once, because few of these expressions use one.
+    Ok(Some(quote!(#pattern => { let _ = (#(&#names,)*); #value })))
 }
 
 /// Splits a name in camel case into its words, in lower case and with `separator` between them.

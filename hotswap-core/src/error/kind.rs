@@ -1,5 +1,5 @@
-//! [`ErrorKind`]: every reason for which a candidate is refused, with its data, its text and its form for programs. The
-//! file is long because each reason is defined in one place. `consequences` has the stage and the setting of each.
+//! [`ErrorKind`]: every reason for which a candidate is refused, with its data, its text, its form for programs, its
+//! stage and its setting. The file is long because each reason is defined in one place.
 
 use std::{
     path::PathBuf,
@@ -18,6 +18,7 @@ use crate::{
     digest::Sha256,
     escape::Escaped,
     report::{Bytes, RetiredPlugins, report},
+    system::signals,
 };
 
 /// Why a candidate is refused, with what was expected and what was found.
@@ -29,6 +30,7 @@ use crate::{
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The path is empty, has a NUL byte in it, or is a bare name. Write `./` before a file in the current folder.
+    #[stage(Open)]
     #[text("{problem}")]
     InvalidPath {
         /// What is wrong with it.
@@ -37,24 +39,28 @@ pub enum ErrorKind {
     /// On this platform plugins cannot be loaded yet: only on Linux with glibc (*Platforms* in
     /// [`docs::stability`](crate::docs::stability)). Built-in values work
     /// ([`Hotswap::builtin`](crate::Hotswap::builtin)).
+    #[stage(Host)]
     #[text("plugins cannot be loaded on this platform yet: {why}")]
     UnsupportedPlatform {
         /// What keeps them from being unloaded.
         why: &'static str,
     },
     /// There is no file at the path. Build or copy it.
+    #[stage(Open)]
     #[text("{}", if *is_link { "a symbolic link to nowhere" } else { "no such file" })]
     NotFound {
         /// Whether the path itself is a symbolic link.
         is_link: bool,
     },
     /// The path leads to something that is not a regular file. Only regular files are opened.
+    #[stage(Open)]
     #[text("{found}")]
     NotAFile {
         /// What it leads to.
         found: &'static str,
     },
     /// The system does not let this process open the file, or `/proc`, which is needed to open it.
+    #[stage(Open)]
     #[text("{}", OpenError(error))]
     CannotOpen {
         /// What the system says.
@@ -62,6 +68,7 @@ pub enum ErrorKind {
     },
     /// The file, or a folder on its path, was changed each time it was read. Try again when its writer is done. Better,
     /// write a file of another name and rename it.
+    #[stage(Open)]
     #[text("{what}")]
     KeepsChanging {
         /// What has changed.
@@ -69,6 +76,7 @@ pub enum ErrorKind {
     },
     /// The file is larger than [`Policy::file_bytes_max`](crate::Policy::file_bytes_max), or a signature or serial file
     /// is larger than any valid one.
+    #[stage(Open)]
     #[text("{bytes} bytes are more than the {bytes_max} that are accepted")]
     TooLarge {
         /// The size.
@@ -78,19 +86,24 @@ pub enum ErrorKind {
     },
     /// The swap point has a built-in value ([`Hotswap::builtin`](crate::Hotswap::builtin)), so there is no file whose
     /// changes could be watched. Swap a plugin in first.
+    #[stage(Open)]
     #[text("there is no file to watch: the value is built in; swap one in first")]
     NothingToWatch,
     /// The live generation is a built-in value ([`Hotswap::builtin`](crate::Hotswap::builtin)), which takes no
     /// configuration. Swap a plugin in first.
+    #[stage(Open)]
     #[text("there is no plugin to configure: the value is built in; swap one in first")]
     NothingToConfigure,
     /// The swap point was made without a [`Trust`](crate::Trust). Make it with one
     /// ([`Hotswap::builtin_with`](crate::Hotswap::builtin_with)).
+    #[stage(Trust)]
     #[text(
         "a swap point of a built-in value without a trust loads nothing (Hotswap::builtin_with)"
     )]
     NoTrust,
     /// The folder in [`Policy::root`](crate::Policy::root) cannot be opened. Correct the policy.
+    #[stage(Trust)]
+    #[setting("Policy::root")]
     #[text("the root {path}: {error}")]
     Root {
         /// The folder.
@@ -100,6 +113,8 @@ pub enum ErrorKind {
     },
     /// Somebody who is not trusted could have written the file or can change it, or the policy does not allow its
     /// location.
+    #[stage(Trust)]
+    #[setting(why.setting())]
     #[text("{path} {why}")]
     NotTrusted {
         /// The file, or a folder or link that leads to it, with all links before it followed.
@@ -109,6 +124,7 @@ pub enum ErrorKind {
         why: Distrust,
     },
     /// The file's hash is not in [`Policy::sha256`](crate::Policy::sha256). Deploy the intended file.
+    #[stage(Trust)]
     #[text("SHA-256: expected {}, found {found}", expected.0.iter().map(Sha256::to_string).collect::<Vec<_>>().join(" or "))]
     Pin {
         /// The hashes that the policy allows.
@@ -118,9 +134,12 @@ pub enum ErrorKind {
     },
     /// The policy demands a serial number but has no [`Policy::public_key`](crate::Policy::public_key), so that the
     /// number would not be authenticated. Set the key.
+    #[stage(Trust)]
+    #[setting("Policy::public_key")]
     #[text("a serial number is asked for, which only a signature has, and no signature is")]
     NoPublicKey,
     /// The file is not signed with [`Policy::public_key`](crate::Policy::public_key).
+    #[stage(Trust)]
     #[text("its signature {path}: {why}")]
     Signature {
         /// The file of the signature.
@@ -130,6 +149,7 @@ pub enum ErrorKind {
         why: SignatureProblem,
     },
     /// The signature has expired. Sign the file, or a newer one, again.
+    #[stage(Trust)]
     #[text("its signature {path}: it has expired at {}", format_rfc3339_seconds(*at))]
     Expired {
         /// The file of the signature.
@@ -139,6 +159,8 @@ pub enum ErrorKind {
     },
     /// The signature has no serial number, or one that is lower than what was accepted before or what the host demands:
     /// this is an old plugin. Deploy a newer one.
+    #[stage(Trust)]
+    #[setting(Some(if *is_in_file { "Policy::serial_file" } else { "Policy::serial_min" }))]
     #[text(
         "its serial number: expected at least {floor}, found {}",
         found.map_or_else(|| "none".to_owned(), |it| it.to_string())
@@ -154,6 +176,8 @@ pub enum ErrorKind {
     },
     /// The file in [`Policy::serial_file`](crate::Policy::serial_file) cannot be used. Restore it; a new one contains
     /// `0`.
+    #[stage(Trust)]
+    #[setting("Policy::serial_file")]
     #[text("the highest serial number, in {path}: {problem}")]
     SerialFile {
         /// The file.
@@ -162,6 +186,8 @@ pub enum ErrorKind {
         problem: String,
     },
     /// The serial number of a candidate that would otherwise be accepted cannot be saved.
+    #[stage(Host)]
+    #[setting("Policy::serial_file")]
     #[text("the serial number {serial} cannot be kept in {path}: {error}")]
     SerialNotKept {
         /// The file of [`Policy::serial_file`](crate::Policy::serial_file).
@@ -173,6 +199,8 @@ pub enum ErrorKind {
     },
     /// A host has crashed in code of these bytes before ([`crash`](crate::crash)). Deploy others, or remove the
     /// file if they shall be tried again.
+    #[stage(Trust)]
+    #[setting("Policy::avoid_crashed")]
     #[text("its code has crashed before; remove {path} to have it tried again: {report}")]
     Crashed {
         /// The file in [`Policy::avoid_crashed`](crate::Policy::avoid_crashed).
@@ -182,6 +210,8 @@ pub enum ErrorKind {
     },
     /// The folder of [`Policy::avoid_crashed`](crate::Policy::avoid_crashed) cannot be used. Make it, writable by the
     /// host alone.
+    #[stage(Trust)]
+    #[setting("Policy::avoid_crashed")]
     #[text("the folder of crashes, {path}: {error}")]
     CrashFolder {
         /// The folder, or the candidate's record in it if that cannot be read.
@@ -190,6 +220,8 @@ pub enum ErrorKind {
         error: SystemError,
     },
     /// The candidate needs a library that is refused itself.
+    #[stage(stage_of_library(cause))]
+    #[setting(cause.setting())]
     #[text("needs {}{}: {}{cause}", Escaped(name), By(by), path.as_ref().map_or_else(String::new, |it| format!("{}: ", Escaped(it))))]
     Library {
         /// The library, as it is asked for.
@@ -203,6 +235,7 @@ pub enum ErrorKind {
     },
     /// A library was found only in a folder that is relative to the current folder, for which the policy cannot be
     /// enforced. Use absolute folders, or `$ORIGIN`.
+    #[stage(Trust)]
     #[text(
         "it is only in the folder \"{folder}\", which is relative to the current folder, and libraries are not looked for \
          there"
@@ -212,12 +245,14 @@ pub enum ErrorKind {
         folder: PathBuf,
     },
     /// The candidate's libraries need more libraries in turn than are searched for.
+    #[stage(Open)]
     #[text("needs more than {libraries_max} libraries by way of others")]
     TooManyLibraries {
         /// The bound.
         libraries_max: usize,
     },
     /// The file cannot be read or copied. If memory or descriptors are short, a later attempt may succeed.
+    #[stage(Copy)]
     #[text("{error}")]
     CannotCopy {
         /// What the system says.
@@ -225,6 +260,7 @@ pub enum ErrorKind {
     },
     /// The dynamic linker could not safely open the file, or the file does not export what is needed. Build it again,
     /// as a `cdylib` for this machine.
+    #[stage(Inspect)]
     #[text("{refusal}")]
     Malformed {
         /// What is wrong with it.
@@ -232,6 +268,7 @@ pub enum ErrorKind {
     },
     /// The file uses Rust code in another library, so that it could not be unloaded reliably. Link std and all crates
     /// into it.
+    #[stage(Inspect)]
     #[text(
         "takes Rust code from another library ({}symbol {symbol}): build it without `-C prefer-dynamic`, and without \
          dependencies of crate-type `dylib`",
@@ -244,6 +281,7 @@ pub enum ErrorKind {
         symbol: String,
     },
     /// The dynamic linker cannot load the file. Mostly a symbol or a library is missing.
+    #[stage(Link)]
     #[text("{message}[; {advice}]")]
     Link {
         /// What the linker says.
@@ -253,6 +291,7 @@ pub enum ErrorKind {
     },
     /// The file exports no root module, so it is no plugin. Write `#[plugin]` or `#[export_root_module]`, and build a
     /// `cdylib`.
+    #[stage(Inspect)]
     #[text(
         "no plugin: it exports no root module{}",
         problem.as_ref().map_or_else(
@@ -265,12 +304,14 @@ pub enum ErrorKind {
         problem: Option<String>,
     },
     /// The symbol of the root module is something else, or is damaged. Build the plugin again.
+    #[stage(Header)]
     #[text("{problem}")]
     BadHeader {
         /// What is wrong with it.
         problem: String,
     },
     /// The plugin was built with an incompatible version of abi_stable. Build it with the host's.
+    #[stage(if symbol.is_none() { Header } else { Symbol })]
     #[text("[`{symbol}` is of ]another version of abi_stable: expected {expected}, found {found}")]
     AbiStable {
         /// `update`, if that was built with it. `None`: the root module.
@@ -282,6 +323,7 @@ pub enum ErrorKind {
     },
     /// The plugin was built with a version of the interface that is incompatible with the host's. Build it with the
     /// host's.
+    #[stage(Version)]
     #[text("the interface {interface}: expected {expected}, found {found}")]
     Version {
         /// The package of the interface.
@@ -293,6 +335,7 @@ pub enum ErrorKind {
     },
     /// A type of the interface, or of an exported function, differs from the host's. The error's
     /// [`source`](std::error::Error::source) has the details.
+    #[stage(Layout)]
     #[text("[`{symbol}`: ]{difference}")]
     Layout {
         /// `update`, if its type differs. `None`: the interface or the function, of which the difference has the name.
@@ -302,6 +345,7 @@ pub enum ErrorKind {
     },
     /// A value that outlives generations has another type than the one that the host requests
     /// ([`with_ref`](crate::Hotswap::with_ref)).
+    #[stage(Layout)]
     #[text("{problem}")]
     RefType {
         /// The name of the value.
@@ -312,6 +356,7 @@ pub enum ErrorKind {
     /// The plugin's constructor takes a host service that the host does not have. Add it to
     /// [`Settings::host_services`](crate::Settings::host_services), or to the services of the trial
     /// ([`Trial::at_top_of_main_with`](crate::Trial::at_top_of_main_with)).
+    #[stage(Layout)]
     #[text(
         "its constructor takes the host service {interface}, which {} (`{}`)",
         if *is_in_trial { "the trial does not have" } else { "this host does not have" },
@@ -324,18 +369,21 @@ pub enum ErrorKind {
         is_in_trial: bool,
     },
     /// The plugin's constructor has returned an error. A later attempt may succeed.
+    #[stage(Root)]
     #[text("its constructor failed: {message}")]
     ConstructorFailed {
         /// The error.
         message: String,
     },
     /// The address of a function in the root module, or of a method, is not in the plugin's code: the file is damaged.
+    #[stage(Root)]
     #[text("its function `{function}` is not code")]
     NotCode {
         /// The function.
         function: String,
     },
     /// The file does not export the requested function.
+    #[stage(Symbol)]
     #[text("no `{name}`; {}", Exported(found.0))]
     NoSymbol {
         /// The requested name.
@@ -344,6 +392,7 @@ pub enum ErrorKind {
         found: Vec<String>,
     },
     /// The symbol of this name cannot be used. Build the file again.
+    #[stage(Symbol)]
     #[text("{problem}")]
     BadSymbol {
         /// The symbol.
@@ -352,12 +401,14 @@ pub enum ErrorKind {
         problem: String,
     },
     /// The host's probe has refused the candidate, or a call of the candidate inside the probe has had a fault.
+    #[stage(Probe)]
     #[text("{reason}")]
     Probe {
         /// The error that the probe has returned, or the fault.
         reason: String,
     },
     /// The candidate's constructor or the host's probe has panicked.
+    #[stage(*stage)]
     #[text("{} panicked[: {message}]", if *stage == Stage::Probe { "the probe" } else { "its constructor" })]
     Panicked {
         /// How far the candidate came: [`Stage::Root`] for its constructor, [`Stage::Probe`] for the probe.
@@ -366,6 +417,7 @@ pub enum ErrorKind {
         message: Option<String>,
     },
     /// The candidate's update has failed or panicked. None of the changes that it requested were made.
+    #[stage(Update)]
     #[text("{reason}")]
     Update {
         /// Its error or its panic.
@@ -373,6 +425,7 @@ pub enum ErrorKind {
     },
     /// The candidate was a canary, and was given up ([`Canary`](crate::canary::Canary)). It is unloaded as soon as
     /// nobody uses it any more.
+    #[stage(Canary)]
     #[text("{reason} (the candidate had {candidate}; the live side had {live})")]
     Abandoned {
         /// Why: what the host has said, or what the rule has found.
@@ -383,6 +436,7 @@ pub enum ErrorKind {
         live: Box<Figures>,
     },
     /// The trial could not run: the system does not let its process be started or communicated with.
+    #[stage(Trial)]
     #[text("[{what}: ]{error}")]
     Trial {
         /// What has failed, unless `error` says it.
@@ -391,6 +445,7 @@ pub enum ErrorKind {
         error: SystemError,
     },
     /// The candidate has ended the process of its trial.
+    #[stage(*stage)]
     #[text(
         "{}[; it said: {said}]",
         Death { exit_code: *exit_code, signal: *signal, has_begun: *has_begun, has_finished: *has_finished }
@@ -410,6 +465,7 @@ pub enum ErrorKind {
         said: Option<String>,
     },
     /// The trial did not end in time ([`Trial::with_timeout`](crate::Trial::with_timeout)).
+    #[stage(*stage)]
     #[text("no end after {timeout:?}, in a trial")]
     TimedOut {
         /// How far it came.
@@ -418,6 +474,7 @@ pub enum ErrorKind {
         timeout: Duration,
     },
     /// The trial has refused the candidate for a reason that it can send only as text.
+    #[stage(*stage)]
     #[text("{reason}")]
     RefusedInTrial {
         /// How far the candidate came.
@@ -426,6 +483,7 @@ pub enum ErrorKind {
         reason: String,
     },
     /// In a trial, the plugin has left descriptors open after it was unloaded, or has closed descriptors of the host.
+    #[stage(Unload)]
     #[text(
         "{}: {which}",
         if *are_lost { "it closes or replaces descriptors that are not its own" }
@@ -439,12 +497,14 @@ pub enum ErrorKind {
         which: Vec<String>,
     },
     /// The system does not let this process start a thread. Raise its limits.
+    #[stage(Host)]
     #[text("no thread can be started: {error}")]
     NoThread {
         /// What the system says.
         error: SystemError,
     },
     /// So little memory is left that a failed allocation could end the process. Raise its limits.
+    #[stage(Host)]
     #[text(
         "not enough memory is left: {bytes} bytes are needed{}",
         threads.map_or_else(String::new, |it| format!(" for its thread-locals on {it} threads"))
@@ -457,6 +517,7 @@ pub enum ErrorKind {
     },
     /// The system does not let this process make the memory mappings that an image and a thread need. Raise
     /// `vm.max_map_count`.
+    #[stage(Host)]
     #[text("{mappings} memory mappings cannot be made (vm.max_map_count): {error}")]
     NoMappings {
         /// How many are needed.
@@ -466,6 +527,7 @@ pub enum ErrorKind {
     },
     /// The limit on retired plugins that are still mapped is reached. See what holds them. If nothing will ever release
     /// them, restart the process.
+    #[stage(Host)]
     #[text(
         "{} still mapped, {}, and no more are accepted ({} is {}): {}",
         RetiredPlugins(*images), Bytes(*bytes),
@@ -487,6 +549,7 @@ pub enum ErrorKind {
     },
     /// The thread that unloads has not caught up within the timeout. Swap less often, or look for finalisers that take
     /// long.
+    #[stage(Host)]
     #[text(
         "unloading is behind: {} still to be unloaded after {timeout:?} (Limits::unload_timeout), and no more are accepted until one has \
          left{}",
@@ -503,6 +566,7 @@ pub enum ErrorKind {
         is_refused: bool,
     },
     /// This process was forked from the one that made the swap point or the loader. Make one in this process.
+    #[stage(Host)]
     #[text(
         "this process was forked off the one that {}, and has none of its threads; {} here",
         if *is_of_loader { "made the loader" } else { "loaded the plugin" },
@@ -514,9 +578,11 @@ pub enum ErrorKind {
     },
     /// There is no generation to roll back to: none is earlier, or no copy of one was kept
     /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)).
+    #[stage(Host)]
     #[text("there is no earlier generation to go back to")]
     NoEarlierGeneration,
     /// Another candidate or a rollback is in progress. Try again.
+    #[stage(Host)]
     #[text("{what}")]
     Busy {
         /// What is in progress.
@@ -525,6 +591,16 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Whether the same bytes may be accepted later, for [`Error::is_transient`](super::Error::is_transient).
+    pub(super) fn is_transient(&self) -> bool {
+        let came_from_outside = match self {
+            Self::Died { signal, .. } => !signal.is_some_and(signals::is_fault),
+            Self::TimedOut { .. } => true,
+            _ => false,
+        };
+        came_from_outside || self.stage().is_transient()
+    }
+
     pub(crate) fn cannot_open(error: impl Into<SystemError>) -> Self {
         Self::CannotOpen {
             error: error.into(),
@@ -576,6 +652,15 @@ impl ErrorKind {
             message: message.to_string(),
             advice: None,
         }
+    }
+}
+
+/// The stage at which a candidate is refused for a library that it needs.
+fn stage_of_library(cause: &ErrorKind) -> Stage {
+    match cause.stage() {
+        // `Inspect` would say that the candidate's own bytes are bad. It is a library that is.
+        Stage::Inspect => Stage::Open,
+        stage => stage,
     }
 }
 

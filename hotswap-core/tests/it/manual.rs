@@ -270,7 +270,7 @@ fn without_stage(message: &str) -> &str {
     }
 }
 
-const STAGES: [&str; 14] = [
+const STAGES: [&str; 15] = [
     "open",
     "trust",
     "copy",
@@ -283,6 +283,7 @@ const STAGES: [&str; 14] = [
     "layout",
     "root module",
     "probe",
+    "canary",
     "unload",
     "host",
 ];
