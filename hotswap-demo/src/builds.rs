@@ -72,7 +72,7 @@ pub(crate) struct Built {
     rendered: String,
     #[serde(rename = "took_us", serialize_with = "as_us")]
     took: Duration,
-    /// None: it is the first, or was refused.
+    /// None: it is the first, is a canary, or was refused.
     #[serde(rename = "swapped_in_us", serialize_with = "as_optional_us")]
     pub(crate) swapped_in: Option<Duration>,
 }

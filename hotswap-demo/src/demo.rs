@@ -1,7 +1,7 @@
 //! The plugin that runs, and what happens to it: ticks, lines, signals, builds and events, one after the other.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     env,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, never, select};
 use hotswap_core::{
-    ErrorKind, Event, EventKind, Hotswap, State, Swapped, text::printable, watch::Watch,
+    ErrorKind, Event, EventKind, Hotswap, State, Swapped,
+    canary::{Canary, Decision, Share, Side},
+    text::printable,
+    watch::Watch,
 };
 use hotswap_dev::{Build, DevLoop};
 use hotswap_types::Plugin;
@@ -21,19 +24,27 @@ use crate::{
     console::Console,
     dev,
     lines::{self, Request},
-    reports::{Fault, Told, Versions, told},
+    reports::{Answering, Fault, SideFigures, Told, Versions, told},
     signals::Signals,
 };
 
-pub(crate) struct Demo {
+pub(crate) struct Demo<'a> {
     // Fields are dropped in this order: whatever may swap goes first.
     dev: Option<DevLoop>,
     watch: Option<Watch>,
-    plugin: Arc<Hotswap<dyn Plugin>>,
+    /// The candidate that nobody has decided on yet.
+    canary: RefCell<Option<Canary<'a, dyn Plugin>>>,
+    plugin: &'a Arc<Hotswap<dyn Plugin>>,
+    /// With which share of the ticks a candidate begins as a canary. `None`: it is swapped in.
+    share: Option<Share>,
     events: Receiver<Event>,
     console: Console,
     /// The last accepted path, as it was given.
     last_given: RefCell<PathBuf>,
+    /// How many ticks there were.
+    ticks: Cell<u64>,
+    /// The generation that the last tick has called.
+    answering: Cell<u64>,
 }
 
 type Question = fn(&dyn Plugin) -> String;
@@ -52,20 +63,25 @@ enum Next {
     End,
 }
 
-impl Demo {
+impl<'a> Demo<'a> {
     pub(crate) fn new(
-        plugin: Arc<Hotswap<dyn Plugin>>,
+        plugin: &'a Arc<Hotswap<dyn Plugin>>,
         watch: Option<Watch>,
         dev: Option<DevLoop>,
+        share: Option<Share>,
         console: Console,
     ) -> Self {
         Self {
             dev,
             watch,
+            canary: RefCell::default(),
             events: plugin.events(),
             plugin,
+            share,
             console,
             last_given: RefCell::default(),
+            ticks: Cell::default(),
+            answering: Cell::default(),
         }
     }
 
@@ -111,12 +127,19 @@ impl Demo {
         Ok(())
     }
 
-    /// Everything that a tick says comes from one generation. A reader that has gone away ends the demo.
+    /// Everything that a tick says comes from one generation: while there is a canary, from the one that has the tick's
+    /// number. A reader that has gone away ends the demo.
     fn tick(&self) -> Result<Next> {
-        let lease = self.plugin.lease();
-        let answers = QUESTIONS.map(|(method, question)| (method, lease.call(question)));
-        let generation = lease.number();
-        drop(lease);
+        let number = self.ticks.get() + 1;
+        self.ticks.set(number);
+        let chosen = self.plugin.choose(&number);
+        let answers = QUESTIONS.map(|(method, question)| (method, chosen.call(question)));
+        let (generation, side) = (chosen.generation(), chosen.side());
+        drop(chosen);
+        let before = self.answering.replace(generation);
+        if before != generation && self.canary.borrow().is_some() {
+            self.console.say(&Answering { generation, side });
+        }
         let mut text = String::new();
         for (method, answer) in answers {
             match answer {
@@ -144,8 +167,8 @@ impl Demo {
         match request {
             Request::Nothing => return Next::GoOn,
             Request::Quit => return Next::End,
-            Request::Swap(path) => drop(self.swap(&path)),
-            Request::Reload => drop(self.swap(&self.last_accepted())),
+            Request::Swap(path) => self.swap_as_asked(&path),
+            Request::Reload => self.swap_as_asked(&self.last_accepted()),
             Request::Rollback => {
                 let back = self.plugin.rollback();
                 // What was done, or refused, is an event.
@@ -164,6 +187,17 @@ impl Demo {
                     refused: self.plugin.refused(),
                 });
             }
+            Request::Promote => self.decide(Canary::promote),
+            Request::Abandon => self.decide(|canary| canary.abandon("abandoned by hand")),
+            Request::Share(share) => self.with_canary(|canary| canary.set_share(share)),
+            Request::Figures => self.with_canary(|canary| {
+                self.console.say(&SideFigures {
+                    generation: canary.generation(),
+                    share: canary.share(),
+                    candidate: canary.figures(Side::Candidate),
+                    live: canary.figures(Side::Live),
+                });
+            }),
             Request::Help => self.console.note(&lines::help()),
             Request::Unknown(problem) => self.console.note(&problem),
         }
@@ -183,11 +217,57 @@ impl Demo {
         Next::GoOn
     }
 
-    /// Either way there is an event that says so.
+    /// A person decides on one candidate before there is the next.
+    fn swap_as_asked(&self, path: &Path) {
+        let undecided = self.canary.borrow().as_ref().map(Canary::generation);
+        match undecided {
+            Some(generation) => self.console.note(&format!(
+                "generation {generation} is a canary: `:promote` or `:abandon` it first"
+            )),
+            None => drop(self.swap(path)),
+        }
+    }
+
+    /// Either way there is an event that says so. `None`: it was refused, or is a canary.
     fn swap(&self, path: &Path) -> Option<Swapped> {
-        let swapped = self.plugin.swap(path);
+        let swapped = match self.share {
+            None => self.plugin.swap(path).ok(),
+            Some(share) => {
+                self.start_canary(path, share);
+                None
+            }
+        };
         self.say_events();
-        swapped.ok()
+        swapped
+    }
+
+    /// A newer build takes the place of a canary that is undecided.
+    fn start_canary(&self, path: &Path, share: Share) {
+        // If it is refused, what it would replace stays.
+        let Ok(prepared) = self.plugin.prepare(path) else {
+            return;
+        };
+        if let Some(before) = self.canary.take() {
+            before.abandon("a newer build replaces it");
+        }
+        self.canary.replace(prepared.start_canary(share).ok());
+    }
+
+    fn decide(&self, decide: impl FnOnce(&Canary<'a, dyn Plugin>) -> Decision) {
+        // What has become of it is an event.
+        self.with_canary(|canary| drop(decide(canary)));
+        self.canary.take();
+    }
+
+    fn with_canary(&self, act: impl FnOnce(&Canary<'a, dyn Plugin>)) {
+        match (&*self.canary.borrow(), self.share) {
+            (Some(canary), _) => act(canary),
+            (None, Some(_)) => self.console.note("there is no canary"),
+            (None, None) => self
+                .console
+                .note("there is no canary; with `--canary 10%` each next plugin begins as one"),
+        }
+        self.say_events();
     }
 
     /// As it was given, if that still leads there.
@@ -226,26 +306,37 @@ impl Demo {
         Told { hint, ..told }
     }
 
-    /// Lets the last plugin leave, and says what became of it.
-    pub(crate) fn end(mut self, drain_deadline: Duration) {
+    /// Nothing is asked and nothing is swapped any more, and a canary is given up.
+    pub(crate) fn close(mut self) -> (Receiver<Event>, Console) {
         self.console.close();
         drop((self.dev.take(), self.watch.take()));
-        let plugin = Arc::into_inner(self.plugin).expect("only the watch had it, too");
-        let mapped = plugin.shutdown(drain_deadline);
-        for event in self
-            .events
-            .try_iter()
-            .filter(|event| !matches!(event.kind, EventKind::Held { .. }))
-        {
-            self.console.say(&told(event));
+        if let Some(canary) = self.canary.take() {
+            canary.abandon("the demo ends");
         }
-        for generation in mapped {
-            if let State::Draining { held_by } = generation.state {
-                let by: Vec<_> = held_by.iter().map(ToString::to_string).collect();
-                let by = by.join(", ");
-                self.console
-                    .note(&format!("held generation {}: {by}", generation.number));
-            }
+        (self.events, self.console)
+    }
+}
+
+/// Lets the last plugin leave, and says what became of it.
+pub(crate) fn shut_down(
+    plugin: Arc<Hotswap<dyn Plugin>>,
+    events: &Receiver<Event>,
+    console: &Console,
+    drain_deadline: Duration,
+) {
+    let plugin = Arc::into_inner(plugin).expect("only the watch had it, too");
+    let mapped = plugin.shutdown(drain_deadline);
+    for event in events
+        .try_iter()
+        .filter(|event| !matches!(event.kind, EventKind::Held { .. }))
+    {
+        console.say(&told(event));
+    }
+    for generation in mapped {
+        if let State::Draining { held_by } = generation.state {
+            let by: Vec<_> = held_by.iter().map(ToString::to_string).collect();
+            let by = by.join(", ");
+            console.note(&format!("held generation {}: {by}", generation.number));
         }
     }
 }

@@ -7,14 +7,25 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, bounded};
+use hotswap_core::{canary::Share, text::printable};
 
 use crate::paths;
 
 /// The commands, and what they do.
-pub(crate) const COMMANDS: [(&str, &str); 5] = [
+pub(crate) const COMMANDS: [(&str, &str); 9] = [
     (":reload", "takes the last accepted path again"),
     (":rollback", "puts the previous plugin back"),
     (":versions", "lists the generations"),
+    (":promote", "makes the canary live (see --canary)"),
+    (":abandon", "gives the canary up"),
+    (
+        ":share",
+        "gives it another share of the ticks: `:share 50%`",
+    ),
+    (
+        ":figures",
+        "says how its calls went, and those of the live plugin",
+    ),
     (":help", "lists the commands (also `help`)"),
     (":quit", "ends (also `quit`, `exit`)"),
 ];
@@ -38,6 +49,10 @@ pub(crate) enum Request {
     Reload,
     Rollback,
     Versions,
+    Promote,
+    Abandon,
+    Share(Share),
+    Figures,
     Help,
     Quit,
     /// Not understood; what to say.
@@ -87,15 +102,40 @@ pub(crate) fn parse(line: &[u8]) -> Request {
         b":reload" => Request::Reload,
         b":rollback" => Request::Rollback,
         b":versions" => Request::Versions,
+        b":promote" => Request::Promote,
+        b":abandon" => Request::Abandon,
+        b":figures" => Request::Figures,
         b":help" | b"help" => Request::Help,
         b":quit" | b"quit" | b"exit" => Request::Quit,
-        command if command.starts_with(b":") => Request::Unknown(unknown(command)),
+        command if command.starts_with(b":") => match argument(command, b":share") {
+            Some(share) => share_of(share),
+            None => Request::Unknown(unknown(command)),
+        },
         _ => Request::Swap(paths::path(line)),
     }
 }
 
+/// What follows the name of a command; nothing, if there is nothing.
+fn argument<'a>(line: &'a [u8], command: &[u8]) -> Option<&'a [u8]> {
+    let rest = line.strip_prefix(command)?;
+    let is_apart = rest.first().is_none_or(u8::is_ascii_whitespace);
+    is_apart.then(|| rest.trim_ascii())
+}
+
+fn share_of(text: &[u8]) -> Request {
+    let text = String::from_utf8_lossy(text);
+    match text.parse() {
+        Ok(share) => Request::Share(share),
+        Err(_) if text.is_empty() => {
+            Request::Unknown("which share? for example `:share 50%`".to_owned())
+        }
+        Err(error) => Request::Unknown(format!("unknown share {}: {error}", printable(&text))),
+    }
+}
+
 fn unknown(command: &[u8]) -> String {
-    let name = String::from_utf8_lossy(command);
+    let name = command.split(u8::is_ascii_whitespace).next();
+    let name = String::from_utf8_lossy(name.unwrap_or_default());
     let distance = |it: &str| strsim::damerau_levenshtein(it, &name);
     let nearest = COMMANDS.iter().map(|(it, _)| (distance(it), it)).min();
     let command = command.escape_ascii();
@@ -119,6 +159,9 @@ mod tests {
         check(b":reload", Request::Reload);
         check(b"  :versions \r", Request::Versions);
         check(b":rollback", Request::Rollback);
+        check(b":promote", Request::Promote);
+        check(b":abandon\r", Request::Abandon);
+        check(b":figures", Request::Figures);
         check(b":help", Request::Help);
         check(b":quit", Request::Quit);
         check(
@@ -144,6 +187,27 @@ mod tests {
         check_unknown(":qit", "; did you mean :quit?");
         check_unknown(":rolback", "; did you mean :rollback?");
         check_unknown(":version", "; did you mean :versions?");
+        check_unknown(":shrae 50%", "; did you mean :share?");
+        check_unknown(":shares", "; did you mean :share?");
+        check_unknown(":promote 2", "; did you mean :promote?");
+    }
+
+    #[test]
+    fn a_share_is_a_percentage() {
+        check(b":share 50%", Request::Share(Share::percent(50)));
+        check(b" :share\t7 \r", Request::Share(Share::percent(7)));
+        let check_refused = |line: &[u8], problem: &str| {
+            check(line, Request::Unknown(problem.to_owned()));
+        };
+        check_refused(b":share", "which share? for example `:share 50%`");
+        check_refused(
+            b":share half",
+            "unknown share half: not a percentage, such as 10%",
+        );
+        check_refused(
+            b":share 101%",
+            "unknown share 101%: not between 0% and 100%",
+        );
     }
 
     #[test]

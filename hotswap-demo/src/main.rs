@@ -112,9 +112,10 @@ fn run() -> Result<ExitCode> {
         .watch
         .then(|| plugin.watch(WatchSettings::default()));
 
-    let demo = Demo::new(plugin, watch.transpose()?, dev, console);
+    let demo = Demo::new(&plugin, watch.transpose()?, dev, options.canary, console);
     demo.run(&tick(options.period), lines, &signals)?;
-    demo.end(options.drain_deadline);
+    let (events, console) = demo.close();
+    demo::shut_down(plugin, &events, &console, options.drain_deadline);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
+use hotswap_core::canary::Share;
 
 use crate::{builds::DevOptions, console::Format, paths, trust::TrustOptions};
 
@@ -21,8 +22,8 @@ Examples:
 
 /// Runs a plugin, and replaces it by any other whose path is typed or pasted.
 ///
-/// Each line of standard input is a path, or a command: `:reload`, `:rollback`, `:versions`, `:help`, `:quit`.
-/// SIGHUP does what `:reload` does.
+/// Each line of standard input is a path, or a command: `:reload`, `:rollback`, `:versions`, `:help`, `:quit`; for a
+/// canary also `:promote`, `:abandon`, `:share`, `:figures`. SIGHUP does what `:reload` does.
 #[derive(Parser)]
 #[command(name = "hotswap-demo", version, args_override_self = true, after_help = AFTER_HELP)]
 pub(crate) struct Options {
@@ -69,6 +70,12 @@ pub(crate) struct Options {
     /// Swap whenever the file at the last accepted path has changed; the end of standard input ends nothing then
     #[arg(long)]
     pub(crate) watch: bool,
+
+    /// Do not swap the next plugins in at once: each begins as a canary with this share of the ticks, such as 10%,
+    /// until `:promote` makes it live or `:abandon` gives it up. With --dev, each build takes the place of an
+    /// undecided one
+    #[arg(long, value_name = "SHARE", conflicts_with = "watch")]
+    pub(crate) canary: Option<Share>,
 
     /// Do not read standard input, whose end would end the demo (for a service)
     #[arg(long)]

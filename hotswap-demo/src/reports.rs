@@ -6,9 +6,14 @@ use std::{
     fmt::{self, Display},
 };
 
-use hotswap_core::{Event, EventKind, GenerationInfo, Stage, check::CheckReport, text::one_line};
+use hotswap_core::{
+    Event, EventKind, GenerationInfo, Stage,
+    canary::{Figures, Share, Side},
+    check::CheckReport,
+    text::one_line,
+};
 use humantime::format_rfc3339_seconds;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{paths, trust};
 
@@ -54,6 +59,26 @@ pub(crate) struct Fault {
     pub(crate) message: String,
 }
 
+/// During a canary, the calls come to another generation than before.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "answering")]
+pub(crate) struct Answering {
+    pub(crate) generation: u64,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) side: Side,
+}
+
+/// The answer to `:figures`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "figures")]
+pub(crate) struct SideFigures {
+    /// The candidate's.
+    pub(crate) generation: u64,
+    pub(crate) share: Share,
+    pub(crate) candidate: Figures,
+    pub(crate) live: Figures,
+}
+
 /// Anything else.
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "note")]
@@ -81,6 +106,31 @@ impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = one_line(&self.message);
         write!(f, "fault generation {}: {message}", self.generation)
+    }
+}
+
+impl Display for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "answering generation {} ({})",
+            self.generation, self.side
+        )
+    }
+}
+
+impl Display for SideFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            generation,
+            share,
+            candidate,
+            live,
+        } = self;
+        write!(
+            f,
+            "figures generation {generation}: {share} of the calls\n  candidate  {candidate}\n  live       {live}"
+        )
     }
 }
 
@@ -129,4 +179,8 @@ fn row(it: &GenerationInfo) -> [String; HEAD.len()] {
         package,
         it.to_string(),
     ]
+}
+
+fn as_text<S: Serializer>(it: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(it)
 }

@@ -79,7 +79,7 @@ impl Workspace {
     }
 
     /// With the options that come after `--dev`.
-    fn start(&self, options: &[&str]) -> Demo {
+    pub(crate) fn start(&self, options: &[&str]) -> Demo {
         let mut command = Command::new(BINARY);
         command.args(["--any-owner", "--period", "50ms"]);
         Demo::of(self.with_dev(command, options))

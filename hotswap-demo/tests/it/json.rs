@@ -101,6 +101,29 @@ fn every_line_is_an_object() {
 }
 
 #[test]
+fn a_canary_has_a_form_for_programs() {
+    let options = ["--events", "json", "--canary", "100%"];
+    let mut demo = Demo::start(&options, &plugin("shipped"));
+    let other = plugin("other");
+    demo.type_line(&other);
+    let path = other.display().to_string();
+    let expected = json!({"event": "canary", "generation": 2, "path": path, "share": 1.0});
+    assert_eq!(particulars(next(&demo, "canary")), expected);
+    let expected = json!({"event": "answering", "generation": 2, "side": "candidate"});
+    assert_eq!(next(&demo, "answering"), expected);
+    demo.prints_soon("Adding to 20: 27");
+    demo.type_line(":figures");
+    let mut figures = next(&demo, "figures");
+    let candidate = figures["candidate"].take();
+    assert!(candidate["calls"].as_u64() >= Some(2), "{candidate}");
+    let nothing = json!({"calls": 0, "faults": 0, "p50_us": 0, "p90_us": 0, "p99_us": 0});
+    let expected = json!({
+        "event": "figures", "generation": 2, "share": 1.0, "candidate": null, "live": nothing,
+    });
+    assert_eq!(figures, expected);
+}
+
+#[test]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn static_tls_has_a_form_for_programs() {
     let mut demo = Demo::start(&["--events", "json"], &plugin("shipped"));

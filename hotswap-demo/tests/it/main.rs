@@ -1,5 +1,6 @@
 //! The demo as a process: what it prints, on pipes and on a terminal, and how it ends.
 
+mod canary;
 mod check;
 mod demo;
 mod dev;

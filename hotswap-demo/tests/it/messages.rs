@@ -52,6 +52,18 @@ const USAGE: &[(&str, &str)] = &[
         "invalid value 'many' for '--faults <NUMBER>': invalid digit found in string",
     ),
     (
+        "--canary half a.so",
+        "invalid value 'half' for '--canary <SHARE>': not a percentage, such as 10%",
+    ),
+    (
+        "--canary 101% a.so",
+        "invalid value '101%' for '--canary <SHARE>': not between 0% and 100%",
+    ),
+    (
+        "--canary 10% --watch a.so",
+        "the argument '--canary <SHARE>' cannot be used with '--watch'",
+    ),
+    (
         "--events xml a.so",
         "invalid value 'xml' for '--events <FORMAT>'\n  [possible values: text, json]",
     ),
