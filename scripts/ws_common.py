@@ -13,6 +13,8 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 # In the build folder, so that nothing of this is among the sources.
 FOLDER = TOP / "target" / "ws"
 VERSIONS = ["one", "two"]
+# One that is not good.
+FAILING = ["three"]
 
 
 def with_package(requirement):
@@ -45,6 +47,7 @@ def build_server(*options):
 
 # For each plugin: its file, the method that is changed, the package and the library that are built, and what the method
 # does first. A plugin that waits takes 0 to 50 ms for a number; it begins its answer before that and ends it afterwards.
+# A plugin that fails takes up to 3 ms, and panics at each twentieth message.
 PLUGINS = {
     "at once": (
         "hotswap-plugin/src/code.rs",
@@ -52,6 +55,20 @@ PLUGINS = {
         ["--package=hotswap-plugin"],
         "libplugin.so",
         """
+            if true {{
+                return Ok(format!("{version} {{text}} {version}"));
+            }}""",
+    ),
+    "failing": (
+        "hotswap-plugin/src/code.rs",
+        "fn process(&self, text: &str) -> Result<String, String> {",
+        ["--package=hotswap-plugin"],
+        "libplugin.so",
+        """
+            static CALLS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+            let call = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            std::thread::sleep(std::time::Duration::from_millis(call % 4));
+            assert!(call % 20 != 0, "{version} has no answer");
             if true {{
                 return Ok(format!("{version} {{text}} {version}"));
             }}""",
@@ -71,8 +88,8 @@ PLUGINS = {
 }
 
 
-def build_versions(*options, plugin="at once"):
-    """The paths of two plugins that answer with their name on either side of the message.
+def build_versions(*options, plugin="at once", versions=VERSIONS):
+    """The paths of plugins that answer with their name on either side of the message.
 
     They are built in a copy of the workspace, with a changed method.
     """
@@ -89,7 +106,7 @@ def build_versions(*options, plugin="at once"):
     if not found:
         sys.exit(f"ws_common: `{signature}` was not found in {file}")
     made = []
-    for version in VERSIONS:
+    for version in versions:
         code.write_text(before + signature + change.format(version=version) + after)
         built = cargo(*what, f"--target-dir={FOLDER / 'build'}", *options, folder=copy)
         path = FOLDER / f"{version}.so"

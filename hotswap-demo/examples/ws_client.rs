@@ -4,7 +4,7 @@
 //! cargo run -p hotswap-demo --example ws_client -- ws://127.0.0.1:9160/ws
 //! ```
 //!
-//! The server itself answers lines that begin with `:`, such as `:reload`, `:rollback` and `:help`.
+//! The server itself answers lines that begin with `:`, such as `:reload`, `:canary 10%` and `:help`.
 //!
 //! Arrow keys, history and Ctrl-R work as in a shell; Ctrl-D and Ctrl-C end it. Without a terminal it sends the
 //! lines of standard input, and prints an answer for each. It ends with 1, and says why, when the server goes away.

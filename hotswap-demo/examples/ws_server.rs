@@ -7,17 +7,20 @@
 //! Each text message to `/ws` is answered by the plugin's `answer`, which may take its time: the example `ws_plugin` is
 //! a plugin that sleeps and asks another server. A message that begins with `:` is for the server: `:reload` loads the
 //! plugin's file again, and its answer says which generation is live, or why the file was refused; `:rollback` puts the
-//! previous plugin back. `/` is a page that does all this, and shows the swaps. The example `ws_client` is a prompt for
-//! it. With `--watch`, each new file at the plugin's path is swapped in; with `--dev` in place of a path, the server
-//! builds the plugin whenever it is saved.
+//! previous plugin back. `:canary 10%` lets the plugin's file answer a tenth of the connections beside the live plugin,
+//! until `:promote` makes it live or `:abandon` gives it up; `:rollout` leaves that to a rule. `/` is a page that does
+//! all this, and shows the swaps and both sides of a canary. The example `ws_client` is a prompt for it. With
+//! `--watch`, each new file at the plugin's path is swapped in; with `--dev` in place of a path, the server builds the
+//! plugin whenever it is saved.
 //!
 //! No swap closes a connection: a connection belongs to the host, and so does all that must outlive a swap, such as
-//! the count of messages. A message's task takes a lease, calls the plugin, and keeps the lease until the answer is
-//! sent: whatever happens in between, the generation that the answer names is still there.
+//! the count of messages. For a message, its task chooses a generation, calls it, and keeps that choice until the
+//! answer is sent: whatever happens in between, the generation that the answer names is still there.
 //!
 //! Safe by default: it listens on loopback only, other sites' pages are refused, and what one client can take is
 //! bounded. The modules say how: `http` who may come in, `site` from which sites, `address` how much one address may
-//! have, `connection` what one may do, `command` what it may ask the server itself, `service` what there is for all.
+//! have, `connection` what one may do, `command` what it may ask the server itself, `service` what there is for all,
+//! `canary` what there is of a candidate on live messages.
 //!
 //! `/metrics` has the library's figures for Prometheus, `ws_server/dashboard.json` is a dashboard of them for Grafana.
 //! With `--log info`, what plugins log is written with the generation that said it.
@@ -30,6 +33,8 @@ mod address;
 mod building;
 #[path = "../src/builds.rs"]
 mod builds;
+#[path = "ws_server/canary.rs"]
+mod canary;
 #[path = "ws_server/command.rs"]
 mod command;
 #[path = "ws_server/connection.rs"]
@@ -104,7 +109,7 @@ struct Options {
     #[arg(long)]
     allow_remote: bool,
 
-    /// Let whoever can reach such an address reload the plugin, too
+    /// Let whoever can reach such an address reload the plugin, and begin and end canaries, too
     #[arg(long)]
     allow_remote_reload: bool,
 

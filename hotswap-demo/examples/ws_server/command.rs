@@ -1,27 +1,35 @@
 //! What clients ask the server itself for: messages that begin with `:`. All others are for the plugin.
 
-use hotswap_core::text::printable;
+use hotswap_core::{canary::Share, text::printable};
 
 /// What the server does itself.
 #[derive(Clone, Copy)]
 pub(crate) enum Command {
     Reload,
     Rollback,
+    Canary(Share),
+    Rollout,
+    Promote,
+    Abandon,
     Help,
 }
 
-/// Their names, and what they do.
-const COMMANDS: [(&str, Command, &str); 3] = [
-    (":reload", Command::Reload, "loads the plugin's file again"),
+/// Their names, what follows the name, and what they do.
+const COMMANDS: [(&str, &str, &str); 7] = [
+    (":reload", "", "loads the plugin's file again"),
+    (":rollback", "", "puts the previous plugin back"),
     (
-        ":rollback",
-        Command::Rollback,
-        "puts the previous plugin back",
+        ":canary",
+        " SHARE",
+        "lets the plugin's file answer that share of the connections, such as 10%",
     ),
-    (":help", Command::Help, "lists the commands"),
+    (":rollout", "", "lets a rule raise the share and decide"),
+    (":promote", "", "makes the canary live"),
+    (":abandon", "", "gives the canary up"),
+    (":help", "", "lists the commands"),
 ];
 
-/// How much of an unknown command is said again.
+/// How much of what was not understood is said again.
 const CHARS_MAX: usize = 40;
 
 /// The command that a message is, or what is wrong with it. `None`: it is for the plugin.
@@ -30,22 +38,43 @@ pub(crate) fn parse(message: &str) -> Option<Result<Command, String>> {
         return None;
     }
     let message = message.trim_end();
-    let known = COMMANDS.iter().find(|(name, ..)| *name == message);
-    Some(known.map(|(_, command, _)| *command).ok_or_else(|| {
-        let word = message.split_whitespace().next().unwrap_or_default();
-        let word: String = word.chars().take(CHARS_MAX).collect();
-        let names = COMMANDS.map(|(name, ..)| name);
-        let names = names.join(", ");
-        format!(
-            "unknown command {}; expected one of {names}",
-            printable(&word)
-        )
-    }))
+    let (name, argument) = message
+        .split_once(char::is_whitespace)
+        .unwrap_or((message, ""));
+    Some(match (name, argument.trim_start()) {
+        (":reload", "") => Ok(Command::Reload),
+        (":rollback", "") => Ok(Command::Rollback),
+        (":canary", share) => share_of(share).map(Command::Canary),
+        (":rollout", "") => Ok(Command::Rollout),
+        (":promote", "") => Ok(Command::Promote),
+        (":abandon", "") => Ok(Command::Abandon),
+        (":help", "") => Ok(Command::Help),
+        _ => {
+            let names = COMMANDS.map(|(name, ..)| name);
+            let names = names.join(", ");
+            Err(format!(
+                "unknown command {}; expected one of {names}",
+                shown(name)
+            ))
+        }
+    })
+}
+
+fn share_of(text: &str) -> Result<Share, String> {
+    text.parse().map_err(|error| match text {
+        "" => "which share? for example `:canary 10%`".to_owned(),
+        _ => format!("unknown share {}: {error}", shown(text)),
+    })
+}
+
+fn shown(text: &str) -> String {
+    let beginning: String = text.chars().take(CHARS_MAX).collect();
+    printable(&beginning)
 }
 
 /// What `:help` says, in one line.
 pub(crate) fn help() -> String {
-    let each = COMMANDS.map(|(name, _, does)| format!("{name} {does}"));
+    let each = COMMANDS.map(|(name, argument, does)| format!("{name}{argument} {does}"));
     let each = each.join(", ");
     format!("{each}; a message that begins otherwise is answered by the plugin")
 }

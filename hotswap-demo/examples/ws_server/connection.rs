@@ -62,6 +62,8 @@ type Step = ControlFlow<End>;
 struct Connection<'a> {
     socket: WebSocketStream<TcpStream>,
     service: &'a Arc<Service>,
+    /// All its messages are answered by one side of a canary, as long as the share stays.
+    number: u64,
     form: Form,
     patience: Duration,
     /// Only with [`Form::Json`].
@@ -81,6 +83,7 @@ pub(crate) async fn serve(
     let mut connection = Connection {
         socket,
         service,
+        number: service.number_connection(),
         form,
         patience,
         pushes: None,
@@ -135,11 +138,12 @@ impl Connection<'_> {
         }
     }
 
-    /// Asks the plugin. The lease is kept across the sending: the generation that the client is told of is mapped
+    /// Asks the plugin. The choice is kept across the sending: the generation that the client is told of is mapped
     /// until it has been told, or until its patience has run out.
     async fn answer(&mut self, message: String) -> Step {
-        let Answer { lease, text } = self.service.answer(message, self.patience).await;
-        let generation = lease.number();
+        let answer = self.service.answer(self.number, message, self.patience);
+        let Answer { chosen, text } = answer.await;
+        let generation = chosen.generation();
         let reply = match (self.form, &text) {
             (Form::Text, Ok(text)) => text.as_str().into(),
             (Form::Text, Err(fault)) => format!("fault generation {generation}: {fault}").into(),
@@ -150,7 +154,7 @@ impl Connection<'_> {
             }),
         };
         let sent = self.send(reply).await;
-        drop(lease);
+        drop(chosen);
         sent
     }
 
@@ -159,6 +163,10 @@ impl Connection<'_> {
         let outcome = match command {
             Ok(Command::Reload) => self.service.reload().await,
             Ok(Command::Rollback) => self.service.roll_back().await,
+            Ok(Command::Canary(share)) => self.service.give_share(share).await,
+            Ok(Command::Rollout) => self.service.roll_out().await,
+            Ok(Command::Promote) => self.service.promote().await,
+            Ok(Command::Abandon) => self.service.abandon().await,
             Ok(Command::Help) => Ok(command::help()),
             Err(unknown) => Err(unknown),
         };

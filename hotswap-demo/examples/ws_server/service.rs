@@ -1,4 +1,4 @@
-//! What there is for all connections: the plugin, and what outlives each of its generations.
+//! What there is for all connections: the plugin, a canary beside it, and what outlives each of its generations.
 //!
 //! The host owns the count of messages and the history of the plot, so no swap can lose them: a generation that
 //! wanted to keep such things itself would take them with it. Knows no sockets.
@@ -7,15 +7,22 @@ use std::{
     collections::{BTreeMap, VecDeque},
     mem,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Error, ErrorKind, Event, GenerationInfo, Hotswap, Lease, State, detach_current_thread,
-    event::RolledBack, text::printable, watch::Watch,
+    Error, ErrorKind, Event, GenerationInfo, Hotswap, State,
+    canary::{Choice, Share},
+    detach_current_thread,
+    event::RolledBack,
+    text::printable,
+    watch::Watch,
 };
 use hotswap_types::Plugin;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -31,6 +38,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::{
     building::Builds,
     builds,
+    canary::{CanaryForm, CanarySlot},
     guide::{Guide, Swaps},
     trust::with_option,
 };
@@ -54,16 +62,19 @@ const PUSHES_WAITING_MAX: usize = 64;
 pub(crate) struct Service {
     plugin: Arc<Hotswap<dyn Plugin>>,
     watch: Option<Watch>,
+    canary: CanarySlot,
     may_reload: bool,
     swaps: Swaps,
     metrics: PrometheusHandle,
+    /// How many there were.
+    connections: AtomicU64,
     counts: Mutex<Counts>,
     log: Mutex<Log>,
 }
 
-/// What the plugin has answered, by which generation. The lease keeps that generation mapped.
+/// What the plugin has answered, by which generation. The choice keeps that generation mapped.
 pub(crate) struct Answer {
-    pub(crate) lease: Lease<dyn Plugin>,
+    pub(crate) chosen: Choice<dyn Plugin>,
     /// Or the plugin's error.
     pub(crate) text: Result<String, String>,
 }
@@ -116,6 +127,7 @@ enum Push<'a> {
         now_ms: u64,
         total: u64,
         ticks: &'a VecDeque<Tick>,
+        canary: Option<CanaryForm>,
         #[serde(flatten)]
         history: HistoryForm,
     },
@@ -124,6 +136,7 @@ enum Push<'a> {
         total: u64,
         #[serde(flatten)]
         tick: &'a Tick,
+        canary: Option<CanaryForm>,
         #[serde(flatten)]
         history: Option<HistoryForm>,
     },
@@ -154,28 +167,46 @@ impl Service {
         Self {
             plugin,
             watch,
+            canary: CanarySlot::default(),
             may_reload,
             swaps,
             metrics,
+            connections: AtomicU64::default(),
             counts: Mutex::default(),
             log: Mutex::new(log),
         }
     }
 
-    /// Has a message answered by the live generation. The plugin may take its time, and other messages are answered
-    /// meanwhile, by other generations, too. After `patience` the call is cancelled.
-    pub(crate) async fn answer(&self, message: String, patience: Duration) -> Answer {
-        let lease = self.plugin.lease();
-        let text = timeout(patience, lease.call_async(|plugin| plugin.answer(message))).await;
-        let text = match text {
+    /// A number that no other connection has.
+    pub(crate) fn number_connection(&self) -> u64 {
+        // Relaxed: nothing but the number depends on it.
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Has a message of a connection answered by the live generation, or by the canary, if its share has the
+    /// connection. The plugin may take its time, and other messages are answered meanwhile, by other generations, too.
+    /// After `patience` the call is cancelled.
+    pub(crate) async fn answer(
+        &self,
+        connection: u64,
+        message: String,
+        patience: Duration,
+    ) -> Answer {
+        let chosen = self.plugin.choose(&connection);
+        let call = chosen.call_async(|plugin| plugin.answer(message));
+        let text = match timeout(patience, call).await {
             Ok(Ok(text)) => text,
             Ok(Err(fault)) => Err(fault.kind.to_string()),
-            Err(_) => Err(format!("no answer within {patience:?}")),
+            Err(_) => {
+                // A call that is cancelled does not count by itself.
+                chosen.report_fault();
+                Err(format!("no answer within {patience:?}"))
+            }
         };
         let mut counts = lock(&self.counts);
         counts.total += 1;
-        *counts.recent.entry(lease.number()).or_default() += 1;
-        Answer { lease, text }
+        *counts.recent.entry(chosen.generation()).or_default() += 1;
+        Answer { chosen, text }
     }
 
     /// Takes the file again that was accepted last, and says what became of that. Waits for whoever else swaps;
@@ -188,13 +219,14 @@ impl Service {
     /// Puts the previous plugin back, in the same way.
     pub(crate) async fn roll_back(self: &Arc<Self>) -> Result<String, String> {
         self.check_may_change(":rollback")?;
-        self.change(|plugin| {
+        self.change(|service| {
+            let rolled_back = service.plugin.rollback();
             let RolledBack {
                 generation,
                 retired,
                 loaded_again,
                 ..
-            } = plugin.rollback()?;
+            } = rolled_back.map_err(|error| service.refusal(&error))?;
             let live = match loaded_again {
                 None => format!("generation {generation} is live again"),
                 Some(earlier) => {
@@ -204,6 +236,41 @@ impl Service {
             Ok(format!("rolled-back generation {retired}: {live}"))
         })
         .await
+    }
+
+    /// Gives the canary this share of the connections; without a canary, the file that was accepted last becomes one.
+    pub(crate) async fn give_share(self: &Arc<Self>, share: Share) -> Result<String, String> {
+        self.check_may_change(":canary")?;
+        self.change(move |service| {
+            let Self { plugin, canary, .. } = service;
+            let given = canary.give_share(plugin, &plugin.last_accepted(), share);
+            given.map_err(|error| service.refusal(&error))
+        })
+        .await
+    }
+
+    /// Leaves the decision on the canary to a rule; without a canary, the file that was accepted last becomes one.
+    pub(crate) async fn roll_out(self: &Arc<Self>) -> Result<String, String> {
+        self.check_may_change(":rollout")?;
+        self.change(|service| {
+            let Self { plugin, canary, .. } = service;
+            let begun = canary.roll_out(plugin, &plugin.last_accepted());
+            begun.map_err(|error| service.refusal(&error))
+        })
+        .await
+    }
+
+    /// Makes the canary live.
+    pub(crate) async fn promote(self: &Arc<Self>) -> Result<String, String> {
+        self.check_may_change(":promote")?;
+        self.change(|service| service.canary.promote()).await
+    }
+
+    /// Gives the canary up.
+    pub(crate) async fn abandon(self: &Arc<Self>) -> Result<String, String> {
+        self.check_may_change(":abandon")?;
+        self.change(|service| service.canary.abandon("abandoned on request"))
+            .await
     }
 
     /// Swaps in whatever is built, for as long as anything is.
@@ -228,36 +295,37 @@ impl Service {
 
     async fn swap(self: &Arc<Self>, path: PathBuf) -> Result<String, String> {
         let shown = printable(&path.to_string_lossy());
-        self.change(move |plugin| {
-            let swapped = plugin.swap(&path)?;
-            Ok(format!(
+        self.change(move |service| match service.plugin.swap(&path) {
+            Ok(swapped) => Ok(format!(
                 "accepted generation {}: {shown}",
                 swapped.generation
-            ))
+            )),
+            Err(error) => Err(service.refusal(&error)),
         })
         .await
     }
 
-    /// Says what was done, or why not. Either way there is an event, which is said before this returns.
+    /// Changes something on a thread that may block, and says what was done, or why not. If there is an event of it,
+    /// that is said before this returns.
     async fn change(
         self: &Arc<Self>,
-        change: impl FnOnce(&Hotswap<dyn Plugin>) -> Result<String, Error> + Send + 'static,
+        change: impl FnOnce(&Self) -> Result<String, String> + Send + 'static,
     ) -> Result<String, String> {
         let service = Arc::clone(self);
-        let done = spawn_blocking(move || {
-            let plugin = &service.plugin;
-            change(plugin).map_err(|error| {
-                if let ErrorKind::NoEarlierGeneration = error.kind() {
-                    return "no rollback: there is no earlier plugin to go back to".to_owned();
-                }
-                let live = plugin.lease().number();
-                let event = with_option(Event::from(&error));
-                format!("{event}; generation {live} stays live")
-            })
-        });
-        let done = done.await.unwrap_or_else(|error| Err(error.to_string()));
+        let done = spawn_blocking(move || change(&service)).await;
+        let done = done.unwrap_or_else(|error| Err(error.to_string()));
         lock(&self.log).take_in();
         done
+    }
+
+    /// As the event says it.
+    fn refusal(&self, error: &Error) -> String {
+        if let ErrorKind::NoEarlierGeneration = error.kind() {
+            return "no rollback: there is no earlier plugin to go back to".to_owned();
+        }
+        let live = self.plugin.lease().number();
+        let event = with_option(Event::from(error));
+        format!("{event}; generation {live} stays live")
     }
 
     /// The library's figures, as Prometheus reads them.
@@ -278,6 +346,7 @@ impl Service {
             now_ms: now_ms(),
             total: log.total,
             ticks: &log.ticks,
+            canary: self.canary.form(),
             history: self.history(),
         };
         Subscription {
@@ -292,6 +361,7 @@ impl Service {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.canary.advance();
             self.tick();
             self.wake_workers();
         }
@@ -300,7 +370,11 @@ impl Service {
     /// Lets the last plugin leave, and says what became of it.
     pub(crate) fn end(self, deadline: Duration) {
         drop(self.watch);
-        let plugin = Arc::into_inner(self.plugin).expect("only the watch had it, too");
+        // Without one, there is nothing to say.
+        let _ = self.canary.abandon("the server ends");
+        drop(self.canary);
+        let plugin = Arc::into_inner(self.plugin);
+        let plugin = plugin.expect("only the watch and a canary had it, too");
         let mut log = self
             .log
             .into_inner()
@@ -337,6 +411,7 @@ impl Service {
             let push = json(&Push::Tick {
                 total: log.total,
                 tick: &tick,
+                canary: self.canary.form(),
                 history: has_news.then(|| self.history()),
             });
             // It is only for those who are there.

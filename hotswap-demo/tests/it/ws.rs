@@ -2,6 +2,7 @@
 
 #[path = "../../examples/ws_server/address.rs"]
 mod address;
+mod canary;
 mod client;
 mod commands;
 mod metrics;
@@ -591,14 +592,22 @@ fn other_machines_may_not_connect_and_not_reload_unless_told() {
     let server = Server::with_options(&remote, "shipped");
     let mut client = server.connect();
     assert_eq!(client.ask("hi"), "You said 'hi'");
-    assert_eq!(
-        client.ask(":reload"),
-        "refused :reload: others than this machine could ask for it; --allow-remote-reload allows it"
-    );
-    assert_eq!(
-        client.ask(":rollback"),
-        "refused :rollback: others than this machine could ask for it; --allow-remote-reload allows it"
-    );
+    for message in [
+        ":reload",
+        ":rollback",
+        ":canary 10%",
+        ":rollout",
+        ":promote",
+        ":abandon",
+    ] {
+        let command = message.split(' ').next().unwrap();
+        assert_eq!(
+            client.ask(message),
+            format!(
+                "refused {command}: others than this machine could ask for it; --allow-remote-reload allows it"
+            )
+        );
+    }
     let remote = [&remote[..], &["--allow-remote-reload"]].concat();
     let server = Server::with_options(&remote, "shipped");
     assert!(

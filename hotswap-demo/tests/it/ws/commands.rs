@@ -39,7 +39,7 @@ fn the_plugin_before_is_put_back() {
 fn an_unknown_command_is_refused_and_not_sent_to_the_plugin() {
     let server = Server::with("shipped");
     let mut client = server.connect();
-    let known = "expected one of :reload, :rollback, :help";
+    let known = "expected one of :reload, :rollback, :canary, :rollout, :promote, :abandon, :help";
     let mut check = |message: &str, said: &str| {
         let refused = format!("unknown command {said}; {known}");
         assert_eq!(client.ask(message), refused);

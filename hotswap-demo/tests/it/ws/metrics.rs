@@ -19,7 +19,11 @@ use super::{
 use crate::demo::{SOON, plugin};
 
 /// All metrics, and their types, as the server with buckets has them.
-const METRICS: [(&str, &str); 13] = [
+const METRICS: [(&str, &str); 17] = [
+    ("hotswap_canary_call_duration_seconds", "histogram"),
+    ("hotswap_canary_calls_total", "counter"),
+    ("hotswap_canary_faults_total", "counter"),
+    ("hotswap_canary_share_ratio", "gauge"),
     ("hotswap_events_total", "counter"),
     ("hotswap_faults_total", "counter"),
     ("hotswap_holders", "gauge"),
@@ -174,6 +178,18 @@ fn the_dashboard_shows_what_is_scraped() {
     let (mut client, mut flood) = (server.connect(), server.connect());
     server.put(&fs::read(plugin("shipped")).unwrap());
     assert!(client.ask(":reload").starts_with("accepted generation 2"));
+    // It has the metrics of a canary's side from its first call on.
+    assert!(
+        client
+            .ask(":canary 50%")
+            .starts_with("canary generation 3 ")
+    );
+    client.ask("hi");
+    assert!(
+        client
+            .ask(":abandon")
+            .starts_with("abandoned generation 3: ")
+    );
     // Who does not read keeps the lease for an answer, once there is no room for it on the way: then the generation
     // that is live stays when it is replaced.
     flood.0.get_mut().set_nonblocking(true).unwrap();

@@ -1,0 +1,196 @@
+//! A candidate that answers some of the connections, beside the live plugin: how that begins and ends, and what a page
+//! is told of it.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hotswap_core::{
+    Error, Hotswap,
+    canary::{Canary, Decision, Figures, Rollout, Rule, Share, Side, Step},
+    text::printable,
+};
+use hotswap_types::Plugin;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+/// The canary, if there is one.
+#[derive(Default)]
+pub(crate) struct CanarySlot(Mutex<Option<Active>>);
+
+struct Active {
+    canary: Canary<'static, dyn Plugin>,
+    /// As it is shown.
+    path: String,
+    /// `None`: people decide.
+    rollout: Option<Rollout>,
+}
+
+/// What a page is told of it.
+#[derive(Serialize)]
+pub(crate) struct CanaryForm {
+    generation: u64,
+    share: Share,
+    candidate: Figures,
+    live: Figures,
+    /// `None`: people decide.
+    rule: Option<RuleForm>,
+}
+
+#[derive(Serialize)]
+struct RuleForm {
+    shares: [Share; STEPS.len()],
+    soak_ms: u128,
+    calls_min: u64,
+}
+
+/// The steps of the rule, and how long each lasts: short enough to be watched.
+const STEPS: [Share; 3] = [Share::percent(10), Share::percent(50), Share::ALL];
+const SOAK: Duration = Duration::from_secs(5);
+/// How many messages the candidate must have answered in a step.
+const CALLS_MIN: u64 = 200;
+
+fn rule() -> Rule {
+    Rule {
+        steps: STEPS.map(|share| Step { share, soak: SOAK }).to_vec(),
+        calls_min: CALLS_MIN,
+        // On the way to a client, less is not noticed.
+        latency_excess_min: Duration::from_millis(1),
+        ..Rule::default()
+    }
+}
+
+impl CanarySlot {
+    /// Gives the canary this share of the connections, and leaves the decision to people. Without a canary, the file at
+    /// `path` becomes one. Must be called on a thread that may block. Says what the event says.
+    pub(crate) fn give_share(
+        &self,
+        plugin: &Arc<Hotswap<dyn Plugin>>,
+        path: &Path,
+        share: Share,
+    ) -> Result<String, Error> {
+        let mut slot = self.undecided();
+        if slot.is_none() {
+            drop(slot);
+            slot = self.start(plugin, path, share)?;
+        }
+        let active = slot.as_mut().expect("undecided");
+        active.rollout = None;
+        active.canary.set_share(share);
+        Ok(active.told())
+    }
+
+    /// Leaves the decision to the rule. Otherwise like [`give_share`](Self::give_share).
+    pub(crate) fn roll_out(
+        &self,
+        plugin: &Arc<Hotswap<dyn Plugin>>,
+        path: &Path,
+    ) -> Result<String, Error> {
+        let mut slot = self.undecided();
+        if slot.is_none() {
+            drop(slot);
+            slot = self.start(plugin, path, STEPS[0])?;
+        }
+        let active = slot.as_mut().expect("undecided");
+        let rollout = active.rollout.insert(Rollout::new(rule()));
+        rollout.advance(&active.canary, Instant::now());
+        Ok(format!("{}; a rule decides", active.told()))
+    }
+
+    /// Makes the candidate live.
+    pub(crate) fn promote(&self) -> Result<String, String> {
+        let mut slot = self.undecided();
+        let Active { canary, path, .. } = slot.take().ok_or(NO_CANARY)?;
+        match canary.promote() {
+            Decision::Promoted(swapped) => Ok(format!(
+                "accepted generation {}: {path}",
+                swapped.generation
+            )),
+            Decision::Abandoned(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Gives the candidate up.
+    pub(crate) fn abandon(&self, reason: &str) -> Result<String, String> {
+        let mut slot = self.undecided();
+        let Active { canary, .. } = slot.take().ok_or(NO_CANARY)?;
+        canary.abandon(reason);
+        let [candidate, live] = [Side::Candidate, Side::Live].map(|side| canary.figures(side));
+        Ok(format!(
+            "abandoned generation {}: it had {candidate}; the live side had {live}",
+            canary.generation()
+        ))
+    }
+
+    /// Does what the rule says by now, if there is one.
+    pub(crate) fn advance(&self) {
+        if let Some(Active {
+            canary,
+            rollout: Some(rollout),
+            ..
+        }) = &mut *self.undecided()
+        {
+            rollout.advance(canary, Instant::now());
+        }
+    }
+
+    pub(crate) fn form(&self) -> Option<CanaryForm> {
+        let slot = self.undecided();
+        let Active {
+            canary, rollout, ..
+        } = slot.as_ref()?;
+        Some(CanaryForm {
+            generation: canary.generation(),
+            share: canary.share(),
+            candidate: canary.figures(Side::Candidate),
+            live: canary.figures(Side::Live),
+            rule: rollout.as_ref().map(|_| RuleForm {
+                shares: STEPS,
+                soak_ms: SOAK.as_millis(),
+                calls_min: CALLS_MIN,
+            }),
+        })
+    }
+
+    fn start(
+        &self,
+        plugin: &Arc<Hotswap<dyn Plugin>>,
+        path: &Path,
+        share: Share,
+    ) -> Result<MutexGuard<'_, Option<Active>>, Error> {
+        // Shares the swap point, as what the service keeps must. Whoever else begins one meanwhile is the only one.
+        let prepared = Handle::current().block_on(plugin.prepare_async(path))?;
+        let canary = prepared.start_canary(share)?;
+        let mut slot = self.lock();
+        *slot = Some(Active {
+            canary,
+            path: printable(&path.to_string_lossy()),
+            rollout: None,
+        });
+        Ok(slot)
+    }
+
+    /// Without what the rule has decided on.
+    fn undecided(&self) -> MutexGuard<'_, Option<Active>> {
+        let mut slot = self.lock();
+        slot.take_if(|it| it.canary.decision().is_some());
+        slot
+    }
+
+    /// What is locked here is whole at any time.
+    fn lock(&self) -> MutexGuard<'_, Option<Active>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const NO_CANARY: &str = "there is no canary; `:canary 10%` begins one";
+
+impl Active {
+    fn told(&self) -> String {
+        let Self { canary, path, .. } = self;
+        let (generation, share) = (canary.generation(), canary.share());
+        format!("canary generation {generation} gets {share} of the calls: {path}")
+    }
+}
