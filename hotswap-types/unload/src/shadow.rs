@@ -29,12 +29,6 @@ use crate::{
     },
 };
 
-unsafe extern "C" {
-    fn getpid() -> c_int;
-    fn gettid() -> c_int;
-    fn tgkill(process: c_int, thread: c_int, signal: c_int) -> c_int;
-}
-
 /// The names to which the rest of the image, including std, is bound. The same linker binds these to the same
 /// functions.
 mod bound {
@@ -150,16 +144,19 @@ impl Early {
     }
 }
 
+/// By number, as below: glibc has the functions `gettid` and `tgkill` only since 2.30.
 fn this_thread() -> c_int {
-    // SAFETY: `gettid` has no preconditions.
-    unsafe { gettid() }
+    // SAFETY: `gettid` has no arguments and no preconditions.
+    let number = unsafe { libc::syscall(libc::SYS_gettid) };
+    // The kernel returns a `pid_t`, which is a `c_int`.
+    number as c_int
 }
 
 fn thread_lives(thread: c_int) -> bool {
     // SAFETY: `getpid` has no preconditions.
-    let process = unsafe { getpid() };
+    let process = unsafe { libc::getpid() };
     // SAFETY: signal 0 is not delivered; the call only checks whether a signal could be.
-    let sent = unsafe { tgkill(process, thread, 0) } == 0;
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) } == 0;
     // Only ESRCH says that the thread has ended; a sandbox may forbid the question.
     sent || io::Error::last_os_error().raw_os_error() != Some(ESRCH)
 }

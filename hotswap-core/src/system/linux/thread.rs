@@ -13,10 +13,14 @@ use std::{
 
 use super::memory::page_bytes;
 
-/// The calling thread's number. A system call.
+/// The calling thread's number. A system call, also for signal handlers.
+///
+/// By number: glibc has `gettid` only since 2.30, and rustix looks for that with `dlsym`, which no handler may call.
 pub(crate) fn this() -> c_int {
-    // SAFETY: no conditions.
-    unsafe { libc::gettid() }
+    // SAFETY: `gettid` has no arguments and no conditions.
+    let number = unsafe { libc::syscall(libc::SYS_gettid) };
+    // The kernel returns a `pid_t`, which is a `c_int`.
+    number as c_int
 }
 
 /// The calling thread's name; empty if it cannot be read. A system call.

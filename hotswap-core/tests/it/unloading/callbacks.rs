@@ -249,8 +249,8 @@ fn a_destructor_that_is_running_when_its_key_is_deleted_is_waited_for() {
             move || {
                 let state = STATE.as_ptr().expose_provenance() as u64;
                 it.with(|it| it.text()(state).map(drop).unwrap());
-                // SAFETY: no conditions.
-                set.send(unsafe { libc::gettid() }.cast_unsigned()).unwrap();
+                let tid = rustix::thread::gettid().as_raw_nonzero().get();
+                set.send(tid.cast_unsigned()).unwrap();
             }
         });
         let worker_tid = wait_set.recv().unwrap();
