@@ -105,10 +105,16 @@ fn a_plugin_that_ends_its_process_is_refused_wherever_it_does() {
             &format!("{stage}: killed by SIGABRT, in a trial"),
         );
         // Success is not what a trial's child says by its exit code.
+        let ended = if place == "unload" && !shows_keys() {
+            // It has stayed mapped, so that its destructor runs when the child exits, and exits once more. std ends that.
+            "killed by SIGABRT, in a trial; it said: thread caused non-unwinding panic. aborting."
+        } else {
+            "the process ended with exit code 0, in a trial"
+        };
         it.refuses(
             "misbehaving",
             &format!("{place}: exit 0"),
-            &format!("{stage}: the process ended with exit code 0, in a trial"),
+            &format!("{stage}: {ended}"),
         );
     }
     // Nor by claiming that it has finished.
@@ -336,6 +342,21 @@ fn a_sandbox_that_denies_limits_is_named() {
     demo.says("accepted generation 1: ");
 }
 
+/// Without memory files, there is nothing that a plugin could be loaded from.
+#[test]
+fn a_sandbox_that_denies_memory_files_is_named() {
+    let mut command = Command::new(BINARY);
+    deny(&mut command, libc::SYS_memfd_create);
+    let (code, err) = Demo::run(command, &["--any-owner"], &plugin("shipped")).ends();
+    let line = format!(
+        "refused {}: copy: the system does not let it make memory files (memfd_create): Operation not permitted (os \
+         error 1)",
+        plugin("shipped").display()
+    );
+    assert_eq!(err, [line]);
+    assert_eq!(code, Some(1));
+}
+
 /// Lets a system call fail with `EPERM` in the program and in all that it starts.
 fn deny(command: &mut Command, call: libc::c_long) {
     let filter = [
@@ -426,4 +447,14 @@ fn ends(number: u32) {
 fn is_zombie(number: u32) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(number.to_string()).join("stat"));
     stat.is_ok_and(|stat| stat.contains(") Z "))
+}
+
+/// Whether this system shows the keys of threads, as glibc does since 2.34: if not, what may have made some stays mapped.
+fn shows_keys() -> bool {
+    // SAFETY: no conditions.
+    let version = unsafe { libc::gnu_get_libc_version() };
+    // SAFETY: it is a constant text of the C library.
+    let version = unsafe { std::ffi::CStr::from_ptr(version) };
+    let minor = version.to_str().unwrap().strip_prefix("2.").unwrap();
+    minor.split('.').next().unwrap().parse::<u32>().unwrap() >= 34
 }

@@ -39,7 +39,17 @@ pub(crate) fn sealed(
             "larger than the limit on file sizes (ulimit -f)",
         ));
     }
-    let file = fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = fs::memfd_create(name, flags).map_err(|error| match error {
+        // From a sandbox, which does not say what it denies.
+        Errno::PERM | Errno::NOSYS => {
+            let error = io::Error::from(error);
+            let message =
+                format!("the system does not let it make memory files (memfd_create): {error}");
+            io::Error::new(error.kind(), message)
+        }
+        error => error.into(),
+    })?;
     let mut file = File::from(file);
     file.write_all(bytes)?;
     for (offset, byte) in replaced {
