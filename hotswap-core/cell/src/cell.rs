@@ -25,6 +25,24 @@
 //! `Release` writes: a thread that sees one knows that everything the reader did with the previous value has
 //! happened.
 //!
+//! # Processors that reorder more than x86-64
+//!
+//! On AArch64, other threads may see two stores of one thread in either order, a load may come before an earlier one,
+//! and a store before an earlier load. Nothing here relies on the opposite:
+//!
+//! - What a value points to is written before the `Release` that publishes it (`replace`), and read after the
+//!   `Acquire` of step 3.
+//! - All that a call does with a value comes before the `Release` that clears the slot or names the next value. A
+//!   thread that retires a value concludes that a reader has left it only from an `Acquire` that has read such a word,
+//!   or from a slot that was idle all along.
+//! - That a thread that scans sees the announcement before the reader loads in step 3 follows from no `Release` and no
+//!   `Acquire`, on x86-64 as little as elsewhere. The barrier gives it.
+//!
+//! Loom explores these orderings by the memory model of the language, which is as weak. `scripts/loom weakened` makes
+//! them weaker one by one, and the model fails for each. It does not fail where a fence of the full barrier has the
+//! same effect: for the `Release` in [`Slot::name`], the `Acquire` in [`Slot::names`], and the `Acquire` half of
+//! `replace`.
+//!
 //! # Several calls of one thread
 //!
 //! A thread may be inside several calls at once: because a call makes another call, or because the thread runs
