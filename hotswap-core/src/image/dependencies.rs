@@ -350,6 +350,8 @@ struct Abilities {
     /// It is linked to stay mapped (`-z nodelete`).
     stays: bool,
     starts_threads: bool,
+    /// It imports functions that make pthread keys.
+    creates_keys: bool,
     /// It imports functions that keep something of it (`Facts::leaves`).
     leaves: bool,
     needed: Vec<String>,
@@ -387,6 +389,7 @@ impl Abilities {
             let abilities = &mut noted.abilities;
             abilities.stays |= facts.nodelete;
             abilities.starts_threads |= facts.starts_threads;
+            abilities.creates_keys |= facts.creates_keys;
             abilities.leaves |= !facts.keeping_functions.is_empty();
             for name in facts.needed {
                 if !abilities.needed.contains(&name) {
@@ -406,8 +409,12 @@ impl Abilities {
 impl MappedLibrary {
     /// Whether the system calls a function of it when a thread ends or a signal arrives.
     fn is_registered(&self) -> bool {
-        let keys = keys::keys_into(&self.mapping.range());
-        keys.is_none_or(|keys| !keys.is_empty()) || handlers::lie_in(&self.mapping.segments)
+        let has_keys = match keys::keys_into(&self.mapping.range()) {
+            Some(keys) => !keys.is_empty(),
+            // The system does not show them.
+            None => Abilities::of(self).is_none_or(|it| it.creates_keys),
+        };
+        has_keys || handlers::lie_in(&self.mapping.segments)
     }
 
     fn key(&self) -> (PathBuf, usize) {

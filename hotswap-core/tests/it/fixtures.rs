@@ -19,30 +19,79 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) type Plugin = Hotswap<FixtureRef>;
 
-/// The path of a plugin of `tests/fixtures/examples`.
+/// Plugins without `unloadable!`, which leave all the same, unless the system does not show the keys of threads.
+const PLAIN: [&str; 19] = [
+    "build_1",
+    "build_2",
+    "changed_type",
+    "closes_a_descriptor",
+    "failing_constructor",
+    "leaks_a_descriptor",
+    "measured_raw",
+    "other_tables",
+    "panicking",
+    "panicking_constructor",
+    "removed_field",
+    "root_module_1",
+    "root_module_2",
+    "root_module_3",
+    "root_module_mixed",
+    "root_module_other",
+    "suffix_field",
+    "thread_local_with_drop",
+    "wrong_answer",
+];
+
+/// The path of a plugin of `tests/fixtures/examples`. Where one without `unloadable!` could not leave, it has that.
 pub(crate) fn plugin(name: &str) -> PathBuf {
-    static FOLDER: LazyLock<PathBuf> = LazyLock::new(build);
+    static UNLOADABLE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let mut options = vec!["--features", "unloadable"];
+        options.extend(PLAIN.iter().flat_map(|name| ["--example", name]));
+        build("unloadable", &options)
+    });
+    if PLAIN.contains(&name) && !shows_keys() {
+        return UNLOADABLE.join(format!("lib{name}.so"));
+    }
+    plain_plugin(name)
+}
+
+/// The path of a plugin of `tests/fixtures/examples`, as it is.
+pub(crate) fn plain_plugin(name: &str) -> PathBuf {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| build("", &["--examples"]));
     FOLDER.join(format!("lib{name}.so"))
 }
 
-/// Builds them; `HOTSWAP_FIXTURES` names a folder with those that were built otherwise (`scripts/matrix`).
-fn build() -> PathBuf {
+/// Whether this system shows the keys of threads: glibc does since 2.34. Until then, what may have made keys stays
+/// mapped, unless it is a plugin with `unloadable!`.
+pub(crate) fn shows_keys() -> bool {
+    has_glibc(34)
+}
+
+/// Whether the C library is glibc 2.`minor` or newer.
+pub(crate) fn has_glibc(minor: u32) -> bool {
+    // SAFETY: no conditions.
+    let version = unsafe { libc::gnu_get_libc_version() };
+    // SAFETY: it is a constant text of the C library.
+    let version = unsafe { std::ffi::CStr::from_ptr(version) };
+    let its = version.to_str().unwrap().strip_prefix("2.").unwrap();
+    its.split('.').next().unwrap().parse::<u32>().unwrap() >= minor
+}
+
+/// Builds plugins, in a folder of the target folder. `HOTSWAP_FIXTURES` names a folder with those that were built
+/// otherwise (`scripts/matrix`).
+fn build(folder: &str, options: &[&str]) -> PathBuf {
     if let Some(folder) = std::env::var_os("HOTSWAP_FIXTURES") {
         return folder.into();
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .parent()
-        .expect("cargo makes it `target/tmp`");
+        .expect("cargo makes it `target/tmp`")
+        .join(folder);
     let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "hotswap-fixtures",
-            "--examples",
-            "--target-dir",
-        ])
-        .arg(target)
+        .args(["build", "--quiet", "--package", "hotswap-fixtures"])
+        .args(options)
+        .arg("--target-dir")
+        .arg(&target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_remove("CARGO_BUILD_TARGET")
         .status()

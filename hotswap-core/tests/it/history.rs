@@ -5,12 +5,14 @@ use std::fs;
 use hotswap_core::{Hotswap, Sha256};
 use hotswap_fixtures::FixtureRef;
 
-use crate::fixtures::{generation, load, load_with, plugin, refused, trust_with, unloaded};
+use crate::fixtures::{
+    generation, load, load_with, plain_plugin, plugin, refused, trust_with, unloaded,
+};
 
 #[test]
 fn a_generation_is_known_by_its_bytes_and_its_package() {
     let it = load("constructs_unloadable");
-    it.swap(plugin("build_1")).unwrap();
+    it.swap(plain_plugin("build_1")).unwrap();
     let with_unloadable = generation(&it, 1);
     let bytes = fs::read(plugin("constructs_unloadable")).unwrap();
     assert_eq!(with_unloadable.file_bytes, bytes.len() as u64);
@@ -22,7 +24,7 @@ fn a_generation_is_known_by_its_bytes_and_its_package() {
     let without = generation(&it, 2);
     assert_eq!((without.name, without.version), (None, None));
     // The same file has the same build id, and another one another.
-    it.swap(plugin("build_1")).unwrap();
+    it.swap(plain_plugin("build_1")).unwrap();
     let again = generation(&it, 3);
     assert_eq!(without.build_id, again.build_id);
     assert!(with_unloadable.build_id.is_none() || with_unloadable.build_id != again.build_id);

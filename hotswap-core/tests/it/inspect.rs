@@ -20,7 +20,7 @@ fn a_plugin_in_plain_rust_leaves_nothing_and_shares_nothing() {
         ..Query::default()
     };
     let process = Process::new(Machine::NATIVE, 4096);
-    let folder = fixtures::plugin("build_1");
+    let folder = fixtures::plain_plugin("build_1");
     let (mut plugins, mut with_unloadable) = (0, 0);
     for entry in fs::read_dir(folder.parent().unwrap()).unwrap() {
         let entry = entry.unwrap();

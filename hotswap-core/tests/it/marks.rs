@@ -14,7 +14,7 @@ use tempfile::TempPath;
 
 use crate::{
     alone::alone,
-    fixtures::{Plugin, SOON, build_of, plugin, trust_with, unloaded},
+    fixtures::{Plugin, SOON, build_of, plugin, shows_keys, trust_with, unloaded},
     process::images,
 };
 
@@ -137,6 +137,10 @@ fn unique_symbols_of_a_plugin_with_unloadable_do_not_keep_it() {
 #[test]
 fn without_unloadable_the_marks_are_left() {
     alone("marks::without_unloadable_the_marks_are_left", || {
+        if !shows_keys() {
+            // There, no plugin without `unloadable!` leaves, whatever its marks are.
+            return;
+        }
         let it = load(&nodelete("build_2"), |_| {});
         it.swap(plugin("build_1")).unwrap();
         assert_eq!(

@@ -13,7 +13,9 @@ use abi_stable::library::ROOT_MODULE_LOADER_NAME;
 use hotswap_core::{ErrorKind, EventKind, Hotswap, Stage, State};
 use hotswap_fixtures::FixtureRef;
 
-use crate::fixtures::{build_of, load, load_with, plugin, refused, trust, trust_with, unloaded};
+use crate::fixtures::{
+    build_of, load, load_with, plugin, refused, trust, trust_with, unloaded, until,
+};
 
 #[test]
 fn a_plugin_is_loaded_swapped_and_unloaded() {
@@ -347,9 +349,7 @@ fn a_set_is_swapped_as_a_whole_or_not_at_all() {
             assert_eq!((build_of(&first), build_of(&second)), (1, 1));
             assert_eq!(first.generations().len(), 1);
             // The one that was good has left again.
-            while crate::process::images().len() > 2 {
-                std::thread::yield_now();
-            }
+            until(|| crate::process::images().len() <= 2);
             swap_both("build_2", "suffix_field").unwrap();
             assert_eq!((build_of(&first), build_of(&second)), (2, 3));
         },

@@ -106,7 +106,8 @@ fn a_plugin_that_ends_its_process_is_refused_wherever_it_does() {
         );
         // Success is not what a trial's child says by its exit code.
         let ended = if place == "unload" && !shows_keys() {
-            // It has stayed mapped, so that its destructor runs when the child exits, and exits once more. std ends that.
+            // It has stayed mapped, so that its destructor runs when the child exits, and exits once more. std ends
+            // that.
             "killed by SIGABRT, in a trial; it said: thread caused non-unwinding panic. aborting."
         } else {
             "the process ended with exit code 0, in a trial"
@@ -449,7 +450,8 @@ fn is_zombie(number: u32) -> bool {
     stat.is_ok_and(|stat| stat.contains(") Z "))
 }
 
-/// Whether this system shows the keys of threads, as glibc does since 2.34: if not, what may have made some stays mapped.
+/// Whether this system shows the keys of threads, as glibc does since 2.34: if not, what may have made some stays
+/// mapped.
 fn shows_keys() -> bool {
     // SAFETY: no conditions.
     let version = unsafe { libc::gnu_get_libc_version() };
