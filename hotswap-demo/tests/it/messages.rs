@@ -146,6 +146,7 @@ fn wrong_arguments() {
 }
 
 /// Relative to the folder that [`files`] makes.
+#[cfg(target_arch = "x86_64")]
 const FILES: &[(&str, &str)] = &[
     (
         "empty.so",
@@ -222,6 +223,7 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
+#[cfg(target_arch = "x86_64")]
 fn files() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
