@@ -29,11 +29,11 @@ mod pipeline;
 
 mod prepared;
 
-mod rollback;
-
 mod canary;
 
 mod rollout;
+
+mod rollback;
 
 mod futures;
 
@@ -62,6 +62,7 @@ use self::{
     accepted::LastAccepted,
     call::{CallTarget, Returns, Target},
     call_future::FutureCount,
+    canary::LatestCandidacy,
     choice::ActiveCanary,
     code::Code,
     draining::Draining,
@@ -122,6 +123,7 @@ pub struct Hotswap<I: Interface + ?Sized> {
     accepted: LastAccepted,
     /// The canary beside the live generation, if there is one.
     canary: ActiveCanary<I::Live>,
+    candidacy: LatestCandidacy<I::Live>,
     /// `Some` if services are turned on.
     services: Option<Services>,
     /// Held while a candidate is prepared, so that candidates are prepared one after the other. Lock order: before
@@ -785,6 +787,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     )]
     fn retire_live(&mut self, latest: Option<Instant>) -> Option<reaper::EndingReaper> {
         self.reaper.as_ref()?;
+        // Only one whose handle was forgotten is still there.
+        self.abandon_canary("the swap point has ended");
         // Before the reaper is taken: if this panics, dropping the swap point does the rest.
         self.close_services(latest);
         let reaper = self.reaper.take()?;
@@ -891,6 +895,7 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
             succession: Arc::new(self.succession),
             accepted: LastAccepted::new(accepted),
             canary: ActiveCanary::default(),
+            candidacy: LatestCandidacy::default(),
             services: self.services,
             swapping: Mutex::new(()),
             reaper: Some(self.reaper),

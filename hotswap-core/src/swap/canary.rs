@@ -9,15 +9,15 @@ use std::{
     hash::Hash,
     mem,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use hotswap_sdk::host::Interface;
 
 use super::{
-    Choice, Prepared, Side, Swapped, choice::Split, draining::Draining, pipeline::drop_update,
-    prepared::SwapPoint, successor::Successor,
+    Choice, Hotswap, Prepared, Side, Swapped, choice::Split, draining::Draining,
+    pipeline::drop_update, prepared::SwapPoint, successor::Successor,
 };
 use crate::{
     comparison::{Figures, Share, Window},
@@ -37,9 +37,12 @@ use crate::{
 /// rollback. Once abandoned, it is refused with its figures, and is unloaded as soon as no choice holds it.
 ///
 /// A swap or a rollback beside it changes the live generation, and not the canary: when that is promoted, it replaces
-/// whichever generation is live by then. With [services](crate::Settings::services), the candidate's update takes
-/// effect when it is promoted, so until then the candidate must not rely on what its update makes: services that it
-/// starts, and values that it makes or migrates. And no other candidate can be prepared before the canary has ended.
+/// whichever generation is live by then.
+///
+/// With [services](crate::Settings::services), the candidate's update takes effect when it is promoted, so until then
+/// the candidate must not rely on what its update makes: services that it starts, and values that it makes or migrates.
+/// No other candidate can be prepared before the canary has ended. A rollback, also an automatic one, abandons the
+/// canary, whose update has seen what the rollback changes.
 ///
 /// Share it by reference, or in an [`Arc`]. Dropping it abandons the candidate. A swap point has one canary at a time.
 ///
@@ -62,14 +65,22 @@ use crate::{
 #[must_use = "it is abandoned when this is dropped"]
 pub struct Canary<'a, I: Interface + ?Sized> {
     hotswap: SwapPoint<'a, I>,
+    candidacy: Arc<Candidacy<I::Live>>,
+}
+
+/// A candidate that is a canary, or was one.
+struct Candidacy<M> {
     generation: u64,
     path: PathBuf,
     split: Arc<Split>,
     /// Lock order: before the succession.
-    state: Mutex<State<I::Live>>,
+    state: Mutex<State<M>>,
     /// Notified when it is decided.
     decided: Condvar,
 }
+
+/// The canary of a swap point that began last, for what ends one without its handle.
+pub(super) struct LatestCandidacy<M>(Mutex<Weak<Candidacy<M>>>);
 
 struct State<M> {
     /// `Some` until it is decided.
@@ -118,21 +129,63 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
         let published = candidate.published(PublishKind::Candidate);
         let recorded = hotswap.history.canary_started(published, share);
         let handle = candidate.generation.self_lease();
-        hotswap.canary.begin(handle, Arc::clone(&split));
-        drop(generations);
-        candidate.logs.published();
-        recorded.deliver();
-        Ok(Canary {
-            hotswap,
+        let logs = Arc::clone(&candidate.logs);
+        let candidacy = Arc::new(Candidacy {
             generation,
             path,
-            split,
+            split: Arc::clone(&split),
             state: Mutex::new(State {
                 candidate: Some(candidate),
                 decision: None,
             }),
             decided: Condvar::new(),
-        })
+        });
+        hotswap.candidacy.set(&candidacy);
+        hotswap.canary.begin(handle, split);
+        drop(generations);
+        // Before the event: if a waker or a subscriber panics, the candidate is abandoned.
+        let canary = Canary { hotswap, candidacy };
+        logs.published();
+        recorded.deliver();
+        Ok(canary)
+    }
+}
+
+impl<I: Interface + ?Sized> Hotswap<I> {
+    /// Abandons the canary, if there is one. The caller holds no lock, because this delivers an event.
+    pub(super) fn abandon_canary(&self, reason: &str) {
+        if let Some(candidacy) = self.candidacy.get() {
+            self.abandon(&candidacy, reason);
+        }
+    }
+
+    /// Abandons the canary, if it has an update, because a rollback is about to change what that has seen.
+    pub(super) fn abandon_canary_for_rollback(&self) {
+        if self.services.is_some() {
+            self.abandon_canary("a rollback changes what its update has seen");
+        }
+    }
+
+    fn abandon(&self, candidacy: &Candidacy<I::Live>, reason: &str) -> Decision {
+        let mut state = candidacy.state();
+        let Some(candidate) = state.candidate.take() else {
+            return state.decided();
+        };
+        self.canary.end();
+        let figures = |side| Box::new(candidacy.split.recording(side).window().figures());
+        let kind = ErrorKind::Abandoned {
+            reason: reason.to_owned(),
+            candidate: figures(Side::Candidate),
+            live: figures(Side::Live),
+        };
+        let error = Error::new(&candidacy.path, kind);
+        let recorded = self.history.abandoned(candidacy.generation, &error);
+        let decision = candidacy.decide(state, Decision::Abandoned(error));
+        drop_update(&candidacy.path, candidate.update);
+        let generation = Draining::new(candidate.generation);
+        self.reaper().retire(candidacy.generation, generation);
+        recorded.deliver();
+        decision
     }
 }
 
@@ -151,23 +204,28 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
 
     /// The number of the candidate's generation.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.candidacy.generation
     }
 
     /// The share of the calls that the candidate gets.
     pub fn share(&self) -> Share {
-        self.split.share()
+        self.split().share()
     }
 
     /// Gives the candidate another share, from the next choice on. An event says so. After the decision, nothing
     /// happens.
+    ///
+    /// # Panics
+    ///
+    /// As [`promote`](Self::promote).
     pub fn set_share(&self, share: Share) {
-        let state = self.state();
+        self.check_process();
+        let state = self.candidacy.state();
         if state.decision.is_some() || share == self.share() {
             return;
         }
-        self.split.set_share(share);
-        let recorded = self.hotswap.history.canary_share(self.generation, share);
+        self.split().set_share(share);
+        let recorded = self.hotswap.history.canary_share(self.generation(), share);
         drop(state);
         recorded.deliver();
     }
@@ -180,7 +238,11 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
     }
 
     pub(super) fn window(&self, side: Side) -> Window {
-        self.split.recording(side).window()
+        self.split().recording(side).window()
+    }
+
+    pub(super) fn split(&self) -> &Arc<Split> {
+        &self.candidacy.split
     }
 
     /// The number of the live generation.
@@ -190,7 +252,7 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
 
     /// What has become of it. `None`: nothing yet.
     pub fn decision(&self) -> Option<Decision> {
-        self.state().decision.clone()
+        self.candidacy.state().decision.clone()
     }
 
     /// Makes the candidate live, whichever generation is live by now. If it was decided before, this returns what.
@@ -199,10 +261,10 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
     ///
     /// # Panics
     ///
-    /// In a child that was forked after it began ([`Hotswap`](crate::Hotswap)).
+    /// In a child that was forked after it began ([`Hotswap`]).
     pub fn promote(&self) -> Decision {
         self.check_process();
-        let mut state = self.state();
+        let mut state = self.candidacy.state();
         let Some(candidate) = state.candidate.take() else {
             return state.decided();
         };
@@ -212,7 +274,7 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
         let (swapped, recorded) = self.hotswap.publish_locked(generations, candidate, kind);
         // After it is live: until then, choices go on as they did.
         self.hotswap.canary.end();
-        let decision = self.decide(state, Decision::Promoted(swapped));
+        let decision = self.candidacy.decide(state, Decision::Promoted(swapped));
         recorded.deliver();
         self.hotswap.keep_serial(&origin, swapped.generation);
         decision
@@ -231,52 +293,60 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
     /// As [`promote`](Self::promote).
     pub fn abandon(&self, reason: &str) -> Decision {
         self.check_process();
-        let mut state = self.state();
-        let Some(candidate) = state.candidate.take() else {
-            return state.decided();
-        };
-        self.hotswap.canary.end();
-        let kind = ErrorKind::Abandoned {
-            reason: reason.to_owned(),
-            candidate: Box::new(self.figures(Side::Candidate)),
-            live: Box::new(self.figures(Side::Live)),
-        };
-        let error = Error::new(&self.path, kind);
-        let recorded = self.hotswap.history.abandoned(self.generation, &error);
-        let decision = self.decide(state, Decision::Abandoned(error));
-        recorded.deliver();
-        drop_update(&self.path, candidate.update);
-        let generation = Draining::new(candidate.generation);
-        self.hotswap.reaper().retire(self.generation, generation);
-        decision
+        self.hotswap.abandon(&self.candidacy, reason)
     }
 
     /// Waits until it is decided, at most for `time`.
     pub(super) fn wait(&self, time: Duration) {
-        let waited = self
-            .decided
-            .wait_timeout_while(self.state(), time, |state| state.decision.is_none());
+        let decided = &self.candidacy.decided;
+        let waited = decided.wait_timeout_while(self.candidacy.state(), time, |state| {
+            state.decision.is_none()
+        });
         drop(waited);
     }
 
-    fn decide(&self, mut state: MutexGuard<'_, State<I::Live>>, decision: Decision) -> Decision {
-        state.decision = Some(decision.clone());
-        drop(state);
-        self.decided.notify_all();
-        decision
-    }
-
-    fn check_process(&self) {
+    /// Call it before taking a lock: a thread that the child lacks may have held it at the fork.
+    pub(super) fn check_process(&self) {
         let is_inherited = self.hotswap.is_inherited();
         assert!(
             !is_inherited,
             "a canary of the parent process is not decided in a child"
         );
     }
+}
+
+impl<M> Candidacy<M> {
+    fn decide(&self, mut state: MutexGuard<'_, State<M>>, decision: Decision) -> Decision {
+        state.decision = Some(decision.clone());
+        drop(state);
+        self.decided.notify_all();
+        decision
+    }
 
     /// Only a bug in hotswap or a failed allocation can panic under the lock; the candidate then stays mapped.
-    fn state(&self) -> MutexGuard<'_, State<I::Live>> {
+    fn state(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M> LatestCandidacy<M> {
+    fn set(&self, candidacy: &Arc<Candidacy<M>>) {
+        *self.lock() = Arc::downgrade(candidacy);
+    }
+
+    fn get(&self) -> Option<Arc<Candidacy<M>>> {
+        self.lock().upgrade()
+    }
+
+    /// Nothing can panic under the lock.
+    fn lock(&self) -> MutexGuard<'_, Weak<Candidacy<M>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M> Default for LatestCandidacy<M> {
+    fn default() -> Self {
+        Self(Mutex::new(Weak::new()))
     }
 }
 
@@ -290,9 +360,9 @@ impl<M> State<M> {
 impl<I: Interface + ?Sized> Drop for Canary<'_, I> {
     fn drop(&mut self) {
         if self.hotswap.is_inherited() {
-            // The child has no thread to unload it.
-            mem::forget(self.state().candidate.take());
-        } else if self.decision().is_none() {
+            // The child has no thread to unload it, and cannot take the lock: a thread that it lacks may have held it.
+            mem::forget(Arc::clone(&self.candidacy));
+        } else {
             self.abandon("the host has dropped it");
         }
     }
@@ -301,8 +371,8 @@ impl<I: Interface + ?Sized> Drop for Canary<'_, I> {
 impl<I: Interface + ?Sized> fmt::Debug for Canary<'_, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Canary")
-            .field("generation", &self.generation)
-            .field("path", &self.path)
+            .field("generation", &self.generation())
+            .field("path", &self.candidacy.path)
             .field("share", &self.share())
             .finish_non_exhaustive()
     }

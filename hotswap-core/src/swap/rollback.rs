@@ -59,7 +59,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// live generation's update migrated, wrote anew or deleted, as that update left them; what was written to the
     /// new values since is lost. Without a probation, or after it, the update finds the new values; there is then no
     /// way back to a generation that does not know the type of a migrated value. Changes inside a value that both
-    /// generations share stay.
+    /// generations share stay. A [`Canary`](crate::canary::Canary) is abandoned first, if there is one.
     ///
     /// Waits for a swap that is under way, for no call and for no lease. Tasks of an executor use
     /// [`rollback_async`](Self::rollback_async).
@@ -72,6 +72,10 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         if self.is_inherited() {
             let path = self.path_of_live();
             self.check_process(&path)?;
+        }
+        let has_earlier = self.succession.lock().previous().is_some();
+        if has_earlier {
+            self.abandon_canary_for_rollback();
         }
         let turn = self.turn();
         let mut generations = match self.restore_mapped(self.succession.lock(), None) {
@@ -115,9 +119,9 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// generation live again before it returns; that happens at most once for each generation. The event then
     /// contains `what`. Otherwise nothing happens.
     ///
-    /// With [services](crate::Settings::services), the update of the previous generation runs first, on a thread of
-    /// its own. If it fails, or another candidate's update is running, an event reports the refusal, and the next
-    /// fault tries again.
+    /// With [services](crate::Settings::services), a [`Canary`](crate::canary::Canary) is abandoned first, if there is
+    /// one. Then the update of the previous generation runs, on a thread of its own. If it fails, or another
+    /// candidate's update is running, an event reports the refusal, and the next fault tries again.
     ///
     /// May be called inside [`with`](Self::with). Costs a lock. Waits for no swap that is under way, for no call and
     /// for no lease.
@@ -126,9 +130,22 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             return None;
         }
         let mut generations = self.succession.lock();
-        if !self.succession.count_fault(&mut generations, generation) || generations.is_returning()
-        {
+        self.succession.count_fault(&mut generations, generation);
+        let is_to_return = |generations: &Generations<_>| {
+            self.succession.has_too_many_faults(generations, generation)
+                && !generations.is_returning()
+        };
+        if !is_to_return(&generations) {
             return None;
+        }
+        if self.services.is_some() {
+            drop(generations);
+            self.abandon_canary_for_rollback();
+            generations = self.succession.lock();
+            // Another thread may have gone back or swapped meanwhile.
+            if !is_to_return(&generations) {
+                return None;
+            }
         }
         let faults = generations.faults();
         let plural = if faults == 1 { "" } else { "s" };

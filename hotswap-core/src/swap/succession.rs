@@ -165,18 +165,20 @@ impl<M: Send + Sync> Succession<M> {
         }
     }
 
-    /// Counts a fault of generation `number`. `true`: the live generation has now had more faults than it may have.
-    pub(super) fn count_fault(&self, generations: &mut Generations<M>, number: u64) -> bool {
+    /// Counts a fault of generation `number`, if that is live and on probation.
+    pub(super) fn count_fault(&self, generations: &mut Generations<M>, number: u64) {
         let is_live = generations.live == number;
-        let Some(probation) = generations
-            .probation
-            .as_mut()
-            .filter(|it| is_live && it.is_on())
-        else {
-            return false;
-        };
-        probation.faults += 1;
-        probation.faults > self.faults_max
+        let probation = generations.probation.as_mut();
+        if let Some(probation) = probation.filter(|it| is_live && it.is_on()) {
+            probation.faults += 1;
+        }
+    }
+
+    /// Whether generation `number` is live and on probation, and has had more faults than it may have.
+    pub(super) fn has_too_many_faults(&self, generations: &Generations<M>, number: u64) -> bool {
+        let is_live = generations.live == number;
+        let probation = generations.probation.as_ref();
+        probation.is_some_and(|it| is_live && it.is_on() && it.faults > self.faults_max)
     }
 }
 

@@ -2,17 +2,21 @@
 
 use std::{
     collections::HashSet,
+    iter, mem,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Wake, Waker},
     thread,
     time::{Duration, Instant},
 };
 
 use futures_executor::block_on;
+use futures_util::StreamExt;
 use hotswap_core::{
-    Error, ErrorKind, Hotswap, Lease, Settings, Stage, State,
+    Error, ErrorKind, EventKind, Hotswap, Lease, Settings, Stage, State,
     canary::{Canary, Decision, Progress, Rollout, Rule, Share, Side, Step},
     event::Holder,
 };
@@ -398,6 +402,45 @@ fn a_step_begins_anew_with_another_live_generation() {
         let progress = rollout.advance(&canary, later);
         assert!(matches!(progress, Progress::Soaking(_)), "{progress:?}");
     }
+}
+
+#[test]
+fn a_canary_that_is_forgotten_ends_with_its_swap_point() {
+    for is_shut_down in [false, true] {
+        let rules = rules();
+        let events = rules.events();
+        mem::forget(canary(&rules, HALF));
+        if is_shut_down {
+            let mapped = rules.shutdown(SOON);
+            assert!(mapped.is_empty(), "{mapped:?}");
+        } else {
+            drop(rules);
+        }
+        // The queue ends when everything is unloaded.
+        let all = iter::from_fn(|| events.recv_timeout(SOON).ok());
+        let unloaded = all.filter(|event| matches!(event.kind, EventKind::Unloaded { .. }));
+        assert_eq!(unloaded.count(), 2);
+    }
+}
+
+#[test]
+fn a_canary_whose_event_panics_is_abandoned() {
+    struct Panicking;
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("as it is to");
+        }
+    }
+    let rules = rules();
+    let prepared = rules.prepare(plugin("rules_2")).unwrap();
+    let mut events = rules.event_stream();
+    let waker = Waker::from(Arc::new(Panicking));
+    let mut context = Context::from_waker(&waker);
+    while events.poll_next_unpin(&mut context).is_ready() {}
+    let started = AssertUnwindSafe(|| drop(prepared.start_canary(HALF)));
+    panic::catch_unwind(started).expect_err("the waker has panicked");
+    unloaded(&rules, 2);
+    assert_eq!(canary(&rules, HALF).generation(), 3);
 }
 
 #[test]

@@ -13,7 +13,8 @@ use std::{
 
 use futures_executor::block_on;
 use hotswap_core::{
-    Hotswap, State, detach_current_thread, event::Holder, loader::Loader, watch::WatchSettings,
+    Hotswap, State, canary::Share, detach_current_thread, event::Holder, loader::Loader,
+    watch::WatchSettings,
 };
 use hotswap_fixtures::desk::Desk;
 
@@ -45,6 +46,32 @@ fn in_child(body: impl FnOnce()) {
 
 /// `thread_local_drop` of the constructs.
 const THREAD_LOCAL_DROP: u64 = 1;
+
+#[test]
+fn a_canary_of_the_parent_is_called_in_the_child_and_not_decided() {
+    alone(
+        "forked::a_canary_of_the_parent_is_called_in_the_child_and_not_decided",
+        || {
+            let it = Arc::new(load("build_1"));
+            let canary = it.prepare(plugin("build_2")).unwrap();
+            let canary = canary.start_canary(Share::ALL).unwrap();
+            in_child(|| {
+                let chosen = canary.choose("Ada");
+                assert_eq!(chosen.with(|it| it.build_a()()), 2);
+                let decide: [&dyn Fn(); 3] = [
+                    &|| drop(canary.promote()),
+                    &|| drop(canary.abandon("no")),
+                    &|| canary.set_share(Share::NONE),
+                ];
+                for decide in decide {
+                    panic::catch_unwind(AssertUnwindSafe(decide)).unwrap_err();
+                }
+                drop((chosen, canary));
+                drop(it.clone());
+            });
+        },
+    );
+}
 
 #[test]
 fn a_swap_point_of_the_parent_is_called_in_the_child_and_not_swapped() {

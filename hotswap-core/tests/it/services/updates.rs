@@ -7,10 +7,14 @@ use std::{
 };
 
 use crossbeam_channel::bounded;
-use hotswap_core::{EventKind, Hotswap, Settings, Stage, canary::Share, services::ServiceSettings};
+use hotswap_core::{
+    EventKind, Hotswap, Settings, Stage,
+    canary::{Decision, Share},
+    services::ServiceSettings,
+};
 use hotswap_fixtures::services::{Config, before};
 
-use super::{Files, Host, until};
+use super::{Files, Host, Plugin, until};
 use crate::{
     alone::alone,
     fixtures::{SOON, trust, unloaded},
@@ -389,4 +393,36 @@ fn the_update_of_a_canary_takes_effect_when_it_is_promoted() {
     canary.promote();
     host.goes_on("one");
     host.swap("expect it two").unwrap();
+}
+
+/// The update of a canary has seen values that a rollback changes.
+#[test]
+fn a_rollback_ends_a_canary() {
+    let on_request = |plugin: &Plugin| plugin.rollback().unwrap().generation;
+    let after_a_fault = |plugin: &Plugin| plugin.report_fault(2, "no").unwrap().generation;
+    let check = |probation, go_back: &dyn Fn(&Plugin) -> u64, live| {
+        let host = Host::with("write it one", |settings| settings.probation = probation);
+        assert_eq!(host.swap("write it two").unwrap().generation, 2);
+        if probation.is_none() {
+            host.plugin().wait(1, SOON);
+        }
+        let prepared = host.plugin().prepare(host.files.with("write it three"));
+        let canary = prepared.unwrap().start_canary(Share::ALL).unwrap();
+        let chosen = canary.choose("Ada");
+        assert_eq!(go_back(host.plugin()), live);
+        let Decision::Abandoned(error) = canary.promote() else {
+            panic!("promoted");
+        };
+        let reason = error.reason();
+        assert!(
+            reason.starts_with("canary: a rollback changes "),
+            "{reason}"
+        );
+        assert_eq!(chosen.generation(), 3);
+        host.swap("write it four").unwrap();
+    };
+    check(Some(SOON), &on_request, 1);
+    check(Some(SOON), &after_a_fault, 1);
+    // The first generation is loaded again.
+    check(None, &on_request, 4);
 }
