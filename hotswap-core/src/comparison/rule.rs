@@ -41,12 +41,13 @@ pub struct Rule {
     /// By how much the candidate's ratio of faults to calls may be above the live side's. 0.01 unless set: with no
     /// faults on the live side, one call in a hundred may have one. The candidate is abandoned at the fault after which
     /// its ratio must be higher than that however many of its first [`calls_min`](Self::calls_min) calls are still to
-    /// come: at the eleventh, by default.
+    /// come: at the eleventh, by default. At least 0; with [`f64::INFINITY`], no faults are too many.
     pub fault_ratio_excess_max: f64,
     /// Which time of both sides is compared: the one that this ratio of the calls has not exceeded, from 0 to 1. 0.9
     /// unless set.
     pub latency_quantile: f64,
-    /// How many times the live side's time the candidate's may be. 1.2 unless set.
+    /// How many times the live side's time the candidate's may be. 1.2 unless set. At least 0; with
+    /// [`f64::INFINITY`], no time is too long.
     pub latency_ratio_max: f64,
     /// The candidate's time may in any case be this much above the live side's. 1 µs unless set: code that is called
     /// more rarely finds less of its memory in the processor's caches.
@@ -89,10 +90,36 @@ impl Default for Rule {
 }
 
 impl Rule {
+    /// # Panics
+    ///
+    /// If a field has a number that it cannot have.
+    pub(crate) fn assert_valid(&self) {
+        let Self {
+            fault_ratio_excess_max,
+            latency_quantile,
+            latency_ratio_max,
+            ..
+        } = self;
+        assert!(
+            *fault_ratio_excess_max >= 0.0,
+            "fault_ratio_excess_max of a rule is at least 0, and not {fault_ratio_excess_max}"
+        );
+        assert!(
+            (0.0..=1.0).contains(latency_quantile),
+            "latency_quantile of a rule is from 0 to 1, and not {latency_quantile}"
+        );
+        assert!(
+            *latency_ratio_max >= 0.0,
+            "latency_ratio_max of a rule is at least 0, and not {latency_ratio_max}"
+        );
+    }
+
     /// Compares the candidate's calls of a step with the live side's of that step, or with those of the whole canary.
     pub(crate) fn judge(&self, candidate: &Window, live: &Window, live_in_all: &Window) -> Verdict {
         let has_enough = |side: &Window| side.calls() >= self.calls_min;
-        let live = if has_enough(live) { live } else { live_in_all };
+        // Without any call, there is nothing to compare with, whatever the minimum.
+        let can_compare = |side: &Window| has_enough(side) && side.calls() > 0;
+        let live = if can_compare(live) { live } else { live_in_all };
         let calls = candidate.calls();
         let faults = candidate.faults();
         let ratio = ratio_of(live.faults(), live.calls()) + self.fault_ratio_excess_max;
@@ -107,10 +134,12 @@ impl Rule {
         if !has_enough(candidate) {
             return Verdict::Open;
         }
-        if has_enough(live) {
+        if can_compare(live) {
             let [candidate, live] = [candidate, live].map(|it| it.quantile(self.latency_quantile));
-            let latest = live.mul_f64(self.latency_ratio_max);
-            if candidate > latest.max(live + self.latency_excess_min) {
+            let by_ratio = live.as_secs_f64() * self.latency_ratio_max;
+            // With an infinite ratio, no time is too long.
+            let by_ratio = Duration::try_from_secs_f64(by_ratio).unwrap_or(Duration::MAX);
+            if candidate > by_ratio.max(live.saturating_add(self.latency_excess_min)) {
                 return Verdict::Bad(format!(
                     "{:.1}% of its calls take up to {candidate:.1?}, those of the live side up to {live:.1?}, and \
                      {:.2} times as much is accepted",
@@ -217,6 +246,40 @@ mod tests {
             rule.judge(&calls(1000, 0, 100), &none, &before),
             Verdict::Good
         );
+    }
+
+    #[test]
+    fn what_a_rule_leaves_out_abandons_nothing() {
+        let (bad, live) = (calls(1000, 1000, 1_000_000), calls(1000, 0, 1));
+        let rule = |change: fn(&mut Rule)| {
+            let mut rule = Rule {
+                fault_ratio_excess_max: f64::INFINITY,
+                ..Rule::default()
+            };
+            change(&mut rule);
+            rule.assert_valid();
+            rule
+        };
+        for rule in [
+            rule(|it| it.latency_ratio_max = f64::INFINITY),
+            rule(|it| it.latency_ratio_max = f64::MAX),
+            rule(|it| it.latency_excess_min = Duration::MAX),
+        ] {
+            assert_eq!(rule.judge(&bad, &live, &live), Verdict::Good, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_live_side_without_calls_is_not_fast() {
+        let rule = Rule {
+            calls_min: 0,
+            ..Rule::default()
+        };
+        let (none, before) = (Window::empty(), calls(10, 0, 100));
+        let candidate = calls(10, 0, 100);
+        assert_eq!(rule.judge(&candidate, &none, &before), Verdict::Good);
+        assert_eq!(rule.judge(&candidate, &none, &none), Verdict::Good);
+        assert_eq!(rule.judge(&none, &before, &before), Verdict::Good);
     }
 
     #[test]

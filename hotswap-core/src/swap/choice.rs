@@ -292,6 +292,14 @@ impl Split {
     }
 }
 
+impl fmt::Debug for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Split")
+            .field("share", &self.share())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Side {
     fn name(self) -> &'static str {
         match self {

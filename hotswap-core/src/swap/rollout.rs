@@ -1,10 +1,13 @@
 //! [`Rollout`]: takes a canary through the steps of a rule.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hotswap_sdk::host::Interface;
 
-use super::{Canary, Decision, Side};
+use super::{Canary, Decision, Side, choice::Split};
 use crate::comparison::{Rule, Step, Verdict, Window};
 
 /// Takes a canary through the steps of a [`Rule`], each time that the host asks it to. [`Canary::run`] does the same on
@@ -37,6 +40,8 @@ use crate::comparison::{Rule, Step, Verdict, Window};
 #[derive(Debug)]
 pub struct Rollout {
     rule: Rule,
+    /// Of which canary the rest is. `None` until the first look.
+    split: Option<Arc<Split>>,
     /// The index of the step.
     step: usize,
     /// `None` until the first look.
@@ -72,9 +77,15 @@ struct Soak {
 
 impl Rollout {
     /// Begins with the first step of the rule.
+    ///
+    /// # Panics
+    ///
+    /// If a number of the rule is none that its field may have, such as a quantile of 2.
     pub fn new(rule: Rule) -> Self {
+        rule.assert_valid();
         Self {
             rule,
+            split: None,
             step: 0,
             live: None,
             soak: None,
@@ -82,7 +93,8 @@ impl Rollout {
     }
 
     /// Looks at the figures of both sides, and takes the next step, promotes the candidate or abandons it, if it is
-    /// time for that. `now` is the time of this look; it must not be before that of the last one.
+    /// time for that. `now` is the time of this look; it must not be before that of the last one. With another canary
+    /// than at the last look, it begins with the first step again.
     ///
     /// Costs some microseconds, or what [`Canary::promote`] or [`Canary::abandon`] costs. Ask at least some times in
     /// each step.
@@ -95,8 +107,14 @@ impl Rollout {
         canary: &Canary<'_, I>,
         now: Instant,
     ) -> Progress {
+        canary.check_process();
         if let Some(decision) = canary.decision() {
             return Progress::Decided(decision);
+        }
+        let is_same = |it: &Arc<Split>| Arc::ptr_eq(it, canary.split());
+        if !self.split.as_ref().is_some_and(is_same) {
+            self.split = Some(Arc::clone(canary.split()));
+            (self.step, self.live, self.soak) = (0, None, None);
         }
         let live_now = canary.window(Side::Live);
         let generation = canary.live();
@@ -150,7 +168,7 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
     ///
     /// # Panics
     ///
-    /// As [`promote`](Self::promote).
+    /// As [`Rollout::new`] and [`promote`](Self::promote).
     pub fn run(&self, rule: Rule) -> Decision {
         const PAUSE: Duration = Duration::from_millis(50);
         let mut rollout = Rollout::new(rule);

@@ -405,6 +405,49 @@ fn a_step_begins_anew_with_another_live_generation() {
 }
 
 #[test]
+fn a_rollout_begins_anew_with_another_canary() {
+    let rules = rules();
+    let mut rollout = Rollout::new(short_rule());
+    let now = Instant::now();
+    for _ in 0..2 {
+        let canary = canary(&rules, Share::NONE);
+        for later in [0, 10] {
+            let now = now + Duration::from_secs(later);
+            let progress = rollout.advance(&canary, now);
+            assert!(matches!(progress, Progress::Soaking(_)), "{progress:?}");
+            assert_eq!(canary.share(), HALF);
+            for _ in 0..50 {
+                rules.choose_at_random().call(|it| it.build()).unwrap();
+            }
+        }
+        canary.abandon("no");
+    }
+}
+
+#[test]
+fn a_rule_that_cannot_be_followed_is_refused_at_once() {
+    let check = |change: fn(&mut Rule), expected: &str| {
+        let mut rule = Rule::default();
+        change(&mut rule);
+        let panicked = panic::catch_unwind(|| Rollout::new(rule)).expect_err("no rule");
+        let found = panicked.downcast_ref::<String>().expect("a message");
+        assert_eq!(found, expected);
+    };
+    check(
+        |it| it.latency_quantile = 2.0,
+        "latency_quantile of a rule is from 0 to 1, and not 2",
+    );
+    check(
+        |it| it.latency_ratio_max = f64::NAN,
+        "latency_ratio_max of a rule is at least 0, and not NaN",
+    );
+    check(
+        |it| it.fault_ratio_excess_max = -0.5,
+        "fault_ratio_excess_max of a rule is at least 0, and not -0.5",
+    );
+}
+
+#[test]
 fn a_canary_that_is_forgotten_ends_with_its_swap_point() {
     for is_shut_down in [false, true] {
         let rules = rules();
