@@ -151,6 +151,7 @@ impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind() {
             ErrorKind::RefType { .. } => "cannot use a value with",
+            ErrorKind::Abandoned { .. } => "abandoned",
             _ => "cannot load",
         };
         let (path, reason) = (Escaped(self.path()), self.reason());

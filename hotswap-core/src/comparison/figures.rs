@@ -12,7 +12,7 @@ use crate::report::{Count, report};
 
 /// What became of the calls of one side of a canary.
 ///
-/// Its [`Display`] is one phrase: `1203 calls, 61 faults, p50 1.2ms, p99 4.1ms`.
+/// Its [`Display`] is one phrase: `1203 calls, 61 faults, p50 1.2ms, p99 4.1ms`, or `0 calls, 0 faults`.
 #[report]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -133,13 +133,11 @@ impl Window {
 impl Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |count: u64, what| Count(usize::try_from(count).unwrap_or(usize::MAX), what);
-        write!(
-            f,
-            "{}, {}, p50 {:.1?}, p99 {:.1?}",
-            count(self.calls, "call"),
-            count(self.faults, "fault"),
-            self.p50,
-            self.p99
-        )
+        let (calls, faults) = (count(self.calls, "call"), count(self.faults, "fault"));
+        write!(f, "{calls}, {faults}")?;
+        if self.calls > 0 {
+            write!(f, ", p50 {:.1?}, p99 {:.1?}", self.p50, self.p99)?;
+        }
+        Ok(())
     }
 }

@@ -79,7 +79,8 @@ pub struct Settings<I: Interface + ?Sized> {
     /// Reported are calls through [`with`](crate::Hotswap::with) and [`call`](crate::Hotswap::call), and polls of a
     /// future of [`call_async`](crate::Hotswap::call_async) (also of one on a lease) that do not return; a future that
     /// waits is not polled, and does not hang. Calls inside another call on the same swap point count as part of that
-    /// one. Other calls on a [`Lease`](crate::Lease), calls of objects, and functions of a
+    /// one. Other calls on a [`Lease`](crate::Lease) or under a [`Choice`](crate::canary::Choice), calls of objects,
+    /// polls of a candidate that is a canary, and functions of a
     /// [`Loader`](crate::loader::Loader) are not seen. A call on a retired generation is reported as what holds it
     /// ([`Limits::drain_deadline`]).
     ///

@@ -213,6 +213,15 @@ fn what_is_abandoned_is_refused_with_its_figures() {
     let error = abandoned(canary.abandon("I do not like it"));
     assert_eq!(error.stage(), Stage::Canary);
     assert!(error.is_transient());
+    let path = plugin("rules_2");
+    let line = format!("abandoned {path:?}: canary: I do not like it (the candidate had ");
+    assert!(error.to_string().starts_with(&line), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("; the live side had 0 calls, 0 faults)"),
+        "{error}"
+    );
     let ErrorKind::Abandoned {
         reason,
         candidate,
