@@ -208,7 +208,8 @@ fn what_is_abandoned_is_refused_with_its_figures() {
         canary.choose("Ada").call(|it| it.build()).unwrap();
     }
     let chosen = canary.choose("Ada");
-    chosen.call(|it| it.panic("no")).unwrap_err();
+    let fault = chosen.call(|it| it.panic("no")).unwrap_err();
+    assert_eq!(fault.generation, Some(2));
     chosen.report_fault();
     let error = abandoned(canary.abandon("I do not like it"));
     assert_eq!(error.stage(), Stage::Canary);

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use hotswap_core::{ErrorKind, Hotswap, Policy, Sha256, Stage, Trust, crash};
+use hotswap_core::{ErrorKind, Hotswap, Policy, Sha256, Stage, Trust, canary::Share, crash};
 use hotswap_fixtures::{
     FixtureRef,
     crashes::Crashes,
@@ -131,6 +131,25 @@ fn the_plugin_s_own_code() {
     let test = "crashes::the_plugin_s_own_code";
     let said = "(address 0x8) on thread ";
     crash_of_second(test, Signal::SIGSEGV, said, |it| it.write_nowhere());
+}
+
+#[test]
+fn a_canary() {
+    let crashed = crashed("crashes::a_canary", |folder| {
+        let it = load(folder);
+        let canary = it.prepare(plugin("crashes")).unwrap();
+        let canary = canary.start_canary(Share::ALL).unwrap();
+        canary.choose("Ada").with(|it| it.write_nowhere());
+    });
+    assert_eq!(
+        crashed.signal(),
+        Some(Signal::SIGSEGV),
+        "{:?}",
+        crashed.output
+    );
+    let line = crashed.line();
+    assert!(line.contains("generation 2 of libcrashes.so"), "{line}");
+    refused_again(&crashed, &line);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
     fixtures::{SOON, plugin},
     tracing::Lines,
 };
-use hotswap_core::State;
+use hotswap_core::{State, canary::Share};
 
 /// By the subscriber that most hosts have, with its own settings.
 #[test]
@@ -174,6 +174,20 @@ fn a_field_of_the_plugin_keeps_its_name() {
         );
         assert_eq!(said.field("hotswap.plugin"), "rules");
         assert_eq!(said.field("hotswap.generation"), "u64 1");
+    });
+}
+
+#[test]
+fn a_canary_logs_with_its_number() {
+    alone("logs::lines::a_canary_logs_with_its_number", || {
+        let told = told();
+        let logs = load("logs_1");
+        let canary = logs.prepare(plugin("logs_2")).unwrap();
+        let canary = canary.start_canary(Share::ALL).unwrap();
+        told.take();
+        canary.choose("Ada").with(|it| it.judge(7));
+        let said = &told.take_events()[0];
+        assert_eq!(said.field("generation"), "u64 2");
     });
 }
 
