@@ -23,8 +23,9 @@ use hotswap_core::{
 use hotswap_fixtures::{FixtureRef, rules::Rules, tasks::Tasks};
 use hotswap_sdk::host::Interface;
 
-use crate::fixtures::{
-    SOON, StopAtEnd, build_of, generation_of, load, load_with, plugin, trust, until,
+use crate::{
+    alone::alone,
+    fixtures::{SOON, StopAtEnd, build_of, generation_of, load, load_with, plugin, trust, until},
 };
 
 const HALF: Share = Share::percent(50);
@@ -553,54 +554,59 @@ fn a_root_module_of_ones_own_has_canaries_too() {
 /// Every choice finds one of the two builds, and only that one.
 #[test]
 fn nothing_is_lost_in_a_storm_of_canaries_and_swaps() {
-    const ROUNDS: u64 = 60;
-    let it = load_with("build_1", |settings| settings.limits.ended_max = 3);
-    let stop = AtomicBool::new(false);
-    let calls = AtomicU64::new(0);
-    thread::scope(|scope| {
-        let _stop = StopAtEnd(&stop);
-        for caller in 0..2_u64 {
-            let (it, stop, calls) = (&it, &stop, &calls);
-            scope.spawn(move || {
-                let mut key = caller;
-                while !stop.load(Relaxed) {
-                    key += 2;
-                    let chosen = it.choose(&key);
-                    let builds = [0; 4].map(|_| chosen.with(|it| it.build_a()()));
-                    assert!(builds.iter().all(|build| *build == builds[0]));
-                    assert!([1, 2].contains(&builds[0]));
-                    calls.fetch_add(1, Relaxed);
+    alone(
+        "canary::nothing_is_lost_in_a_storm_of_canaries_and_swaps",
+        || {
+            const ROUNDS: u64 = 60;
+            let it = load_with("build_1", |settings| settings.limits.ended_max = 3);
+            let stop = AtomicBool::new(false);
+            let calls = AtomicU64::new(0);
+            thread::scope(|scope| {
+                let _stop = StopAtEnd(&stop);
+                for caller in 0..2_u64 {
+                    let (it, stop, calls) = (&it, &stop, &calls);
+                    scope.spawn(move || {
+                        let mut key = caller;
+                        while !stop.load(Relaxed) {
+                            key += 2;
+                            let chosen = it.choose(&key);
+                            let builds = [0; 4].map(|_| chosen.with(|it| it.build_a()()));
+                            assert!(builds.iter().all(|build| *build == builds[0]));
+                            assert!([1, 2].contains(&builds[0]));
+                            calls.fetch_add(1, Relaxed);
+                        }
+                    });
+                }
+                for round in 0..ROUNDS {
+                    let names = ["build_1", "build_2"];
+                    let name = names[usize::try_from(round % 2).unwrap()];
+                    let canary = it
+                        .prepare(plugin(name))
+                        .unwrap()
+                        .start_canary(HALF)
+                        .unwrap();
+                    let before = calls.load(Relaxed);
+                    until(|| calls.load(Relaxed) > before + 10);
+                    match round % 4 {
+                        0 | 1 => drop(canary.promote()),
+                        2 => drop(canary.abandon("no")),
+                        _ => {
+                            it.swap(plugin("build_1")).unwrap();
+                            drop(canary);
+                        }
+                    }
                 }
             });
-        }
-        for round in 0..ROUNDS {
-            let names = ["build_1", "build_2"];
-            let name = names[usize::try_from(round % 2).unwrap()];
-            let canary = it
-                .prepare(plugin(name))
-                .unwrap()
-                .start_canary(HALF)
-                .unwrap();
-            let before = calls.load(Relaxed);
-            until(|| calls.load(Relaxed) > before + 10);
-            match round % 4 {
-                0 | 1 => drop(canary.promote()),
-                2 => drop(canary.abandon("no")),
-                _ => {
-                    it.swap(plugin("build_1")).unwrap();
-                    drop(canary);
-                }
+            let last = it.generations().last().unwrap().number;
+            for number in 1..last {
+                let state = it.wait(number, SOON);
+                assert!(
+                    matches!(state, None | Some(State::Unloaded | State::Live)),
+                    "{number}: {state:?}"
+                );
             }
-        }
-    });
-    let last = it.generations().last().unwrap().number;
-    for number in 1..last {
-        let state = it.wait(number, SOON);
-        assert!(
-            matches!(state, None | Some(State::Unloaded | State::Live)),
-            "{number}: {state:?}"
-        );
-    }
+        },
+    );
 }
 
 #[test]
