@@ -16,6 +16,7 @@ use std::{
 
 use hotswap_core::{
     EventKind, Hotswap, Settings, Stage, State,
+    canary::Share,
     event::Holder,
     reasons::{Fault, FaultKind},
 };
@@ -40,6 +41,22 @@ fn load_with(name: &str, change: impl FnOnce(&mut Settings<dyn Desk>)) -> Hotswa
 #[track_caller]
 fn unloaded(desk: &Hotswap<dyn Desk>, generation: u64) {
     assert_eq!(desk.wait(generation, SOON), Some(State::Unloaded));
+}
+
+#[test]
+fn an_object_of_a_canary_stays_when_that_is_abandoned() {
+    let desk = load("desk_1");
+    let canary = desk.prepare(plugin("desk_2")).unwrap();
+    let canary = canary.start_canary(Share::ALL).unwrap();
+    let session = canary.choose("Ada").with(|it| it.open("Ada"));
+    canary.abandon("no");
+    assert!(matches!(
+        desk.wait(2, Duration::from_millis(50)),
+        Some(State::Draining { .. })
+    ));
+    assert_eq!(session.user(), "Ada at 2");
+    drop(session);
+    unloaded(&desk, 2);
 }
 
 #[test]
