@@ -39,9 +39,10 @@ pub struct Rule {
     /// times are compared. 1,000 unless set.
     pub calls_min: u64,
     /// By how much the candidate's ratio of faults to calls may be above the live side's. 0.01 unless set: with no
-    /// faults on the live side, one call in a hundred may have one. The candidate is abandoned at the fault after which
-    /// its ratio must be higher than that however many of its first [`calls_min`](Self::calls_min) calls are still to
-    /// come: at the eleventh, by default. At least 0; with [`f64::INFINITY`], no faults are too many.
+    /// faults on the live side, one call in a hundred may have one. The candidate is abandoned at the first look after
+    /// the fault with which its ratio must be higher than that however many of its first
+    /// [`calls_min`](Self::calls_min) calls are still to come: after the eleventh, by default. At least 0; with
+    /// [`f64::INFINITY`], no faults are too many.
     pub fault_ratio_excess_max: f64,
     /// Which time of both sides is compared: the one that this ratio of the calls has not exceeded, from 0 to 1. 0.9
     /// unless set.
