@@ -21,6 +21,8 @@ mod successor;
 
 mod call_future;
 
+mod candidacy;
+
 mod choice;
 
 mod reaper;
@@ -62,8 +64,7 @@ use self::{
     accepted::LastAccepted,
     call::{CallTarget, Returns, Target},
     call_future::FutureCount,
-    canary::LatestCandidacy,
-    choice::ActiveCanary,
+    candidacy::ActiveCanary,
     code::Code,
     draining::Draining,
     hung_calls::{HungCallWatchdog, Watched},
@@ -75,8 +76,9 @@ use self::{
 };
 pub use self::{
     call_future::CallFuture,
-    canary::{Canary, Decision},
-    choice::{Choice, ChoiceFuture, Side},
+    canary::Canary,
+    candidacy::{Decision, Side},
+    choice::{Choice, ChoiceFuture},
     futures::{ShutdownFuture, WaitFuture},
     lease::{Bound, Lease},
     prepared::Prepared,
@@ -123,7 +125,6 @@ pub struct Hotswap<I: Interface + ?Sized> {
     accepted: LastAccepted,
     /// The canary beside the live generation, if there is one.
     canary: ActiveCanary<I::Live>,
-    candidacy: LatestCandidacy<I::Live>,
     /// `Some` if services are turned on.
     services: Option<Services>,
     /// Held while a candidate is prepared, so that candidates are prepared one after the other. Lock order: before
@@ -895,7 +896,6 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
             succession: Arc::new(self.succession),
             accepted: LastAccepted::new(accepted),
             canary: ActiveCanary::default(),
-            candidacy: LatestCandidacy::default(),
             services: self.services,
             swapping: Mutex::new(()),
             reaper: Some(self.reaper),

@@ -141,3 +141,26 @@ impl Display for Figures {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_has_only_later_calls() {
+        let recording = Recording::new();
+        (0..100).for_each(|_| recording.count(Duration::from_secs(1), true));
+        let before = recording.window();
+        recording.count(Duration::from_millis(1), false);
+        let figures = recording.window().since(&before).figures();
+        assert_eq!((figures.calls, figures.faults), (1, 0));
+        assert!(figures.p99 < Duration::from_millis(2), "{figures}");
+    }
+
+    #[test]
+    fn the_longest_duration_is_counted() {
+        let recording = Recording::new();
+        recording.count(Duration::MAX, false);
+        assert_eq!(recording.window().calls(), 1);
+    }
+}

@@ -4,20 +4,16 @@
 //! puts it in, like any other generation; abandoning it hands it to the reaper, which unloads it when its leases are
 //! gone.
 
-use std::{
-    fmt,
-    hash::Hash,
-    mem,
-    path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
+use std::{fmt, hash::Hash, mem, sync::Arc, time::Duration};
 
 use hotswap_sdk::host::Interface;
 
 use super::{
-    Choice, Hotswap, Prepared, Side, Swapped, choice::Split, draining::Draining,
-    pipeline::drop_update, prepared::SwapPoint, successor::Successor,
+    Choice, Decision, Hotswap, Prepared, Side,
+    candidacy::{Candidacy, Split},
+    draining::Draining,
+    pipeline::drop_update,
+    prepared::SwapPoint,
 };
 use crate::{
     comparison::{Figures, Share, Window},
@@ -68,35 +64,6 @@ pub struct Canary<'a, I: Interface + ?Sized> {
     candidacy: Arc<Candidacy<I::Live>>,
 }
 
-/// A candidate that is a canary, or was one.
-struct Candidacy<M> {
-    generation: u64,
-    path: PathBuf,
-    split: Arc<Split>,
-    /// Lock order: before the succession.
-    state: Mutex<State<M>>,
-    /// Notified when it is decided.
-    decided: Condvar,
-}
-
-/// The canary of a swap point that began last, for what ends one without its handle.
-pub(super) struct LatestCandidacy<M>(Mutex<Weak<Candidacy<M>>>);
-
-struct State<M> {
-    /// `Some` until it is decided.
-    candidate: Option<Successor<M>>,
-    decision: Option<Decision>,
-}
-
-/// What has become of a canary.
-#[derive(Clone, Debug)]
-pub enum Decision {
-    /// It is live.
-    Promoted(Swapped),
-    /// It is refused, and nothing has changed. The kind is [`ErrorKind::Abandoned`].
-    Abandoned(Error),
-}
-
 impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
     /// Lets the candidate have a share of the calls beside the live generation.
     ///
@@ -114,7 +81,7 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
             mem::forget(candidate);
             return Err(error);
         }
-        let split = Arc::new(Split::new(share, hotswap.history.metrics()));
+        let split = Split::new(share, hotswap.history.metrics());
         let generations = hotswap.succession.lock();
         if hotswap.canary.is_there() {
             drop(generations);
@@ -125,23 +92,12 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
             return Err(error);
         }
         let candidate = hotswap.stage(&generations, candidate);
-        let generation = candidate.generation.peek().number();
         let published = candidate.published(PublishKind::Candidate);
         let recorded = hotswap.history.canary_started(published, share);
         let handle = candidate.generation.self_lease();
         let logs = Arc::clone(&candidate.logs);
-        let candidacy = Arc::new(Candidacy {
-            generation,
-            path,
-            split: Arc::clone(&split),
-            state: Mutex::new(State {
-                candidate: Some(candidate),
-                decision: None,
-            }),
-            decided: Condvar::new(),
-        });
-        hotswap.candidacy.set(&candidacy);
-        hotswap.canary.begin(handle, split);
+        let candidacy = Arc::new(Candidacy::new(candidate, path, split));
+        hotswap.canary.begin(&candidacy, handle);
         drop(generations);
         // Before the event: if a waker or a subscriber panics, the candidate is abandoned.
         let canary = Canary { hotswap, candidacy };
@@ -154,7 +110,7 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
 impl<I: Interface + ?Sized> Hotswap<I> {
     /// Abandons the canary, if there is one. The caller holds no lock, because this delivers an event.
     pub(super) fn abandon_canary(&self, reason: &str) {
-        if let Some(candidacy) = self.candidacy.get() {
+        if let Some(candidacy) = self.canary.candidacy() {
             self.abandon(&candidacy, reason);
         }
     }
@@ -296,13 +252,8 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
         self.hotswap.abandon(&self.candidacy, reason)
     }
 
-    /// Waits until it is decided, at most for `time`.
     pub(super) fn wait(&self, time: Duration) {
-        let decided = &self.candidacy.decided;
-        let waited = decided.wait_timeout_while(self.candidacy.state(), time, |state| {
-            state.decision.is_none()
-        });
-        drop(waited);
+        self.candidacy.wait(time);
     }
 
     /// Call it before taking a lock: a thread that the child lacks may have held it at the fork.
@@ -312,48 +263,6 @@ impl<I: Interface + ?Sized> Canary<'_, I> {
             !is_inherited,
             "a canary of the parent process is not decided in a child"
         );
-    }
-}
-
-impl<M> Candidacy<M> {
-    fn decide(&self, mut state: MutexGuard<'_, State<M>>, decision: Decision) -> Decision {
-        state.decision = Some(decision.clone());
-        drop(state);
-        self.decided.notify_all();
-        decision
-    }
-
-    /// Only a bug in hotswap or a failed allocation can panic under the lock; the candidate then stays mapped.
-    fn state(&self) -> MutexGuard<'_, State<M>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M> LatestCandidacy<M> {
-    fn set(&self, candidacy: &Arc<Candidacy<M>>) {
-        *self.lock() = Arc::downgrade(candidacy);
-    }
-
-    fn get(&self) -> Option<Arc<Candidacy<M>>> {
-        self.lock().upgrade()
-    }
-
-    /// Nothing can panic under the lock.
-    fn lock(&self) -> MutexGuard<'_, Weak<Candidacy<M>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M> Default for LatestCandidacy<M> {
-    fn default() -> Self {
-        Self(Mutex::new(Weak::new()))
-    }
-}
-
-impl<M> State<M> {
-    fn decided(&self) -> Decision {
-        let decision = self.decision.clone();
-        decision.expect("set before the lock is released")
     }
 }
 

@@ -2,40 +2,24 @@
 
 use std::{
     fmt,
-    hash::{BuildHasher, Hash, RandomState},
-    mem, panic,
+    hash::Hash,
+    panic,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use hotswap_cell::{Cell, Retired, SelfLease};
 use hotswap_sdk::{
     BoxFuture,
     host::{Fault, Interface, Trait},
 };
 
 use super::{
-    CallFuture, Generation, Hotswap, Lease,
+    CallFuture, Hotswap, Lease, Side,
     call::{CallTarget, Returns, Target, catch_fault},
+    candidacy::Split,
 };
-use crate::{
-    comparison::{Recording, Share},
-    history::{Metrics, SideMetrics},
-};
-
-/// One of the two generations between which calls are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// The live generation.
-    Live,
-    /// The canary.
-    Candidate,
-}
 
 /// The right to use one generation for one request: the live one, or the canary.
 ///
@@ -58,38 +42,6 @@ pub struct ChoiceFuture<I: Interface + ?Sized, R> {
     side: Side,
     split: Option<Arc<Split>>,
     started: Option<Instant>,
-}
-
-/// How calls are split between the two sides of one canary, and what is counted of them.
-pub(super) struct Split {
-    share: AtomicU32,
-    /// Makes other keys the first ones in each canary.
-    hasher: RandomState,
-    live: Counted,
-    candidate: Counted,
-}
-
-struct Counted {
-    recording: Recording,
-    metrics: SideMetrics,
-}
-
-/// The canary of a swap point, if there is one.
-///
-/// A choice reads it, and leases the candidate by its [`SelfLease`]; meanwhile the canary may end. If the choice reads
-/// before [`end`](Self::end), it may lease a candidate that has been promoted, which is live then, or one that has been
-/// abandoned: then either the lease comes first, and the reaper finds it, or the reaper has drained the candidate, and
-/// there is none to be had. If the choice reads after `end`, it finds no canary. What it reads stays until it has read
-/// it, because [`Retired::try_drain`] is what frees it.
-pub(super) struct ActiveCanary<M> {
-    current: Cell<Option<Active<M>>>,
-    /// Canaries that have ended, and that a choice may still have been reading when they did.
-    ended: Mutex<Vec<Retired<Option<Active<M>>>>>,
-}
-
-struct Active<M> {
-    candidate: SelfLease<Generation<M>>,
-    split: Arc<Split>,
 }
 
 impl<I: Interface + ?Sized> Hotswap<I> {
@@ -115,7 +67,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// ```
     #[track_caller]
     pub fn choose<K: Hash + ?Sized>(&self, key: &K) -> Choice<I> {
-        self.choose_by(|split| split.hasher.hash_one(key))
+        self.choose_by(|split| split.hash(key))
     }
 
     /// Like [`choose`](Self::choose), at random.
@@ -126,14 +78,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
 
     #[track_caller]
     fn choose_by(&self, hash: impl FnOnce(&Split) -> u64) -> Choice<I> {
-        let chosen = self.canary.current.with(|active| {
-            let active = active.as_ref()?;
-            let is_candidate = active.split.share().has(hash(&active.split));
-            // Without a lease, the canary has ended and is drained.
-            let candidate = is_candidate.then(|| active.candidate.lease());
-            Some((Arc::clone(&active.split), candidate.flatten()))
-        });
-        let (split, candidate) = chosen.unzip();
+        let chosen = self.canary.choose(hash);
+        let (split, candidate) = chosen.map(|it| (it.split, it.candidate)).unzip();
         let (side, lease) = match candidate.flatten() {
             Some(candidate) => (Side::Candidate, Lease::new(candidate)),
             None => (Side::Live, self.lease()),
@@ -238,114 +184,6 @@ impl<I: Interface + ?Sized, R> Future for ChoiceFuture<I, R> {
             split.count(self.side, started.elapsed(), result.is_err());
         }
         Poll::Ready(result)
-    }
-}
-
-impl Split {
-    pub(super) fn new(share: Share, metrics: &Metrics) -> Self {
-        let counted = |side: Side| Counted {
-            recording: Recording::new(),
-            metrics: metrics.side(side.name()),
-        };
-        Self {
-            share: AtomicU32::new(share.millionths()),
-            hasher: RandomState::new(),
-            live: counted(Side::Live),
-            candidate: counted(Side::Candidate),
-        }
-    }
-
-    // Relaxed, both: a choice that comes at the same time may have either share.
-
-    pub(super) fn share(&self) -> Share {
-        Share::of_millionths(self.share.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn set_share(&self, share: Share) {
-        self.share.store(share.millionths(), Ordering::Relaxed);
-    }
-
-    pub(super) fn recording(&self, side: Side) -> &Recording {
-        &self.of(side).recording
-    }
-
-    fn count(&self, side: Side, time: Duration, has_fault: bool) {
-        let side = self.of(side);
-        side.metrics.call(time);
-        if has_fault {
-            side.metrics.fault();
-        }
-        side.recording.count(time, has_fault);
-    }
-
-    fn fault(&self, side: Side) {
-        let side = self.of(side);
-        side.metrics.fault();
-        side.recording.fault();
-    }
-
-    fn of(&self, side: Side) -> &Counted {
-        match side {
-            Side::Live => &self.live,
-            Side::Candidate => &self.candidate,
-        }
-    }
-}
-
-impl fmt::Debug for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Split")
-            .field("share", &self.share())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Side {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Candidate => "candidate",
-        }
-    }
-}
-
-impl<M: Send + Sync> ActiveCanary<M> {
-    pub(super) fn is_there(&self) -> bool {
-        self.current.with(Option::is_some)
-    }
-
-    /// Choices reach the candidate from now on. There must be no canary, and none that begins meanwhile.
-    pub(super) fn begin(&self, candidate: SelfLease<Generation<M>>, split: Arc<Split>) {
-        self.replace(Some(Active { candidate, split }));
-    }
-
-    /// Choices reach the live generation alone from now on, except for those that are being made.
-    pub(super) fn end(&self) {
-        self.replace(None);
-    }
-
-    fn replace(&self, active: Option<Active<M>>) {
-        let replaced = self.current.publish(active);
-        // Only a failed allocation can panic under the lock, and what is in the list is complete even then.
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.push(replaced);
-        let all = mem::take(&mut *ended).into_iter();
-        ended.extend(all.filter_map(|it| it.try_drain().err()));
-    }
-}
-
-impl<M: Send + Sync> Default for ActiveCanary<M> {
-    fn default() -> Self {
-        Self {
-            current: Cell::new(None),
-            ended: Mutex::default(),
-        }
-    }
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

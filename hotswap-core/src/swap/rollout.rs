@@ -7,7 +7,7 @@ use std::{
 
 use hotswap_sdk::host::Interface;
 
-use super::{Canary, Decision, Side, choice::Split};
+use super::{Canary, Decision, Side, candidacy::Split};
 use crate::comparison::{Rule, Step, Verdict, Window};
 
 /// Takes a canary through the steps of a [`Rule`], each time that the host asks it to. [`Canary::run`] does the same on
@@ -138,12 +138,12 @@ impl Rollout {
             let in_step = live_now.since(&soak.live);
             let in_all = live_now.since(&of_live.before);
             match self.rule.judge(&candidate, &in_step, &in_all) {
-                Verdict::Bad(why) => return Progress::Decided(canary.abandon(&why)),
-                Verdict::Good if now.saturating_duration_since(soak.since) >= step.soak => {
+                Verdict::Fail(why) => return Progress::Decided(canary.abandon(&why)),
+                Verdict::Pass if now.saturating_duration_since(soak.since) >= step.soak => {
                     self.step += 1;
                     self.soak = None;
                 }
-                Verdict::Good | Verdict::Open => return Progress::Soaking(*step),
+                Verdict::Pass | Verdict::Undecided => return Progress::Soaking(*step),
             }
         }
         let Some(step) = self.rule.steps.get(self.step) else {
