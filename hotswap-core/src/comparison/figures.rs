@@ -119,6 +119,16 @@ impl Window {
         bucket.map_or(Duration::ZERO, |it| Duration::from_nanos(it.end()))
     }
 
+    /// The least and the greatest time that the quantile of all calls may be, of which these are a sample: those of the
+    /// ratios four standard errors below and above. (Of calls that are independent, one range in 15,000 is wrong.)
+    pub(crate) fn quantile_range(&self, ratio: f64) -> (Duration, Duration) {
+        const STANDARD_ERRORS: f64 = 4.0;
+        let calls = self.calls().max(1) as f64;
+        let margin = STANDARD_ERRORS * (ratio * (1.0 - ratio) / calls).sqrt();
+        let at = |ratio: f64| self.quantile(ratio.clamp(0.0, 1.0));
+        (at(ratio - margin), at(ratio + margin))
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         Figures {
             calls: self.calls(),
