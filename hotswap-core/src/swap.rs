@@ -474,6 +474,23 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         Ok(Prepared::new(candidate, SwapPoint::Borrowed(self)))
     }
 
+    /// Like [`prepare`](Self::prepare), with a share of the swap point instead of a borrow: what it returns, and a
+    /// [`Canary`] made of it, can be stored anywhere, such as beside the swap point.
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_shared(
+        self: &Arc<Self>,
+        candidate: impl Into<Candidate>,
+    ) -> Result<Prepared<'static, I>> {
+        let candidate = self.prepare_given(GivenCandidate::new(candidate.into()))?;
+        Ok(Prepared::new(
+            candidate,
+            SwapPoint::Shared(Arc::clone(self)),
+        ))
+    }
+
     fn prepare_given(&self, candidate: GivenCandidate) -> Result<Publishable<I::Live>> {
         self.check_process(&candidate.path)?;
         let turn = self.admit(&candidate.path);

@@ -14,8 +14,8 @@ use crate::{
 /// nobody; with [services](crate::Settings::services) it first drops what the candidate's update has asked for, on a
 /// thread, and waits for that: the candidate's destructors run there.
 ///
-/// One from [`Hotswap::prepare`] borrows the swap point. One from [`Hotswap::prepare_async`] shares it, and its
-/// lifetime is `'static`.
+/// One from [`Hotswap::prepare`] borrows the swap point. One from [`Hotswap::prepare_shared`] or
+/// [`Hotswap::prepare_async`] shares it, and its lifetime is `'static`.
 #[must_use = "it is unloaded again if it is not published"]
 pub struct Prepared<'a, I: Interface + ?Sized> {
     /// `Some` until it is published.

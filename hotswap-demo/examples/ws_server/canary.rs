@@ -14,7 +14,6 @@ use hotswap_core::{
 };
 use hotswap_types::Plugin;
 use serde::Serialize;
-use tokio::runtime::Handle;
 
 /// The canary, if there is one.
 #[derive(Default)]
@@ -160,9 +159,8 @@ impl CanarySlot {
         path: &Path,
         share: Share,
     ) -> Result<MutexGuard<'_, Option<Active>>, Error> {
-        // Shares the swap point, as what the service keeps must. Whoever else begins one meanwhile is the only one.
-        let prepared = Handle::current().block_on(plugin.prepare_async(path))?;
-        let canary = prepared.start_canary(share)?;
+        // If somebody else has begun one meanwhile, that is the only one.
+        let canary = plugin.prepare_shared(path)?.start_canary(share)?;
         let mut slot = self.lock();
         *slot = Some(Active {
             canary,
