@@ -36,7 +36,7 @@ pub enum Side {
 pub enum Decision {
     /// It is live.
     Promoted(Swapped),
-    /// It is refused, and nothing has changed. The kind is [`ErrorKind::Abandoned`].
+    /// It is refused, and nothing has changed. The kind is [`ErrorKind::Abandoned`](crate::ErrorKind::Abandoned).
     Abandoned(Error),
 }
 
