@@ -38,7 +38,8 @@ impl Workspace {
         let types = &workspace.types;
         let manifest = format!(
             "[workspace]\nresolver = \"3\"\nmembers = [\"{types}\", \"plugin\"]\n\
-             [profile.dev.package.\"*\"]\ndebug = \"line-tables-only\"\n"
+             [profile.dev]\ndebug = \"line-tables-only\"\n\
+             [profile.dev.package.\"*\"]\ndebug = false\n"
         );
         let package = |name: &str, rest: &str| {
             format!(
