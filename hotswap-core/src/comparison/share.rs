@@ -11,8 +11,8 @@ use crate::parse::ParseError;
 
 /// A share of the calls, from 0 % to 100 %, in steps of 0.0001 %.
 ///
-/// Its [`Display`] is the percentage: `0.5%`. It is read from the same form, with or without the sign. For programs it
-/// is a ratio from 0 to 1.
+/// Its [`Display`] is the percentage: `0.5%`. It is read from the same form. The sign may be left out, except below 1:
+/// `0.5` could be meant as a ratio. For programs it is a ratio from 0 to 1.
 ///
 /// # Examples
 ///
@@ -79,12 +79,18 @@ impl FromStr for Share {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+        let signed = text.strip_suffix('%');
+        let number = signed.unwrap_or(text).trim_end();
         let percent: f64 = number
             .parse()
             .map_err(|_| ParseError("not a percentage, such as 10%"))?;
         if !(0.0..=100.0).contains(&percent) {
             return Err(ParseError("not between 0% and 100%"));
+        }
+        if signed.is_none() && percent > 0.0 && percent < 1.0 {
+            return Err(ParseError(
+                "less than 1 without a sign; write 50% for a half, or 0.5%",
+            ));
         }
         let millionths = (percent * f64::from(MILLIONTHS_PER_PERCENT)).round();
         Ok(Self {
@@ -135,12 +141,16 @@ mod tests {
             ("10", "10%"),
             ("0.5 %", "0.5%"),
             ("0%", "0%"),
+            ("0", "0%"),
+            ("1", "1%"),
             ("100%", "100%"),
             ("33.33333%", "33.3333%"),
         ] {
             assert_eq!(text.parse::<Share>().unwrap().to_string(), shown);
         }
-        for text in ["", "%", "ten", "-1%", "100.1%", "NaN", "inf", "10%%"] {
+        for text in [
+            "", "%", "ten", "-1%", "100.1%", "NaN", "inf", "10%%", "0.5", "1e-3",
+        ] {
             assert!(text.parse::<Share>().is_err(), "{text}");
         }
     }
