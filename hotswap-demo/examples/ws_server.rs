@@ -8,7 +8,8 @@
 //! a plugin that sleeps and asks another server. A message that begins with `:` is for the server: `:reload` loads the
 //! plugin's file again, and its answer says which generation is live, or why the file was refused; `:rollback` puts the
 //! previous plugin back. `:canary 10%` lets the plugin's file answer a tenth of the connections beside the live plugin,
-//! until `:promote` makes it live or `:abandon` gives it up; `:rollout` leaves that to a rule. `/` is a page that does
+//! and `:share 50%` half of them, until `:promote` makes it live or `:abandon` gives it up; `:rollout` leaves that to a
+//! rule. `/` is a page that does
 //! all this, and shows the swaps and both sides of a canary. The example `ws_client` is a prompt for it. With
 //! `--watch`, each new file at the plugin's path is swapped in; with `--dev` in place of a path, the server builds the
 //! plugin whenever it is saved.
@@ -37,6 +38,8 @@ mod builds;
 mod canary;
 #[path = "ws_server/command.rs"]
 mod command;
+#[path = "../src/commands.rs"]
+mod commands;
 #[path = "ws_server/connection.rs"]
 mod connection;
 #[path = "ws_server/guide.rs"]

@@ -45,6 +45,8 @@ pub(crate) struct Demo<'a> {
     ticks: Cell<u64>,
     /// The generation that the last tick has called.
     answering: Cell<u64>,
+    /// The last canary whose beginning was said.
+    begun: Cell<u64>,
 }
 
 type Question = fn(&dyn Plugin) -> String;
@@ -82,6 +84,7 @@ impl<'a> Demo<'a> {
             last_given: RefCell::default(),
             ticks: Cell::default(),
             answering: Cell::default(),
+            begun: Cell::default(),
         }
     }
 
@@ -177,7 +180,7 @@ impl<'a> Demo<'a> {
                     && matches!(error.kind(), ErrorKind::NoEarlierGeneration)
                 {
                     self.console
-                        .note("no rollback: there is no earlier plugin to go back to");
+                        .note("no rollback: no plugin before this one is kept; give the path of the one that you want");
                 }
             }
             Request::Versions => {
@@ -188,7 +191,7 @@ impl<'a> Demo<'a> {
                 });
             }
             Request::Promote => self.decide(Canary::promote),
-            Request::Abandon => self.decide(|canary| canary.abandon("abandoned by hand")),
+            Request::Abandon => self.decide(|canary| canary.abandon("by hand")),
             Request::Share(share) => self.with_canary(|canary| canary.set_share(share)),
             Request::Figures => self.with_canary(|canary| {
                 self.console.say(&SideFigures {
@@ -254,7 +257,7 @@ impl<'a> Demo<'a> {
     }
 
     fn decide(&self, decide: impl FnOnce(&Canary<'a, dyn Plugin>) -> Decision) {
-        // What has become of it is an event.
+        // What has become of it is an event, which is told with the canary's figures.
         self.with_canary(|canary| drop(decide(canary)));
         self.canary.take();
     }
@@ -293,23 +296,53 @@ impl<'a> Demo<'a> {
             Some(_) => dev::told_of_build(event),
             None => told(event),
         };
-        let EventKind::Accepted { path, .. } = &told.event.kind else {
-            return told;
+        let hints = match &told.event.kind {
+            EventKind::Accepted { path, .. } => {
+                self.last_given.replace(path.clone());
+                [
+                    self.earlier_with_same_bytes(&told.event),
+                    self.figures_of(generation),
+                ]
+            }
+            EventKind::Canary { share, .. } => {
+                let begins = generation != Some(self.begun.replace(generation.unwrap_or_default()));
+                let same = begins.then(|| self.earlier_with_same_bytes(&told.event));
+                let is_without = *share == Share::NONE;
+                let none =
+                    is_without.then(|| "it gets none until you type `:share 10%`".to_owned());
+                [none, same.flatten()]
+            }
+            _ => return told,
         };
-        self.last_given.replace(path.clone());
+        let hints: Vec<_> = hints.into_iter().flatten().collect();
+        let hint = (!hints.is_empty()).then(|| hints.join("; ").into());
+        Told { hint, ..told }
+    }
+
+    fn earlier_with_same_bytes(&self, event: &Event) -> Option<String> {
         let same = self.plugin.generations().into_iter().rev().find(|it| {
-            let is_earlier = generation.is_some_and(|number| it.number < number);
+            let is_earlier = event.generation.is_some_and(|number| it.number < number);
             is_earlier && it.sha256.is_some()
         });
-        let same = same.filter(|it| it.sha256 == told.event.sha256);
-        let hint = same.map(|it| format!("the same bytes as generation {}", it.number).into());
-        Told { hint, ..told }
+        let same = same.filter(|it| it.sha256 == event.sha256)?;
+        Some(format!("the same bytes as generation {}", same.number))
+    }
+
+    /// What its calls were like, if this generation was a canary.
+    fn figures_of(&self, generation: Option<u64>) -> Option<String> {
+        let canary = self.canary.borrow();
+        let canary = canary
+            .as_ref()
+            .filter(|it| Some(it.generation()) == generation)?;
+        let [candidate, live] = [Side::Candidate, Side::Live].map(|side| canary.figures(side));
+        Some(format!("it had {candidate}; the live side had {live}"))
     }
 
     /// Nothing is asked and nothing is swapped any more, and a canary is given up.
     pub(crate) fn close(mut self) -> (Receiver<Event>, Console) {
         self.console.close();
         drop((self.dev.take(), self.watch.take()));
+        self.say_events();
         if let Some(canary) = self.canary.take() {
             canary.abandon("the demo ends");
         }
@@ -330,7 +363,12 @@ pub(crate) fn shut_down(
         .try_iter()
         .filter(|event| !matches!(event.kind, EventKind::Held { .. }))
     {
-        console.say(&told(event));
+        let mut told = told(event);
+        // Nothing stays live.
+        if let EventKind::Refused { live, .. } = &mut told.event.kind {
+            *live = None;
+        }
+        console.say(&told);
     }
     for generation in mapped {
         if let State::Draining { held_by } = generation.state {

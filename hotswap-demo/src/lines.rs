@@ -7,34 +7,68 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, bounded};
-use hotswap_core::{canary::Share, text::printable};
+use hotswap_core::canary::Share;
 
-use crate::paths;
+use crate::{
+    commands::{self, Argument, Command},
+    paths,
+};
 
-/// The commands, and what they do.
-pub(crate) const COMMANDS: [(&str, &str); 9] = [
-    (":reload", "takes the last accepted path again"),
-    (":rollback", "puts the previous plugin back"),
-    (":versions", "lists the generations"),
-    (":promote", "makes the canary live (see --canary)"),
-    (":abandon", "gives the canary up"),
-    (
-        ":share",
-        "gives it another share of the ticks: `:share 50%`",
-    ),
-    (
-        ":figures",
-        "says how its calls went, and those of the live plugin",
-    ),
-    (":help", "lists the commands (also `help`)"),
-    (":quit", "ends (also `quit`, `exit`)"),
+/// The commands.
+pub(crate) const COMMANDS: [Command<Request>; 9] = [
+    Command {
+        name: ":reload",
+        argument: Argument::Nothing(|| Request::Reload),
+        does: "takes the last accepted path again",
+    },
+    Command {
+        name: ":rollback",
+        argument: Argument::Nothing(|| Request::Rollback),
+        does: "puts the previous plugin back",
+    },
+    Command {
+        name: ":versions",
+        argument: Argument::Nothing(|| Request::Versions),
+        does: "lists what was published and what was refused, the newest last",
+    },
+    Command {
+        name: ":promote",
+        argument: Argument::Nothing(|| Request::Promote),
+        does: "makes the canary live (see --canary)",
+    },
+    Command {
+        name: ":abandon",
+        argument: Argument::Nothing(|| Request::Abandon),
+        does: "gives the canary up",
+    },
+    Command {
+        name: ":share",
+        argument: Argument::Share(Request::Share),
+        does: "gives the canary that share of the ticks, such as 50%",
+    },
+    Command {
+        name: ":figures",
+        argument: Argument::Nothing(|| Request::Figures),
+        does: "says how its calls went, and those of the live plugin",
+    },
+    Command {
+        name: ":help",
+        argument: Argument::Nothing(|| Request::Help),
+        does: "lists the commands (also `help`)",
+    },
+    Command {
+        name: ":quit",
+        argument: Argument::Nothing(|| Request::Quit),
+        does: "ends (also `quit`, `exit`)",
+    },
 ];
 
 /// What `:help` says.
 pub(crate) fn help() -> String {
-    let mut text = "help:\n  PATH       replaces the plugin by the one in that file\n".to_owned();
-    for (command, does) in COMMANDS {
-        text += &format!("  {command:9}  {does}\n");
+    let mut text =
+        "help:\n  PATH          replaces the plugin by the one in that file\n".to_owned();
+    for command in COMMANDS {
+        text += &format!("  {:12}  {}\n", command.usage(), command.does);
     }
     text + "A file whose name is a command, or begins with `:`, is given as `./NAME`."
 }
@@ -97,51 +131,16 @@ fn next(input: &mut impl BufRead) -> Option<Request> {
 
 /// What a line asks for.
 pub(crate) fn parse(line: &[u8]) -> Request {
-    match line.trim_ascii() {
+    let trimmed = line.trim_ascii();
+    match &*trimmed.to_ascii_lowercase() {
         b"" => Request::Nothing,
-        b":reload" => Request::Reload,
-        b":rollback" => Request::Rollback,
-        b":versions" => Request::Versions,
-        b":promote" => Request::Promote,
-        b":abandon" => Request::Abandon,
-        b":figures" => Request::Figures,
-        b":help" | b"help" => Request::Help,
-        b":quit" | b"quit" | b"exit" => Request::Quit,
-        command if command.starts_with(b":") => match argument(command, b":share") {
-            Some(share) => share_of(share),
-            None => Request::Unknown(unknown(command)),
-        },
-        _ => Request::Swap(paths::path(line)),
-    }
-}
-
-/// What follows the name of a command; nothing, if there is nothing.
-fn argument<'a>(line: &'a [u8], command: &[u8]) -> Option<&'a [u8]> {
-    let rest = line.strip_prefix(command)?;
-    let is_apart = rest.first().is_none_or(u8::is_ascii_whitespace);
-    is_apart.then(|| rest.trim_ascii())
-}
-
-fn share_of(text: &[u8]) -> Request {
-    let text = String::from_utf8_lossy(text);
-    match text.parse() {
-        Ok(share) => Request::Share(share),
-        Err(_) if text.is_empty() => {
-            Request::Unknown("which share? for example `:share 50%`".to_owned())
+        b"help" => Request::Help,
+        b"quit" | b"exit" => Request::Quit,
+        command if command.starts_with(b":") => {
+            let command = String::from_utf8_lossy(trimmed);
+            commands::parse(&COMMANDS, &command).unwrap_or_else(Request::Unknown)
         }
-        Err(error) => Request::Unknown(format!("unknown share {}: {error}", printable(&text))),
-    }
-}
-
-fn unknown(command: &[u8]) -> String {
-    let name = command.split(u8::is_ascii_whitespace).next();
-    let name = String::from_utf8_lossy(name.unwrap_or_default());
-    let distance = |it: &str| strsim::damerau_levenshtein(it, &name);
-    let nearest = COMMANDS.iter().map(|(it, _)| (distance(it), it)).min();
-    let command = command.escape_ascii();
-    match nearest {
-        Some((0..=2, nearest)) => format!("unknown command {command}; did you mean {nearest}?"),
-        _ => format!("unknown command {command}; :help lists them"),
+        _ => Request::Swap(paths::path(line)),
     }
 }
 
@@ -166,7 +165,7 @@ mod tests {
         check(b":quit", Request::Quit);
         check(
             b":what\x1b",
-            Request::Unknown(r"unknown command :what\x1b; :help lists them".to_owned()),
+            Request::Unknown(r"unknown command :what\u{1b}; :help lists them".to_owned()),
         );
         check(b"help", Request::Help);
         check(b" quit\r", Request::Quit);
@@ -174,22 +173,28 @@ mod tests {
         check(b"./:x", Request::Swap("./:x".into()));
         check(b"./help", Request::Swap("./help".into()));
         check(b"helper", Request::Swap("./helper".into()));
+        check(b"HELP", Request::Help);
+        check(b"Quit", Request::Quit);
+        check(b":Reload", Request::Reload);
     }
 
     #[test]
     fn the_nearest_command_is_named() {
         let check_unknown = |line: &str, end: &str| {
-            let expected = format!("unknown command {line}{end}");
+            let name = line.split(' ').next().unwrap();
+            let expected = format!("unknown command {name}{end}");
             check(line.as_bytes(), Request::Unknown(expected));
         };
         check_unknown(":relaod", "; did you mean :reload?");
         check_unknown(":q", "; :help lists them");
         check_unknown(":qit", "; did you mean :quit?");
         check_unknown(":rolback", "; did you mean :rollback?");
+        check_unknown(":Rolback", "; did you mean :rollback?");
         check_unknown(":version", "; did you mean :versions?");
         check_unknown(":shrae 50%", "; did you mean :share?");
         check_unknown(":shares", "; did you mean :share?");
-        check_unknown(":promote 2", "; did you mean :promote?");
+        let superfluous = ":promote has no argument".to_owned();
+        check(b":promote 2", Request::Unknown(superfluous));
     }
 
     #[test]
@@ -199,7 +204,7 @@ mod tests {
         let check_refused = |line: &[u8], problem: &str| {
             check(line, Request::Unknown(problem.to_owned()));
         };
-        check_refused(b":share", "which share? for example `:share 50%`");
+        check_refused(b":share", "which share? for example `:share 10%`");
         check_refused(
             b":share half",
             "unknown share half: not a percentage, such as 10%",
@@ -208,6 +213,10 @@ mod tests {
             b":share 101%",
             "unknown share 101%: not between 0% and 100%",
         );
+        check_refused(
+            b":share 0.5",
+            "unknown share 0.5: less than 1 without a sign; write 50% for a half, or 0.5%",
+        );
     }
 
     #[test]
@@ -215,7 +224,7 @@ mod tests {
         let help = help();
         assert_eq!(help.lines().count(), COMMANDS.len() + 3);
         assert!(
-            help.contains("\n  :rollback  puts the previous plugin back\n"),
+            help.contains("\n  :rollback     puts the previous plugin back\n"),
             "{help}"
         );
     }

@@ -4,6 +4,8 @@
 //! line. Everything but the swaps of `--watch` happens on one thread, in one `select!` over ticks, lines, signals
 //! and events; the threads behind those channels only wait for the system.
 
+mod commands;
+
 mod lines;
 
 mod paths;

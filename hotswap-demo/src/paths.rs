@@ -72,7 +72,10 @@ pub(crate) fn hint(path: &Path) -> Option<Cow<'static, str>> {
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
     let is_quote = |it: Option<&u8>| it.is_some_and(|it| b"'\"`".contains(it));
-    let command = |it: &&(&'static str, _)| it.0.as_bytes().strip_prefix(b":") == Some(bytes);
+    let is_meant = |name: &&str| {
+        let bare = name.as_bytes().strip_prefix(b":");
+        bare.is_some_and(|bare| bare.eq_ignore_ascii_case(bytes))
+    };
     Some(Cow::Borrowed(
         if path.ends_with("target/debug/libplugin.so") {
             "build it with `cargo build`"
@@ -85,7 +88,7 @@ pub(crate) fn hint(path: &Path) -> Option<Cow<'static, str>> {
         } else if bytes.starts_with(b"~") {
             "of `~` only `~/` is replaced here"
         } else {
-            let (command, _) = COMMANDS.iter().find(command)?;
+            let command = COMMANDS.iter().map(|it| it.name).find(is_meant)?;
             return Some(format!("the command is `{command}`").into());
         },
     ))
@@ -215,6 +218,7 @@ mod tests {
         check("a/b.so", None);
         check("'a'", None);
         check("./reload", Some("the command is `:reload`"));
+        check("./Reload", Some("the command is `:reload`"));
         check("./\"b.so", Some("a quotation mark is left over"));
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     fmt::{self, Display},
+    time::SystemTime,
 };
 
 use hotswap_core::{
@@ -141,44 +142,39 @@ impl Display for Note<'_> {
 }
 
 /// How many digits of a hash are shown: enough to tell files apart.
-const HASH_DIGITS: usize = 12;
+const HASH_DIGITS: usize = 8;
 
-const HEAD: [&str; 5] = ["loaded", "bytes", "sha256", "package", "generation"];
-
+/// Each with the time of its publication or its refusal, the newest last. A line fits into 80 columns if the path is
+/// short.
 impl Display for Versions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![HEAD.map(str::to_owned)];
-        rows.extend(self.generations.iter().map(row));
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-        let widths: Vec<_> = (0..HEAD.len()).filter_map(width).collect();
-        for (index, row) in rows.iter().enumerate() {
-            let cells = row.iter().zip(&widths);
-            let line: Vec<_> = cells
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{}", line.join("  ").trim_end())?;
-        }
-        for refused in &self.refused {
-            write!(f, "\n{}  {refused}", format_rfc3339_seconds(refused.at))?;
-        }
-        Ok(())
+        let generations = self.generations.iter().map(|it| {
+            let text = format!("{it}\n  {}, {}", time(it.published), file(it));
+            (it.published, text)
+        });
+        let refused = self.refused.iter();
+        let refused = refused.map(|it| (it.at, format!("{it}\n  {}", time(it.at))));
+        let mut entries: Vec<_> = generations.chain(refused).collect();
+        entries.sort_by_key(|(at, _)| *at);
+        let entries: Vec<_> = entries.into_iter().map(|(_, text)| text).collect();
+        f.write_str(&entries.join("\n"))
     }
 }
 
-fn row(it: &GenerationInfo) -> [String; HEAD.len()] {
-    let hash = it.sha256.map_or_else(String::new, |hash| hash.to_string());
+fn time(at: SystemTime) -> impl Display {
+    format_rfc3339_seconds(at)
+}
+
+/// What is known of the file.
+fn file(it: &GenerationInfo) -> String {
+    let hash = it.sha256.map_or_else(String::new, |hash| {
+        format!("sha256 {:.HASH_DIGITS$}, ", hash.to_string())
+    });
     let package = match (&it.name, &it.version) {
         (Some(name), Some(version)) => one_line(&format!("{name} {version}")),
         _ => "no unloadable!".to_owned(),
     };
-    [
-        format_rfc3339_seconds(it.published).to_string(),
-        it.file_bytes.to_string(),
-        hash.chars().take(HASH_DIGITS).collect(),
-        package,
-        it.to_string(),
-    ]
+    format!("{} bytes, {hash}{package}", it.file_bytes)
 }
 
 fn as_text<S: Serializer>(it: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {

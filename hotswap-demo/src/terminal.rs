@@ -93,7 +93,7 @@ pub(crate) fn restore() {
     }
 }
 
-/// What Tab completes: commands and paths.
+/// What Tab completes: commands and paths. Of what is hidden, nothing unless nothing else is meant.
 struct Words(FilenameCompleter);
 
 impl Completer for Words {
@@ -106,7 +106,7 @@ impl Completer for Words {
         context: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<Pair>)> {
         if line.starts_with(':') {
-            let names = COMMANDS.iter().map(|(name, _)| *name);
+            let names = COMMANDS.iter().map(|it| it.name);
             let names = names.filter(|name| name.starts_with(&line[..position]));
             let pair = |name: &str| Pair {
                 display: name.to_owned(),
@@ -114,7 +114,11 @@ impl Completer for Words {
             };
             return Ok((0, names.map(pair).collect()));
         }
-        self.0.complete(line, position, context)
+        let (start, found) = self.0.complete(line, position, context)?;
+        let is_hidden = |it: &Pair| it.display.starts_with('.');
+        // Hidden names begin with `.`, and so would be listed first.
+        let (hidden, shown): (Vec<_>, Vec<_>) = found.into_iter().partition(is_hidden);
+        Ok((start, if shown.is_empty() { hidden } else { shown }))
     }
 }
 

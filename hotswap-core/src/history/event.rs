@@ -18,7 +18,8 @@ use crate::{
 
 /// Something that happened at a swap point: what, when, and to which plugin.
 ///
-/// Its [`Display`] is one line, whose first word is the [name](EventKind::name) of its kind:
+/// Its [`Display`] is one line, whose first word is the [name](EventKind::name) of its kind; of a refused canary it is
+/// `abandoned`:
 ///
 /// ```text
 /// accepted generation 2: target/debug/libplugin.so
@@ -26,7 +27,7 @@ use crate::{
 /// accepted generation 4: plugins/current.so (generation 3 with another configuration)
 /// refused plugin.so: open: no such file; generation 2 stays live
 /// canary generation 3 gets 10% of the calls: plugin.so
-/// refused generation 3 plugin.so: canary: 11 faults in 60 calls, …; generation 2 stays live
+/// abandoned generation 3 plugin.so: canary: 11 faults in 60 calls, …; generation 2 stays live
 /// standby generation 1: while generation 2 is on probation
 /// rolled-back generation 2: generation 1 is live again; 1 fault on probation, the last: no answer
 /// held generation 1: a call on thread 4711 (worker-3)
@@ -301,7 +302,18 @@ impl From<&Error> for Event {
 
 impl Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.name())?;
+        let is_abandoned = matches!(
+            self.kind,
+            EventKind::Refused {
+                kind: ErrorKind::Abandoned { .. },
+                ..
+            }
+        );
+        f.write_str(if is_abandoned {
+            "abandoned"
+        } else {
+            self.kind.name()
+        })?;
         if let Some(generation) = self.generation {
             write!(f, " generation {generation}")?;
         }

@@ -62,26 +62,40 @@ fn rule() -> Rule {
 }
 
 impl CanarySlot {
-    /// Gives the canary this share of the connections, and leaves the decision to people. Without a canary, the file at
-    /// `path` becomes one. Must be called on a thread that may block. Says what the event says.
-    pub(crate) fn give_share(
+    /// An error: there is a canary, which somebody has to decide on first.
+    pub(crate) fn check_none(&self) -> Result<(), String> {
+        match &*self.undecided() {
+            None => Ok(()),
+            Some(Active { canary, .. }) => Err(format!(
+                "generation {} is a canary: `:promote` or `:abandon` it first",
+                canary.generation()
+            )),
+        }
+    }
+
+    /// Makes the file at `path` a canary with this share of the connections, on which people decide. Must be called on
+    /// a thread that may block. Says what the event says.
+    pub(crate) fn start(
         &self,
         plugin: &Arc<Hotswap<dyn Plugin>>,
         path: &Path,
         share: Share,
     ) -> Result<String, Error> {
+        let slot = self.started(plugin, path, share)?;
+        Ok(slot.as_ref().expect("it has been started").told())
+    }
+
+    /// Gives the canary this share of the connections, and leaves the decision to people.
+    pub(crate) fn give_share(&self, share: Share) -> Result<String, String> {
         let mut slot = self.undecided();
-        if slot.is_none() {
-            drop(slot);
-            slot = self.start(plugin, path, share)?;
-        }
-        let active = slot.as_mut().expect("undecided");
+        let active = slot.as_mut().ok_or(NO_CANARY)?;
         active.rollout = None;
         active.canary.set_share(share);
         Ok(active.told())
     }
 
-    /// Leaves the decision to the rule. Otherwise like [`give_share`](Self::give_share).
+    /// Leaves the decision to the rule. Without a canary, the file at `path` becomes one. Otherwise like
+    /// [`start`](Self::start).
     pub(crate) fn roll_out(
         &self,
         plugin: &Arc<Hotswap<dyn Plugin>>,
@@ -90,7 +104,7 @@ impl CanarySlot {
         let mut slot = self.undecided();
         if slot.is_none() {
             drop(slot);
-            slot = self.start(plugin, path, STEPS[0])?;
+            slot = self.started(plugin, path, STEPS[0])?;
         }
         let active = slot.as_mut().expect("undecided");
         let rollout = active.rollout.insert(Rollout::new(rule()));
@@ -104,8 +118,9 @@ impl CanarySlot {
         let Active { canary, path, .. } = slot.take().ok_or(NO_CANARY)?;
         match canary.promote() {
             Decision::Promoted(swapped) => Ok(format!(
-                "accepted generation {}: {path}",
-                swapped.generation
+                "accepted generation {}: {path}; {}",
+                swapped.generation,
+                figures(&canary)
             )),
             Decision::Abandoned(error) => Err(error.to_string()),
         }
@@ -116,10 +131,10 @@ impl CanarySlot {
         let mut slot = self.undecided();
         let Active { canary, .. } = slot.take().ok_or(NO_CANARY)?;
         canary.abandon(reason);
-        let [candidate, live] = [Side::Candidate, Side::Live].map(|side| canary.figures(side));
+        let generation = canary.generation();
         Ok(format!(
-            "abandoned generation {}: it had {candidate}; the live side had {live}",
-            canary.generation()
+            "abandoned generation {generation}: {}",
+            figures(&canary)
         ))
     }
 
@@ -153,7 +168,7 @@ impl CanarySlot {
         })
     }
 
-    fn start(
+    fn started(
         &self,
         plugin: &Arc<Hotswap<dyn Plugin>>,
         path: &Path,
@@ -184,6 +199,11 @@ impl CanarySlot {
 }
 
 const NO_CANARY: &str = "there is no canary; `:canary 10%` begins one";
+
+fn figures(canary: &Canary<'_, dyn Plugin>) -> String {
+    let [candidate, live] = [Side::Candidate, Side::Live].map(|side| canary.figures(side));
+    format!("it had {candidate}; the live side had {live}")
+}
 
 impl Active {
     fn told(&self) -> String {

@@ -22,7 +22,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    command::{self, Command},
+    command::{self, Request},
     service::{Answer, MESSAGE_BYTES_MAX, Service, Subscription, json},
     signals::Stop,
 };
@@ -159,15 +159,16 @@ impl Connection<'_> {
     }
 
     /// Does what the server does itself. An error: it is no command.
-    async fn obey(&mut self, command: Result<Command, String>) -> Step {
+    async fn obey(&mut self, command: Result<Request, String>) -> Step {
         let outcome = match command {
-            Ok(Command::Reload) => self.service.reload().await,
-            Ok(Command::Rollback) => self.service.roll_back().await,
-            Ok(Command::Canary(share)) => self.service.give_share(share).await,
-            Ok(Command::Rollout) => self.service.roll_out().await,
-            Ok(Command::Promote) => self.service.promote().await,
-            Ok(Command::Abandon) => self.service.abandon().await,
-            Ok(Command::Help) => Ok(command::help()),
+            Ok(Request::Reload) => self.service.reload().await,
+            Ok(Request::Rollback) => self.service.roll_back().await,
+            Ok(Request::Canary(share)) => self.service.start_canary(share).await,
+            Ok(Request::Share(share)) => self.service.give_share(share).await,
+            Ok(Request::Rollout) => self.service.roll_out().await,
+            Ok(Request::Promote) => self.service.promote().await,
+            Ok(Request::Abandon) => self.service.abandon().await,
+            Ok(Request::Help) => Ok(command::help()),
             Err(unknown) => Err(unknown),
         };
         let refused = outcome.is_err();

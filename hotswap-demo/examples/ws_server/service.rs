@@ -238,15 +238,23 @@ impl Service {
         .await
     }
 
-    /// Gives the canary this share of the connections; without a canary, the file that was accepted last becomes one.
-    pub(crate) async fn give_share(self: &Arc<Self>, share: Share) -> Result<String, String> {
+    /// Lets the file that was accepted last answer this share of the connections.
+    pub(crate) async fn start_canary(self: &Arc<Self>, share: Share) -> Result<String, String> {
         self.check_may_change(":canary")?;
         self.change(move |service| {
             let Self { plugin, canary, .. } = service;
-            let given = canary.give_share(plugin, &plugin.last_accepted(), share);
-            given.map_err(|error| service.refusal(&error))
+            canary.check_none()?;
+            let begun = canary.start(plugin, &plugin.last_accepted(), share);
+            begun.map_err(|error| service.refusal(&error))
         })
         .await
+    }
+
+    /// Gives the canary this share of the connections.
+    pub(crate) async fn give_share(self: &Arc<Self>, share: Share) -> Result<String, String> {
+        self.check_may_change(":share")?;
+        self.change(move |service| service.canary.give_share(share))
+            .await
     }
 
     /// Leaves the decision on the canary to a rule; without a canary, the file that was accepted last becomes one.
@@ -269,7 +277,7 @@ impl Service {
     /// Gives the canary up.
     pub(crate) async fn abandon(self: &Arc<Self>) -> Result<String, String> {
         self.check_may_change(":abandon")?;
-        self.change(|service| service.canary.abandon("abandoned on request"))
+        self.change(|service| service.canary.abandon("on request"))
             .await
     }
 
@@ -321,7 +329,8 @@ impl Service {
     /// As the event says it.
     fn refusal(&self, error: &Error) -> String {
         if let ErrorKind::NoEarlierGeneration = error.kind() {
-            return "no rollback: there is no earlier plugin to go back to".to_owned();
+            return "no rollback: no plugin before this one is kept; load the file that you want"
+                .to_owned();
         }
         let live = self.plugin.lease().number();
         let event = with_option(Event::from(error));

@@ -16,7 +16,14 @@ fn demo_with_canary(share: &str, candidate: &str) -> Demo {
         "canary generation 2 gets {share} of the calls: {}",
         path.display()
     );
-    assert_eq!(demo.says("canary"), expected);
+    let said = demo.says("canary");
+    match share {
+        "0%" => assert_eq!(
+            said,
+            expected + "; it gets none until you type `:share 10%`"
+        ),
+        _ => assert_eq!(said, expected),
+    }
     demo
 }
 
@@ -28,12 +35,24 @@ fn ticks_are_answered_by_both_sides_until_the_canary_is_promoted() {
     demo.prints_soon("Adding to 20: 27");
     demo.prints_soon("Adding to 10: 17");
     demo.type_line(":promote");
-    let accepted = format!("accepted generation 2: {}", plugin("other").display());
-    assert_eq!(demo.says("accepted"), accepted);
+    let accepted = demo.says("accepted");
+    let start = format!(
+        "accepted generation 2: {}; it had ",
+        plugin("other").display()
+    );
+    assert!(accepted.starts_with(&start), "{accepted}");
+    assert!(accepted.contains("; the live side had "), "{accepted}");
     demo.says("unloaded generation 1 after ");
     // The next plugin begins as one, too.
-    demo.type_line(plugin("shipped"));
-    demo.says("canary generation 3 gets 50% of the calls: ");
+    demo.type_line(plugin("other"));
+    let begun = demo.says("canary generation 3 gets 50% of the calls: ");
+    assert!(
+        begun.ends_with("; the same bytes as generation 2"),
+        "{begun}"
+    );
+    demo.type_line(":share 60%");
+    let more = demo.says("canary generation 3 gets 60% of the calls: ");
+    assert!(!more.contains("the same bytes"), "{more}");
     demo.says("answering generation 3 (candidate)");
 }
 
@@ -58,12 +77,12 @@ fn a_canary_that_fails_is_abandoned_with_its_figures() {
     demo.type_line(":abandon");
     let refused = loop {
         let line = demo.says_anything();
-        if line.starts_with("refused") {
+        if line.starts_with("abandoned") {
             break line;
         }
     };
     let start = format!(
-        "refused generation 2 {}: canary: abandoned by hand (the candidate had ",
+        "abandoned generation 2 {}: canary: by hand (the candidate had ",
         plugin("faulty").display()
     );
     assert!(refused.starts_with(&start), "{refused}");
@@ -132,7 +151,7 @@ fn the_end_abandons_a_canary() {
         let (code, err) = demo.ends();
         assert_eq!(code, Some(0));
         let refused = format!(
-            "refused generation 2 {}: canary: the demo ends (",
+            "abandoned generation 2 {}: canary: the demo ends (",
             plugin("other").display()
         );
         for start in [
@@ -143,6 +162,8 @@ fn the_end_abandons_a_canary() {
             let is_said = err.iter().any(|line| line.starts_with(start));
             assert!(is_said, "{start}: {err:?}");
         }
+        let stays = err.iter().any(|line| line.contains("stays live"));
+        assert!(!stays, "{err:?}");
     }
 }
 
@@ -159,7 +180,7 @@ fn a_newer_build_takes_the_place_of_one_that_is_undecided() {
     demo.prints_soon("some_data = \"two\"");
 
     workspace.change(CODE, "\"two\"", "\"three\"");
-    let refused = demo.says("refused generation 2 ");
+    let refused = demo.says("abandoned generation 2 ");
     assert!(
         refused.contains(": canary: a newer build replaces it ("),
         "{refused}"

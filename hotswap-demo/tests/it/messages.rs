@@ -332,7 +332,8 @@ const LINES: &[(&str, &str)] = &[
         ":version",
         "unknown command :version; did you mean :versions?",
     ),
-    (":what now", "unknown command :what now; :help lists them"),
+    (":what now", "unknown command :what; :help lists them"),
+    (":reload now", ":reload has no argument"),
     (":", "unknown command :; :help lists them"),
     (
         "reload",
@@ -376,7 +377,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         ":rollback",
-        "no rollback: there is no earlier plugin to go back to",
+        "no rollback: no plugin before this one is kept; give the path of the one that you want",
     ),
 ];
 

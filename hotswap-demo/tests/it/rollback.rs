@@ -26,7 +26,7 @@ fn rollback_puts_the_plugin_before_back_whatever_has_become_of_its_file() {
     demo.type_line(":rollback");
     assert_eq!(
         demo.says("no rollback"),
-        "no rollback: there is no earlier plugin to go back to"
+        "no rollback: no plugin before this one is kept; give the path of the one that you want"
     );
     demo.type_line(":versions");
     let line = format!("generation 3 live: {} (generation 1 again)", path.display());

@@ -194,18 +194,22 @@ fn ticks_do_not_tear_what_is_typed() {
 fn arrows_bring_lines_back_and_tab_completes_paths_and_commands() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("my plugins")).unwrap();
+    fs::create_dir(folder.path().join(".hidden")).unwrap();
     fs::copy(plugin("other"), folder.path().join("my plugins/other.so")).unwrap();
     let first = plugin("shipped");
     let mut terminal = Terminal::start_in(folder.path(), &["--period", "1h"], &first);
     terminal.says("accepted generation 1");
-    terminal.press("my\t");
+    terminal.press(".\t");
+    terminal.shows_at_the_end("Next plugin: .hidden/");
+    // Clears the line.
+    terminal.press("\x15\t");
     terminal.shows_at_the_end(r"Next plugin: my\ plugins/");
     terminal.press("\t");
     terminal.shows_at_the_end(r"Next plugin: my\ plugins/other.so");
     terminal.press("\r");
     terminal.says("accepted generation 2: my plugins/other.so");
     terminal.press(":he\t\r");
-    terminal.says("  :rollback  puts the previous plugin back");
+    terminal.says("  :rollback     puts the previous plugin back");
     terminal.press("\x1b[A\x1b[A");
     terminal.shows_at_the_end(r"Next plugin: my\ plugins/other.so");
     terminal.press("\r");

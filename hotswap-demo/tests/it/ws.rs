@@ -596,6 +596,7 @@ fn other_machines_may_not_connect_and_not_reload_unless_told() {
         ":reload",
         ":rollback",
         ":canary 10%",
+        ":share 10%",
         ":rollout",
         ":promote",
         ":abandon",

@@ -51,11 +51,14 @@ fn a_connection_stays_on_its_side_until_the_canary_is_promoted() {
     assert_eq!(ask_all(), answers);
 
     let more = format!("canary generation 2 gets 100% of the calls: {path}");
-    assert_eq!(operator.ask(":canary 100%"), more);
+    assert_eq!(operator.ask(":share 100%"), more);
     assert!(ask_all().iter().all(|it| it == "hi"));
-    let promoted = format!("accepted generation 2: {path}");
-    assert_eq!(operator.ask(":promote"), promoted);
-    server.says(&promoted);
+    let accepted = format!("accepted generation 2: {path}");
+    let promoted = operator.ask(":promote");
+    let start = format!("{accepted}; it had ");
+    assert!(promoted.starts_with(&start), "{promoted}");
+    assert!(promoted.contains("; the live side had "), "{promoted}");
+    server.says(&accepted);
     server.says("unloaded generation 1 ");
     assert!(ask_all().iter().all(|it| it == "hi"));
 }
@@ -86,7 +89,7 @@ fn a_page_is_told_of_both_sides() {
     told(&mut page, |it| it["canary"]["live"]["calls"] == 1);
     assert!(
         operator
-            .ask(":canary 100%")
+            .ask(":share 100%")
             .starts_with("canary generation 2 ")
     );
     page.send("hi");
@@ -117,9 +120,9 @@ fn a_page_is_told_of_both_sides() {
     });
     assert_eq!(ended["canary"], Value::Null);
     assert_eq!(ended["refused"][0]["generation"], 2);
-    let refused = server.next_line("refused generation 2 ");
+    let refused = server.next_line("abandoned generation 2 ");
     assert!(
-        refused.contains(": canary: abandoned on request (the candidate had 1 call, "),
+        refused.contains(": canary: on request (the candidate had 1 call, "),
         "{refused}"
     );
     server.says("unloaded generation 2 ");
@@ -142,7 +145,7 @@ fn a_rule_gives_up_a_candidate_that_fails() {
         faults += u32::from(answer.starts_with("fault generation 2: panicked: no answer to hi"));
         clients.push(client);
     }
-    let refused = server.next_line("refused generation 2 ");
+    let refused = server.next_line("abandoned generation 2 ");
     assert!(refused.contains(": canary: 3 faults in "), "{refused}");
     assert!(refused.ends_with("; generation 1 stays live"), "{refused}");
     for client in &mut clients {
@@ -172,6 +175,7 @@ fn what_is_asked_for_in_vain_is_said() {
     let none = "there is no canary; `:canary 10%` begins one";
     assert_eq!(operator.ask(":promote"), none);
     assert_eq!(operator.ask(":abandon"), none);
+    assert_eq!(operator.ask(":share 50%"), none);
     let question = "which share? for example `:canary 10%`";
     assert_eq!(operator.ask(":canary"), question);
     assert_eq!(
@@ -182,12 +186,22 @@ fn what_is_asked_for_in_vain_is_said() {
         operator.ask(":canary 101%"),
         "unknown share 101%: not between 0% and 100%"
     );
+    let question = "which share? for example `:share 10%`";
+    assert_eq!(operator.ask(":share"), question);
     let bytes = fs::read(server.plugin()).unwrap();
     server.put(&bytes[..bytes.len() / 2]);
     let refused = operator.ask(":canary 10%");
     assert!(refused.contains(": inspect: truncated: "), "{refused}");
     assert!(refused.ends_with("; generation 1 stays live"), "{refused}");
     assert_eq!(operator.ask(":promote"), none);
+    server.put(&bytes);
+    let begun = operator.ask(":canary 10%");
+    assert!(begun.starts_with("canary generation "), "{begun}");
+    let again = operator.ask(":canary 50%");
+    assert!(
+        again.ends_with(" is a canary: `:promote` or `:abandon` it first"),
+        "{again}"
+    );
 }
 
 #[test]
@@ -200,7 +214,7 @@ fn the_end_gives_a_canary_up() {
     let (code, err) = server.ends();
     assert_eq!(code, Some(0));
     for (start, part) in [
-        ("refused generation 2 ", ": canary: the server ends ("),
+        ("abandoned generation 2 ", ": canary: the server ends ("),
         ("unloaded generation 1 ", ""),
         ("unloaded generation 2 ", ""),
     ] {
