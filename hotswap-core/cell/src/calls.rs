@@ -10,10 +10,10 @@ use crate::{
 /// Who still uses a retired value, as far as one look at the slots can tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// The system's numbers of some of the threads that are inside a call on the value, or just entering a call on
-    /// any cell.
+    /// The system's numbers of some of the threads that are inside a call on the value. If there is neither such a
+    /// thread nor a lease: of those that are just entering a call on any cell, since one of them may get the value.
     pub threads: Vec<u32>,
-    /// The number of calls in all. Calls inside another call on the same cell are not counted.
+    /// The number of these threads in all. Calls inside another call on the same cell are not counted.
     pub calls: usize,
     /// The number of leases.
     pub leases: usize,
@@ -84,7 +84,6 @@ pub struct Calls {
     inside: HashMap<*const (), Threads>,
     /// Threads that were about to enter; the value that they will load is not known.
     entering: Threads,
-    named_max: usize,
 }
 
 /// The numbers of some threads, and how many threads there are.
@@ -100,7 +99,6 @@ impl Calls {
         let mut calls = Self {
             inside: HashMap::new(),
             entering: Threads::default(),
-            named_max,
         };
         for slot in registry::all() {
             let threads = match slot.inside() {
@@ -118,11 +116,13 @@ impl Calls {
 
     /// The holders of the value at this address.
     pub(crate) fn holders(&self, value: *const (), leases: usize) -> Holders {
-        let all = || self.inside.get(&value).into_iter().chain([&self.entering]);
-        let named = all().flat_map(|threads| threads.named.iter().copied());
+        // A thread that is entering most likely enters another cell, or gets a newer value. It is listed where nothing
+        // else explains why the value is in use.
+        let otherwise = (leases == 0).then_some(&self.entering);
+        let threads = self.inside.get(&value).or(otherwise);
         Holders {
-            threads: named.take(self.named_max).collect(),
-            calls: all().map(|threads| threads.count).sum(),
+            threads: threads.map_or_else(Vec::new, |it| it.named.clone()),
+            calls: threads.map_or(0, |it| it.count),
             leases,
         }
     }

@@ -418,8 +418,8 @@ impl<T> Retired<T> {
         SelfLease(Arc::downgrade(&self.value))
     }
 
-    /// Lists the readers of the value: the calls of the snapshot `calls`, which may include readers that were just
-    /// entering any cell, and the leases that exist now.
+    /// Lists the readers of the value: the calls of the snapshot `calls`, and the leases that exist now. If there are
+    /// none, lists the readers that were just entering any cell.
     pub fn holders(&self, calls: &Calls) -> Holders {
         calls.holders(self.address(), self.leases())
     }

@@ -62,8 +62,7 @@ fn held_by_this_thread(it: &Plugin, generation: u64) {
     loop {
         match it.wait(generation, A_WHILE) {
             Some(State::Draining { held_by }) if is_this_thread(&held_by) => return,
-            // A look also lists threads that are just entering a call on anything, such as those of other tests. The
-            // next one does not.
+            // Nobody has looked yet.
             Some(State::Draining { held_by }) => assert!(Instant::now() < latest, "{held_by:?}"),
             state => panic!("{state:?}"),
         }
