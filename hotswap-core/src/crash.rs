@@ -67,8 +67,8 @@ use crate::{
     error::{ErrorKind, SystemError},
     escape::{Escaped, printable},
     system::{
-        crash::{AlternateStack, Crash, Line, Maps, report_crashes},
-        status::{FileKind, Status},
+        crash::{AlternateStack, Crash, Line, MappedCode, Maps, report_crashes},
+        status::{FileId, FileKind, Status},
     },
 };
 
@@ -87,6 +87,8 @@ pub(crate) struct ImageRecord {
     name: String,
     /// The number of the thread that opens it.
     opener: u32,
+    /// The copy that is opened.
+    copy: FileId,
     /// The file to which a crash is appended.
     record: Option<CString>,
     code: OnceLock<Code>,
@@ -134,6 +136,37 @@ enum Because {
     Stack(usize),
 }
 
+/// An image that a thread opens: it does nothing else until the image is published.
+struct Opened<'a> {
+    image: &'a ImageRecord,
+    /// If it is mapped, and the image does not know where: its initialisers run then.
+    code: Option<MappedCode>,
+}
+
+impl<'a> Opened<'a> {
+    fn by_thread(
+        thread: u32,
+        images: &'a ListReader<ImageRecord>,
+        maps: &mut Maps,
+    ) -> Option<Self> {
+        let mut images = images.iter();
+        let image = images.find(|it| it.opener == thread && it.published.get().is_none())?;
+        let code = match image.code.get() {
+            None => maps.code_of(image.copy),
+            Some(_) => None,
+        };
+        Some(Self { image, code })
+    }
+
+    /// The offset in the file of what is at an address, if that is its code. Linkers let the addresses in a library begin
+    /// at 0.
+    fn offset(&self, address: usize) -> Option<usize> {
+        let code = self.code.as_ref()?;
+        let is_code = code.range.contains(&address);
+        is_code.then(|| address - code.start)
+    }
+}
+
 /// Reports crashes of this process from now on. See the [module](self) for what is reported, and on which threads.
 ///
 /// Call it early in `main`, after [`Trial::at_top_of_main`](crate::Trial::at_top_of_main), after other handlers of
@@ -162,6 +195,7 @@ impl ImageRecord {
     pub(crate) fn list(
         given: &Path,
         opener: u32,
+        copy: FileId,
         folder: Option<&Path>,
         build_id: Option<&str>,
         sha256: Option<Sha256>,
@@ -175,6 +209,7 @@ impl ImageRecord {
         IMAGES.insert(Self {
             name: Escaped(name).to_string(),
             opener,
+            copy,
             // A path cannot contain a NUL.
             record: record.and_then(|path| CString::new(path.as_os_str().as_encoded_bytes()).ok()),
             code: OnceLock::new(),
@@ -272,7 +307,8 @@ pub(crate) fn images() -> ListReader<ImageRecord> {
 /// Called in the handler of a signal.
 fn report(crash: &Crash, maps: &mut Maps, line: &mut Line) {
     let images = IMAGES.read();
-    let culprit = find(crash, &images);
+    let opened = Opened::by_thread(crash.thread, &images, maps);
+    let culprit = find(crash, &images, opened.as_ref());
     // A line takes all that is written to it.
     let _ = describe(crash, culprit.as_ref(), maps, line);
     // First: whoever reads standard error may be slow.
@@ -287,10 +323,13 @@ fn report(crash: &Crash, maps: &mut Maps, line: &mut Line) {
 fn find<'a>(
     crash: &Crash,
     images: &'a ListReader<ImageRecord>,
+    opened: Option<&Opened<'a>>,
 ) -> Option<(&'a ImageRecord, Because)> {
     let at = |address| {
+        let of_opened = |it: &Opened<'a>| Some((it.image, it.offset(address)?));
         let mut images = images.iter();
-        images.find_map(|image| Some((image, image.offset(address)?)))
+        let found = images.find_map(|image| Some((image, image.offset(address)?)));
+        found.or_else(|| opened.and_then(of_opened))
     };
     let is_called =
         |image: &&ImageRecord| values_of_thread(crash.thread).any(|value| image.is_called(value));
@@ -308,9 +347,6 @@ fn find<'a>(
         });
         Some(nearest.unwrap_or(first))
     };
-    // The thread does nothing else until the image is published.
-    let is_opened =
-        |image: &&ImageRecord| image.opener == crash.thread && image.published.get().is_none();
     if let Some((image, offset)) = at(crash.instruction) {
         return Some((image, Because::Instruction(offset)));
     }
@@ -320,8 +356,7 @@ fn find<'a>(
     if let Some((image, offset)) = crash.find_on_stack(at) {
         return Some((image, Because::Stack(offset)));
     }
-    let opened = images.iter().find(is_opened);
-    opened.map(|image| (image, Because::Opens))
+    opened.map(|it| (it.image, Because::Opens))
 }
 
 fn describe(

@@ -114,6 +114,7 @@ impl Image {
         let record = Arc::new(ImageRecord::list(
             &origin.given,
             opener.tid().cast_unsigned(),
+            staged.copy_id(),
             policy.avoid_crashed.as_deref(),
             staged.facts().build_id.as_deref(),
             origin.sha256,

@@ -73,7 +73,7 @@ use crate::{
     given::GivenPath,
     memory,
     signature::Claims,
-    system::proc,
+    system::{proc, status::FileId},
     trust::{Policy, Trust},
 };
 
@@ -286,6 +286,11 @@ impl Staged {
     pub(crate) fn check_descriptor(&self) -> Result<()> {
         let check = self.kept.copy.check();
         check.map_err(|error| self.refused(ErrorKind::link(error)))
+    }
+
+    /// Which file the copy is.
+    pub(crate) fn copy_id(&self) -> FileId {
+        self.kept.copy.id()
     }
 
     /// The copy, for who reads symbols of the image while it is mapped.

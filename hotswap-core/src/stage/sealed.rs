@@ -73,6 +73,10 @@ impl Sealed {
         })
     }
 
+    pub(super) fn id(&self) -> FileId {
+        self.id
+    }
+
     /// Maps the bytes. Only pages that are accessed are read.
     pub(super) fn map(&self) -> io::Result<Mmap> {
         self.check()?;

@@ -18,6 +18,8 @@ pub(crate) mod signals;
 )]
 pub(crate) mod thread;
 
+pub(crate) mod status;
+
 pub(crate) mod crash;
 
 pub(crate) mod thread_state;
@@ -44,8 +46,6 @@ pub(crate) mod linker;
 pub(crate) mod stack;
 
 pub(crate) mod text;
-
-pub(crate) mod status;
 
 pub(crate) mod users;
 

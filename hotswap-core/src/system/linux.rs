@@ -11,6 +11,8 @@ pub(crate) mod signals;
 #[expect(unsafe_code, reason = "starts and joins threads of the C library")]
 pub(crate) mod thread;
 
+pub(crate) mod status;
+
 #[expect(unsafe_code, reason = "handles signals")]
 pub(crate) mod crash;
 
@@ -42,8 +44,6 @@ pub(crate) mod linker;
 pub(crate) mod stack;
 
 pub(crate) mod text;
-
-pub(crate) mod status;
 
 #[expect(unsafe_code, reason = "asks what the kernel said of this process")]
 pub(crate) mod users;

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
     ptr,
     sync::{
-        Barrier,
+        Barrier, OnceLock,
         atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -17,7 +17,7 @@ use std::{
 use hotswap_core::{ErrorKind, Hotswap, Policy, Sha256, Stage, Trust, canary::Share, crash};
 use hotswap_fixtures::{
     FixtureRef,
-    crashes::Crashes,
+    crashes::{AsyncCrashes, Crashes},
     faults::{segfault, use_up_stack},
 };
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
@@ -169,6 +169,209 @@ fn a_stack_of_a_thread_of_the_plugin_is_used_up() {
     crash_of_second(test, Signal::SIGSEGV, said, |it| it.overflow_on_thread());
 }
 
+/// A test does not run on it, so a signal has it call the plugin. The standard library's handler, which is called after
+/// the report, says so too, and aborts.
+#[test]
+fn the_stack_of_the_main_thread_is_used_up() {
+    static IT: OnceLock<Hotswap<dyn Crashes>> = OnceLock::new();
+    extern "C" fn call(_: i32) {
+        if let Some(it) = IT.get() {
+            it.with(|it| it.overflow());
+        }
+    }
+    install(Signal::SIGUSR1, call, SaFlags::empty());
+    let test = "crashes::the_stack_of_the_main_thread_is_used_up";
+    let crashed = crashed(test, |folder| {
+        assert!(IT.set(load(folder)).is_ok());
+        let main = rustix::process::getpid().as_raw_pid();
+        // SAFETY: the thread waits for this one, and what its handler calls takes no lock that it has.
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, main, main, libc::SIGUSR1) };
+        assert_eq!(sent, 0);
+        loop {
+            std::thread::park();
+        }
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGABRT));
+    let line = crashed.line();
+    assert!(line.starts_with("hotswap: SIGSEGV (address 0x"), "{line}");
+    let said = ", at the end of the stack) on thread ";
+    assert!(line.contains(said), "{line}");
+    let said = ": in generation 1 of libcrashes.so, at offset 0x";
+    assert!(line.contains(said), "{line}");
+    refused_again(&crashed, &line);
+}
+
+/// Each of them has a stack for the handler.
+#[test]
+fn one_of_ten_thousand_threads_of_the_plugin() {
+    let test = "crashes::one_of_ten_thousand_threads_of_the_plugin";
+    let said = ": in generation 2 of libcrashes.so, at offset 0x";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| {
+        it.write_nowhere_among(10_000)
+    });
+}
+
+#[test]
+fn a_destructor_of_a_thread_of_the_plugin() {
+    let test = "crashes::a_destructor_of_a_thread_of_the_plugin";
+    let said = ", probably because of generation 2 of libcrashes.so, whose offset 0x";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| {
+        it.fail_when_own_thread_ends()
+    });
+}
+
+/// It is the plugin's, and no call is under way.
+#[test]
+fn a_destructor_of_a_thread_of_the_host() {
+    let test = "crashes::a_destructor_of_a_thread_of_the_host";
+    let crashed = crashed(test, |folder| {
+        let it = load(folder);
+        let call = || it.with(|it| it.fail_when_thread_ends());
+        std::thread::scope(|scope| scope.spawn(call).join()).unwrap();
+        // The scope waits for the closure, and not for what the thread does afterwards.
+        loop {
+            std::thread::park();
+        }
+    });
+    assert_eq!(
+        crashed.signal(),
+        Some(Signal::SIGSEGV),
+        "{:?}",
+        crashed.output
+    );
+    let line = crashed.line();
+    let said = ", probably because of generation 1 of libcrashes.so, whose offset 0x";
+    assert!(line.contains(said), "{line}");
+    refused_again(&crashed, &line);
+}
+
+/// Both handlers run on the same stack.
+#[test]
+fn a_handler_of_a_signal() {
+    let test = "crashes::a_handler_of_a_signal";
+    let said = ", probably because of generation 2 of libcrashes.so, which the thread has called";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| it.fail_in_handler());
+}
+
+#[test]
+fn a_handler_of_a_signal_on_a_thread_of_the_plugin() {
+    let test = "crashes::a_handler_of_a_signal_on_a_thread_of_the_plugin";
+    let said = ", probably because of generation 2 of libcrashes.so, whose offset 0x";
+    crash_of_second(test, Signal::SIGSEGV, said, |it| {
+        it.fail_in_handler_on_thread()
+    });
+}
+
+/// If the stack pointer has left that stack, the kernel has the report begin at its top. If not, it has no room for the
+/// arguments of a handler. It ends the process in any case.
+#[test]
+fn a_handler_of_a_signal_uses_up_its_stack() {
+    let crashed = crashed(
+        "crashes::a_handler_of_a_signal_uses_up_its_stack",
+        |folder| {
+            let it = load(folder);
+            it.with(|it| it.overflow_in_handler_on_thread());
+        },
+    );
+    assert_eq!(
+        crashed.signal(),
+        Some(Signal::SIGSEGV),
+        "{:?}",
+        crashed.output
+    );
+}
+
+#[test]
+fn an_exception_that_nobody_catches() {
+    let test = "crashes::an_exception_that_nobody_catches";
+    let said = ", probably because of generation 2 of libcrashes.so, which the thread has called (";
+    crash_of_second(test, Signal::SIGABRT, said, |it| it.throw());
+}
+
+#[test]
+fn an_exception_that_nobody_catches_on_a_thread_of_the_plugin() {
+    let test = "crashes::an_exception_that_nobody_catches_on_a_thread_of_the_plugin";
+    let said = "generation 2 of libcrashes.so";
+    crash_of_second(test, Signal::SIGABRT, said, |it| it.throw_on_thread());
+}
+
+/// A crash on a thread of the runtime of generation 1.
+#[track_caller]
+fn crash_of_runtime(test: &str, said: &str, call: impl AsyncFnOnce(&Hotswap<dyn AsyncCrashes>)) {
+    let load = |folder: &Path| {
+        // SAFETY: the tests' own plugins.
+        let trust = unsafe { Trust::vouch(policy(folder)) };
+        Hotswap::<dyn AsyncCrashes>::load(plugin("crashes_tokio"), &trust)
+    };
+    let crashed = crashed(test, |folder| {
+        futures_executor::block_on(call(&load(folder).unwrap()));
+        loop {
+            std::thread::park();
+        }
+    });
+    assert_eq!(
+        crashed.signal(),
+        Some(Signal::SIGSEGV),
+        "{:?}",
+        crashed.output
+    );
+    let line = crashed.line();
+    assert!(line.contains(said), "{line}\n{said}");
+    assert!(
+        line.contains("generation 1 of libcrashes_tokio.so"),
+        "{line}"
+    );
+    let error = load(crashed.folder.path()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Crashed { .. }), "{error}");
+}
+
+#[test]
+fn a_call_on_a_runtime_of_the_plugin() {
+    let test = "crashes::a_call_on_a_runtime_of_the_plugin";
+    let said = ": in generation 1 of libcrashes_tokio.so, at offset 0x";
+    crash_of_runtime(test, said, async |it| {
+        it.call_async(|it| it.write_nowhere()).await.unwrap()
+    });
+}
+
+#[test]
+fn a_library_that_a_runtime_of_the_plugin_calls() {
+    let test = "crashes::a_library_that_a_runtime_of_the_plugin_calls";
+    let said = ", probably because of generation 1 of libcrashes_tokio.so, whose offset 0x";
+    crash_of_runtime(test, said, async |it| {
+        it.call_async(|it| it.fail_in_libc()).await.unwrap()
+    });
+}
+
+#[test]
+fn a_task_on_a_runtime_of_the_plugin() {
+    let test = "crashes::a_task_on_a_runtime_of_the_plugin";
+    let said = ", probably because of generation 1 of libcrashes_tokio.so, whose offset 0x";
+    crash_of_runtime(test, said, async |it| {
+        it.call_async(|it| it.fail_in_task()).await.unwrap()
+    });
+}
+
+#[test]
+fn a_blocking_task_on_a_runtime_of_the_plugin() {
+    let test = "crashes::a_blocking_task_on_a_runtime_of_the_plugin";
+    let said = ", probably because of generation 1 of libcrashes_tokio.so, whose offset 0x";
+    crash_of_runtime(test, said, async |it| {
+        it.call_async(|it| it.fail_in_blocking_task())
+            .await
+            .unwrap()
+    });
+}
+
+#[test]
+fn a_stack_of_a_runtime_of_the_plugin_is_used_up() {
+    let test = "crashes::a_stack_of_a_runtime_of_the_plugin_is_used_up";
+    let said = ", at the end of the stack) on thread ";
+    crash_of_runtime(test, said, async |it| {
+        it.call_async(|it| it.overflow()).await.unwrap()
+    });
+}
+
 #[test]
 fn an_instruction_that_does_not_exist() {
     let test = "crashes::an_instruction_that_does_not_exist";
@@ -249,23 +452,34 @@ fn a_destructor_of_a_retired_generation() {
     refused_again(&crashed, &line);
 }
 
-/// What is loaded before it has a number.
-#[test]
-fn a_candidate() {
-    let crashed = crashed("crashes::a_candidate", |folder| {
+/// What is loaded before it has a number. Where its code is mapped is found out when it crashes.
+#[track_caller]
+fn crash_of_candidate(test: &str, name: &str, signal: Signal, said: &str) {
+    let load = |folder: &Path| {
         // SAFETY: the tests' own plugins.
         let trust = unsafe { Trust::vouch(policy(folder)) };
-        let _ = Hotswap::<FixtureRef>::load(plugin("constructor_segfaults"), &trust);
-    });
-    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+        Hotswap::<FixtureRef>::load(plugin(name), &trust)
+    };
+    let crashed = crashed(test, |folder| drop(load(folder)));
+    assert_eq!(crashed.signal(), Some(signal), "{:?}", crashed.output);
     let line = crashed.line();
-    let said = "probably because of libconstructor_segfaults.so, which the thread loads";
-    assert!(line.contains(said), "{line}");
-    // SAFETY: the tests' own plugins.
-    let trust = unsafe { Trust::vouch(policy(crashed.folder.path())) };
-    let load = Hotswap::<FixtureRef>::load(plugin("constructor_segfaults"), &trust);
-    let error = load.unwrap_err();
+    assert!(line.contains(said), "{line}\n{said}");
+    let error = load(crashed.folder.path()).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Crashed { .. }), "{error}");
+}
+
+#[test]
+fn an_initialiser_of_a_candidate() {
+    let test = "crashes::an_initialiser_of_a_candidate";
+    let said = ": in libconstructor_segfaults.so, at offset 0x";
+    crash_of_candidate(test, "constructor_segfaults", Signal::SIGSEGV, said);
+}
+
+#[test]
+fn a_library_that_an_initialiser_calls() {
+    let test = "crashes::a_library_that_an_initialiser_calls";
+    let said = ", probably because of libconstructor_aborts.so, whose offset 0x";
+    crash_of_candidate(test, "constructor_aborts", Signal::SIGABRT, said);
 }
 
 /// A plugin is loaded, and is not blamed.

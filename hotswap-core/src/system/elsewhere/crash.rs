@@ -4,10 +4,11 @@ use std::{
     convert::Infallible,
     ffi::{CStr, OsStr},
     fmt, io,
+    ops::Range,
     path::Path,
 };
 
-use super::unsupported;
+use super::{status::FileId, unsupported};
 
 pub(crate) type Report = fn(&Crash, &mut Maps, &mut Line);
 
@@ -24,6 +25,11 @@ pub(crate) struct Maps(Infallible);
 pub(crate) struct MappedFile {
     pub(crate) offset: usize,
     never: Infallible,
+}
+
+pub(crate) struct MappedCode {
+    pub(crate) start: usize,
+    pub(crate) range: Range<usize>,
 }
 
 pub(crate) struct Line(Infallible);
@@ -58,6 +64,10 @@ impl Crash {
 
 impl Maps {
     pub(crate) fn file_at(&mut self, _: usize) -> Option<&MappedFile> {
+        match self.0 {}
+    }
+
+    pub(crate) fn code_of(&mut self, _: FileId) -> Option<MappedCode> {
         match self.0 {}
     }
 }

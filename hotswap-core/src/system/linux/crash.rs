@@ -27,7 +27,12 @@ use std::{
 use nix::errno::Errno;
 
 use self::context::registers;
-pub(crate) use self::{alternate_stack::AlternateStack, context::Crash, line::Line, maps::Maps};
+pub(crate) use self::{
+    alternate_stack::AlternateStack,
+    context::Crash,
+    line::Line,
+    maps::{MappedCode, Maps},
+};
 
 /// The signals that are handled. A Rust `abort` and a failed `assert` of C end in SIGABRT. What compilers put where
 /// code must not come (`llvm.trap`) raises SIGILL on x86-64 and SIGTRAP on ARM.

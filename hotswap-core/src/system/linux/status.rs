@@ -94,6 +94,12 @@ impl From<&Stat> for Status {
 }
 
 impl FileId {
+    /// The file with this inode on the device with these two numbers.
+    pub(super) fn new(major: u32, minor: u32, inode: u64) -> Self {
+        let device = fs::makedev(major, minor);
+        Self { device, inode }
+    }
+
     /// The file at `path`, with links followed. `None` if there is no file.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         Some(Status::at(path).ok()?.id)

@@ -1,10 +1,13 @@
-//! Which file is mapped at an address, asked from a signal handler.
+//! Which file is mapped at an address, and where the code of a file is, asked from a signal handler.
 
 use std::{
     ffi::{OsStr, c_int},
+    ops::Range,
     os::unix::ffi::OsStrExt,
     path::Path,
 };
+
+use crate::system::status::FileId;
 
 /// What the system appends to the path of a file that is gone.
 const DELETED: &[u8] = b" (deleted)";
@@ -23,6 +26,15 @@ pub(crate) struct MappedFile {
     pub(crate) offset: usize,
 }
 
+/// Where a file is mapped that has code.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MappedCode {
+    /// The start of its first mapping.
+    pub(crate) start: usize,
+    /// From its first executable mapping to the end of the last.
+    pub(crate) range: Range<usize>,
+}
+
 impl Maps {
     pub(super) const NEW: Self = Self {
         line: MapsLine::NEW,
@@ -31,37 +43,66 @@ impl Maps {
 
     /// The file whose code is mapped at an address. Reads `/proc/self/maps`.
     pub(crate) fn file_at(&mut self, address: usize) -> Option<&MappedFile> {
+        let found = self.read(|line| (line.start..line.end).contains(&address).then_some(()));
+        found.filter(|()| self.line.is_code)?;
+        self.line.file.offset += address - self.line.start;
+        Some(&self.line.file)
+    }
+
+    /// Where the code of a file is mapped. Reads `/proc/self/maps`.
+    pub(crate) fn code_of(&mut self, file: FileId) -> Option<MappedCode> {
+        // The mappings ascend.
+        let (mut start, mut range) = (None, None);
+        self.read(|line| -> Option<()> {
+            if line.file_id() == file {
+                start.get_or_insert(line.start);
+                if line.is_code {
+                    range.get_or_insert(line.start..line.end).end = line.end;
+                }
+            }
+            None
+        });
+        Some(MappedCode {
+            start: start?,
+            range: range?,
+        })
+    }
+
+    /// Calls `f` with each line, until it returns something.
+    fn read<R>(&mut self, mut f: impl FnMut(&MapsLine) -> Option<R>) -> Option<R> {
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
         // SAFETY: a path that ends with a NUL.
         let maps = unsafe { libc::open(c"/proc/self/maps".as_ptr(), flags) };
         if maps < 0 {
             return None;
         }
-        let found = self.find(maps, address);
+        let found = self.read_from(maps, &mut f);
         // SAFETY: it was opened above, and nobody else has it.
         unsafe { libc::close(maps) };
-        (found && self.line.is_code).then_some(&self.line.file)
+        found
     }
 
-    /// Reads up to the line of an address. Returns whether there is one.
-    fn find(&mut self, maps: c_int, address: usize) -> bool {
+    fn read_from<R>(
+        &mut self,
+        maps: c_int,
+        f: &mut impl FnMut(&MapsLine) -> Option<R>,
+    ) -> Option<R> {
         let Self { line, part } = self;
         line.clear();
         loop {
             // SAFETY: `part` has room for what is read.
             let read = unsafe { libc::read(maps, part.as_mut_ptr().cast(), part.len()) };
-            let Some(read) = usize::try_from(read).ok().filter(|read| *read > 0) else {
-                return false;
-            };
+            let read = usize::try_from(read).ok().filter(|read| *read > 0)?;
             for byte in &part[..read] {
                 if *byte != b'\n' {
                     line.push(*byte);
-                } else if (line.start..line.end).contains(&address) {
-                    line.file.offset += address - line.start;
-                    return true;
-                } else {
-                    line.clear();
+                    continue;
                 }
+                let found = f(line);
+                if found.is_some() {
+                    return found;
+                }
+                line.clear();
             }
         }
     }
@@ -98,6 +139,9 @@ struct MapsLine {
     start: usize,
     end: usize,
     is_code: bool,
+    /// The two numbers of the device.
+    device: [u32; 2],
+    inode: u64,
     /// The offset is that of the line.
     file: MappedFile,
 }
@@ -108,31 +152,37 @@ impl MapsLine {
         start: 0,
         end: 0,
         is_code: false,
+        device: [0; 2],
+        inode: 0,
         file: MappedFile::NEW,
     };
 
     /// As [`NEW`](Self::NEW), without a copy on the stack.
     fn clear(&mut self) {
         (self.fields, self.start, self.end, self.is_code) = (0, 0, 0, false);
+        (self.device, self.inode) = ([0; 2], 0);
         (self.file.length, self.file.offset) = (0, 0);
     }
 
+    fn file_id(&self) -> FileId {
+        let [major, minor] = self.device;
+        FileId::new(major, minor, self.inode)
+    }
+
     fn push(&mut self, byte: u8) {
-        let number = match self.fields {
-            0 => &mut self.start,
-            1 => &mut self.end,
-            2 => {
-                self.is_code |= byte == b'x';
-                &mut 0
-            }
-            3 => &mut self.file.offset,
-            6 => return self.file.push(byte),
-            _ => &mut 0,
-        };
-        match (byte as char).to_digit(16) {
-            Some(digit) => *number = *number << 4 | digit as usize,
-            None if byte == b' ' || byte == b'-' && self.fields == 0 => self.fields += 1,
-            None => {}
+        let digit = |radix| (byte as char).to_digit(radix);
+        match (self.fields, digit(16), digit(10)) {
+            (6, ..) => self.file.push(byte),
+            (0, Some(digit), _) => self.start = self.start << 4 | digit as usize,
+            (1, Some(digit), _) => self.end = self.end << 4 | digit as usize,
+            (3, Some(digit), _) => self.file.offset = self.file.offset << 4 | digit as usize,
+            (4, Some(digit), _) => self.device[1] = self.device[1] << 4 | digit,
+            (4, None, _) if byte == b':' => self.device = [self.device[1], 0],
+            (5, _, Some(digit)) => self.inode = self.inode * 10 + u64::from(digit),
+            (0, None, _) if byte == b'-' => self.fields = 1,
+            (_, None, _) if byte == b' ' => self.fields += 1,
+            (2, ..) => self.is_code |= byte == b'x',
+            _ => {}
         }
     }
 }
@@ -192,6 +242,27 @@ mod tests {
             read("1000-2000 rw-p 00000000 00:00 0 "),
             (0x1000, 0x2000, 0, String::new())
         );
+    }
+
+    #[test]
+    fn the_code_of_a_file_is_found() {
+        let mut maps = Maps::NEW;
+        let program = FileId::at(&std::env::current_exe().unwrap()).unwrap();
+        let code = maps.code_of(program).unwrap();
+        let here = the_code_of_a_file_is_found as fn() as usize;
+        assert!(code.range.contains(&here), "{code:?}");
+        let file = maps.file_at(code.start);
+        assert!(file.is_none_or(|it| it.offset == 0));
+        let folder = FileId::at(Path::new("/")).unwrap();
+        assert_eq!(maps.code_of(folder), None);
+    }
+
+    #[test]
+    fn a_device_is_two_numbers() {
+        let mut line = MapsLine::NEW;
+        let text = b"1000-2000 r-xp 00000000 103:0a 1234567 /usr/lib/libc.so.6";
+        text.iter().for_each(|byte| line.push(*byte));
+        assert_eq!(line.file_id(), FileId::new(0x103, 0xa, 1_234_567));
     }
 
     #[test]
