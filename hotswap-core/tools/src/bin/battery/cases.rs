@@ -8,7 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use crate::{bytes, code, descriptions, headers, paths, plugin::Plugin, subjects::Outcome, tables};
+use crate::{
+    bytes, code, crash, descriptions, headers, paths, plugin::Plugin, subjects::Outcome, tables,
+};
 
 /// A candidate, and the outcomes that are demanded of the subjects.
 pub(crate) struct Case {
@@ -31,8 +33,8 @@ pub(crate) enum Demand {
     Refuse,
     /// Accepted or refused: the damage cannot be seen, or does not matter. The host must live and answer correctly.
     Survive,
-    /// Anything may happen, because a host that accepts the candidate runs damaged or harmful code, or runs code as
-    /// something else. The report says where a host has crashed.
+    /// Anything may happen but a crash in code that is neither the plugin's nor called by it, because a host that
+    /// accepts the candidate runs damaged or harmful code, or runs code as something else.
     Anything,
 }
 
@@ -174,7 +176,7 @@ impl Demand {
                 outcome,
                 Outcome::Accepted | Outcome::Stays | Outcome::Refused(_)
             ),
-            Self::Anything => true,
+            Self::Anything => !matches!(outcome, Outcome::Died(_, Some(crash::ELSEWHERE))),
         }
     }
 }

@@ -1,111 +1,44 @@
-//! Finds out where a host has died: in code of a candidate, in code that the candidate has called, or in the host.
-//!
-//! A handler for the signals of a crash prints the place to standard output as the last line, and lets the process
-//! die. It does what a handler may not do, which does not matter in a process that is about to end.
+//! Finds out where a host has died, by its own report of the crash ([`hotswap_core::crash`]): the program counter was in
+//! code of a plugin, in a library that the plugin had called, nowhere, or elsewhere.
 
-use std::{
-    ffi::{c_int, c_void},
-    fs,
-    io::Write,
-    mem, ptr,
-};
+/// How the line of a report begins, before the name of the signal.
+pub(crate) const MARK: &str = "hotswap: SIG";
 
-/// How the line begins.
-pub(crate) const MARK: &str = "crashed ";
-
-/// The interrupted instruction was in the plugin.
+/// The instruction was in the plugin.
 pub(crate) const IN_PLUGIN: &str = "in the plugin";
-/// The interrupted instruction was somewhere that the plugin has called, even where there is no code.
-pub(crate) const BELOW_PLUGIN: &str = "in what the plugin has called";
-pub(crate) const IN_HOST: &str = "in the host";
+/// It was in a library other than the dynamic linker, and the plugin had called that.
+pub(crate) const IN_LIBRARY: &str = "in a library that the plugin had called";
+/// The plugin, or a pointer to a function in it, has led to an address where there is no code.
+pub(crate) const NOWHERE: &str = "where no code is";
+/// It was in the host, in the dynamic linker, or in a library that the plugin had not called.
+pub(crate) const ELSEWHERE: &str = "elsewhere";
 
-/// Installs the handler.
-pub(crate) fn install_handlers() {
-    // SAFETY: an all-zero `sigaction` is valid.
-    let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    action.sa_sigaction =
-        (handle as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void)) as usize;
-    // The handler runs on the thread's own stack: the signal stack of std has no room for the unwinder.
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
-    for signal in [
-        libc::SIGSEGV,
-        libc::SIGBUS,
-        libc::SIGILL,
-        libc::SIGFPE,
-        libc::SIGABRT,
-    ] {
-        // SAFETY: the handler has the type that `SA_SIGINFO` demands.
-        unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
-    }
-}
+/// All places, in the order of the report.
+pub(crate) const PLACES: [&str; 4] = [IN_PLUGIN, IN_LIBRARY, NOWHERE, ELSEWHERE];
 
-extern "C" fn handle(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: with `SA_SIGINFO` the system passes the state in which the thread was interrupted.
-    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
-    let register = |number: c_int| registers[number as usize] as usize;
-    let place = place(register(libc::REG_RIP), register(libc::REG_RSP));
-    // If the line cannot be written, the host dies all the same.
-    let _ = writeln!(std::io::stdout().lock(), "{MARK}{place}");
-}
-
-/// The instruction addresses of the frames, from the interrupted one outwards.
-fn frames_from(instruction: usize) -> Vec<usize> {
-    type Frame = *mut c_void;
-    // The unwinder that std uses too (`unwind.h`).
-    unsafe extern "C" {
-        fn _Unwind_Backtrace(
-            each: extern "C" fn(Frame, *mut c_void) -> c_int,
-            frames: *mut c_void,
-        ) -> c_int;
-        fn _Unwind_GetIP(frame: Frame) -> usize;
-    }
-    extern "C" fn each(frame: Frame, frames: *mut c_void) -> c_int {
-        // SAFETY: `_Unwind_Backtrace` passes on the address of the list below.
-        let frames = unsafe { &mut *frames.cast::<Vec<usize>>() };
-        // SAFETY: the unwinder lends a valid frame for this call.
-        frames.push(unsafe { _Unwind_GetIP(frame) });
-        0
-    }
-    let mut frames: Vec<usize> = Vec::new();
-    // SAFETY: `collect` has the type that the unwinder calls, and the list outlives the call.
-    unsafe { _Unwind_Backtrace(each, (&raw mut frames).cast()) };
-    let first = frames.iter().position(|frame| *frame == instruction);
-    frames.split_off(first.unwrap_or(frames.len()))
-}
-
-fn place(instruction: usize, stack: usize) -> &'static str {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let program = std::env::current_exe().unwrap_or_default();
-    let program = program.to_string_lossy();
-    let mapping = |address: usize| {
-        maps.lines().find(|line| {
-            let range = line
-                .split(' ')
-                .next()
-                .and_then(|range| range.split_once('-'));
-            let number = |text| usize::from_str_radix(text, 16).unwrap_or(0);
-            range.is_some_and(|(start, end)| (number(start)..number(end)).contains(&address))
-        })
+/// Where the crash was that this line reports.
+pub(crate) fn place(line: &str) -> &'static str {
+    // After the name of the thread.
+    let Some((_, what)) = line.split_once("\": ") else {
+        return ELSEWHERE;
     };
-    let is_plugin = |line: &str| line.contains("/memfd:");
-    // Check this first, because the unwinder reads tables of the plugin.
-    if mapping(instruction).is_some_and(is_plugin) {
+    let is_plugin_s = what.contains(", probably because of ");
+    if what.starts_with("at ") {
+        return if is_plugin_s { NOWHERE } else { ELSEWHERE };
+    }
+    let what = what.strip_prefix("in ").unwrap_or(what);
+    if !what.starts_with('/')
+        && !what.starts_with("the host, ")
+        && !what.starts_with("code of no file")
+    {
         return IN_PLUGIN;
     }
-    let frames = match mapping(instruction) {
-        Some(_) => frames_from(instruction),
-        // The unwinder would read the instruction, which does not exist. The top of the stack is the return address
-        // of the code that called this address.
-        // SAFETY: `stack` is the stack pointer of the interrupted thread.
-        None => vec![unsafe { ptr::with_exposed_provenance::<usize>(stack).read_volatile() }],
-    };
-    for frame in frames {
-        match mapping(frame) {
-            Some(line) if is_plugin(line) => return BELOW_PLUGIN,
-            Some(line) if line.ends_with(&*program) => return IN_HOST,
-            // A library.
-            _ => {}
-        }
+    let is_linker = what.contains("/ld-linux");
+    // Before it is open, nothing of a plugin runs but what the linker calls, and then its code is on the stack.
+    let has_called = is_plugin_s && !what.contains(", which the thread loads");
+    if what.starts_with('/') && !is_linker && has_called {
+        IN_LIBRARY
+    } else {
+        ELSEWHERE
     }
-    IN_HOST
 }

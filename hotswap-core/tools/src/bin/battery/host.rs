@@ -12,11 +12,9 @@ use std::{
     time::Duration,
 };
 
-use hotswap_core::{Hotswap, Policy, Settings, State, Trial, Trust};
+use hotswap_core::{Hotswap, Policy, Settings, State, Trial, Trust, crash};
 use hotswap_fixtures::FixtureRef;
 use libloading::os::unix::{Library, RTLD_NOW};
-
-use crate::crash;
 
 /// How long a generation may take to leave. The host waits for it, so that a crash during unloading counts for the
 /// case that caused it.
@@ -75,7 +73,7 @@ pub(crate) fn host(good: &Path, trial: Option<Trial<FixtureRef>>) -> Result<(), 
         ..Settings::default()
     };
     let it: Hotswap<FixtureRef> = Hotswap::load_with(good, &trust, settings)?;
-    crash::install_handlers();
+    crash::install_handler()?;
     println!("ready");
     for line in io::stdin().lock().lines() {
         let (then, path) = decode(&line?)?;

@@ -74,7 +74,7 @@ fn limited(
     };
     let before = prlimit(Some(process), resource, to).expect("a child of ours");
     let outcome = swap(&mut host, fixtures);
-    if matches!(outcome, Outcome::Died(_) | Outcome::Hung) {
+    if matches!(outcome, Outcome::Died(..) | Outcome::Hung) {
         return outcome;
     }
     prlimit(Some(process), resource, before).expect("a child of ours");

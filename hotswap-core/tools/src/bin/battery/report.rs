@@ -141,11 +141,14 @@ impl Report {
 
     /// Prints the cases that a subject did not survive, or answered wrongly.
     fn print_killers(&self, subject: Subject) {
-        let mut lines = Vec::new();
+        let (mut lines, mut places) = (Vec::new(), Vec::new());
         for row in &self.rows {
             for (_, _, outcome) in row.outcomes.iter().filter(|it| it.0 == subject) {
                 let how = match outcome {
-                    Outcome::Died(how) => how,
+                    Outcome::Died(how, place) => {
+                        places.push(*place);
+                        how
+                    }
                     Outcome::Hung => "hung",
                     Outcome::Wrong(answer) => answer,
                     Outcome::Accepted | Outcome::Stays | Outcome::Refused(_) => continue,
@@ -158,10 +161,12 @@ impl Report {
             subject.title(),
             lines.len()
         );
-        for place in [crash::IN_PLUGIN, crash::BELOW_PLUGIN, crash::IN_HOST] {
-            let count = lines.iter().filter(|line| line.ends_with(place)).count();
-            println!("  of these {count} crashed {place}");
+        for place in crash::PLACES {
+            let count = places.iter().filter(|it| **it == Some(place)).count();
+            println!("  of these {count} crashed with the program counter {place}");
         }
+        let unknown = places.iter().filter(|it| it.is_none()).count();
+        println!("  of these {unknown} ended without a report of a crash");
         for line in lines {
             println!("{line}");
         }
@@ -218,7 +223,7 @@ fn without_numbers(text: &str) -> String {
 impl Counts {
     fn add(&mut self, outcome: &Outcome) {
         *match outcome {
-            Outcome::Died(_) => &mut self.died,
+            Outcome::Died(..) => &mut self.died,
             Outcome::Hung => &mut self.hung,
             Outcome::Refused(_) => &mut self.refused,
             Outcome::Accepted | Outcome::Stays => &mut self.accepted,

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -55,8 +55,8 @@ pub(crate) enum Outcome {
     Stays,
     /// Refused, with the reason.
     Refused(String),
-    /// The subject died: how, and where if that is known.
-    Died(String),
+    /// The subject died: how, and where ([`crash::place`]) if it reports that.
+    Died(String, Option<&'static str>),
     Hung,
     /// The subject lives, but answers wrongly.
     Wrong(String),
@@ -67,6 +67,8 @@ struct Process {
     child: Child,
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
+    /// The reports of its crashes.
+    crashes: Receiver<String>,
     timeout: Duration,
 }
 
@@ -127,7 +129,7 @@ impl<'a> Worker<'a> {
                 *host = Some(serving);
                 outcome
             }
-            Outcome::Died(_) | Outcome::Hung | Outcome::Wrong(_) => outcome,
+            Outcome::Died(..) | Outcome::Hung | Outcome::Wrong(_) => outcome,
         }
     }
 }
@@ -195,7 +197,7 @@ impl Host {
     pub(crate) fn end(mut self) -> Result<(), Outcome> {
         self.process.requests = None;
         match self.process.answer() {
-            Err(Outcome::Died(how)) if how == ENDED_WELL => Ok(()),
+            Err(Outcome::Died(how, _)) if how == ENDED_WELL => Ok(()),
             Err(outcome) => Err(outcome),
             Ok(answer) => Err(Outcome::Wrong(answer)),
         }
@@ -212,7 +214,7 @@ fn plain(path: &Path, fixtures: &Fixtures) -> Outcome {
         Err(outcome) => return outcome,
     };
     match process.answer() {
-        Err(Outcome::Died(how)) if how == ENDED_WELL => match answer.strip_prefix("refused ") {
+        Err(Outcome::Died(how, _)) if how == ENDED_WELL => match answer.strip_prefix("refused ") {
             Some(why) => Outcome::Refused(why.to_owned()),
             None => Outcome::Accepted,
         },
@@ -234,27 +236,17 @@ const ENDED_WELL: &str = "exit code 0";
 impl Process {
     fn start(mut command: Command, timeout: Duration) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // How a process dies is reported; what it prints to stderr meanwhile is not needed.
-        command.stderr(Stdio::null());
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().expect("this program runs");
-        let output = child.stdout.take().expect("piped");
-        let (sender, answers) = mpsc::channel();
-        // This thread ends when the process closes its output.
-        thread::spawn(move || {
-            for line in BufReader::new(output).split(b'\n') {
-                let Ok(line) = line else { return };
-                if sender
-                    .send(String::from_utf8_lossy(&line).into_owned())
-                    .is_err()
-                {
-                    return;
-                }
-            }
+        let answers = lines(child.stdout.take().expect("piped"), |_| true);
+        let crashes = lines(child.stderr.take().expect("piped"), |line| {
+            line.starts_with(crash::MARK)
         });
         Self {
             requests: child.stdin.take(),
             child,
             answers,
+            crashes,
             timeout,
         }
     }
@@ -270,13 +262,7 @@ impl Process {
     /// The process's next line, or how it ended.
     fn answer(&mut self) -> Result<String, Outcome> {
         match self.answers.recv_timeout(self.timeout) {
-            Ok(answer) => match answer.strip_prefix(crash::MARK) {
-                Some(place) => Err(match self.end() {
-                    Outcome::Died(how) => Outcome::Died(format!("{how} {place}")),
-                    other => other,
-                }),
-                None => Ok(answer),
-            },
+            Ok(answer) => Ok(answer),
             Err(RecvTimeoutError::Timeout) => Err(Outcome::Hung),
             Err(RecvTimeoutError::Disconnected) => Err(self.end()),
         }
@@ -287,12 +273,36 @@ impl Process {
         let started = Instant::now();
         while started.elapsed() < self.timeout {
             match self.child.try_wait().expect("a child of ours") {
-                Some(status) => return Outcome::Died(describe(status)),
+                Some(status) => return self.died(status),
                 None => thread::sleep(Duration::from_millis(1)),
             }
         }
         Outcome::Hung
     }
+
+    /// How it has ended, and where if it has crashed.
+    fn died(&self, status: ExitStatus) -> Outcome {
+        let how = describe(status);
+        match self.crashes.recv_timeout(self.timeout) {
+            Ok(line) => Outcome::Died(format!("{how}: {line}"), Some(crash::place(&line))),
+            Err(_) => Outcome::Died(how, None),
+        }
+    }
+}
+
+/// The lines that a process writes and that are asked for, until it closes its end.
+fn lines(output: impl Read + Send + 'static, is_asked_for: fn(&str) -> bool) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n') {
+            let Ok(line) = line else { return };
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if is_asked_for(&line) && sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 impl Drop for Process {
