@@ -139,7 +139,7 @@ enum Because {
 /// An image that a thread opens: it does nothing else until the image is published.
 struct Opened<'a> {
     image: &'a ImageRecord,
-    /// If it is mapped, and the image does not know where: its initialisers run then.
+    /// If the image is mapped and does not know where: its initialisers run then.
     code: Option<MappedCode>,
 }
 
@@ -158,10 +158,12 @@ impl<'a> Opened<'a> {
         Some(Self { image, code })
     }
 
-    /// The offset in the file of what is at an address, if that is its code. Linkers let the addresses in a library begin
-    /// at 0.
+    /// The offset in the file of what is at an address, if that is its code. Linkers let the addresses in a library
+    /// begin at 0.
     fn offset(&self, address: usize) -> Option<usize> {
-        let code = self.code.as_ref()?;
+        let Some(code) = &self.code else {
+            return self.image.offset(address);
+        };
         let is_code = code.range.contains(&address);
         is_code.then(|| address - code.start)
     }
@@ -353,10 +355,14 @@ fn find<'a>(
     if let Some(image) = called() {
         return Some((image, Because::Call));
     }
-    if let Some((image, offset)) = crash.find_on_stack(at) {
-        return Some((image, Because::Stack(offset)));
+    // A thread that opens an image does nothing else. What it has left on its stack earlier is of no image that fails
+    // now.
+    if let Some(it) = opened {
+        let offset = crash.find_on_stack(|address| it.offset(address));
+        return Some((it.image, offset.map_or(Because::Opens, Because::Stack)));
     }
-    opened.map(|it| (it.image, Because::Opens))
+    let (image, offset) = crash.find_on_stack(at)?;
+    Some((image, Because::Stack(offset)))
 }
 
 fn describe(

@@ -21,9 +21,13 @@ use hotswap_fixtures::{
     faults::{segfault, use_up_stack},
 };
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use object::{NativeEndian, Object as _, ObjectSection as _, read::elf::ElfFile64};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
 
-use crate::fixtures::{SOON, has_glibc, plugin, trust};
+use crate::{
+    fixtures::{SOON, has_glibc, plugin, trust},
+    marks::changed,
+};
 
 /// Says to the child what it is, and in which folder it records crashes.
 const CHILD: &str = "HOTSWAP_TEST_CRASH";
@@ -480,6 +484,37 @@ fn a_library_that_an_initialiser_calls() {
     let test = "crashes::a_library_that_an_initialiser_calls";
     let said = ", probably because of libconstructor_aborts.so, whose offset 0x";
     crash_of_candidate(test, "constructor_aborts", Signal::SIGABRT, said);
+}
+
+/// The same thread may have opened another image earlier, whose code has left its traces on the stack.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_candidate_is_not_taken_for_what_was_opened_before() {
+    let test = "crashes::a_candidate_is_not_taken_for_what_was_opened_before";
+    let crashed = crashed(test, |folder| {
+        let it = load(folder);
+        let file = changed("build_2", |bytes| {
+            let elf = ElfFile64::<NativeEndian>::parse(bytes).unwrap();
+            let (start, _) = elf.section_by_name(".init").unwrap().file_range().unwrap();
+            // `xor eax, eax`, `jmp rax`
+            (start as usize, vec![0x31, 0xc0, 0xff, 0xe0])
+        });
+        let _ = it.swap(&file);
+    });
+    assert_eq!(
+        crashed.signal(),
+        Some(Signal::SIGSEGV),
+        "{:?}",
+        crashed.output
+    );
+    let line = crashed.line();
+    assert!(
+        line.contains(": at 0x0, where no code is, probably because of "),
+        "{line}"
+    );
+    assert!(line.contains(".so, which the thread loads ("), "{line}");
+    assert!(!line.contains("generation"), "{line}");
+    load(crashed.folder.path());
 }
 
 /// A plugin is loaded, and is not blamed.
