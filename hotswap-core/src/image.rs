@@ -152,11 +152,11 @@ impl Image {
         };
         if let Some(table) = image.own_symbol(hotswap_unload::TABLE_SYMBOL) {
             let table = table.as_ptr().cast_const().cast::<PluginTable>();
-            let readable = |bytes| image.mapping.has(table.addr(), bytes);
-            // SAFETY: the image itself defines the symbol under the name that `unloadable!` uses, and `readable`
-            // checks that the bytes to read are mapped. Its initialisers have run, and nobody else uses the table.
-            // `leaving` closes the account before it closes the image.
-            let account = unsafe { Account::attach(table, readable, &image.handlers) };
+            // SAFETY: the image itself defines the symbol under the name that `unloadable!` uses. These are its
+            // segments. Its initialisers have run, and nobody else uses the table. `leaving` closes the account before
+            // it closes the image.
+            let account =
+                unsafe { Account::attach(table, &image.mapping, &image.code, &image.handlers) };
             image.attachment = account.map_or_else(Attachment::Refused, Attachment::Attached);
         } else if image.facts().has_marker {
             image.attachment = Attachment::Refused(AttachError::NotFound);

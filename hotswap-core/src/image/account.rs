@@ -35,6 +35,7 @@ use std::{
     borrow::Cow,
     fmt,
     mem::{self, offset_of},
+    ops::Range,
     process,
     sync::{
         Arc, Mutex,
@@ -58,6 +59,7 @@ use super::{dependencies::is_named, handlers::Handlers};
 use crate::system::{
     self,
     keys::{self, Key},
+    linker::Mapping,
 };
 
 /// The account of one image with `unloadable!`. Its number is never used twice in a process.
@@ -94,6 +96,8 @@ pub(crate) enum AttachError {
         /// The size that the host expects, in bytes.
         expected: u32,
     },
+    /// The table has functions or texts that are not in the image.
+    Damaged,
     /// The plugin does not accept this version of the host's table.
     Declined,
     /// Another account is attached to this image already.
@@ -151,19 +155,21 @@ impl Account {
     ///
     /// # Safety
     /// `plugin` is the address of the symbol [`TABLE_SYMBOL`](hotswap_unload::TABLE_SYMBOL), which the image itself
-    /// defines. The image's constructors have run, no account is attached to it, and nobody calls it yet. `readable`
-    /// says whether this many bytes of the image are mapped at `plugin`. The image is closed only after
-    /// [`close`](Self::close), and after it is gone only [`image_left`](Self::image_left) uses the account. A table
-    /// of another version or size is safely refused, without reading more of it.
+    /// defines. The image's constructors have run, no account is attached to it, and nobody calls it yet. `mapping` and
+    /// `code` are the image's readable and executable segments. The image is closed only after [`close`](Self::close),
+    /// and after it is gone only [`image_left`](Self::image_left) uses the account. A table of another version or size
+    /// is safely refused, without reading more of it, and so is one that leads out of the image.
     pub(super) unsafe fn attach(
         plugin: *const PluginTable,
-        readable: impl Fn(usize) -> bool,
+        mapping: &Mapping,
+        code: &[Range<usize>],
         handlers: &Arc<Handlers>,
     ) -> Result<Self, AttachError> {
         if !plugin.is_aligned() {
             return Err(AttachError::Unaligned);
         }
         let expected = size_of::<PluginTable>() as u32;
+        let readable = |bytes| mapping.has(plugin.addr(), bytes);
         if !readable(offset_of!(PluginTable, attach)) {
             return Err(AttachError::Short { found: 0, expected });
         }
@@ -180,9 +186,16 @@ impl Account {
         if found < expected || !readable(size_of::<PluginTable>()) {
             return Err(AttachError::Short { found, expected });
         }
-        // SAFETY: a whole table of our version is mapped there. 'static stands for "as long as the image is mapped";
-        // the account is not used for longer (`# Safety` of this function).
+        // SAFETY: a whole table of our version is mapped there.
+        if !unsafe { has_functions(plugin, code) } {
+            return Err(AttachError::Damaged);
+        }
+        // SAFETY: a whole table of our version is mapped there, and its functions are not null. 'static stands for "as
+        // long as the image is mapped"; the account is not used for longer (`# Safety` of this function).
         let plugin: &'static PluginTable = unsafe { &*plugin };
+        if !has_texts(plugin, mapping) {
+            return Err(AttachError::Damaged);
+        }
         if thread_exit().is_none() {
             return Err(AttachError::HostOutOfKeys);
         }
@@ -325,7 +338,8 @@ impl Account {
     }
 
     fn names(texts: &'static Texts) -> impl Iterator<Item = Cow<'static, str>> {
-        // SAFETY: the image is mapped while its account is used (`# Safety` of `attach`).
+        // SAFETY: the image is mapped while its account is used (`# Safety` of `attach`), and `attach` has checked that
+        // the list is in it.
         let texts = unsafe { texts.as_slice() };
         texts.iter().map(text)
     }
@@ -366,9 +380,56 @@ impl Account {
     }
 }
 
+/// Whether the functions of a table are in the image's code.
+///
+/// # Safety
+/// A whole table of our version is mapped there. Its functions may be anything.
+unsafe fn has_functions(plugin: *const PluginTable, code: &[Range<usize>]) -> bool {
+    // A function pointer that is null must not be read as one.
+    let read = |offset| {
+        let field = plugin.wrapping_byte_add(offset).cast::<usize>();
+        // SAFETY: the field is part of the table (`# Safety` of this function), and as large as an address.
+        unsafe { field.read() }
+    };
+    let is_code = |address: usize| code.iter().any(|segment| segment.contains(&address));
+    let [attach, flush, heap] = [
+        offset_of!(PluginTable, attach),
+        offset_of!(PluginTable, flush),
+        offset_of!(PluginTable, heap),
+    ]
+    .map(read);
+    let hook = read(offset_of!(PluginTable, before_unload));
+    [attach, flush, heap].into_iter().all(is_code) && (hook == 0 || is_code(hook))
+}
+
+/// Whether the texts of a table are in the image.
+fn has_texts(plugin: &PluginTable, mapping: &Mapping) -> bool {
+    let has_text = |text: &Text| {
+        let (start, bytes) = text.place();
+        !start.is_null() && (bytes == 0 || mapping.has(start.addr(), bytes))
+    };
+    let has_all = |texts: &Texts| {
+        let (start, count) = texts.place();
+        if start.is_null() || !start.is_aligned() {
+            return false;
+        }
+        let bytes = count.checked_mul(size_of::<Text>());
+        if count > 0 && !bytes.is_some_and(|bytes| mapping.has(start.addr(), bytes)) {
+            return false;
+        }
+        // SAFETY: the list is mapped, as was just checked, and is constant.
+        unsafe { texts.as_slice() }.iter().all(has_text)
+    };
+    has_text(&plugin.name)
+        && has_text(&plugin.version_of_plugin)
+        && has_all(&plugin.vouched)
+        && has_all(&plugin.pinned_by)
+}
+
 /// A text in the image, which is mapped for as long as its account is used.
 fn text(text: &'static Text) -> Cow<'static, str> {
-    // SAFETY: the image is mapped while its account is used (`# Safety` of `Account::attach`).
+    // SAFETY: the image is mapped while its account is used (`# Safety` of `Account::attach`), and `attach` has checked
+    // that the text is in it.
     String::from_utf8_lossy(unsafe { text.as_bytes() })
 }
 
@@ -441,6 +502,7 @@ impl fmt::Display for AttachError {
                     "its `unloadable!` table has {found} bytes, expected at least {expected}"
                 )
             }
+            Self::Damaged => f.write_str("its `unloadable!` table is damaged"),
             Self::Declined => write!(
                 f,
                 "its `unloadable!` does not take version {VERSION} of the host's table"
@@ -479,9 +541,13 @@ mod tests {
     #[test]
     fn an_unaligned_table_is_not_read() {
         let handlers = Handlers::new(Vec::new(), Snapshot::take());
+        let mapping = Mapping {
+            bias: 0,
+            segments: Vec::new(),
+        };
+        let table = std::ptr::without_provenance(1);
         // SAFETY: it is refused without being read, whatever is there.
-        let attached =
-            unsafe { Account::attach(std::ptr::without_provenance(1), |_| true, &handlers) };
+        let attached = unsafe { Account::attach(table, &mapping, &[], &handlers) };
         let problem = attached.err().map(|problem| problem.to_string());
         assert_eq!(
             problem.as_deref(),

@@ -1,17 +1,18 @@
 //! Plugins whose descriptions of their types, or headers of their root modules, are damaged.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem::offset_of};
 
 use abi_stable::library::ROOT_MODULE_LOADER_NAME;
-use hotswap_core::{Hotswap, Settings, loader::Loader, services::ServiceSettings};
+use hotswap_core::{Hotswap, Settings, State, loader::Loader, services::ServiceSettings};
 use hotswap_fixtures::rules::Rules;
+use hotswap_unload::{PluginTable, TABLE_SYMBOL};
 use object::{
     NativeEndian as E, Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,
-    read::elf::ElfFile64,
+    read::elf::{ElfFile64, ElfSegment64},
 };
 
 use crate::{
-    fixtures::{build_of, load, plugin, refused, trust},
+    fixtures::{SOON, build_of, generation_of, load, plugin, refused, trust},
     functions::Greet,
     marks::changed,
 };
@@ -144,6 +145,48 @@ fn a_damaged_pointer_is_a_refusal() {
         }
     }
     assert_eq!(build_of(&plugin), 1);
+}
+
+/// What leads out of the image is never followed. The plugin stays mapped when it leaves, as one without.
+#[test]
+fn a_damaged_table_of_unloadable_counts_as_none_and_that_is_said() {
+    let it = load("build_1");
+    let count = size_of::<usize>();
+    for (field, damage) in [
+        (offset_of!(PluginTable, attach), Some(Damage::NoCode)),
+        (offset_of!(PluginTable, flush), Some(Damage::End)),
+        (offset_of!(PluginTable, heap), Some(Damage::NoCode)),
+        (offset_of!(PluginTable, name), Some(Damage::End)),
+        (offset_of!(PluginTable, name) + count, None),
+        (offset_of!(PluginTable, version_of_plugin) + count, None),
+        (offset_of!(PluginTable, vouched) + count, None),
+        (offset_of!(PluginTable, pinned_by) + count, None),
+    ] {
+        let file = changed("constructs_unloadable", |bytes| match damage {
+            Some(damage) => Pointers::of(bytes, TABLE_SYMBOL).damaged(&[field as u64], damage),
+            None => {
+                let elf = ElfFile64::<E>::parse(bytes).unwrap();
+                let table = Pointers::of(bytes, TABLE_SYMBOL).header + field as u64;
+                let holds = |it: &ElfSegment64<'_, '_, E>| {
+                    (it.address()..it.address() + it.size()).contains(&table)
+                };
+                let segment = elf.segments().find(holds).unwrap();
+                let at = segment.file_range().0 + (table - segment.address());
+                // More than there is room for after the image.
+                (at as usize, (1_usize << 48).to_ne_bytes().to_vec())
+            }
+        });
+        let generation = it.swap(&file).unwrap().generation;
+        let problem = generation_of(&it, generation).unloadable_problem;
+        assert_eq!(
+            problem.as_deref(),
+            Some("treated as a plugin without `unloadable!`: its `unloadable!` table is damaged"),
+            "{field}"
+        );
+        it.swap(plugin("build_1")).unwrap();
+        let left = it.wait(generation, SOON).unwrap();
+        assert!(matches!(left, State::Pinned { .. }), "{field}: {left}");
+    }
 }
 
 /// The functions of a root module are called by the host.

@@ -188,6 +188,12 @@ impl Text {
         }
     }
 
+    /// The address of the text, and its length in bytes.
+    #[must_use]
+    pub const fn place(&self) -> (*const u8, usize) {
+        (self.start, self.bytes)
+    }
+
     /// The bytes of the text. Only the plugin vouches for their being UTF-8.
     ///
     /// # Safety
@@ -221,6 +227,12 @@ impl Texts {
             start: texts.as_ptr(),
             count: texts.len(),
         }
+    }
+
+    /// The address of the list, and how many texts it has.
+    #[must_use]
+    pub const fn place(&self) -> (*const Text, usize) {
+        (self.start, self.count)
     }
 
     /// The texts of the list.
