@@ -1,5 +1,5 @@
-//! Finds out where a host has died, by its own report of the crash ([`hotswap_core::crash`]): the program counter was in
-//! code of a plugin, in a library that the plugin had called, nowhere, or elsewhere.
+//! Finds out where a host has died, by its own report of the crash ([`hotswap_core::crash`]): the program counter was
+//! in code of a plugin, in a library that the plugin had called, nowhere, or elsewhere.
 
 /// How the line of a report begins, before the name of the signal.
 pub(crate) const MARK: &str = "hotswap: SIG";
@@ -8,7 +8,7 @@ pub(crate) const MARK: &str = "hotswap: SIG";
 pub(crate) const IN_PLUGIN: &str = "in the plugin";
 /// It was in a library other than the dynamic linker, and the plugin had called that.
 pub(crate) const IN_LIBRARY: &str = "in a library that the plugin had called";
-/// The plugin, or a pointer to a function in it, has led to an address where there is no code.
+/// Code of a plugin, or a pointer of its to a function, has led to an address where there is no code.
 pub(crate) const NOWHERE: &str = "where no code is";
 /// It was in the host, in the dynamic linker, or in a library that the plugin had not called.
 pub(crate) const ELSEWHERE: &str = "elsewhere";
@@ -22,9 +22,8 @@ pub(crate) fn place(line: &str) -> &'static str {
     let Some((_, what)) = line.split_once("\": ") else {
         return ELSEWHERE;
     };
-    let is_plugin_s = what.contains(", probably because of ");
     if what.starts_with("at ") {
-        return if is_plugin_s { NOWHERE } else { ELSEWHERE };
+        return NOWHERE;
     }
     let what = what.strip_prefix("in ").unwrap_or(what);
     if !what.starts_with('/')
@@ -34,8 +33,9 @@ pub(crate) fn place(line: &str) -> &'static str {
         return IN_PLUGIN;
     }
     let is_linker = what.contains("/ld-linux");
-    // Before it is open, nothing of a plugin runs but what the linker calls, and then its code is on the stack.
-    let has_called = is_plugin_s && !what.contains(", which the thread loads");
+    // What a plugin has called while it is loaded has its code on the stack.
+    let has_called =
+        what.contains(", probably because of ") && !what.contains(", which the thread loads");
     if what.starts_with('/') && !is_linker && has_called {
         IN_LIBRARY
     } else {
