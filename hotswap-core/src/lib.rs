@@ -149,6 +149,7 @@ mod signature;
 mod trust;
 
 // Whose code has crashed.
+#[doc(alias("SIGSEGV", "segfault"))]
 pub mod crash;
 
 // Whose code is on the stack.
@@ -373,6 +374,7 @@ pub mod docs {
     }
 
     #[doc = include_str!("../docs/traits.md")]
+    #[doc(alias("generic", "interface", "trait"))]
     pub mod traits {}
 
     #[doc = include_str!("../docs/evolution.md")]
@@ -384,6 +386,7 @@ pub mod docs {
         "dlclose",
         "log",
         "logging",
+        "memory leak",
         "panic",
         "thread_local",
         "TLS",
@@ -397,7 +400,7 @@ pub mod docs {
     pub mod async_hosts {}
 
     #[doc = include_str!("../docs/deploying.md")]
-    #[doc(alias("metrics", "prometheus", "rollback"))]
+    #[doc(alias("fleet", "metrics", "prometheus", "rollback", "zero downtime"))]
     pub mod deploying {}
 
     #[doc = include_str!("../docs/canary.md")]
@@ -412,6 +415,7 @@ pub mod docs {
     pub mod debugging {}
 
     #[doc = include_str!("../docs/stability.md")]
+    #[doc(alias("macos", "musl", "platform", "semver", "windows"))]
     pub mod stability {}
 
     #[doc = include_str!("../docs/functions.md")]
@@ -424,10 +428,12 @@ pub mod docs {
     pub mod root_modules {}
 
     #[doc = include_str!("../docs/comparison.md")]
+    #[doc(alias("alternatives", "hot-lib-reloader", "restart", "subsecond"))]
     pub mod comparison {}
 
     #[doc = include_str!("../docs/benchmarks.md")]
     #[doc = include_str!("../docs/calls.svg")]
+    #[doc(alias("overhead", "performance", "speed"))]
     pub mod benchmarks {}
 
     #[doc = include_str!("../docs/design.md")]

@@ -18,6 +18,7 @@ use crate::{digest::Sha256, given::absolute, signature::PublicKey};
 /// let trust = unsafe { Trust::vouch(Policy::default()) };
 /// ```
 #[derive(Clone, Debug)]
+#[doc(alias("sandbox", "security"))]
 pub struct Trust {
     policy: Policy,
 }

@@ -104,6 +104,27 @@ fn the_cookbook_shows_what_its_script_tries() {
     assert!(shown > 5, "only {shown} found");
 }
 
+/// The first page of the cookbook has a link for each heading of the others, and no other links to them.
+#[test]
+fn the_cookbook_lists_its_questions() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cookbook");
+    let read = |page: &str| fs::read_to_string(folder.join(page).with_extension("md")).unwrap();
+    let mut links = 0;
+    let index = read("index");
+    for page in ["code", "develop", "deploy"] {
+        let page_text = read(page);
+        for question in page_text.lines().filter_map(|it| it.strip_prefix("## ")) {
+            let kept = |it: &char| it.is_alphanumeric() || [' ', '-'].contains(it);
+            let anchor: String = question.to_lowercase().chars().filter(kept).collect();
+            let anchor = anchor.replace(' ', "-");
+            let link = format!("- [{question}](crate::docs::cookbook::{page}#{anchor})\n");
+            assert!(index.contains(&link), "the index lacks {link}");
+            links += 1;
+        }
+    }
+    assert_eq!(index.matches("\n- [").count(), links);
+}
+
 /// The blocks of code of a page, each with its language.
 fn blocks(page: &str) -> Vec<(&str, String)> {
     let mut lines = page.lines();

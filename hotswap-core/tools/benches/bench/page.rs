@@ -6,6 +6,8 @@ use std::{fs, path::Path, process::Command};
 use crate::{Result, cores};
 
 const WORDS: &str = "\
+# What a call and a swap cost
+
 What a call and a swap cost, in comparison with the alternatives. `scripts/bench` measures everything in a quarter \
 of an hour, on a machine that has nothing else to do, and prints these tables; `scripts/bench quick` takes a \
 minute; `scripts/bench --write-docs` writes this page. The ratios matter, not the absolute times: the alternatives \
