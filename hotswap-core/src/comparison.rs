@@ -3,6 +3,8 @@
 
 mod share;
 
+mod histogram;
+
 mod figures;
 
 mod rule;

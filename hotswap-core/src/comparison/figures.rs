@@ -6,8 +6,7 @@ use std::{
     time::Duration,
 };
 
-use histogram::{AtomicHistogram, Histogram};
-
+use super::histogram::{AtomicHistogram, Histogram};
 use crate::report::{Count, report};
 
 /// What became of the calls of one side of a canary.
@@ -34,7 +33,6 @@ pub struct Figures {
 /// The calls of one side, counted while they go on. Counting one waits for nobody.
 pub(crate) struct Recording {
     faults: AtomicU64,
-    /// The times of the calls, in nanoseconds.
     times: AtomicHistogram,
 }
 
@@ -45,20 +43,11 @@ pub(crate) struct Window {
     times: Histogram,
 }
 
-/// Each power of two has 2^6 buckets.
-const GROUPING_POWER: u8 = 6;
-/// Longer times count as this one: 2^42 ns are 73 minutes.
-const NANOSECONDS_POWER: u8 = 42;
-const NANOSECONDS_MAX: u64 = (1 << NANOSECONDS_POWER) - 1;
-
-const CONSTANTS: &str = "these constants make a histogram";
-
 impl Recording {
     pub(crate) fn new() -> Self {
-        let times = AtomicHistogram::new(GROUPING_POWER, NANOSECONDS_POWER);
         Self {
             faults: AtomicU64::new(0),
-            times: times.expect(CONSTANTS),
+            times: AtomicHistogram::new(),
         }
     }
 
@@ -67,9 +56,7 @@ impl Recording {
         if has_fault {
             self.fault();
         }
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let counted = self.times.increment(nanoseconds.min(NANOSECONDS_MAX));
-        counted.expect("every time up to the maximum has a bucket");
+        self.times.count(time);
     }
 
     /// Counts a fault of a call that is counted elsewhere.
@@ -91,12 +78,12 @@ impl Window {
     pub(crate) fn empty() -> Self {
         Self {
             faults: 0,
-            times: Histogram::new(GROUPING_POWER, NANOSECONDS_POWER).expect(CONSTANTS),
+            times: Histogram::empty(),
         }
     }
 
     pub(crate) fn calls(&self) -> u64 {
-        self.times.as_slice().iter().sum()
+        self.times.calls()
     }
 
     pub(crate) fn faults(&self) -> u64 {
@@ -105,18 +92,15 @@ impl Window {
 
     /// What has come since an earlier look at the same recording.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
-        let times = self.times.checked_sub(&earlier.times);
         Self {
             faults: self.faults - earlier.faults,
-            times: times.expect("of one recording, which only grows"),
+            times: self.times.since(&earlier.times),
         }
     }
 
     /// The time that this ratio of the calls has not exceeded; zero without calls.
     pub(crate) fn quantile(&self, ratio: f64) -> Duration {
-        let bucket = self.times.quantile_bucket(ratio);
-        let bucket = bucket.expect("a ratio between 0 and 1");
-        bucket.map_or(Duration::ZERO, |it| Duration::from_nanos(it.end()))
+        self.times.quantile(ratio)
     }
 
     /// The least and the greatest time that the quantile of all calls may be, of which these are a sample: those of the
