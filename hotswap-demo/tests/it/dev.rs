@@ -38,7 +38,7 @@ impl Workspace {
         let types = &workspace.types;
         let manifest = format!(
             "[workspace]\nresolver = \"3\"\nmembers = [\"{types}\", \"plugin\"]\n\
-             [profile.dev]\ndebug = \"line-tables-only\"\n\
+             [profile.dev]\ndebug = \"limited\"\n\
              [profile.dev.package.\"*\"]\ndebug = false\n"
         );
         let package = |name: &str, rest: &str| {
