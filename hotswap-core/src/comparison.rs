@@ -3,8 +3,6 @@
 
 mod share;
 
-mod histogram;
-
 mod figures;
 
 mod rule;

@@ -2,7 +2,13 @@
 //!
 //! SIGHUP is also what a terminal sends that goes away; the end of its lines follows, and that ends the demo.
 
-use std::thread;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -25,27 +31,31 @@ pub(crate) struct Signals {
 pub(crate) fn handle() -> Result<Signals> {
     let (stop, stops) = bounded(1);
     let (reload, reloads) = bounded(1);
-    let mut signals = iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let second = Arc::new(AtomicBool::new(false));
+
+    let (on_interrupt, was_asked) = (stop.clone(), Arc::clone(&second));
+    ctrlc::set_handler(move || end(SIGINT, &on_interrupt, &was_asked))?;
+
+    // Not by ctrlc's `termination`: its handler is not told which signal came.
+    let mut others = iterator::Signals::new([SIGTERM, SIGHUP])?;
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            let mut is_ending = false;
-            for signal in signals.forever() {
-                match signal {
-                    SIGHUP => ask(&reload),
-                    _ if is_ending => {
-                        terminal::restore();
-                        // As a shell counts it. Runs nothing on the way out: plugins may be in the middle of a call.
-                        low_level::exit(128 + signal);
-                    }
-                    _ => {
-                        is_ending = true;
-                        ask(&stop);
-                    }
-                }
-            }
+            others.forever().for_each(|signal| match signal {
+                SIGHUP => ask(&reload),
+                _ => end(signal, &stop, &second),
+            });
         })?;
     Ok(Signals { stops, reloads })
+}
+
+fn end(signal: i32, stop: &Sender<()>, second: &AtomicBool) {
+    if second.swap(true, Ordering::Relaxed) {
+        terminal::restore();
+        // As a shell counts it. Runs nothing on the way out: plugins may be in the middle of a call.
+        low_level::exit(128 + signal);
+    }
+    ask(stop);
 }
 
 /// Once is enough; and whoever does not receive it has ended.

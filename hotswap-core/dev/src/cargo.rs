@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use serde::Deserialize;
+use cargo_metadata::{Artifact, Message};
 
 use crate::{packages::PluginPackage, system::Group};
 
@@ -31,26 +31,6 @@ pub(crate) struct Outcome {
     pub(crate) path: Option<PathBuf>,
     /// What the compiler and cargo said.
     pub(crate) rendered: String,
-}
-
-/// A line of what cargo says (<https://doc.rust-lang.org/cargo/reference/external-tools.html#json-messages>).
-///
-/// No enum of the reasons: serde_json reads one field after another, and would refuse a deep message (of an error in
-/// macros in macros) if it had to keep what comes before the reason.
-#[derive(Deserialize)]
-struct Message {
-    reason: String,
-    /// What the compiler says.
-    message: Option<Diagnostic>,
-    manifest_path: Option<PathBuf>,
-    /// What was built.
-    #[serde(default)]
-    filenames: Vec<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Diagnostic {
-    rendered: Option<String>,
 }
 
 /// The processes of the build that is running.
@@ -84,15 +64,15 @@ impl Cargo {
                     line.clear();
                 }
             });
-            let mut stdout = BufReader::new(stdout);
-            let mut line = Vec::new();
-            while stdout.read_until(b'\n', &mut line).is_ok_and(|it| it > 0) {
-                // An error: it is not for programs, such as what a procedural macro has printed.
-                if let Ok(message) = serde_json::from_slice::<Message>(&line) {
-                    diagnostics.push(message.rendered().unwrap_or_default());
-                    path = self.plugin_in(message).or(path.take());
+            let messages = Message::parse_stream(BufReader::new(stdout));
+            for message in messages.map_while(Result::ok) {
+                match message {
+                    Message::CompilerMessage(it) => {
+                        diagnostics.push(it.message.rendered.as_deref().unwrap_or_default());
+                    }
+                    Message::CompilerArtifact(it) => path = self.plugin_in(&it).or(path.take()),
+                    _ => {}
                 }
-                line.clear();
             }
             reading.map(drop)
         })?;
@@ -128,21 +108,14 @@ impl Cargo {
     }
 
     /// The plugin's file, if this is it.
-    fn plugin_in(&self, message: Message) -> Option<PathBuf> {
-        let is_plugin = message.reason == "compiler-artifact"
-            && message.manifest_path.as_ref() == Some(&self.plugin.manifest);
+    fn plugin_in(&self, artifact: &Artifact) -> Option<PathBuf> {
+        if artifact.manifest_path != self.plugin.manifest {
+            return None;
+        }
         // A library of several types has several files.
-        let mut files = message.filenames.into_iter().filter(|_| is_plugin);
-        files.find(|it| it.extension().is_some_and(|it| it == DLL_EXTENSION))
-    }
-}
-
-impl Message {
-    /// What the compiler says, as text.
-    fn rendered(&self) -> Option<&str> {
-        let is_said = self.reason == "compiler-message";
-        let message = self.message.as_ref().filter(|_| is_said)?;
-        message.rendered.as_deref()
+        let mut files = artifact.filenames.iter();
+        let file = files.find(|it| it.extension() == Some(DLL_EXTENSION))?;
+        Some(file.clone().into())
     }
 }
 
@@ -196,22 +169,5 @@ impl Text {
         if self.0.len() + text.len() <= Self::BYTES_MAX {
             self.0.push_str(text);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_in_macros_in_macros_is_said() {
-        let depth = 500;
-        let (begin, end) = (r#"{"span":{"expansion":"#.repeat(depth), "}}".repeat(depth));
-        let line = format!(
-            r#"{{"reason":"compiler-message","package_id":"x","manifest_path":"/x/Cargo.toml",
-            "message":{{"spans":[{begin}null{end}],"rendered":"error: no","level":"error"}}}}"#
-        );
-        let message: Message = serde_json::from_str(&line).unwrap();
-        assert_eq!(message.rendered(), Some("error: no"));
     }
 }

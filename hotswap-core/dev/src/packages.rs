@@ -6,42 +6,14 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use serde::Deserialize;
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, TargetKind};
 
 use crate::error::DevError;
 
-/// The packages of a workspace, as `cargo metadata` has them
-/// (<https://doc.rust-lang.org/cargo/commands/cargo-metadata.html>).
-#[derive(Deserialize)]
-pub(crate) struct Packages {
-    /// Without dependencies, those of the workspace alone.
-    packages: Vec<Package>,
-    workspace_root: PathBuf,
-    target_directory: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    manifest_path: PathBuf,
-    targets: Vec<Target>,
-    dependencies: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    kind: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    /// `None`: a normal one.
-    kind: Option<String>,
-    path: Option<PathBuf>,
-}
+/// The packages of a workspace.
+pub(crate) struct Packages(Metadata);
 
 /// The package of a plugin.
 #[derive(Clone)]
@@ -74,39 +46,37 @@ const FILES: [&str; 6] = [
 impl Packages {
     /// Asks cargo, as if in `folder`.
     pub(crate) fn read(cargo: &Path, folder: &Path) -> Result<Self, DevError> {
-        let failed = |said: &str| {
+        let mut command = MetadataCommand::new();
+        command.cargo_path(cargo).current_dir(folder).no_deps();
+        let metadata = command.exec().map_err(|error| {
+            let said = match error {
+                cargo_metadata::Error::CargoMetadata { stderr } => stderr,
+                error => error.to_string(),
+            };
             let said = said.trim().to_owned();
             DevError::Metadata { said }
-        };
-        let mut command = Command::new(cargo);
-        command.args(["metadata", "--no-deps", "--format-version=1"]);
-        command.current_dir(folder).stdin(Stdio::null());
-        let output = command
-            .output()
-            .map_err(|error| failed(&error.to_string()))?;
-        if !output.status.success() {
-            return Err(failed(&String::from_utf8_lossy(&output.stderr)));
-        }
-        serde_json::from_slice(&output.stdout).map_err(|error| failed(&error.to_string()))
+        })?;
+        Ok(Self(metadata))
     }
 
     /// The plugin's package: `name` if it is one, else the only one.
     pub(crate) fn plugin(&self, name: Option<&str>) -> Result<PluginPackage, DevError> {
+        let packages = self.0.workspace_packages();
         let is_plugin = |package: &&Package| {
-            let mut kinds = package.targets.iter().flat_map(|it| &it.kind);
-            kinds.any(|it| it == "cdylib")
+            let targets = &package.targets;
+            targets.iter().any(|it| it.is_kind(TargetKind::CDyLib))
         };
-        let found: Vec<_> = self.packages.iter().filter(is_plugin).collect();
-        let plugins = || found.iter().map(|it| it.name.clone()).collect();
+        let found: Vec<_> = packages.into_iter().filter(is_plugin).collect();
+        let plugins = || found.iter().map(|it| it.name.to_string()).collect();
         let plugin = match (name, &found[..]) {
-            (Some(name), _) => found.iter().find(|it| it.name == name).ok_or_else(|| {
+            (Some(name), _) => found.iter().find(|it| *it.name == name).ok_or_else(|| {
                 let package = name.to_owned();
                 let plugins = plugins();
                 DevError::NotAPlugin { package, plugins }
             })?,
             (None, [plugin]) => plugin,
             (None, []) => {
-                let workspace = self.workspace_root.clone();
+                let workspace = self.0.workspace_root.clone().into();
                 return Err(DevError::NoPlugin { workspace });
             }
             (None, _) => {
@@ -115,13 +85,13 @@ impl Packages {
             }
         };
         Ok(PluginPackage {
-            name: plugin.name.clone(),
-            manifest: plugin.manifest_path.clone(),
+            name: plugin.name.to_string(),
+            manifest: plugin.manifest_path.clone().into(),
         })
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.packages.iter().any(|it| it.name == name)
+        self.0.packages.iter().any(|it| *it.name == name)
     }
 
     /// Where the sources of a plugin are, and those of what it depends on by path.
@@ -132,19 +102,24 @@ impl Packages {
             if !folders.insert(folder.to_owned()) {
                 continue;
             }
-            let mut packages = self.packages.iter();
-            let package = packages.find(|it| it.manifest_path.parent() == Some(folder));
+            let package = self
+                .0
+                .packages
+                .iter()
+                .find(|it| it.manifest_path.parent().is_some_and(|it| it == folder));
             let dependencies = package.iter().flat_map(|it| &it.dependencies);
             open.extend(
                 dependencies
-                    .filter(|it| it.kind.as_deref() != Some("dev"))
-                    .filter_map(|it| it.path.as_deref()),
+                    .filter(|it| it.kind != DependencyKind::Development)
+                    .filter_map(|it| it.path.as_ref())
+                    .map(AsRef::<Path>::as_ref),
             );
         }
+        let root = self.0.workspace_root.as_std_path();
         Places {
             folders,
-            files: FILES.map(|name| self.workspace_root.join(name)).into(),
-            target: self.target_directory.clone(),
+            files: FILES.map(|name| root.join(name)).into(),
+            target: self.0.target_directory.clone().into(),
         }
     }
 }

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use super::histogram::{AtomicHistogram, Histogram};
+use histogram::{AtomicHistogram, Histogram};
+
 use crate::report::{Count, report};
 
 /// What became of the calls of one side of a canary.
@@ -33,6 +34,7 @@ pub struct Figures {
 /// The calls of one side, counted while they go on. Counting one waits for nobody.
 pub(crate) struct Recording {
     faults: AtomicU64,
+    /// The times of the calls, in nanoseconds.
     times: AtomicHistogram,
 }
 
@@ -43,11 +45,20 @@ pub(crate) struct Window {
     times: Histogram,
 }
 
+/// Each power of two has 2^6 buckets.
+const GROUPING_POWER: u8 = 6;
+/// Longer times count as this one: 2^42 ns are 73 minutes.
+const NANOSECONDS_POWER: u8 = 42;
+const NANOSECONDS_MAX: u64 = (1 << NANOSECONDS_POWER) - 1;
+
+const CONSTANTS: &str = "these constants make a histogram";
+
 impl Recording {
     pub(crate) fn new() -> Self {
+        let times = AtomicHistogram::new(GROUPING_POWER, NANOSECONDS_POWER);
         Self {
             faults: AtomicU64::new(0),
-            times: AtomicHistogram::new(),
+            times: times.expect(CONSTANTS),
         }
     }
 
@@ -56,7 +67,9 @@ impl Recording {
         if has_fault {
             self.fault();
         }
-        self.times.count(time);
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let counted = self.times.increment(nanoseconds.min(NANOSECONDS_MAX));
+        counted.expect("every time up to the maximum has a bucket");
     }
 
     /// Counts a fault of a call that is counted elsewhere.
@@ -78,12 +91,12 @@ impl Window {
     pub(crate) fn empty() -> Self {
         Self {
             faults: 0,
-            times: Histogram::empty(),
+            times: Histogram::new(GROUPING_POWER, NANOSECONDS_POWER).expect(CONSTANTS),
         }
     }
 
     pub(crate) fn calls(&self) -> u64 {
-        self.times.calls()
+        self.times.as_slice().iter().sum()
     }
 
     pub(crate) fn faults(&self) -> u64 {
@@ -92,15 +105,18 @@ impl Window {
 
     /// What has come since an earlier look at the same recording.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let times = self.times.checked_sub(&earlier.times);
         Self {
             faults: self.faults - earlier.faults,
-            times: self.times.since(&earlier.times),
+            times: times.expect("of one recording, which only grows"),
         }
     }
 
     /// The time that this ratio of the calls has not exceeded; zero without calls.
     pub(crate) fn quantile(&self, ratio: f64) -> Duration {
-        self.times.quantile(ratio)
+        let bucket = self.times.quantile_bucket(ratio);
+        let bucket = bucket.expect("a ratio between 0 and 1");
+        bucket.map_or(Duration::ZERO, |it| Duration::from_nanos(it.end()))
     }
 
     /// The least and the greatest time that the quantile of all calls may be, of which these are a sample: those of the
