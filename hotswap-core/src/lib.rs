@@ -407,6 +407,10 @@ pub mod docs {
     #[doc(alias("A/B", "gradual rollout", "traffic splitting"))]
     pub mod canary {}
 
+    #[doc = include_str!("../docs/fleet.md")]
+    #[doc(alias("JetStream", "NATS", "rollout", "xDS"))]
+    pub mod fleet {}
+
     #[doc = include_str!("../docs/troubleshooting.md")]
     pub mod troubleshooting {}
 

@@ -162,7 +162,7 @@ fn the_search_finds_what_newcomers_ask_for() {
 }
 
 /// The words, and for each the item or page that it has to find; there may be others.
-const SEARCHED: [(&str, &str); 45] = [
+const SEARCHED: [(&str, &str); 47] = [
     ("actix", "code"),
     ("async", "async_hosts"),
     ("axum", "code"),
@@ -176,6 +176,7 @@ const SEARCHED: [(&str, &str); 45] = [
     ("dlopen", "Loader"),
     ("docker", "deploy"),
     ("error type", "code"),
+    ("fleet", "fleet"),
     ("gdb", "debugging"),
     ("hot reload", "swap"),
     ("inotify", "watch"),
@@ -187,6 +188,7 @@ const SEARCHED: [(&str, &str); 45] = [
     ("metrics", "deploying"),
     ("minisign", "public_key"),
     ("mock", "develop"),
+    ("NATS", "fleet"),
     ("panic", "plugins"),
     ("perf", "debugging"),
     ("prometheus", "deploying"),

@@ -1,0 +1,264 @@
+//! What an agent keeps on disk: fetched plugins, and what it knows of them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{FleetError, FleetErrorKind, Result},
+    status::Nack,
+    store::Fetched,
+};
+
+/// How many refused builds are kept in mind.
+const REFUSED_MAX: usize = 64;
+
+/// The folder of an agent. Each has one of its own.
+pub(crate) struct Folder {
+    builds: Builds,
+    state: State,
+}
+
+/// The builds in the folder. Their files are as large as plugins are: reading and writing them takes a while.
+#[derive(Clone)]
+pub(crate) struct Builds {
+    folder: PathBuf,
+}
+
+/// What outlives the process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Builds with a lower serial number are refused.
+    pub(crate) floor: u64,
+    /// The build that the process begins with: the last one that has run for a while.
+    pub(crate) good: Option<String>,
+    /// The build that was last made live, or is just being made live, and has not run for a while yet.
+    pub(crate) trying: Option<Tried>,
+    /// What was refused, the latest last.
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// A build, in an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tried {
+    pub(crate) attempt: u64,
+    pub(crate) sha256: String,
+}
+
+/// A build that was refused in an attempt, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    #[serde(flatten)]
+    pub(crate) tried: Tried,
+    pub(crate) refusal: Nack,
+}
+
+impl Folder {
+    /// Opens the folder, and makes it if it is not there. A build that the last process has not run for a while, and
+    /// not gone back from either, counts as refused: that process has ended with it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let failed = |error| {
+            let what = format!("cannot use the folder {}", path.display());
+            FleetError::caused(FleetErrorKind::File, what, error)
+        };
+        fs::create_dir_all(path).map_err(failed)?;
+        let path = fs::canonicalize(path).map_err(failed)?;
+        let state = match fs::read(path.join("state.json")) {
+            Ok(json) => serde_json::from_slice(&json).map_err(|error| {
+                let what = format!("{} is damaged", path.join("state.json").display());
+                FleetError::caused(FleetErrorKind::File, what, error)
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+            Err(error) => return Err(failed(error)),
+        };
+        let builds = Builds { folder: path };
+        let mut folder = Self { builds, state };
+        if let Some(tried) = folder.state.trying.clone() {
+            let reason = "the process ended with it, before it had run for a while";
+            folder.refuse(tried, Nack::new("process", reason))?;
+        }
+        Ok(folder)
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Changes the state, on disk as well.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut State)) -> Result<()> {
+        let mut state = self.state.clone();
+        change(&mut state);
+        if state == self.state {
+            return Ok(());
+        }
+        let json = serde_json::to_vec_pretty(&state).expect("a state is JSON");
+        self.builds.write("state.json", &json)?;
+        self.state = state;
+        Ok(())
+    }
+
+    /// Keeps in mind that a build was refused.
+    pub(crate) fn refuse(&mut self, tried: Tried, refusal: Nack) -> Result<()> {
+        self.change(|state| {
+            state.trying.take_if(|it| it.sha256 == tried.sha256);
+            state.refused.retain(|it| it.tried != tried);
+            state.refused.push(Refused { tried, refusal });
+            let excess = state.refused.len().saturating_sub(REFUSED_MAX);
+            state.refused.drain(..excess);
+        })
+    }
+
+    /// Why a build was refused in this attempt, if it was.
+    pub(crate) fn refusal(&self, attempt: u64, sha256: &str) -> Option<&Nack> {
+        let refused = &self.state.refused;
+        let found = refused
+            .iter()
+            .find(|it| it.tried.attempt == attempt && it.tried.sha256 == sha256);
+        found.map(|it| &it.refusal)
+    }
+
+    pub(crate) fn builds(&self) -> &Builds {
+        &self.builds
+    }
+}
+
+impl Builds {
+    /// Where a build lies, or would.
+    pub(crate) fn path_of(&self, sha256: &str) -> PathBuf {
+        self.folder.join(format!("{sha256}.so"))
+    }
+
+    /// A build that was fetched before, with its signature.
+    pub(crate) fn get(&self, sha256: &str) -> Option<Fetched> {
+        let path = self.path_of(sha256);
+        let bytes = fs::read(&path).ok()?;
+        let signature = fs::read_to_string(signature_of(&path)).ok()?;
+        (hotswap_core::Sha256::of(&bytes).to_string() == sha256)
+            .then_some(Fetched { bytes, signature })
+    }
+
+    /// Keeps a build, as a whole or not at all.
+    pub(crate) fn put(&self, sha256: &str, fetched: &Fetched) -> Result<()> {
+        let name = format!("{sha256}.so");
+        self.write(&format!("{name}.minisig"), fetched.signature.as_bytes())?;
+        self.write(&name, &fetched.bytes)
+    }
+
+    /// Removes the builds but these.
+    pub(crate) fn keep_only(&self, kept: &[&str]) {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some((sha256, end)) = name.to_str().and_then(|it| it.split_once('.')) else {
+                continue;
+            };
+            let is_build = sha256.len() == 64 && end.starts_with("so");
+            if is_build
+                && !kept.contains(&sha256)
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                tracing::warn!(target: "hotswap_fleet", %error, "cannot remove an old plugin");
+            }
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let written = || -> io::Result<()> {
+            let mut file = tempfile::Builder::new()
+                .prefix(".new-")
+                .tempfile_in(&self.folder)?;
+            io::Write::write_all(&mut file, bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(self.folder.join(name))?;
+            fs::File::open(&self.folder)?.sync_all()
+        };
+        written().map_err(|error| {
+            let what = format!("cannot write {}", self.folder.join(name).display());
+            FleetError::caused(FleetErrorKind::File, what, error)
+        })
+    }
+}
+
+fn signature_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".minisig");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fetched(bytes: &[u8]) -> (String, Fetched) {
+        let fetched = Fetched {
+            bytes: bytes.to_vec(),
+            signature: "signed".to_owned(),
+        };
+        (hotswap_core::Sha256::of(bytes).to_string(), fetched)
+    }
+
+    #[test]
+    fn what_is_kept_is_there_again() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        let (sha256, plugin) = fetched(b"so");
+        let mut folder = Folder::open(&path).unwrap();
+        folder.builds.put(&sha256, &plugin).unwrap();
+        folder.change(|it| it.floor = 7).unwrap();
+        let again = Folder::open(&path).unwrap();
+        assert_eq!(again.state().floor, 7);
+        assert_eq!(again.builds.get(&sha256).unwrap().signature, "signed");
+    }
+
+    #[test]
+    fn a_file_with_other_bytes_is_not_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let (sha256, plugin) = fetched(b"so");
+        let folder = Folder::open(root.path()).unwrap();
+        folder.builds.put(&sha256, &plugin).unwrap();
+        fs::write(folder.builds.path_of(&sha256), b"os").unwrap();
+        assert!(folder.builds.get(&sha256).is_none());
+    }
+
+    #[test]
+    fn what_a_process_has_ended_with_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let tried = Tried {
+            attempt: 3,
+            sha256: "abc".to_owned(),
+        };
+        let mut folder = Folder::open(root.path()).unwrap();
+        folder.change(|it| it.trying = Some(tried)).unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        assert_eq!(folder.state().trying, None);
+        assert_eq!(folder.refusal(3, "abc").unwrap().stage, "process");
+        assert_eq!(folder.refusal(4, "abc"), None);
+    }
+
+    #[test]
+    fn a_damaged_state_is_an_error_and_no_empty_one() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("state.json"), b"{").unwrap();
+        let error = Folder::open(root.path()).err().unwrap();
+        assert_eq!(error.kind(), FleetErrorKind::File);
+    }
+
+    #[test]
+    fn old_builds_are_removed_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let ((first, plugin), (second, other)) = (fetched(b"1"), fetched(b"2"));
+        folder.builds.put(&first, &plugin).unwrap();
+        folder.builds.put(&second, &other).unwrap();
+        fs::write(root.path().join("note.txt"), b"mine").unwrap();
+        folder.builds.keep_only(&[&second]);
+        assert!(folder.builds.get(&first).is_none());
+        assert!(folder.builds.get(&second).is_some());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 3);
+    }
+}

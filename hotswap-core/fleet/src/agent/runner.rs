@@ -1,0 +1,706 @@
+//! The agent's work: it follows the roll-out, and says what has become of it.
+//!
+//! Four loops on one thread. One reads the roll-out, one writes the status, one the log; each waits for the server as
+//! long as it takes. The fourth decides and waits for nobody, so that a server that is away stops nothing.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::StreamExt as _;
+use hotswap_core::Sha256;
+use serde::Deserialize;
+use tokio::{
+    select,
+    sync::{Notify, watch},
+    task::spawn_blocking,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    AgentSettings,
+    folder::{Folder, Tried},
+    target::{StopSignal, Target, TargetEvent},
+};
+use crate::{
+    error::{FleetError, FleetErrorKind, Result},
+    manifest::Manifest,
+    names,
+    rollout::{Assignment, Release, RolloutRecord, short},
+    status::{AnswerOutcome, HostAnswer, Nack, Status},
+    store::{LogEntry, Store},
+};
+
+/// After a failure of the server.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a build that is here waits for a newer signature.
+const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many events wait for the server.
+const LOG_MAX: usize = 1000;
+
+/// An agent and what it drives.
+pub(crate) struct Runner<T> {
+    settings: AgentSettings,
+    target: Rc<T>,
+    store: Store,
+    folder: Folder,
+    instance: u64,
+    answer: Option<HostAnswer>,
+    /// What the roll-out says that this host should do, and the build that it is about.
+    assignment: Option<(Assignment, Release)>,
+    /// What was fetched and found to be in order.
+    fetched: Option<(String, Manifest)>,
+    work: Option<Work>,
+    /// When what failed for a reason of the server is tried again.
+    retry_at: Option<Instant>,
+    /// When what is being tried has run for long enough.
+    good_at: Option<Instant>,
+    log: Rc<Log>,
+}
+
+struct Work {
+    release: Release,
+    attempt: u64,
+    /// Whether it may be dropped at any time.
+    is_fetch: bool,
+    stop: StopSignal,
+    done: Pin<Box<dyn Future<Output = Done>>>,
+}
+
+enum Done {
+    /// What the server has, or why it did not come; and what its signature says, or why it is none.
+    Fetched(Result<Result<Manifest, String>>),
+    Checked(Result<(), Nack>),
+    Ran(Result<(), Nack>),
+}
+
+/// Events that wait for the server.
+#[derive(Default)]
+struct Log {
+    queue: std::cell::RefCell<Queue>,
+    is_filled: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<(LogEntry, String)>,
+    next: u64,
+    lost: u64,
+}
+
+impl<T: Target + 'static> Runner<T> {
+    pub(crate) fn new(settings: AgentSettings, target: T, store: Store, folder: Folder) -> Self {
+        Self {
+            settings,
+            target: Rc::new(target),
+            store,
+            folder,
+            instance: fastrand::u64(..),
+            answer: None,
+            assignment: None,
+            fetched: None,
+            work: None,
+            retry_at: None,
+            good_at: None,
+            log: Rc::default(),
+        }
+    }
+
+    /// Works until it is told to stop, and says that it has left then.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let (rollouts, mut rollout) = watch::channel(None);
+        let (statuses, status) = watch::channel(self.status());
+        let (store, log) = (self.store.clone(), Rc::clone(&self.log));
+        let plugin = self.settings.plugin.clone();
+        let poll = self.settings.heartbeat;
+        {
+            let loops = async {
+                tokio::join!(
+                    follow(&store, &plugin, poll, &rollouts),
+                    report(&store, poll, status),
+                    log.send(&store),
+                );
+            };
+            select! {
+                () = loops => {}
+                () = self.decide(&mut rollout, &statuses) => {}
+                _ = stop.wait_for(|it| *it) => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    /// Never ends.
+    async fn decide(
+        &mut self,
+        rollout: &mut watch::Receiver<Option<RolloutRecord>>,
+        statuses: &watch::Sender<Status>,
+    ) {
+        let mut heartbeat = tokio::time::interval(self.settings.heartbeat);
+        loop {
+            self.begin();
+            statuses.send_replace(self.status());
+            let target = Rc::clone(&self.target);
+            let (retry_at, good_at) = (self.retry_at, self.good_at);
+            select! {
+                changed = rollout.changed() => {
+                    if changed.is_ok() {
+                        let rollout = rollout.borrow_and_update().clone();
+                        self.assign(rollout.as_ref());
+                    }
+                }
+                done = finished(&mut self.work) => self.finish(done),
+                event = target.event() => match event {
+                    Some(event) => self.heard(event),
+                    None => std::future::pending().await,
+                },
+                () = at(retry_at) => self.retry_at = None,
+                () = at(good_at) => self.is_good(),
+                _ = heartbeat.tick() => {}
+            }
+        }
+    }
+
+    fn assign(&mut self, rollout: Option<&RolloutRecord>) {
+        let Some(rollout) = rollout else { return };
+        let assignment = rollout.assignment(&self.settings.host);
+        let new = Some((assignment, rollout.target.clone()));
+        if new == self.assignment {
+            return;
+        }
+        let attempt = |it: &Option<(Assignment, Release)>| it.as_ref().map(|it| it.0.attempt);
+        if attempt(&new) != attempt(&self.assignment) {
+            // It may have been signed again, and what may run may have changed.
+            self.fetched = None;
+        }
+        self.assignment = new;
+        self.retry_at = None;
+        let Some(work) = &self.work else { return };
+        let wanted = self.wanted();
+        if wanted.is_none_or(|it| it.1.sha256 != work.release.sha256) {
+            work.stop.stop();
+            self.work.take_if(|it| it.is_fetch);
+        }
+    }
+
+    /// The build to bring here and the attempt, if it is not here yet; whether it is only checked.
+    fn wanted(&self) -> Option<(u64, &Release, bool)> {
+        let (assignment, _) = self.assignment.as_ref()?;
+        let attempt = assignment.attempt;
+        let live = self.target.live().and_then(|it| it.sha256);
+        if let Some(run) = &assignment.run
+            && live.as_deref() != Some(&run.sha256)
+            && self.folder.refusal(attempt, &run.sha256).is_none()
+        {
+            return Some((attempt, run, false));
+        }
+        let check = assignment.check.as_ref()?;
+        let is_answered = self.answer.as_ref().is_some_and(|it| {
+            (it.attempt, &it.sha256) == (attempt, &check.sha256)
+                && !matches!(it.outcome, AnswerOutcome::Working { .. })
+        });
+        let is_refused = self.folder.refusal(attempt, &check.sha256).is_some();
+        (!is_answered && !is_refused).then_some((attempt, check, true))
+    }
+
+    /// Begins what is to be done, if nothing is under way.
+    fn begin(&mut self) {
+        self.answer_what_is_known();
+        if self.work.is_some() || self.retry_at.is_some() {
+            return;
+        }
+        let Some((attempt, release, only_checks)) = self.wanted() else {
+            return;
+        };
+        let release = release.clone();
+        if release.sha256.parse::<Sha256>().is_err() {
+            let reason = "the roll-out has no SHA-256";
+            return self.refuse(attempt, &release, Nack::new("fetch", reason));
+        }
+        let path = self.folder.builds().path_of(&release.sha256);
+        let stop = StopSignal::default();
+        let is_fetched = self
+            .fetched
+            .as_ref()
+            .is_some_and(|(sha256, _)| *sha256 == release.sha256);
+        let (on, done): (_, Pin<Box<dyn Future<Output = Done>>>) = if !is_fetched {
+            ("fetching", self.fetch(&release))
+        } else if only_checks {
+            ("checking", self.check(path))
+        } else {
+            let tried = Tried {
+                attempt,
+                sha256: release.sha256.clone(),
+            };
+            // What has run here for a while before need not show that it does.
+            let is_known = self.folder.state().good.as_ref() == Some(&release.sha256);
+            let kept = self
+                .folder
+                .change(|it| it.trying = (!is_known).then_some(tried));
+            if let Err(error) = kept {
+                return self.wait(&release, attempt, &error.to_string());
+            }
+            self.good_at = None;
+            ("starting", self.start(path, &release, &stop))
+        };
+        self.set_answer(
+            attempt,
+            &release,
+            AnswerOutcome::Working { on: on.to_owned() },
+        );
+        self.work = Some(Work {
+            release,
+            attempt,
+            is_fetch: !is_fetched,
+            stop,
+            done,
+        });
+    }
+
+    /// Gets the build from the folder or the server, and keeps it if it is signed.
+    fn fetch(&self, release: &Release) -> Pin<Box<dyn Future<Output = Done>>> {
+        let (store, sha256) = (self.store.clone(), release.sha256.clone());
+        let (bytes_max, answer_timeout) =
+            (self.settings.plugin_bytes_max, self.settings.fetch_timeout);
+        let (builds, key) = (
+            self.folder.builds().clone(),
+            self.settings.public_key.clone(),
+        );
+        let fetched = async move {
+            let (here, hash) = (builds.clone(), sha256.clone());
+            let here = spawn_blocking(move || here.get(&hash)).await;
+            let mut is_kept = false;
+            let fetched = match here {
+                Ok(Some(mut fetched)) => {
+                    // It may have been signed again since, with a later date.
+                    match timeout(SIGNATURE_TIMEOUT, store.signature(&sha256)).await {
+                        Ok(Ok(Some(signature))) if signature != fetched.signature => {
+                            fetched.signature = signature;
+                        }
+                        _ => is_kept = true,
+                    }
+                    fetched
+                }
+                _ => store.fetch(&sha256, bytes_max, answer_timeout).await?,
+            };
+            let kept = spawn_blocking(move || {
+                let manifest = Manifest::verified(&key, &fetched.bytes, &fetched.signature);
+                if manifest.is_ok() && !is_kept {
+                    builds.put(&sha256, &fetched)?;
+                }
+                Ok(manifest)
+            });
+            kept.await
+                .map_err(|error| FleetError::new(FleetErrorKind::File, error.to_string()))?
+        };
+        Box::pin(async move { Done::Fetched(fetched.await) })
+    }
+
+    fn check(&self, path: PathBuf) -> Pin<Box<dyn Future<Output = Done>>> {
+        let target = Rc::clone(&self.target);
+        Box::pin(async move { Done::Checked(target.check(&path).await) })
+    }
+
+    fn start(
+        &self,
+        path: PathBuf,
+        release: &Release,
+        stop: &StopSignal,
+    ) -> Pin<Box<dyn Future<Output = Done>>> {
+        let (target, stop) = (Rc::clone(&self.target), stop.clone());
+        let sha256 = release.sha256.clone();
+        Box::pin(async move { Done::Ran(target.run(&path, &sha256, &stop).await) })
+    }
+
+    fn finish(&mut self, done: Done) {
+        let Some(work) = self.work.take() else { return };
+        let (attempt, release) = (work.attempt, &work.release);
+        match done {
+            Done::Fetched(Ok(manifest)) => match self.accept(release, manifest) {
+                Ok(manifest) => self.fetched = Some((release.sha256.clone(), manifest)),
+                Err(refusal) => self.refuse(attempt, release, refusal),
+            },
+            Done::Fetched(Err(error)) if error.kind() == FleetErrorKind::Invalid => {
+                self.refuse(attempt, release, Nack::new("fetch", error.to_string()));
+            }
+            // It may come, as the server may.
+            Done::Fetched(Err(error)) => self.wait(release, attempt, &error.to_string()),
+            Done::Checked(Ok(())) => self.set_answer(attempt, release, AnswerOutcome::Checked),
+            Done::Ran(Ok(())) => {
+                self.set_answer(attempt, release, AnswerOutcome::Running);
+                self.good_at = Some(Instant::now() + self.settings.good_after);
+                if !self.is_target(release) {
+                    // What a roll-out goes back to has run for a while before.
+                    self.is_good();
+                }
+            }
+            Done::Ran(Err(_)) if work.stop.is_stopped() => self.forget_trying(&release.sha256),
+            Done::Checked(Err(refusal)) | Done::Ran(Err(refusal)) => {
+                self.refuse(attempt, release, refusal);
+            }
+        }
+    }
+
+    /// Whether what was fetched may be given to hotswap, which checks the signature and the date once more.
+    fn accept(
+        &self,
+        release: &Release,
+        manifest: Result<Manifest, String>,
+    ) -> Result<Manifest, Nack> {
+        let settings = &self.settings;
+        let manifest = manifest.map_err(|reason| Nack::new("manifest", reason))?;
+        let differs = |what, expected: &str, found: &str| {
+            Nack::differs("manifest", what, expected.to_owned(), found.to_owned())
+        };
+        if manifest.name != settings.plugin {
+            return Err(differs(
+                "a build of another plugin",
+                &settings.plugin,
+                &manifest.name,
+            ));
+        }
+        let floor = self.folder.state().floor;
+        if manifest.serial < floor {
+            return Err(differs(
+                "its serial number is below the floor",
+                &format!("at least {floor}"),
+                &manifest.serial.to_string(),
+            ));
+        }
+        if let Some(expires) = manifest.expires.filter(|it| *it <= SystemTime::now()) {
+            let expires = humantime::format_rfc3339_seconds(expires).to_string();
+            return Err(differs("it has expired", "a later date", &expires));
+        }
+        if let Some(expected) = &settings.interface {
+            let found = manifest.interface.as_deref().unwrap_or("none");
+            if found != expected {
+                return Err(differs(
+                    "it was built for another interface",
+                    expected,
+                    found,
+                ));
+            }
+        }
+        if manifest.serial != release.serial {
+            // The bytes were signed again since the roll-out began, which changes nothing.
+            tracing::info!(target: "hotswap_fleet", serial = manifest.serial, "signed again");
+        }
+        Ok(manifest)
+    }
+
+    /// Says again what was found out before, also by an earlier process.
+    fn answer_what_is_known(&mut self) {
+        let Some((assignment, target)) = self.assignment.clone() else {
+            return;
+        };
+        let attempt = assignment.attempt;
+        if let Some(refusal) = self.folder.refusal(attempt, &target.sha256) {
+            let refused = AnswerOutcome::Refused(refusal.clone());
+            return self.set_answer(attempt, &target, refused);
+        }
+        let live = self.target.live().and_then(|it| it.sha256);
+        let is_asked = assignment.run.as_ref() == Some(&target) || assignment.check.is_some();
+        let runs = self.work.is_none() && live.as_ref() == Some(&target.sha256);
+        if is_asked && runs {
+            let outcome = if assignment.check.is_some() {
+                AnswerOutcome::Checked
+            } else {
+                AnswerOutcome::Running
+            };
+            self.set_answer(attempt, &target, outcome);
+        }
+    }
+
+    fn set_answer(&mut self, attempt: u64, release: &Release, outcome: AnswerOutcome) {
+        // Of other builds, such as the previous one, only a refusal is worth saying.
+        if !self.is_target(release) && !matches!(outcome, AnswerOutcome::Refused(_)) {
+            return;
+        }
+        let answer = HostAnswer {
+            attempt,
+            sha256: release.sha256.clone(),
+            outcome,
+        };
+        if self.answer.as_ref() == Some(&answer) {
+            return;
+        }
+        if !matches!(answer.outcome, AnswerOutcome::Working { .. }) {
+            let text = format!("{}: {}", short(&answer.sha256), answer.outcome);
+            self.say(text, None);
+        }
+        self.answer = Some(answer);
+    }
+
+    /// Whether it is the build that the roll-out is about.
+    fn is_target(&self, release: &Release) -> bool {
+        self.assignment
+            .as_ref()
+            .is_some_and(|(_, target)| target.sha256 == release.sha256)
+    }
+
+    fn refuse(&mut self, attempt: u64, release: &Release, nack: Nack) {
+        let tried = Tried {
+            attempt,
+            sha256: release.sha256.clone(),
+        };
+        if let Err(error) = self.folder.refuse(tried, nack.clone()) {
+            self.say(error.to_string(), None);
+        }
+        self.set_answer(attempt, release, AnswerOutcome::Refused(nack));
+    }
+
+    /// Tries it again after a while.
+    fn wait(&mut self, release: &Release, attempt: u64, why: &str) {
+        let on = format!("trying again: {why}");
+        self.set_answer(attempt, release, AnswerOutcome::Working { on });
+        self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+    }
+
+    fn heard(&mut self, event: TargetEvent) {
+        self.say(event.text, Some(event.event));
+        let Some((sha256, why)) = event.went_back else {
+            return;
+        };
+        let run = self
+            .assignment
+            .as_ref()
+            .and_then(|(it, _)| Some((it.attempt, it.run.clone()?)));
+        if let Some((attempt, release)) = run.filter(|(_, it)| it.sha256 == sha256) {
+            self.refuse(attempt, &release, Nack::new("probation", why));
+            // What it has gone back to is what it begins with.
+            self.is_good();
+        }
+    }
+
+    /// What is live has run for a while.
+    fn is_good(&mut self) {
+        self.good_at = None;
+        let Some(live) = self.target.live().and_then(|it| it.sha256) else {
+            return;
+        };
+        let floor = self
+            .fetched
+            .as_ref()
+            .filter(|(sha256, _)| *sha256 == live)
+            .and_then(|(_, manifest)| manifest.floor);
+        let previous = self.folder.state().good.clone();
+        let kept = self.folder.change(|state| {
+            state.trying = None;
+            state.good = Some(live.clone());
+            state.floor = state.floor.max(floor.unwrap_or(0));
+        });
+        if let Err(error) = kept {
+            return self.say(error.to_string(), None);
+        }
+        // A halt leads back to the previous one, and what the roll-out is about may have been fetched already.
+        let assigned = self.assignment.as_ref();
+        let run = assigned.and_then(|(it, _)| it.run.as_ref());
+        let target = assigned.map(|(_, it)| it);
+        let wanted = run.into_iter().chain(target).map(|it| &it.sha256);
+        let kept = [&live].into_iter().chain(&previous).chain(wanted);
+        let kept: Vec<_> = kept.map(String::as_str).collect();
+        self.folder.builds().keep_only(&kept);
+    }
+
+    fn forget_trying(&mut self, sha256: &str) {
+        let forgotten = self
+            .folder
+            .change(|it| drop(it.trying.take_if(|it| it.sha256 == sha256)));
+        if let Err(error) = forgotten {
+            self.say(error.to_string(), None);
+        }
+    }
+
+    fn say(&self, text: String, event: Option<serde_json::Value>) {
+        let entry = LogEntry {
+            at_ms: 0,
+            host: self.settings.host.clone(),
+            plugin: self.settings.plugin.clone(),
+            text,
+            event,
+        };
+        self.log.push(entry, self.instance);
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            host: self.settings.host.clone(),
+            plugin: self.settings.plugin.clone(),
+            instance: self.instance,
+            heartbeat_ms: self.settings.heartbeat.as_millis() as u64,
+            live: self.target.live(),
+            figures: self.target.figures(),
+            mapped: self.target.mapped(),
+            answer: self.answer.clone(),
+            floor: self.folder.state().floor,
+            has_left: false,
+            lost_events: self.log.lost(),
+        }
+    }
+
+    async fn leave(mut self) {
+        // It ends on purpose, and not because of what it runs.
+        if let Some(tried) = self.folder.state().trying.clone() {
+            self.forget_trying(&tried.sha256);
+        }
+        let status = Status {
+            has_left: true,
+            ..self.status()
+        };
+        // Whoever ends does not wait for a server that is away.
+        let _ = timeout(RETRY_PAUSE, self.store.put_status(&status)).await;
+    }
+}
+
+impl Log {
+    fn push(&self, entry: LogEntry, instance: u64) {
+        let mut queue = self.queue.borrow_mut();
+        let id = format!("{instance:x}-{}", queue.next);
+        queue.next += 1;
+        if queue.entries.len() == LOG_MAX {
+            queue.entries.pop_front();
+            queue.lost += 1;
+        }
+        queue.entries.push_back((entry, id));
+        self.is_filled.notify_one();
+    }
+
+    fn lost(&self) -> u64 {
+        self.queue.borrow().lost
+    }
+
+    /// Never ends.
+    async fn send(&self, store: &Store) {
+        loop {
+            let first = self.queue.borrow().entries.front().cloned();
+            let Some((entry, id)) = first else {
+                self.is_filled.notified().await;
+                continue;
+            };
+            // The identifier keeps what was stored, but not acknowledged, from being stored twice.
+            match store.append(&entry, &id).await {
+                Ok(()) => {
+                    let mut queue = self.queue.borrow_mut();
+                    // It may have been lost meanwhile.
+                    if queue.entries.front().is_some_and(|it| it.1 == id) {
+                        queue.entries.pop_front();
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(target: "hotswap_fleet", %error);
+                    sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Reads the roll-out whenever it may have changed. Never ends.
+async fn follow(
+    store: &Store,
+    plugin: &str,
+    poll: Duration,
+    rollouts: &watch::Sender<Option<RolloutRecord>>,
+) {
+    /// What is published when the record is written. The record itself may not have reached the server that is asked,
+    /// or have been refused by another one.
+    #[derive(Deserialize)]
+    struct Announced {
+        change: u64,
+    }
+    /// How often a record that was announced is asked for.
+    const ASKED_MAX: u32 = 20;
+
+    let mut announcements = loop {
+        match store
+            .client()
+            .subscribe(names::rollout_subject(plugin))
+            .await
+        {
+            Ok(it) => break it,
+            Err(error) => {
+                tracing::debug!(target: "hotswap_fleet", %error);
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    };
+    let (mut announced, mut asked) = (0, 0);
+    loop {
+        let mut has_failed = false;
+        match store.rollout(plugin).await {
+            Ok(Some((rollout, _))) => {
+                rollouts.send_if_modified(|known| {
+                    let is_newer = known
+                        .as_ref()
+                        .is_none_or(|it: &RolloutRecord| it.change < rollout.change);
+                    if is_newer {
+                        *known = Some(rollout);
+                    }
+                    is_newer
+                });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(target: "hotswap_fleet", %error);
+                has_failed = true;
+            }
+        }
+        let known = rollouts.borrow().as_ref().map_or(0, |it| it.change);
+        let pause = if has_failed {
+            RETRY_PAUSE
+        } else if known < announced && asked < ASKED_MAX {
+            asked += 1;
+            Duration::from_millis(100)
+        } else {
+            poll
+        };
+        let announcement = async {
+            match announcements.next().await {
+                Some(message) => message,
+                None => std::future::pending().await,
+            }
+        };
+        if let Ok(message) = timeout(pause, announcement).await {
+            let parsed: Option<Announced> = serde_json::from_slice(&message.payload).ok();
+            announced = announced.max(parsed.map_or(0, |it| it.change));
+            asked = 0;
+        }
+    }
+}
+
+/// Writes the latest status whenever there is a new one. Never ends.
+async fn report(store: &Store, heartbeat: Duration, mut status: watch::Receiver<Status>) {
+    status.mark_changed();
+    while status.changed().await.is_ok() {
+        let latest = status.borrow_and_update().clone();
+        // What a server that has gone away did not acknowledge is said to the next one, before the host counts as lost.
+        let written = timeout(heartbeat, store.put_status(&latest)).await;
+        let problem = match written {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(elapsed) => elapsed.to_string(),
+        };
+        tracing::debug!(target: "hotswap_fleet", problem, "cannot write the status");
+        sleep(RETRY_PAUSE.min(heartbeat)).await;
+        status.mark_changed();
+    }
+}
+
+async fn finished(work: &mut Option<Work>) -> Done {
+    match work {
+        Some(work) => work.done.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

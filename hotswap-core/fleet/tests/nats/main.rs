@@ -1,0 +1,18 @@
+//! Roll-outs with real parts: nats-server, hosts as processes, plugins that are loaded.
+//!
+//! Needs nats-server: `scripts/nats run cargo test -p hotswap-fleet --features nats-tests`.
+
+mod builds;
+mod fleet;
+mod hosts;
+mod servers;
+
+mod controllers;
+mod halts;
+mod outages;
+mod permissions;
+mod refusals;
+mod rollouts;
+mod strangers;
+mod table;
+mod tls;
