@@ -14,5 +14,6 @@ mod permissions;
 mod refusals;
 mod rollouts;
 mod strangers;
+#[cfg(feature = "nats-table")]
 mod table;
 mod tls;

@@ -143,7 +143,6 @@ impl Table {
 }
 
 #[tokio::test]
-#[ignore = "twenty hosts take some minutes: scripts/fleet"]
 async fn what_may_happen_to_twenty_hosts() {
     let mut table = Table::new().await;
 
