@@ -7,6 +7,8 @@ use std::{error, fmt};
 pub struct FleetError {
     kind: FleetErrorKind,
     what: String,
+    /// What was expected and what was found, if it is about that.
+    sides: Option<(String, String)>,
     source: Option<Box<dyn error::Error + Send + Sync>>,
 }
 
@@ -37,12 +39,27 @@ impl FleetError {
         Self {
             kind,
             what,
+            sides: None,
             source: None,
         }
     }
 
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::new(FleetErrorKind::Invalid, what)
+    }
+
+    /// Something is not what it should be.
+    pub(crate) fn differs(what: &str, expected: &str, found: &str) -> Self {
+        let text = format!("{what}: expected {expected}, found {found}");
+        Self {
+            sides: Some((expected.to_owned(), found.to_owned())),
+            ..Self::invalid(text)
+        }
+    }
+
+    /// What was expected and what was found, if it is about that.
+    pub(crate) fn sides(&self) -> Option<&(String, String)> {
+        self.sides.as_ref()
     }
 
     /// An error that another one has caused, whose text follows.
@@ -54,6 +71,7 @@ impl FleetError {
         Self {
             kind,
             what: what.into(),
+            sides: None,
             source: Some(source.into()),
         }
     }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use hotswap_core::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-use crate::rollout::short;
+use crate::{error::FleetError, rollout::short};
 
 /// What a host says of itself with each heartbeat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,13 +131,11 @@ impl Status {
 
 impl Nack {
     pub(crate) fn new(stage: &str, reason: impl Into<String>) -> Self {
-        let reason = reason.into();
-        let (expected, found) = sides_of(&reason).unzip();
         Self {
             stage: stage.to_owned(),
-            expected,
-            found,
-            reason,
+            expected: None,
+            found: None,
+            reason: reason.into(),
         }
     }
 
@@ -163,18 +162,34 @@ impl From<&hotswap_core::Error> for Nack {
         let reason = error.reason();
         let without_stage = reason.strip_prefix(&format!("{stage}: "));
         // A difference of types has both sides in its text alone.
-        let it = Self::new(&stage, without_stage.unwrap_or(&reason));
+        let sides = match error.kind() {
+            ErrorKind::Layout { difference, .. } => sides_of(difference).unzip(),
+            _ => (None, None),
+        };
         Self {
-            expected: field("expected").or(it.expected),
-            found: field("found").or(it.found),
-            ..it
+            expected: field("expected").or(sides.0),
+            found: field("found").or(sides.1),
+            reason: without_stage.unwrap_or(&reason).to_owned(),
+            stage,
         }
     }
 }
 
-/// What a reason says was expected and found, if it does: messages of hotswap have the form "…: expected A, found B".
-fn sides_of(reason: &str) -> Option<(String, String)> {
-    let (_, sides) = reason.split_once(": expected ")?;
+/// A build that did not come as it should.
+impl From<&FleetError> for Nack {
+    fn from(error: &FleetError) -> Self {
+        let (expected, found) = error.sides().cloned().unzip();
+        Self {
+            expected,
+            found,
+            ..Self::new("fetch", error.to_string())
+        }
+    }
+}
+
+/// What a difference of types says was expected and found: "…: expected A, found B".
+fn sides_of(difference: &str) -> Option<(String, String)> {
+    let (_, sides) = difference.split_once(": expected ")?;
     let (expected, found) = sides.split_once(", found ")?;
     Some((expected.to_owned(), found.to_owned()))
 }
@@ -212,15 +227,13 @@ mod tests {
 
     #[test]
     fn both_sides_of_a_difference_are_told_apart() {
-        let nack = Nack::new(
-            "layout",
-            "another interface: expected a::Plugin, found b::Plugin",
+        let found = sides_of("another interface: expected a::Plugin, found b::Plugin");
+        assert_eq!(
+            found,
+            Some(("a::Plugin".to_owned(), "b::Plugin".to_owned()))
         );
-        assert_eq!(nack.expected.as_deref(), Some("a::Plugin"));
-        assert_eq!(nack.found.as_deref(), Some("b::Plugin"));
-        for reason in ["", "no answer", "expected, and found", "x: expected a"] {
-            let nack = Nack::new("probe", reason);
-            assert_eq!((nack.expected, nack.found), (None, None), "{reason}");
+        for difference in ["", "no answer", "expected, and found", "x: expected a"] {
+            assert_eq!(sides_of(difference), None, "{difference}");
         }
     }
 }

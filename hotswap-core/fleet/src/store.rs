@@ -246,9 +246,8 @@ impl Store {
         let bytes = self.chunks(&info, answer_timeout).await?;
         let found = Sha256::of(&bytes).to_string();
         if found != sha256 {
-            return Err(FleetError::invalid(format!(
-                "the server has other bytes: expected {sha256}, found {found}"
-            )));
+            let what = "the server has other bytes";
+            return Err(FleetError::differs(what, sha256, &found));
         }
         Ok(Fetched {
             bytes,

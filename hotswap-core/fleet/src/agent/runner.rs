@@ -326,7 +326,7 @@ impl<T: Target + 'static> Runner<T> {
                 Err(refusal) => self.refuse(attempt, release, refusal),
             },
             Done::Fetched(Err(error)) if error.kind() == FleetErrorKind::Invalid => {
-                self.refuse(attempt, release, Nack::new("fetch", error.to_string()));
+                self.refuse(attempt, release, Nack::from(&error));
             }
             // It may come, as the server may.
             Done::Fetched(Err(error)) => self.wait(release, attempt, &error.to_string()),
