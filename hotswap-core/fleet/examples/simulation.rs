@@ -292,6 +292,10 @@ impl Target for Stub {
     }
 
     async fn run(&self, path: &Path, sha256: &str, _: &StopSignal) -> Result<(), Nack> {
+        self.go_back(path, sha256).await
+    }
+
+    async fn go_back(&self, path: &Path, sha256: &str) -> Result<(), Nack> {
         let generation = self.generation.get() + 1;
         self.generation.set(generation);
         self.live.replace(Some(Live {

@@ -48,7 +48,8 @@ pub struct AgentSettings {
     pub interface: Option<String>,
     /// A file to begin with when nothing was fetched yet. It needs a signature, too.
     pub initial: Option<PathBuf>,
-    /// If set, each build is a canary of this host first, and this rule decides.
+    /// If set, each new build is a canary of this host first, and this rule decides. What a roll-out goes back to is
+    /// made live at once.
     pub canary: Option<Rule>,
     /// How long a build has to run before the process begins with it after a restart. A process that ends before,
     /// other than by [`Agent::stop`], has refused the build. 30 s unless set.

@@ -100,6 +100,7 @@ impl Controller {
             phase: Phase::Applying,
             rings,
             limits,
+            is_way_back: false,
         };
         rollout.reach = decision::reach(&rollout, rollout.rings[0], &hosts, now_ms);
         self.store.change(&self.plugin, &rollout, revision).await?;
@@ -167,6 +168,7 @@ impl Controller {
                 reach: Reach::EVERYBODY,
                 phase: Phase::Applying,
                 limits: RolloutLimits::none(),
+                is_way_back: true,
                 ..rollout.changed(now_ms, &self.by, what)
             })
         })

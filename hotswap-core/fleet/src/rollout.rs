@@ -37,6 +37,8 @@ pub struct RolloutRecord {
     pub phase: Phase,
     /// What halts it.
     pub limits: RolloutLimits,
+    /// Whether hosts make the target live at once, without a canary of their own, as they do with what is taken back.
+    pub is_way_back: bool,
     /// Who has made this change.
     pub by: String,
     /// What was changed, and why.
@@ -109,6 +111,8 @@ pub struct Assignment {
     pub attempt: u64,
     /// The build to run. `None`: what it has.
     pub run: Option<Release>,
+    /// Whether it is a way back: it is made live at once, without a canary.
+    pub is_way_back: bool,
     /// The build to check without running it.
     pub check: Option<Release>,
 }
@@ -126,6 +130,7 @@ impl RolloutRecord {
         Assignment {
             attempt: self.attempt,
             run,
+            is_way_back: !is_reached || self.is_way_back,
             check: checks.then(|| self.target.clone()),
         }
     }

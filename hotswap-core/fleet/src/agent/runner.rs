@@ -228,6 +228,10 @@ impl<T: Target + 'static> Runner<T> {
             .fetched
             .as_ref()
             .is_some_and(|(sha256, _)| *sha256 == release.sha256);
+        let is_way_back = self
+            .assignment
+            .as_ref()
+            .is_some_and(|(it, _)| it.is_way_back);
         let (on, done): (_, Pin<Box<dyn Future<Output = Done>>>) = if !is_fetched {
             ("fetching", self.fetch(&release))
         } else if only_checks {
@@ -246,7 +250,7 @@ impl<T: Target + 'static> Runner<T> {
                 return self.wait(&release, attempt, &error.to_string());
             }
             self.good_at = None;
-            ("starting", self.start(path, &release, &stop))
+            ("starting", self.start(path, &release, &stop, is_way_back))
         };
         self.set_answer(
             attempt,
@@ -311,10 +315,17 @@ impl<T: Target + 'static> Runner<T> {
         path: PathBuf,
         release: &Release,
         stop: &StopSignal,
+        is_way_back: bool,
     ) -> Pin<Box<dyn Future<Output = Done>>> {
         let (target, stop) = (Rc::clone(&self.target), stop.clone());
         let sha256 = release.sha256.clone();
-        Box::pin(async move { Done::Ran(target.run(&path, &sha256, &stop).await) })
+        Box::pin(async move {
+            Done::Ran(if is_way_back {
+                target.go_back(&path, &sha256).await
+            } else {
+                target.run(&path, &sha256, &stop).await
+            })
+        })
     }
 
     fn finish(&mut self, done: Done) {

@@ -25,8 +25,11 @@ pub trait Target {
     /// Does with the file what a swap does, up to publishing.
     async fn check(&self, path: &Path) -> Result<(), Nack>;
 
-    /// Makes the file live, unless it is told to stop before.
+    /// Makes a new build live, unless it is told to stop before.
     async fn run(&self, path: &Path, sha256: &str, stop: &StopSignal) -> Result<(), Nack>;
+
+    /// Makes a build live at once that a roll-out goes back to.
+    async fn go_back(&self, path: &Path, sha256: &str) -> Result<(), Nack>;
 
     /// What is live.
     fn live(&self) -> Option<Live>;
@@ -86,6 +89,13 @@ impl<I: Interface<Kind = Trait> + ?Sized + 'static> SwapPoint<I> {
         assert!(is_first, "an agent loads its first file once");
         self.is_loaded.notify_waiters();
         Ok(())
+    }
+
+    async fn load_async(self: &Arc<Self>, path: &Path) -> Result<(), Nack> {
+        let (it, path) = (Arc::clone(self), path.to_owned());
+        let loaded = tokio::task::spawn_blocking(move || it.load(&path)).await;
+        let loaded = loaded.map_err(|error| Nack::new("host", error.to_string()))?;
+        loaded.map_err(|error| Nack::from(&error))
     }
 
     fn open(&self, path: &Path) -> Result<Hotswap<I>, hotswap_core::Error> {
@@ -157,12 +167,17 @@ impl<I: Interface<Kind = Trait> + ?Sized + 'static> Target for Arc<SwapPoint<I>>
         prepared.map(drop).map_err(|error| Nack::from(&error))
     }
 
-    async fn run(&self, path: &Path, sha256: &str, stop: &StopSignal) -> Result<(), Nack> {
+    async fn run(&self, path: &Path, _: &str, stop: &StopSignal) -> Result<(), Nack> {
+        match (self.plugin.get(), &self.canary) {
+            (None, _) => self.load_async(path).await,
+            (Some(plugin), Some(rule)) => self.run_as_canary(plugin, path, rule, stop).await,
+            (Some(plugin), None) => swap(plugin, path).await,
+        }
+    }
+
+    async fn go_back(&self, path: &Path, sha256: &str) -> Result<(), Nack> {
         let Some(plugin) = self.plugin.get() else {
-            let (it, path) = (Arc::clone(self), path.to_owned());
-            let loaded = tokio::task::spawn_blocking(move || it.load(&path)).await;
-            let loaded = loaded.map_err(|error| Nack::new("host", error.to_string()))?;
-            return loaded.map_err(|error| Nack::from(&error));
+            return self.load_async(path).await;
         };
         // Nothing can refuse it: it was accepted before. Otherwise, what a swap says is worth more.
         if self.leads_back_to(sha256) && plugin.rollback_async().await.is_ok() {
@@ -171,13 +186,7 @@ impl<I: Interface<Kind = Trait> + ?Sized + 'static> Target for Arc<SwapPoint<I>>
                 return Ok(());
             }
         }
-        match &self.canary {
-            Some(rule) => self.run_as_canary(plugin, path, rule, stop).await,
-            None => {
-                let swapped = plugin.swap_async(path).await;
-                swapped.map(drop).map_err(|error| Nack::from(&error))
-            }
-        }
+        swap(plugin, path).await
     }
 
     fn live(&self) -> Option<Live> {
@@ -218,6 +227,14 @@ impl<I: Interface<Kind = Trait> + ?Sized + 'static> Target for Arc<SwapPoint<I>>
         let events = events.get_or_insert_with(|| plugin.event_stream());
         events.next().await.map(|event| target_event(&event))
     }
+}
+
+async fn swap<I: Interface<Kind = Trait> + ?Sized + 'static>(
+    plugin: &Arc<Hotswap<I>>,
+    path: &Path,
+) -> Result<(), Nack> {
+    let swapped = plugin.swap_async(path).await;
+    swapped.map(drop).map_err(|error| Nack::from(&error))
 }
 
 fn target_event(event: &Event) -> TargetEvent {

@@ -98,6 +98,7 @@ impl Fleet {
                 ..RolloutLimits::default()
             },
             rings,
+            is_way_back: false,
             by: "test".to_owned(),
             what: String::new(),
         };

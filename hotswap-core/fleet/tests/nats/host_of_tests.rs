@@ -13,7 +13,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotswap_core::{Settings, Trial, Trust};
+use hotswap_core::{
+    Settings, Trial, Trust,
+    canary::{Rule, Share, Step},
+};
 use hotswap_fleet::agent::{Agent, AgentSettings};
 use hotswap_types::Plugin;
 use serde::Deserialize;
@@ -38,6 +41,9 @@ struct Told {
     has_trial: bool,
     #[serde(default)]
     has_probation: bool,
+    /// How many calls a build needs as a canary, if there is one.
+    #[serde(default)]
+    canary_calls: Option<u64>,
     heartbeat_ms: u64,
     good_after_ms: u64,
     start_timeout_ms: u64,
@@ -63,6 +69,16 @@ fn main() -> anyhow::Result<()> {
         start_timeout: ms(told.start_timeout_ms),
         initial: told.initial,
         interface: told.interface,
+        canary: told.canary_calls.map(|calls_min| Rule {
+            steps: vec![Step {
+                share: Share::percent(50),
+                soak: Duration::ZERO,
+            }],
+            calls_min,
+            // The machine may be busy.
+            latency_ratio_max: f64::INFINITY,
+            ..Rule::default()
+        }),
         ..AgentSettings::new(
             told.plugin,
             &told.host,
