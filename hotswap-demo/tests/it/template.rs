@@ -191,6 +191,7 @@ fn a_workspace_is_made_with_nothing_of_ours_but_the_library() {
         "Only in OLD/dev: tests",
         "Only in OLD/elf: tests",
         "Only in OLD: examples",
+        "Only in OLD: fleet",
         "Only in OLD: tests",
         "Only in OLD: tools",
     ];

@@ -1,7 +1,7 @@
 //! A host of a fleet: it runs what the roll-out says.
 //!
 //! ```sh
-//! cargo run -p hotswap-fleet --example host -- web-1 /var/lib/app/fleet key.pub nats://localhost:4222
+//! cargo run -p hotswap-fleet --example fleet_host -- web-1 /var/lib/app/fleet key.pub nats://localhost:4222
 //! ```
 
 use std::{
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
         .init();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [host, folder, key, server] = &arguments[..] else {
-        anyhow::bail!("usage: host NAME FOLDER PUBLIC_KEY_FILE SERVER");
+        anyhow::bail!("usage: fleet_host NAME FOLDER PUBLIC_KEY_FILE SERVER");
     };
     let seconds =
         |name, or| env::var(name).map_or(Ok(or), |it| it.parse().map(Duration::from_secs));
