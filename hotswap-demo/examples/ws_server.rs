@@ -9,10 +9,9 @@
 //! plugin's file again, and its answer says which generation is live, or why the file was refused; `:rollback` puts the
 //! previous plugin back. `:canary 10%` lets the plugin's file answer a tenth of the connections beside the live plugin,
 //! and `:share 50%` half of them, until `:promote` makes it live or `:abandon` gives it up; `:rollout` leaves that to a
-//! rule. `/` is a page that does
-//! all this, and shows the swaps and both sides of a canary. The example `ws_client` is a prompt for it. With
-//! `--watch`, each new file at the plugin's path is swapped in; with `--dev` in place of a path, the server builds the
-//! plugin whenever it is saved.
+//! rule. `/` is a page that does all this, and shows the swaps and both sides of a canary. The example `ws_client` is a
+//! prompt for it. With `--watch`, each new file at the plugin's path is swapped in; with `--dev` in place of a path,
+//! the server builds the plugin whenever it is saved.
 //!
 //! No swap closes a connection: a connection belongs to the host, and so does all that must outlive a swap, such as
 //! the count of messages. For a message, its task chooses a generation, calls it, and keeps that choice until the

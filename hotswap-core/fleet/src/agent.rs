@@ -2,6 +2,7 @@
 
 mod calls;
 mod folder;
+mod link;
 mod target;
 
 mod runner;

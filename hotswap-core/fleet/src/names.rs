@@ -6,8 +6,12 @@ pub(crate) const PLUGINS: &str = "hotswap_plugins";
 pub(crate) const PLUGINS_STREAM: &str = "OBJ_hotswap_plugins";
 /// Bucket with one roll-out for each plugin, and its history.
 pub(crate) const ROLLOUTS: &str = "hotswap_rollouts";
+/// The stream that this bucket is.
+pub(crate) const ROLLOUTS_STREAM: &str = "KV_hotswap_rollouts";
 /// Bucket with the last status of each host.
 pub(crate) const HOSTS: &str = "hotswap_hosts";
+/// The stream that this bucket is.
+pub(crate) const HOSTS_STREAM: &str = "KV_hotswap_hosts";
 /// The stream that events are appended to.
 pub(crate) const LOG: &str = "HOTSWAP_LOG";
 
@@ -26,9 +30,9 @@ pub(crate) fn rollout_subject(plugin: &str) -> String {
     format!("$KV.{ROLLOUTS}.{plugin}")
 }
 
-/// The key of a host's status.
-pub(crate) fn host_key(host: &str, plugin: &str) -> String {
-    format!("{host}.{plugin}")
+/// The subject of a host's status.
+pub(crate) fn host_subject(host: &str, plugin: &str) -> String {
+    format!("$KV.{HOSTS}.{host}.{plugin}")
 }
 
 /// The subject of a host's log.
@@ -63,7 +67,7 @@ mod tests {
     fn a_subject_has_the_name_of_its_host() {
         for subject in [
             log_subject("web-1", "rules"),
-            format!("$KV.{HOSTS}.{}", host_key("web-1", "rules")),
+            host_subject("web-1", "rules"),
         ] {
             assert_eq!(host_in(&subject), Some("web-1"));
         }

@@ -188,7 +188,7 @@ impl Store {
         })
     }
 
-    /// Stores a plugin under its digest, and returns that. The same bytes again only replace the signature.
+    /// Stores a plugin under its digest, and returns that. If it is there as a whole, only its signature is replaced.
     ///
     /// # Errors
     ///
@@ -203,7 +203,10 @@ impl Store {
         };
         let plugins = self.plugins().await?;
         let failed = |error: async_nats::Error| server("cannot store the plugin", error);
-        if plugins.info(&metadata.name).await.is_ok() {
+        let stored = self
+            .fetch(&sha256, bytes.len() as u64, REQUEST_TIMEOUT)
+            .await;
+        if stored.is_ok() {
             let name = metadata.name.clone();
             let update = UpdateMetadata {
                 name: name.clone(),
@@ -339,8 +342,9 @@ impl Store {
     ///
     /// There is no record, or the server does not answer.
     pub(crate) async fn last_record(&self, plugin: &str) -> Result<(RolloutRecord, u64)> {
-        let stream = format!("KV_{}", names::ROLLOUTS);
-        let messages = self.all(&stream, names::rollout_subject(plugin)).await?;
+        let messages = self
+            .all(names::ROLLOUTS_STREAM, names::rollout_subject(plugin))
+            .await?;
         let revision = messages.last().map(|it| it.sequence);
         let mut records = messages
             .iter()
@@ -382,8 +386,9 @@ impl Store {
     ///
     /// The server does not answer.
     pub async fn changes(&self, plugin: &str) -> Result<Vec<RolloutRecord>> {
-        let stream = format!("KV_{}", names::ROLLOUTS);
-        let messages = self.all(&stream, names::rollout_subject(plugin)).await?;
+        let messages = self
+            .all(names::ROLLOUTS_STREAM, names::rollout_subject(plugin))
+            .await?;
         // Whoever may write to the bucket may have written something else.
         Ok(messages
             .iter()
@@ -456,7 +461,7 @@ impl Store {
     ///
     /// The connection is closed.
     pub async fn statuses(&self, plugin: &str) -> Result<impl Stream<Item = Status> + Unpin> {
-        let subject = format!("$KV.{}.{}", names::HOSTS, names::host_key("*", plugin));
+        let subject = names::host_subject("*", plugin);
         let subscribed = self.client.subscribe(subject).await;
         let messages = subscribed.map_err(|error| server("cannot listen to the hosts", error))?;
         let statuses =
@@ -470,10 +475,9 @@ impl Store {
     ///
     /// The server does not answer.
     pub async fn hosts(&self, plugin: &str) -> Result<Vec<Seen>> {
-        let stream = format!("KV_{}", names::HOSTS);
-        let subject = format!("$KV.{}.{}", names::HOSTS, names::host_key("*", plugin));
+        let subject = names::host_subject("*", plugin);
         let mut hosts = BTreeMap::new();
-        for message in self.all(&stream, subject).await? {
+        for message in self.all(names::HOSTS_STREAM, subject).await? {
             if let Some(status) = status(&message.subject, &message.payload) {
                 let heard_ms = message.at_ms;
                 hosts.insert(status.host.clone(), Seen { status, heard_ms });
@@ -488,8 +492,7 @@ impl Store {
     ///
     /// The server does not answer, or does not allow it.
     pub async fn put_status(&self, status: &Status) -> Result<()> {
-        let key = names::host_key(&status.host, &status.plugin);
-        let subject = format!("$KV.{}.{key}", names::HOSTS);
+        let subject = names::host_subject(&status.host, &status.plugin);
         let json = serde_json::to_vec(status).expect("a status is JSON");
         let failed = |error| server("cannot write the status", error);
         let published = self.jetstream.publish(subject, json.into()).await;

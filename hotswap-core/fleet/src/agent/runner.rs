@@ -4,7 +4,6 @@
 //! long as it takes. The fourth decides and waits for nobody, so that a server that is away stops nothing.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     path::PathBuf,
     pin::Pin,
@@ -12,36 +11,30 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::StreamExt as _;
 use hotswap_core::Sha256;
-use serde::Deserialize;
 use tokio::{
     select,
-    sync::{Notify, watch},
+    sync::watch,
     task::spawn_blocking,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     AgentSettings,
     folder::{Folder, Tried},
+    link::{Log, RETRY_PAUSE, follow, report},
     target::{StopSignal, Target, TargetEvent},
 };
 use crate::{
     error::{FleetError, FleetErrorKind, Result},
     manifest::Manifest,
-    names,
     rollout::{Assignment, Release, RolloutRecord, short},
     status::{AnswerOutcome, HostAnswer, Nack, Status},
     store::{LogEntry, Store},
 };
 
-/// After a failure of the server.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a build that is here waits for a newer signature.
 const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many events wait for the server.
-const LOG_MAX: usize = 1000;
 
 /// An agent and what it drives.
 pub(crate) struct Runner<T> {
@@ -77,20 +70,6 @@ enum Done {
     Fetched(Result<Result<Manifest, String>>),
     Checked(Result<(), Nack>),
     Ran(Result<(), Nack>),
-}
-
-/// Events that wait for the server.
-#[derive(Default)]
-struct Log {
-    queue: std::cell::RefCell<Queue>,
-    is_filled: Notify,
-}
-
-#[derive(Default)]
-struct Queue {
-    entries: VecDeque<(LogEntry, String)>,
-    next: u64,
-    lost: u64,
 }
 
 impl<T: Target + 'static> Runner<T> {
@@ -565,140 +544,6 @@ impl<T: Target + 'static> Runner<T> {
         };
         // Whoever ends does not wait for a server that is away.
         let _ = timeout(RETRY_PAUSE, self.store.put_status(&status)).await;
-    }
-}
-
-impl Log {
-    fn push(&self, entry: LogEntry, instance: u64) {
-        let mut queue = self.queue.borrow_mut();
-        let id = format!("{instance:x}-{}", queue.next);
-        queue.next += 1;
-        if queue.entries.len() == LOG_MAX {
-            queue.entries.pop_front();
-            queue.lost += 1;
-        }
-        queue.entries.push_back((entry, id));
-        self.is_filled.notify_one();
-    }
-
-    fn lost(&self) -> u64 {
-        self.queue.borrow().lost
-    }
-
-    /// Never ends.
-    async fn send(&self, store: &Store) {
-        loop {
-            let first = self.queue.borrow().entries.front().cloned();
-            let Some((entry, id)) = first else {
-                self.is_filled.notified().await;
-                continue;
-            };
-            // The identifier keeps what was stored, but not acknowledged, from being stored twice.
-            match store.append(&entry, &id).await {
-                Ok(()) => {
-                    let mut queue = self.queue.borrow_mut();
-                    // It may have been lost meanwhile.
-                    if queue.entries.front().is_some_and(|it| it.1 == id) {
-                        queue.entries.pop_front();
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(target: "hotswap_fleet", %error);
-                    sleep(RETRY_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
-/// Reads the roll-out whenever it may have changed. Never ends.
-async fn follow(
-    store: &Store,
-    plugin: &str,
-    poll: Duration,
-    rollouts: &watch::Sender<Option<RolloutRecord>>,
-) {
-    /// What is published when the record is written. The record itself may not have reached the server that is asked,
-    /// or have been refused by another one.
-    #[derive(Deserialize)]
-    struct Announced {
-        change: u64,
-    }
-    /// How often a record that was announced is asked for.
-    const ASKED_MAX: u32 = 20;
-
-    let mut announcements = loop {
-        match store
-            .client()
-            .subscribe(names::rollout_subject(plugin))
-            .await
-        {
-            Ok(it) => break it,
-            Err(error) => {
-                tracing::debug!(target: "hotswap_fleet", %error);
-                sleep(RETRY_PAUSE).await;
-            }
-        }
-    };
-    let (mut announced, mut asked) = (0, 0);
-    loop {
-        let mut has_failed = false;
-        match store.rollout(plugin).await {
-            Ok(Some((rollout, _))) => {
-                rollouts.send_if_modified(|known| {
-                    let is_newer = known
-                        .as_ref()
-                        .is_none_or(|it: &RolloutRecord| it.change < rollout.change);
-                    if is_newer {
-                        *known = Some(rollout);
-                    }
-                    is_newer
-                });
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::debug!(target: "hotswap_fleet", %error);
-                has_failed = true;
-            }
-        }
-        let known = rollouts.borrow().as_ref().map_or(0, |it| it.change);
-        let pause = if has_failed {
-            RETRY_PAUSE
-        } else if known < announced && asked < ASKED_MAX {
-            asked += 1;
-            Duration::from_millis(100)
-        } else {
-            poll
-        };
-        let announcement = async {
-            match announcements.next().await {
-                Some(message) => message,
-                None => std::future::pending().await,
-            }
-        };
-        if let Ok(message) = timeout(pause, announcement).await {
-            let parsed: Option<Announced> = serde_json::from_slice(&message.payload).ok();
-            announced = announced.max(parsed.map_or(0, |it| it.change));
-            asked = 0;
-        }
-    }
-}
-
-/// Writes the latest status whenever there is a new one. Never ends.
-async fn report(store: &Store, heartbeat: Duration, mut status: watch::Receiver<Status>) {
-    status.mark_changed();
-    while status.changed().await.is_ok() {
-        let latest = status.borrow_and_update().clone();
-        // What a server that has gone away did not acknowledge is said to the next one, before the host counts as lost.
-        let written = timeout(heartbeat, store.put_status(&latest)).await;
-        let problem = match written {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error.to_string(),
-            Err(elapsed) => elapsed.to_string(),
-        };
-        tracing::debug!(target: "hotswap_fleet", problem, "cannot write the status");
-        sleep(RETRY_PAUSE.min(heartbeat)).await;
-        status.mark_changed();
     }
 }
 

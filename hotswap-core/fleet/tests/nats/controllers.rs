@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use hotswap_fleet::{controller::Controller, rollout::Phase};
+use hotswap_fleet::{
+    controller::{Controller, View},
+    rollout::{Phase, Release},
+};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -38,7 +41,7 @@ fn good_changes(sha256: &str) -> Vec<String> {
 }
 
 /// Runs the operators' program. Where there are no users, the server does not ask who it is.
-pub(crate) fn program(fleet: &Fleet, arguments: &[&str]) -> Child {
+fn program(fleet: &Fleet, arguments: &[&str]) -> Child {
     let program = Command::new(env!("CARGO_BIN_EXE_hotswap-fleet"))
         .args(arguments)
         .env("NATS_URL", fleet.servers.url())
@@ -49,39 +52,42 @@ pub(crate) fn program(fleet: &Fleet, arguments: &[&str]) -> Child {
     program.expect("just built")
 }
 
-#[tokio::test]
-async fn one_that_is_killed_after_each_change_is_followed_by_another() {
-    let fleet = Fleet::with(4, json!({})).await;
-    let first = fleet.changes().await.len();
-    let build = fleet.publish(&fleet.key.build("good", 2)).await;
+/// Rolls a build out by controllers, each of which is killed after a change, and says how many were.
+pub(crate) async fn kill_after_each_change(fleet: &Fleet, build: &Release, rings: &str) -> usize {
     let key = fleet.key.public().to_string();
-    let arguments = [
+    let rollout = [
         "rollout",
         PLUGIN,
         &build.sha256,
         "--public-key",
         &key,
         "--rings",
-        RINGS,
+        rings,
         "--soak",
         "0s",
     ];
-    let mut controller = program(&fleet, &arguments);
-    let mut changes = first as u64;
-    let mut killed = 0;
+    let mut controller = program(fleet, &rollout);
+    let (mut change, mut killed) = (0, 0);
     loop {
-        let view = fleet
-            .watch_until(|view| view.rollout.change > changes)
-            .await;
-        changes = view.rollout.change;
+        let is_new = |view: &View| view.rollout.target == *build && view.rollout.change > change;
+        let view = fleet.watch_until(is_new).await;
+        change = view.rollout.change;
         controller.kill().expect("it is ours");
         controller.wait().expect("it is ours");
         killed += 1;
         if view.rollout.has_ended() {
-            break;
+            return killed;
         }
-        controller = program(&fleet, &["control", PLUGIN]);
+        controller = program(fleet, &["control", PLUGIN]);
     }
+}
+
+#[tokio::test]
+async fn one_that_is_killed_after_each_change_is_followed_by_another() {
+    let fleet = Fleet::with(4, json!({})).await;
+    let first = fleet.changes().await.len();
+    let build = fleet.publish(&fleet.key.build("good", 2)).await;
+    let killed = kill_after_each_change(&fleet, &build, RINGS).await;
     // A controller may have made a second change before it was killed.
     assert!(killed > 1);
     let all = fleet.changes().await;

@@ -130,6 +130,21 @@ async fn an_object_with_other_bytes_is_refused_by_its_hash() {
     assert_eq!(fleet.hosts[0].has_run(), ["1"]);
 }
 
+#[tokio::test]
+async fn an_object_that_is_damaged_is_whole_after_it_was_published_again() {
+    let fleet = Fleet::with(1, json!({})).await;
+    let good = fleet.key.build("good", 2);
+    let named = Build {
+        bytes: good.bytes[1..].to_vec(),
+        ..fleet.key.build("good", 2)
+    };
+    put_under(&fleet, &good.release(), &named).await;
+    fleet.publish(&good).await;
+    fleet.begin(good.release(), "check,100%").await;
+    fleet.run_until_ended(Phase::Done).await;
+    fleet.all_run(2).await;
+}
+
 /// Stores bytes under the name of another build, as a server could that is not honest.
 async fn put_under(fleet: &Fleet, release: &Release, build: &Build) {
     use async_nats::jetstream::{self, object_store::ObjectMetadata};

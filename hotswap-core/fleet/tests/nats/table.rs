@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
-    builds::PLUGIN, controllers::program, fleet::Fleet, permissions::users, servers::Servers,
+    controllers::kill_after_each_change, fleet::Fleet, permissions::users, servers::Servers,
 };
 
 const HOSTS: usize = 20;
@@ -184,7 +184,7 @@ async fn what_may_happen_to_twenty_hosts() {
 
     let begun = Instant::now();
     let build = table.publish("good", "").await;
-    let killed = kill_controllers(&table.fleet, &build).await;
+    let killed = kill_after_each_change(&table.fleet, &build, RINGS).await;
     let scenario = format!("{killed} controllers killed, one after each change");
     table.end(&scenario, begun, done()).await;
 
@@ -263,34 +263,4 @@ async fn what_may_happen_to_twenty_hosts() {
     table.all_run(table.serial).await;
 
     assert!(table.problems.is_empty(), "{:#?}", table.problems);
-}
-
-/// Rolls a build out by controllers, each of which is killed after a change, and says how many were.
-async fn kill_controllers(fleet: &Fleet, build: &Release) -> usize {
-    let key = fleet.key.public().to_string();
-    let rollout = [
-        "rollout",
-        PLUGIN,
-        &build.sha256,
-        "--public-key",
-        &key,
-        "--rings",
-        RINGS,
-        "--soak",
-        "0s",
-    ];
-    let mut controller = program(fleet, &rollout);
-    let (mut change, mut killed) = (0, 0);
-    loop {
-        let is_new = |view: &View| view.rollout.target == *build && view.rollout.change > change;
-        let view = fleet.watch_until(is_new).await;
-        change = view.rollout.change;
-        controller.kill().expect("it is ours");
-        controller.wait().expect("it is ours");
-        killed += 1;
-        if view.rollout.has_ended() {
-            return killed;
-        }
-        controller = program(fleet, &["control", PLUGIN]);
-    }
 }
