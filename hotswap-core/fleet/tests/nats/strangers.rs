@@ -31,6 +31,9 @@ async fn a_record_that_was_overwritten_is_stored_again() {
         );
         assert_eq!(restored.rollout.target, view.rollout.target);
     }
+    let jetstream = async_nats::jetstream::new(fleet.store.client().clone());
+    let bucket = jetstream.get_key_value("hotswap_rollouts").await.unwrap();
+    bucket.delete(&view.hosts[0].status.plugin).await.unwrap();
     let next = fleet.publish(&fleet.key.build("good", 3)).await;
     fleet.begin(next, "check,100%").await;
     fleet.run_until_ended(Phase::Done).await;
