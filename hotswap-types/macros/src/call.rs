@@ -87,6 +87,16 @@ impl Call {
         item_of(&self.result, "ByValue", item)
     }
 
+    /// A function of the result's type itself.
+    pub(crate) fn function_of_result(&self, name: &str) -> TokenStream {
+        let result = &self.result;
+        let (first, last) = ends(result);
+        let name = Ident::new(name, last);
+        let open = quote_spanned!(first=> <);
+        let close = quote_spanned!(last=> >::);
+        quote!(#open #result #close #name)
+    }
+
     /// The caller's statements that make the argument list, `arguments`, of the parameters. `self.0` is the handle.
     pub(crate) fn arguments(&self) -> TokenStream {
         let outgoing = self.parameters.iter();

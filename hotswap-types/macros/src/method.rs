@@ -77,8 +77,10 @@ impl Method {
             }
         });
         let arguments = call.arguments();
-        let call = call.item_of_result("call");
-        let into_future = self.is_async.then(|| quote!(.into_future(&self.0)));
+        let call = match self.is_async {
+            true => call.function_of_result("call_boxed"),
+            false => call.item_of_result("call"),
+        };
         quote! {
             #[inline]
             #signature {
@@ -87,7 +89,7 @@ impl Method {
                 // SAFETY: the other side has an entry with this index: `has` says so, or the method has no default
                 // body, and then the comparison of the descriptions has found it. That comparison has also found its
                 // types to agree. What the views are of is borrowed, or is outgoing and dropped after the call.
-                unsafe { #call(&self.0, #number, arguments) } #into_future
+                unsafe { #call(&self.0, #number, arguments) }
             }
         }
     }

@@ -85,7 +85,7 @@ pub use self::{
         AcceptedFunction, CheckedFunction, Exported, ExportedFunction, Function, FunctionHost,
         NoValue, RemoteFunction,
     },
-    future::{AsyncResult, FutureView, OutgoingFuture, ReceivedFuture},
+    future::AsyncResult,
     host_services::{HostService, HostServices, LentService},
     object::{
         DispatchTarget, ExportedObject, Keep, LeaseSource, LeasedBy, Leases, ObjectView,

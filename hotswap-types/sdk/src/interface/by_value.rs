@@ -29,8 +29,8 @@ use super::{
 ///   `View`, the same `VecView` and the same [`IS_PLAIN`](Self::IS_PLAIN).
 /// - A view from [`view_outgoing`](Self::view_outgoing) can be read by [`take`](Self::take) of any type with an equal
 ///   or a compatible description, on either side, as long as the outgoing value is neither changed nor dropped.
-/// - If [`IS_PLAIN`](Self::IS_PLAIN), types with equal descriptions have the same size and alignment, the bytes of a
-///   value mean the same on both sides, and dropping it does nothing.
+/// - If [`IS_PLAIN`](Self::IS_PLAIN), types with equal descriptions have the same size and alignment, and the bytes of
+///   a value mean the same on both sides: a value that one side writes is one that the other side owns.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to a plugin or a host",
     label = "cannot be sent",

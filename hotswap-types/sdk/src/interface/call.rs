@@ -4,6 +4,7 @@ use std::{
     mem::MaybeUninit,
     panic::{self, AssertUnwindSafe},
     ptr, slice,
+    task::Poll,
 };
 
 use abi_stable::StableAbi;
@@ -17,7 +18,7 @@ use super::{
 use crate::{calling, fault::caught_message};
 
 /// An entry of a vtable: one method. Returns 0 if the method has returned; its result is then in the caller's reply
-/// slot.
+/// slot. A future has an entry, too, which polls it.
 ///
 /// # Safety
 ///
@@ -32,13 +33,17 @@ use crate::{calling, fault::caught_message};
 /// - It uses these pointers only until it returns, on the caller's thread. If the result is a future, that uses `this`
 ///   until it is dropped, which the caller does before the value is dropped.
 /// - If it returns 0, it has written the result to `out`, if that [is plain](ByValue::IS_PLAIN), or else has passed a
-///   view of the result to [`set_value`](ReplyVtable). Otherwise it has called [`set_fault`](ReplyVtable).
+///   view of the result to [`set_value`](ReplyVtable). If it returns `PENDING`, which only the entry of a future does,
+///   it has done nothing of that. Otherwise it has called [`set_fault`](ReplyVtable).
 pub type Entry = unsafe extern "C" fn(
     this: *const (),
     arguments: *const (),
     out: *mut (),
     reply: *const ReplyVtable,
 ) -> u32;
+
+/// What an entry returns that has polled a pending future.
+const PENDING: u32 = 2;
 
 /// The functions by which an entry fills the caller's [`ReplySlot`]. They are the caller's code.
 #[derive(Debug, StableAbi)]
@@ -131,7 +136,7 @@ pub struct RawRemote {
 ///
 /// - If the result [is plain](ByValue::IS_PLAIN), the entry writes it to `plain`, which therefore is the first field.
 /// - Otherwise the caller initialises `decoded`, and `set_value` overwrites it.
-/// - `fault` is initialised by `set_fault`, which an entry calls if and only if it does not return 0.
+/// - `fault` is initialised by `set_fault`, which an entry calls if and only if it returns neither 0 nor `PENDING`.
 #[repr(C)]
 pub struct ReplySlot<'a, R> {
     plain: MaybeUninit<R>,
@@ -202,11 +207,8 @@ impl Remote {
     /// and its result an `R`. The values that the arguments view are neither changed nor dropped during the call.
     #[inline]
     pub unsafe fn call<A, R: ByValue>(&self, method: usize, arguments: A) -> R {
-        // SAFETY: the vtable has more than `method` entries (`# Safety` of this function), so that the address is in
-        // it.
-        let entry = unsafe { self.entries.add(method) };
-        // SAFETY: the vtable is valid whenever this handle is used (invariant of `Remote`).
-        let entry = unsafe { *entry };
+        // SAFETY: the other side has the method (`# Safety` of this function).
+        let entry = unsafe { self.entry(method) };
         // SAFETY: `this` is a value for this entry that stays while `self` is borrowed (invariant of `Remote`). The
         // argument list and the result are those of the method, and the arguments stay unchanged (`# Safety` of this
         // function).
@@ -214,6 +216,51 @@ impl Remote {
             Ok(answer) => answer,
             Err(fault) => raise(fault),
         }
+    }
+
+    /// [`call`](Self::call) of a method whose result [is plain](ByValue::IS_PLAIN), and is written to `result`. That
+    /// saves a large one some copies.
+    ///
+    /// # Panics
+    ///
+    /// As there. Then nothing is written.
+    ///
+    /// # Safety
+    ///
+    /// That of [`call`](Self::call), and there is room for an `R` at `result`.
+    #[inline]
+    pub(super) unsafe fn call_in_place<A, R: ByValue>(
+        &self,
+        method: usize,
+        arguments: A,
+        result: *mut R,
+    ) {
+        const { assert!(R::IS_PLAIN) };
+        // SAFETY: the other side has the method (`# Safety` of this function).
+        let entry = unsafe { self.entry(method) };
+        let mut slot = ReplySlot::<R>::new(&self.leases);
+        // SAFETY: as in `call`.
+        let code = unsafe { slot.enter(entry, self.this, &arguments) };
+        if code != 0 {
+            // SAFETY: the entry has returned `code`, and this is called once.
+            raise(unsafe { slot.fault(code) });
+        }
+        // SAFETY: the result is plain, and the entry has returned 0: it has written the result there. It is taken once.
+        let answer = unsafe { slot.plain.assume_init() };
+        // SAFETY: there is room for it (`# Safety` of this function).
+        unsafe { result.write(answer) };
+    }
+
+    /// # Safety
+    ///
+    /// The other side [has](Self::has) the method.
+    #[inline]
+    unsafe fn entry(&self, method: usize) -> Entry {
+        // SAFETY: the vtable has more than `method` entries (`# Safety` of this function), so that the address is in
+        // it.
+        let entry = unsafe { self.entries.add(method) };
+        // SAFETY: the vtable is valid whenever this handle is used (invariant of `Remote`).
+        unsafe { *entry }
     }
 }
 
@@ -229,12 +276,11 @@ impl Drop for Remote {
     }
 }
 
-/// Calls an entry.
+/// Calls the entry of a method.
 ///
 /// # Safety
 ///
-/// `this` is what the entry is for, and stays valid during the call. The entry's argument list is an `A`, and its
-/// result an `R`. The values that the arguments view are neither changed nor dropped during the call.
+/// That of [`ReplySlot::enter`].
 #[inline]
 pub(super) unsafe fn call_entry<A, R: ByValue>(
     entry: Entry,
@@ -242,49 +288,127 @@ pub(super) unsafe fn call_entry<A, R: ByValue>(
     arguments: &A,
     leases: &Leases,
 ) -> Result<R, Fault> {
-    let mut slot = ReplySlot::<R> {
-        plain: MaybeUninit::uninit(),
-        decoded: MaybeUninit::uninit(),
-        leases,
-        fault: MaybeUninit::uninit(),
-    };
-    if !R::IS_PLAIN {
-        slot.decoded.write(None);
+    let mut slot = ReplySlot::new(leases);
+    // SAFETY: the caller guarantees what `enter` demands (`# Safety` of this function).
+    let code = unsafe { slot.enter(entry, this, arguments) };
+    // SAFETY: the entry has returned `code`, and this is called once.
+    match unsafe { slot.answer(code) } {
+        Some(answer) => Ok(answer),
+        // SAFETY: the entry has returned `code`, and this is called once.
+        None => Err(unsafe { slot.fault(code) }),
     }
-    let out = (&raw mut slot).cast();
-    let arguments = ptr::from_ref(arguments).cast();
-    let reply = const { &ReplySlot::<'static, R>::VTABLE };
-    let calling = calling::begin();
-    // SAFETY: `this` and the arguments are valid for this entry (`# Safety` of this function). `out` is a slot for an
-    // `R` that only this function has, and `reply` has the functions for it.
-    let failed = unsafe { entry(this, arguments, out, reply) };
-    drop(calling);
-    if !R::IS_PLAIN {
-        // SAFETY: `decoded` was initialised above, because the result is not plain. `set_value` leaves it initialised.
-        let decoded = unsafe { slot.decoded.assume_init() };
-        if let Some(decoded) = decoded
-            && failed == 0
-        {
-            return decoded.map_err(|error| error.into_fault().in_call(leases));
-        }
-    } else if failed == 0 {
-        // SAFETY: the result is plain, and the entry has returned 0: it has written the result here.
-        return Ok(unsafe { slot.plain.assume_init() });
-    }
-    if failed == 0 {
-        let fault = Fault::from(FaultKind::Panicked("no answer was given".to_owned()));
-        return Err(fault.in_call(leases));
-    }
-    // SAFETY: the entry has not returned 0: it has called `set_fault`, which initialises this.
-    let kind = unsafe { slot.fault.assume_init() };
-    Err(Fault::from(kind).in_call(leases))
 }
 
-impl<R: ByValue> ReplySlot<'_, R> {
+/// Calls the entry of a future.
+///
+/// # Safety
+///
+/// That of [`ReplySlot::enter`].
+#[inline]
+pub(super) unsafe fn poll_entry<A, R: ByValue>(
+    entry: Entry,
+    this: *const (),
+    arguments: &A,
+    leases: &Leases,
+) -> Result<Poll<R>, Fault> {
+    let mut slot = ReplySlot::new(leases);
+    // SAFETY: the caller guarantees what `enter` demands (`# Safety` of this function).
+    let code = unsafe { slot.enter(entry, this, arguments) };
+    // SAFETY: the entry has returned `code`, and this is called once.
+    match unsafe { slot.answer(code) } {
+        Some(answer) => Ok(Poll::Ready(answer)),
+        None if code == PENDING => Ok(Poll::Pending),
+        // SAFETY: the entry has returned `code`, and this is called once.
+        None => Err(unsafe { slot.fault(code) }),
+    }
+}
+
+impl<'a, R: ByValue> ReplySlot<'a, R> {
     const VTABLE: ReplyVtable = ReplyVtable {
         set_value: Self::set_value,
         set_fault: Self::set_fault,
     };
+
+    #[inline]
+    fn new(leases: &'a Leases) -> Self {
+        let mut slot = Self {
+            plain: MaybeUninit::uninit(),
+            decoded: MaybeUninit::uninit(),
+            leases,
+            fault: MaybeUninit::uninit(),
+        };
+        if !R::IS_PLAIN {
+            slot.decoded.write(None);
+        }
+        slot
+    }
+
+    /// Calls an entry with this slot, which is new. Returns what the entry returns.
+    ///
+    /// # Safety
+    ///
+    /// `this` is what the entry is for, and stays valid during the call. The entry's argument list is an `A`, and its
+    /// result an `R`. The values that the arguments view are neither changed nor dropped during the call.
+    #[inline]
+    unsafe fn enter<A>(&mut self, entry: Entry, this: *const (), arguments: &A) -> u32 {
+        let out = (&raw mut *self).cast();
+        let arguments = ptr::from_ref(arguments).cast();
+        let reply = const { &ReplySlot::<'static, R>::VTABLE };
+        let calling = calling::begin();
+        // SAFETY: `this` and the arguments are valid for this entry (`# Safety` of this function). `out` is a slot for
+        // an `R` that only this function has, and `reply` has the functions for it.
+        let code = unsafe { entry(this, arguments, out, reply) };
+        drop(calling);
+        code
+    }
+
+    /// Takes the result, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// The entry that this slot was lent to has returned `code`, and this is called once.
+    #[inline]
+    unsafe fn answer(&mut self, code: u32) -> Option<R> {
+        if code != 0 {
+            return None;
+        }
+        if R::IS_PLAIN {
+            // SAFETY: the result is plain, and the entry has returned 0: it has written the result here. It is taken
+            // once (`# Safety` of this function).
+            return Some(unsafe { self.plain.assume_init_read() });
+        }
+        // SAFETY: `decoded` was initialised by `new`, because the result is not plain. `set_value` leaves it
+        // initialised.
+        let decoded = unsafe { self.decoded.assume_init_mut() };
+        decoded.take_if(|it| it.is_ok())?.ok()
+    }
+
+    /// What `set_value` has stored.
+    fn take_decoded(&mut self) -> Option<Result<R, ReadError>> {
+        if R::IS_PLAIN {
+            return None;
+        }
+        // SAFETY: as in `answer`.
+        unsafe { self.decoded.assume_init_mut() }.take()
+    }
+
+    /// Why there is no result.
+    ///
+    /// # Safety
+    ///
+    /// The entry that this slot was lent to has returned `code`, and this is called once.
+    #[cold]
+    unsafe fn fault(&mut self, code: u32) -> Fault {
+        let fault = match (code, self.take_decoded()) {
+            (0 | PENDING, Some(Err(error))) => error.into_fault(),
+            // An entry that breaks its contract.
+            (0 | PENDING, _) => FaultKind::Panicked("no answer was given".to_owned()).into(),
+            // SAFETY: the entry has returned neither 0 nor `PENDING`: it has called `set_fault`, which initialises
+            // this. It is taken once (`# Safety` of this function).
+            (_, _) => unsafe { self.fault.assume_init_read() }.into(),
+        };
+        fault.in_call(self.leases)
+    }
 
     unsafe extern "C" fn set_value(out: *mut (), view: *const ()) {
         // SAFETY: `out` points to the slot in `call_entry`, which waits for the entry and does not use the slot
@@ -314,8 +438,8 @@ impl<R: ByValue> ReplySlot<'_, R> {
     }
 }
 
-/// The body of an entry: decodes the arguments, calls `method` on the value, and sends its result or its fault to the
-/// caller.
+/// The body of a method's entry: decodes the arguments, calls `method` on the value, and sends its result or its fault
+/// to the caller.
 ///
 /// # Safety
 ///
@@ -329,12 +453,34 @@ pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
     reply: *const ReplyVtable,
     method: impl FnOnce(&S::Target, A, ReadContext<'_>) -> Result<R, ReadError>,
 ) -> u32 {
+    let method = |this: &S::Target, arguments, context: ReadContext<'_>| {
+        method(this, arguments, context).map(Poll::Ready)
+    };
+    // SAFETY: the caller guarantees what `dispatch_poll` demands (`# Safety` of this function).
+    unsafe { dispatch_poll::<S, A, R>(this, arguments, out, reply, method) }
+}
+
+/// The body of an entry, which may be that of a future.
+///
+/// # Safety
+///
+/// That of [`dispatch`].
+#[inline]
+pub(super) unsafe fn dispatch_poll<S: DispatchTarget, A: Copy, R: ByValue>(
+    this: *const (),
+    arguments: *const (),
+    out: *mut (),
+    reply: *const ReplyVtable,
+    method: impl FnOnce(&S::Target, A, ReadContext<'_>) -> Result<Poll<R>, ReadError>,
+) -> u32 {
     let replied = catch(|| {
         // SAFETY: `this` points to an `S` that is not dropped during the call (contract of `Entry`).
         let this = unsafe { &*this.cast::<S>() };
         // SAFETY: `arguments` points to the argument list, an `A` (contract of `Entry`), which may be copied.
         let arguments = unsafe { arguments.cast::<A>().read() };
-        let answer = method(this, arguments, ReadContext::new(this.leases()))?;
+        let Poll::Ready(answer) = method(this, arguments, ReadContext::new(this.leases()))? else {
+            return Ok(PENDING);
+        };
         if R::IS_PLAIN {
             // SAFETY: `out` points to a slot for an `R` (contract of `Entry`), which begins with room for a plain one.
             unsafe { out.cast::<R>().write(answer) };
@@ -347,10 +493,10 @@ pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
             // which stays unchanged until the function returns.
             unsafe { set_value(out, (&raw const view).cast()) };
         }
-        Ok(())
+        Ok(0)
     });
     match replied {
-        Ok(()) => 0,
+        Ok(code) => code,
         // SAFETY: `out` is the caller's slot, and `reply` has the functions for it (contract of `Entry`).
         Err(error) => unsafe { reply_fault(error, out, reply) },
     }

@@ -267,7 +267,7 @@ fn parameters(count: usize) -> String {
 /// From a type to one of its arguments.
 fn step(name: &str, place: usize) -> String {
     match (name, place) {
-        ("Box" | "Future", _) => String::new(),
+        ("Box" | "AsyncResult", _) => String::new(),
         ("Option", _) => "?".to_owned(),
         ("Result", 0) => ".Ok".to_owned(),
         ("Result", _) => ".Err".to_owned(),
@@ -353,7 +353,11 @@ fn name_within(description: &Description, index: TypeIndex, left: &mut u32) -> S
                 ("text", _) => "String".to_owned(),
                 ("tuple", [item]) => format!("({item},)"),
                 ("tuple", names) => format!("({})", names.join(", ")),
-                ("Future", [result]) => format!("impl Future<Output = {result}>"),
+                ("AsyncResult", [result]) => format!("impl Future<Output = {result}>"),
+                // As it was called when its results crossed in another way.
+                ("Future", [result]) => {
+                    format!("impl Future<Output = {result}> of an earlier hotswap-sdk")
+                }
                 (name, names) => match (name.strip_prefix("array of "), names) {
                     (Some(count), [item]) => format!("[{item}; {count}]"),
                     (_, []) => name.to_owned(),

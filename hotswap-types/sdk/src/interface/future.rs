@@ -8,7 +8,7 @@
 //! called, as the compiler then checks.
 
 use std::{
-    cell::{Cell, UnsafeCell},
+    cell::UnsafeCell,
     marker::PhantomData,
     mem::{self, MaybeUninit},
     ops::Deref,
@@ -19,28 +19,34 @@ use std::{
 use super::{
     boxed::BoxFuture,
     by_value::ByValue,
-    call::{Cons, Entry, Nil, Remote, ReplyVtable, call_entry, dispatch, raise},
+    call::{Cons, Entry, Nil, Remote, ReplyVtable, catch, dispatch_poll, poll_entry, raise},
     data::{ReadContext, ReadError},
     description::{TypeIndex, Types},
-    fault::FaultKind,
-    object::{DispatchTarget, Leases, drop_quietly},
+    object::{DispatchTarget, Leases},
     runtime,
     sequences::IndirectSlice,
     waker::WakerView,
 };
 
-/// The result of an async method, as it is sent.
-pub enum AsyncResult<T> {
-    /// On the side of the method.
-    Sent(BoxFuture<'static, T>),
-    /// On the side of the caller.
-    Received(ReceivedFuture<T>),
+/// The result of an async method: a future of the method's side, which the caller polls and drops. It crosses as its
+/// bytes.
+///
+/// # Invariants
+///
+/// `bytes` has an `ExportedFuture<T>` of the method's side, which belongs to this. `poll` is the [`Entry`] for its
+/// address, which takes a `WakerView`, returns a `T`, and may be pending. `drop` drops it.
+#[repr(C)]
+pub struct AsyncResult<T> {
+    bytes: Bytes,
+    poll: Entry,
+    drop: unsafe extern "C" fn(bytes: *mut ()),
+    result: PhantomData<fn() -> T>,
 }
 
 /// The bytes of a value of one side that the other side stores.
 type Bytes = [MaybeUninit<*const ()>; 6];
 
-/// A future that the other side has, which stores these bytes of it.
+/// A future that the caller has, which stores these bytes of it.
 struct ExportedFuture<T> {
     /// Used by whoever has the only proxy.
     polled: UnsafeCell<Polled<T>>,
@@ -56,50 +62,17 @@ struct Polled<T> {
 const _: () = assert!(size_of::<ExportedFuture<()>>() == size_of::<Bytes>());
 const _: () = assert!(align_of::<ExportedFuture<()>>() == align_of::<Bytes>());
 
-/// The view of a future that is being sent: its [`OutgoingFuture`], and the function that takes it out of that.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct FutureView {
-    outgoing: *const (),
-    take: unsafe extern "C" fn(outgoing: *const ()) -> RawFuture,
-}
-
-/// A future that is being sent, on the side of the sender. `None` once the receiver has taken it.
-pub struct OutgoingFuture<T>(Cell<Option<ExportedFuture<T>>>);
-
-/// A future that the receiver has taken: the bytes of an [`ExportedFuture`], and functions for them.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct RawFuture {
-    /// Not if it was taken before.
-    is_there: bool,
-    bytes: Bytes,
-    poll: Entry,
-    drop: unsafe extern "C" fn(bytes: *mut ()),
-}
-
-/// A future that the receiver owns.
-///
-/// # Invariants
-///
-/// The raw future is there, and belongs to this. Its `poll` is an [`Entry`] for the address of the bytes, which takes a
-/// `WakerView` and returns an `Option<T>`: `None` if the future is pending. Its `drop` drops the future.
-pub struct ReceivedFuture<T> {
-    raw: RawFuture,
-    result: PhantomData<fn() -> T>,
-}
-
-/// The receiver's proxy of a future.
+/// The caller's proxy of a future.
 struct RemoteFuture<'a, T> {
-    future: ReceivedFuture<T>,
+    future: AsyncResult<T>,
     /// Where objects in its result get their leases.
     leases: &'a Leases,
 }
 
-// SAFETY: it owns a `BoxFuture` of the other side, which is `Send`.
-unsafe impl<T> Send for ReceivedFuture<T> {}
+// SAFETY: it owns a `BoxFuture`, a `Waker` and `Leases`, which are `Send`.
+unsafe impl<T> Send for AsyncResult<T> {}
 
-impl<T> AsyncResult<T> {
+impl<T: ByValue + 'static> AsyncResult<T> {
     /// The future of a method of the value at `this`. It is to run on the plugin's runtime, if there is one.
     ///
     /// # Safety
@@ -110,96 +83,83 @@ impl<T> AsyncResult<T> {
     #[inline]
     pub unsafe fn new<S: DispatchTarget>(future: BoxFuture<'_, T>, this: *const ()) -> Self
     where
-        T: Send + 'static,
+        T: Send,
     {
         // SAFETY: this changes only the lifetime, and what that stands for stays until the future is dropped: as long
         // as the result is there (`# Safety` of this function), and longer because of `keep`, if the future runs on the
         // runtime.
         let future = unsafe { mem::transmute::<BoxFuture<'_, T>, BoxFuture<'static, T>>(future) };
         // SAFETY: the value at `this`, which is an `S`, is not dropped yet (`# Safety` of this function).
-        Self::Sent(runtime::sent(future, || unsafe { S::keep(this) }))
+        let future = runtime::sent(future, || unsafe { S::keep(this) });
+        // SAFETY: `this` is an `S` that is not dropped yet (`# Safety` of this function).
+        let leases = unsafe { &*this.cast::<S>() }.leases().clone();
+        let polled = UnsafeCell::new(Polled { future, kept: None });
+        let mut bytes = [MaybeUninit::uninit(); 6];
+        let exported = bytes.as_mut_ptr().cast::<ExportedFuture<T>>();
+        // SAFETY: the bytes have the size and the alignment of an `ExportedFuture` of any `T`, which is a box, a waker
+        // if any, and an `Arc` if any.
+        unsafe { exported.write(ExportedFuture { polled, leases }) };
+        Self {
+            bytes,
+            poll: poll::<T>,
+            drop: drop_exported::<T>,
+            result: PhantomData,
+        }
     }
 
-    /// The future, which borrows the handle by which the method was called.
+    /// [`Remote::call`] of an async method. The future borrows the handle.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    ///
+    /// # Safety
+    ///
+    /// That of [`Remote::call`].
     #[inline]
-    pub fn into_future(self, remote: &Remote) -> BoxFuture<'_, T>
-    where
-        T: ByValue + 'static,
-    {
-        let leases = remote.leases();
-        match self {
-            Self::Sent(future) => future,
-            Self::Received(future) => Box::pin(RemoteFuture { future, leases }),
-        }
+    pub unsafe fn call_boxed<A>(remote: &Remote, method: usize, arguments: A) -> BoxFuture<'_, T> {
+        let mut boxed = Box::<RemoteFuture<'_, T>>::new_uninit();
+        let proxy = boxed.as_mut_ptr();
+        // SAFETY: `proxy` is in the box.
+        let future = unsafe { &raw mut (*proxy).future };
+        // SAFETY: the caller guarantees what `Remote::call` demands (`# Safety` of this function), and this is the room
+        // for the future in the box.
+        unsafe { remote.call_in_place(method, arguments, future) };
+        // SAFETY: `proxy` is in the box.
+        let leases = unsafe { &raw mut (*proxy).leases };
+        // SAFETY: this is the room for the leases in the box.
+        unsafe { leases.write(remote.leases()) };
+        // SAFETY: both fields were written just now.
+        Box::into_pin(unsafe { boxed.assume_init() })
     }
 }
 
-// SAFETY: the view is `repr(C)` and that of every future. The future is sent with functions of its own side, and its
-// results cross as those of a method do. The description has that of `T`.
+const NO_VIEW: &str = "it crosses as its bytes, and is part of nothing else";
+
+// SAFETY: it is `repr(C)`, with bytes of one size and functions for them, whatever `T` is: those of the side that has
+// made it. Its results cross as those of a method do, and the description has that of `T`. There are no views.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ByValue + 'static> ByValue for AsyncResult<T> {
-    type View = FutureView;
-    type Outgoing = OutgoingFuture<T>;
-    type VecView = IndirectSlice<Self::View>;
+    const IS_PLAIN: bool = true;
+    type View = Nil;
+    type Outgoing = Self;
+    type VecView = IndirectSlice<Nil>;
 
-    #[inline]
-    fn into_outgoing(self, leases: &Leases) -> OutgoingFuture<T> {
-        let Self::Sent(future) = self else {
-            unreachable!("a method makes its future itself")
-        };
-        OutgoingFuture(Cell::new(Some(ExportedFuture {
-            polled: UnsafeCell::new(Polled { future, kept: None }),
-            leases: leases.clone(),
-        })))
+    fn into_outgoing(self, _: &Leases) -> Self {
+        unreachable!("{NO_VIEW}")
     }
 
-    #[inline]
-    fn view_outgoing(outgoing: &OutgoingFuture<T>) -> FutureView {
-        FutureView {
-            outgoing: (&raw const *outgoing).cast(),
-            take: take::<T>,
-        }
+    fn view_outgoing(_: &Self) -> Nil {
+        unreachable!("{NO_VIEW}")
     }
 
-    #[inline]
-    unsafe fn take(view: FutureView, _: ReadContext<'_>) -> Result<Self, ReadError> {
-        // SAFETY: address and function are from one view, whose `OutgoingFuture` exists during this call on the
-        // sender's thread (`# Safety` of this function).
-        let raw = unsafe { (view.take)(view.outgoing) };
-        if !raw.is_there {
-            let what = FaultKind::Unknown("a future that was taken already".to_owned());
-            return Err(ReadError::new(what));
-        }
-        Ok(Self::Received(ReceivedFuture {
-            raw,
-            result: PhantomData,
-        }))
+    unsafe fn take(_: Nil, _: ReadContext<'_>) -> Result<Self, ReadError> {
+        unreachable!("{NO_VIEW}")
     }
 
     fn describe_value(types: &mut Types) -> TypeIndex {
         let result = T::describe_value(types);
-        types.named_by_shape("Future", &[result])
-    }
-}
-
-/// Takes the future out of an [`OutgoingFuture`].
-unsafe extern "C" fn take<T: ByValue + 'static>(outgoing: *const ()) -> RawFuture {
-    // SAFETY: `AsyncResult::take` passes the address from the view. It does so while the future is being sent, so that
-    // the `OutgoingFuture` is not dropped, and on the sender's thread, so that the cell is not shared.
-    let outgoing = unsafe { &*outgoing.cast::<OutgoingFuture<T>>() };
-    let mut bytes = [MaybeUninit::uninit(); 6];
-    let future = outgoing.0.take();
-    let is_there = future.is_some();
-    if let Some(future) = future {
-        // SAFETY: the bytes have the size and the alignment of an `ExportedFuture` of any `T`, which is a box, a waker
-        // if any, and an `Arc` if any.
-        unsafe { bytes.as_mut_ptr().cast::<ExportedFuture<T>>().write(future) };
-    }
-    RawFuture {
-        is_there,
-        bytes,
-        poll: poll::<T>,
-        drop: drop_exported::<T>,
+        types.named_by_shape("AsyncResult", &[result])
     }
 }
 
@@ -218,25 +178,25 @@ unsafe extern "C" fn poll<T: ByValue + 'static>(
         let poll = |waker: &Waker| future.as_mut().poll(&mut Context::from_waker(waker));
         // SAFETY: the caller lends the waker for this call. If it is a plugin's, the leases are those of the generation
         // that was given this future, and that runs this call.
-        match unsafe { waker.poll(context.leases(), kept, poll) }? {
-            Poll::Ready(value) => Ok(Some(value)),
-            Poll::Pending => Ok(None),
-        }
+        unsafe { waker.poll(context.leases(), kept, poll) }
     };
-    // SAFETY: `RemoteFuture::poll` calls this with the arguments of an entry that takes a `WakerView` and returns an
-    // `Option<T>`, and with the address of the bytes of an `ExportedFuture<T>`.
+    // SAFETY: `RemoteFuture::poll` calls this with the arguments of an entry that takes a `WakerView` and returns a
+    // `T`, and with the address of the bytes of an `ExportedFuture<T>`.
     unsafe {
-        dispatch::<ExportedFuture<T>, Cons<WakerView, Nil>, Option<T>>(
+        dispatch_poll::<ExportedFuture<T>, Cons<WakerView, Nil>, T>(
             this, arguments, out, reply, poll,
         )
     }
 }
 
 unsafe extern "C" fn drop_exported<T>(bytes: *mut ()) {
-    // SAFETY: they are those that `take` has written. Their owner, a `ReceivedFuture`, calls this once, when it is
-    // dropped.
-    let future = unsafe { bytes.cast::<ExportedFuture<T>>().read() };
-    drop_quietly(future);
+    // Quietly, as with `drop_quietly`, but in its place: that saves a copy.
+    drop(catch(|| {
+        // SAFETY: the bytes are those that `AsyncResult::new` has written. Their owner, an `AsyncResult`, calls this
+        // once, when it is dropped.
+        unsafe { bytes.cast::<ExportedFuture<T>>().drop_in_place() };
+        Ok(())
+    }));
 }
 
 impl<T> Deref for ExportedFuture<T> {
@@ -253,35 +213,25 @@ impl<T> DispatchTarget for ExportedFuture<T> {
     }
 }
 
-impl<T> Drop for OutgoingFuture<T> {
-    fn drop(&mut self) {
-        drop_quietly(self.0.take());
-    }
-}
-
 impl<T: ByValue> Future for RemoteFuture<'_, T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let Self { future, leases } = self.get_mut();
-        let raw = &mut future.raw;
         // Exclusively: the entry changes the future that it takes from these bytes.
-        let this = (&raw mut raw.bytes).cast_const().cast();
+        let this = (&raw mut future.bytes).cast_const().cast();
         let arguments = Cons(WakerView::new(context.waker()), Nil);
-        // SAFETY: `poll` is an entry for these bytes, which `future` owns, that takes a `WakerView` and returns an
-        // `Option<T>` (invariants of `ReceivedFuture`). The waker is borrowed during the call.
-        match unsafe { call_entry::<_, Option<T>>(raw.poll, this, &arguments, leases) } {
-            Ok(Some(value)) => Poll::Ready(value),
-            Ok(None) => Poll::Pending,
-            Err(fault) => raise(fault),
-        }
+        // SAFETY: `poll` is an entry for these bytes, which `future` owns, that takes a `WakerView` and returns a `T`
+        // (invariants of `AsyncResult`). The waker is borrowed during the call.
+        unsafe { poll_entry(future.poll, this, &arguments, leases) }
+            .unwrap_or_else(|fault| raise(fault))
     }
 }
 
-impl<T> Drop for ReceivedFuture<T> {
+impl<T> Drop for AsyncResult<T> {
     fn drop(&mut self) {
         // SAFETY: this owns the future and is being dropped, so that nobody uses the future any more, and this runs
         // once. Its code stays mapped as long as the handle is there by which its method was called.
-        unsafe { (self.raw.drop)(self.raw.bytes.as_mut_ptr().cast()) };
+        unsafe { (self.drop)(self.bytes.as_mut_ptr().cast()) };
     }
 }

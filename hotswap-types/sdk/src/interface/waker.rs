@@ -12,6 +12,7 @@
 //! side of the waker.
 
 use std::{
+    mem::ManuallyDrop,
     ptr,
     sync::{
         Arc, OnceLock,
@@ -194,13 +195,13 @@ impl WakerView {
         // SAFETY: the functions of the vtable are for the address of a `Lent`, which lives until this returns. Until
         // then the waker is only borrowed, and a clone of it is another one, a `Kept`.
         let waker = unsafe { Waker::new((&raw const lent).cast(), &LENT) };
-        let polled = poll(&waker);
-        drop(waker);
-        // Relaxed: a thread that has used the borrowed waker was joined before `poll` returned.
-        if polled.is_pending() && lent.is_retired.load(Ordering::Relaxed) {
-            return Err(ReadError::new(FaultKind::Retired));
-        }
-        if leases.is_none() {
+        // It owns nothing, and its destructor does nothing.
+        let polled = poll(&ManuallyDrop::new(waker));
+        if polled.is_pending() {
+            // Relaxed: a thread that has used the borrowed waker was joined before `poll` returned.
+            if lent.is_retired.load(Ordering::Relaxed) {
+                return Err(ReadError::new(FaultKind::Retired));
+            }
             *kept = lent.kept.into_inner();
         }
         Ok(polled)
