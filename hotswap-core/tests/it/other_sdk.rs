@@ -63,13 +63,16 @@ fn any_other_difference_is_a_refusal() {
 
 /// Files that were built with an earlier sdk, and what becomes of each in a host of today: it loads, and all of it
 /// works, or it is refused in just these words. Plugins in the field notice what changes here.
-const EARLIER: [(&str, Result<(), &str>); 1] = [(
-    "c4dd250",
-    Err(
-        "layout: find(): expected impl Future<Output = Option<Item>>, found impl Future<Output = Option<Item>> of an \
+const EARLIER: [(&str, Result<(), &str>); 2] = [
+    (
+        "c4dd250",
+        Err(
+            "layout: find(): expected impl Future<Output = Option<Item>>, found impl Future<Output = Option<Item>> of an \
              earlier hotswap-sdk",
+        ),
     ),
-)];
+    ("1ffbb07", Ok(())),
+];
 
 #[test]
 #[cfg_attr(
