@@ -67,8 +67,10 @@ struct Process {
     child: Child,
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
-    /// The reports of its crashes.
+    /// The reports of its crashes, and what it has said before it aborted.
     crashes: Receiver<String>,
+    /// The folder of what only plugins need.
+    libraries: String,
     timeout: Duration,
 }
 
@@ -153,7 +155,7 @@ impl Host {
         command.arg("host").arg(&fixtures.good.path);
         command.arg(format!("{subject:?}"));
         change(&mut command);
-        let mut process = Process::start(command, ANSWER_TIMEOUT);
+        let mut process = Process::start(fixtures, command, ANSWER_TIMEOUT);
         match process.answer() {
             Ok(answer) if answer == "ready" => Ok(Self {
                 process,
@@ -208,7 +210,7 @@ impl Host {
 fn plain(path: &Path, fixtures: &Fixtures) -> Outcome {
     let mut command = command(fixtures);
     command.arg("plain");
-    let mut process = Process::start(command, PLAIN_ANSWER_TIMEOUT);
+    let mut process = Process::start(fixtures, command, PLAIN_ANSWER_TIMEOUT);
     let answer = match process.ask(&encode(AfterSwap::GoBack, path)) {
         Ok(answer) => answer,
         Err(outcome) => return outcome,
@@ -234,19 +236,20 @@ pub(crate) fn command(fixtures: &Fixtures) -> Command {
 const ENDED_WELL: &str = "exit code 0";
 
 impl Process {
-    fn start(mut command: Command, timeout: Duration) -> Self {
+    fn start(fixtures: &Fixtures, mut command: Command, timeout: Duration) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(Stdio::piped());
         let mut child = command.spawn().expect("this program runs");
         let answers = lines(child.stdout.take().expect("piped"), |_| true);
         let crashes = lines(child.stderr.take().expect("piped"), |line| {
-            line.starts_with(crash::MARK)
+            line.starts_with(crash::MARK) || line.starts_with(crash::FOREIGN_PANIC)
         });
         Self {
             requests: child.stdin.take(),
             child,
             answers,
             crashes,
+            libraries: format!("{}/", fixtures.libraries.display()),
             timeout,
         }
     }
@@ -283,9 +286,19 @@ impl Process {
     /// How it has ended, and where if it has crashed.
     fn died(&self, status: ExitStatus) -> Outcome {
         let how = describe(status);
-        match self.crashes.recv_timeout(self.timeout) {
-            Ok(line) => Outcome::Died(format!("{how}: {line}"), Some(crash::place(&line))),
-            Err(_) => Outcome::Died(how, None),
+        let next = || self.crashes.recv_timeout(self.timeout).ok();
+        let first = next();
+        let is_panic = |it: &String| it.starts_with(crash::FOREIGN_PANIC);
+        let had_panic = first.as_ref().is_some_and(is_panic);
+        match if had_panic { next() } else { first } {
+            Some(line) => {
+                let place = match had_panic {
+                    true => crash::AT_PANIC,
+                    false => crash::place(&line, &self.libraries),
+                };
+                Outcome::Died(format!("{how}: {line}"), Some(place))
+            }
+            None => Outcome::Died(how, None),
         }
     }
 }
