@@ -3,7 +3,8 @@
 //! Every change of a generation's state is made here under one lock, and the event is sent under the same lock. So
 //! the list and the events say the same, in the same order. No caller of a plugin ever takes that lock.
 //!
-//! `event` defines each kind of event and all of its forms, each in one place; `metrics` what is counted of it.
+//! `event` defines each kind of event with its text and its form for programs, each in one place; `metrics` lists them
+//! again, and says what is counted of each.
 
 mod generation;
 mod services;
@@ -16,13 +17,16 @@ mod subscribers;
 mod tests;
 mod waiters;
 
+mod published;
+
+mod ledger;
+
 use std::{
     collections::VecDeque,
-    iter, mem,
-    path::PathBuf,
+    iter,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::Receiver;
@@ -33,42 +37,19 @@ pub use self::{
     services::{ServiceChange, ServiceEnd, ServiceInfo, ServiceState},
     subscribers::EventStream,
 };
+use self::{ledger::Ledger, subscribers::Subscribers, waiters::Waiters};
 pub(crate) use self::{
     metrics::{Metrics, SideMetrics},
+    published::{PublishKind, Published},
     waiters::WaiterId,
 };
-use self::{subscribers::Subscribers, waiters::Waiters};
 use crate::{
     comparison::Share,
     digest::Sha256,
     error::Error,
-    given::GivenPath,
     holder::Holder,
     image::{HeapLeft, Image, PinReason},
 };
-
-/// Why a generation is published.
-#[derive(Clone, Copy)]
-pub(crate) enum PublishKind {
-    /// A new candidate, or a library of a loader.
-    Candidate,
-    /// The bytes of the live generation, with another configuration.
-    Configuration { of: u64 },
-    /// A rollback to a generation that is not mapped any more: its bytes, loaded again.
-    Rollback { to: u64 },
-}
-
-/// A generation that has just become live.
-pub(crate) struct Published {
-    entry: GenerationInfo,
-    kind: PublishKind,
-    followed_link: bool,
-    pub(crate) phases: Phases,
-    /// The generation that was live before.
-    pub(crate) before: Option<u64>,
-    /// Whether the one before is standby.
-    pub(crate) on_probation: bool,
-}
 
 /// A rollback to a generation that was still mapped.
 pub(crate) struct Return {
@@ -120,19 +101,6 @@ pub(crate) struct History {
     ledger: Mutex<Ledger>,
     changed: Condvar,
     metrics: Metrics,
-}
-
-#[derive(Debug)]
-struct Ledger {
-    generations: VecDeque<GenerationInfo>,
-    /// The number of generations so far.
-    published: u64,
-    live: Option<u64>,
-    subscribers: Subscribers,
-    waiters: Waiters,
-    /// Events of the kind [`EventKind::Refused`], oldest first.
-    refused: VecDeque<Event>,
-    limits: Lengths,
 }
 
 impl History {
@@ -445,195 +413,5 @@ impl History {
     /// Under the lock only a failed allocation can panic, and the list is consistent even then.
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Published {
-    /// A generation with no generation before it; the caller sets `before`.
-    pub(crate) fn of(number: u64, image: &Image, phases: Phases, kind: PublishKind) -> Self {
-        let loaded_again = match kind {
-            PublishKind::Candidate | PublishKind::Configuration { .. } => None,
-            PublishKind::Rollback { to } => Some(to),
-        };
-        let origin = image.origin();
-        let (name, version) = image.package().unzip();
-        let entry = GenerationInfo {
-            number,
-            path: origin.given.to_path_buf(),
-            real_path: origin.real.clone(),
-            file_bytes: origin.bytes,
-            build_id: image.facts().build_id.clone(),
-            sha256: origin.sha256,
-            name,
-            version,
-            published: SystemTime::now(),
-            loaded_again,
-            unloadable_problem: image.unloadable_problem(),
-            static_tls_bytes: image.facts().static_tls_bytes(),
-            serial: origin.claims.serial,
-            expires: origin.claims.expires,
-            old_libraries: image.old_libraries().to_vec(),
-            state: State::Live,
-        };
-        Self {
-            entry,
-            kind,
-            followed_link: origin.followed_link,
-            phases,
-            before: None,
-            on_probation: false,
-        }
-    }
-
-    /// A value of the host's own.
-    pub(crate) fn built_in(number: u64) -> Self {
-        let entry = GenerationInfo {
-            number,
-            path: GivenPath::built_in().to_path_buf(),
-            real_path: PathBuf::default(),
-            file_bytes: 0,
-            build_id: None,
-            sha256: None,
-            name: None,
-            version: None,
-            published: SystemTime::now(),
-            loaded_again: None,
-            unloadable_problem: None,
-            static_tls_bytes: None,
-            serial: None,
-            expires: None,
-            old_libraries: Vec::new(),
-            state: State::Live,
-        };
-        Self {
-            entry,
-            kind: PublishKind::Candidate,
-            followed_link: false,
-            phases: Phases::default(),
-            before: None,
-            on_probation: false,
-        }
-    }
-
-    /// The event that it is live.
-    fn event(&self) -> Happened {
-        let accepted = |configures| EventKind::Accepted {
-            path: self.entry.path.clone(),
-            real_path: self.entry.real_path.clone(),
-            followed_link: self.followed_link,
-            configures,
-            phases: self.phases,
-        };
-        let number = self.entry.number;
-        match self.kind {
-            PublishKind::Candidate => (Some(number), accepted(None)),
-            PublishKind::Configuration { of } => (Some(number), accepted(Some(of))),
-            PublishKind::Rollback { to } => {
-                let back = EventKind::RolledBack {
-                    live: number,
-                    loaded_again: Some(to),
-                    why: None,
-                };
-                (self.before, back)
-            }
-        }
-    }
-
-    /// Events for an operator: what the generation needs that may become a problem.
-    fn of_note(&self) -> impl Iterator<Item = Happened> + use<> {
-        let generation = Some(self.entry.number);
-        let bytes = self.entry.static_tls_bytes;
-        let static_tls = bytes.map(|bytes| EventKind::StaticTls { bytes });
-        let libraries = self.entry.old_libraries.clone().into_iter();
-        let libraries = libraries.map(|library| EventKind::OldLibrary { library });
-        let all = static_tls.into_iter().chain(libraries);
-        all.map(move |kind| (generation, kind))
-    }
-}
-
-impl Ledger {
-    /// Adds a generation, whose number is the next. Returns events of note.
-    fn add(&mut self, new: Published) -> impl Iterator<Item = Happened> + use<> {
-        self.published = new.entry.number;
-        let of_note = new.of_note();
-        self.generations.push_back(new.entry);
-        of_note
-    }
-
-    /// Sets the share of a canary. Returns the event of it.
-    fn set_share(&mut self, number: u64, share: Share) -> Option<Happened> {
-        let entry = self.find(number)?;
-        entry.state = State::Canary { share };
-        let path = entry.path.clone();
-        Some((Some(number), EventKind::Canary { path, share }))
-    }
-
-    fn find(&mut self, number: u64) -> Option<&mut GenerationInfo> {
-        self.generations.iter_mut().find(|it| it.number == number)
-    }
-
-    /// `None`: the list does not have it (any more).
-    fn state(&self, number: u64) -> Option<&State> {
-        let mut all = self.generations.iter();
-        Some(&all.find(|it| it.number == number)?.state)
-    }
-
-    /// Whether there is nothing to wait for, or nothing any more.
-    fn has_ended(&self, number: u64) -> bool {
-        self.state(number).is_none_or(State::has_ended)
-    }
-
-    fn mapped(&self) -> Vec<GenerationInfo> {
-        let all = self.generations.iter();
-        let mapped = all.filter(|it| it.state != State::Unloaded);
-        mapped.cloned().collect()
-    }
-
-    /// The wakers of those whose wait is over.
-    fn take_waiters(&mut self) -> Vec<Waker> {
-        let mut waiters = mem::take(&mut self.waiters);
-        let wakers = waiters.take_ended(|number| self.has_ended(number));
-        self.waiters = waiters;
-        wakers
-    }
-
-    /// Keeps the events of refused candidates, up to the maximum.
-    fn keep_refusals(&mut self, events: &[Event]) {
-        let is_refusal = |it: &&Event| matches!(it.kind, EventKind::Refused { .. });
-        self.refused
-            .extend(events.iter().filter(is_refusal).cloned());
-        let excess = self.refused.len().saturating_sub(self.limits.refused);
-        self.refused.drain(..excess);
-    }
-
-    fn set(&mut self, number: u64, state: State) {
-        if let Some(it) = self.find(number) {
-            it.state = state;
-        }
-    }
-
-    /// An event that contains what the list knows of the generation.
-    fn event(&self, generation: Option<u64>, kind: EventKind) -> Event {
-        let mut all = self.generations.iter();
-        let entry = all.find(|it| Some(it.number) == generation);
-        Event {
-            generation,
-            version: entry.and_then(|it| it.version.clone()),
-            build_id: entry.and_then(|it| it.build_id.clone()),
-            sha256: entry.and_then(|it| it.sha256),
-            ..Event::now(kind)
-        }
-    }
-
-    /// Only those that are gone: what is pinned has a bound of its own, and may still be unloaded.
-    fn forget_oldest(&mut self) {
-        let is_gone = |it: &GenerationInfo| it.state == State::Unloaded;
-        let gone = self.generations.iter().filter(|it| is_gone(it)).count();
-        let mut excess = gone.saturating_sub(self.limits.ended);
-        self.generations.retain(|it| {
-            let forget = excess > 0 && is_gone(it);
-            excess -= usize::from(forget);
-            !forget
-        });
     }
 }

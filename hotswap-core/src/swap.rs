@@ -29,6 +29,11 @@ mod reaper;
 
 mod pipeline;
 
+mod empty;
+mod publishing;
+mod reports;
+mod shutdown;
+
 mod prepared;
 
 mod canary;
@@ -42,16 +47,13 @@ mod futures;
 mod built_in;
 
 use std::{
-    fmt, mem,
+    fmt,
     ops::Deref,
     path::{Path, PathBuf},
     process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
-use abi_stable::StableAbi;
-use crossbeam_channel::{Receiver, Sender};
 use hotswap_cell::{Cell, SelfLease, ValueId};
 use hotswap_sdk::{Config, host::Interface};
 
@@ -59,6 +61,7 @@ pub(crate) use self::{
     accepted::Accepted,
     pipeline::{finish_staging, prepare_span, stage_and_load},
     reaper::Reaper,
+    shutdown::wait_for_end,
 };
 use self::{
     accepted::LastAccepted,
@@ -66,13 +69,12 @@ use self::{
     call_future::FutureCount,
     candidacy::ActiveCanary,
     code::Code,
-    draining::Draining,
-    hung_calls::{HungCallWatchdog, Watched},
+    empty::EmptySwapPoint,
+    hung_calls::HungCallWatchdog,
     lease::{NamedLease, NamedLeases, Register},
     pipeline::{Pipeline, Publishable, Source},
     prepared::SwapPoint,
-    succession::{Generations, PublishResult, Replaced, Succession},
-    successor::Successor,
+    succession::Succession,
 };
 pub use self::{
     call_future::CallFuture,
@@ -85,25 +87,20 @@ pub use self::{
     rollback::RolledBack,
     rollout::{Progress, Rollout},
     settings::{Limits, Probe, Settings},
+    shutdown::detach_current_thread,
 };
 use crate::{
     candidate::{Candidate, GivenCandidate},
-    deadline::deadline,
-    digest::Sha256,
     error::{Error, ErrorKind, Result},
     given::GivenPath,
-    history::{
-        Event, GenerationInfo, History, Metrics, Phases, PublishKind, Published, Recorded,
-        ServiceInfo, State,
-    },
+    history::{History, Metrics, Phases, PublishKind, Published},
     holder::Holder,
-    image::{self, Image, Leaving},
+    image::{Image, Leaving},
     objects::Objects,
-    owned::HostOwned,
-    refs::{self, Hold, RefInfo},
-    services::{Services, Update},
+    refs::Hold,
+    services::Services,
     stage::Kept,
-    trust::{Policy, Trust},
+    trust::Trust,
 };
 
 /// A swap point: a plugin that any number of threads call, and that is replaced meanwhile.
@@ -138,7 +135,7 @@ pub struct Hotswap<I: Interface + ?Sized> {
     process: u32,
 }
 
-/// One published plugin. It dereferences to its root module.
+/// One published plugin, or a built-in value. It dereferences to what is called: a proxy, or the root module.
 ///
 /// [`with`](Hotswap::with) lends it to a closure, so that it cannot outlive the call.
 pub struct Generation<M> {
@@ -240,7 +237,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///
     /// # Examples
     ///
-    /// What `f` returns must belong to the host ([`HostOwned`]):
+    /// What `f` returns must belong to the host ([`HostOwned`](crate::HostOwned)):
     ///
     /// ```no_run
     /// # use hotswap_core::{Hotswap, Policy, Trust};
@@ -533,394 +530,9 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a prepared candidate the live generation. Nothing in here can fail. The caller has to deliver what is
-    /// returned after releasing its locks.
-    fn publish(&self, candidate: Publishable<I::Live>, kind: PublishKind) -> (Swapped, Recorded) {
-        let generations = self.succession.lock();
-        let successor = self.stage(&generations, candidate);
-        self.publish_locked(generations, successor, kind)
-    }
-
-    /// Gives a candidate its number. The number is taken for good when the generation is published, or begins as a
-    /// canary, before the lock is released.
-    fn stage(
-        &self,
-        _: &MutexGuard<'_, Generations<I::Live>>,
-        mut candidate: Publishable<I::Live>,
-    ) -> Successor<I::Live> {
-        let (update, phases) = (candidate.update.take(), candidate.phases);
-        let logs = Arc::clone(&candidate.logs);
-        let new = self.pipeline.number(candidate, self.history.next_number());
-        let generation = self.cell.stage(new);
-        generation.peek().set_self_lease(generation.self_lease());
-        Successor {
-            generation,
-            update,
-            phases,
-            logs,
-        }
-    }
-
-    fn publish_locked(
-        &self,
-        mut generations: MutexGuard<'_, Generations<I::Live>>,
-        successor: Successor<I::Live>,
-        kind: PublishKind,
-    ) -> (Swapped, Recorded) {
-        let started = Instant::now();
-        let mut published = successor.published(kind);
-        let Successor {
-            generation: new,
-            update,
-            logs,
-            ..
-        } = successor;
-        let (number, polls) = (new.peek().number, new.peek().polls_id());
-        let accepted = match kind {
-            PublishKind::Candidate => Some(Accepted::of(number, new.peek().loaded())),
-            PublishKind::Configuration { .. } => Some(self.accepted().configured(number)),
-            PublishKind::Rollback { .. } => None,
-        };
-        let PublishResult {
-            before,
-            probation,
-            retired,
-            dropped,
-            values,
-        } = self
-            .succession
-            .publish(&mut generations, &self.cell, new, kind);
-        self.watch_calls(number, polls);
-        published.phases.publish = started.elapsed();
-        published.before = Some(before);
-        published.on_probation = probation.is_some();
-        let phases = published.phases;
-        // Before the event: whoever gets the event asks for the path.
-        if let Some(accepted) = accepted {
-            self.accepted.set(accepted);
-        }
-        let recorded = self.history.published(published);
-        for standby in retired.iter().filter(|it| it.number != before) {
-            self.history.draining(standby.number, Vec::new());
-        }
-        // Under the lock, so that the live generation is the one that the update belongs to.
-        let replaced_values = update.map(|update| self.publish_update(update, number));
-        let replaced_values = replaced_values.and_then(|values| generations.keep_values(values));
-        drop(generations);
-
-        logs.published();
-        if let Some(until) = probation {
-            self.reaper()
-                .watch_probation(&self.succession, number, until);
-        }
-        self.reaper().drop_copies(dropped);
-        for replaced in retired {
-            self.reaper().retire(replaced.number, replaced.generation);
-        }
-        refs::drop_elsewhere(replaced_values.into_iter().chain(values));
-        let swapped = Swapped {
-            generation: number,
-            retired: before,
-            phases,
-        };
-        (swapped, recorded)
-    }
-
-    /// Reports hung calls of the live generation from now on, if any are reported. The caller holds the succession's
-    /// lock, and has not handed the previous generation to the reaper yet.
-    fn watch_calls(&self, live: u64, polls: Option<ValueId>) {
-        let calls = self.cell.value_id();
-        if let (Some(watchdog), Some(polls)) = (&self.hung_calls, polls) {
-            watchdog.watch(Some(Watched {
-                generation: live,
-                calls,
-                polls,
-            }));
-        }
-    }
-
-    /// Publishes an update. `number` is live, and nothing can change that meanwhile: the caller holds the succession's
-    /// lock, or nobody else has the swap point yet.
-    fn publish_update(&self, update: Update, number: u64) -> refs::ReplacedValues {
-        update.publish(number, &|holder| hold(&self.cell, holder))
-    }
-
-    /// The path of the candidate that was accepted last. A relative path that was given to [`load`](Self::load) or
-    /// [`swap`](Self::swap) is returned as absolute, by the folder that was current then. Rollbacks do not count,
-    /// nor does [`swap_config`](Self::swap_config).
-    pub fn last_accepted(&self) -> PathBuf {
-        self.accepted().path.absolute().to_owned()
-    }
-
-    pub(crate) fn accepted(&self) -> Arc<Accepted> {
-        self.accepted.get()
-    }
-
-    /// Sends to `follower` after each accepted candidate, and when the swap point is dropped.
-    pub(crate) fn notify_of_accepted(&self, follower: Sender<()>) {
-        self.accepted.notify(follower);
-    }
-
-    /// Whether hotswap may retry a refused candidate without being asked.
-    pub(crate) fn has_room_to_retry(&self) -> bool {
-        self.reaper().has_room_to_retry()
-    }
-
-    pub(crate) fn policy(&self) -> &Policy {
-        self.pipeline.policy()
-    }
-
-    /// The generations, oldest first: the live one, those that are still mapped, and the last of those that are
-    /// unloaded (see [`Settings`]).
-    pub fn generations(&self) -> Vec<GenerationInfo> {
-        self.history.generations()
-    }
-
-    /// The SHA-256 of the file that generation `number` was loaded from. `None`: there is no such generation, or its
-    /// bytes are not kept any more.
-    ///
-    /// hotswap keeps the bytes of the live generation, of a standby, and of those that a rollback can go back to
-    /// ([`Settings::rollback_copies_max`]). It remembers a digest that it has computed once for as long as the
-    /// generation is in the list.
-    ///
-    /// Costs what [`Sha256::of`] costs, on the calling thread, unless the digest is known. Waits for nobody.
-    pub fn sha256(&self, number: u64) -> Option<Sha256> {
-        if let Some(known) = self.history.sha256(number) {
-            return Some(known);
-        }
-        let live = self.cell.lease();
-        let copy = if live.number == number {
-            live.image.keep().ok()
-        } else {
-            self.succession.lock().copy_of(number)
-        };
-        drop(live);
-        let sha256 = copy?.sha256().ok()?;
-        self.history.hashed(number, sha256);
-        Some(sha256)
-    }
-
-    /// The candidates that were refused after the first generation was published, oldest first. Only the last ones
-    /// are kept (see [`Settings`]).
-    pub fn refused(&self) -> Vec<Event> {
-        self.history.refusals()
-    }
-
-    /// The services, in the order in which they were started: those that run, and the last of each name that the
-    /// latest update mentioned. Empty unless [`Settings::services`] is set.
-    pub fn services(&self) -> Vec<ServiceInfo> {
-        self.services.as_ref().map_or_else(Vec::new, Services::list)
-    }
-
-    /// The values and channels that outlive generations, by name. Empty unless [`Settings::services`] is set.
-    pub fn refs(&self) -> Vec<RefInfo> {
-        self.services.as_ref().map_or_else(Vec::new, Services::refs)
-    }
-
-    /// Calls `f` with the value of this name. `None`: there is no such value.
-    ///
-    /// If the value has locks of its own, `f` may wait for whoever holds them; nothing else waits.
-    ///
-    /// # Errors
-    ///
-    /// The value has another type ([`ErrorKind::RefType`]); nothing of it is read. The error's path is that of the
-    /// live generation.
-    pub fn with_ref<T, R>(&self, name: &str, f: impl FnOnce(&T) -> R) -> Result<Option<R>>
-    where
-        T: StableAbi + Send + Sync + 'static,
-        R: HostOwned,
-    {
-        let found = self.services.as_ref().map(|services| services.get(name));
-        let found = found.transpose().map_err(|problem| {
-            let path = self.path_of_live();
-            let name = name.to_owned();
-            Error::new(&path, ErrorKind::RefType { name, problem })
-        })?;
-        Ok(found.flatten().map(|value| f(&value)))
-    }
-
-    /// A queue of the events. Every receiver gets every event. The first receiver also gets those from before it was
-    /// asked for, from the first generation on. Tasks of an executor use [`event_stream`](Self::event_stream).
-    ///
-    /// Nobody waits for a receiver. A slow one misses events, and is told how many ([`Limits::events_max`],
-    /// [`EventKind::Missed`](crate::EventKind::Missed)). One that was dropped is forgotten at the next event. The
-    /// queues end when the swap point is shut down or dropped and each of its generations is unloaded or pinned.
-    pub fn events(&self) -> Receiver<Event> {
-        self.history.events()
-    }
-
-    /// Waits at most `timeout` until generation `number` is gone from the address space or is found to be pinned, and
-    /// returns its state then. `None`: the list does not have the generation (any more).
-    ///
-    /// The calling thread leaves retired plugins, as with [`detach_current_thread`]. Inside [`with`](Self::with),
-    /// waiting for the generation of that call only times out. Tasks of an executor use
-    /// [`wait_async`](Self::wait_async).
-    pub fn wait(&self, number: u64, timeout: Duration) -> Option<State> {
-        wait_for_end(&self.history, number, timeout)
-    }
-
-    /// Retires the live generation, and waits at most `timeout` until all generations are unloaded. Returns those
-    /// that are still mapped then: held by leases, or pinned.
-    ///
-    /// Services are stopped first, the last started first. Each is waited for until it counts as stuck
-    /// ([`ServiceSettings::stop_deadline`](crate::services::ServiceSettings::stop_deadline)). Then the values are
-    /// dropped.
-    ///
-    /// Generations that are still held keep draining, and are unloaded when their leases are dropped.
-    ///
-    /// Tasks of an executor use [`shutdown_async`](Self::shutdown_async).
-    pub fn shutdown(mut self, timeout: Duration) -> Vec<GenerationInfo> {
-        if self.is_inherited() {
-            return Vec::new();
-        }
-        let started = Instant::now();
-        let reaper = self.retire_live(Some(deadline(started, timeout)));
-        let timeout = timeout.saturating_sub(started.elapsed());
-        let (all_ended, mapped) = wait_detaching(timeout, |turn| {
-            let mapped = self.history.wait_for_all(turn);
-            let all_ended = mapped.iter().all(|generation| generation.state.has_ended());
-            (all_ended, (all_ended, mapped))
-        });
-        if let Some(reaper) = reaper.filter(|_| all_ended) {
-            reaper.join();
-        }
-        mapped
-    }
-
-    /// Stops the services, and drops the values. Those that have lost their names are dropped first, because a newer
-    /// value may use an older one.
-    fn close_services(&self, latest: Option<Instant>) {
-        if let Some(services) = &self.services {
-            let replaced = self.succession.lock().take_values();
-            drop(replaced);
-            services.close(latest);
-        }
-    }
-
-    /// Closes the services, and hands the live generation to the reaper, which ends when it has unloaded everything.
-    /// `None`: that was done already.
-    #[expect(
-        unsafe_code,
-        reason = "closes the cell of a swap point that is not used any more"
-    )]
-    fn retire_live(&mut self, latest: Option<Instant>) -> Option<reaper::EndingReaper> {
-        self.reaper.as_ref()?;
-        // Only one whose handle was forgotten is still there.
-        self.abandon_canary("the swap point has ended");
-        // Before the reaper is taken: if this panics, dropping the swap point does the rest.
-        self.close_services(latest);
-        let reaper = self.reaper.take()?;
-        if let Some(watchdog) = self.hung_calls.take() {
-            watchdog.watch(None);
-        }
-        let mut generations = self.succession.lock();
-        let standby = generations.close();
-        // SAFETY: this runs once, because the reaper was there, and only in `shutdown` and `drop`. Both own the swap
-        // point, and use the cell for nothing after this.
-        let live = unsafe { self.cell.close() };
-        let live = Replaced {
-            number: generations.live(),
-            generation: Draining::new(live),
-        };
-        drop(generations);
-        for replaced in standby.into_iter().chain([live]) {
-            self.history.draining(replaced.number, Vec::new());
-            reaper.retire(replaced.number, replaced.generation);
-        }
-        Some(reaper.end())
-    }
-
     fn reaper(&self) -> &Reaper<I::Live> {
         let reaper = self.reaper.as_ref();
         reaper.expect("there until the swap point is shut down")
-    }
-}
-
-impl<I: Interface + ?Sized> Drop for Hotswap<I> {
-    fn drop(&mut self) {
-        if self.is_inherited() {
-            // The child has no thread to do it; what is mapped stays mapped.
-            mem::forget((
-                self.reaper.take(),
-                self.services.take(),
-                self.hung_calls.take(),
-            ));
-            return;
-        }
-        self.retire_live(None);
-    }
-}
-
-/// A swap point that has its threads, and no generation yet.
-struct EmptySwapPoint<I: Interface + ?Sized> {
-    pipeline: Pipeline<I>,
-    history: Arc<History>,
-    succession: Succession<I::Live>,
-    services: Option<Services>,
-    reaper: Reaper<I::Live>,
-    hung_calls: Option<HungCallWatchdog>,
-}
-
-impl<I: Interface + ?Sized> EmptySwapPoint<I> {
-    /// Starts the threads. `path` is only for the error. Without a trust, nothing is ever loaded.
-    fn start(path: &Path, trust: Option<&Trust>, settings: &Settings<I>) -> Result<Self> {
-        hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
-        image::prepare_for_forks();
-        let limits = &settings.limits;
-        let metrics = Metrics::new(settings.name.as_deref(), path);
-        let pipeline = Pipeline::new(trust, settings, path, &metrics);
-        let history = Arc::new(History::new(limits.lengths(), metrics));
-        let deadline = limits.drain_deadline;
-        let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
-        let services = settings.services.as_ref();
-        let services = services.map(|settings| Services::new(settings, &history));
-        let services = services.transpose();
-        let hung_calls = settings.hung_call_timeout;
-        let hung_calls =
-            hung_calls.map(|timeout| HungCallWatchdog::start(Arc::clone(&history), timeout));
-        let hung_calls = hung_calls.transpose();
-        Ok(Self {
-            pipeline,
-            history,
-            succession: Succession::new(
-                settings.probation,
-                settings.probation_faults_max,
-                settings.rollback_copies_max,
-            ),
-            services: services.map_err(|error| Error::no_thread(path, error))?,
-            reaper,
-            hung_calls: hung_calls.map_err(|error| Error::no_thread(path, error))?,
-        })
-    }
-
-    /// Makes `first` the live generation. Nothing in here can fail.
-    fn publish(
-        self,
-        first: Generation<I::Live>,
-        published: Published,
-        accepted: Accepted,
-    ) -> Hotswap<I> {
-        let (number, polls) = (first.number, first.polls_id());
-        let cell = Cell::new(first);
-        let first = cell.lease();
-        first.set_self_lease(first.self_lease());
-        drop(first);
-        self.history.published(published).deliver();
-        let it = Hotswap {
-            cell,
-            pipeline: self.pipeline,
-            history: self.history,
-            succession: Arc::new(self.succession),
-            accepted: LastAccepted::new(accepted),
-            canary: ActiveCanary::default(),
-            services: self.services,
-            swapping: Mutex::new(()),
-            reaper: Some(self.reaper),
-            hung_calls: self.hung_calls,
-            process: process::id(),
-        };
-        it.watch_calls(number, polls);
-        it
     }
 }
 
@@ -1000,42 +612,4 @@ impl<M> Generation<M> {
 /// Leases the live generation for `holder`, which is listed as long as the lease lives.
 fn hold<M: Send + Sync + 'static>(cell: &Cell<Generation<M>>, holder: Holder) -> Hold {
     Box::new(NamedLease::new(cell.lease(), holder))
-}
-
-/// Waits at most `timeout` until the generation has ended, and returns its state then.
-pub(crate) fn wait_for_end(history: &History, number: u64, timeout: Duration) -> Option<State> {
-    wait_detaching(timeout, |turn| match history.wait(number, turn) {
-        Some(state) if !state.has_ended() => (false, Some(state)),
-        ended => (true, ended),
-    })
-}
-
-/// Waits in short turns. Between them the calling thread runs what it has left to run for retired plugins, since it
-/// may be the thread that is waited for.
-fn wait_detaching<T>(timeout: Duration, wait: impl Fn(Instant) -> (bool, T)) -> T {
-    const TURN: Duration = Duration::from_millis(2);
-    let started = Instant::now();
-    loop {
-        detach_current_thread();
-        let left = timeout.saturating_sub(started.elapsed());
-        let (has_ended, answer) = wait(Instant::now() + left.min(TURN));
-        if has_ended || left.is_zero() {
-            return answer;
-        }
-    }
-}
-
-/// Runs what the calling thread has left to run for retired plugins now: the destructors of their thread-locals.
-/// Otherwise it runs them when it next calls a plugin, drops a lease, or ends.
-///
-/// Use it on a thread that has called plugins, lives on, and will do none of these things for a long time: until then
-/// the plugins that it used stay mapped, and are reported as held by it. A plugin's destructors run only after all
-/// calls and leases on it have ended, on whichever thread; calling this earlier has no effect. Costs a few
-/// nanoseconds if there is nothing to run.
-///
-/// # Panics
-///
-/// A destructor that panics ends the process, as it does at the end of a thread.
-pub fn detach_current_thread() {
-    image::detach_current_thread_from_retired();
 }

@@ -1,7 +1,8 @@
 //! The figures of a swap point or loader, for the recorder that the host has installed (feature `metrics`).
 //!
 //! Which event changes which metric is written here and nowhere else: [`Metrics::record_event`] has the counters and
-//! histograms, [`Counts`] the gauges, [`describe`] the units and the texts.
+//! histograms of events, [`SideMetrics`] those of calls, [`Pending`] and [`Counts`] the gauges, and [`describe`] the
+//! units and the texts.
 //!
 //! Three invariants:
 //!

@@ -4,6 +4,7 @@ use std::{
     fmt::{Debug, Display, Write},
     path::PathBuf,
     sync::Arc,
+    time::SystemTime,
 };
 
 use tracing::{

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use hotswap_sdk::host::{BuiltIn, Interface, Trait};
 
-use super::{EmptySwapPoint, Hotswap, accepted::Accepted, code::Code, settings::Settings};
+use super::{Hotswap, accepted::Accepted, code::Code, empty::EmptySwapPoint, settings::Settings};
 use crate::{
     error::Result, given::GivenPath, history::Published, objects::Objects, stage::Origin,
     trust::Trust,
