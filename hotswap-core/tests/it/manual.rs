@@ -293,7 +293,7 @@ fn without_stage(message: &str) -> &str {
     }
 }
 
-const STAGES: [&str; 15] = [
+const STAGES: [&str; 16] = [
     "open",
     "trust",
     "copy",
@@ -306,6 +306,7 @@ const STAGES: [&str; 15] = [
     "layout",
     "root module",
     "probe",
+    "update",
     "canary",
     "unload",
     "host",
