@@ -1,6 +1,6 @@
 //! [`ErrorKind`]: every reason for which a candidate is refused, with its data, its text, its form for programs, its
-//! stage and its setting. The file is long because each reason is defined in one place. (`trial::report` sends those that
-//! a child process finds, field by field.)
+//! stage and its setting. The file is long because each reason is defined in one place. (`trial::report` sends those
+//! that a child process finds, field by field.)
 //!
 //! Fields with the names `expected` and `found` are what a candidate should have been and was: programs look for them.
 

@@ -53,8 +53,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// bytes are not kept any more.
     ///
     /// hotswap keeps the bytes of the live generation, of a standby, and of those that a rollback can go back to
-    /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)). It remembers a digest that it has computed once for as long as the
-    /// generation is in the list.
+    /// ([`Settings::rollback_copies_max`](crate::Settings::rollback_copies_max)). It remembers a digest that it has
+    /// computed once for as long as the generation is in the list.
     ///
     /// Costs what [`Sha256::of`] costs, on the calling thread, unless the digest is known. Waits for nobody.
     pub fn sha256(&self, number: u64) -> Option<Sha256> {
@@ -85,7 +85,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         self.services.as_ref().map_or_else(Vec::new, Services::list)
     }
 
-    /// The values and channels that outlive generations, by name. Empty unless [`Settings::services`](crate::Settings::services) is set.
+    /// The values and channels that outlive generations, by name. Empty unless
+    /// [`Settings::services`](crate::Settings::services) is set.
     pub fn refs(&self) -> Vec<RefInfo> {
         self.services.as_ref().map_or_else(Vec::new, Services::refs)
     }
@@ -115,9 +116,10 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// A queue of the events. Every receiver gets every event. The first receiver also gets those from before it was
     /// asked for, from the first generation on. Tasks of an executor use [`event_stream`](Self::event_stream).
     ///
-    /// Nobody waits for a receiver. A slow one misses events, and is told how many ([`Limits::events_max`](crate::Limits::events_max),
-    /// [`EventKind::Missed`](crate::EventKind::Missed)). One that was dropped is forgotten at the next event. The
-    /// queues end when the swap point is shut down or dropped and each of its generations is unloaded or pinned.
+    /// Nobody waits for a receiver. A slow one misses events, and is told how many
+    /// ([`Limits::events_max`](crate::Limits::events_max), [`EventKind::Missed`](crate::EventKind::Missed)). One that
+    /// was dropped is forgotten at the next event. The queues end when the swap point is shut down or dropped and each of
+    /// its generations is unloaded or pinned.
     pub fn events(&self) -> Receiver<Event> {
         self.history.events()
     }

@@ -11,7 +11,9 @@ use crate::types::{Position, check_type, optional_reference};
 
 /// The parameters and the result of a signature that was accepted.
 pub(crate) struct Call {
+    /// That of the future, if it is async.
     pub(crate) result: Type,
+    is_async: bool,
     parameters: Vec<Parameter>,
 }
 
@@ -67,14 +69,11 @@ impl Call {
             ReturnType::Default => syn::parse_quote!(()),
             ReturnType::Type(_, ty) => (**ty).clone(),
         };
-        let result = match signature.asyncness {
-            Some(_) => {
-                let span = result.span();
-                syn::parse_quote_spanned!(span=> ::hotswap_sdk::expansion::AsyncResult<#result>)
-            }
-            None => result,
-        };
-        Ok(Self { result, parameters })
+        Ok(Self {
+            result,
+            is_async: signature.asyncness.is_some(),
+            parameters,
+        })
     }
 
     /// The names of the parameters in the expansion.
@@ -82,19 +81,14 @@ impl Call {
         self.parameters.iter().map(|it| &it.ident)
     }
 
-    /// An item of the result's `ByValue`.
+    /// `call`, `dispatch` or `describe`, as the result's `ByValue` has it.
     pub(crate) fn item_of_result(&self, item: &str) -> TokenStream {
-        item_of(&self.result, "ByValue", item)
-    }
-
-    /// A function of the result's type itself.
-    pub(crate) fn function_of_result(&self, name: &str) -> TokenStream {
-        let result = &self.result;
-        let (first, last) = ends(result);
-        let name = Ident::new(name, last);
-        let open = quote_spanned!(first=> <);
-        let close = quote_spanned!(last=> >::);
-        quote!(#open #result #close #name)
+        let item = match (self.is_async, item) {
+            (true, item) => format!("{item}_async"),
+            (false, "describe") => "describe_value".to_owned(),
+            (false, item) => item.to_owned(),
+        };
+        item_of(&self.result, "ByValue", &item)
     }
 
     /// The caller's statements that make the argument list, `arguments`, of the parameters. `self.0` is the handle.
@@ -131,7 +125,7 @@ impl Call {
 
     /// The statements that describe it to `signature`.
     pub(crate) fn described(&self) -> TokenStream {
-        let describe = self.item_of_result("describe_value");
+        let describe = self.item_of_result("describe");
         let parameters = self.parameters.iter().map(Parameter::described);
         quote! {
             #(#parameters)*

@@ -77,10 +77,7 @@ impl Method {
             }
         });
         let arguments = call.arguments();
-        let call = match self.is_async {
-            true => call.function_of_result("call_boxed"),
-            false => call.item_of_result("call"),
-        };
+        let call = call.item_of_result("call");
         quote! {
             #[inline]
             #signature {
@@ -115,12 +112,6 @@ impl Method {
         let (pattern, decode, pass) = (call.pattern(), call.decode(), call.pass());
         let dispatch = call.item_of_result("dispatch");
         let result = quote!(#interface::#name(__this, #pass));
-        let result = match self.is_async {
-            // The caller keeps the value until it has dropped the future (contract of `Entry`), and a plugin's value is
-            // dropped after the runtime has ended.
-            true => quote!(::hotswap_sdk::expansion::AsyncResult::new::<__S>(#result, this)),
-            false => result,
-        };
         quote! {
             unsafe extern "C" fn #entry<__S>(
                 this: *const (),
@@ -134,7 +125,9 @@ impl Method {
             {
                 // SAFETY: this is the method's entry in the vtable for an `__S`, and is called as one (contract of
                 // `Entry`). Argument list and result have the types in the description: the list has the views that are
-                // read, each as the type that it is described as. What it is of stays unchanged until this returns.
+                // read, each as the type that it is described as. What it is of stays unchanged until this returns. The
+                // caller drops a future before the value (the same contract), and a plugin's value is dropped after the
+                // runtime has ended.
                 unsafe {
                     #dispatch::<__S, _>(
                         this,

@@ -85,7 +85,6 @@ pub use self::{
         AcceptedFunction, CheckedFunction, Exported, ExportedFunction, Function, FunctionHost,
         NoValue, RemoteFunction,
     },
-    future::AsyncResult,
     host_services::{HostService, HostServices, LentService},
     object::{
         DispatchTarget, ExportedObject, Keep, LeaseSource, LeasedBy, Leases, ObjectView,

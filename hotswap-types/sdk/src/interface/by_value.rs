@@ -10,11 +10,13 @@ use std::{
 };
 
 use super::{
+    boxed::BoxFuture,
     call::{Cons, Nil, Remote, ReplyVtable, cons, cons_type, dispatch},
     data::{Data, ReadContext, ReadError},
     description::{TypeIndex, Types},
     fault::Fault,
     function::{Function, RemoteFunction},
+    future::AsyncResult,
     object::{DispatchTarget, Leases},
     sequences::{IndirectSlice, SliceView},
     standard::Either,
@@ -116,6 +118,59 @@ pub unsafe trait ByValue: Sized {
     ) -> u32 {
         // SAFETY: the caller guarantees what `dispatch` demands (`# Safety` of this function).
         unsafe { dispatch::<S, A, Self>(this, arguments, out, reply, method) }
+    }
+
+    /// [`Remote::call`] of an async method with this result. The future borrows the handle.
+    ///
+    /// # Safety
+    ///
+    /// That of [`Remote::call`].
+    #[inline]
+    unsafe fn call_async<A>(remote: &Remote, method: usize, arguments: A) -> BoxFuture<'_, Self>
+    where
+        Self: 'static,
+    {
+        // SAFETY: the caller guarantees what `Remote::call` demands (`# Safety` of this function).
+        unsafe { AsyncResult::call(remote, method, arguments) }
+    }
+
+    /// [`dispatch`] of an async method with this result.
+    ///
+    /// # Safety
+    ///
+    /// That of [`dispatch`]. The caller drops the future before the value at `this` is dropped. If that is a plugin's
+    /// value, it is also not dropped before the plugin's runtime has ended.
+    #[inline]
+    unsafe fn dispatch_async<S: DispatchTarget, A: Copy>(
+        this: *const (),
+        arguments: *const (),
+        out: *mut (),
+        reply: *const ReplyVtable,
+        method: impl for<'a> FnOnce(
+            &'a S::Target,
+            A,
+            ReadContext<'_>,
+        ) -> Result<BoxFuture<'a, Self>, ReadError>,
+    ) -> u32
+    where
+        Self: Send + 'static,
+    {
+        let method = |target: &S::Target, arguments, context: ReadContext<'_>| {
+            let future = method(target, arguments, context)?;
+            // SAFETY: `this` is that of an entry for an `S`, and the future borrows its value, which stays as long as
+            // is demanded (`# Safety` of this function).
+            Ok(unsafe { AsyncResult::new::<S>(future, this) })
+        };
+        // SAFETY: the caller guarantees what `dispatch` demands (`# Safety` of this function).
+        unsafe { dispatch::<S, A, AsyncResult<Self>>(this, arguments, out, reply, method) }
+    }
+
+    /// Adds the description of what an async method with this result returns.
+    fn describe_async(types: &mut Types) -> TypeIndex
+    where
+        Self: 'static,
+    {
+        AsyncResult::<Self>::describe_value(types)
     }
 }
 

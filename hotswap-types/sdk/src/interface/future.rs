@@ -36,7 +36,7 @@ use super::{
 /// `bytes` has an `ExportedFuture<T>` of the method's side, which belongs to this. `poll` is the [`Entry`] for its
 /// address, which takes a `WakerView`, returns a `T`, and may be pending. `drop` drops it.
 #[repr(C)]
-pub struct AsyncResult<T> {
+pub(super) struct AsyncResult<T> {
     bytes: Bytes,
     poll: Entry,
     drop: unsafe extern "C" fn(bytes: *mut ()),
@@ -81,7 +81,7 @@ impl<T: ByValue + 'static> AsyncResult<T> {
     /// the result of this is. If it is the plugin's value, it is also not dropped before the plugin's runtime has
     /// ended.
     #[inline]
-    pub unsafe fn new<S: DispatchTarget>(future: BoxFuture<'_, T>, this: *const ()) -> Self
+    pub(super) unsafe fn new<S: DispatchTarget>(future: BoxFuture<'_, T>, this: *const ()) -> Self
     where
         T: Send,
     {
@@ -117,7 +117,7 @@ impl<T: ByValue + 'static> AsyncResult<T> {
     ///
     /// That of [`Remote::call`].
     #[inline]
-    pub unsafe fn call_boxed<A>(remote: &Remote, method: usize, arguments: A) -> BoxFuture<'_, T> {
+    pub(super) unsafe fn call<A>(remote: &Remote, method: usize, arguments: A) -> BoxFuture<'_, T> {
         let mut boxed = Box::<RemoteFuture<'_, T>>::new_uninit();
         let proxy = boxed.as_mut_ptr();
         // SAFETY: `proxy` is in the box.
@@ -138,7 +138,6 @@ const NO_VIEW: &str = "it crosses as its bytes, and is part of nothing else";
 
 // SAFETY: it is `repr(C)`, with bytes of one size and functions for them, whatever `T` is: those of the side that has
 // made it. Its results cross as those of a method do, and the description has that of `T`. There are no views.
-#[diagnostic::do_not_recommend]
 unsafe impl<T: ByValue + 'static> ByValue for AsyncResult<T> {
     const IS_PLAIN: bool = true;
     type View = Nil;
