@@ -322,7 +322,7 @@ fn load_here<I: Interface<Kind = Trait> + ?Sized + 'static>(
         match point.load(path) {
             Ok(()) => return None,
             Err(error) => {
-                tracing::error!(target: "hotswap_fleet", %error, "cannot begin with a plugin of before");
+                tracing::error!(target: "hotswap_fleet", %error, "cannot begin with this file");
                 why_not.get_or_insert(error.to_string());
             }
         }

@@ -64,9 +64,7 @@ impl Controller {
         rings: Vec<Ring>,
         limits: RolloutLimits,
     ) -> Result<RolloutRecord> {
-        if !rings.last().is_some_and(|it| it.is_everybody()) {
-            return Err(FleetError::invalid("the last ring must be `100%`"));
-        }
+        Ring::check_all(&rings)?;
         let found = self.current().await?;
         let (earlier, revision) = found.map_or((None, 0), |(it, revision)| (Some(it), revision));
         let previous = match &earlier {

@@ -169,6 +169,15 @@ impl Summary {
             Some(AnswerOutcome::Working { .. }) | None => false,
         };
         if is_finished {
+            // A host that has died meanwhile is missed three heartbeats later: it has stood the soak when it is heard
+            // from after the end of that.
+            let end_ms = match rollout.phase {
+                Phase::Soaking { since_ms } => since_ms.saturating_add(rollout.limits.soak_ms),
+                _ => 0,
+            };
+            if now_ms >= end_ms && seen.heard_ms < end_ms {
+                self.waiting.push(host());
+            }
             return;
         }
         let waits_for = Duration::from_millis(now_ms.saturating_sub(rollout.changed_ms));

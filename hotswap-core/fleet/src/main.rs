@@ -3,16 +3,18 @@
 mod show;
 
 use std::{
-    env, fs,
+    env,
+    fmt::Display,
+    fs,
     io::{IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use async_nats::{ConnectOptions, ServerAddr};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use hotswap_core::PublicKey;
 use hotswap_fleet::{
     Manifest,
@@ -234,6 +236,11 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             max_faults,
             detach,
         } => {
+            if let Err(error) = Ring::check_all(&rings) {
+                Cli::command()
+                    .error(ErrorKind::ValueValidation, error)
+                    .exit();
+            }
             let target = release(&store, &plugin, &sha256, &public_key).await?;
             let limits = RolloutLimits {
                 soak_ms: soak.as_millis() as u64,
@@ -364,7 +371,8 @@ async fn publish(store: &Store, file: &PathBuf, public_key: &str) -> Result<(Str
     })?;
     let manifest = Manifest::verified(&key(public_key)?, &bytes, &signature)
         .map_err(anyhow::Error::msg)
-        .with_context(|| format!("{} does not sign {}", beside.display(), file.display()))?;
+        .with_context(|| format!("{} with {}", file.display(), beside.display()))?;
+    ensure_current(&manifest, file.display())?;
     Ok((store.publish(&bytes, &signature).await?, manifest))
 }
 
@@ -379,14 +387,18 @@ async fn release(store: &Store, plugin: &str, sha256: &str, public_key: &str) ->
         "{sha256} is a build of `{}`, not of `{plugin}`",
         manifest.name
     );
-    if let Some(expires) = manifest.expires {
-        let is_over = expires <= std::time::SystemTime::now();
-        ensure!(!is_over, "{sha256} has expired: sign and publish it again");
-    }
+    ensure_current(&manifest, sha256)?;
     Ok(Release {
         sha256: sha256.to_owned(),
         serial: manifest.serial,
     })
+}
+
+/// Fails if hosts would refuse the build for its age.
+fn ensure_current(manifest: &Manifest, build: impl Display) -> Result<()> {
+    let is_over = manifest.expires.is_some_and(|it| it <= SystemTime::now());
+    ensure!(!is_over, "{build} has expired: sign and publish it again");
+    Ok(())
 }
 
 fn key(text: &str) -> Result<PublicKey> {

@@ -11,6 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::error::{FleetError, Result};
+
 /// What the hosts of a plugin should run, and how far a roll-out of it has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutRecord {
@@ -209,6 +211,18 @@ impl Ring {
     /// Whether all hosts run the build in it.
     pub fn is_everybody(self) -> bool {
         matches!(self, Self::Percent(percent) if percent >= 100.0)
+    }
+
+    /// Checks that a roll-out can have these rings.
+    ///
+    /// # Errors
+    ///
+    /// The last one is not all hosts.
+    pub fn check_all(rings: &[Self]) -> Result<()> {
+        match rings.last() {
+            Some(last) if last.is_everybody() => Ok(()),
+            _ => Err(FleetError::invalid("the last ring must be `100%`")),
+        }
     }
 }
 

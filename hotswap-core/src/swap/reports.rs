@@ -118,8 +118,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///
     /// Nobody waits for a receiver. A slow one misses events, and is told how many
     /// ([`Limits::events_max`](crate::Limits::events_max), [`EventKind::Missed`](crate::EventKind::Missed)). One that
-    /// was dropped is forgotten at the next event. The queues end when the swap point is shut down or dropped and each of
-    /// its generations is unloaded or pinned.
+    /// was dropped is forgotten at the next event. The queues end when the swap point is shut down or dropped and each
+    /// of its generations is unloaded or pinned.
     pub fn events(&self) -> Receiver<Event> {
         self.history.events()
     }

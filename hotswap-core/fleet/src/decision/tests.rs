@@ -328,6 +328,15 @@ fn a_failure_halts_in_the_ring_that_shows_it() {
 }
 
 #[test]
+fn a_host_that_dies_in_a_soak_shorter_than_its_heartbeat_is_noticed_before_the_next_ring() {
+    let mut fleet = Fleet::new("canary=1,100%", &[Behavior::Dies; 5]);
+    fleet.rollout.limits.soak_ms = HEARTBEAT_MS / 2;
+    fleet.run();
+    assert_eq!(fleet.rollout.phase, Phase::Halted);
+    assert_eq!((fleet.rollout.ring, fleet.touched.len()), (0, 1));
+}
+
+#[test]
 fn few_faults_are_no_reason_to_halt() {
     let mut fleet = Fleet::new(RINGS, &with_one(40, Behavior::Faulty(300), true));
     fleet.run();

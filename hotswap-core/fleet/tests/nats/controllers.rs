@@ -166,17 +166,44 @@ async fn the_program_ends_with_what_has_become_of_it() {
             (&["watch", PLUGIN], code),
             (&["audit", PLUGIN], 0),
         ] {
-            let mut child = program(&fleet, arguments);
-            let ended = async {
-                loop {
-                    if let Some(it) = child.try_wait().expect("it is ours") {
-                        break it;
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            };
-            let status = timeout(SOON, ended).await.expect("it ends");
-            assert_eq!(status.code(), Some(code), "{arguments:?}");
+            assert_eq!(exit_code(&fleet, arguments).await, code, "{arguments:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_program_refuses_what_no_host_would_take() {
+    let fleet = Fleet::with(1, json!({})).await;
+    let key = fleet.key.public().to_string();
+    let expired = fleet
+        .key
+        .build_with("good", 2, "expires=2020-01-01T00:00:00Z");
+    let file = expired.write_to(fleet.root.path());
+    let file = file.to_str().expect("text");
+    let publish = ["publish", file, "--public-key", &key];
+    assert_eq!(exit_code(&fleet, &publish).await, 1);
+
+    let good = fleet.key.build("good", 2);
+    let sha256 = fleet.publish(&good).await.sha256;
+    let with_rings = |rings| {
+        let of_build = ["rollout", PLUGIN, &sha256, "--public-key", &key];
+        [&of_build[..], &["--rings", rings]].concat()
+    };
+    assert_eq!(exit_code(&fleet, &with_rings("check,50%")).await, 2);
+    assert_eq!(exit_code(&fleet, &with_rings("all")).await, 2);
+}
+
+/// What the program ends with.
+async fn exit_code(fleet: &Fleet, arguments: &[&str]) -> i32 {
+    let mut child = program(fleet, arguments);
+    let ended = async {
+        loop {
+            if let Some(it) = child.try_wait().expect("it is ours") {
+                break it;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let status = timeout(SOON, ended).await.expect("it ends");
+    status.code().expect("no signal")
 }
