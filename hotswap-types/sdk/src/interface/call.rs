@@ -239,7 +239,9 @@ impl Remote {
         // SAFETY: the other side has the method (`# Safety` of this function).
         let entry = unsafe { self.entry(method) };
         let mut slot = ReplySlot::<R>::new(&self.leases);
-        // SAFETY: as in `call`.
+        // SAFETY: `this` is a value for this entry that stays while `self` is borrowed (invariant of `Remote`). The
+        // argument list and the result are those of the method, and the arguments stay unchanged (`# Safety` of this
+        // function). The slot is new.
         let code = unsafe { slot.enter(entry, self.this, &arguments) };
         if code != 0 {
             // SAFETY: the entry has returned `code`, and this is called once.
@@ -388,7 +390,8 @@ impl<'a, R: ByValue> ReplySlot<'a, R> {
         if R::IS_PLAIN {
             return None;
         }
-        // SAFETY: as in `answer`.
+        // SAFETY: `decoded` was initialised by `new`, because the result is not plain. `set_value` leaves it
+        // initialised.
         unsafe { self.decoded.assume_init_mut() }.take()
     }
 
