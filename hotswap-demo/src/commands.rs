@@ -55,15 +55,21 @@ fn share(command: &str, text: &str) -> Result<Share, String> {
 }
 
 fn unknown<T>(commands: &[Command<T>], name: &str) -> String {
+    let nearest = nearest(commands, name);
+    let name = shown(name);
+    match nearest {
+        Some(nearest) => format!("unknown command {name}; did you mean {nearest}?"),
+        None => format!("unknown command {name}; :help lists them"),
+    }
+}
+
+/// The command that this is most like, if it is like one.
+pub(crate) fn nearest<T>(commands: &[Command<T>], name: &str) -> Option<&'static str> {
     let beginning: String = name.chars().take(CHARS_MAX).collect();
     let lower_case = beginning.to_ascii_lowercase();
     let distance = |it: &str| strsim::damerau_levenshtein(it, &lower_case);
-    let nearest = commands.iter().map(|it| (distance(it.name), it.name)).min();
-    let name = shown(name);
-    match nearest {
-        Some((0..=2, nearest)) => format!("unknown command {name}; did you mean {nearest}?"),
-        _ => format!("unknown command {name}; :help lists them"),
-    }
+    let all = commands.iter().map(|it| (distance(it.name), it.name));
+    all.min().filter(|it| it.0 <= 2).map(|it| it.1)
 }
 
 fn shown(text: &str) -> String {

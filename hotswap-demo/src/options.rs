@@ -6,7 +6,12 @@ use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 use hotswap_core::canary::Share;
 
-use crate::{builds::DevOptions, console::Format, paths, trust::TrustOptions};
+use crate::{
+    builds::DevOptions,
+    console::Format,
+    paths,
+    trust::{TrustOptions, whole_number},
+};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -63,7 +68,8 @@ pub(crate) struct Options {
         long,
         value_name = "NUMBER",
         default_value_t = 0,
-        requires = "probation"
+        requires = "probation",
+        value_parser = whole_number::<u32>
     )]
     pub(crate) faults: u32,
 

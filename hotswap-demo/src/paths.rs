@@ -10,7 +10,7 @@ use std::{
 
 use percent_encoding::percent_decode;
 
-use crate::lines::COMMANDS;
+use crate::{commands, lines::COMMANDS};
 
 /// The path that is meant: as it stands if it exists, else without what a terminal, a file manager or a shell's
 /// completion adds.
@@ -72,10 +72,7 @@ pub(crate) fn hint(path: &Path) -> Option<Cow<'static, str>> {
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
     let is_quote = |it: Option<&u8>| it.is_some_and(|it| b"'\"`".contains(it));
-    let is_meant = |name: &&str| {
-        let bare = name.as_bytes().strip_prefix(b":");
-        bare.is_some_and(|bare| bare.eq_ignore_ascii_case(bytes))
-    };
+    let is_word = bytes.iter().all(u8::is_ascii_alphabetic);
     Some(Cow::Borrowed(
         if path.ends_with("target/debug/libplugin.so") {
             "build it with `cargo build`"
@@ -88,8 +85,13 @@ pub(crate) fn hint(path: &Path) -> Option<Cow<'static, str>> {
         } else if bytes.starts_with(b"~") {
             "of `~` only `~/` is replaced here"
         } else {
-            let command = COMMANDS.iter().map(|it| it.name).find(is_meant)?;
-            return Some(format!("the command is `{command}`").into());
+            let word = str::from_utf8(bytes).ok().filter(|_| is_word)?;
+            let command = commands::nearest(&COMMANDS, &format!(":{word}"))?;
+            let is_it = command[1..].eq_ignore_ascii_case(word);
+            return Some(match is_it {
+                true => format!("the command is `{command}`").into(),
+                false => format!("did you mean `{command}`?").into(),
+            });
         },
     ))
 }
@@ -219,6 +221,10 @@ mod tests {
         check("'a'", None);
         check("./reload", Some("the command is `:reload`"));
         check("./Reload", Some("the command is `:reload`"));
+        check("./quti", Some("did you mean `:quit`?"));
+        check("./hlep", Some("did you mean `:help`?"));
+        check("./plugin", None);
+        check("./quti.so", None);
         check("./\"b.so", Some("a quotation mark is left over"));
     }
 }

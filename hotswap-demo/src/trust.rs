@@ -4,6 +4,7 @@ use std::{
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -25,7 +26,7 @@ pub(crate) struct TrustOptions {
     public_key: Option<PublicKey>,
 
     /// Only take plugins whose signature has a serial number of at least this (`serial=42` in the trusted comment)
-    #[arg(long, value_name = "NUMBER", requires = "public_key")]
+    #[arg(long, value_name = "NUMBER", requires = "public_key", value_parser = whole_number::<u64>)]
     serial_min: Option<u64>,
 
     /// Only take plugins whose serial number is at least the one in this file, and keep the highest there (`0` to
@@ -105,6 +106,12 @@ fn user(text: &str) -> Result<u32> {
 fn group(text: &str) -> Result<u32> {
     let number = text.parse();
     number.map_err(|_| anyhow!("expected a number, as `getent group NAME` prints it"))
+}
+
+/// A number in digits.
+pub(crate) fn whole_number<T: FromStr>(text: &str) -> Result<T> {
+    text.parse()
+        .map_err(|_| anyhow!("expected a whole number, such as 3"))
 }
 
 fn folder(text: &str) -> Result<PathBuf> {

@@ -149,6 +149,7 @@ impl Display for OpenError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.code {
             Some(errno::ELOOP) => f.write_str("the symbolic links lead in a circle"),
+            Some(errno::ENOTDIR) => f.write_str("a part of the path is a file, and not a folder"),
             Some(errno::EACCES) => f.write_str("permission denied"),
             _ => write!(f, "{}", self.0),
         }

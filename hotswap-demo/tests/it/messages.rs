@@ -49,7 +49,7 @@ const USAGE: &[(&str, &str)] = &[
     ),
     (
         "--faults many --probation 1s a.so",
-        "invalid value 'many' for '--faults <NUMBER>': invalid digit found in string",
+        "invalid value 'many' for '--faults <NUMBER>': expected a whole number, such as 3",
     ),
     (
         "--canary half a.so",
@@ -344,8 +344,16 @@ const LINES: &[(&str, &str)] = &[
         "refused ./versions: open: no such file; generation 1 stays live; the command is `:versions`",
     ),
     (
+        "quti",
+        "refused ./quti: open: no such file; generation 1 stays live; did you mean `:quit`?",
+    ),
+    (
         "no-such.so",
         "refused ./no-such.so: open: no such file; generation 1 stays live",
+    ),
+    (
+        "/dev/null/a.so",
+        "refused /dev/null/a.so: open: a part of the path is a file, and not a folder; generation 1 stays live",
     ),
     (
         "\"/a.so",

@@ -27,6 +27,7 @@ fn opened(path: &Path) -> Result<PathBuf, String> {
         Ok(_) => Ok(path.canonicalize().unwrap()),
         Err(error) => Err(match Errno::from_io_error(&error).unwrap() {
             Errno::LOOP => "the symbolic links lead in a circle".to_owned(),
+            Errno::NOTDIR => "a part of the path is a file, and not a folder".to_owned(),
             Errno::NOENT if path.symlink_metadata().is_ok() => {
                 "a symbolic link to nowhere".to_owned()
             }
