@@ -14,5 +14,5 @@ pub use self::{
 };
 pub(crate) use self::{
     figures::{Recording, Window},
-    rule::Verdict,
+    rule::Evaluation,
 };

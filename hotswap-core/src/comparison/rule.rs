@@ -71,7 +71,7 @@ pub struct Step {
 
 /// What a rule says of a candidate in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Evaluation {
     /// Why the candidate is abandoned.
     Fail(String),
     /// The candidate has had too few calls.
@@ -122,7 +122,12 @@ impl Rule {
     }
 
     /// Compares the candidate's calls of a step with the live side's of that step, or with those of the whole canary.
-    pub(crate) fn judge(&self, candidate: &Window, live: &Window, live_in_all: &Window) -> Verdict {
+    pub(crate) fn evaluate(
+        &self,
+        candidate: &Window,
+        live: &Window,
+        live_in_all: &Window,
+    ) -> Evaluation {
         let has_enough = |side: &Window| side.calls() >= self.calls_min;
         // Without any call, there is nothing to compare with, whatever the minimum.
         let can_compare = |side: &Window| has_enough(side) && side.calls() > 0;
@@ -133,18 +138,18 @@ impl Rule {
         // With fewer calls than the minimum, what the candidate may have in all of them.
         if faults as f64 > ratio * calls.max(self.calls_min) as f64 {
             let of_live = 100.0 * ratio_of(live.faults(), live.calls());
-            return Verdict::Fail(format!(
+            return Evaluation::Fail(format!(
                 "{faults} faults in {calls} calls, where the live side has {of_live:.2}% and {:.2}% more are accepted",
                 100.0 * self.fault_ratio_excess_max
             ));
         }
         if !has_enough(candidate) {
-            return Verdict::Undecided;
+            return Evaluation::Undecided;
         }
         let too_slow = can_compare(live)
             .then(|| self.too_slow(candidate, live))
             .flatten();
-        too_slow.map_or(Verdict::Pass, Verdict::Fail)
+        too_slow.map_or(Evaluation::Pass, Evaluation::Fail)
     }
 
     /// Why the candidate is too slow. `None`: it is not, as far as so many calls show.
@@ -197,9 +202,9 @@ mod tests {
 
     #[track_caller]
     fn check(candidate: &Window, live: &Window, expected: &str) {
-        let found = match Rule::default().judge(candidate, live, live) {
-            Verdict::Fail(why) => why,
-            verdict => format!("{verdict:?}"),
+        let found = match Rule::default().evaluate(candidate, live, live) {
+            Evaluation::Fail(why) => why,
+            evaluation => format!("{evaluation:?}"),
         };
         assert_eq!(found, expected);
     }
@@ -248,8 +253,8 @@ mod tests {
         check(&calls(49_000, 0, 30), &live, "Pass");
         let fails = |candidate: &Window| {
             matches!(
-                Rule::default().judge(candidate, &live, &live),
-                Verdict::Fail(_)
+                Rule::default().evaluate(candidate, &live, &live),
+                Evaluation::Fail(_)
             )
         };
         assert!(fails(&calls(1000, 0, 110)));
@@ -271,7 +276,7 @@ mod tests {
         let pairs: Vec<_> = (0..500).map(|_| (side(), side())).collect();
         let rule = Rule::default();
         for (candidate, live) in &pairs {
-            assert_eq!(rule.judge(candidate, live, live), Verdict::Pass);
+            assert_eq!(rule.evaluate(candidate, live, live), Evaluation::Pass);
         }
         // The times alone differ by more than is accepted in many of the pairs.
         let differ = |(candidate, live): &&(Window, Window)| {
@@ -296,20 +301,20 @@ mod tests {
     #[test]
     fn latency_within_the_accepted_excess_passes() {
         check(&calls(1000, 0, 3), &calls(1000, 0, 2), "Pass");
-        let verdict =
-            Rule::default().judge(&calls(1000, 0, 4), &calls(1000, 0, 2), &calls(1, 0, 1));
-        assert!(matches!(verdict, Verdict::Fail(_)), "{verdict:?}");
+        let evaluation =
+            Rule::default().evaluate(&calls(1000, 0, 4), &calls(1000, 0, 2), &calls(1, 0, 1));
+        assert!(matches!(evaluation, Evaluation::Fail(_)), "{evaluation:?}");
     }
 
     #[test]
     fn earlier_calls_of_the_live_side_are_the_fallback() {
         let rule = Rule::default();
         let (none, before) = (Window::empty(), calls(5000, 0, 100));
-        let verdict = rule.judge(&calls(1000, 0, 300), &none, &before);
-        assert!(matches!(verdict, Verdict::Fail(_)), "{verdict:?}");
+        let evaluation = rule.evaluate(&calls(1000, 0, 300), &none, &before);
+        assert!(matches!(evaluation, Evaluation::Fail(_)), "{evaluation:?}");
         assert_eq!(
-            rule.judge(&calls(1000, 0, 100), &none, &before),
-            Verdict::Pass
+            rule.evaluate(&calls(1000, 0, 100), &none, &before),
+            Evaluation::Pass
         );
     }
 
@@ -330,7 +335,11 @@ mod tests {
             rule(|it| it.latency_ratio_max = f64::MAX),
             rule(|it| it.latency_excess_min = Duration::MAX),
         ] {
-            assert_eq!(rule.judge(&bad, &live, &live), Verdict::Pass, "{rule:?}");
+            assert_eq!(
+                rule.evaluate(&bad, &live, &live),
+                Evaluation::Pass,
+                "{rule:?}"
+            );
         }
     }
 
@@ -342,8 +351,8 @@ mod tests {
         };
         let (none, before) = (Window::empty(), calls(10, 0, 100));
         let candidate = calls(10, 0, 100);
-        assert_eq!(rule.judge(&candidate, &none, &before), Verdict::Pass);
-        assert_eq!(rule.judge(&candidate, &none, &none), Verdict::Pass);
-        assert_eq!(rule.judge(&none, &before, &before), Verdict::Pass);
+        assert_eq!(rule.evaluate(&candidate, &none, &before), Evaluation::Pass);
+        assert_eq!(rule.evaluate(&candidate, &none, &none), Evaluation::Pass);
+        assert_eq!(rule.evaluate(&none, &before, &before), Evaluation::Pass);
     }
 }

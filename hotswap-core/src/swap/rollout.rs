@@ -8,7 +8,7 @@ use std::{
 use hotswap_sdk::host::Interface;
 
 use super::{Canary, Decision, Side, candidacy::Split};
-use crate::comparison::{Rule, Step, Verdict, Window};
+use crate::comparison::{Evaluation, Rule, Step, Window};
 
 /// Takes a canary through the steps of a [`Rule`], each time that the host asks it to. [`Canary::run`] does the same on
 /// the calling thread.
@@ -137,13 +137,13 @@ impl Rollout {
             let candidate = canary.window(Side::Candidate).since(&soak.candidate);
             let in_step = live_now.since(&soak.live);
             let in_all = live_now.since(&of_live.before);
-            match self.rule.judge(&candidate, &in_step, &in_all) {
-                Verdict::Fail(why) => return Progress::Decided(canary.abandon(&why)),
-                Verdict::Pass if now.saturating_duration_since(soak.since) >= step.soak => {
+            match self.rule.evaluate(&candidate, &in_step, &in_all) {
+                Evaluation::Fail(why) => return Progress::Decided(canary.abandon(&why)),
+                Evaluation::Pass if now.saturating_duration_since(soak.since) >= step.soak => {
                     self.step += 1;
                     self.soak = None;
                 }
-                Verdict::Pass | Verdict::Undecided => return Progress::Soaking(*step),
+                Evaluation::Pass | Evaluation::Undecided => return Progress::Soaking(*step),
             }
         }
         let Some(step) = self.rule.steps.get(self.step) else {
