@@ -81,7 +81,7 @@ pub unsafe trait ByValue: Sized {
     /// That of [`Remote::call`].
     #[inline]
     unsafe fn call<A>(remote: &Remote, method: usize, arguments: A) -> Self {
-        // SAFETY: the caller guarantees what `Remote::call` demands (`# Safety` of this function).
+        // SAFETY: the method is there, has these arguments and returns a `Self` (`# Safety` of this function).
         unsafe { remote.call(method, arguments) }
     }
 
@@ -99,7 +99,7 @@ pub unsafe trait ByValue: Sized {
         function: &RemoteFunction<F>,
         arguments: A,
     ) -> Result<Self, Fault> {
-        // SAFETY: the caller guarantees what `RemoteFunction::call` demands (`# Safety` of this function).
+        // SAFETY: the function has these arguments and returns a `Self` (`# Safety` of this function).
         unsafe { function.call(arguments) }
     }
 
@@ -116,7 +116,8 @@ pub unsafe trait ByValue: Sized {
         reply: *const ReplyVtable,
         method: impl FnOnce(&S::Target, A, ReadContext<'_>) -> Result<Self, ReadError>,
     ) -> u32 {
-        // SAFETY: the caller guarantees what `dispatch` demands (`# Safety` of this function).
+        // SAFETY: the arguments are those of an entry for an `S`, with the argument list `A` and the result `Self` (`#
+        // Safety` of this function).
         unsafe { dispatch::<S, A, Self>(this, arguments, out, reply, method) }
     }
 
@@ -130,7 +131,8 @@ pub unsafe trait ByValue: Sized {
     where
         Self: 'static,
     {
-        // SAFETY: the caller guarantees what `Remote::call` demands (`# Safety` of this function).
+        // SAFETY: the method is there, has these arguments, and is an async one that returns a `Self` (`# Safety` of
+        // this function): by its description its result is an `AsyncResult<Self>`.
         unsafe { AsyncResult::call(remote, method, arguments) }
     }
 
@@ -161,7 +163,8 @@ pub unsafe trait ByValue: Sized {
             // is demanded (`# Safety` of this function).
             Ok(unsafe { AsyncResult::new::<S>(future, this) })
         };
-        // SAFETY: the caller guarantees what `dispatch` demands (`# Safety` of this function).
+        // SAFETY: the arguments are those of the entry of an async method for an `S`, with the argument list `A` (`#
+        // Safety` of this function), which by its description returns an `AsyncResult<Self>`.
         unsafe { dispatch::<S, A, AsyncResult<Self>>(this, arguments, out, reply, method) }
     }
 

@@ -282,7 +282,8 @@ impl Drop for Remote {
 ///
 /// # Safety
 ///
-/// That of [`ReplySlot::enter`].
+/// `this` is what the entry is for, and stays valid during the call. The entry's argument list is an `A`, and its
+/// result an `R`. The values that the arguments view are neither changed nor dropped during the call.
 #[inline]
 pub(super) unsafe fn call_entry<A, R: ByValue>(
     entry: Entry,
@@ -291,7 +292,8 @@ pub(super) unsafe fn call_entry<A, R: ByValue>(
     leases: &Leases,
 ) -> Result<R, Fault> {
     let mut slot = ReplySlot::new(leases);
-    // SAFETY: the caller guarantees what `enter` demands (`# Safety` of this function).
+    // SAFETY: the slot is new. `this` is what the entry is for, and argument list and result have the entry's types (`#
+    // Safety` of this function).
     let code = unsafe { slot.enter(entry, this, arguments) };
     // SAFETY: the entry has returned `code`, and this is called once.
     match unsafe { slot.answer(code) } {
@@ -305,7 +307,8 @@ pub(super) unsafe fn call_entry<A, R: ByValue>(
 ///
 /// # Safety
 ///
-/// That of [`ReplySlot::enter`].
+/// `this` is what the entry is for, and stays valid during the call. The entry's argument list is an `A`, and its
+/// result an `R`. The values that the arguments view are neither changed nor dropped during the call.
 #[inline]
 pub(super) unsafe fn poll_entry<A, R: ByValue>(
     entry: Entry,
@@ -314,7 +317,8 @@ pub(super) unsafe fn poll_entry<A, R: ByValue>(
     leases: &Leases,
 ) -> Result<Poll<R>, Fault> {
     let mut slot = ReplySlot::new(leases);
-    // SAFETY: the caller guarantees what `enter` demands (`# Safety` of this function).
+    // SAFETY: the slot is new. `this` is what the entry is for, and argument list and result have the entry's types (`#
+    // Safety` of this function).
     let code = unsafe { slot.enter(entry, this, arguments) };
     // SAFETY: the entry has returned `code`, and this is called once.
     match unsafe { slot.answer(code) } {
@@ -459,7 +463,8 @@ pub unsafe fn dispatch<S: DispatchTarget, A: Copy, R: ByValue>(
     let method = |this: &S::Target, arguments, context: ReadContext<'_>| {
         method(this, arguments, context).map(Poll::Ready)
     };
-    // SAFETY: the caller guarantees what `dispatch_poll` demands (`# Safety` of this function).
+    // SAFETY: the arguments are those of an entry for an `S`, with the argument list `A` and the result `R` (`# Safety`
+    // of this function).
     unsafe { dispatch_poll::<S, A, R>(this, arguments, out, reply, method) }
 }
 

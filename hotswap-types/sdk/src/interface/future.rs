@@ -115,15 +115,17 @@ impl<T: ByValue + 'static> AsyncResult<T> {
     ///
     /// # Safety
     ///
-    /// That of [`Remote::call`].
+    /// The other side [has](Remote::has) the method, and by the descriptions of both sides its argument list is an `A`
+    /// and its result an `AsyncResult<T>`. The values that the arguments view are neither changed nor dropped during
+    /// the call.
     #[inline]
     pub(super) unsafe fn call<A>(remote: &Remote, method: usize, arguments: A) -> BoxFuture<'_, T> {
         let mut boxed = Box::<RemoteFuture<'_, T>>::new_uninit();
         let proxy = boxed.as_mut_ptr();
         // SAFETY: `proxy` is in the box.
         let future = unsafe { &raw mut (*proxy).future };
-        // SAFETY: the caller guarantees what `Remote::call` demands (`# Safety` of this function), and this is the room
-        // for the future in the box.
+        // SAFETY: the method is there, has these arguments, and returns an `AsyncResult<T>` (`# Safety` of this
+        // function), for which this is the room in the box.
         unsafe { remote.call_in_place(method, arguments, future) };
         // SAFETY: `proxy` is in the box.
         let leases = unsafe { &raw mut (*proxy).leases };
