@@ -199,6 +199,14 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    // The part of the usage that no option can say by itself.
+    if let Command::Rollout { rings, .. } = &cli.command
+        && let Err(error) = Ring::check_all(rings)
+    {
+        Cli::command()
+            .error(ErrorKind::ValueValidation, error)
+            .exit();
+    }
     match run(cli).await {
         Ok(code) => code,
         Err(error) => {
@@ -236,11 +244,6 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             max_faults,
             detach,
         } => {
-            if let Err(error) = Ring::check_all(&rings) {
-                Cli::command()
-                    .error(ErrorKind::ValueValidation, error)
-                    .exit();
-            }
             let target = release(&store, &plugin, &sha256, &public_key).await?;
             let limits = RolloutLimits {
                 soak_ms: soak.as_millis() as u64,
