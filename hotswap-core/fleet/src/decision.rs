@@ -63,7 +63,7 @@ pub struct CallTotals {
 }
 
 /// The same share of few calls says less: they are judged as if they were so many.
-const CALLS_JUDGED_MIN: u64 = 1000;
+const FAULT_RATIO_CALLS_MIN: u64 = 1000;
 
 impl Seen {
     /// Whether its heartbeat comes.
@@ -175,7 +175,7 @@ impl Summary {
                 Phase::Soaking { since_ms } => since_ms.saturating_add(rollout.limits.soak_ms),
                 _ => 0,
             };
-            if now_ms >= end_ms && seen.heard_ms < end_ms {
+            if now_ms >= end_ms && seen.heard_ms <= end_ms {
                 self.waiting.push(host());
             }
             return;
@@ -206,8 +206,8 @@ impl Summary {
         }
         let excess_max = limits.fault_ratio_excess_max?;
         let accepted = self.rest.fault_ratio() + excess_max;
-        let judged = self.target.calls.max(CALLS_JUDGED_MIN) as f64;
-        (self.target.faults as f64 > accepted * judged).then(|| {
+        let calls = self.target.calls.max(FAULT_RATIO_CALLS_MIN) as f64;
+        (self.target.faults as f64 > accepted * calls).then(|| {
             format!(
                 "{} of {} calls were faults, where other builds have {:.2}% and {:.2}% more are accepted",
                 self.target.faults,

@@ -329,11 +329,20 @@ fn a_failure_halts_in_the_ring_that_shows_it() {
 
 #[test]
 fn a_host_that_dies_in_a_soak_shorter_than_its_heartbeat_is_noticed_before_the_next_ring() {
-    let mut fleet = Fleet::new("canary=1,100%", &[Behavior::Dies; 5]);
-    fleet.rollout.limits.soak_ms = HEARTBEAT_MS / 2;
-    fleet.run();
-    assert_eq!(fleet.rollout.phase, Phase::Halted);
-    assert_eq!((fleet.rollout.ring, fleet.touched.len()), (0, 1));
+    for (rings, ring, touched) in [
+        ("canary=1,100%", 0, 1),
+        ("check,50%,100%", 1, 3),
+        ("100%", 0, 5),
+    ] {
+        for soak_ms in [0, HEARTBEAT_MS / 2, 2 * HEARTBEAT_MS] {
+            let mut fleet = Fleet::new(rings, &[Behavior::Dies; 5]);
+            fleet.rollout.limits.soak_ms = soak_ms;
+            fleet.run();
+            assert_eq!(fleet.rollout.phase, Phase::Halted, "{rings}, {soak_ms} ms");
+            let reached = (fleet.rollout.ring, fleet.touched.len());
+            assert_eq!(reached, (ring, touched), "{rings}, {soak_ms} ms");
+        }
+    }
 }
 
 #[test]
