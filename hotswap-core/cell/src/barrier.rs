@@ -23,6 +23,15 @@ pub(crate) enum Barrier {
 }
 
 impl Barrier {
+    /// The kind of inline calls. In a process of the other kind, no call is inline ([`Slot::is_ready`]).
+    ///
+    /// [`Slot::is_ready`]: crate::slot::Slot::is_ready
+    pub(crate) const INLINE: Self = if cfg!(all(target_os = "linux", not(loom))) {
+        Self::Asymmetric
+    } else {
+        Self::Full
+    };
+
     /// Selects the cheapest pair that this system has.
     ///
     /// Registering happens once per process and costs about a millisecond when other threads already run (the kernel

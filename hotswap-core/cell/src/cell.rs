@@ -4,22 +4,35 @@
 //!
 //! Every thread that reads owns a [`Slot`], which every other thread may look at. To enter, a thread
 //!
-//! 1. announces itself: the slot holds *entering*,
-//! 2. passes the light half of a [`Barrier`](crate::barrier::Barrier),
-//! 3. loads the cell's current value,
-//! 4. names it: the slot holds the value.
+//! 1. loads the cell's current value,
+//! 2. names it: the slot holds the value,
+//! 3. passes the light half of a [`Barrier`](crate::barrier::Barrier),
+//! 4. loads the current value again. If it is still the named one, the call begins.
 //!
-//! When the call ends, the thread clears the slot. Readers write nothing that another reader writes, and retry
-//! nothing: a reader never waits and never loops. (With hazard pointers, a reader repeats step 3 until it agrees with
-//! step 4; a storm of swaps can make that go on for ever.)
+//! Otherwise a swap has come in between, and the named value may be gone. The thread, which has not used it, then
 //!
-//! A thread that retires a value first replaces it, then passes the heavy half of the barrier, then looks at all
-//! slots. For each reader there are two cases:
+//! 5. announces itself: the slot holds *entering*,
+//! 6. passes the light half of the barrier again,
+//! 7. loads the current value, names it, and begins the call.
 //!
-//! - If the reader's announcement comes before our barrier, we see the announcement, the value's name, or something
-//!   later. The reader may have announced itself for the old value, so an announcement counts as holding it.
-//! - If our barrier comes before the reader's announcement, the reader's load in step 3 comes after our replacement.
-//!   The reader gets the new value, so it was right to treat its slot as idle.
+//! When the call ends, the thread clears the slot. Readers write nothing that another reader writes. A reader never
+//! waits and never loops: steps 5 to 7 end whatever swaps there are meanwhile. (Hazard pointers have steps 1 to 4
+//! alone, and repeat them; a storm of swaps can make that go on for ever. Steps 5 to 7 alone would do, and cost one
+//! write more.)
+//!
+//! A thread that retires a value first replaces it, then passes the heavy half of the barrier, then looks at all slots.
+//! Whichever of its two light halves a reader has passed last, it wrote its slot before that: the name in step 2, or
+//! the announcement in step 5. There are two cases:
+//!
+//! - If that write comes before our barrier, we see it, or something later. A name counts as holding the value that it
+//!   names. An announcement counts as holding ours, because the reader may be about to name it.
+//! - If our barrier comes before that write, the reader's load in step 4 or 7 comes after our replacement. In step 7
+//!   the reader gets the new value. In step 4 it gets the new value, too, and therefore does not use the one that it
+//!   has named, if that was ours. Either way it was right to treat its slot as idle.
+//!
+//! The second load of step 4 may find the named value although there was a swap: the value was put back
+//! ([`Cell::restore`]), or another one has its address. Both are in the cell at that moment. Whoever retires such a
+//! value later replaces it after that load, and passes a barrier of its own: the first case.
 //!
 //! One heavy barrier per retired value is therefore enough; after it, the slots are polled. Naming and clearing are
 //! `Release` writes: a thread that sees one knows that everything the reader did with the previous value has
@@ -31,17 +44,16 @@
 //! and a store before an earlier load. Nothing here relies on the opposite:
 //!
 //! - What a value points to is written before the `Release` that publishes it (`replace`), and read after the
-//!   `Acquire` of step 3.
+//!   `Acquire` of step 4 or 7.
 //! - All that a call does with a value comes before the `Release` that clears the slot or names the next value. A
 //!   thread that retires a value concludes that a reader has left it only from an `Acquire` that has read such a word,
 //!   or from a slot that was idle all along.
-//! - That a thread that scans sees the announcement before the reader loads in step 3 follows from no `Release` and no
-//!   `Acquire`, on x86-64 as little as elsewhere. The barrier gives it.
+//! - That a thread that scans sees the name before the reader loads in step 4, and the announcement before it loads in
+//!   step 7, follows from no `Release` and no `Acquire`, on x86-64 as little as elsewhere. The barrier gives it.
 //!
 //! Loom explores these orderings by the memory model of the language, which is as weak. `scripts/loom weakened` makes
 //! them weaker one by one, and the model fails for each. It does not fail where a fence of the full barrier has the
-//! same effect: for the `Release` in [`Slot::name`], the `Acquire` in [`Slot::names`], and the `Acquire` half of
-//! `replace`.
+//! same effect: for the `Acquire` in [`Slot::names`], and the `Acquire` half of `replace`.
 //!
 //! # Several calls of one thread
 //!
@@ -74,8 +86,9 @@
 //! - `Cell::current` is null or a pointer from `Arc::into_raw` whose one count belongs to the cell. The value carries
 //!   the id of that cell.
 //! - A slot names a value from the moment a call enters through it until the last call that uses the slot has ended.
-//! - A value that a slot names is not freed. The last count of a value belongs to the cell or to a [`Retired`], and
-//!   both look at the slots before they give up that count.
+//! - A value is not freed while a slot names it, except between steps 2 and 5, in which the value is not used. The last
+//!   count of a value belongs to the cell or to a [`Retired`], and both look at the slots before they give up that
+//!   count.
 //! - A [`Retired`] value is in no cell, so no new call can reach it. Its holders only become fewer, except for leases
 //!   that its owner takes or that a handle of it gives ([`SelfLease::lease`] says why that is no race), and for nested
 //!   calls, which begin only while another call on the value has not ended. [`Cell::restore`] consumes the `Retired`.
@@ -83,6 +96,7 @@
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr};
 
 use crate::{
+    barrier::Barrier,
     calls::{Calls, Holders, ValueId},
     chain, registry,
     slot::{CellId, Slot},
@@ -136,15 +150,18 @@ impl<T: Send + Sync> Cell<T> {
     /// Creates a cell that holds `value`.
     pub fn new(value: T) -> Self {
         let id = CellId::new();
+        let value = Arc::into_raw(Arc::new(id.tag(value))).cast_mut();
+        // For `Slot::named_value_of`.
+        value.expose_provenance();
         Self {
-            current: AtomicPtr::new(Arc::into_raw(Arc::new(id.tag(value))).cast_mut()),
+            current: AtomicPtr::new(value),
             id,
             owns: PhantomData,
         }
     }
 
     /// Calls `f` with the current value. If this thread is already inside a call on this cell, `f` gets the value of
-    /// that call. Waits for nobody.
+    /// that call. Waits for nobody. Not for signal handlers.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match chain::ready_head() {
@@ -154,7 +171,8 @@ impl<T: Send + Sync> Cell<T> {
     }
 
     /// Handles the calls that are not inline: a call inside another call, the first call of a thread, a call while
-    /// the thread ends, and a call that must run the quiescence callback first.
+    /// the thread ends, a call that must run the quiescence callback first, and all calls of a process whose barrier is
+    /// not that of inline calls.
     #[cold]
     fn with_slow_path<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         f(&self.begin())
@@ -238,6 +256,8 @@ impl<T: Send + Sync> Cell<T> {
     }
 
     fn replace(&self, new: *mut Tagged<T>) -> Retired<T> {
+        // For `Slot::named_value_of`.
+        new.expose_provenance();
         // Release: pairs with the Acquire in `enter`, for what `new` points to. Acquire: pairs with the Release of
         // the `replace` that put the old value here; the old value is about to be ours.
         let old = self.current.swap(new, Ordering::AcqRel);
@@ -255,7 +275,7 @@ impl<T: Send + Sync> Cell<T> {
     #[inline]
     fn begin_at_head<'a>(&'a self, head: &'a Slot) -> HeadCall<'a, T> {
         HeadCall {
-            value: self.enter(head),
+            value: self.enter(head, Barrier::INLINE),
             slot: head,
             cell: PhantomData,
         }
@@ -270,7 +290,7 @@ impl<T: Send + Sync> Cell<T> {
             value: match named {
                 // The value carries this cell's id, so it came from this cell's `current` and is a `Tagged<T>`.
                 Some(value) => value.as_ptr().cast(),
-                None => self.enter(slot),
+                None => self.enter(slot, slot.barrier),
             },
             slot,
             is_nested: named.is_some(),
@@ -282,17 +302,34 @@ impl<T: Send + Sync> Cell<T> {
     fn begin_on_current(&self) -> Call<'_, T> {
         let slot = chain::begin_on_current();
         Call {
-            value: self.enter(slot),
+            value: self.enter(slot, slot.barrier),
             slot,
             is_nested: false,
             cell: PhantomData,
         }
     }
 
-    /// Makes an idle slot of this thread name the current value.
+    /// Makes an idle slot of this thread name the current value. `barrier` is the process's kind.
     #[inline]
-    fn enter(&self, slot: &Slot) -> *const Tagged<T> {
+    fn enter(&self, slot: &Slot, barrier: Barrier) -> *const Tagged<T> {
+        // Relaxed: this only selects the value. If it is the current one, the second load finds it, too.
+        let value = self.current.load(Ordering::Relaxed).cast_const();
+        slot.name(value.cast());
+        barrier.light();
+        // Acquire: pairs with the Release in `replace`.
+        let current = self.current.load(Ordering::Acquire).cast_const();
+        if ptr::eq(current, value) {
+            current
+        } else {
+            self.enter_announced(slot, barrier)
+        }
+    }
+
+    /// [`enter`](Self::enter) when a swap has come in between.
+    #[cold]
+    fn enter_announced(&self, slot: &Slot, barrier: Barrier) -> *const Tagged<T> {
         slot.announce();
+        barrier.light();
         // Acquire: pairs with the Release in `replace`.
         let value = self.current.load(Ordering::Acquire).cast_const();
         slot.name(value.cast());
@@ -321,7 +358,9 @@ impl<T> Drop for Cell<T> {
     fn drop(&mut self) {
         let current = self.current.swap(ptr::null_mut(), Ordering::AcqRel);
         // A running call borrows the cell, but a forgotten call does not, and a value that a slot names must not be
-        // freed. The forgotten call named the value before the cell became exclusively ours, so this scan sees it.
+        // freed. The forgotten call named the value before the cell became exclusively ours, so this scan sees it. (A
+        // thread that enters another cell may name a value that is gone, and this one may have its address: then this
+        // one is leaked, too.)
         let is_named = || registry::all().any(|slot| slot.names(current.cast_const().cast()));
         if !current.is_null() && !is_named() {
             // SAFETY: the pointer is from `Arc::into_raw` and carries the cell's count, which nobody else takes:

@@ -7,7 +7,7 @@
 //! | null | idle; in a head: no slot of the chain is in use | 0 |
 //! | [`INNER_IN_USE`] | idle, and another slot of the chain is in use; heads only | 0 |
 //! | [`ENTERING`] | the thread is about to load a value | the entering call |
-//! | a value | the entering call has not ended | that one, and `nested` |
+//! | a value | the entering call has not ended, or is about to look again | that one, and `nested` |
 //! | a value with [`RETURNED`] | the entering call has ended | `nested`, at least 1 |
 //!
 //! Another thread may add [`MARKED`] to a value. Whatever the owner writes next has no mark, so a mark that is still
@@ -32,7 +32,8 @@
 //!   [`INNER_IN_USE`]; other idle slots hold null. ([`chain::begin`](crate::chain::begin) and
 //!   [`begin_on_current`](crate::chain::begin_on_current) count a slot just before the caller enters through it.)
 //! - A value that a slot names begins with a [`CellId`] and is alive. [`Cell`](crate::Cell) guarantees that: it does
-//!   not free a value that a slot names.
+//!   not free a value that a slot names. The one exception is a name that the owner is about to look at again
+//!   ([`Cell::with`](crate::Cell::with)): until then the value may be gone, and the owner does nothing else.
 
 use std::{
     cell::Cell,
@@ -66,6 +67,7 @@ const INNER_IN_USE: *mut () = ptr::without_provenance_mut(MARKED);
 // Bits of `Slot::flags`.
 const CALLBACK_REQUESTED: u8 = 1;
 const EXITING: u8 = 2;
+const NOT_INLINE: u8 = 4;
 
 /// A bit above all thread numbers (`PID_MAX_LIMIT` of Linux is 2²²).
 const DEREGISTERED: u32 = 1 << 31;
@@ -98,9 +100,10 @@ pub(crate) struct Slot {
     /// - [`CALLBACK_REQUESTED`]: the owner must run the quiescence callback before it enters a cell again.
     /// - [`EXITING`]: the thread has already run the destructor that gives its chain back, so the last call in the
     ///   chain must give it back.
+    /// - [`NOT_INLINE`]: the process has another kind of barrier than inline calls. Constant.
     flags: AtomicU8,
     /// A copy of the process's kind of barrier; a reader therefore touches no other cache line.
-    barrier: Barrier,
+    pub(crate) barrier: Barrier,
     taken: AtomicBool,
     /// The owner's thread number in the system, with [`DEREGISTERED`] when the owner is exiting; 0 without an owner.
     thread: AtomicU32,
@@ -135,7 +138,11 @@ impl Slot {
         Self {
             word: OwnedWord::new(ptr::null_mut()),
             after_exit: Cell::new(ptr::null_mut()),
-            flags: AtomicU8::new(0),
+            flags: AtomicU8::new(if barrier == Barrier::INLINE {
+                0
+            } else {
+                NOT_INLINE
+            }),
             barrier,
             taken: AtomicBool::new(true),
             thread: AtomicU32::new(0),
@@ -206,21 +213,17 @@ impl Slot {
         self.flags.fetch_or(EXITING, Ordering::Relaxed);
     }
 
-    /// Announces that the owner, whose slot is idle, is about to load a value. Passes the light half of the barrier.
-    #[inline]
+    /// Announces that the owner is about to load a value. No call uses the slot.
     pub(crate) fn announce(&self) {
         // Relaxed: a thread that sees this word concludes nothing from it, and looks again later.
         self.word.store(ENTERING, Ordering::Relaxed);
-        self.barrier.light();
     }
 
-    /// Names `value`, which begins with the [`CellId`] of the cell it was loaded from, and which stays alive as long
-    /// as the slot names it.
+    /// Names `value`, which was loaded from a cell. No call uses the slot.
     #[inline]
     pub(crate) fn name(&self, value: *const ()) {
         // Release: a thread that sees this value concludes that the owner has left the previous one. Pairs with the
-        // Acquire in `may_hold`. (Loom does not notice when this is Relaxed, because the full fence in `announce` has
-        // the same effect there. The asymmetric barrier does not.)
+        // Acquire in `may_hold`.
         self.word.store(value.cast_mut(), Ordering::Release);
     }
 
@@ -296,9 +299,13 @@ impl Slot {
     /// The value that the slot names, if it is a value of `cell`. `None` also when no call uses the slot.
     #[inline]
     pub(crate) fn named_value_of(&self, cell: CellId) -> Option<NonNull<()>> {
-        let value = NonNull::new(value_of(self.own_word()))?;
-        // SAFETY: a named value begins with its cell's id and is alive (invariants of this module). Only the calling
-        // thread makes the slot name something else, and it is busy here.
+        let address = value_of(self.own_word()).addr();
+        // The owner may have loaded the pointer of a value that is gone, and found another value at its address to be
+        // current. The cell has exposed the pointers of both.
+        let value = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
+        // SAFETY: a named value begins with its cell's id and is alive, for the call has begun (invariants of this
+        // module): between its two loads of the pointer, the calling thread does not come here. Only the calling thread
+        // makes the slot name something else, and it is busy here.
         let owner = unsafe { value.cast::<CellId>().read() };
         (owner == cell).then_some(value)
     }
@@ -310,7 +317,7 @@ impl Slot {
         unsafe { self.inner.get().as_ref() }
     }
 
-    /// Returns whether the slot's thread may be using `value`: it named the value, or it is about to name something.
+    /// Returns whether the slot's thread may be using `value`: it names the value, or it is about to name something.
     pub(crate) fn may_hold(&self, value: *const ()) -> bool {
         // Acquire: pairs with the Releases in `name` and `set_word`.
         let holds = self.word.load(Ordering::Acquire);
@@ -416,7 +423,7 @@ impl Slot {
         // Relaxed, all of them: the child has no other thread.
         self.word.store(ptr::null_mut(), Ordering::Relaxed);
         self.after_exit.set(ptr::null_mut());
-        self.flags.store(0, Ordering::Relaxed);
+        self.flags.fetch_and(NOT_INLINE, Ordering::Relaxed);
         self.nested.set(0);
         self.inner_in_use.set(0);
         self.inner.set(ptr::null());

@@ -6,8 +6,13 @@
 //!
 //! The value under test is a loom `UnsafeCell`: reading it is a read for loom, and draining it is a write. A read
 //! that is not ordered before the drain fails the model, whether or not the schedule runs them at the same time.
+//!
+//! What a reader does depends on whether a new value has the address of one that is gone. [`LastFreedFirst`] makes that
+//! the same in each execution, as loom demands, and frequent.
 
 use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::RefCell,
     mem::{self, ManuallyDrop},
     sync::{
         Arc,
@@ -18,8 +23,49 @@ use std::{
 
 use loom::{cell::UnsafeCell, thread};
 
-use super::{Cell, HeadCall, Retired};
+use super::{Cell, HeadCall, Retired, Tagged};
 use crate::{calls::mark_calls, chain, sync::order_stores};
+
+/// Allocates a cell's value where the last one of the thread was freed, if there is one. Loom runs all threads of a
+/// scenario on the thread of its test.
+struct LastFreedFirst;
+
+#[global_allocator]
+static ALLOCATOR: LastFreedFirst = LastFreedFirst;
+
+std::thread_local! {
+    static FREED: RefCell<Vec<(*mut u8, Layout)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether it may be a cell's value, by its alignment.
+fn is_value(layout: Layout) -> bool {
+    layout.align() == align_of::<Tagged<()>>()
+}
+
+// SAFETY: all blocks are from `System`. One that is freed is given to `System`, or it is kept and given out once more,
+// for the same layout.
+unsafe impl GlobalAlloc for LastFreedFirst {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let take = || {
+            FREED.with_borrow_mut(|freed| {
+                let last = freed.iter().rposition(|it| it.1 == layout)?;
+                Some(freed.remove(last).0)
+            })
+        };
+        let freed = is_value(layout).then(take).flatten();
+        // SAFETY: the layout has a size (contract of `alloc`).
+        freed.unwrap_or_else(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if is_value(layout) {
+            FREED.with_borrow_mut(|freed| freed.push((block, layout)));
+        } else {
+            // SAFETY: the block is from `System` and has this layout (contract of `dealloc`).
+            unsafe { System.dealloc(block, layout) };
+        }
+    }
+}
 
 /// Stands for a plugin: it is used while mapped, and then unmapped.
 struct Plugin {
@@ -127,6 +173,23 @@ fn a_call_races_with_a_swap() {
         assert_eq!(drain(cell.publish(Plugin::new(2))), 1);
         assert!([1, 2].contains(&reader.join().unwrap()));
         assert_eq!(cell.with(Plugin::call), 2);
+    });
+}
+
+/// The reader may load the pointer of the first value, name it when it is gone, and find the third one at its address.
+#[test]
+fn a_call_races_with_swaps_that_use_an_address_again() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| cell.with(Plugin::call));
+        let first = cell.value_id();
+        let held = look(cell.publish(Plugin::new(2)));
+        let is_gone = held.is_none();
+        let second = look(cell.publish(Plugin::new(3)));
+        assert_eq!(cell.value_id() == first, is_gone);
+        let third = look(cell.publish(Plugin::new(4)));
+        assert!([1, 2, 3, 4].contains(&reader.join().unwrap()));
+        [held, second, third].map(look_again);
     });
 }
 
