@@ -264,6 +264,15 @@ impl Report {
             "ns",
             of_trait(traits::OBJECT, traits::NS),
         ));
+        let alone = of_trait(traits::ASYNC, traits::COMPARED_NS);
+        rows.push(row(
+            "a trait, an async method that is ready at once",
+            AtMost(45.0),
+            "ns beyond that future of the host's own",
+            of_trait(traits::ASYNC, traits::NS)
+                .zip(alone)
+                .map(|(it, alone)| it - alone),
+        ));
         for plugin in ["release", "debug"] {
             for (what, measure, limit) in [
                 ("in all", swap::LEFT_RATIO, 1.2),

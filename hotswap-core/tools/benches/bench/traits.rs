@@ -15,7 +15,7 @@ use std::{
 };
 
 use hotswap_core::{HostServices, Hotswap, Settings, canary::Share};
-use hotswap_fixtures::measured::{Counter, Measured, RawMeasuredRef, Record, items};
+use hotswap_fixtures::measured::{Counter, Measured, RawMeasuredRef, Record, following, items};
 use hotswap_sdk::BoxFuture;
 
 use crate::{
@@ -75,7 +75,7 @@ struct Host;
 
 impl Counter for Host {
     fn next(&self, number: u64) -> u64 {
-        number + 1
+        following(number)
     }
 }
 
