@@ -38,7 +38,11 @@ struct Pointers {
 
 impl Pointers {
     fn of(bytes: &[u8], header: &str) -> Self {
-        const RELATIVE: u64 = object::elf::R_X86_64_RELATIVE.0 as u64;
+        const RELATIVE: u64 = if cfg!(target_arch = "aarch64") {
+            object::elf::R_AARCH64_RELATIVE.0 as u64
+        } else {
+            object::elf::R_X86_64_RELATIVE.0 as u64
+        };
         let file = ElfFile64::<E>::parse(bytes).unwrap();
         let (start, _) = file
             .section_by_name(".rela.dyn")
@@ -83,7 +87,7 @@ impl Pointers {
         let to = match damage {
             Damage::End => self.end,
             Damage::Unaligned => was ^ 4,
-            Damage::NoCode => 8,
+            Damage::NoCode => self.header,
         };
         (at, to.to_ne_bytes().to_vec())
     }
@@ -95,7 +99,7 @@ enum Damage {
     End,
     /// To the middle of a structure.
     Unaligned,
-    /// To the file's own header.
+    /// To data that can be written to. Linkers for AArch64 have all that can only be read in one segment with the code.
     NoCode,
 }
 
@@ -200,10 +204,10 @@ fn a_function_of_a_root_module_that_is_not_code_is_a_refusal() {
         };
         file.symbols().find(named).unwrap().address()
     };
-    let header = |at: usize, _: u64| (at, 8_u64);
+    let data = |at: usize, elsewhere: u64| (at, elsewhere);
     // The pointer stays null, because its relocation writes elsewhere.
     let nothing = |at: usize, elsewhere: u64| (at - 16, elsewhere);
-    for damage in [header as fn(usize, u64) -> (usize, u64), nothing] {
+    for damage in [data as fn(usize, u64) -> (usize, u64), nothing] {
         let file = changed("build_2", |bytes| {
             let function = address("build_27build_a", bytes);
             let Pointers { all, .. } = Pointers::of(bytes, ROOT_MODULE_LOADER_NAME);
@@ -232,10 +236,9 @@ fn a_method_of_a_trait_that_is_not_code_is_a_refusal() {
             .filter(|it| it.name().is_ok_and(is_entry))
             .map(|it| it.address());
         let entries: Vec<_> = entries.collect();
-        let Pointers { all, .. } = Pointers::of(bytes, ROOT_MODULE_LOADER_NAME);
+        let Pointers { all, header, .. } = Pointers::of(bytes, ROOT_MODULE_LOADER_NAME);
         let slot = all.values().find(|(to, _)| entries.contains(to));
-        // To the file's own header.
-        (slot.unwrap().1, 8_u64.to_ne_bytes().to_vec())
+        (slot.unwrap().1, header.to_ne_bytes().to_vec())
     });
     let error = rules.swap(&file).unwrap_err();
     assert_eq!(
