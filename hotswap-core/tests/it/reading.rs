@@ -92,8 +92,8 @@ fn a_lease_outlives_two_swaps_and_ends_on_another_thread() {
         settings.limits.drain_deadline = Duration::from_millis(10)
     });
     let lease = it.lease();
-    it.swap(plugin("build_2")).unwrap();
     let also = lease.clone();
+    it.swap(plugin("build_2")).unwrap();
     it.swap(plugin("suffix_field")).unwrap();
     unloaded(&it, 2);
     assert_eq!(lease.with(|old| old.build_a()()), 1);
