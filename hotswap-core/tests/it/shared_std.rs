@@ -1,7 +1,7 @@
 //! Files that do not have all of their Rust code in themselves.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -89,9 +89,12 @@ impl Folder {
     }
 }
 
-/// The compiler of the cargo by which this test was built.
+/// The compiler of the cargo by which this test was built, for the processor that it runs on: the compiler may run on
+/// another.
 fn rustc() -> Command {
-    Command::new(Path::new(env!("CARGO")).with_file_name("rustc"))
+    let mut rustc = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"));
+    rustc.arg(format!("--target={}-unknown-linux-gnu", env::consts::ARCH));
+    rustc
 }
 
 #[track_caller]

@@ -1,5 +1,5 @@
 #[hotswap_sdk::export]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "aes")]
 fn sum(numbers: &[u32]) -> u32 {
     numbers.iter().sum()
 }
