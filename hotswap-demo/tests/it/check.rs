@@ -146,7 +146,7 @@ fn what_will_not_leave_is_said() {
 #[test]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn static_tls_is_said_with_what_helps() {
-    let (code, out, _) = check(&plugin("static_tls"));
+    let (code, out, _) = check(&plugin("needs_static_tls"));
     assert_eq!(code, Some(0));
     let line = out.lines().find(|line| line.contains("static TLS"));
     let line = line.expect("a line of it").trim_start();

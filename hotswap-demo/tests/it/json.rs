@@ -127,7 +127,7 @@ fn a_canary_has_a_form_for_programs() {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn static_tls_has_a_form_for_programs() {
     let mut demo = Demo::start(&["--events", "json"], &plugin("shipped"));
-    demo.type_line(plugin("static_tls"));
+    demo.type_line(plugin("needs_static_tls"));
     let mut event = next(&demo, "static-tls");
     let bytes = event["bytes"].take();
     assert!(bytes.as_u64() >= Some(400), "{bytes}");
