@@ -7,7 +7,10 @@
 use std::{
     env, fs,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -15,8 +18,10 @@ use std::{
 use hotswap_core::{Settings, Trial, Trust};
 use hotswap_fleet::agent::{Agent, AgentSettings};
 use hotswap_types::Plugin;
-
-static IS_ENDING: AtomicBool = AtomicBool::new(false);
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
 fn main() -> anyhow::Result<()> {
     // What crashes, hangs or answers wrongly does it in a child process first.
@@ -56,9 +61,12 @@ fn main() -> anyhow::Result<()> {
         ..Settings::default()
     })?;
 
-    ctrlc::set_handler(|| IS_ENDING.store(true, Ordering::Relaxed))?;
+    let is_ending = Arc::<AtomicBool>::default();
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&is_ending))?;
+    }
     for number in 0.. {
-        if IS_ENDING.load(Ordering::Relaxed) {
+        if is_ending.load(Ordering::Relaxed) {
             break;
         }
         match agent.call(|it| it.some_fn(number)) {
