@@ -158,13 +158,14 @@ fn no_answer_in_time_is_a_fault() {
     let other = Other::new();
     let options = ["--config", &other.address, "--patience", "1s"];
     let server = Server::with_file(&options, &patient_plugin());
-    let (mut client, mut operator) = (server.connect(), server.connect());
-    let begun = operator.ask(":canary 100%");
+    // Who neither says nor reads anything for that long is not served any more. So each is connected when it speaks.
+    let begun = server.connect().ask(":canary 100%");
     assert!(begun.starts_with("canary generation 2 "), "{begun}");
+    let mut client = server.connect();
     client.send("ask why");
     let _question = other.question();
     assert_eq!(client.hears(), "fault generation 2: no answer within 1s");
-    let abandoned = operator.ask(":abandon");
+    let abandoned = server.connect().ask(":abandon");
     let start = "abandoned generation 2: it had 0 calls, 1 fault";
     assert!(abandoned.starts_with(start), "{abandoned}");
 }
