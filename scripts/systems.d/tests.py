@@ -87,8 +87,9 @@ def run(root, target, variables, package, program, executable, folder, skipped):
     found = {}
     if results.exists():
         for line in results.read_text().splitlines():
-            outcome, _, test = line.partition(" ")
-            found[test] = outcome
+            # Why a test is ignored stands between the two.
+            outcome, _, test = line.rpartition(" ")
+            found[test] = outcome.partition(":")[0]
     return {test: found.get(test, "no result") for test in chosen}, names, ended
 
 
