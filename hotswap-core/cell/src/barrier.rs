@@ -1,4 +1,4 @@
-//! What orders a reader's announcement against the scan of the thread that retires a value.
+//! What orders a reader's write to its slot against the scan of the thread that retires a value.
 //!
 //! Loom checks the full pair, the only one on systems other than Linux: under loom both halves are `fence(SeqCst)`. It
 //! does not check the asymmetric pair. That `membarrier` makes a compiler fence as strong as a full one is the kernel's
@@ -9,7 +9,7 @@ use crate::{
     system,
 };
 
-/// How this process orders a reader's announcement against a retiring thread's scan.
+/// How this process orders a reader's write to its slot against a retiring thread's scan.
 ///
 /// Both sides do the same: write a variable of their own, pass the barrier, read what the other side wrote. With
 /// either kind, at least one of the two sees the other's write.

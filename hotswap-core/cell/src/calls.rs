@@ -1,4 +1,7 @@
 //! Which calls there are, for reports on who holds a value. Nothing that frees a value relies on this module.
+//!
+//! A thread that begins a call names a value before it knows whether that is still current (module `cell`). If a swap
+//! comes in between, a look may list a call on a value that the thread will not use, until the thread runs on.
 
 use std::{collections::HashMap, ptr};
 
@@ -38,8 +41,8 @@ pub struct MarkedCall {
 /// also from the next one of the same thread on the same value.
 ///
 /// Calls inside another call on the same cell are not listed: the outer one is. A call that is just beginning may be
-/// found by the next look only. Waits for nobody, and costs those that call nothing but a cache miss. If several
-/// threads look at one value, each sees the marks of the others.
+/// found by the next look only, or be listed although it then gets another value. Waits for nobody, and costs those that
+/// call nothing but a cache miss. If several threads look at one value, each sees the marks of the others.
 pub fn mark_calls(value: ValueId) -> impl Iterator<Item = MarkedCall> {
     let value = ptr::without_provenance(value.0);
     registry::all().filter_map(move |slot| {
@@ -78,8 +81,9 @@ impl ValueId {
 
 /// The calls on all cells at one moment. One snapshot serves many retired values.
 ///
-/// A value that the snapshot shows in use was in use at that moment. A value that it does not show may be in use all
-/// the same; only [`Retired::try_drain`](crate::Retired::try_drain) proves that it is not.
+/// A value that the snapshot shows in use was in use at that moment, or a thread was about to use it. A value that it
+/// does not show may be in use all the same; only [`Retired::try_drain`](crate::Retired::try_drain) proves that it is
+/// not.
 pub struct Calls {
     inside: HashMap<*const (), Threads>,
     /// Threads that were about to enter; the value that they will load is not known.

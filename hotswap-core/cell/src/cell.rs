@@ -106,7 +106,8 @@ use crate::{
 /// A value that threads can read while another thread replaces it.
 ///
 /// Dropping the cell drops the value, unless a lease holds it; then dropping the last lease drops it. A value that a
-/// forgotten call holds is leaked.
+/// forgotten call holds is leaked. So is a value at the address of an earlier one of another cell, if the cell is dropped
+/// in the few instructions in which a thread that begins a call there still names that one.
 pub struct Cell<T> {
     current: AtomicPtr<Tagged<T>>,
     id: CellId,
@@ -258,8 +259,8 @@ impl<T: Send + Sync> Cell<T> {
     fn replace(&self, new: *mut Tagged<T>) -> Retired<T> {
         // For `Slot::named_value_of`.
         new.expose_provenance();
-        // Release: pairs with the Acquire in `enter`, for what `new` points to. Acquire: pairs with the Release of
-        // the `replace` that put the old value here; the old value is about to be ours.
+        // Release: pairs with the Acquires in `enter` and `enter_announced`, for what `new` points to. Acquire: pairs
+        // with the Release of the `replace` that put the old value here; the old value is about to be ours.
         let old = self.current.swap(new, Ordering::AcqRel);
         assert!(!old.is_null(), "a closed cell has no value");
         // SAFETY: `old` is from `Arc::into_raw` (invariant of `current`), and the swap took the cell's count out with

@@ -189,7 +189,7 @@ fn a_call_races_with_swaps_that_use_an_address_again() {
         assert_eq!(cell.value_id() == first, is_gone);
         let third = look(cell.publish(Plugin::new(4)));
         assert!([1, 2, 3, 4].contains(&reader.join().unwrap()));
-        [held, second, third].map(look_again);
+        [held, second, third].into_iter().for_each(look_again);
     });
 }
 
@@ -218,6 +218,23 @@ fn a_nested_call_stays_on_the_outer_generation() {
         let (outer, nested) = reader.join().unwrap();
         assert_eq!(outer, nested);
         look_again(held);
+    });
+}
+
+/// The same when the reader may have named the first value, and found the third one at its address.
+#[test]
+fn a_nested_call_finds_a_value_at_an_address_that_is_used_again() {
+    exhaustively(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            cell.with(|outer| (outer.call(), cell.with(Plugin::call)))
+        });
+        let first = look(cell.publish(Plugin::new(2)));
+        let second = look(cell.publish(Plugin::new(3)));
+        let (outer, nested) = reader.join().unwrap();
+        assert_eq!(outer, nested);
+        look_again(first);
+        look_again(second);
     });
 }
 
@@ -496,6 +513,26 @@ fn a_value_that_is_put_back_is_read_again() {
     });
 }
 
+/// The first look at a value passes the barrier. When the value has been put back and is retired again, that look counts
+/// for nothing.
+#[test]
+fn a_value_that_was_looked_at_is_put_back_and_replaced_again() {
+    with_three_preemptions(|| {
+        let cell = Arc::new(Cell::new(Plugin::new(1)));
+        let reader = spawn(&cell, |cell| {
+            [cell.with(Plugin::call), cell.with(Plugin::call)]
+        });
+        let mut held = Vec::new();
+        if let Some(first) = look(cell.publish(Plugin::new(2))) {
+            held.push(look(cell.restore(first)));
+            held.push(look(cell.publish(Plugin::new(3))));
+        }
+        let read = reader.join().unwrap();
+        assert!(read.iter().all(|it| [1, 2, 3].contains(it)));
+        held.into_iter().for_each(look_again);
+    });
+}
+
 /// As a canary does that is promoted: a value is leased before a call can reach it, is put in, and is replaced again.
 #[test]
 fn a_value_is_leased_before_it_is_put_in() {
@@ -636,6 +673,25 @@ fn two_swaps_race_with_a_reader() {
         assert!([1, 2, 3].contains(&reader.join().unwrap()));
         look_again(held);
         look_again(held_by_other);
+    });
+}
+
+/// The last value of each cell has the address that the first one of the other had, unless a reader has held that.
+#[test]
+fn two_swap_points_exchange_addresses() {
+    with_three_preemptions(|| {
+        let cells = Arc::new((Cell::new(Plugin::new(1)), Cell::new(Plugin::new(10))));
+        let of_a = spawn(&cells, |(a, _)| a.with(Plugin::call));
+        let of_b = spawn(&cells, |(_, b)| b.with(Plugin::call));
+        let (a, b) = &*cells;
+        let held = [
+            look(a.publish(Plugin::new(2))),
+            look(b.publish(Plugin::new(20))),
+            look(a.publish(Plugin::new(3))),
+        ];
+        assert!([1, 2, 3].contains(&of_a.join().unwrap()));
+        assert!([10, 20].contains(&of_b.join().unwrap()));
+        held.into_iter().for_each(look_again);
     });
 }
 
