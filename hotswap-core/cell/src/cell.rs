@@ -6,7 +6,7 @@
 //!
 //! 1. loads the cell's current value,
 //! 2. names it: the slot holds the value,
-//! 3. passes the light half of a [`Barrier`](crate::barrier::Barrier),
+//! 3. passes the light half of a [`Barrier`],
 //! 4. loads the current value again. If it is still the named one, the call begins.
 //!
 //! Otherwise a swap has come in between, and the named value may be gone. The thread, which has not used it, then
