@@ -41,8 +41,8 @@ pub struct MarkedCall {
 /// also from the next one of the same thread on the same value.
 ///
 /// Calls inside another call on the same cell are not listed: the outer one is. A call that is just beginning may be
-/// found by the next look only, or be listed although it then gets another value. Waits for nobody, and costs those that
-/// call nothing but a cache miss. If several threads look at one value, each sees the marks of the others.
+/// found by the next look only, or be listed although it then gets another value. Waits for nobody, and costs those
+/// that call nothing but a cache miss. If several threads look at one value, each sees the marks of the others.
 pub fn mark_calls(value: ValueId) -> impl Iterator<Item = MarkedCall> {
     let value = ptr::without_provenance(value.0);
     registry::all().filter_map(move |slot| {

@@ -106,8 +106,8 @@ use crate::{
 /// A value that threads can read while another thread replaces it.
 ///
 /// Dropping the cell drops the value, unless a lease holds it; then dropping the last lease drops it. A value that a
-/// forgotten call holds is leaked. So is a value at the address of an earlier one of another cell, if the cell is dropped
-/// in the few instructions in which a thread that begins a call there still names that one.
+/// forgotten call holds is leaked. So is a value at the address of an earlier one of another cell, if the cell is
+/// dropped in the few instructions in which a thread that begins a call there still names that one.
 pub struct Cell<T> {
     current: AtomicPtr<Tagged<T>>,
     id: CellId,

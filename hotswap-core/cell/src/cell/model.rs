@@ -513,8 +513,8 @@ fn a_value_that_is_put_back_is_read_again() {
     });
 }
 
-/// The first look at a value passes the barrier. When the value has been put back and is retired again, that look counts
-/// for nothing.
+/// The first look at a value passes the barrier. When the value has been put back and is retired again, that look
+/// counts for nothing.
 #[test]
 fn a_value_that_was_looked_at_is_put_back_and_replaced_again() {
     with_three_preemptions(|| {
