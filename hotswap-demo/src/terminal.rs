@@ -2,6 +2,10 @@
 //!
 //! While a line is edited, the terminal is in a mode of the editor's. So whatever is shown meanwhile goes through the
 //! editor, and the terminal is [`restore`]d at the end.
+//!
+//! At Enter, the editor (rustyline 19) leaves its mode first and begins a new line second. What is shown in that
+//! moment, which is microseconds unless the machine is busy, stands behind what was typed. Nothing that the editor
+//! calls in between could prevent it.
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -62,7 +62,7 @@ pub struct CallTotals {
     pub faults: u64,
 }
 
-/// The same share of few calls says less: they are judged as if they were so many.
+/// The same share of fewer calls says less: the faults in them are compared with those that so many may have.
 const FAULT_RATIO_CALLS_MIN: u64 = 1000;
 
 impl Seen {

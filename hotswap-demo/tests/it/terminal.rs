@@ -326,7 +326,7 @@ fn the_transcript_of_the_readme() {
     missing.dedup();
     let changed = after.iter().find(|line| line.contains("as changed"));
     let seen = terminal.says(changed.expect("the new plugin answers"));
-    // What a tick says while Enter is handled stands behind what was typed.
+    // What a tick says at the moment of Enter may stand behind what was typed (`terminal` in the demo).
     let seen: Vec<&str> = seen
         .iter()
         .flat_map(|line| match line.strip_prefix(&typed) {

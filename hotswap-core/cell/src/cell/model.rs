@@ -154,6 +154,11 @@ fn look_again(held: Option<Retired<Plugin>>) {
     }
 }
 
+/// Both calls must be on one generation.
+fn call_inside_call(cell: &Cell<Plugin>) {
+    cell.with(|outer| assert_eq!(outer.call(), cell.with(Plugin::call)));
+}
+
 /// Begins a call as the inline path of `with` does. This thread must have called before.
 fn begin_inline(cell: &Cell<Plugin>) -> HeadCall<'_, Plugin> {
     let head = chain::ready_head().expect("it has called before, and is inside of nothing");
@@ -211,12 +216,9 @@ fn two_calls_of_one_thread_never_go_back() {
 fn a_nested_call_stays_on_the_outer_generation() {
     exhaustively(|| {
         let cell = Arc::new(Cell::new(Plugin::new(1)));
-        let reader = spawn(&cell, |cell| {
-            cell.with(|outer| (outer.call(), cell.with(Plugin::call)))
-        });
+        let reader = spawn(&cell, call_inside_call);
         let held = look(cell.publish(Plugin::new(2)));
-        let (outer, nested) = reader.join().unwrap();
-        assert_eq!(outer, nested);
+        reader.join().unwrap();
         look_again(held);
     });
 }
@@ -226,13 +228,10 @@ fn a_nested_call_stays_on_the_outer_generation() {
 fn a_nested_call_finds_a_value_at_an_address_that_is_used_again() {
     exhaustively(|| {
         let cell = Arc::new(Cell::new(Plugin::new(1)));
-        let reader = spawn(&cell, |cell| {
-            cell.with(|outer| (outer.call(), cell.with(Plugin::call)))
-        });
+        let reader = spawn(&cell, call_inside_call);
         let first = look(cell.publish(Plugin::new(2)));
         let second = look(cell.publish(Plugin::new(3)));
-        let (outer, nested) = reader.join().unwrap();
-        assert_eq!(outer, nested);
+        reader.join().unwrap();
         look_again(first);
         look_again(second);
     });
@@ -605,14 +604,11 @@ fn a_mark_is_on_one_call_only() {
 fn a_mark_races_with_a_swap() {
     let scenario = || {
         let cell = Arc::new(Cell::new(Plugin::new(1)));
-        let reader = spawn(&cell, |cell| {
-            cell.with(|outer| (outer.call(), cell.with(Plugin::call)))
-        });
+        let reader = spawn(&cell, call_inside_call);
         let value = cell.value_id();
         let looking = thread::spawn(move || mark_calls(value).count());
         let held = look(cell.publish(Plugin::new(2)));
-        let (outer, nested) = reader.join().unwrap();
-        assert_eq!(outer, nested);
+        reader.join().unwrap();
         assert!(looking.join().unwrap() <= 1);
         look_again(held);
         assert_eq!(cell.with(Plugin::call), 2);
