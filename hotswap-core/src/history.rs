@@ -3,8 +3,8 @@
 //! Every change of a generation's state is made here under one lock, and the event is sent under the same lock. So
 //! the list and the events say the same, in the same order. No caller of a plugin ever takes that lock.
 //!
-//! `event` defines each kind of event with its text and its form for programs, each in one place; `metrics` lists them
-//! again, and says what is counted of each.
+//! `event` defines each kind of event with its text and its form for programs, each in one place; `metrics` says of
+//! which of them more is counted than their number.
 
 mod generation;
 mod services;

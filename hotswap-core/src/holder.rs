@@ -129,6 +129,21 @@ pub enum Holder {
     },
 }
 
+impl Holder {
+    /// The number of holders that it stands for.
+    pub fn count(&self) -> usize {
+        match *self {
+            Self::Leases { count }
+            | Self::Destructors { count, .. }
+            | Self::Objects { count, .. }
+            | Self::Futures { count }
+            | Self::Wakers { count }
+            | Self::More { count } => count,
+            _ => 1,
+        }
+    }
+}
+
 /// A thread, by number and name.
 pub(crate) struct Thread<'a>(pub(crate) u32, pub(crate) &'a str);
 

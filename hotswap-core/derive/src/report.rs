@@ -69,20 +69,26 @@ impl Parse for Options {
 
 pub(crate) fn expand(options: &Options, mut input: DeriveInput) -> Result<TokenStream> {
     let display = display(&input, options.is_error)?;
-    let functions = match (options.is_event, options.is_error) {
-        (true, _) => event(&input)?,
-        (false, true) => error(&input)?,
-        (false, false) => TokenStream::new(),
+    let case = match options.is_error {
+        true => Case::Snake,
+        false => Case::Kebab,
     };
+    let mut functions = TokenStream::new();
+    if options.tag.is_some() {
+        functions.extend(names(&input, case)?);
+    }
+    if options.is_event {
+        functions.extend(event(&input)?);
+    }
+    if options.is_error {
+        functions.extend(error(&input)?);
+    }
     input.attrs.retain(|it| !is_ours(it));
     input
         .attrs
         .push(parse_quote!(#[derive(::serde::Serialize)]));
     if let Some(tag) = &options.tag {
-        let case = match options.is_error {
-            true => "snake_case",
-            false => "kebab-case",
-        };
+        let case = case.name();
         input.attrs.push(match &options.content {
             None => parse_quote!(#[serde(tag = #tag, rename_all = #case)]),
             Some(content) => {
@@ -104,6 +110,47 @@ pub(crate) fn expand(options: &Options, mut input: DeriveInput) -> Result<TokenS
         Data::Union(_) => {}
     }
     Ok(quote!(#input #display #functions))
+}
+
+/// How the words of a variant's name are joined, for programs.
+#[derive(Clone, Copy)]
+enum Case {
+    Kebab,
+    Snake,
+}
+
+impl Case {
+    /// The name of the case, as serde has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kebab => "kebab-case",
+            Self::Snake => "snake_case",
+        }
+    }
+
+    /// The name of the case in a sentence.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Kebab => "kebab case",
+            Self::Snake => "snake case",
+        }
+    }
+
+    /// The words of a name in camel case, joined.
+    fn of(self, name: &Ident) -> String {
+        let separator = match self {
+            Self::Kebab => '-',
+            Self::Snake => '_',
+        };
+        let mut words = String::new();
+        for c in name.to_string().chars() {
+            if c.is_ascii_uppercase() && !words.is_empty() {
+                words.push(separator);
+            }
+            words.push(c.to_ascii_lowercase());
+        }
+        words
+    }
 }
 
 fn is_ours(attribute: &Attribute) -> bool {
@@ -386,16 +433,39 @@ fn pattern(variant: &Variant) -> TokenStream {
     }
 }
 
-/// Generates the functions of an event: its name, and its report to `tracing`.
+/// Generates the names of the variants, as the tag has them.
+fn names(input: &DeriveInput, case: Case) -> Result<TokenStream> {
+    let Data::Enum(data) = &input.data else {
+        return Err(Error::new(input.ident.span(), "what has a tag is an enum"));
+    };
+    let variants: Vec<_> = data.variants.iter().map(|it| &it.ident).collect();
+    let names: Vec<_> = variants.iter().map(|it| case.of(it)).collect();
+    let doc = format!(
+        "The name of the variant in {}, as programs see it. It is stable.",
+        case.words()
+    );
+    let name = &input.ident;
+    Ok(quote! {
+        impl #name {
+            /// The [name](Self::name) of each variant, in the order of their declaration.
+            pub const NAMES: &'static [&'static str] = &[#(#names),*];
+
+            #[doc = #doc]
+            pub fn name(&self) -> &'static str {
+                match self { #(Self::#variants { .. } => #names,)* }
+            }
+        }
+    })
+}
+
+/// Generates the report of an event to `tracing`.
 fn event(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Enum(data) = &input.data else {
         return Err(Error::new(input.ident.span(), "an event is an enum"));
     };
-    let (mut names, mut arms) = (TokenStream::new(), TokenStream::new());
+    let mut arms = TokenStream::new();
     for variant in &data.variants {
-        let ident = &variant.ident;
-        let name = separated(&ident.to_string(), '-');
-        names.extend(quote!(Self::#ident { .. } => #name,));
+        let name = Case::Kebab.of(&variant.ident);
         let fields = variant.fields.iter().filter_map(traced);
         let fields = quote!(#(#fields,)*);
         let tell = |level: &str| {
@@ -430,11 +500,6 @@ fn event(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     Ok(quote! {
         impl #name {
-            /// The event's name: the first word of the text, `event` for programs, and the message for `tracing`.
-            pub fn name(&self) -> &'static str {
-                match self { #names }
-            }
-
             /// Reports the event to the subscribers of `tracing`.
             pub(super) fn trace(&self, about: &Event) {
                 let version = about.version.as_deref().map(crate::escape::one_line);
@@ -462,16 +527,11 @@ fn traced(field: &Field) -> Option<TokenStream> {
     })
 }
 
-/// Generates the functions of an error: its name for programs, and, if its variants say so, its stage and its setting.
+/// Generates the functions of an error: its stage and its setting, if its variants say so.
 fn error(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Enum(data) = &input.data else {
         return Err(Error::new(input.ident.span(), "an error is an enum"));
     };
-    let names = data.variants.iter().map(|variant| {
-        let ident = &variant.ident;
-        let name = separated(&ident.to_string(), '_');
-        quote!(Self::#ident { .. } => #name,)
-    });
     let (mut stages, mut settings) = (TokenStream::new(), TokenStream::new());
     for variant in &data.variants {
         stages.extend(arm(variant, "stage")?);
@@ -500,11 +560,6 @@ fn error(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     Ok(quote! {
         impl #name {
-            /// The name of the variant in snake case, as programs see it. It is stable.
-            pub fn name(&self) -> &'static str {
-                match self { #(#names)* }
-            }
-
             #stage
             #setting
         }
@@ -527,16 +582,4 @@ fn arm(variant: &Variant, attribute: &str) -> Result<Option<TokenStream>> {
     let names = variant.fields.iter().filter_map(|it| it.ident.as_ref());
     // Use every field once, because few of these expressions use one.
     Ok(Some(quote!(#pattern => { let _ = (#(&#names,)*); #value })))
-}
-
-/// Splits a name in camel case into its words, in lower case and with `separator` between them.
-fn separated(name: &str, separator: char) -> String {
-    let mut words = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !words.is_empty() {
-            words.push(separator);
-        }
-        words.push(c.to_ascii_lowercase());
-    }
-    words
 }

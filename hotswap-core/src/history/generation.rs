@@ -181,6 +181,11 @@ impl State {
         }
     }
 
+    /// Whether the generation is retired, and still mapped.
+    pub(crate) fn is_retained(&self) -> bool {
+        matches!(self, Self::Draining { .. } | Self::Pinned { .. })
+    }
+
     /// Whether there is nothing to wait for any more. (A pinned generation may still be unloaded later.)
     pub fn has_ended(&self) -> bool {
         matches!(self, Self::Unloaded | Self::Pinned { .. })

@@ -52,13 +52,6 @@ const UNLOAD_DURATION: &str = "hotswap_unload_duration_seconds";
 const REQUEST: &str = "request";
 const PROBATION: &str = "probation";
 
-/// The values of the label `state` of a mapped generation.
-const LIVE: &str = "live";
-const CANARY: &str = "canary";
-const STANDBY: &str = "standby";
-const DRAINING: &str = "draining";
-const PINNED: &str = "pinned";
-
 /// Every stage, so that each has a counter from the beginning: a query sees an increase only if there was a value
 /// before.
 const STAGES: [Stage; 16] = [
@@ -174,7 +167,9 @@ impl Metrics {
                 continue;
             };
             match &event.kind {
-                EventKind::Pinned { reason } => pending.pinned.insert(generation, kind_of(reason)),
+                EventKind::Pinned { reason } => {
+                    pending.pinned.insert(generation, kind_of_reason(reason))
+                }
                 EventKind::Unloaded { .. } => pending.pinned.remove(&generation),
                 _ => None,
             };
@@ -225,18 +220,8 @@ impl Metrics {
             EventKind::Unloaded { after, .. } => {
                 histogram!(UNLOAD_DURATION, vec![plugin()]).record(*after);
             }
-            EventKind::StaticTls { .. }
-            | EventKind::OldLibrary { .. }
-            | EventKind::Canary { .. }
-            | EventKind::Standby { .. }
-            | EventKind::Held { .. }
-            | EventKind::HungCall { .. }
-            | EventKind::HookPanicked { .. }
-            | EventKind::Pinned { .. }
-            | EventKind::Retained { .. }
-            | EventKind::SerialNotKept { .. }
-            | EventKind::Service { .. }
-            | EventKind::Missed { .. } => {}
+            // The others are counted by name alone.
+            _ => {}
         }
         let name = Label::from_static_parts("event", event.kind.name());
         counter!(EVENTS, vec![plugin(), name]).increment(1);
@@ -331,34 +316,31 @@ impl Pending {
     ) {
         let counts = &mut self.counts;
         counts.0.values_mut().for_each(|count| *count = 0);
-        for state in [LIVE, CANARY, STANDBY, DRAINING, PINNED] {
+        let unmapped = State::Unloaded.name();
+        for state in State::NAMES.iter().filter(|it| **it != unmapped) {
             counts.add(MAPPED_GENERATIONS, state, 0);
         }
         self.share = Share::NONE;
         let mut live_now = 0;
         for generation in generations {
-            match &generation.state {
-                State::Live => {
-                    live_now = generation.number;
-                    counts.add(MAPPED_GENERATIONS, LIVE, 1);
-                }
-                State::Canary { share } => {
-                    self.share = *share;
-                    counts.add(MAPPED_GENERATIONS, CANARY, 1);
-                }
-                State::Standby => counts.add(MAPPED_GENERATIONS, STANDBY, 1),
+            let state = &generation.state;
+            // Those that are pinned are counted below.
+            if !state.has_ended() {
+                counts.add(MAPPED_GENERATIONS, state.name(), 1);
+            }
+            match state {
+                State::Live => live_now = generation.number,
+                State::Canary { share } => self.share = *share,
                 State::Draining { held_by } => {
-                    counts.add(MAPPED_GENERATIONS, DRAINING, 1);
                     for holder in held_by {
-                        let (kind, count) = counted(holder);
-                        counts.add(HOLDERS, kind, count);
+                        counts.add(HOLDERS, kind_of_holder(holder), holder.count());
                     }
                 }
-                State::Unloaded | State::Pinned { .. } => {}
+                _ => {}
             }
         }
         for reason in self.pinned.values() {
-            counts.add(MAPPED_GENERATIONS, PINNED, 1);
+            counts.add(MAPPED_GENERATIONS, "pinned", 1);
             counts.add(PINNED_GENERATIONS, reason, 1);
         }
         self.live = live.map(|_| live_now);
@@ -393,7 +375,7 @@ fn label_of(name: &str) -> &'static str {
     }
 }
 
-fn kind_of(reason: &PinReason) -> &'static str {
+fn kind_of_reason(reason: &PinReason) -> &'static str {
     match reason {
         PinReason::NoDelete => "no-delete",
         PinReason::UniqueSymbols => "unique-symbols",
@@ -408,23 +390,11 @@ fn kind_of(reason: &PinReason) -> &'static str {
     }
 }
 
-/// The kind of a holder, as programs read it in an event, and for how many it stands.
-fn counted(holder: &Holder) -> (&'static str, usize) {
-    match *holder {
-        Holder::Call { .. } => ("call", 1),
-        Holder::Leases { count } => ("leases", count),
-        Holder::Lease { .. } => ("leases", 1),
-        Holder::Thread { .. } => ("thread", 1),
-        Holder::Destructors { count, .. } => ("destructors", count),
-        Holder::Service { .. } => ("service", 1),
-        Holder::Ref { .. } => ("ref", 1),
-        Holder::DeletedKey { .. } => ("deleted-key", 1),
-        Holder::Hook => ("hook", 1),
-        Holder::Uncounted => ("uncounted", 1),
-        Holder::Objects { count, .. } => ("objects", count),
-        Holder::Futures { count } => ("futures", count),
-        Holder::Wakers { count } => ("wakers", count),
-        Holder::More { count } => ("more", count),
+/// The name of the holder, except that a lease that is recorded is counted like the others.
+fn kind_of_holder(holder: &Holder) -> &'static str {
+    match holder {
+        Holder::Lease { .. } => "leases",
+        other => other.name(),
     }
 }
 

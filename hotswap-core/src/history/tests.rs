@@ -377,3 +377,25 @@ fn each_kind_of_event_has_this_form_for_programs() {
         assert_eq!(serde_json::to_value(&event).unwrap(), expected);
     }
 }
+
+/// Metrics have the names as labels, and a query joins them with what programs read in events.
+#[test]
+fn the_name_of_a_variant_is_its_tag() {
+    let object = serde_json::to_value(State::draining()).unwrap();
+    assert_eq!(object["state"], State::draining().name());
+    let holder = Holder::DeletedKey {
+        thread: 1,
+        name: name(),
+    };
+    let object = serde_json::to_value(&holder).unwrap();
+    assert_eq!(object["holder"], holder.name());
+    assert_eq!(holder.name(), "deleted-key");
+    let error = ErrorKind::NoEarlierGeneration;
+    let object = serde_json::to_value(&error).unwrap();
+    assert_eq!(object["kind"], error.name());
+    assert_eq!(error.name(), "no_earlier_generation");
+    let states = [
+        "live", "canary", "standby", "draining", "unloaded", "pinned",
+    ];
+    assert_eq!(State::NAMES, states);
+}

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     error::ErrorKind,
-    history::{History, State},
+    history::History,
     system::limits::{self, Limit},
 };
 
@@ -206,7 +206,7 @@ impl Excess {
         const NAMED_MAX: usize = 3;
         let generations = history.generations().into_iter();
         let retired = generations
-            .filter(|it| matches!(it.state, State::Draining { .. } | State::Pinned { .. }))
+            .filter(|it| it.state.is_retained())
             .map(|it| format!("generation {} {}", it.number, it.state));
         let mut list: Vec<_> = retired.take(NAMED_MAX).collect();
         let others = self.refused + self.left_behind;
