@@ -18,7 +18,8 @@ bare `extern \"C\"` function from it, and call the function. The function pointe
 `Symbol` have no such guard: nothing could ever be unmapped under them.
 
 The loops that measure are aligned to 64 bytes. Otherwise chance decides at each build whether a loop crosses a line \
-of the cache, which changes a call by up to half a nanosecond.
+of the cache, which changes a call by up to half a nanosecond. Where the system maps a plugin and the host changes it \
+as much: the calls of a trait are measured in nine processes, and their figures are the medians.
 ";
 
 const PLOT: &str = "\n## Calls per second against threads\n\n";

@@ -18,11 +18,18 @@ pub(crate) struct Row {
     pub(crate) value: f64,
 }
 
+impl Row {
+    /// What is measured. Rows with the same key are the same figure, measured by several processes.
+    fn key(&self) -> (&str, &str, u64, &str) {
+        (&self.section, &self.case, self.count, &self.measure)
+    }
+}
+
 /// The measure that marks a quick run.
 pub(crate) const QUICK: &str = "quick";
 
 /// The figures of one section while it is measured, or of all sections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rows {
     section: String,
     rows: Vec<Row>,
@@ -68,18 +75,34 @@ impl Rows {
         Ok(fs::write(file, text)?)
     }
 
-    /// Reads everything that was measured.
+    /// Reads everything that was measured. A figure that several processes have measured is their median.
     pub(crate) fn read() -> Result<Self> {
-        let mut rows = Self::default();
+        let mut rows: Vec<Row> = Vec::new();
+        let mut values: Vec<Vec<f64>> = Vec::new();
         for entry in fs::read_dir(place::results()?)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|it| it == "csv") {
-                for line in fs::read_to_string(path)?.lines().skip(1) {
-                    rows.rows.push(parse(line)?);
+            if path.extension().is_none_or(|it| it != "csv") {
+                continue;
+            }
+            for line in fs::read_to_string(path)?.lines().skip(1) {
+                let row = parse(line)?;
+                let known = rows.iter().position(|it| it.key() == row.key());
+                match known {
+                    Some(place) => values[place].push(row.value),
+                    None => {
+                        values.push(vec![row.value]);
+                        rows.push(row);
+                    }
                 }
             }
         }
-        Ok(rows)
+        for (row, values) in rows.iter_mut().zip(values) {
+            row.value = median(values);
+        }
+        Ok(Self {
+            section: String::new(),
+            rows,
+        })
     }
 
     /// Whether any figure is from a quick run.
@@ -95,8 +118,8 @@ impl Rows {
     }
 
     pub(crate) fn get(&self, section: &str, case: &str, count: u64, measure: &str) -> Option<f64> {
-        let mut rows = self.of(section);
-        let row = rows.find(|it| (&*it.case, it.count, &*it.measure) == (case, count, measure))?;
+        let key = (section, case, count, measure);
+        let row = self.rows.iter().find(|it| it.key() == key)?;
         Some(row.value)
     }
 }
