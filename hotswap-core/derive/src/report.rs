@@ -128,14 +128,6 @@ impl Case {
         }
     }
 
-    /// The name of the case in a sentence.
-    fn words(self) -> &'static str {
-        match self {
-            Self::Kebab => "kebab case",
-            Self::Snake => "snake case",
-        }
-    }
-
     /// The words of a name in camel case, joined.
     fn of(self, name: &Ident) -> String {
         let separator = match self {
@@ -442,7 +434,7 @@ fn names(input: &DeriveInput, case: Case) -> Result<TokenStream> {
     let names: Vec<_> = variants.iter().map(|it| case.of(it)).collect();
     let doc = format!(
         "The name of the variant in {}, as programs see it. It is stable.",
-        case.words()
+        case.name()
     );
     let name = &input.ident;
     Ok(quote! {
