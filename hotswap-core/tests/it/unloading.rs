@@ -19,7 +19,7 @@ use hotswap_core::{
 };
 use hotswap_fixtures::{
     FixtureRef,
-    constructs::{CONSTRUCTS, START_STUBBORN, STUBBORN_FOR_A_WHILE},
+    constructs::{CONSTRUCTS, START_BY_DLSYM, START_STUBBORN, STUBBORN_FOR_A_WHILE},
 };
 
 use crate::{
@@ -362,6 +362,30 @@ fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() 
     assert!(
         held.is_some_and(|event| event.contains(" (stubborn) of its own, for ")),
         "{events:?}"
+    );
+}
+
+/// As jemalloc starts its background threads.
+#[test]
+fn a_thread_that_a_looked_up_function_starts_is_waited_for() {
+    alone(
+        "unloading::a_thread_that_a_looked_up_function_starts_is_waited_for",
+        || {
+            let it = load("constructs_unloadable");
+            run(&it, START_BY_DLSYM);
+            it.swap(plugin("build_1")).unwrap();
+            loop {
+                match it.wait(1, Duration::from_millis(5)) {
+                    Some(State::Draining { held_by })
+                        if matches!(held_by[..], [Holder::Thread { .. }]) =>
+                    {
+                        break;
+                    }
+                    state => assert!(!state.unwrap().has_ended(), "its thread runs"),
+                }
+            }
+            unloaded(&it, 1);
+        },
     );
 }
 

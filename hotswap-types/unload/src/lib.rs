@@ -35,7 +35,8 @@
 //! Threads, keys and thread-local destructors are counted, whether they are created with POSIX, C11 (`thrd_create`,
 //! `tss_create`) or C++ (`std::thread`, `std::async`). `on_exit` and timers that start threads (`SIGEV_THREAD`) are
 //! seen, but cannot be undone; a plugin that uses them is not unmapped. A plugin that leaves its signal handler
-//! installed is not unmapped either.
+//! installed is not unmapped either. It makes no difference whether the plugin calls such a function by its name or
+//! looks it up with `dlsym`; one that it looks up with `dlvsym` is not seen.
 //!
 //! The macro does not see what another shared library does on the plugin's behalf. The host decides about that from
 //! the libraries that the plugin needs and the functions that it imports; see *Plugins that unload* in the manual of
@@ -73,6 +74,9 @@ mod threads;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod uses;
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod lookup;
+
 pub use heap::CountingAllocator;
 pub use table::{
     BeforeUnload, C11StartRoutine, DECLINED_ATTACHED, DECLINED_UNBOUND, DECLINED_VERSION,
@@ -86,6 +90,7 @@ pub mod expansion {
     pub use crate::hook::run_hook;
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     pub use crate::{
+        lookup::dlsym,
         shadow::{
             finalised, key_create, key_delete, key_get, key_set, thread_atexit, thread_create,
         },
@@ -299,6 +304,7 @@ macro_rules! unloadable {
         $crate::weak_shadow!("__sysv_signal", $crate::expansion::sysv_signal);
         $crate::weak_shadow!("sysv_signal", $crate::expansion::sysv_signal);
         $crate::weak_shadow!("sigset", $crate::expansion::sigset);
+        $crate::weak_shadow!("dlsym", $crate::expansion::dlsym);
     };
     (@hook) => {
         ::core::option::Option::None

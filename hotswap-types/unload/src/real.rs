@@ -6,8 +6,45 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
+/// libc's `dlsym`: that name is bound to the shadow. The versions are those of the first glibc for the processor
+/// (`sysdeps/unix/sysv/linux/x86_64/64/libc.abilist`, `…/aarch64/libc.abilist`).
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static DLSYM: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// # Safety
+/// The arguments are valid for `dlsym`.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) unsafe fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void {
+    type Function = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
+    const VERSION: &CStr = if cfg!(target_arch = "x86_64") {
+        c"GLIBC_2.2.5"
+    } else {
+        c"GLIBC_2.17"
+    };
+    unsafe extern "C" {
+        fn dlvsym(handle: *mut c_void, name: *const c_char, version: *const c_char) -> *mut c_void;
+    }
+    // Relaxed: as in `Real::address`.
+    let mut address = DLSYM.load(Ordering::Relaxed);
+    if address.is_null() {
+        // SAFETY: `RTLD_DEFAULT` is a valid handle, and the others are C strings.
+        address = unsafe { dlvsym(RTLD_DEFAULT, c"dlsym".as_ptr(), VERSION.as_ptr()) };
+        DLSYM.store(address, Ordering::Relaxed);
+    }
+    if address.is_null() {
+        // Not reached: each glibc has it.
+        return address;
+    }
+    // SAFETY: libc's `dlsym` has this type.
+    let dlsym = unsafe { core::mem::transmute::<*mut c_void, Function>(address) };
+    // SAFETY: the arguments are valid for `dlsym`.
+    unsafe { dlsym(handle, name) }
+}
+
+/// On other processors `dlsym` has no shadow.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 unsafe extern "C" {
-    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+    pub(crate) fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
 /// `RTLD_DEFAULT`: `dlsym` finds what the program would find, including an interposed function. It does not find this

@@ -4,8 +4,8 @@
 //! - `HOST` goes once from null to the host's table, under `EARLY`'s lock. A thread that holds the lock and sees null
 //!   works before the hand-over, so the hand-over contains what the thread records.
 //! - Nothing here allocates, and nothing here has a thread-local.
-//! - No shadow calls `dlsym` on a thread that a constructor started. Such a thread would wait for the loader's lock,
-//!   which the constructor that joins it holds. Therefore [`look_up`] runs first.
+//! - No shadow but that of `dlsym` calls `dlsym` on a thread that a constructor started. Such a thread would wait for
+//!   the loader's lock, which the constructor that joins it holds. Therefore [`look_up`] runs first.
 //!
 //! Counts are deliberately not kept here; the crate's documentation says why.
 
@@ -31,20 +31,20 @@ use crate::{
 
 /// The names to which the rest of the image, including std, is bound. The same linker binds these to the same
 /// functions.
-mod bound {
+pub(crate) mod bound {
     use super::{Destructor, Key, StartRoutine, c_int, c_void};
 
     unsafe extern "C" {
-        pub(super) fn __cxa_thread_atexit_impl(
+        pub(crate) fn __cxa_thread_atexit_impl(
             _: Destructor,
             _: *mut c_void,
             _: *mut c_void,
         ) -> c_int;
-        pub(super) fn pthread_key_create(_: *mut Key, _: Option<Destructor>) -> c_int;
-        pub(super) fn pthread_key_delete(_: Key) -> c_int;
-        pub(super) fn pthread_setspecific(_: Key, _: *const c_void) -> c_int;
-        pub(super) fn pthread_getspecific(_: Key) -> *mut c_void;
-        pub(super) fn pthread_create(
+        pub(crate) fn pthread_key_create(_: *mut Key, _: Option<Destructor>) -> c_int;
+        pub(crate) fn pthread_key_delete(_: Key) -> c_int;
+        pub(crate) fn pthread_setspecific(_: Key, _: *const c_void) -> c_int;
+        pub(crate) fn pthread_getspecific(_: Key) -> *mut c_void;
+        pub(crate) fn pthread_create(
             _: *mut c_void,
             _: *const c_void,
             _: StartRoutine,
