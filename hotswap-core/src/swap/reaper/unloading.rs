@@ -202,6 +202,9 @@ impl<M: Send + Sync> Unloading<M> {
             Exit::NotYet(image) => {
                 if !self.has_woken_waiters && image.waits_for_threads() {
                     self.has_woken_waiters = true;
+                    // Before the list says whose destructors hold it: who reads that, and lets such a thread call
+                    // again, may count on it.
+                    hotswap_cell::request_quiescence_callbacks();
                     records.history.wake_to_detach(number);
                 }
                 self.phase = Phase::Leaving(image);

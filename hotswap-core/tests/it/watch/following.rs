@@ -241,7 +241,8 @@ fn nothing_is_swapped_in_when_watching_has_ended() {
             it.accepts(2);
             assert!(threads().contains(&"hotswap-watch".to_owned()));
             drop(it.watch.take());
-            assert!(!threads().contains(&"hotswap-watch".to_owned()));
+            // The system may list a thread for a moment after it was joined.
+            threads_end("hotswap-watch");
             threads_end("notify");
             it.put("plugin.so", "suffix_field");
             it.watch(settings(SHORT, NEVER));
