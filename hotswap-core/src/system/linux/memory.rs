@@ -47,13 +47,16 @@ pub(crate) fn readable_mappings() -> Vec<Range<usize>> {
     maps.lines().filter_map(range).collect()
 }
 
-/// The words of a range, which may be unmapped or protected at any moment. `None`: it is longer than `bytes_max`, or
-/// not all of it is readable.
+/// The words of a range, which may be unmapped or protected at any moment. `None`: it is longer than `bytes_max`, not
+/// all of it is readable, or there is no memory for a copy.
 ///
 /// The kernel reads it, and returns an error where an ordinary read would raise a signal.
 pub(crate) fn words(range: Range<usize>, bytes_max: usize) -> Option<impl Iterator<Item = usize>> {
     const WORD: usize = size_of::<usize>();
-    let mut copy = vec![0; Some(range.len()).filter(|&bytes| bytes <= bytes_max)?];
+    let bytes = Some(range.len()).filter(|&bytes| bytes <= bytes_max)?;
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes).ok()?;
+    copy.resize(bytes, 0);
     let memory = File::open("/proc/self/mem").ok()?;
     memory.read_exact_at(&mut copy, range.start as u64).ok()?;
     let word =
