@@ -20,12 +20,27 @@ enum Effect {
     Key,
     /// A thread.
     Thread,
+    /// Half of something that a standard stream keeps: [`StreamUse`].
+    Stream(StreamUse),
     /// Something else that refers to the caller's code or data and that `dlclose` does not remove. The name is the
     /// one a programmer knows.
     Keeps(&'static str),
 }
 
-use Effect::{Keeps, Key, Thread, ThreadExitHook};
+/// What a file imports to give a standard stream of C++ a facet of its own, as in
+/// `std::cout.imbue(std::locale(std::locale(), new Facet))`. The stream keeps the facet, and calls it at the next
+/// output or when it gets another. Each of these imports by itself is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamUse {
+    /// Puts a facet into a locale.
+    Facet,
+    /// Gives a stream a locale.
+    Imbue,
+    /// `std::cout` and so on.
+    Stream,
+}
+
+use Effect::{Keeps, Key, Stream, Thread, ThreadExitHook};
 
 /// Functions and their effects, sorted by symbol.
 ///
@@ -42,6 +57,10 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     (
         "_ZNSt3pmr20set_default_resourceEPNS_15memory_resourceE",
         &[Keeps("std::pmr::set_default_resource")],
+    ),
+    (
+        "_ZNSt6locale5_Impl16_M_install_facetEPKNS_2idEPKNS_5facetE",
+        &[Stream(StreamUse::Facet)],
     ),
     ("_ZNSt6locale6globalERKS_", &[Keeps("std::locale::global")]),
     // For GCC 4.4 to 4.9, and for programs built with them.
@@ -61,9 +80,21 @@ const IMPORTS: &[(&str, &[Effect])] = &[
         "_ZNSt8ios_base17register_callbackEPFvNS_5eventERS_iEi",
         &[Keeps("std::ios_base::register_callback")],
     ),
+    (
+        "_ZNSt9basic_iosIcSt11char_traitsIcEE5imbueERKSt6locale",
+        &[Stream(StreamUse::Imbue)],
+    ),
     // This is the setter: `std::cout` keeps the buffer that it is given.
     (
         "_ZNSt9basic_iosIcSt11char_traitsIcEE5rdbufEPSt15basic_streambufIcS1_E",
+        &[Keeps("std::ios::rdbuf")],
+    ),
+    (
+        "_ZNSt9basic_iosIwSt11char_traitsIwEE5imbueERKSt6locale",
+        &[Stream(StreamUse::Imbue)],
+    ),
+    (
+        "_ZNSt9basic_iosIwSt11char_traitsIwEE5rdbufEPSt15basic_streambufIwS1_E",
         &[Keeps("std::ios::rdbuf")],
     ),
     ("_ZSt13set_terminatePFvvE", &[Keeps("std::set_terminate")]),
@@ -76,6 +107,14 @@ const IMPORTS: &[(&str, &[Effect])] = &[
         "_ZSt25notify_all_at_thread_exitRSt18condition_variableSt11unique_lockISt5mutexE",
         &[Keeps("std::notify_all_at_thread_exit")],
     ),
+    ("_ZSt3cin", &[Stream(StreamUse::Stream)]),
+    ("_ZSt4cerr", &[Stream(StreamUse::Stream)]),
+    ("_ZSt4clog", &[Stream(StreamUse::Stream)]),
+    ("_ZSt4cout", &[Stream(StreamUse::Stream)]),
+    ("_ZSt4wcin", &[Stream(StreamUse::Stream)]),
+    ("_ZSt5wcerr", &[Stream(StreamUse::Stream)]),
+    ("_ZSt5wclog", &[Stream(StreamUse::Stream)]),
+    ("_ZSt5wcout", &[Stream(StreamUse::Stream)]),
     ("__clone", &[Keeps("clone")]),
     ("__cxa_thread_atexit", &[ThreadExitHook]),
     ("__cxa_thread_atexit_impl", &[ThreadExitHook]),
@@ -173,6 +212,7 @@ pub(crate) struct Imports {
     creates_keys: bool,
     starts_threads: bool,
     keeping_functions: BTreeSet<&'static str>,
+    stream_uses: [bool; 3],
     mangled: Option<String>,
     plain: Option<String>,
 }
@@ -205,12 +245,16 @@ impl Imports {
                 ThreadExitHook => self.thread_exit_hook = true,
                 Key => self.creates_keys = true,
                 Thread => self.starts_threads = true,
+                Stream(part) => self.stream_uses[part as usize] = true,
                 Keeps(what) => _ = self.keeping_functions.insert(what),
             }
         }
     }
 
-    pub(crate) fn record_in(self, facts: &mut Facts) {
+    pub(crate) fn record_in(mut self, facts: &mut Facts) {
+        if self.stream_uses == [true; 3] {
+            self.keeping_functions.insert("std::ios::imbue");
+        }
         facts.thread_exit_hook = self.thread_exit_hook;
         facts.creates_keys = self.creates_keys;
         facts.starts_threads = self.starts_threads;
@@ -315,6 +359,21 @@ mod tests {
         );
         let older = "_ZNSt6thread15_M_start_threadESt10shared_ptrINS_10_Impl_baseEE";
         assert_eq!(facts(&[older]).keeping_functions, ["std::thread"]);
+    }
+
+    #[test]
+    fn a_facet_is_kept_by_a_standard_stream_only() {
+        let all = [
+            "_ZNSt6locale5_Impl16_M_install_facetEPKNS_2idEPKNS_5facetE",
+            "_ZNSt9basic_iosIcSt11char_traitsIcEE5imbueERKSt6locale",
+            "_ZSt4cout",
+        ];
+        assert_eq!(facts(&all).keeping_functions, ["std::ios::imbue"]);
+        for left_out in 0..all.len() {
+            let mut names = all.to_vec();
+            names.remove(left_out);
+            assert_eq!(facts(&names), Facts::default());
+        }
     }
 
     #[test]
