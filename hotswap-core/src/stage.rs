@@ -390,6 +390,9 @@ fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Fa
     let refused = |kind| Error::new(path, kind);
     let facts = inspect(bytes, export);
     let facts = facts.map_err(|refusal| refused(inspection::kind(refusal, export)))?;
+    if facts.executable_stack {
+        return Err(refused(ErrorKind::ExecutableStack));
+    }
     let checked = shared::check(&facts);
     let checked = checked.and_then(|()| memory::need_thread_locals(facts.tls_bytes));
     checked.map_err(refused)?;

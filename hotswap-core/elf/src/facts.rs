@@ -4,7 +4,8 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
-    /// The libraries that the file needs, in order (`DT_NEEDED`).
+    /// The libraries that the file needs, in order (`DT_NEEDED`), and then those that the loader asks first for the
+    /// file's own symbols (`DT_AUXILIARY`, `DT_FILTER`).
     pub needed: Vec<String>,
     /// The search path for these libraries (`DT_RUNPATH`).
     pub runpath: Option<String>,
@@ -45,6 +46,11 @@ pub struct Facts {
     /// A symbol that the file imports from a Rust library: it then shares std, or another crate, with other images.
     /// At most the first 512 bytes of the symbol's name.
     pub imports_rust: Option<String>,
+
+    /// Whether the file asks for a stack that can be executed, or does not say and the machine's default is such a
+    /// stack. The loader then makes the stacks of all threads executable before it links the file (glibc up to 2.40;
+    /// later ones refuse the file).
+    pub executable_stack: bool,
 
     /// How many bytes of thread-local storage the file adds to each thread.
     pub tls_bytes: u64,

@@ -49,6 +49,7 @@ fn checked(bytes: &[u8], query: Query<'_>, process: Process) -> Result<Facts, Re
     let mut facts = Facts {
         nodelete: dynamic.nodelete,
         without_nodelete: dynamic.without_nodelete.clone(),
+        executable_stack: memory.executable_stack,
         static_tls: dynamic.static_tls,
         tls_bytes: memory.tls.as_ref().map_or(0, |tls| tls.bytes),
         build_id: notes::read(&memory, segments.all)?,

@@ -7,15 +7,15 @@ use std::ops::Range;
 
 use object::NativeEndian as E;
 use object::elf::{
-    DT_NULL, Dyn64, PF_W, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_GNU_RELRO, PT_INTERP, PT_NOTE, PT_PHDR,
-    PT_TLS, ProgramType,
+    DT_NULL, Dyn64, PF_W, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_GNU_RELRO, PT_GNU_STACK, PT_INTERP,
+    PT_NOTE, PT_PHDR, PT_TLS, ProgramType,
 };
 use object::pod::{self, Pod};
 
 use crate::{
     header::{Segment, Segments},
     load::{Load, Loads},
-    process::Process,
+    process::{Machine, Process},
     refusal::{Refusal, refuse},
 };
 
@@ -35,6 +35,7 @@ pub(crate) struct Memory<'a> {
     pub(crate) headers_range: Range<u64>,
     /// Whether the file has a `PT_INTERP`, as executables and the C library do.
     pub(crate) interpreter: bool,
+    pub(crate) executable_stack: bool,
 }
 
 /// What `PT_TLS` asks for.
@@ -56,11 +57,15 @@ impl<'a> Memory<'a> {
             tls: None,
             headers_range: 0..0,
             interpreter: false,
+            // What glibc takes for granted in a file that does not say (`DEFAULT_STACK_PERMS` in
+            // `sysdeps/x86/stackinfo.h` and `sysdeps/aarch64/stackinfo.h`).
+            executable_stack: process.machine == Machine::X86_64,
         };
         memory.find_headers(segments)?;
         for segment in segments.all {
             memory.check_offset(segment)?;
             match segment.p_type.get(E) {
+                PT_GNU_STACK => memory.executable_stack = segment.p_flags.get(E).contains(PF_X),
                 PT_DYNAMIC => memory.read_dynamic(segment)?,
                 PT_TLS => memory.read_tls(segment)?,
                 PT_GNU_RELRO => memory.check_relro(segment)?,

@@ -283,6 +283,14 @@ pub enum ErrorKind {
         /// One of the symbols that the file takes from it.
         symbol: String,
     },
+    /// The file needs a stack that can be executed, for which the linker would make the stacks of all threads
+    /// executable, and leave them so even if the file is refused afterwards. Mostly an assembly file lacks
+    /// `.section .note.GNU-stack,"",@progbits`. Link it with `-z noexecstack`.
+    #[stage(Inspect)]
+    #[text(
+        "asks for executable stacks, which all threads would get: link it with `-z noexecstack`"
+    )]
+    ExecutableStack,
     /// The dynamic linker cannot load the file. Mostly a symbol or a library is missing.
     #[stage(Link)]
     #[text("{message}[; {advice}]")]

@@ -2,11 +2,14 @@
 
 use std::{fs, path::Path};
 
-use hotswap_core::{Hotswap, Policy, Sha256, State, event::PinReason};
+use hotswap_core::{ErrorKind, Hotswap, Policy, Sha256, State, event::PinReason};
 use hotswap_fixtures::FixtureRef;
 use object::{
     NativeEndian as E,
-    elf::{DF_1_NODELETE, DT_FLAGS_1, Dyn64, FileHeader64, STB_GNU_UNIQUE, SymbolInfo},
+    elf::{
+        DF_1_NODELETE, DT_FLAGS_1, Dyn64, FileHeader64, PF_X, PT_GNU_STACK, ProgramHeader64,
+        STB_GNU_UNIQUE, SymbolInfo,
+    },
     pod,
     read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, Sym as _},
 };
@@ -131,6 +134,26 @@ fn unique_symbols_of_a_plugin_with_unloadable_do_not_keep_it() {
             swaps_and_leaves(&file, 12, 20);
             stays_if_it_is_told_to(&file, PinReason::UniqueSymbols);
         },
+    );
+}
+
+/// The linker would make the stacks of all threads executable before it finds that a file cannot be used.
+#[test]
+fn a_plugin_for_executable_stacks_is_refused() {
+    let file = changed("build_1", |bytes| {
+        let header = FileHeader64::<E>::parse(bytes).unwrap();
+        let segments = header.program_headers(E, bytes).unwrap();
+        let is_stack = |segment: &&ProgramHeader64<E>| segment.p_type(E) == PT_GNU_STACK;
+        let segment = segments.iter().find(is_stack).unwrap();
+        let mut new = *segment;
+        new.p_flags.set(E, segment.p_flags(E) | PF_X);
+        (offset(bytes, segment), pod::bytes_of(&new).to_vec())
+    });
+    let trust = trust_with(|policy| policy.any_owner = true);
+    let error = Hotswap::<FixtureRef>::load(&file, &trust).unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::ExecutableStack),
+        "{error}"
     );
 }
 

@@ -4,7 +4,7 @@ use hotswap_elf::{Facts, Machine, Process, Query};
 
 use crate::{
     ARM, ROOT, X86, facts,
-    fixture::{AARCH64, Library, PAGE, X86_64},
+    fixture::{AARCH64, Library, PAGE, X86_64, string},
     inspect,
 };
 
@@ -41,6 +41,34 @@ fn facts_that_flags_tell() {
     assert!(facts.static_tls && facts.nodelete && facts.unique_symbols);
     assert!(!facts.unique_in_std);
     assert_eq!(facts.static_tls_bytes(), Some(32));
+}
+
+/// The loader loads them like those that are needed.
+#[test]
+fn filters_are_among_the_libraries() {
+    for tag in [0x7fff_fffd, 0x7fff_ffff] {
+        let mut library = Library::new(&X86_64);
+        library.tag("spare", tag, string("libfixture.so").into());
+        assert_eq!(facts(&library).needed, ["libc.so.6", "libfixture.so"]);
+    }
+}
+
+#[test]
+fn a_stack_is_executable_if_the_file_says_so_or_the_machine() {
+    let is_executable = |codes, process, segment: (u32, u32)| {
+        let mut library = Library::new(codes);
+        let place = library.at("PT_GNU_STACK");
+        library.put32(place, segment.0).put32(place + 4, segment.1);
+        let facts = inspect(&library.bytes, ROOT, process).unwrap();
+        facts.executable_stack
+    };
+    // Its type and its flags.
+    let (plain, executable, none) = ((0x6474_e551, 6), (0x6474_e551, 7), (0, 0));
+    for (codes, process, default) in [(&X86_64, X86, true), (&AARCH64, ARM, false)] {
+        assert!(!is_executable(codes, process, plain));
+        assert!(is_executable(codes, process, executable));
+        assert_eq!(is_executable(codes, process, none), default);
+    }
 }
 
 #[test]
