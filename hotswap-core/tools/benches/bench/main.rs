@@ -11,6 +11,7 @@
 //! machine, two benchmarks half a minute apart differed by more than the effect that is measured (2026-11).
 
 mod alternatives;
+mod bound;
 #[expect(
     clippy::disallowed_methods,
     reason = "what the library is compared with"

@@ -8,10 +8,10 @@ use crate::{Result, cores};
 const WORDS: &str = "\
 # What a call and a swap cost
 
-What a call and a swap cost, in comparison with the alternatives. `scripts/bench` measures everything in twenty \
-minutes, on a machine that has nothing else to do, and prints these tables; `scripts/bench quick` takes a minute; \
-`scripts/bench --write-docs` writes this page. The ratios matter, not the absolute times: the alternatives take turns \
-within milliseconds, and a ratio is taken within such a turn before the median over all turns is taken.
+What a call and a swap cost, in comparison with the alternatives. `scripts/bench` measures everything in a quarter \
+of an hour, on a machine that has nothing else to do, and prints these tables; `scripts/bench quick` takes a \
+minute; `scripts/bench --write-docs` writes this page. The ratios matter, not the absolute times: the alternatives \
+take turns within milliseconds, and a ratio is taken within such a turn before the median over all turns is taken.
 
 All ways of calling do the same: reach the current module under a guard that keeps it from being unmapped, take a \
 bare `extern \"C\"` function from it, and call the function. The function pointer, `AtomicPtr` and libloading's \
@@ -19,8 +19,11 @@ bare `extern \"C\"` function from it, and call the function. The function pointe
 
 The loops that measure are aligned to 64 bytes. Otherwise chance decides at each build whether a loop crosses a line \
 of the cache, which changes a call by up to half a nanosecond. Where the system maps a plugin and the host changes a \
-call as much, and a copy into a memory file takes twice as long in one process as in another. So calls of a trait and \
-swaps are measured by nine processes each, and their figures are the medians.
+call as much. So nine processes measure the calls of a trait, and their figures are the medians.
+
+A virtual machine may give its free memory back to its host (free page reporting). Memory for a copy then costs what \
+the host takes to give it again, which can be several times the rest of a swap, now on one side of a comparison and now \
+on the other. On such a machine the budgets of swaps are not judged.
 ";
 
 const PLOT: &str = "\n## Calls per second against threads\n\n";

@@ -7,6 +7,7 @@ use std::{fmt::Write as _, fs};
 use crate::{
     Result,
     alternatives::{FUNCTION_POINTER, WITH},
+    bound::{BY_HAND, Bound},
     call::{VERSUS_ONE_THREAD, VERSUS_POINTER},
     page, place, plot,
     rows::Rows,
@@ -194,7 +195,7 @@ impl Report {
                 Bound::AtMost(limit) => ('≤', limit),
                 Bound::AtLeast(limit) => ('≥', limit),
             };
-            let verdict = measured.map_or("not measured".to_owned(), |it| bound.verdict(it));
+            let verdict = bound.verdict(unit, measured);
             writeln!(
                 text,
                 "| {what} | {sign} {limit} {unit} | {} | {verdict} |",
@@ -282,7 +283,7 @@ impl Report {
                 rows.push((
                     format!("swap of a {plugin} plugin, {what}"),
                     AtMost(limit),
-                    "× by hand",
+                    BY_HAND,
                     measured,
                 ));
             }
@@ -320,26 +321,6 @@ impl Report {
             ));
         }
         rows
-    }
-}
-
-enum Bound {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-impl Bound {
-    fn verdict(&self, measured: f64) -> String {
-        let (met, limit) = match *self {
-            Self::AtMost(limit) => (measured <= limit, limit),
-            Self::AtLeast(limit) => (measured >= limit, limit),
-        };
-        let verdict = if met { "met" } else { "**not met**" };
-        if limit == 0.0 {
-            return verdict.to_owned();
-        }
-        let percent = (measured - limit).abs() / limit * 100.0;
-        format!("{verdict}, by {percent:.0} %")
     }
 }
 
