@@ -132,7 +132,7 @@ impl Image {
         #[cfg(feature = "backtrace")]
         record.is_in(staged.file());
         record.mapped(mapping.bias, &code);
-        dependencies::note(&staged.facts().needed);
+        dependencies::note(&dependencies::loaded(staged.facts()));
         let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);
         let handlers = Handlers::new(mapping.segments.clone(), before);
         let mut image = Self {

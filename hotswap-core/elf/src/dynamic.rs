@@ -133,8 +133,8 @@ impl<'a> Dynamic<'a> {
         };
         facts.runpath = self.runpath.and_then(text);
         facts.rpath = self.rpath.and_then(text);
-        let names = self.needed.iter().chain(&self.filters);
-        facts.needed = names.copied().filter_map(text).collect();
+        facts.needed = self.needed.iter().copied().filter_map(text).collect();
+        facts.filters = self.filters.iter().copied().filter_map(text).collect();
     }
 
     /// The names of the libraries needed.

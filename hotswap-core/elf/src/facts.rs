@@ -4,9 +4,11 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
-    /// The libraries that the file needs, in order (`DT_NEEDED`), and then those that the loader asks first for the
-    /// file's own symbols (`DT_AUXILIARY`, `DT_FILTER`).
+    /// The libraries that the file needs, in order (`DT_NEEDED`).
     pub needed: Vec<String>,
+    /// The libraries that the loader asks first for the file's own symbols (`DT_AUXILIARY`, `DT_FILTER`). It loads
+    /// them, too, but goes on without those of `DT_AUXILIARY` that it does not find.
+    pub filters: Vec<String>,
     /// The search path for these libraries (`DT_RUNPATH`).
     pub runpath: Option<String>,
     /// The search path for these libraries and for those that they need (`DT_RPATH`). `None` if the file has a
@@ -60,6 +62,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The libraries that the loader loads, or tries to load, for the file: those that it needs, then its filters.
+    pub fn libraries(&self) -> impl Iterator<Item = &str> {
+        self.needed.iter().chain(&self.filters).map(String::as_str)
+    }
+
     /// How many bytes of the static TLS block the file uses, if its thread-locals must lie there.
     pub fn static_tls_bytes(&self) -> Option<u64> {
         self.static_tls.then_some(self.tls_bytes)

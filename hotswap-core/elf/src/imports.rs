@@ -20,8 +20,8 @@ enum Effect {
     Key,
     /// A thread.
     Thread,
-    /// Half of something that a standard stream keeps: [`StreamUse`].
-    Stream(StreamUse),
+    /// Half of something that a standard stream keeps: [`FacetPart`].
+    Stream(FacetPart),
     /// Something else that refers to the caller's code or data and that `dlclose` does not remove. The name is the
     /// one a programmer knows.
     Keeps(&'static str),
@@ -31,7 +31,7 @@ enum Effect {
 /// `std::cout.imbue(std::locale(std::locale(), new Facet))`. The stream keeps the facet, and calls it at the next
 /// output or when it gets another. Each of these imports by itself is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StreamUse {
+enum FacetPart {
     /// Puts a facet into a locale.
     Facet,
     /// Gives a stream a locale.
@@ -60,7 +60,7 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ),
     (
         "_ZNSt6locale5_Impl16_M_install_facetEPKNS_2idEPKNS_5facetE",
-        &[Stream(StreamUse::Facet)],
+        &[Stream(FacetPart::Facet)],
     ),
     ("_ZNSt6locale6globalERKS_", &[Keeps("std::locale::global")]),
     // For GCC 4.4 to 4.9, and for programs built with them.
@@ -82,7 +82,7 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ),
     (
         "_ZNSt9basic_iosIcSt11char_traitsIcEE5imbueERKSt6locale",
-        &[Stream(StreamUse::Imbue)],
+        &[Stream(FacetPart::Imbue)],
     ),
     // This is the setter: `std::cout` keeps the buffer that it is given.
     (
@@ -91,7 +91,7 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ),
     (
         "_ZNSt9basic_iosIwSt11char_traitsIwEE5imbueERKSt6locale",
-        &[Stream(StreamUse::Imbue)],
+        &[Stream(FacetPart::Imbue)],
     ),
     (
         "_ZNSt9basic_iosIwSt11char_traitsIwEE5rdbufEPSt15basic_streambufIwS1_E",
@@ -107,14 +107,14 @@ const IMPORTS: &[(&str, &[Effect])] = &[
         "_ZSt25notify_all_at_thread_exitRSt18condition_variableSt11unique_lockISt5mutexE",
         &[Keeps("std::notify_all_at_thread_exit")],
     ),
-    ("_ZSt3cin", &[Stream(StreamUse::Stream)]),
-    ("_ZSt4cerr", &[Stream(StreamUse::Stream)]),
-    ("_ZSt4clog", &[Stream(StreamUse::Stream)]),
-    ("_ZSt4cout", &[Stream(StreamUse::Stream)]),
-    ("_ZSt4wcin", &[Stream(StreamUse::Stream)]),
-    ("_ZSt5wcerr", &[Stream(StreamUse::Stream)]),
-    ("_ZSt5wclog", &[Stream(StreamUse::Stream)]),
-    ("_ZSt5wcout", &[Stream(StreamUse::Stream)]),
+    ("_ZSt3cin", &[Stream(FacetPart::Stream)]),
+    ("_ZSt4cerr", &[Stream(FacetPart::Stream)]),
+    ("_ZSt4clog", &[Stream(FacetPart::Stream)]),
+    ("_ZSt4cout", &[Stream(FacetPart::Stream)]),
+    ("_ZSt4wcin", &[Stream(FacetPart::Stream)]),
+    ("_ZSt5wcerr", &[Stream(FacetPart::Stream)]),
+    ("_ZSt5wclog", &[Stream(FacetPart::Stream)]),
+    ("_ZSt5wcout", &[Stream(FacetPart::Stream)]),
     ("__clone", &[Keeps("clone")]),
     ("__cxa_thread_atexit", &[ThreadExitHook]),
     ("__cxa_thread_atexit_impl", &[ThreadExitHook]),

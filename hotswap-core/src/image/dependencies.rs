@@ -22,13 +22,15 @@ use std::{
     path::PathBuf,
 };
 
+use hotswap_elf::Facts;
+
 use super::handlers;
 use crate::{
     cache::Cache,
     stage,
     system::{
         keys,
-        linker::{Access, Mapping, each_object},
+        linker::{Access, Mapping, Object, each_object},
         memory::words,
         status::{ContentState, FileId, Status},
     },
@@ -197,7 +199,7 @@ pub(super) fn caller_of(
             } => {
                 let mut data = mapped.iter().flat_map(|it| &it.writable);
                 if !data.any(|data| has_address_of(mapping, data)) {
-                    return ControlFlow::Continue(needs(abilities));
+                    return ControlFlow::Continue(needs(&abilities));
                 }
                 Caller::Has(library.to_owned())
             }
@@ -224,7 +226,7 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
             } if !abilities.iter().any(|it| it.leaves)
                 && !mapped.iter().any(MappedLibrary::is_registered) =>
             {
-                return ControlFlow::Continue(needs(abilities));
+                return ControlFlow::Continue(needs(&abilities));
             }
             Assessment::Able | Assessment::Plain { .. } => {}
         }
@@ -276,8 +278,25 @@ impl Assessment {
     }
 }
 
-fn needs(abilities: Vec<Abilities>) -> Vec<String> {
-    abilities.into_iter().flat_map(|it| it.needed).collect()
+/// The libraries that were loaded for these.
+fn needs(abilities: &[Abilities]) -> Vec<String> {
+    let libraries = |it: &Abilities| with_mapped(&it.needed, &it.filters);
+    abilities.iter().flat_map(libraries).collect()
+}
+
+/// The libraries that were loaded for a file: those that it needs, and those of its filters that are mapped. The
+/// linker does without a filter that it does not find.
+pub(super) fn loaded(facts: &Facts) -> Vec<String> {
+    with_mapped(&facts.needed, &facts.filters)
+}
+
+fn with_mapped(needed: &[String], filters: &[String]) -> Vec<String> {
+    // Under its file's name, or under another that the linker knows it by.
+    let is_mapped = |name: &&String| {
+        !mapped(file_name(name)).is_empty() || Object::mapped(OsStr::new(name)).is_some()
+    };
+    let filters = filters.iter().filter(is_mapped);
+    needed.iter().chain(filters).cloned().collect()
 }
 
 /// Notes what an image's libraries can do, according to their files. Call it right after the image was opened: a
@@ -291,7 +310,7 @@ pub(super) fn note(needed: &[String]) {
             .iter()
             .filter_map(Abilities::noted)
             .collect::<Vec<_>>();
-        ControlFlow::Continue(abilities.into_iter().flat_map(|it| it.needed).collect())
+        ControlFlow::Continue(needs(&abilities))
     });
 }
 
@@ -301,7 +320,7 @@ fn walk(needed: &[String], mut visit: impl FnMut(&str) -> ControlFlow<(), Vec<St
     let mut open: VecDeque<String> = needed.iter().cloned().collect();
     let mut seen = HashSet::new();
     while let Some(name) = open.pop_front() {
-        let library = name.rsplit('/').next().unwrap_or_default();
+        let library = file_name(&name);
         if !seen.insert(library.to_owned()) {
             continue;
         }
@@ -310,6 +329,18 @@ fn walk(needed: &[String], mut visit: impl FnMut(&str) -> ControlFlow<(), Vec<St
             ControlFlow::Break(()) => return,
         }
     }
+}
+
+fn add(all: &mut Vec<String>, names: Vec<String>) {
+    for name in names {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// A library that is mapped.
@@ -355,6 +386,7 @@ struct Abilities {
     /// It imports functions that keep something of it (`Facts::leaves`).
     leaves: bool,
     needed: Vec<String>,
+    filters: Vec<String>,
 }
 
 /// The abilities found so far, by the path that a library was mapped from and the address that it was mapped at.
@@ -391,11 +423,8 @@ impl Abilities {
             abilities.starts_threads |= facts.starts_threads;
             abilities.creates_keys |= facts.creates_keys;
             abilities.leaves |= !facts.keeping_functions.is_empty();
-            for name in facts.needed {
-                if !abilities.needed.contains(&name) {
-                    abilities.needed.push(name);
-                }
-            }
+            add(&mut abilities.needed, facts.needed);
+            add(&mut abilities.filters, facts.filters);
         });
         Some(noted.abilities)
     }

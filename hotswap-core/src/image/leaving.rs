@@ -310,12 +310,12 @@ impl Leaving {
     /// registered before the host attached. So this is `false` for an image that needs more than C's libraries, or
     /// that had registered anything by then.
     fn left_nothing_on_opener(&self) -> bool {
-        let needed = &self.image.staged.facts().needed;
+        let libraries = dependencies::loaded(self.image.staged.facts());
         match &self.image.attachment {
             Attachment::Attached(account) => {
                 account.never_had_early_ones()
                     && account.is_clear()
-                    && dependencies::are_c_libraries(needed)
+                    && dependencies::are_c_libraries(&libraries)
                     && self.image.opener.is_as_started()
             }
             Attachment::Missing | Attachment::Refused(_) => false,
@@ -365,7 +365,8 @@ impl Leaving {
                 dependencies::known(library)
             }
         };
-        match dependencies::caller_of(mapping, &staged.facts().needed, known) {
+        let libraries = dependencies::loaded(staged.facts());
+        match dependencies::caller_of(mapping, &libraries, known) {
             Some(Caller::Able(library)) => return Some(PinReason::Library(library)),
             Some(Caller::Has(library)) => return Some(PinReason::Callback(library)),
             None => {}

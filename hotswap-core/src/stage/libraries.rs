@@ -165,7 +165,8 @@ fn check(name: &str, path: &Path, policy: &Policy) -> Result<Vec<String>, ErrorK
     let rules = Rules::new(policy)?;
     let taken = rules.take(path, &rules.system);
     let taken = taken.map_err(|refusal| refusal.of(name, None))?;
-    Ok(taken.map_or_else(Vec::new, |(_, facts)| facts.needed.clone()))
+    let libraries = |(_, facts): (_, Arc<Facts>)| facts.libraries().map(str::to_owned).collect();
+    Ok(taken.map_or_else(Vec::new, libraries))
 }
 
 /// The state of a search.
@@ -194,10 +195,10 @@ impl<'a> Search<'a> {
     /// Adds the names that an object needs. Each name is added once, because the linker uses one library for all who
     /// need it by the same name.
     fn need(&mut self, by: usize, facts: &Facts) {
-        for name in &facts.needed {
-            if self.seen.insert(name.clone()) {
+        for name in facts.libraries() {
+            if self.seen.insert(name.to_owned()) {
                 self.all.push(NeededName {
-                    name: name.clone(),
+                    name: name.to_owned(),
                     by,
                     found: Found::Nowhere,
                     needs: Vec::new(),
@@ -221,7 +222,7 @@ impl<'a> Search<'a> {
             let library = Object::library(&name, facts, origin, by);
             self.objects.push(library);
             self.need(self.objects.len() - 1, facts);
-            self.all[asked].needs.clone_from(&facts.needed);
+            self.all[asked].needs = facts.libraries().map(str::to_owned).collect();
         }
         self.all[asked].found = found;
         Ok(())

@@ -62,12 +62,9 @@ pub(super) fn clear(facts: &mut Facts) -> (Vec<Change>, Cleared) {
 /// symbol too keeps its unique symbols. Libraries that the plugin does not need, and so cannot rely on, do not
 /// matter.
 fn may_be_weak(facts: &Facts) -> bool {
-    let is_runtime = |name: &String| RUNTIME.iter().any(|it| name.starts_with(it));
-    let needs_cpp = facts
-        .needed
-        .iter()
-        .any(|name| name.starts_with(CPP_LIBRARY));
-    facts.needed.iter().all(is_runtime) && !(needs_cpp && facts.unique_in_std)
+    let is_runtime = |name: &str| RUNTIME.iter().any(|it| name.starts_with(it));
+    let needs_cpp = facts.libraries().any(|name| name.starts_with(CPP_LIBRARY));
+    facts.libraries().all(is_runtime) && !(needs_cpp && facts.unique_in_std)
 }
 
 #[cfg(test)]

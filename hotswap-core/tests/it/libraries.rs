@@ -114,6 +114,8 @@ impl Folder {
 }
 
 const DEP: &str = "libdep.so";
+/// The linker asks `libdep.so` first for what the file defines itself (`DT_AUXILIARY`).
+const FILTER: &str = "-Wl,--auxiliary,libdep.so";
 const SONAME: &str = "-Wl,-soname,libdep.so";
 
 fn open(path: &Path) -> Result<(Loader, Library), Error> {
@@ -210,6 +212,28 @@ fn those_that_a_library_needs_are_found_by_its_own_list_and_by_those_above() {
         fs::copy(folder.at("link/libdep.so"), folder.at(DEP)).unwrap();
         folder.plugin("plugin.so", list_of_plugin);
         assert_eq!(answers(&folder, &folder.at("plugin.so")), 6);
+    }
+}
+
+/// One of the plugin, and one of a library that it needs.
+#[test]
+fn a_filter_may_be_missing() {
+    const SELF_SUFFICIENT: &str = "int dep(void) { return 1; } int answer(void) { return dep(); }";
+    const NEEDS_ANOTHER: &str = "int below(void); int answer(void) { return below(); }";
+    let folder = Folder::new();
+    folder.folder("link");
+    let options = ["-Wl,-rpath,$ORIGIN", FILTER];
+    folder.compile("plugin.so", SELF_SUFFICIENT, &options);
+    let below = SELF_SUFFICIENT.replace("answer", "below");
+    folder.compile("link/libbelow.so", &below, &options);
+    fs::copy(folder.at("link/libbelow.so"), folder.at("libbelow.so")).unwrap();
+    let options = ["-lbelow", "-Wl,-rpath,$ORIGIN"];
+    folder.compile("needs_another.so", NEEDS_ANOTHER, &options);
+    for plugin in ["plugin.so", "needs_another.so"] {
+        assert_eq!(answers(&folder, &folder.at(plugin)), 1, "{plugin}");
+        folder.library("dep", DEP, 7, &[SONAME]);
+        assert_eq!(answers(&folder, &folder.at(plugin)), 7, "{plugin}");
+        fs::remove_file(folder.at(DEP)).unwrap();
     }
 }
 

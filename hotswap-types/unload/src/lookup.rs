@@ -21,22 +21,21 @@ const RTLD_NEXT: *mut c_void = ptr::without_provenance_mut(usize::MAX);
 /// # Safety
 /// The arguments are valid for `dlsym`.
 pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void {
+    // SAFETY: `dlsym` takes a C string.
+    let shadow = shadow_of(unsafe { CStr::from_ptr(name) });
+    // Looked up first, so that `dlerror` tells of the lookup below.
+    // SAFETY: `RTLD_DEFAULT` is a valid handle, and `name` a C string.
+    let of_libc = shadow.map(|_| unsafe { real::dlsym(RTLD_DEFAULT, name) });
     // libc takes the image that calls it for the one that `RTLD_NEXT` begins after. That is this image, as it would be
     // without this function.
     // SAFETY: the arguments are valid for `dlsym`.
     let found = unsafe { real::dlsym(handle, name) };
-    if found.is_null() {
-        return found;
-    }
-    // SAFETY: `dlsym` takes a C string.
-    let Some(shadow) = shadow_of(unsafe { CStr::from_ptr(name) }) else {
-        return found;
-    };
     // Another library may have a function of this name, which does something else.
-    let is_of_libc = [RTLD_DEFAULT, RTLD_NEXT].contains(&handle)
-        // SAFETY: `RTLD_DEFAULT` is a valid handle, and `name` a C string.
-        || found == unsafe { real::dlsym(RTLD_DEFAULT, name) };
-    if is_of_libc { shadow } else { found }
+    let is_of_libc = [RTLD_DEFAULT, RTLD_NEXT].contains(&handle) || of_libc == Some(found);
+    match shadow {
+        Some(shadow) if is_of_libc && !found.is_null() => shadow,
+        _ => found,
+    }
 }
 
 /// The shadow of a function.

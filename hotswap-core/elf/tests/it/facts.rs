@@ -43,13 +43,16 @@ fn facts_that_flags_tell() {
     assert_eq!(facts.static_tls_bytes(), Some(32));
 }
 
-/// The loader loads them like those that are needed.
 #[test]
-fn filters_are_among_the_libraries() {
+fn filters_are_told_apart_from_what_is_needed() {
     for tag in [0x7fff_fffd, 0x7fff_ffff] {
         let mut library = Library::new(&X86_64);
         library.tag("spare", tag, string("libfixture.so").into());
-        assert_eq!(facts(&library).needed, ["libc.so.6", "libfixture.so"]);
+        let facts = facts(&library);
+        assert_eq!(facts.needed, ["libc.so.6"]);
+        assert_eq!(facts.filters, ["libfixture.so"]);
+        let libraries: Vec<&str> = facts.libraries().collect();
+        assert_eq!(libraries, ["libc.so.6", "libfixture.so"]);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{DEP, Folder, SONAME, answer, is_mapped, open_with};
+use super::{DEP, FILTER, Folder, SONAME, answer, is_mapped, open_with};
 use crate::{
     alone::{alone, alone_with},
     fixtures::{has_glibc, trust_with, whole_reason},
@@ -55,6 +55,22 @@ fn one_that_anybody_can_write_is_refused_before_it_is_loaded() {
     }
     let (_, library) = open_with(&folder.at("plugin.so"), &trust).unwrap();
     assert_eq!(answer(&library), 7);
+}
+
+#[test]
+fn a_filter_is_held_to_the_same() {
+    let folder = Folder::new();
+    folder.library("dep", DEP, 7, &[SONAME]);
+    chmod(&folder.at(DEP), 0o666);
+    let source = "int dep(void) { return 1; } int answer(void) { return dep(); }";
+    folder.compile("plugin.so", source, &["-Wl,-rpath,$ORIGIN", FILTER]);
+    let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
+    let reason = format!(
+        "trust: needs libdep.so: {} is writable by everybody; `chmod o-w` it",
+        folder.at(DEP).display()
+    );
+    assert_eq!(whole_reason(&error), reason);
+    assert!(!folder.is_loaded());
 }
 
 #[test]
