@@ -1,5 +1,5 @@
-//! Would this file be accepted? The pipeline of a candidate in a child process: nothing of it runs in this process, and
-//! nothing is published. What only a host can find out is left out, and the report says so.
+//! Checks whether a swap would accept a file, by running the pipeline of a candidate in a child process. No code of the
+//! file runs in this process, and nothing is published. The report says which checks only a host can make.
 
 use std::{
     fmt::{self, Display},
@@ -24,25 +24,25 @@ use crate::{
     trust::Trust,
 };
 
-/// What is known of a file that would be accepted.
+/// What a check has found out about a file that would be accepted.
 ///
-/// Its [`Display`] is one fact a line. As [`serde::Serialize`] it is one object with these fields.
+/// Its [`Display`] prints one fact a line. [`serde::Serialize`] makes one object of these fields.
 #[report]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {
     /// The path as it was given.
     pub path: PathBuf,
-    /// The file that it leads to.
+    /// The path with all links followed.
     pub real_path: PathBuf,
-    /// The file's size.
+    /// The file's size in bytes.
     pub file_bytes: u64,
-    /// What its bytes are.
+    /// The SHA-256 of its bytes.
     pub sha256: Sha256,
     /// The serial number in its signature, if one is asked for and has a number
     /// ([`Policy::serial_min`](crate::Policy::serial_min)).
     pub serial: Option<u64>,
-    /// From when on the file is not accepted any more, if its signature says so.
+    /// When the file expires, if its signature says so.
     pub expires: Option<SystemTime>,
     /// The linker's build id in hexadecimal, if there is one.
     pub build_id: Option<String>,
@@ -54,57 +54,57 @@ pub struct CheckReport {
     pub interface: String,
     /// The libraries that it needs.
     pub needed: Vec<String>,
-    /// Those, and the ones that they need, with where each was found.
+    /// These libraries and those that they need, with the place where each was found.
     pub libraries: Vec<LibraryInfo>,
-    /// Whether it is linked to stay (`-z nodelete`).
+    /// Whether it is linked to stay mapped (`-z nodelete`).
     pub nodelete: bool,
-    /// Whether that is not so of the copy that is loaded: see
+    /// Whether that mark is removed from the copy that is loaded: see
     /// [`Policy::clear_nodelete`](crate::Policy::clear_nodelete).
     pub nodelete_cleared: bool,
-    /// Whether it defines unique symbols (`STB_GNU_UNIQUE`), by which the system keeps it.
+    /// Whether it defines unique symbols (`STB_GNU_UNIQUE`), which make the system keep it mapped.
     pub unique_symbols: bool,
-    /// Whether that is not so of the copy that is loaded.
+    /// Whether they are weak symbols in the copy that is loaded.
     pub unique_symbols_cleared: bool,
     /// How many bytes of static TLS it needs, if it needs any
     /// ([`EventKind::StaticTls`](crate::EventKind::StaticTls)).
     pub static_tls_bytes: Option<u64>,
-    /// The imported functions that keep something of the plugin, such as a callback, that is not taken back when it
-    /// leaves. Any of them pins it, unless its author vouches for it.
+    /// The imported functions that keep something of the plugin, such as a callback, after it was unloaded. Each of
+    /// them pins the plugin, unless its author vouches for the function.
     pub leaves: Vec<String>,
-    /// Why its `unloadable!` is of no use, if it has one that is not.
+    /// Why its `unloadable!` has no effect, if that is so.
     pub unloadable_problem: Option<String>,
     /// Whether it has an update (`hotswap_sdk::update!`), which a host with [services](crate::Settings::services) runs
     /// before it publishes it.
     pub has_update: bool,
-    /// Why such a host refuses it although it passes here, if it does: the update is none that a host can run.
+    /// Why a host with services refuses it although it passes here, if so: the host cannot run its update.
     pub update_problem: Option<String>,
-    /// Why it had not left again when it was loaded and unloaded once, if it had not. The lists of libraries in the
+    /// Why it stayed mapped when it was loaded and unloaded once, if it did. The lists of libraries in the
     /// [`Policy`](crate::Policy) do not count here.
     pub stays: Option<String>,
-    /// What a swap does and this check does not, each in a few words.
+    /// What a swap does and this check leaves out, each in a few words.
     pub left_out: Vec<String>,
 }
 
-/// A library that a plugin needs, itself or by way of others.
+/// A library that a plugin needs, directly or indirectly.
 #[report]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LibraryInfo {
-    /// As it is asked for.
+    /// The name by which it is needed.
     pub name: String,
-    /// The file that was found, or that this process has mapped. None: it was not found where it was looked for, and is
-    /// left to the system's linker. Then it is held to the policy by a swap, when it has been loaded, and not here.
+    /// The file that was found, or that this process has mapped. `None`: hotswap did not find it and leaves the search
+    /// to the system's linker. Then a swap checks it against the policy after it was loaded, and this check does not.
     pub path: Option<PathBuf>,
 }
 
-/// Checks a file as a swap does, in a child process, and publishes nothing: for deploy scripts, before a
-/// file is given to a host.
+/// Checks a file as a swap does, in a child process, and publishes nothing. It is for deploy scripts, before they pass
+/// a file to a host.
 ///
-/// It runs what a swap with this trust and this trial runs: the checks of the file and its owner, the inspection, the
-/// loading, the comparison of versions and types, the constructor of the root module, and the trial's probe. Then it
-/// unloads the file, which a swap does not.
+/// It does what a swap with this trust and this trial does: it checks the file and its owner, inspects and loads it,
+/// compares versions and types, and runs the constructor of the root module and the trial's probe. Then it unloads the
+/// file, which a swap does not.
 ///
-/// It leaves out what needs the state of a host or its linker, and says so in [`CheckReport::left_out`]:
+/// It leaves out what needs the state of a host or its linker, and lists that in [`CheckReport::left_out`]:
 ///
 /// - the plugin's update, which a host with [services](crate::Settings::services) runs with its own values;
 /// - who owns and can write the libraries that only the system's linker finds ([`LibraryInfo::path`]);
@@ -112,12 +112,12 @@ pub struct LibraryInfo {
 /// - whether the host has room: its retired plugins ([`Limits::retired_images_max`](crate::Limits)), its memory, and
 ///   its static TLS.
 ///
-/// Costs reading the file, and a [`Trial`]. What is found out here can change by the time of the swap, which does all
-/// of it anew.
+/// Costs reading the file and a [`Trial`]. The result can be different by the time of the swap, which makes all checks
+/// again.
 ///
 /// # Errors
 ///
-/// What a swap in a host with this trust and this trial would give, but for what is left out.
+/// The error of a swap with this trust and this trial, except for what is left out.
 pub fn check<I: Interface + ?Sized>(
     candidate: impl Into<Candidate>,
     trust: &Trust,

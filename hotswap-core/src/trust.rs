@@ -1,14 +1,13 @@
-//! The one place where a host vouches for the files that it is going to load, and says what it asks of them.
+//! `Trust`, the host's promise about the files that it loads, and `Policy`, what it requires of them.
 
 use std::path::PathBuf;
 
 use crate::{digest::Sha256, given::absolute, signature::PublicKey};
 
-/// A promise about every file that will be loaded with it.
+/// The host's promise that the files it loads are sound, with the [`Policy`] that they must pass.
 ///
-/// Loading a plugin runs its author's code with all the rights of this process, and no check can make
-/// that safe. So somebody has to say so, once: the host, in its `main`. Everything that takes a `Trust`
-/// is safe to call.
+/// Loading a plugin runs its author's code with all the rights of this process, and no check can make that safe. So
+/// the host promises it once, in its `main`. All functions that take a `Trust` are safe to call.
 ///
 /// ```no_run
 /// use hotswap_core::{Policy, Trust};
@@ -23,38 +22,38 @@ pub struct Trust {
     policy: Policy,
 }
 
-/// What is asked of a candidate before it is looked into, and before anything of it can run.
+/// The requirements that a candidate must meet before hotswap inspects it, and before any of its code runs.
 ///
-/// By default that only those can have put it there who could replace the host itself:
+/// By default, only users who could replace the host itself may have written the file:
 ///
-/// - The file, every folder that leads to it and every symbolic link on the way belong to root, to the user as
-///   whom this process runs (its effective one), or to the owner of the host's own executable. The last makes
-///   a container work whose files are mounted into it from elsewhere.
-/// - Nobody else can write to the file or to these folders. A folder in which people cannot move each other's
-///   files (one with the sticky bit, such as `/tmp`) may be writable by anybody. A group may have the right to
-///   write if it is root's, or the owner's very own: their primary one, of the same name, and with no other
-///   member, which is what many systems give each user.
-/// - Two users are not trusted by that: the one who stands for all that a user namespace does not know
-///   (`/proc/sys/kernel/overflowuid`, 65534), whatever the process runs as; and, if the process has privileges of its
-///   own (setuid, setgid, capabilities of its file), the one who has started it, unless that is root.
-/// - It does not lie on a file system that is mounted `noexec`, where the administrator wants nothing to be run
-///   from; the private copy that is loaded would not know.
+/// - The file, every folder on its path and every symbolic link on the way belong to root, to the effective user of
+///   this process, or to the owner of the host's executable. The last of these covers containers whose files are
+///   mounted from outside.
+/// - Nobody else can write to the file or to these folders. There are two exceptions. A folder with the sticky bit,
+///   such as `/tmp`, may be writable by everybody, because users cannot move each other's files there. A group may have
+///   write permission if it is root's, or the owner's private group: the primary group with the owner's name and no
+///   other member, which many systems create for each user.
+/// - These rules do not trust two users. One is the user who stands for all that a user namespace does not map
+///   (`/proc/sys/kernel/overflowuid`, 65534), even if the process runs as this user. The other is the user who started
+///   a process that has privileges of its own (setuid, setgid, file capabilities), unless that user is root.
+/// - The file is not on a file system that is mounted `noexec`. The administrator wants no code to run from there, and
+///   the private copy that hotswap loads would get around that.
 ///
-/// Symbolic links are followed, one by one, and the real path is looked at. What was looked at is what is
-/// opened: whoever gives a name to something else meanwhile cannot bring in a file that was not looked at.
+/// Symbolic links are followed one by one, and the rules apply to the real path. The file that is opened is the file
+/// that was checked: changing a name in the meantime has no effect.
 ///
-/// The libraries that the file needs, itself and by way of others, are held to the same, before anything of them runs
-/// (see [`plugins`](crate::docs::plugins) for those that only the system's linker finds). `root` and `follow_links` do
-/// not count for those in the system's own folders, and `sha256` and `public_key` for none.
+/// The libraries that the file needs, directly and indirectly, must meet the same rules before any of their code runs
+/// ([`plugins`](crate::docs::plugins) describes those that only the system's linker finds). `root` and `follow_links`
+/// do not apply to libraries in the system's folders. `sha256` and `public_key` do not apply to libraries.
 ///
-/// The user's very own group is known by its name and its list of members. Users whose primary group it is as
-/// well are not looked for, for nobody can list them all. Access control lists are respected in so far as a
-/// group may not write where there is one. A file system without owners, such as FAT, shows those that it was
+/// The owner's private group is recognised by its name and its list of members. Other users may have it as their
+/// primary group; hotswap does not look for them, because a system cannot list all its users. A group may not write to
+/// a file that has an access control list. A file system without owners, such as FAT, shows the owner that it was
 /// mounted with.
 ///
-/// This is a guard against **accidents**: a folder that was left open, a path that leads elsewhere than one
-/// thought. It is a guard against **malice** only as far as ownership, or a signature, decides who could have
-/// made the file. A file that passes runs with all the rights of this process.
+/// The policy is a guard against **accidents**: a folder that was left open, a path that leads to the wrong file. It is
+/// a guard against **malice** only as far as ownership, or a signature, decides who could have made the file. A file
+/// that passes runs with all the rights of this process.
 ///
 /// ```
 /// use hotswap_core::Policy;
@@ -68,114 +67,96 @@ pub struct Trust {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// The largest file that is accepted, in bytes. A larger one is refused before it is copied.
-    ///
-    /// 1 GiB unless set.
+    /// The largest file that is accepted, in bytes. A larger one is refused before it is copied. The default is 1 GiB.
     pub file_bytes_max: u64,
-    /// The folder in which the file must lie, with all links followed, at whatever depth. It is looked up
-    /// anew each time, so it may be a link itself. A relative one begins in the folder that is the current one when
-    /// [`Trust::vouch`] is called.
-    ///
-    /// Any folder unless set.
+    /// The folder that the file must be in, at any depth, after all links are followed. It is resolved anew for each
+    /// candidate, so it may be a link. A relative path is resolved when [`Trust::vouch`] is called. By default, the
+    /// file may be in any folder.
     pub root: Option<PathBuf>,
-    /// Whether a symbolic link on the way is followed, or refused.
-    ///
-    /// Followed unless set.
+    /// Whether symbolic links on the path are followed. If not, a path with a link is refused. The default is `true`.
     pub follow_links: bool,
-    /// Users who are trusted beside root, this process's own and the owner of its executable.
+    /// Users who are trusted in addition to root, the user of this process and the owner of its executable. By default,
+    /// there are none.
     ///
-    /// In a user namespace that does not know every user, uid 65534 stands for all the others. It is not trusted there,
-    /// whether it is named here or is the process's own.
-    ///
-    /// None unless set.
+    /// In a user namespace that does not map every user, uid 65534 stands for all others. It is never trusted there,
+    /// even if it is in this list or is the user of the process.
     pub trusted_uids: Vec<u32>,
-    /// Groups of which every member is trusted to write, beside root's and a trusted user's very own. The same is true
-    /// of gid 65534.
-    ///
-    /// None unless set.
+    /// Groups whose members are all trusted to write, in addition to root's group and the private groups of trusted
+    /// users. By default, there are none. What [`trusted_uids`](Self::trusted_uids) says of uid 65534 applies to gid
+    /// 65534.
     pub trusted_gids: Vec<u32>,
-    /// Whether it does not matter who owns and who can write the file, the folders and the links. For file
-    /// systems that know no owners, and where `sha256` or `public_key` decides.
-    ///
-    /// It does matter unless set.
+    /// Whether anybody may own, and be able to write, the file, its folders and links. Use it for file systems without
+    /// owners, and where `sha256` or `public_key` decides. The default is `false`.
     pub any_owner: bool,
-    /// The file's bytes must have one of these. They are compared with the very bytes that are loaded.
-    ///
-    /// None unless set, which allows any bytes.
+    /// The hashes that are accepted. The bytes that are hashed are the bytes that are loaded. By default, the list is
+    /// empty, which accepts every file.
     pub sha256: Vec<Sha256>,
-    /// The file's bytes, the very ones that are loaded, must be signed with this key: `minisign -Sm FILE`.
+    /// The key that must have signed the file, as `minisign -Sm FILE` does. The bytes that are verified are the bytes
+    /// that are loaded. By default, no signature is required.
     ///
-    /// The signature lies in `FILE.minisig` beside the *real* file, and the same is asked of its owners and its
-    /// place. Not beside a link that led there: one that moves while we read would pair a file with the
-    /// signature of another. Until both files are in place, the candidate is refused.
-    ///
-    /// No signature is asked for unless set.
+    /// The signature is in `FILE.minisig` beside the *real* file, and must meet the same rules, `root` included. It is
+    /// not looked for beside a link: the link could change while hotswap reads, and pair a file with the signature of
+    /// another. A candidate is refused until both files are in place.
     #[doc(alias("minisign", "sign"))]
     pub public_key: Option<PublicKey>,
-    /// The lowest serial number that the file may have. Its signer puts it into the signature's *trusted comment*,
-    /// which is signed too: `minisign -Sm FILE -t 'serial=42'`, or beside what else the comment says. It needs
-    /// `public_key`.
+    /// The lowest serial number that the file may have. It prevents that somebody replaces a file by an older one that
+    /// is also signed. By default, no serial number is required. It needs `public_key`.
     ///
-    /// So nobody can put an older file in the place of a newer one, although both are signed. A
-    /// [`rollback`](crate::Hotswap::rollback) is allowed: it goes back to what was accepted here.
+    /// The signer writes the number into the signature's *trusted comment*, which is signed, too:
+    /// `minisign -Sm FILE -t 'serial=42'`. The comment may contain other text. A
+    /// [`rollback`](crate::Hotswap::rollback) is always allowed, because it returns to a file that was accepted here.
     ///
-    /// A comment may also say until when the file is accepted, `expires=2027-01-31T00:00:00Z`: that holds whatever the
-    /// policy says. A `serial` or an `expires` that is not understood, or that comes twice, is a refusal.
-    ///
-    /// No serial number is asked for unless set.
+    /// A comment may also say when the file expires, as in `expires=2027-01-31T00:00:00Z`. An expiry applies even if
+    /// this setting is `None`. A `serial` or an `expires` that cannot be parsed, or that occurs twice, is refused.
     pub serial_min: Option<u64>,
-    /// A file with the highest serial number that was accepted, which is the lowest that the next file may have. When a
-    /// candidate is accepted, its number is kept there if it is higher: just before it is published, or just after if
-    /// it was [prepared](crate::Hotswap::prepare). A trial, [`check`](crate::check::check) and a rollback write
-    /// nothing. Several hosts may have one file. It needs `public_key`.
+    /// A file that contains the highest serial number accepted so far, which is the lowest that the next candidate may
+    /// have. By default, there is none. It needs `public_key`.
     ///
-    /// The file must be there, with a number in it (`echo 0` for a beginning), and is asked for its owner and who can
-    /// write to it, as a plugin is, but not for its place. One that is missing, unreadable or damaged is a refusal. It
-    /// is replaced as a whole, so the host must be able to write to its folder, where `FILE.new` appears meanwhile. A
-    /// relative path begins where that of [`root`](Self::root) does. Hosts that share the file should run as one user:
-    /// it then belongs to whoever wrote it last, except that root leaves it to its owner.
+    /// When a candidate with a higher number is accepted, hotswap writes its number to the file: just before the
+    /// candidate is published, or just after if it was [prepared](crate::Hotswap::prepare). A trial,
+    /// [`check`](crate::check::check) and a rollback write nothing.
     ///
-    /// A swap waits for the disk when the number rises, and for other hosts that write to the file.
+    /// The file must exist and contain a number; `echo 0` makes the first one. It must meet the same rules as a plugin,
+    /// except `root`. If it is missing, unreadable or damaged, every candidate is refused. hotswap replaces the file as
+    /// a whole, so the host must be able to write to its folder, where `FILE.new` appears for a moment. A relative path
+    /// is resolved when [`Trust::vouch`] is called. Several hosts may share the file, and should then run as one user:
+    /// the file belongs to the last one who wrote it, except that root keeps its owner.
     ///
-    /// It protects as far as the file and the clock can be trusted: a host that was restored from a backup has its old
-    /// number again, and one whose clock was set back takes what has expired.
+    /// When the number rises, a swap waits for the disk, and for other hosts that write to the file.
     ///
-    /// None unless set.
+    /// The protection is as good as the file and the clock: a host that is restored from a backup has its old number
+    /// again, and a host whose clock is set back accepts expired files.
     pub serial_file: Option<PathBuf>,
-    /// A folder of crashes, in which [`crash::install_handler`](crate::crash::install_handler) records of which bytes
-    /// this process has crashed. A candidate that is recorded there is refused, also by the next process. It has to be
-    /// there, and nobody but the host should be able to write to it: who can, decides what is refused.
+    /// The folder in which [`crash::install_handler`](crate::crash::install_handler) records the plugins that crashed
+    /// this process. A candidate that is recorded there is refused, also by the next process. By default, nothing is
+    /// recorded.
     ///
-    /// A file in it is named after the SHA-256 of a plugin, and contains the line of each crash. Remove it to have
-    /// those bytes tried again. With this setting, the SHA-256 of each candidate is computed ([`Sha256::of`] says what
-    /// that costs).
-    ///
-    /// Nothing is recorded unless set.
+    /// The folder must exist. Only the host should be able to write to it, because its files decide what is refused.
+    /// Each file in it is named after the SHA-256 of a plugin, and contains a line for each crash. Remove a file to
+    /// allow its plugin again. With this setting, hotswap computes the SHA-256 of each candidate ([`Sha256::of`] gives
+    /// the cost).
     pub avoid_crashed: Option<PathBuf>,
-    /// Libraries of which the host knows that they call nothing of a plugin any more when its calls have returned,
-    /// beside those that hotswap knows: file names, with or without what follows `.so` (`"libpool"`). A plugin that
-    /// needs one of them can be unloaded. See [`PinReason::Library`](crate::event::PinReason::Library).
-    ///
-    /// None unless set.
+    /// Libraries that do not call a plugin after its calls have returned, in addition to those that hotswap knows. A
+    /// plugin that needs one of them can be unloaded. An entry is a file name, with or without `.so` and what follows
+    /// it: `"libpool"`. By default, there are none. See [`PinReason::Library`](crate::event::PinReason::Library).
     pub harmless_libraries: Vec<String>,
-    /// Libraries of which the host knows that they may call a plugin as long as they are mapped, beside those that
-    /// hotswap knows. A plugin that needs one of them stays mapped.
-    ///
-    /// None unless set.
+    /// Libraries that may call a plugin for as long as they are mapped, in addition to those that hotswap knows. A
+    /// plugin that needs one of them stays mapped. By default, there are none.
     pub pinning_libraries: Vec<String>,
-    /// Whether marks by which the system keeps an image mapped for good are taken away in the private copy of a plugin
-    /// that has `unloadable!`: `-z nodelete` (`DF_1_NODELETE`), which compilers and build scripts may set for
-    /// every library, and unique symbols (`STB_GNU_UNIQUE`, the inline statics of C++ as g++ builds them), which
-    /// become weak ones. Without that, each swap leaves an image behind, pinned.
+    /// Whether hotswap removes two marks from the private copy of a plugin that has `unloadable!`. Both make the system
+    /// keep an image mapped for good, so each swap would leave a pinned image behind. The default is `true`.
     ///
-    /// Costs nothing where there are no such marks. Where there are, the code that runs has not quite the bytes of the
-    /// file: some of its dynamic table and its symbol table, never code or data. Pins, signatures and every hash that
-    /// is reported are of the file. It does not apply to files without `unloadable!`, nor to unique symbols of a plugin
-    /// that needs more libraries than those of the C and C++ runtime, with which it may share what they stand for, or
-    /// that defines some of libstdc++'s own. A C++ static that two *plugins* share by this mechanism is no longer one
-    /// static: unset this if you count on that.
+    /// The marks are `-z nodelete` (`DF_1_NODELETE`), which compilers and build scripts may set for every library, and
+    /// unique symbols (`STB_GNU_UNIQUE`), which g++ makes for the inline statics of C++. Unique symbols become weak
+    /// symbols.
     ///
-    /// They are taken away unless set to `false`.
+    /// Costs nothing if a plugin has no such marks. If it has, the copy differs from the file in its dynamic table and
+    /// its symbol table, never in code or data. Pins, signatures and all reported hashes are those of the file.
+    ///
+    /// Unique symbols are left alone in two cases: if the plugin needs more libraries than those of the C and C++
+    /// runtime, with which it may share what the symbols stand for; and if it needs libstdc++ and defines unique
+    /// symbols of namespace `std`. With this setting, two *plugins* no longer share a C++ static by a unique symbol.
+    /// Set it to `false` if you rely on that.
     pub clear_nodelete: bool,
 }
 
@@ -214,33 +195,33 @@ impl Trust {
     ///   that it exports, and the descriptions that `#[plugin]` and `#[export]` write describe its functions.
     /// - **It does not unload others**, nor keeps pointers into host memory for longer than it may.
     ///
-    /// And you promise, for all code of the host that is given something of a plugin with a raw root module, that
-    /// **nothing of it is used after the call, or without the lease, that lent it**. That code is the closures that
-    /// you give to [`Hotswap::with`](crate::Hotswap::with), [`Lease::with`](crate::Lease::with),
+    /// You also promise, for all code of the host that is lent a value of a plugin with a raw root module, that it
+    /// **does not use the value after the call, or without the lease, that lent it**. That code is the closures that
+    /// you pass to [`Hotswap::with`](crate::Hotswap::with), [`Lease::with`](crate::Lease::with),
     /// [`Lease::bind`](crate::Lease::bind), [`Symbol::with`](crate::loader::Symbol::with) and
     /// [`Library::c_function`](crate::loader::Library::c_function), and the host's [`Probe`](crate::Probe). An
     /// abi_stable value such as an `RString`, a function pointer or a copy of the root module is `'static` for the
-    /// compiler, but its code and its statics leave with the plugin. What is returned is checked
-    /// ([`HostOwned`](crate::HostOwned)). These ways out are not, and a value that has taken one of them is called or
-    /// dropped after its code has left:
+    /// compiler, but its code and its statics leave with the plugin. Return values are checked
+    /// ([`HostOwned`](crate::HostOwned)). The following ways are not checked. A value that gets out by one of them is
+    /// called or dropped after its code was unloaded:
     ///
-    /// - a **captured variable**, for example a `Vec` of the host's into which the closure pushes;
-    /// - a **panic's payload** (`panic_any`), which `catch_unwind` gives to the host;
-    /// - a **thread** that the closure starts, or a scoped one that is there already;
+    /// - a **captured variable**, for example a `Vec` of the host that the closure pushes to;
+    /// - a **panic's payload** (`panic_any`), which `catch_unwind` returns to the host;
+    /// - a **thread** that the closure starts, or a scoped thread that runs already;
     /// - a **channel**;
-    /// - a **static** or a thread-local of the host's;
+    /// - a **static** or a thread-local of the host;
     /// - an **error's source**, or anything else behind a `Box<dyn Any>` or `Box<dyn Error>` that is stored by one of
     ///   the ways above;
     /// - **another generation's value**, if both have interior mutability and meet in one closure;
-    /// - for a **probe**, all of these: a candidate that it refuses leaves at once.
+    /// - for a **probe**, all of these: a candidate that the probe refuses is unloaded at once.
     ///
-    /// `policy` helps you to keep the promise: by default, nobody can have put the file there who could not
-    /// replace this program as well. It cannot make it for you. Apart from ownership and a signature, which
-    /// tell who could have made a file, all checks are against accidents and none is against malice.
+    /// `policy` helps you to keep the promise: by default, only users who could also replace this program can have
+    /// written the file. It cannot keep the promise for you. Ownership and signatures say who could have made a file;
+    /// all other checks are against accidents, and none is against malice.
     ///
-    /// Still safely refused, whatever you promise: files that `policy` does not allow, paths that are no
-    /// regular files, files that are not loadable on this machine, that export no root module, whose
-    /// abi_stable or interface version does not match, or whose types differ from the host's.
+    /// The following are refused safely, whatever you promise: files that `policy` does not allow, paths that are not
+    /// regular files, files that cannot be loaded on this machine or export no root module, and plugins whose
+    /// abi_stable version, interface version or types do not match the host's.
     pub unsafe fn vouch(mut policy: Policy) -> Self {
         let Policy {
             root,
@@ -255,7 +236,7 @@ impl Trust {
         Self { policy }
     }
 
-    /// What is asked of a candidate.
+    /// The policy that was passed to [`vouch`](Self::vouch).
     pub fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -2,12 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-/// The configuration of a plugin: text or bytes, which the host hands over when the plugin's value is made.
+/// The configuration of a plugin: text or bytes that the host passes to the plugin's constructor.
 ///
-/// A plugin gets it by a parameter of its constructor ([`plugin`](macro@crate::plugin)); what the bytes mean is between
-/// the two. A host makes it `from` a text or bytes. Cloning it copies nothing.
+/// The constructor takes it as a parameter ([`plugin`](macro@crate::plugin)). Host and plugin agree on the format. A
+/// host makes it from a text or bytes (`Config::from`). A clone shares the bytes.
 ///
-/// Its `Debug` form shows only the length, because a configuration may have secrets.
+/// Its `Debug` output shows only the length, because a configuration may contain secrets.
 ///
 /// ```
 /// use hotswap_sdk::Config;
@@ -21,12 +21,12 @@ use std::{fmt, sync::Arc};
 pub struct Config(Arc<[u8]>);
 
 impl Config {
-    /// The bytes.
+    /// Returns the configuration as bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The text.
+    /// Returns the configuration as text.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Config {
         str::from_utf8(&self.0).map_err(|error| format!("the configuration is not a text: {error}"))
     }
 
-    /// Whether there is none, which is the default.
+    /// Whether it is empty, which is the default.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

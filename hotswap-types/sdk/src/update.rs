@@ -1,4 +1,4 @@
-//! What a plugin says when it is about to become the one that is called.
+//! `Update`, with which a plugin says which services and values there should be when it is published.
 
 mod table;
 
@@ -17,16 +17,17 @@ use crate::{
     service::Body,
 };
 
-/// What should run, and which values there should be, from the moment on at which this plugin is the one that is
-/// called. If it never is, nothing of this has happened.
+/// The changes to services and values that a plugin asks for, which take effect when the plugin is published. If it is
+/// refused, none of them takes effect.
 ///
-/// What was said is visible at once to whoever asks further; services begin when the plugin is published. What is
-/// not mentioned stays as it is: services keep running on the code that they began with, values keep their names.
+/// Later calls on the same `Update` already find the changes. Services begin when the plugin is published. What an
+/// update does not mention stays as it is: services keep running the code that they were started with, and values keep
+/// their names.
 ///
-/// A change *inside* a value that is shared, through an atomic or a [`Lock`](crate::Lock), is no part of that. Others
-/// see it at once, and it stays if the plugin is refused afterwards. So an update changes no shared value in place. It
-/// gives the name to a new value ([`write_ref`](Self::write_ref), [`migrate_ref`](Self::migrate_ref)), or leaves the
-/// change to a service, which does not run before the plugin is published:
+/// A change *inside* a shared value, through an atomic or a [`Lock`](crate::Lock), is not one of these changes. Others
+/// see it at once, and it stays if the plugin is refused. So an update should not change a shared value in place.
+/// Instead, give the name to a new value ([`write_ref`](Self::write_ref), [`migrate_ref`](Self::migrate_ref)), or let a
+/// service make the change, since services do not run before the plugin is published:
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,8 +43,7 @@ use crate::{
 /// # hotswap_sdk::update!(update);
 /// ```
 ///
-/// Every method gives a text when it cannot do what is asked; hand that on with `?`, and the plugin is refused
-/// with it.
+/// The methods return a text if they fail. Return it with `?`, and the plugin is refused for that reason.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Update<'a> {
@@ -63,46 +63,46 @@ pub struct Update<'a> {
     borrow: PhantomData<&'a mut ()>,
 }
 
-/// A plugin's update, as the host finds it.
+/// A plugin's update function, as the host finds it.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug)]
 pub struct UpdateFn(extern "C" fn(&mut Update<'_>) -> RResult<(), Fault>);
 
 impl UpdateFn {
-    /// What [`update`](macro@crate::update) exports.
+    /// The function that [`update`](macro@crate::update) exports.
     pub const fn new(function: extern "C" fn(&mut Update<'_>) -> RResult<(), Fault>) -> Self {
         Self(function)
     }
 
-    /// Runs it.
+    /// Runs the function.
     pub fn run(self, host: &mut impl Host) -> Result<(), Fault> {
         (self.0)(&mut Update::new(host)).into_result()
     }
 }
 
 impl Update<'_> {
-    /// Starts the service `name`, unless it is running: then it is left alone, on the code that it began with. A
-    /// service that has ended is started again, on this code.
+    /// Starts the service `name` with this plugin's code, if no service of this name is running. A running one is left
+    /// alone, with the code that it was started with.
     ///
-    /// It gets a thread of its name, and keeps this plugin mapped for as long as it runs.
+    /// The service runs on a thread of its own with its name, and keeps this plugin mapped for as long as it runs.
     ///
     /// # Errors
     ///
-    /// There can be no thread.
+    /// The thread cannot be started.
     pub fn start<F, R>(&mut self, name: &str, service: F) -> Result<(), String>
     where
         F: FnMut(&Stop) -> R + Send + 'static,
         R: Outcome,
     {
-        self.start_again(name, RestartPolicy::Never, service)
+        self.start_with_policy(name, RestartPolicy::Never, service)
     }
 
-    /// Like [`start`](Self::start), and says what to do when it ends.
+    /// Like [`start`](Self::start), with a policy that says when the service is restarted after it has ended.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
-    pub fn start_again<F, R>(
+    pub fn start_with_policy<F, R>(
         &mut self,
         name: &str,
         policy: RestartPolicy,
@@ -115,8 +115,8 @@ impl Update<'_> {
         self.run(name, policy, false, Body::new(service))
     }
 
-    /// Starts the service `name` on this code, in place of the one of that name that may be running: that one is
-    /// asked to stop, and this one begins when it has ended.
+    /// Starts the service `name` with this plugin's code. If one of this name is running, it is asked to stop, and the
+    /// new one begins when it has ended.
     ///
     /// # Errors
     ///
@@ -126,15 +126,15 @@ impl Update<'_> {
         F: FnMut(&Stop) -> R + Send + 'static,
         R: Outcome,
     {
-        self.restart_again(name, RestartPolicy::Never, service)
+        self.restart_with_policy(name, RestartPolicy::Never, service)
     }
 
-    /// Like [`restart`](Self::restart), and says what to do when it ends.
+    /// Like [`restart`](Self::restart), with a policy that says when the service is restarted after it has ended.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
-    pub fn restart_again<F, R>(
+    pub fn restart_with_policy<F, R>(
         &mut self,
         name: &str,
         policy: RestartPolicy,
@@ -165,27 +165,25 @@ impl Update<'_> {
         unsafe { (self.stop)(self.host, name.into()) }
     }
 
-    /// The value `name`; if there is none, `init` makes it.
+    /// Returns the value `name`. If there is none, `init` makes it.
     ///
-    /// Plain data (numbers, atomics, and arrays, structs and enums of those, without destructors; a
-    /// [`Lock`](crate::Lock) of plain data, too) is kept in the host's memory. Other values keep the plugin that has
-    /// made them mapped for as long as they are there. They are made of plain data, `RString`, `RVec`, `RBox` and
-    /// `RHashMap`: what may leave the value together with code of its plugin (references, `RStr`, `RArc`, function
-    /// pointers, objects of traits, `RMutex`) is refused.
+    /// Plain data is kept in the host's memory: numbers, atomics, arrays, structs and enums of those without
+    /// destructors, and a [`Lock`](crate::Lock) of plain data. Other values keep the plugin that made them mapped for
+    /// as long as they exist. They may consist of plain data, `RString`, `RVec`, `RBox` and `RHashMap`. Types whose
+    /// parts could be copied out of the value and still refer to the plugin are refused: references, `RStr`, `RArc`,
+    /// function pointers, trait objects and `RMutex`.
     ///
-    /// Two types are the same if they have the same name, package, parts and representation, the same constant
-    /// parameters (by their values, as `Debug` writes them) and marker types (those of `PhantomData`, too), and the
-    /// same `#[sabi(tag)]` and `#[sabi(extra_checks)]`. Of extra checks what their `Debug` writes is compared; the
-    /// checks are not run, for the code of those of the value may have left.
+    /// Two types are the same if they have the same name, package, fields and representation, the same const parameters
+    /// (compared by their `Debug` output) and marker types (also those of `PhantomData`), and the same `#[sabi(tag)]`
+    /// and `#[sabi(extra_checks)]`. Extra checks are compared by their `Debug` output. They are not run, because the
+    /// code of those of the value may be unloaded.
     ///
-    /// What is done to the value through the share, others see at once, also if this plugin is refused afterwards
-    /// ([`Update`]).
+    /// Others see a change through the returned `Ref` at once, even if this plugin is refused afterwards ([`Update`]).
     ///
     /// # Errors
     ///
-    /// There is a value of this name and another type; nothing of it is read. The text names the type that is
-    /// *expected*, which is `T`, and the one that was *found*, which is that of the value. Or the type is one of those
-    /// that are refused.
+    /// The existing value has another type; it is not read. The text names `T` as *expected*, and the type of the value
+    /// as *found*. Or `T` is one of the types that are refused.
     pub fn create_ref<T>(&mut self, name: &str, init: impl FnOnce() -> T) -> Result<Ref<T>, String>
     where
         T: StableAbi + Send + Sync + 'static,
@@ -196,7 +194,7 @@ impl Update<'_> {
         }
     }
 
-    /// Gives the name to a new value. Those who have a share of the one before keep that.
+    /// Gives the name to a new value. Existing `Ref`s of the previous value keep it.
     ///
     /// # Errors
     ///
@@ -209,29 +207,27 @@ impl Update<'_> {
         self.put(name, value)
     }
 
-    /// Takes the name from the value or the channel that has it, if there is one. Those who have a share keep
-    /// that.
+    /// Removes the name of a value or a channel, if there is one. Existing `Ref`s and channels keep it.
     pub fn delete_ref(&mut self, name: &str) {
         // SAFETY: the functions and the host were put together by `new`.
         unsafe { (self.delete)(self.host, name.into()) }
     }
 
-    /// Takes a value of the type `Old` to one of the type `New`. Does nothing if there is no value of this name, or
-    /// if it is of the type `New` already; so it can stand in front of a [`create_ref`](Self::create_ref) for as
-    /// long as one likes.
+    /// Replaces the value `name` of type `Old` by one of type `New`, which `migrate` makes from it. Does nothing if
+    /// there is no value of this name, or if it already has type `New`, so the call can stay in front of a
+    /// [`create_ref`](Self::create_ref).
     ///
-    /// Whoever has a share of the old value keeps that, and does not see what is written to the new one.
+    /// Existing `Ref`s of the old value keep it, and do not see changes of the new one.
     ///
-    /// A type is recognised by its own name and all that it is made of; so an old one is kept under its name in a
-    /// module of its own.
+    /// A type is recognised by its name and its fields, so keep the old type under its name, in a module of its own.
     ///
-    /// While the plugin is on probation, the host keeps the old value, and a rollback gives its name back to it: what
-    /// was written to the new value is lost then. Without a probation, or after it, there is no way back to a plugin
-    /// that does not know the new type: its own update is refused.
+    /// While the plugin is on probation, the host keeps the old value. A rollback gives it its name back; what was
+    /// written to the new value is then lost. Without a probation, or after it, a plugin that does not know the new
+    /// type cannot come back: its update is refused.
     ///
     /// # Errors
     ///
-    /// The value is of neither type, or `migrate` gives an error. The old value stays.
+    /// The value has neither type, or `migrate` returns an error. The old value stays.
     pub fn migrate_ref<Old, New>(
         &mut self,
         name: &str,
@@ -251,12 +247,13 @@ impl Update<'_> {
         Ok(())
     }
 
-    /// The channel `name`; if there is none, one with room for `capacity` values. `T` is plain data (see
-    /// [`create_ref`](Self::create_ref)). [`delete_ref`](Self::delete_ref) takes its name from it.
+    /// Returns the channel `name`. If there is none, this creates one with room for `capacity` values. `T` must be
+    /// plain data ([`create_ref`](Self::create_ref)). [`delete_ref`](Self::delete_ref) removes the name.
     ///
     /// # Errors
     ///
-    /// There is something else of this name, `T` is not plain, or `capacity` is more than 1,048,576.
+    /// The name belongs to a value, or to a channel of another type; `T` is not plain data; or `capacity` is more than
+    /// 1,048,576.
     pub fn channel<T>(&mut self, name: &str, capacity: usize) -> Result<Channel<T>, String>
     where
         T: StableAbi + Send + 'static,
@@ -300,7 +297,7 @@ impl std::fmt::Debug for Update<'_> {
 /// The typed symbol that [`update`](macro@crate::update) exports, a [`UpdateFn`].
 pub const SYMBOL: &str = "update";
 
-/// What [`update`](macro@crate::update) exports calls this with the plugin's function.
+/// Calls the plugin's function, for the function that [`update`](macro@crate::update) exports.
 #[doc(hidden)]
 pub fn run(
     function: fn(&mut Update<'_>) -> Result<(), String>,
@@ -309,8 +306,8 @@ pub fn run(
     caught(|| function(update).map(|()| String::new())).map(|_| ())
 }
 
-/// Exports a function of the plugin as what the host runs when the plugin is about to become the one that is
-/// called. One line, at the top of the plugin.
+/// Exports a function of the plugin as its update. The host runs it just before it publishes the plugin. Write the
+/// macro once, at the top of the plugin.
 ///
 /// ```
 /// fn update(update: &mut hotswap_sdk::Update<'_>) -> Result<(), String> {

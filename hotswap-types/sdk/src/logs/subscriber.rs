@@ -1,7 +1,7 @@
-//! The subscriber of a plugin: passes spans and events on to the host.
+//! The subscriber of a plugin, which passes spans and events on to the host.
 //!
-//! It is the default of the image, never that of a thread. So tracing-core does not touch its thread-locals, and a
-//! thread of the host's that logs in a plugin owes that plugin nothing.
+//! It is the default subscriber of the whole image, never of a thread. So tracing-core does not use its thread-locals,
+//! and a thread of the host that logs inside a plugin has nothing registered in that plugin.
 
 use std::ptr;
 

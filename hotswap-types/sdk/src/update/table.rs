@@ -17,7 +17,7 @@ pub trait Host {
     /// What keeps its values.
     type Values: Values;
 
-    /// See [`Update::start_again`] and, with `restart`, [`Update::restart_again`].
+    /// See [`Update::start_with_policy`] and, with `restart`, [`Update::restart_with_policy`].
     fn start(
         &mut self,
         name: &str,
