@@ -6,7 +6,8 @@ mod nested;
 mod symbol_table;
 
 use std::{
-    fs,
+    fs, io,
+    os::fd::IntoRawFd,
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
@@ -19,7 +20,7 @@ use hotswap_core::{
 };
 use hotswap_fixtures::{
     FixtureRef,
-    constructs::{CONSTRUCTS, START_BY_DLSYM, START_STUBBORN, STUBBORN_FOR_A_WHILE},
+    constructs::{CONSTRUCTS, START_BY_DLSYM, START_STUBBORN, STUBBORN_FOR_A_WHILE, until_closed},
 };
 
 use crate::{
@@ -326,7 +327,8 @@ fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() 
     let it = load_with("unloadable_with_hook", |settings| {
         settings.limits.drain_deadline = Duration::from_millis(50)
     });
-    run(&it, STUBBORN_FOR_A_WHILE);
+    let (pipe, ends) = io::pipe().unwrap();
+    run(&it, until_closed(STUBBORN_FOR_A_WHILE, pipe.into_raw_fd()));
     it.swap(plugin("build_1")).unwrap();
     assert_eq!(build_of(&it), 1);
     let held_by_thread = |it: &Plugin| match &it.generations()[0].state {
@@ -355,6 +357,7 @@ fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() 
     // It is not in the way of the next swap, and needs none.
     it.swap(plugin("build_2")).unwrap();
     unloaded(&it, 2);
+    drop(ends);
     unloaded(&it, 1);
     let events: Vec<_> = it
         .events()
@@ -377,7 +380,8 @@ fn a_thread_that_a_looked_up_function_starts_is_waited_for() {
         "unloading::a_thread_that_a_looked_up_function_starts_is_waited_for",
         || {
             let it = load("constructs_unloadable");
-            run(&it, START_BY_DLSYM);
+            let (pipe, ends) = io::pipe().unwrap();
+            run(&it, until_closed(START_BY_DLSYM, pipe.into_raw_fd()));
             it.swap(plugin("build_1")).unwrap();
             loop {
                 match it.wait(1, Duration::from_millis(5)) {
@@ -389,6 +393,7 @@ fn a_thread_that_a_looked_up_function_starts_is_waited_for() {
                     state => assert!(!state.unwrap().has_ended(), "its thread runs"),
                 }
             }
+            drop(ends);
             unloaded(&it, 1);
         },
     );

@@ -1,7 +1,8 @@
 //! What a plugin leaves with libc and the kernel that will call it.
 
 use std::{
-    env,
+    env, io,
+    os::fd::IntoRawFd,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -17,7 +18,7 @@ use hotswap_core::{
 };
 use hotswap_fixtures::{
     callbacks::{FUNCTIONS, SIGNALS},
-    constructs::START_UNNAMED,
+    constructs::{START_UNNAMED, until_closed},
 };
 
 use crate::{
@@ -292,25 +293,24 @@ fn a_thread_without_a_name_does_not_pass_for_its_creator() {
         settings.limits.drain_deadline = Duration::ZERO
     }));
     let caller = thread::Builder::new().name("host-caller".to_owned());
+    let (pipe, ends) = io::pipe().unwrap();
+    let request = until_closed(START_UNNAMED, pipe.into_raw_fd());
     let caller = caller.spawn({
         let it = Arc::clone(&it);
-        move || it.with(|it| it.text()(START_UNNAMED).map(drop).unwrap())
+        move || it.with(|it| it.text()(request).map(drop).unwrap())
     });
     caller.unwrap().join().unwrap();
+    let events = it.events();
     it.swap(plugin("build_1")).unwrap();
-    unloaded(&it, 1);
-    let events: Vec<_> = it
-        .events()
-        .try_iter()
-        .map(|event| event.to_string())
-        .collect();
-    let held = events
-        .iter()
-        .find(|event| event.starts_with("held generation 1: "));
+    let mut events = events.iter().map(|event| event.to_string());
+    let held = events.find(|event| event.starts_with("held generation 1: "));
+    let held = held.unwrap();
     assert!(
-        held.is_some_and(|event| event.contains(" of its own (without a name), for ")),
-        "{events:?}"
+        held.contains(" of its own (without a name), for "),
+        "{held}"
     );
+    drop(ends);
+    unloaded(&it, 1);
 }
 
 #[test]
