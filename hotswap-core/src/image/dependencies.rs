@@ -17,7 +17,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     ffi::OsStr,
-    fs,
+    fs, mem,
     ops::{ControlFlow, Range},
     path::PathBuf,
 };
@@ -234,6 +234,29 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
         ControlFlow::Break(())
     });
     may_run
+}
+
+/// Keeps the libraries that the system will call after the image has left: those with a signal handler, or with the
+/// destructor of a pthread key, which runs when a thread that has used the library ends. They stay mapped for good.
+///
+/// Costs next to nothing if the image needs only C's libraries, and otherwise a look at each key and each signal for
+/// each library.
+pub(super) fn keep_registered(needed: &[String]) {
+    walk(needed, |library| {
+        if are_c_libraries(&[library.to_owned()]) {
+            return ControlFlow::Continue(Vec::new());
+        }
+        let mapped = mapped(library);
+        for library in mapped.iter().filter(|it| it.is_registered()) {
+            mem::forget(Object::mapped(library.path.as_os_str()));
+        }
+        // A harmless library needs only such.
+        if known(library) == Some(Known::Harmless) {
+            return ControlFlow::Continue(Vec::new());
+        }
+        let abilities: Vec<_> = mapped.iter().filter_map(Abilities::of).collect();
+        ControlFlow::Continue(needs(&abilities))
+    });
 }
 
 /// What a library's name and file say of it.

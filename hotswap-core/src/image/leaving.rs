@@ -397,6 +397,7 @@ impl Leaving {
                 return Exit::NotYet(self);
             }
         }
+        dependencies::keep_registered(&dependencies::loaded(self.image.staged.facts()));
         let Self { image, heap, .. } = *self;
         let Image {
             object,
