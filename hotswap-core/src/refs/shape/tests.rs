@@ -1,6 +1,6 @@
 //! Tests which types count as the same. (`tests/it/services/refs.rs` does so with real plugins.)
 
-use std::{fmt, marker::PhantomData};
+use std::{cell::UnsafeCell, fmt, marker::PhantomData};
 
 use abi_stable::{
     StableAbi,
@@ -236,4 +236,22 @@ fn extra_checks_count() {
         "the extra checks of `Price`: expected Digits(2), found none",
     );
     assert_eq!(difference::<two::Price, two_again::Price>(), None);
+}
+
+#[repr(C)]
+#[derive(StableAbi)]
+struct Tree {
+    value: u64,
+    children: UnsafeCell<RVec<Tree>>,
+}
+
+/// By way of a cell, whose content is looked into by itself.
+#[test]
+fn a_type_that_contains_itself_in_a_cell_is_refused() {
+    let refused = Shape::of(Tree::LAYOUT).unwrap_err();
+    assert_eq!(
+        refused,
+        "field `children`: `RVec<Tree>` may be exchanged there for one of another plugin, which would not be kept; only plain \
+         data can be shared so"
+    );
 }

@@ -21,15 +21,20 @@ pub(super) struct Walk {
     path: Vec<String>,
     /// Whether the current type occurs as a marker. No part of a marker is in a value, so it may be of any kind.
     is_marker: bool,
+    /// The contents of the cells around the types of this walk, from the outermost to the innermost.
+    around: Vec<*const TypeLayout>,
 }
 
 impl Walk {
     pub(super) fn over(layout: &'static TypeLayout) -> Result<Shape, String> {
-        let mut walk = Self::default();
-        walk.visit(layout)?;
+        Self::default().finish(layout)
+    }
+
+    fn finish(mut self, layout: &'static TypeLayout) -> Result<Shape, String> {
+        self.visit(layout)?;
         Ok(Shape {
-            plain: !walk.has_containers,
-            types: walk.types,
+            plain: !self.has_containers,
+            types: self.types,
         })
     }
 
@@ -140,7 +145,7 @@ impl Walk {
     fn cell(&mut self, layout: &'static TypeLayout) -> Result<Kind, String> {
         let fields = self.fields(fields(layout))?;
         for parameter in parameters(layout) {
-            if !Shape::of(parameter)?.is_plain() {
+            if !self.is_plain(parameter)? {
                 let content = name(parameter);
                 return Err(format!(
                     "{}`{content}` may be exchanged there for one of another plugin, which would not be kept; only \
@@ -150,6 +155,21 @@ impl Walk {
             }
         }
         Ok(Kind::Struct(fields))
+    }
+
+    /// Whether a value in a cell consists of nothing but its bytes.
+    fn is_plain(&self, content: &'static TypeLayout) -> Result<bool, String> {
+        // A type that contains itself does so through a container.
+        if self.around.contains(&ptr::from_ref(content)) {
+            return Ok(false);
+        }
+        let mut around = self.around.clone();
+        around.push(content);
+        let walk = Self {
+            around,
+            ..Self::default()
+        };
+        Ok(walk.finish(content)?.is_plain())
     }
 
     fn variants(&mut self, it: TLEnum) -> Result<Kind, String> {
