@@ -24,6 +24,7 @@ mod ledger;
 use std::{
     collections::VecDeque,
     iter,
+    panic::{self, AssertUnwindSafe},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::{Duration, Instant},
@@ -84,12 +85,26 @@ pub(crate) struct Recorded {
 
 impl Recorded {
     /// Wakes who waits, and passes the events to [`tracing`] and to the metrics, whose subscribers and recorders may
-    /// take their time.
+    /// take their time. If one of them panics, the others still run.
     pub(crate) fn deliver(self) {
-        self.wakers.into_iter().for_each(Waker::wake);
-        self.events.iter().for_each(|event| event.kind.trace(event));
-        self.metrics.record(&self.events);
+        wake_all(self.wakers);
+        for event in &self.events {
+            contain(|| event.kind.trace(event));
+        }
+        contain(|| self.metrics.record(&self.events));
     }
+}
+
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        contain(|| waker.wake());
+    }
+}
+
+/// Runs code of the host's executor, subscribers or recorder. A panic ends here: the threads that unload and watch
+/// have to go on, and a swap that has happened must not look as if it had failed. The panic hook has reported it.
+fn contain(foreign: impl FnOnce()) {
+    drop(panic::catch_unwind(AssertUnwindSafe(foreign)));
 }
 
 /// Something that happened, and the generation that it happened to.
@@ -375,14 +390,14 @@ impl History {
     /// those of the end of the swap point.
     pub(crate) fn wake_to_detach(&self, number: Option<u64>) {
         let wakers = self.ledger().waiters.take_of(number);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 
     /// Ends all queues of events. Call it when nothing can happen any more, so that nobody can ask for another queue.
     pub(crate) fn end_events(&self) {
         let ended = self.ledger().subscribers.take_all();
         // Wakes who waits for events: not under the lock.
-        drop(ended);
+        contain(|| drop(ended));
     }
 
     /// Waits until all generations have ended, at most until `deadline`, and returns those that are still mapped.

@@ -5,7 +5,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    Layer,
+    fmt::{MakeWriter, format::FmtSpan},
+    layer::{Context, SubscriberExt as _},
+    util::SubscriberInitExt as _,
+};
 
 use crate::fixtures::{load_with, plugin, refused, unloaded};
 
@@ -43,6 +49,27 @@ impl<'a> MakeWriter<'a> for Lines {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+}
+
+/// The thread that unloads goes on.
+#[test]
+fn a_subscriber_may_panic() {
+    struct Panicking;
+
+    impl<S: Subscriber> Layer<S> for Panicking {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            assert_ne!(event.metadata().target(), "hotswap");
+        }
+    }
+
+    crate::alone::alone("tracing::a_subscriber_may_panic", || {
+        tracing_subscriber::registry().with(Panicking).init();
+        let it = load_with("build_1", |_| {});
+        for generation in 1..4 {
+            it.swap(plugin("build_2")).unwrap();
+            unloaded(&it, generation);
+        }
+    });
 }
 
 #[test]
