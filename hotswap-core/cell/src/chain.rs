@@ -15,6 +15,7 @@
 
 use std::{
     cell::Cell,
+    marker::PhantomData,
     ptr::{self, NonNull},
     sync::OnceLock,
 };
@@ -40,12 +41,40 @@ pub fn request_quiescence_callbacks() {
     registry::all().for_each(Slot::request_callback);
 }
 
-/// Runs the quiescence callback if this thread has been asked to and is inside no call.
+std::thread_local! {
+    static DEFERRALS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Keeps this thread from running the quiescence callback while it lives: see [`defer_callbacks`].
+#[derive(Debug)]
+#[must_use]
+pub struct CallbackDeferral {
+    /// It belongs to its thread.
+    thread: PhantomData<*const ()>,
+}
+
+/// Defers the quiescence callback of this thread until the first quiescent point after the returned value was dropped.
+/// It is for a thread that has locked what the callback may lock, too.
+pub fn defer_callbacks() -> CallbackDeferral {
+    DEFERRALS.set(DEFERRALS.get() + 1);
+    CallbackDeferral {
+        thread: PhantomData,
+    }
+}
+
+impl Drop for CallbackDeferral {
+    fn drop(&mut self) {
+        DEFERRALS.set(DEFERRALS.get() - 1);
+    }
+}
+
+/// Runs the quiescence callback if this thread has been asked to, is inside no call and does not defer it.
 #[inline]
 fn run_quiescence_callback() {
     if let Some(slot) = head()
         && slot.is_null()
         && slot.is_callback_requested()
+        && DEFERRALS.get() == 0
     {
         run_requested_callback(slot);
     }

@@ -41,8 +41,8 @@ pub use crate::{
     calls::{Calls, Holders, MarkedCall, ValueId, mark_calls, marked_calls, values_of_thread},
     cell::{Cell, Lease, Retired},
     chain::{
-        is_inside_call, pass_quiescent_point, request_quiescence_callbacks, reset_after_fork,
-        set_quiescence_callback,
+        CallbackDeferral, defer_callbacks, is_inside_call, pass_quiescent_point,
+        request_quiescence_callbacks, reset_after_fork, set_quiescence_callback,
     },
     future::LeasedFuture,
     registry::is_registered,

@@ -1,9 +1,6 @@
 //! Publishing: a prepared candidate becomes the live generation.
 
-use std::{
-    sync::{Arc, MutexGuard},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use hotswap_cell::ValueId;
 use hotswap_sdk::host::Interface;
@@ -14,7 +11,7 @@ use super::{
     hold,
     hung_calls::Watched,
     pipeline::Publishable,
-    succession::{Generations, PublishResult},
+    succession::{Locked, PublishResult},
     successor::Successor,
 };
 use crate::{
@@ -40,7 +37,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// canary, before the lock is released.
     pub(super) fn stage(
         &self,
-        _: &MutexGuard<'_, Generations<I::Live>>,
+        _: &Locked<'_, I::Live>,
         mut candidate: Publishable<I::Live>,
     ) -> Successor<I::Live> {
         let (update, phases) = (candidate.update.take(), candidate.phases);
@@ -58,7 +55,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
 
     pub(super) fn publish_locked(
         &self,
-        mut generations: MutexGuard<'_, Generations<I::Live>>,
+        mut generations: Locked<'_, I::Live>,
         successor: Successor<I::Live>,
         kind: PublishKind,
     ) -> (Swapped, Recorded) {

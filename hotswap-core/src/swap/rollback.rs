@@ -1,16 +1,13 @@
 //! Going back to an earlier generation: on request, or automatically after faults on probation.
 
-use std::{
-    panic::{self, AssertUnwindSafe},
-    sync::MutexGuard,
-};
+use std::panic::{self, AssertUnwindSafe};
 
 use hotswap_sdk::host::Interface;
 
 use super::{
     Hotswap,
     pipeline::{Source, drop_update, on_short_thread},
-    succession::{Generations, Restored},
+    succession::{Generations, Locked, Restored},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -36,7 +33,7 @@ enum Restoration<'a, M> {
     Ended(Result<RolledBack>),
     /// There is no previous generation, or it has drained and is being unloaded. Nothing has changed, and the lock is
     /// held (still, or again).
-    NotMapped(MutexGuard<'a, Generations<M>>),
+    NotMapped(Locked<'a, M>),
 }
 
 impl<I: Interface + ?Sized> Hotswap<I> {
@@ -159,7 +156,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     /// Makes the previous generation live again if it is still mapped, as standby or draining.
     fn restore_mapped<'a>(
         &'a self,
-        mut generations: MutexGuard<'a, Generations<I::Live>>,
+        mut generations: Locked<'a, I::Live>,
         why: Option<String>,
     ) -> Restoration<'a, I::Live> {
         // The update has to be dropped before its generation may be unloaded. Dropping either may run code of

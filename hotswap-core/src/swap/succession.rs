@@ -10,11 +10,12 @@
 use std::{
     collections::VecDeque,
     mem,
+    ops::{Deref, DerefMut},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use hotswap_cell::{Cell, Retired, ValueId};
+use hotswap_cell::{CallbackDeferral, Cell, Retired, ValueId};
 
 use super::{Generation, draining::Draining};
 use crate::{deadline::deadline, history::PublishKind, refs, stage::Kept};
@@ -75,6 +76,28 @@ pub(super) struct PublishResult<M> {
     pub(super) values: Option<refs::ReplacedValues>,
 }
 
+/// The locked state. Destructors of plugins do not run on the thread that has it: they may call the host, and the host
+/// this swap point.
+pub(super) struct Locked<'a, M> {
+    // Unlocked before the deferral ends.
+    generations: MutexGuard<'a, Generations<M>>,
+    _deferral: CallbackDeferral,
+}
+
+impl<M> Deref for Locked<'_, M> {
+    type Target = Generations<M>;
+
+    fn deref(&self) -> &Generations<M> {
+        &self.generations
+    }
+}
+
+impl<M> DerefMut for Locked<'_, M> {
+    fn deref_mut(&mut self) -> &mut Generations<M> {
+        &mut self.generations
+    }
+}
+
 /// What is not needed any more after an earlier generation was made live again.
 pub(super) struct Restored<M> {
     /// The generation that was live.
@@ -110,10 +133,14 @@ impl<M: Send + Sync> Succession<M> {
     }
 
     /// Under the lock only a failed allocation can panic, and the state is consistent even then.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Generations<M>> {
-        self.generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Locked<'_, M> {
+        Locked {
+            _deferral: hotswap_cell::defer_callbacks(),
+            generations: self
+                .generations
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     /// Makes a staged generation live. After a rollback, the generation that it replaces cannot be rolled back to.

@@ -259,6 +259,31 @@ fn slots_of_threads_that_have_ended_are_used_again() {
 }
 
 thread_local! {
+    static CALLBACKS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+#[test]
+fn a_callback_waits_for_the_end_of_a_deferral() {
+    chain::set_quiescence_callback(|| CALLBACKS.set(CALLBACKS.get() + 1));
+    let cell = Cell::new(1);
+    let lease = cell.lease();
+    drop(cell.lease());
+    let outer = chain::defer_callbacks();
+    let inner = chain::defer_callbacks();
+    chain::request_quiescence_callbacks();
+    drop(inner);
+    assert_eq!(cell.with(|it| *it), 1);
+    drop(lease);
+    // Another test may have asked this thread before.
+    let before = CALLBACKS.get();
+    chain::pass_quiescent_point();
+    assert_eq!(CALLBACKS.get(), before);
+    drop(outer);
+    chain::pass_quiescent_point();
+    assert!(CALLBACKS.get() > before);
+}
+
+thread_local! {
     /// A call that is still running when its thread ends.
     static LAST: RefCell<Option<Call<'static, u32>>> = const { RefCell::new(None) };
 }
