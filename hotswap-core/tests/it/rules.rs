@@ -1,7 +1,7 @@
 //! Interfaces that are traits.
 
 use std::{
-    fs,
+    fs::{self, File},
     sync::{Arc, atomic::AtomicU64},
     thread,
 };
@@ -11,10 +11,13 @@ use hotswap_core::{
     loader::Loader,
     reasons::{Fault, FaultKind},
 };
-use hotswap_fixtures::{rules::Rules, shop::v1::Shop};
+use hotswap_fixtures::{rules::Rules, shop::v1::Shop, workload::Workload};
 use hotswap_unload::{PluginTable, TABLE_SYMBOL};
 
-use crate::fixtures::{SOON, plugin, trust};
+use crate::{
+    alone::alone,
+    fixtures::{SOON, plugin, trust},
+};
 
 fn load(name: &str) -> Hotswap<dyn Rules> {
     Hotswap::load(plugin(name), &trust()).expect("a good plugin")
@@ -260,6 +263,30 @@ fn a_plugin_of_another_trait_leaves_without_its_hook() {
     let reason =
         "layout: another interface: expected hotswap-fixtures::Shop, found hotswap-fixtures::Rules";
     assert_eq!(error.reason(), reason);
+}
+
+/// The value is dropped all the same, which ends its thread.
+#[test]
+fn a_hook_may_panic() {
+    let it = Hotswap::<dyn Workload>::load(plugin("hook_panics"), &trust()).unwrap();
+    assert_eq!(it.with(|it| it.identity()), 1);
+    it.swap(plugin("hook_panics")).unwrap();
+    assert_eq!(it.wait(1, SOON), Some(State::Unloaded));
+    let events = it.events();
+    let mut events = events.try_iter().map(|event| event.to_string());
+    let panicked = "hook-panicked generation 1: the hook panicked, on purpose";
+    assert!(events.any(|event| event.starts_with(panicked)));
+}
+
+#[test]
+fn a_thread_of_a_plugin_may_panic_where_nobody_can_read_it() {
+    let test = "rules::a_thread_of_a_plugin_may_panic_where_nobody_can_read_it";
+    alone(test, || {
+        let it = Hotswap::<dyn Workload>::load(plugin("hook_panics"), &trust()).unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        rustix::stdio::dup2_stderr(full).unwrap();
+        assert_eq!(it.with(|it| it.work(7)), 7);
+    });
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     fmt::{self, Write},
+    io::{self, Write as _},
     panic::{self, AssertUnwindSafe, PanicHookInfo, UnwindSafe},
     sync::{Once, OnceLock},
 };
@@ -124,7 +125,9 @@ thread_local! {
 fn note_panic(panic: &PanicHookInfo<'_>) {
     let is_called = IS_CALLING.get().is_some_and(|is_calling| is_calling());
     if CATCHING.get() == 0 && !is_called {
-        eprintln!("{}", printable(&panic.to_string().replace('\n', " ")));
+        let text = panic.to_string().replace('\n', " ");
+        // Not with `eprintln!`: a panic in a panic hook ends the process.
+        let _ = writeln!(io::stderr(), "{}", printable(&text));
         return;
     }
     PLACE.with_borrow_mut(|place| {

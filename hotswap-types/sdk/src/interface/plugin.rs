@@ -1,6 +1,7 @@
 //! What a plugin exports: the function that describes it, and the one that makes its value.
 
 use std::{
+    any::Any,
     cell::UnsafeCell,
     marker::PhantomData,
     panic::{self, AssertUnwindSafe},
@@ -24,7 +25,10 @@ use super::{
     root::{CreateArguments, PluginRoot, PluginRootRef, RootValue},
     runtime::{self, Runtime},
 };
-use crate::{fault::note_panics_of_calls, logs};
+use crate::{
+    fault::{discard, note_panics_of_calls},
+    logs,
+};
 
 /// A type that is a plugin; implemented by [`#[plugin]`](macro@crate::plugin).
 pub trait Plugin: Sized + 'static {
@@ -57,26 +61,33 @@ pub unsafe fn end<P: Plugin>() {
     // So this is the only reference to it.
     let value = unsafe { &mut *P::slot().value.get() };
     if value.is_some() {
-        with_text_of_fault(|| {
-            P::before_unload();
+        let end = || {
             // A value that is still borrowed is leaked.
             if runtime::end() {
                 *value = None;
             }
-        });
+        };
+        // Unwind-safe: the first panic goes on.
+        let hook = panic::catch_unwind(P::before_unload);
+        let end = panic::catch_unwind(AssertUnwindSafe(end));
+        match (hook, end) {
+            (Ok(()), Ok(())) => {}
+            (Err(payload), Ok(())) | (Ok(()), Err(payload)) => go_on_panicking(payload),
+            (Err(payload), Err(second)) => {
+                discard(second);
+                go_on_panicking(payload);
+            }
+        }
     }
 }
 
-/// Runs `body`. If it panics with the fault of a service or an object, it goes on to panic with that fault's text: who
-/// runs the hook knows no faults.
-fn with_text_of_fault(body: impl FnOnce()) {
-    // Unwind-safe: the panic goes on.
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
-        let payload = payload
-            .downcast::<Fault>()
-            .map_or_else(|other| other, |fault| Box::new(fault.to_string()));
-        panic::resume_unwind(payload);
-    }
+/// Goes on with a panic. Instead of the fault of a service or an object it carries the fault's text, because the code
+/// that runs the hook knows no faults.
+fn go_on_panicking(payload: Box<dyn Any + Send>) -> ! {
+    let payload = payload
+        .downcast::<Fault>()
+        .map_or_else(|other| other, |fault| Box::new(fault.to_string()));
+    panic::resume_unwind(payload)
 }
 
 /// A plugin's value, from its construction until the generation is retired. It is a static of the plugin, so that a
