@@ -244,10 +244,7 @@ impl Image {
 
     /// The name and version of the plugin's package, if it has an `unloadable!`.
     pub(crate) fn package(&self) -> Option<(String, String)> {
-        match &self.attachment {
-            Attachment::Attached(account) => Some(account.package()),
-            Attachment::Refused(_) | Attachment::Missing => None,
-        }
+        self.attachment.account().map(Account::package)
     }
 
     /// Refuses the image if the linker loaded a library for it that the policy does not allow. The error is returned

@@ -52,6 +52,15 @@ pub(super) enum Attachment {
     Refused(AttachError),
 }
 
+impl Attachment {
+    pub(super) fn account(&self) -> Option<&Account> {
+        match self {
+            Self::Attached(account) => Some(account),
+            Self::Missing | Self::Refused(_) => None,
+        }
+    }
+}
+
 /// An image that nobody calls any more, and whose threads or destructors may still have something to run.
 pub(crate) struct Leaving {
     image: Image,
@@ -249,7 +258,7 @@ impl Leaving {
         }
         self.is_free = true;
         self.was_quiet = is_quiet;
-        if let Attachment::Attached(account) = &self.image.attachment {
+        if let Some(account) = self.account() {
             // SAFETY: the image is owned, so no call is inside and none will be (`Image::retire`). Its hook has
             // ended, and `may_be_called` has found nothing that could call it.
             unsafe { account.retire() };
@@ -257,12 +266,13 @@ impl Leaving {
         None
     }
 
+    fn account(&self) -> Option<&Account> {
+        self.image.attachment.account()
+    }
+
     /// Whether all threads that the image started have ended.
     fn has_no_threads(&self) -> bool {
-        match &self.image.attachment {
-            Attachment::Attached(account) => account.has_no_threads(),
-            Attachment::Missing | Attachment::Refused(_) => true,
-        }
+        self.account().is_none_or(Account::has_no_threads)
     }
 
     /// Whether a thread may be running the destructor of a deleted key.
@@ -273,27 +283,18 @@ impl Leaving {
     }
 
     fn is_clear_but_for_opener(&self) -> bool {
-        match &self.image.attachment {
-            Attachment::Attached(account) => account.is_clear_but_for(self.image.opener.tid()),
-            Attachment::Missing | Attachment::Refused(_) => true,
-        }
+        let opener = self.image.opener.tid();
+        self.account().is_none_or(|it| it.is_clear_but_for(opener))
     }
 
     /// Whether hotswap knows what threads have left to run for the image.
     fn is_counted(&self) -> bool {
-        match &self.image.attachment {
-            Attachment::Attached(_) => true,
-            Attachment::Missing | Attachment::Refused(_) => {
-                !self.image.staged.facts().thread_exit_hook
-            }
-        }
+        self.account().is_some() || !self.image.staged.facts().thread_exit_hook
     }
 
     /// The function that writes out what the plugin's std holds back, if the plugin has printed.
     fn flush(&self) -> Option<unsafe extern "C" fn()> {
-        let Attachment::Attached(account) = &self.image.attachment else {
-            return None;
-        };
+        let account = self.account()?;
         let Image {
             staged, mapping, ..
         } = &self.image;
@@ -311,15 +312,12 @@ impl Leaving {
     /// that had registered anything by then.
     fn left_nothing_on_opener(&self) -> bool {
         let libraries = dependencies::loaded(self.image.staged.facts());
-        match &self.image.attachment {
-            Attachment::Attached(account) => {
-                account.never_had_early_ones()
-                    && account.is_clear()
-                    && dependencies::are_c_libraries(&libraries)
-                    && self.image.opener.is_as_started()
-            }
-            Attachment::Missing | Attachment::Refused(_) => false,
-        }
+        self.account().is_some_and(|account| {
+            account.never_had_early_ones()
+                && account.is_clear()
+                && dependencies::are_c_libraries(&libraries)
+                && self.image.opener.is_as_started()
+        })
     }
 
     /// Has the opener call `flush` and then end, which runs what is registered for the end of that thread.
@@ -338,14 +336,10 @@ impl Leaving {
             staged,
             mapping,
             handlers,
-            attachment,
             policy,
             ..
         } = &self.image;
-        let account = match attachment {
-            Attachment::Attached(account) => Some(account),
-            Attachment::Missing | Attachment::Refused(_) => None,
-        };
+        let account = self.account();
         let is_vouched = |name: &str| account.is_some_and(|account| account.vouches_for(name));
         let imported = staged.facts().keeping_functions.iter().copied();
         let mut used = account.into_iter().flat_map(Account::uses).chain(imported);
@@ -388,7 +382,7 @@ impl Leaving {
 
     /// Closes the image. Call it when no code of the image runs any more, and none will.
     fn close(mut self: Box<Self>) -> Exit {
-        if let Attachment::Attached(account) = &self.image.attachment {
+        if let Some(account) = self.image.attachment.account() {
             // SAFETY: the image is mapped until this function drops its handle, below.
             let heap = unsafe { account.heap() };
             self.heap = heap.map(|Heap { bytes, allocations }| HeapLeft { bytes, allocations });
@@ -455,10 +449,9 @@ impl Leaving {
     /// What the image waits for at this moment.
     pub(crate) fn obstacles(&self) -> Vec<Holder> {
         let hook = self.hook.as_ref().map(|_| Holder::Hook);
-        let outstanding = match &self.image.attachment {
-            Attachment::Attached(account) => account.outstanding(),
-            Attachment::Missing | Attachment::Refused(_) => Outstanding::default(),
-        };
+        let outstanding = self
+            .account()
+            .map_or_else(Outstanding::default, Account::outstanding);
         let Outstanding {
             threads,
             pending_threads,
