@@ -47,18 +47,18 @@ use hotswap_cell::{Listed, ValueId};
 use hotswap_elf::{Export, Facts};
 use hotswap_unload::PluginTable;
 
+use self::{
+    account::Account,
+    handlers::{Handlers, Snapshot},
+    leaving::Attachment,
+    libraries::Libraries,
+};
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
     fork::prepare_for_forks,
     leaving::{Exit, Gone, Leaving, Pinned},
     libraries::find_libraries,
     opener::{Opener, Spare},
-};
-use self::{
-    account::{Account, AttachError},
-    handlers::{Handlers, Snapshot},
-    leaving::Attachment,
-    libraries::Libraries,
 };
 pub use self::{
     libraries::OldLibrary,
@@ -159,7 +159,8 @@ impl Image {
                 unsafe { Account::attach(table, &image.mapping, &image.code, &image.handlers) };
             image.attachment = account.map_or_else(Attachment::Refused, Attachment::Attached);
         } else if image.facts().has_marker {
-            image.attachment = Attachment::Refused(AttachError::NotFound);
+            let problem = "its `unloadable!` is not found in it";
+            image.attachment = Attachment::Refused(problem.to_owned());
         }
         if let Some(package) = image.package() {
             record.is_of(package);
@@ -237,7 +238,9 @@ impl Image {
     /// Why hotswap treats the image as one without `unloadable!` although it has one.
     pub(crate) fn unloadable_problem(&self) -> Option<String> {
         match &self.attachment {
-            Attachment::Refused(problem) => Some(problem.to_string()),
+            Attachment::Refused(problem) => Some(format!(
+                "treated as a plugin without `unloadable!`: {problem}"
+            )),
             Attachment::Attached(_) | Attachment::Missing => None,
         }
     }

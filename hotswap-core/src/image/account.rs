@@ -74,40 +74,6 @@ pub(super) struct Account {
     plugin: &'static PluginTable,
 }
 
-/// Why hotswap treats an image that has `unloadable!` as one without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub(crate) enum AttachError {
-    /// The file defines it, but the linker does not find it in the image.
-    NotFound,
-    /// The symbol of `unloadable!` leads to no table.
-    Unaligned,
-    /// The plugin was built with another version of `unloadable!`.
-    Version {
-        /// The plugin's version.
-        found: u32,
-        /// The host's version.
-        expected: u32,
-    },
-    /// The plugin's table is shorter than that of the host's version.
-    Short {
-        /// The size of the plugin's table, in bytes.
-        found: u32,
-        /// The size that the host expects, in bytes.
-        expected: u32,
-    },
-    /// The table has functions or texts that are not in the image.
-    Damaged,
-    /// The plugin does not accept this version of the host's table.
-    Declined,
-    /// Another account is attached to this image already.
-    Attached,
-    /// The plugin was linked without binding the symbols of `unloadable!`, so that it sees nothing.
-    Unbound,
-    /// The host has no pthread key left. All accounts together need one.
-    HostOutOfKeys,
-}
-
 /// What keeps an image from being closed, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outstanding {
@@ -151,7 +117,7 @@ impl Account {
     /// registered on that thread is counted like the rest, and the thread counts as inside the image until it ends.
     ///
     /// # Errors
-    /// [`AttachError`]: nothing has changed, and the plugin counts as one without `unloadable!`.
+    /// Why the plugin counts as one without `unloadable!`; nothing has changed.
     ///
     /// # Safety
     /// `plugin` is the address of the symbol [`TABLE_SYMBOL`](hotswap_unload::TABLE_SYMBOL), which the image itself
@@ -164,40 +130,43 @@ impl Account {
         mapping: &Mapping,
         code: &[Range<usize>],
         handlers: &Arc<Handlers>,
-    ) -> Result<Self, AttachError> {
+    ) -> Result<Self, String> {
         if !plugin.is_aligned() {
-            return Err(AttachError::Unaligned);
+            return Err("its `unloadable!` table is at an odd address".to_owned());
         }
         let expected = size_of::<PluginTable>() as u32;
+        let short = |found: u32| {
+            format!("its `unloadable!` table has {found} bytes, expected at least {expected}")
+        };
+        let damaged = || "its `unloadable!` table is damaged".to_owned();
         let readable = |bytes| mapping.has(plugin.addr(), bytes);
         if !readable(offset_of!(PluginTable, attach)) {
-            return Err(AttachError::Short { found: 0, expected });
+            return Err(short(0));
         }
         // SAFETY: every version of the table has its version there, and `readable` has found that it is mapped.
         let found = unsafe { (*plugin).version };
         if found != VERSION {
-            return Err(AttachError::Version {
-                found,
-                expected: VERSION,
-            });
+            return Err(format!(
+                "its `unloadable!` has version {found}, expected {VERSION}"
+            ));
         }
         // SAFETY: every version of the table has its size there, and `readable` has found that it is mapped.
         let found = unsafe { (*plugin).size };
         if found < expected || !readable(size_of::<PluginTable>()) {
-            return Err(AttachError::Short { found, expected });
+            return Err(short(found));
         }
         // SAFETY: a whole table of our version is mapped there.
         if !unsafe { has_functions(plugin, code) } {
-            return Err(AttachError::Damaged);
+            return Err(damaged());
         }
         // SAFETY: a whole table of our version is mapped there, and its functions are not null. 'static stands for "as
         // long as the image is mapped"; the account is not used for longer (`# Safety` of this function).
         let plugin: &'static PluginTable = unsafe { &*plugin };
         if !has_texts(plugin, mapping) {
-            return Err(AttachError::Damaged);
+            return Err(damaged());
         }
         if thread_exit().is_none() {
-            return Err(AttachError::HostOutOfKeys);
+            return Err("the host has no pthread key left for the account".to_owned());
         }
 
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -217,9 +186,14 @@ impl Account {
             // SAFETY: `into_raw` above made the token, and the plugin has declined, so it has not kept it.
             drop(unsafe { Arc::from_raw(token) });
             return Err(match answer {
-                DECLINED_ATTACHED => AttachError::Attached,
-                DECLINED_UNBOUND => AttachError::Unbound,
-                _ => AttachError::Declined,
+                DECLINED_ATTACHED => "it is attached to another account already".to_owned(),
+                DECLINED_UNBOUND => {
+                    "its `unloadable!` sees nothing, because it was linked past its own symbols"
+                        .to_owned()
+                }
+                _ => {
+                    format!("its `unloadable!` does not take version {VERSION} of the host's table")
+                }
             });
         }
         thread::stay_inside(&state);
@@ -484,40 +458,6 @@ impl fmt::Debug for Account {
     }
 }
 
-impl fmt::Display for AttachError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("treated as a plugin without `unloadable!`: ")?;
-        match self {
-            Self::NotFound => f.write_str("its `unloadable!` is not found in it"),
-            Self::Unaligned => f.write_str("its `unloadable!` table is at an odd address"),
-            Self::Version { found, expected } => {
-                write!(
-                    f,
-                    "its `unloadable!` has version {found}, expected {expected}"
-                )
-            }
-            Self::Short { found, expected } => {
-                write!(
-                    f,
-                    "its `unloadable!` table has {found} bytes, expected at least {expected}"
-                )
-            }
-            Self::Damaged => f.write_str("its `unloadable!` table is damaged"),
-            Self::Declined => write!(
-                f,
-                "its `unloadable!` does not take version {VERSION} of the host's table"
-            ),
-            Self::Attached => f.write_str("it is attached to another account already"),
-            Self::Unbound => f.write_str(
-                "its `unloadable!` sees nothing, because it was linked past its own symbols",
-            ),
-            Self::HostOutOfKeys => f.write_str("the host has no pthread key left for the account"),
-        }
-    }
-}
-
-impl std::error::Error for AttachError {}
-
 impl Outstanding {
     fn name_threads(&mut self) {
         for thread in &mut self.threads {
@@ -548,12 +488,9 @@ mod tests {
         let table = std::ptr::without_provenance(1);
         // SAFETY: it is refused without being read, whatever is there.
         let attached = unsafe { Account::attach(table, &mapping, &[], &handlers) };
-        let problem = attached.err().map(|problem| problem.to_string());
         assert_eq!(
-            problem.as_deref(),
-            Some(
-                "treated as a plugin without `unloadable!`: its `unloadable!` table is at an odd address"
-            )
+            attached.err().as_deref(),
+            Some("its `unloadable!` table is at an odd address")
         );
     }
 }

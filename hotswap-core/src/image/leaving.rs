@@ -26,7 +26,7 @@ use hotswap_unload::Heap;
 
 use super::{
     Image,
-    account::{Account, AttachError, Outstanding},
+    account::{Account, Outstanding},
     closed::Closed,
     dependencies::{self, Caller, Known},
     ending::SuspectThreads,
@@ -48,8 +48,8 @@ pub(super) enum Attachment {
     Attached(Account),
     /// It has none.
     Missing,
-    /// It has one that this host cannot work with.
-    Refused(AttachError),
+    /// It has one that this host cannot work with, for this reason.
+    Refused(String),
 }
 
 impl Attachment {
