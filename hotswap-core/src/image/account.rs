@@ -41,7 +41,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use hotswap_unload::{
@@ -56,10 +55,13 @@ use self::{
     thread::{run_newest_destructor, run_values, thread_exit},
 };
 use super::{dependencies::is_named, handlers::Handlers};
-use crate::system::{
-    self,
-    keys::{self, Key},
-    linker::Mapping,
+use crate::{
+    holder::Holder,
+    system::{
+        self,
+        keys::{self, Key},
+        linker::Mapping,
+    },
 };
 
 /// The account of one image with `unloadable!`. Its number is never used twice in a process.
@@ -72,44 +74,6 @@ use crate::system::{
 pub(super) struct Account {
     state: Arc<AccountState>,
     plugin: &'static PluginTable,
-}
-
-/// What keeps an image from being closed, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outstanding {
-    /// Threads that run the image's code.
-    pub threads: Vec<PluginThread>,
-    /// Threads that will run destructors of the image when they end, or earlier if they detach.
-    pub pending_threads: Vec<PendingThread>,
-    /// Thread-local destructors that constructors registered with libc. They are no reason to wait: the loader itself
-    /// keeps the image until their threads have ended, and the image is pinned for that.
-    pub early_destructors: usize,
-    /// Constructors registered more than `unloadable!` could note. Such an account never becomes clear.
-    pub unknown: bool,
-}
-
-/// A thread that code of the image started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PluginThread {
-    /// The system's number of the thread; `None` while it is being started.
-    pub tid: Option<i32>,
-    /// Its name, which the system cuts to 15 bytes; empty if nobody has named it, or the name cannot be read.
-    pub name: String,
-    /// The name of its creator, which the system gives to a thread that nobody names.
-    inherited_name: String,
-    /// The time since it was started.
-    pub age: Duration,
-}
-
-/// A living thread that has destructors of the image to run when it ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PendingThread {
-    /// The system's number of the thread.
-    pub tid: i32,
-    /// Its name; empty if that cannot be read.
-    pub name: String,
-    /// The number of its thread-local destructors, and of its values of keys that have a destructor.
-    pub destructors: usize,
 }
 
 impl Account {
@@ -258,16 +222,46 @@ impl Account {
         registrations.early_destructors == 0 && registrations.early_keys.is_empty()
     }
 
-    /// What is left to wait for. Reads the names of threads from `/proc`. Takes the account's lock, which nobody
-    /// holds for long.
-    pub(super) fn outstanding(&self) -> Outstanding {
-        let mut outstanding = {
+    /// Whether constructors registered thread-local destructors with libc. They are no reason to wait: the loader
+    /// itself keeps the image until their threads have ended, and the image is pinned for that.
+    pub(super) fn has_early_destructors(&self) -> bool {
+        self.state.registrations().early_destructors > 0
+    }
+
+    /// What is left to wait for, except what thread `parked` has to run when it ends. Reads the names of threads from
+    /// `/proc`. Takes the account's lock, which nobody holds for long.
+    pub(super) fn obstacles(&self, parked: Option<i32>) -> Vec<Holder> {
+        // Reading names takes files, so it is not done under this lock.
+        let (threads, pending, is_unknown) = {
             let mut registrations = self.state.registrations();
             registrations.forget_ended_threads();
-            registrations.outstanding()
+            let pending = registrations.pending.iter();
+            let pending: Vec<_> = pending.map(|(&tid, it)| (tid, it.count())).collect();
+            let threads = registrations.threads.clone();
+            (threads, pending, registrations.unknown)
         };
-        outstanding.name_threads();
-        outstanding
+        let name_of = |tid: i32| system::thread::name_of(tid.cast_unsigned());
+        // A thread of the image's own is listed already, so its destructors are not.
+        let is_own = |tid| threads.iter().any(|it| it.tid == Some(tid));
+        let destructors = pending
+            .into_iter()
+            .filter(|&(tid, _)| !is_own(tid) && parked != Some(tid))
+            .map(|(tid, count)| Holder::Destructors {
+                thread: tid.cast_unsigned(),
+                name: name_of(tid),
+                count,
+            });
+        let unknown = is_unknown.then_some(Holder::Uncounted);
+        let threads = threads.iter().map(|it| Holder::Thread {
+            thread: it.tid.map(i32::cast_unsigned),
+            name: it
+                .tid
+                .map(name_of)
+                .filter(|name| *name != it.inherited_name)
+                .unwrap_or_default(),
+            age: it.since.elapsed(),
+        });
+        threads.chain(destructors).chain(unknown).collect()
     }
 
     /// The function that writes out what the plugin's std holds back of standard output. It blocks as long as
@@ -319,27 +313,22 @@ impl Account {
     }
 
     /// Closes the registrations before `dlclose`, and deletes the keys of libc that the image's constructors made.
-    ///
-    /// # Errors
-    /// What is outstanding; nothing has changed.
+    /// `false`: there is something to wait for, and nothing has changed.
     ///
     /// # Safety
     /// No call is inside the image, and none will be.
-    pub(super) unsafe fn close(&self) -> Result<(), Box<Outstanding>> {
+    pub(super) unsafe fn close(&self) -> bool {
         let mut registrations = self.state.registrations();
         registrations.forget_ended_threads();
         if !registrations.is_clear() {
-            let mut outstanding = registrations.outstanding();
-            drop(registrations);
-            outstanding.name_threads();
-            return Err(Box::new(outstanding));
+            return false;
         }
         registrations.closed = true;
         for key in mem::take(&mut registrations.early_keys) {
             // SAFETY: the image's constructors made the key, and no thread has a value of it any more.
             unsafe { keys::delete(key) };
         }
-        Ok(())
+        true
     }
 
     /// Frees the account.
@@ -455,22 +444,6 @@ impl fmt::Debug for Account {
         f.debug_struct("Account")
             .field("id", &self.state.id)
             .finish_non_exhaustive()
-    }
-}
-
-impl Outstanding {
-    fn name_threads(&mut self) {
-        for thread in &mut self.threads {
-            let name = thread
-                .tid
-                .map(|tid| system::thread::name_of(tid.cast_unsigned()));
-            thread.name = name
-                .filter(|name| *name != thread.inherited_name)
-                .unwrap_or_default();
-        }
-        for pending in &mut self.pending_threads {
-            pending.name = system::thread::name_of(pending.tid.cast_unsigned());
-        }
     }
 }
 

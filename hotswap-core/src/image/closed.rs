@@ -63,10 +63,8 @@ impl Closed {
     /// Why the system keeps the image mapped.
     pub(super) fn why(&self) -> PinReason {
         let facts = self.staged.facts();
-        let early = self
-            .account
-            .as_ref()
-            .is_some_and(|account| account.outstanding().early_destructors > 0);
+        let account = self.account.as_ref();
+        let early = account.is_some_and(Account::has_early_destructors);
         if facts.nodelete {
             PinReason::NoDelete
         } else if facts.unique_symbols {

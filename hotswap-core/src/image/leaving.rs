@@ -26,7 +26,7 @@ use hotswap_unload::Heap;
 
 use super::{
     Image,
-    account::{Account, Outstanding},
+    account::Account,
     closed::Closed,
     dependencies::{self, Caller, Known},
     ending::SuspectThreads,
@@ -387,7 +387,7 @@ impl Leaving {
             let heap = unsafe { account.heap() };
             self.heap = heap.map(|Heap { bytes, allocations }| HeapLeft { bytes, allocations });
             // SAFETY: the image is retired, so that no call is inside, and none will be.
-            if unsafe { account.close() }.is_err() {
+            if !unsafe { account.close() } {
                 return Exit::NotYet(self);
             }
         }
@@ -449,33 +449,9 @@ impl Leaving {
     /// What the image waits for at this moment.
     pub(crate) fn obstacles(&self) -> Vec<Holder> {
         let hook = self.hook.as_ref().map(|_| Holder::Hook);
-        let outstanding = self
-            .account()
-            .map_or_else(Outstanding::default, Account::outstanding);
-        let Outstanding {
-            threads,
-            pending_threads,
-            unknown,
-            early_destructors: _,
-        } = outstanding;
-        // A thread of the image's own is listed already, so its destructors are not.
-        let own: Vec<_> = threads.iter().filter_map(|thread| thread.tid).collect();
         let opener = &self.image.opener;
         let parked = (!opener.is_ending()).then(|| opener.tid());
-        let pending_threads = pending_threads
-            .into_iter()
-            .filter(move |pending| !own.contains(&pending.tid) && parked != Some(pending.tid));
-        let threads = threads.into_iter().map(|it| Holder::Thread {
-            thread: it.tid.map(i32::cast_unsigned),
-            name: it.name,
-            age: it.age,
-        });
-        let destructors = pending_threads.map(|it| Holder::Destructors {
-            thread: it.tid.cast_unsigned(),
-            name: it.name,
-            count: it.destructors,
-        });
-        let unknown = unknown.then_some(Holder::Uncounted);
+        let counted = self.account().map(|it| it.obstacles(parked));
         let suspects = self.suspects.iter().flat_map(SuspectThreads::threads);
         let suspects = suspects.map(|&thread| Holder::DeletedKey {
             thread,
@@ -492,9 +468,7 @@ impl Leaving {
         hook.into_iter()
             .chain(opener)
             .chain(suspects)
-            .chain(threads)
-            .chain(destructors)
-            .chain(unknown)
+            .chain(counted.into_iter().flatten())
             .collect()
     }
 }

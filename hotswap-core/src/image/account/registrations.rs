@@ -16,7 +16,7 @@ use std::{
 
 use hotswap_unload::{Destructor, Key, VIRTUAL_KEY_FIRST};
 
-use super::{super::handlers::Handlers, Outstanding, PendingThread, PluginThread};
+use super::super::handlers::Handlers;
 use crate::system::{errno, keys, thread};
 
 /// The state to which a token points.
@@ -47,12 +47,15 @@ pub(super) struct Registrations {
     pub(super) early_destructors: usize,
     /// `USES_…` of `unloadable!`.
     pub(super) uses: u32,
+    /// Constructors registered more than `unloadable!` could note. Such an account never becomes clear.
     pub(super) unknown: bool,
     pub(super) closed: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct ThreadEntry {
     pub(super) ticket: u64,
+    /// `None` while it is being started.
     pub(super) tid: Option<c_int>,
     pub(super) since: Instant,
     /// The name of the thread that started it. The system gives it to a new thread that nobody names.
@@ -71,8 +74,8 @@ pub(super) struct PendingDestructors {
 }
 
 impl PendingDestructors {
-    pub(super) fn is_empty(&self) -> bool {
-        self.destructors == 0 && self.values.is_empty() && self.running == 0
+    pub(super) fn count(&self) -> usize {
+        self.destructors + self.values.len() + self.running
     }
 }
 
@@ -106,28 +109,6 @@ impl Registrations {
         self.is_clear_but_for(None)
     }
 
-    /// What is outstanding, without the names of threads: reading those takes files, which is not done under this
-    /// lock.
-    pub(super) fn outstanding(&self) -> Outstanding {
-        let threads = self.threads.iter().map(|thread| PluginThread {
-            tid: thread.tid,
-            name: String::new(),
-            inherited_name: thread.inherited_name.clone(),
-            age: thread.since.elapsed(),
-        });
-        let pending_threads = self.pending.iter().map(|(&tid, pending)| PendingThread {
-            tid,
-            name: String::new(),
-            destructors: pending.destructors + pending.values.len() + pending.running,
-        });
-        Outstanding {
-            threads: threads.collect(),
-            pending_threads: pending_threads.collect(),
-            early_destructors: self.early_destructors,
-            unknown: self.unknown,
-        }
-    }
-
     /// Forgets threads that have ended without `thread::end_of_thread`, and what they had left to run: a thread that
     /// a constructor started, whose end nobody reports, and a thread to which libc did not give a fifth round of
     /// destructors. A thread that the system does not know any more runs no code. If another thread has got its
@@ -146,7 +127,7 @@ impl Registrations {
     ) -> R {
         let pending = self.pending.entry(tid).or_default();
         let result = change(pending);
-        if pending.is_empty() {
+        if pending.count() == 0 {
             self.pending.remove(&tid);
         }
         result
@@ -171,7 +152,7 @@ impl Registrations {
         for pending in self.pending.values_mut() {
             pending.values.retain(|&of| of != key);
         }
-        self.pending.retain(|_, pending| !pending.is_empty());
+        self.pending.retain(|_, pending| pending.count() > 0);
         self.keys.remove(&key).is_some()
     }
 
