@@ -211,7 +211,13 @@ impl History {
 
     /// Records that one more plugin is mapped beside the others. Returns its number.
     pub(crate) fn opened(&self, image: &Image, phases: Phases) -> (u64, Recorded) {
-        let mut new = Published::of(0, image, phases, PublishKind::Candidate);
+        let mut new = Published::of(
+            0,
+            image.origin(),
+            Some(image),
+            phases,
+            PublishKind::Candidate,
+        );
         let mut number = 0;
         let recorded = self.record(|ledger| {
             number = ledger.published + 1;

@@ -3,7 +3,6 @@
 //! Every step that can fail comes before *publish*, which is one atomic store; nothing after it can fail. The reaper
 //! then drains and unloads the previous generation, and verifies that it is gone.
 
-mod accepted;
 mod backlog;
 mod call;
 mod code;
@@ -12,6 +11,7 @@ mod holders;
 mod lease;
 mod retained;
 
+mod accepted;
 mod hung_calls;
 
 mod settings;
@@ -93,9 +93,9 @@ use crate::{
     candidate::{Candidate, GivenCandidate},
     error::{Error, ErrorKind, Result},
     given::GivenPath,
-    history::{History, Metrics, Phases, PublishKind, Published},
+    history::{History, Metrics, Phases, PublishKind},
     holder::Holder,
-    image::{Image, Leaving},
+    image::Leaving,
     objects::Objects,
     refs::Hold,
     services::Services,
@@ -205,13 +205,11 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let mut candidate = pipeline.keep_serial(candidate, reaper)?;
 
         let number = history.next_number();
-        let kind = PublishKind::Candidate;
-        let published = Published::of(number, &candidate.image, candidate.phases, kind);
-        let accepted = Accepted::of(number, &candidate.image);
+        let phases = candidate.phases;
         let update = candidate.update.take();
         let logs = Arc::clone(&candidate.logs);
         let first = pipeline.number(candidate, number);
-        let it = empty.publish(first, published, accepted);
+        let it = empty.publish(first, phases);
         logs.published();
         drop(update.map(|update| it.publish_update(update, number)));
         Ok(it)
@@ -549,16 +547,6 @@ impl<M> Generation<M> {
     /// The path that the host gave.
     pub fn path(&self) -> &Path {
         &self.image.origin().given
-    }
-
-    /// Its image, if it was loaded from a file.
-    ///
-    /// # Panics
-    ///
-    /// If it is a value of the host's own, which is never a candidate.
-    fn loaded(&self) -> &Image {
-        let image = self.image.image();
-        image.expect("a candidate is loaded from a file")
     }
 }
 

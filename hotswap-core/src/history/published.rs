@@ -1,13 +1,15 @@
 //! What is published: the entry of a new generation, and the events that go with it.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::time::SystemTime;
+
+use hotswap_elf::Facts;
 
 use super::{
     Happened,
     event::EventKind,
     generation::{GenerationInfo, Phases, State},
 };
-use crate::{given::GivenPath, image::Image};
+use crate::{image::Image, stage::Origin};
 
 /// Why a generation is published.
 #[derive(Clone, Copy)]
@@ -33,30 +35,36 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// A generation with no generation before it; the caller sets `before`.
-    pub(crate) fn of(number: u64, image: &Image, phases: Phases, kind: PublishKind) -> Self {
+    /// A generation with no generation before it; the caller sets `before`. A value of the host's own has no image.
+    pub(crate) fn of(
+        number: u64,
+        origin: &Origin,
+        image: Option<&Image>,
+        phases: Phases,
+        kind: PublishKind,
+    ) -> Self {
         let loaded_again = match kind {
             PublishKind::Candidate | PublishKind::Configuration { .. } => None,
             PublishKind::Rollback { to } => Some(to),
         };
-        let origin = image.origin();
-        let (name, version) = image.package().unzip();
+        let facts = image.map(Image::facts);
+        let (name, version) = image.and_then(Image::package).unzip();
         let entry = GenerationInfo {
             number,
             path: origin.given.to_path_buf(),
             real_path: origin.real.clone(),
             file_bytes: origin.bytes,
-            build_id: image.facts().build_id.clone(),
+            build_id: facts.and_then(|it| it.build_id.clone()),
             sha256: origin.sha256,
             name,
             version,
             published: SystemTime::now(),
             loaded_again,
-            unloadable_problem: image.unloadable_problem(),
-            static_tls_bytes: image.facts().static_tls_bytes(),
+            unloadable_problem: image.and_then(Image::unloadable_problem),
+            static_tls_bytes: facts.and_then(Facts::static_tls_bytes),
             serial: origin.claims.serial,
             expires: origin.claims.expires,
-            old_libraries: image.old_libraries().to_vec(),
+            old_libraries: image.map_or_else(Vec::new, |it| it.old_libraries().to_vec()),
             state: State::Live,
         };
         Self {
@@ -64,36 +72,6 @@ impl Published {
             kind,
             followed_link: origin.followed_link,
             phases,
-            before: None,
-            on_probation: false,
-        }
-    }
-
-    /// A value of the host's own.
-    pub(crate) fn built_in(number: u64) -> Self {
-        let entry = GenerationInfo {
-            number,
-            path: GivenPath::built_in().to_path_buf(),
-            real_path: PathBuf::default(),
-            file_bytes: 0,
-            build_id: None,
-            sha256: None,
-            name: None,
-            version: None,
-            published: SystemTime::now(),
-            loaded_again: None,
-            unloadable_problem: None,
-            static_tls_bytes: None,
-            serial: None,
-            expires: None,
-            old_libraries: Vec::new(),
-            state: State::Live,
-        };
-        Self {
-            entry,
-            kind: PublishKind::Candidate,
-            followed_link: false,
-            phases: Phases::default(),
             before: None,
             on_probation: false,
         }

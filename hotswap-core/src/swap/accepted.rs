@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::{digest::Sha256, given::GivenPath, image::Image, stage::Kept};
+use super::code::Code;
+use crate::{digest::Sha256, given::GivenPath, stage::Kept};
 
 /// A candidate that was published. Neither a rollback nor another configuration replaces it: no file is read for them.
 pub(crate) struct Accepted {
@@ -23,20 +24,11 @@ struct AcceptedState {
 }
 
 impl Accepted {
-    pub(super) fn of(generation: u64, image: &Image) -> Self {
+    pub(super) fn new(generation: u64, code: &Code) -> Self {
         Self {
             generation,
-            path: image.origin().given.clone(),
-            bytes: image.keep().ok().map(Arc::new),
-        }
-    }
-
-    /// A value of the host's own.
-    pub(super) fn built_in(generation: u64) -> Self {
-        Self {
-            generation,
-            path: GivenPath::built_in(),
-            bytes: None,
+            path: code.origin().given.clone(),
+            bytes: code.keep().ok().map(Arc::new),
         }
     }
 

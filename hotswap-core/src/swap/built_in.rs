@@ -4,10 +4,9 @@ use std::{path::Path, sync::Arc};
 
 use hotswap_sdk::host::{BuiltIn, Interface, Trait};
 
-use super::{Hotswap, accepted::Accepted, code::Code, empty::EmptySwapPoint, settings::Settings};
+use super::{Hotswap, code::Code, empty::EmptySwapPoint, settings::Settings};
 use crate::{
-    error::Result, given::GivenPath, history::Published, objects::Objects, stage::Origin,
-    trust::Trust,
+    error::Result, given::GivenPath, history::Phases, objects::Objects, stage::Origin, trust::Trust,
 };
 
 impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
@@ -83,7 +82,6 @@ impl<I: Interface<Kind = Trait> + ?Sized> Hotswap<I> {
         let number = empty.history.next_number();
         let code = Code::BuiltIn(origin);
         let first = empty.pipeline.generation(number, live, code, objects);
-        let published = Published::built_in(number);
-        Ok(empty.publish(first, published, Accepted::built_in(number)))
+        Ok(empty.publish(first, Phases::default()))
     }
 }

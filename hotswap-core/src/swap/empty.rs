@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    history::{History, Metrics, Published},
+    history::{History, Metrics, Phases, PublishKind, Published},
     image,
     services::Services,
     trust::Trust,
@@ -74,13 +74,11 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
     }
 
     /// Makes `first` the live generation. Nothing in here can fail.
-    pub(super) fn publish(
-        self,
-        first: Generation<I::Live>,
-        published: Published,
-        accepted: Accepted,
-    ) -> Hotswap<I> {
+    pub(super) fn publish(self, first: Generation<I::Live>, phases: Phases) -> Hotswap<I> {
         let (number, polls) = (first.number, first.polls_id());
+        let (origin, image) = (first.image.origin(), first.image.image());
+        let published = Published::of(number, origin, image, phases, PublishKind::Candidate);
+        let accepted = Accepted::new(number, &first.image);
         let cell = Cell::new(first);
         let first = cell.lease();
         first.set_self_lease(first.self_lease());

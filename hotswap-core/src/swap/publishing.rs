@@ -69,7 +69,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         } = successor;
         let (number, polls) = (new.peek().number, new.peek().polls_id());
         let accepted = match kind {
-            PublishKind::Candidate => Some(Accepted::of(number, new.peek().loaded())),
+            PublishKind::Candidate => Some(Accepted::new(number, &new.peek().image)),
             PublishKind::Configuration { .. } => Some(self.accepted().configured(number)),
             PublishKind::Rollback { .. } => None,
         };

@@ -24,6 +24,13 @@ impl<M: Send + Sync> Successor<M> {
     /// Its entry in the list of generations, as live.
     pub(super) fn published(&self, kind: PublishKind) -> Published {
         let generation = self.generation.peek();
-        Published::of(generation.number, generation.loaded(), self.phases, kind)
+        let code = &generation.image;
+        Published::of(
+            generation.number,
+            code.origin(),
+            code.image(),
+            self.phases,
+            kind,
+        )
     }
 }
