@@ -8,9 +8,8 @@ use std::{collections::BTreeMap, task::Waker};
 pub(super) struct Waiters {
     /// How many ids were given.
     made: u64,
-    /// Those of each generation, by their ids.
-    of_generations: BTreeMap<u64, Wakers>,
-    of_shutdown: Wakers,
+    /// Those of each generation, by their ids. `None`: those of the end of the swap point.
+    wakers: BTreeMap<Option<u64>, Wakers>,
 }
 
 type Wakers = BTreeMap<u64, Waker>;
@@ -36,38 +35,33 @@ impl Waiters {
             let id = self.made;
             WaiterId { id, generation }
         });
-        let wakers = match generation {
-            Some(number) => self.of_generations.entry(*number).or_default(),
-            None => &mut self.of_shutdown,
-        };
-        wakers.insert(*id, waker)
+        self.wakers
+            .entry(*generation)
+            .or_default()
+            .insert(*id, waker)
     }
 
     /// Forgets a future. Returns its waker, to be dropped without any lock.
     pub(super) fn remove(&mut self, waiter: &WaiterId) -> Option<Waker> {
-        let Some(number) = waiter.generation else {
-            return self.of_shutdown.remove(&waiter.id);
-        };
-        let wakers = self.of_generations.get_mut(&number)?;
+        let wakers = self.wakers.get_mut(&waiter.generation)?;
         let waker = wakers.remove(&waiter.id);
         if wakers.is_empty() {
-            self.of_generations.remove(&number);
+            self.wakers.remove(&waiter.generation);
         }
         waker
     }
 
     /// Takes the wakers of those who wait for a generation of which `has_ended` says so.
     pub(super) fn take_ended(&mut self, has_ended: impl Fn(u64) -> bool) -> Vec<Waker> {
-        let is_due = |number: &u64, _: &mut Wakers| has_ended(*number);
-        let due = self.of_generations.extract_if(.., is_due);
+        let is_due = |number: &Option<u64>, _: &mut Wakers| number.is_some_and(&has_ended);
+        let due = self.wakers.extract_if(.., is_due);
         due.flat_map(|(_, wakers)| wakers.into_values()).collect()
     }
 
     /// Takes the wakers of those who wait for generation `number`, if there is one, and for the end of the swap point.
     pub(super) fn take_of(&mut self, number: Option<u64>) -> Vec<Waker> {
-        let of_generation = number.and_then(|number| self.of_generations.remove(&number));
-        let of_shutdown = std::mem::take(&mut self.of_shutdown);
-        let all = of_generation.into_iter().chain([of_shutdown]);
-        all.flat_map(Wakers::into_values).collect()
+        let due = [number, None].into_iter();
+        let due = due.filter_map(|it| self.wakers.remove(&it));
+        due.flat_map(Wakers::into_values).collect()
     }
 }
