@@ -7,11 +7,11 @@ mod backlog;
 mod call;
 mod code;
 mod draining;
-mod holders;
 mod lease;
 mod retained;
 
 mod accepted;
+mod holders;
 mod hung_calls;
 
 mod settings;
@@ -71,7 +71,7 @@ use self::{
     code::Code,
     empty::EmptySwapPoint,
     hung_calls::HungCallWatchdog,
-    lease::{NamedLease, NamedLeases, Register},
+    lease::{NamedLease, Register, Taken},
     pipeline::{Pipeline, Publishable, Source},
     prepared::SwapPoint,
     succession::Succession,
@@ -143,8 +143,9 @@ pub struct Generation<M> {
     module: M,
     image: Code,
     /// `Some` if leases are recorded.
-    leases: Option<Register>,
-    named_leases: NamedLeases,
+    leases: Option<Register<Taken>>,
+    /// Holders other than the host's calls and leases.
+    named_leases: Register<Holder>,
     objects: Arc<Objects>,
     futures: FutureCount,
     /// What futures enter while they are polled, if hung calls are reported.

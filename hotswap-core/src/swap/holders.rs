@@ -4,7 +4,7 @@
 use hotswap_cell::{Calls, Holders, Retired};
 use hotswap_sdk::host::LeasedBy;
 
-use super::Generation;
+use super::{Generation, lease::Taken};
 use crate::{holder::Holder, system};
 
 /// At most this many holders are listed. Naming a call costs reading a small file of the system.
@@ -34,7 +34,10 @@ pub(super) fn of<M>(generation: &Retired<Generation<M>>, calls: &Calls) -> Vec<H
         thread,
         name: String::new(),
     };
-    let lease = |(place, age)| Holder::Lease { place, age };
+    let lease = |(place, since): Taken| Holder::Lease {
+        place,
+        age: since.elapsed(),
+    };
     let objects = objects.into_iter().map(|(kind, count)| match kind {
         LeasedBy::Object(interface) => Holder::Objects {
             interface: interface.to_owned(),

@@ -5,7 +5,7 @@ use std::{
     fmt,
     panic::Location,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use hotswap_sdk::host::{Fault, Interface, Trait};
@@ -34,27 +34,17 @@ pub struct Bound<I: Interface + ?Sized, T> {
     lease: Lease<I>,
 }
 
-/// The register of the leases on one generation.
-#[derive(Debug, Default)]
-pub(super) struct Register(Mutex<Entries>);
+/// What holds one generation, by the number of its entry, oldest first.
+#[derive(Debug)]
+pub(super) struct Register<T>(Mutex<BTreeMap<u64, T>>);
 
-/// Where in the code a lease was taken, and how long ago.
-type Taken = (&'static Location<'static>, Duration);
+/// Where in the code a lease was taken, and when.
+pub(super) type Taken = (&'static Location<'static>, Instant);
 
-/// Holders of one generation other than the host's calls and leases.
-#[derive(Debug, Default)]
-pub(super) struct NamedLeases(Mutex<BTreeMap<u64, Holder>>);
-
-/// A lease of such a holder, which is listed until this is dropped.
+/// A lease of a holder with a name, which is listed until this is dropped.
 pub(super) struct NamedLease<M> {
     generation: hotswap_cell::Lease<Generation<M>>,
     entry: u64,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    made: u64,
-    out: BTreeMap<u64, (&'static Location<'static>, Instant)>,
 }
 
 impl<I: Interface + ?Sized> Lease<I> {
@@ -65,7 +55,7 @@ impl<I: Interface + ?Sized> Lease<I> {
         let entry = generation
             .leases
             .as_ref()
-            .map_or(0, |leases| leases.enter(place));
+            .map_or(0, |leases| leases.enter((place, Instant::now())));
         Self { generation, entry }
     }
 
@@ -207,51 +197,38 @@ impl<M> NamedLease<M> {
 
 impl<M> Drop for NamedLease<M> {
     fn drop(&mut self) {
-        self.generation.named_leases.all().remove(&self.entry);
+        self.generation.named_leases.leave(self.entry);
     }
 }
 
-impl NamedLeases {
-    fn enter(&self, holder: Holder) -> u64 {
+impl<T> Register<T> {
+    fn enter(&self, item: T) -> u64 {
         let mut all = self.all();
         let entry = all.last_key_value().map_or(0, |(last, _)| last + 1);
-        all.insert(entry, holder);
-        entry
-    }
-
-    /// The first `count` of them, oldest first, and how many there are.
-    pub(super) fn first(&self, count: usize) -> (Vec<Holder>, usize) {
-        let all = self.all();
-        (all.values().take(count).cloned().collect(), all.len())
-    }
-
-    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Holder>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Register {
-    fn enter(&self, place: &'static Location<'static>) -> u64 {
-        let mut entries = self.entries();
-        entries.made += 1;
-        let entry = entries.made;
-        entries.out.insert(entry, (place, Instant::now()));
+        all.insert(entry, item);
         entry
     }
 
     fn leave(&self, entry: u64) {
-        self.entries().out.remove(&entry);
+        self.all().remove(&entry);
     }
 
-    /// Where in the code the `count` oldest leases were taken, and how long ago; and how many leases there are.
-    pub(super) fn first(&self, count: usize) -> (Vec<Taken>, usize) {
-        let out = &self.entries().out;
-        let first = out.values().take(count);
-        let first = first.map(|(place, since)| (*place, since.elapsed()));
-        (first.collect(), out.len())
+    /// The first `count` of them, oldest first, and how many there are.
+    pub(super) fn first(&self, count: usize) -> (Vec<T>, usize)
+    where
+        T: Clone,
+    {
+        let all = self.all();
+        (all.values().take(count).cloned().collect(), all.len())
     }
 
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Register<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
     }
 }

@@ -17,11 +17,7 @@ use hotswap_sdk::{
 use tracing::{Span, debug_span, info_span};
 
 use super::{
-    Generation, Probe,
-    call_future::FutureCount,
-    code::Code,
-    lease::{NamedLeases, Register},
-    reaper::Reaper,
+    Generation, Probe, call_future::FutureCount, code::Code, lease::Register, reaper::Reaper,
     settings::Settings,
 };
 use crate::{
@@ -296,7 +292,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             module,
             image,
             leases: self.record_leases.then(Register::default),
-            named_leases: NamedLeases::default(),
+            named_leases: Register::default(),
             objects,
             futures: FutureCount::default(),
             polls: self.watch_calls.then(|| Cell::new(())),
