@@ -42,11 +42,6 @@ impl<M: Send + Sync> Draining<M> {
         self.lock().take()
     }
 
-    /// Leases the generation, if it is still there. It then stays there until the lease is dropped.
-    pub(super) fn lease(&self) -> Option<hotswap_cell::Lease<Generation<M>>> {
-        self.lock().as_ref().map(Retired::lease)
-    }
-
     /// Calls `f` with the generation, if it is still there. Whoever wants to take it waits meanwhile.
     pub(super) fn inspect<R>(&self, f: impl FnOnce(&Retired<Generation<M>>) -> R) -> Option<R> {
         self.lock().as_ref().map(f)

@@ -218,31 +218,31 @@ impl<M: Send + Sync> Generations<M> {
         self.probation.as_ref().map_or(0, |it| it.faults)
     }
 
+    /// The generation that a rollback goes back to, even if that one is being unloaded, and its number.
+    fn earlier(&self) -> Option<(u64, &Draining<M>)> {
+        match &self.probation {
+            Some(Probation { standby, .. }) => Some((standby.number, &standby.generation)),
+            None => self.kept.back().map(|it| (it.number, &it.generation)),
+        }
+    }
+
     /// Leases the generation that a rollback goes back to. `None`: there is none, or it has drained and is being
     /// unloaded.
     pub(super) fn lease_previous(&self) -> Option<hotswap_cell::Lease<Generation<M>>> {
-        match &self.probation {
-            Some(probation) => probation.standby.generation.lease(),
-            None => self.kept.back()?.generation.lease(),
-        }
+        self.earlier()?.1.inspect(Retired::lease)
     }
 
     /// Whether it is a value of the host's own.
     pub(super) fn is_previous_built_in(&self) -> bool {
-        let previous = match &self.probation {
-            Some(probation) => Some(&probation.standby.generation),
-            None => self.kept.back().map(|it| &it.generation),
-        };
-        let is_built_in = previous.map(|it| it.inspect(|it| it.peek().image.image().is_none()));
-        is_built_in.flatten().unwrap_or_default()
+        let is_built_in = |it: &Retired<Generation<M>>| it.peek().image.image().is_none();
+        let previous = self.earlier();
+        let previous = previous.and_then(|(_, it)| it.inspect(is_built_in));
+        previous.unwrap_or_default()
     }
 
-    /// The number of the generation that a rollback goes back to, even if that one is being unloaded.
+    /// Its number.
     pub(super) fn previous(&self) -> Option<u64> {
-        match &self.probation {
-            Some(probation) => Some(probation.standby.number),
-            None => self.kept.back().map(|it| it.number),
-        }
+        self.earlier().map(|(number, _)| number)
     }
 
     /// The bytes of a generation that was live, if they are kept.
