@@ -49,9 +49,6 @@ pub(crate) struct Reaper<M> {
     retained: Owner,
 }
 
-/// A reaper that takes no more work, and ends when it has unloaded everything.
-pub(super) struct EndingReaper(JoinHandle<()>);
-
 /// A task for the thread.
 enum Task<M> {
     Unload(Unloading<M>),
@@ -187,8 +184,9 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         }));
     }
 
-    pub(super) fn end(self) -> EndingReaper {
-        EndingReaper(self.thread)
+    /// Gives it no more work. Its thread ends when it has unloaded everything.
+    pub(super) fn end(self) -> JoinHandle<()> {
+        self.thread
     }
 
     /// Counts the image before the reaper has it, because the reaper may find at once that it is gone.
@@ -203,12 +201,5 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// Hands over a task. If the reaper's thread were gone, the image would stay mapped for good, which is safe.
     fn send(&self, task: Task<M>) {
         drop(self.tasks.send(task));
-    }
-}
-
-impl EndingReaper {
-    /// Waits for the thread to end. If it panicked, the message was printed then.
-    pub(super) fn join(self) {
-        drop(self.0.join());
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{
     mem,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use hotswap_sdk::host::Interface;
 
-use super::{Hotswap, draining::Draining, reaper::EndingReaper, succession::Replaced};
+use super::{Hotswap, draining::Draining, succession::Replaced};
 use crate::{
     deadline::deadline,
     history::{GenerationInfo, History, State},
@@ -48,7 +49,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             (all_ended, (all_ended, mapped))
         });
         if let Some(reaper) = reaper.filter(|_| all_ended) {
-            reaper.join();
+            // If it panicked, the message was printed then.
+            drop(reaper.join());
         }
         mapped
     }
@@ -69,7 +71,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         unsafe_code,
         reason = "closes the cell of a swap point that is not used any more"
     )]
-    fn retire_live(&mut self, latest: Option<Instant>) -> Option<EndingReaper> {
+    fn retire_live(&mut self, latest: Option<Instant>) -> Option<JoinHandle<()>> {
         self.reaper.as_ref()?;
         // Only one whose handle was forgotten is still there.
         self.abandon_canary("the swap point has ended");
