@@ -91,11 +91,6 @@ impl AccountState {
         // Acquire: pairs with the Release in `Account::retire`.
         self.retired.load(Ordering::Acquire)
     }
-
-    /// Changes the registrations, under their lock.
-    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Registrations) -> R) -> R {
-        change(&mut self.registrations())
-    }
 }
 
 impl Registrations {

@@ -104,7 +104,7 @@ unsafe extern "C" fn key_create(
 unsafe extern "C" fn key_delete(token: Token, key: Key) -> c_int {
     // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
-    if account.update(|registrations| registrations.key_deleted(key)) {
+    if account.registrations().key_deleted(key) {
         0
     } else {
         errno::EINVAL
@@ -117,7 +117,7 @@ unsafe extern "C" fn key_set(token: Token, key: Key, value: *const c_void) -> c_
     let tid = this_tid();
     if value.is_null() {
         if with_work(|work| work.take_value(&account, key)).is_some() {
-            account.update(|registrations| registrations.value_gone(tid, key));
+            account.registrations().value_gone(tid, key);
         }
         return 0;
     }
@@ -210,7 +210,7 @@ unsafe fn start_thread(
     if result != 0 {
         // SAFETY: `given` is from `Box::into_raw` above. No thread was started that could own it.
         drop(unsafe { Box::from_raw(given) });
-        account.update(|registrations| registrations.thread_ended(ticket));
+        account.registrations().thread_ended(ticket);
     }
     result
 }
@@ -249,7 +249,7 @@ unsafe extern "C-unwind" fn thread_begin(given: *mut c_void) -> *mut c_void {
 unsafe extern "C" fn note_uses(token: Token, uses: u32) {
     // SAFETY: the image that owns the token is the caller.
     let account = unsafe { account(token) };
-    account.update(|registrations| registrations.uses |= uses);
+    account.registrations().uses |= uses;
 }
 
 unsafe extern "C" fn note_handler(token: Token, signal: c_int, old: usize, new: usize) {

@@ -216,7 +216,7 @@ extern "C" fn end_of_thread(_: *mut c_void) {
     run_values(|_| true);
     // As with libc, nobody runs what is left after all rounds, so it is settled without running.
     for (account, key, _) in with_work(|work| mem::take(&mut work.values)) {
-        account.update(|registrations| registrations.value_gone(this_tid(), key));
+        account.registrations().value_gone(this_tid(), key);
     }
     with_work(|work| {
         work.destructors = Vec::new();
@@ -226,7 +226,7 @@ extern "C" fn end_of_thread(_: *mut c_void) {
         stack.remove();
     }
     if let Some((account, ticket)) = with_work(|work| work.started_by.take()) {
-        account.update(|registrations| registrations.thread_ended(ticket));
+        account.registrations().thread_ended(ticket);
     }
 }
 
@@ -252,10 +252,8 @@ pub(super) fn run_newest_destructor(of: impl Fn(&Arc<AccountState>) -> bool) -> 
     // is still counted. As with std, a panic in it ends the process before it leaves the image.
     inside(&account, || unsafe { destructor(object) });
     // Saturating, because in a forked child `forget_ended_threads` drops every thread's count.
-    account.update(|registrations| {
-        registrations.with_pending(this_tid(), |pending| {
-            pending.destructors = pending.destructors.saturating_sub(1)
-        })
+    account.registrations().with_pending(this_tid(), |pending| {
+        pending.destructors = pending.destructors.saturating_sub(1)
     });
     true
 }
@@ -278,18 +276,15 @@ pub(super) fn run_values(of: impl Fn(&Arc<AccountState>) -> bool) {
             let Some(value) = with_work(|work| work.take_value(&account, key)) else {
                 continue;
             };
-            let Some(destructor) =
-                account.update(|registrations| registrations.value_runs(this_tid(), key))
-            else {
+            let destructor = account.registrations().value_runs(this_tid(), key);
+            let Some(destructor) = destructor else {
                 continue;
             };
             // SAFETY: the key's destructor, with a value that this thread set. The image is mapped, because the
             // destructor is still counted.
             inside(&account, || unsafe { destructor(value) });
-            account.update(|registrations| {
-                registrations.with_pending(this_tid(), |pending| {
-                    pending.running = pending.running.saturating_sub(1)
-                })
+            account.registrations().with_pending(this_tid(), |pending| {
+                pending.running = pending.running.saturating_sub(1)
             });
         }
         run_destructors(&of);
