@@ -225,24 +225,16 @@ impl Staged {
 
     /// Takes a copy that another process has made and inspected. Inspects it again, to get the facts.
     pub(crate) fn from_sealed(copy: File, export: Export<'_>) -> Result<Self> {
-        let nowhere = Path::new("");
-        let fail = |error: io::Error| Error::new(nowhere, ErrorKind::cannot_copy(error));
+        let fail = |error: io::Error| Error::new(Path::new(""), ErrorKind::cannot_copy(error));
         let copy = Sealed::from_other(copy).map_err(fail)?;
         let bytes = copy.map().map_err(fail)?;
         let origin = Origin {
             bytes: bytes.len() as u64,
             ..Origin::default()
         };
-        let facts = inspected(&bytes, Some(export), nowhere)?;
-        Ok(Self {
-            kept: Kept {
-                copy: Arc::new(copy),
-                origin,
-                cleared: Cleared::default(),
-            },
-            facts,
-            libraries: Vec::new(),
-        })
+        let seal = |_: &mut Facts, _: &Origin| Ok((copy, Cleared::default()));
+        let (staged, _) = Self::of(&bytes, origin, Some(export), Duration::ZERO, seal)?;
+        Ok(staged)
     }
 
     /// Makes a copy of bytes that this process has generated.
