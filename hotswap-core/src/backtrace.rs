@@ -133,11 +133,10 @@ fn find_libraries(frames: &mut [Frame]) {
     linker::each_object(|mapped| {
         // The program is the first (man 3 dl_iterate_phdr). It has no name.
         let is_program = std::mem::take(&mut is_first);
-        let bias = mapped.mapping(Access::Execute).bias;
-        let code: Vec<_> = mapped.segments(Access::Execute).collect();
+        let code = mapped.mapping(Access::Execute);
         let mut object = None;
         for frame in frames.iter_mut().filter(|frame| frame.place.is_none()) {
-            if !code.iter().any(|segment| segment.contains(&frame.address)) {
+            if !code.has(frame.address, 1) {
                 continue;
             }
             let object = object.get_or_insert_with(|| {
@@ -155,7 +154,7 @@ fn find_libraries(frames: &mut [Frame]) {
                     },
                 })
             });
-            frame.place = Some((Arc::clone(object), frame.address.wrapping_sub(bias)));
+            frame.place = Some((Arc::clone(object), frame.address.wrapping_sub(code.bias)));
         }
     });
 }

@@ -55,7 +55,6 @@ use std::{
     fmt::Write,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
-    ops::Range,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -68,6 +67,7 @@ use crate::{
     escape::{Escaped, printable},
     system::{
         crash::{AlternateStack, Crash, Line, MappedCode, Maps, report_crashes},
+        mapping::Mapping,
         status::{FileId, FileKind, Status},
     },
 };
@@ -91,7 +91,8 @@ pub(crate) struct ImageRecord {
     copy: FileId,
     /// The file to which a crash is appended.
     record: Option<CString>,
-    code: OnceLock<Code>,
+    /// Where its code is.
+    code: OnceLock<Mapping>,
     /// Name and version of its package.
     package: OnceLock<String>,
     /// Build id and hash, as far as they are known.
@@ -106,13 +107,6 @@ pub(crate) struct ImageRecord {
 pub(crate) trait ImageFile: std::fmt::Debug + Send + Sync {
     /// A path that leads to it, while this value exists.
     fn path(&self) -> io::Result<PathBuf>;
-}
-
-/// Where the image's code is.
-#[derive(Debug)]
-struct Code {
-    bias: usize,
-    segments: Vec<Range<usize>>,
 }
 
 /// Which generation the image is.
@@ -227,10 +221,9 @@ impl ImageRecord {
         })
     }
 
-    /// It is mapped.
-    pub(crate) fn mapped(&self, bias: usize, segments: &[Range<usize>]) {
-        let segments = segments.to_vec();
-        let _ = self.code.set(Code { bias, segments });
+    /// It is mapped, and these are its executable segments.
+    pub(crate) fn mapped(&self, code: Mapping) {
+        let _ = self.code.set(code);
     }
 
     /// Its package, with its version.
@@ -274,7 +267,7 @@ impl ImageRecord {
     /// The offset in the file of what is at an address, if that is its code.
     pub(crate) fn offset(&self, address: usize) -> Option<usize> {
         let code = self.code.get()?;
-        let is_code = code.segments.iter().any(|it| it.contains(&address));
+        let is_code = code.has(address, 1);
         is_code.then(|| address.wrapping_sub(code.bias))
     }
 

@@ -37,7 +37,6 @@ use std::{
     ffi::{CString, c_void},
     io,
     mem::{self, ManuallyDrop},
-    ops::Range,
     path::Path,
     ptr::{self, NonNull},
     sync::{Arc, Mutex, PoisonError},
@@ -88,7 +87,7 @@ pub(crate) struct Image {
     /// The readable segments.
     mapping: Mapping,
     /// The executable segments.
-    code: Vec<Range<usize>>,
+    code: Mapping,
     handlers: Arc<Handlers>,
     attachment: Attachment,
     policy: Policy,
@@ -131,10 +130,10 @@ impl Image {
         };
         #[cfg(feature = "backtrace")]
         record.is_in(staged.file());
-        record.mapped(mapping.bias, &code);
+        record.mapped(code.clone());
         dependencies::note(&dependencies::loaded(staged.facts()));
         let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);
-        let handlers = Handlers::new(mapping.segments.clone(), before);
+        let handlers = Handlers::new(mapping.clone(), before);
         let mut image = Self {
             object: ManuallyDrop::new(object),
             staged: ManuallyDrop::new(staged),
@@ -214,7 +213,7 @@ impl Image {
 
     /// Whether `address` lies in executable memory of this image.
     pub(crate) fn is_code(&self, address: usize) -> bool {
-        self.code.iter().any(|segment| segment.contains(&address))
+        self.code.has(address, 1)
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -288,7 +287,7 @@ struct Linked {
     object: Object,
     name: CString,
     mapping: Mapping,
-    code: Vec<Range<usize>>,
+    code: Mapping,
 }
 
 /// Maps and links a copy, and runs its initialisers.
@@ -309,12 +308,7 @@ fn link(staged: &Staged, opener: &Opener) -> Result<Linked> {
     let missing = || Error::new(given, ErrorKind::link("the system does not list it"));
     let of_image = |it: &Description<'_>| {
         let is_it = it.name == &*name;
-        is_it.then(|| {
-            (
-                it.mapping(Access::Read),
-                it.segments(Access::Execute).collect(),
-            )
-        })
+        is_it.then(|| (it.mapping(Access::Read), it.mapping(Access::Execute)))
     };
     let found = staged
         .check_descriptor()

@@ -35,7 +35,6 @@ use std::{
     borrow::Cow,
     fmt,
     mem::{self, offset_of},
-    ops::Range,
     process,
     sync::{
         Arc, Mutex,
@@ -92,7 +91,7 @@ impl Account {
     pub(super) unsafe fn attach(
         plugin: *const PluginTable,
         mapping: &Mapping,
-        code: &[Range<usize>],
+        code: &Mapping,
         handlers: &Arc<Handlers>,
     ) -> Result<Self, String> {
         if !plugin.is_aligned() {
@@ -347,14 +346,14 @@ impl Account {
 ///
 /// # Safety
 /// A whole table of our version is mapped there. Its functions may be anything.
-unsafe fn has_functions(plugin: *const PluginTable, code: &[Range<usize>]) -> bool {
+unsafe fn has_functions(plugin: *const PluginTable, code: &Mapping) -> bool {
     // A function pointer that is null must not be read as one.
     let read = |offset| {
         let field = plugin.wrapping_byte_add(offset).cast::<usize>();
         // SAFETY: the field is part of the table (`# Safety` of this function), and as large as an address.
         unsafe { field.read() }
     };
-    let is_code = |address: usize| code.iter().any(|segment| segment.contains(&address));
+    let is_code = |address| code.has(address, 1);
     let [attach, flush, heap] = [
         offset_of!(PluginTable, attach),
         offset_of!(PluginTable, flush),
@@ -453,14 +452,11 @@ mod tests {
 
     #[test]
     fn an_unaligned_table_is_not_read() {
-        let handlers = Handlers::new(Vec::new(), Snapshot::take());
-        let mapping = Mapping {
-            bias: 0,
-            segments: Vec::new(),
-        };
+        let mapping = Mapping::default();
+        let handlers = Handlers::new(mapping.clone(), Snapshot::take());
         let table = std::ptr::without_provenance(1);
         // SAFETY: it is refused without being read, whatever is there.
-        let attached = unsafe { Account::attach(table, &mapping, &[], &handlers) };
+        let attached = unsafe { Account::attach(table, &mapping, &mapping, &handlers) };
         assert_eq!(
             attached.err().as_deref(),
             Some("its `unloadable!` table is at an odd address")

@@ -466,7 +466,7 @@ impl MappedLibrary {
             // The system does not show them.
             None => Abilities::of(self).is_none_or(|it| it.creates_keys),
         };
-        has_keys || handlers::lie_in(&self.mapping.segments)
+        has_keys || handlers::lie_in(&self.mapping)
     }
 
     fn key(&self) -> (PathBuf, usize) {

@@ -23,21 +23,23 @@
 use std::{
     array,
     ffi::c_int,
-    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use crate::system::signals::{self, SIGNALS, handler, is_function};
+use crate::system::{
+    mapping::Mapping,
+    signals::{self, SIGNALS, handler, is_function},
+};
 
 /// The handler of each signal at one moment. Index 0 belongs to no signal.
 pub(super) struct Snapshot([usize; SIGNALS as usize + 1]);
 
 /// The handlers of one image.
 pub(super) struct Handlers {
-    segments: Vec<Range<usize>>,
+    mapping: Mapping,
     /// The handlers from before the image was opened.
     before: Snapshot,
     /// Signals for which the image was seen to set a handler, and not seen to take it back. One bit each.
@@ -55,7 +57,7 @@ impl Snapshot {
     /// Takes a snapshot, and notes which handlers lie in which images. Costs one system call per signal, some 5 µs in
     /// all.
     pub(super) fn take() -> Self {
-        let snapshot = Self(array::from_fn(|signal| handler(signal as c_int)));
+        let snapshot = Self::now();
         for image in images().iter().filter_map(Weak::upgrade) {
             for signal in (1..=SIGNALS).filter(|&signal| image.has(snapshot.of(signal))) {
                 image.seen.fetch_or(bit(signal), Ordering::Relaxed);
@@ -64,16 +66,20 @@ impl Snapshot {
         snapshot
     }
 
+    fn now() -> Self {
+        Self(array::from_fn(|signal| handler(signal as c_int)))
+    }
+
     fn of(&self, signal: c_int) -> usize {
         self.0[signal as usize]
     }
 }
 
 impl Handlers {
-    /// Begins to watch an image that has these segments.
-    pub(super) fn new(segments: Vec<Range<usize>>, before: Snapshot) -> Arc<Self> {
+    /// Begins to watch the image at `mapping`.
+    pub(super) fn new(mapping: Mapping, before: Snapshot) -> Arc<Self> {
         let handlers = Arc::new(Self {
-            segments,
+            mapping,
             before,
             seen: AtomicU64::new(0),
             known_to: Mutex::default(),
@@ -85,7 +91,7 @@ impl Handlers {
             images.push(Arc::downgrade(&handlers));
         }
         // The image's initialisers ran before it was watched, and may have set handlers.
-        let now = Snapshot(array::from_fn(|signal| handler(signal as c_int)));
+        let now = Snapshot::now();
         for signal in (1..=SIGNALS).filter(|&signal| handlers.has(now.of(signal))) {
             handlers.changed(signal, handlers.before.of(signal), now.of(signal));
         }
@@ -150,16 +156,13 @@ impl Handlers {
     }
 
     fn has(&self, address: usize) -> bool {
-        self.segments
-            .iter()
-            .any(|segment| segment.contains(&address))
+        self.mapping.has(address, 1)
     }
 }
 
-/// Whether the handler of any signal lies in these segments now.
-pub(super) fn lie_in(segments: &[Range<usize>]) -> bool {
-    let lies_in = |handler| segments.iter().any(|segment| segment.contains(&handler));
-    (1..=SIGNALS).any(|signal| lies_in(handler(signal)))
+/// Whether the handler of any signal lies in `mapping` now.
+pub(super) fn lie_in(mapping: &Mapping) -> bool {
+    (1..=SIGNALS).any(|signal| mapping.has(handler(signal), 1))
 }
 
 /// The name of a signal (`SIGUSR1`), or its number if it has none.

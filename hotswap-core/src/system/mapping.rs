@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// Where an object is mapped.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Mapping {
     /// The difference between an address in memory and the address in the file (`dlpi_addr`). The first segment
     /// begins here only if the file's addresses begin at 0.
