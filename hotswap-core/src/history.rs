@@ -52,16 +52,6 @@ use crate::{
     image::{HeapLeft, Image, PinReason},
 };
 
-/// A rollback to a generation that was still mapped.
-pub(crate) struct Return {
-    /// The generation that is live again.
-    pub(crate) live: u64,
-    /// The one that was live.
-    pub(crate) replaced: u64,
-    /// The cause, if nobody asked for the rollback.
-    pub(crate) why: Option<String>,
-}
-
 /// The maximum lengths of the lists and queues.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lengths {
@@ -228,13 +218,9 @@ impl History {
         (number, recorded)
     }
 
-    /// Records that a generation that was still mapped is live again, and the one that was live is draining.
-    pub(crate) fn rolled_back(&self, back: Return) -> Recorded {
-        let Return {
-            live,
-            replaced,
-            why,
-        } = back;
+    /// Records that generation `live`, which was still mapped, is live again, and that `replaced`, which was live, is
+    /// draining. `why` is the cause, if nobody asked for the rollback.
+    pub(crate) fn rolled_back(&self, live: u64, replaced: u64, why: Option<String>) -> Recorded {
         self.record(|ledger| {
             ledger.live = Some(live);
             ledger.set(live, State::Live);

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    history::{PublishKind, Return},
+    history::PublishKind,
     refs,
 };
 
@@ -225,11 +225,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             retired: replaced.number,
             loaded_again: None,
         };
-        let recorded = self.history.rolled_back(Return {
-            live: back.generation,
-            replaced: back.retired,
-            why,
-        });
+        let recorded = self.history.rolled_back(back.generation, back.retired, why);
         let (replaced_values, previous) = update_of
             .map(|(update, previous)| (self.publish_update(update, back.generation), previous))
             .unzip();
