@@ -55,6 +55,7 @@ pub(crate) fn find_libraries(staged: &mut Staged, policy: &Policy) -> Result<()>
 }
 
 /// The libraries that an image needs, while the image is opened.
+#[derive(Default)]
 pub(super) struct Libraries {
     /// Libraries that were mapped already. Held so that they stay until the image keeps them.
     held: Vec<LibraryHandle>,
@@ -73,14 +74,7 @@ impl Libraries {
     /// Opens the libraries that the linker would not find. Runs their initialisers. Call it on the thread of
     /// `opener`.
     pub(super) fn open(staged: &Staged, opener: &Opener, policy: &Policy) -> Result<Self> {
-        let mut libraries = Self {
-            held: Vec::new(),
-            opened: Vec::new(),
-            old: Vec::new(),
-            new: Vec::new(),
-            left: Vec::new(),
-            before: HashSet::new(),
-        };
+        let mut libraries = Self::default();
         for Needed { name, found } in staged.libraries() {
             match found {
                 Found::File(file) => libraries.take(name, file),
