@@ -29,22 +29,15 @@ impl Open {
     /// The descriptors that are open now, without memory files of this name.
     pub(crate) fn now(memory_file: &str) -> io::Result<Self> {
         let mut open = BTreeMap::new();
-        for entry in fs::read_dir(DESCRIPTORS)? {
-            let entry = entry?;
-            let number = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            // The descriptor of the folder itself is open only while the folder is read, so the second look below
-            // drops it.
-            if let (Some(number), Ok(target)) = (number, fs::read_link(entry.path())) {
-                open.insert(number, target.to_string_lossy().into_owned());
+        for number in numbers()? {
+            let Ok(target) = fs::read_link(path(number)) else {
+                continue;
+            };
+            let target = target.to_string_lossy();
+            if memory_file::name_in(&target) != Some(memory_file) {
+                open.insert(number, target.into_owned());
             }
         }
-        open.retain(|number, target| {
-            memory_file::name_in(target) != Some(memory_file)
-                && fs::read_link(path(*number)).is_ok()
-        });
         Ok(Self(open))
     }
 
@@ -78,17 +71,7 @@ impl Open {
 pub(crate) unsafe fn close_all_but(file: &File, connection: &Connection) -> io::Result<()> {
     let kept = [file.as_fd(), connection.as_fd()];
     let failed = |error: io::Error| io::Error::new(error.kind(), format!("{DESCRIPTORS}: {error}"));
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(DESCRIPTORS).map_err(failed)? {
-        numbers.extend(
-            entry
-                .map_err(failed)?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<RawFd>().ok()),
-        );
-    }
-    for number in numbers {
+    for number in numbers().map_err(failed)? {
         let is_kept = number <= 2 || kept.iter().any(|it| it.as_raw_fd() == number);
         // One of the numbers is the folder's own descriptor, which is closed by now.
         if !is_kept && fs::read_link(path(number)).is_ok() {
@@ -97,6 +80,16 @@ pub(crate) unsafe fn close_all_but(file: &File, connection: &Connection) -> io::
         }
     }
     Ok(())
+}
+
+/// The descriptors that are open, and that of the folder, which is open only while this reads it.
+fn numbers() -> io::Result<Vec<RawFd>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(DESCRIPTORS)? {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|it| it.parse::<RawFd>().ok()));
+    }
+    Ok(numbers)
 }
 
 fn path(number: RawFd) -> String {
