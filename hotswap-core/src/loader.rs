@@ -125,12 +125,11 @@ impl Loader {
             name,
             limits,
         } = settings;
-        let metrics = Metrics::new(name.as_deref(), Path::new("loader"));
+        let metrics = Metrics::new(name.as_deref().unwrap_or("loader"));
         let history = Arc::new(History::new(limits.lengths(), metrics));
         // No path is known yet.
         let nothing = Path::new("");
-        let deadline = limits.drain_deadline;
-        let reaper = Reaper::start(nothing, Arc::clone(&history), deadline, limits.bounds())?;
+        let reaper = Reaper::start(nothing, Arc::clone(&history), &limits)?;
         let shared = Arc::new(Shared {
             trust: trust.clone(),
             trial,

@@ -390,9 +390,3 @@ fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Fa
     checked.map_err(refused)?;
     Ok(facts)
 }
-
-/// Refuses the candidate at `path` if too few memory mappings are left for its image. Not needed where a thread is
-/// started for the image: then [`threads`](crate::threads) has checked that too.
-pub(crate) fn check_mappings(path: &Path) -> Result<()> {
-    memory::need_image_mappings().map_err(|kind| Error::new(path, kind))
-}

@@ -17,7 +17,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -135,12 +134,9 @@ struct Counts(BTreeMap<(&'static str, &'static str), usize>);
 struct Turn<'a>(&'a Shared);
 
 impl Metrics {
-    /// `name` is what the host calls it; without one, it is the name of the file at `path`. If the name is taken, it
-    /// gets a number: `plugin.so-2`.
-    pub(crate) fn new(name: Option<&str>, path: &Path) -> Self {
-        let file = path.file_name().unwrap_or(path.as_os_str());
-        let name = name.map_or_else(|| file.to_string_lossy(), Into::into);
-        let mut plugin = Arc::from(&*name);
+    /// `name` is that of the swap point or loader. If it is taken, it gets a number: `plugin.so-2`.
+    pub(crate) fn new(name: &str) -> Self {
+        let mut plugin = Arc::from(name);
         let mut labels = labels();
         for number in 2_u64.. {
             if labels.insert(Arc::clone(&plugin)) {
@@ -533,7 +529,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_another_ones_recorder_and_the_newest_value_is_the_last() {
-        let it = Metrics::new(Some("slow"), Path::new(""));
+        let it = Metrics::new("slow");
         let change = |number| {
             let mut pending = it.0.pending();
             (pending.live, pending.is_stale) = (Some(number), true);
@@ -560,7 +556,7 @@ mod tests {
 
     #[test]
     fn a_name_is_free_again_when_its_owner_is_gone() {
-        let named = |name| Metrics::new(Some(name), Path::new("")).0;
+        let named = |name| Metrics::new(name).0;
         let first = named("free again");
         let second = named("free again");
         assert_eq!(&*second.plugin, "free again-2");

@@ -1,6 +1,6 @@
 //! Stands for `metrics` without the feature of that name: it records nothing.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use super::{Event, GenerationInfo};
 
@@ -18,7 +18,7 @@ impl SideMetrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(_: Option<&str>, _: &Path) -> Self {
+    pub(crate) fn new(_: &str) -> Self {
         Self
     }
 

@@ -67,7 +67,7 @@ fn recorded(event: Event) -> Recorded {
     Recorded {
         events: vec![event],
         wakers: Vec::new(),
-        metrics: Metrics::new(Some("test"), "".as_ref()),
+        metrics: Metrics::new("test"),
     }
 }
 

@@ -76,10 +76,7 @@ mod tests {
             refused: 1,
             events: 1,
         };
-        let history = Arc::new(History::new(
-            limits,
-            Metrics::new(Some("test"), "".as_ref()),
-        ));
+        let history = Arc::new(History::new(limits, Metrics::new("test")));
         let watchdog = Watchdog::start(history, Duration::MAX).unwrap();
         let (stuck, _goes_on) = Instance::new("stuck".to_owned(), 1);
         watchdog.watch(stuck);

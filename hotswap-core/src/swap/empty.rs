@@ -38,7 +38,8 @@ pub(super) struct EmptySwapPoint<I: Interface + ?Sized> {
 }
 
 impl<I: Interface + ?Sized> EmptySwapPoint<I> {
-    /// Starts the threads. `path` is only for the error. Without a trust, nothing is ever loaded.
+    /// Starts the threads. `path` is for the error, and for the name if the settings have none. Without a trust,
+    /// nothing is ever loaded.
     pub(super) fn start(
         path: &Path,
         trust: Option<&Trust>,
@@ -47,11 +48,13 @@ impl<I: Interface + ?Sized> EmptySwapPoint<I> {
         hotswap_cell::set_quiescence_callback(image::detach_current_thread_from_retired);
         image::prepare_for_forks();
         let limits = &settings.limits;
-        let metrics = Metrics::new(settings.name.as_deref(), path);
-        let pipeline = Pipeline::new(trust, settings, path, &metrics);
+        let file = path.file_name().unwrap_or(path.as_os_str());
+        let name = settings.name.as_deref();
+        let name = name.map_or_else(|| file.to_string_lossy(), Into::into);
+        let metrics = Metrics::new(&name);
+        let pipeline = Pipeline::new(trust, settings, &name, &metrics);
         let history = Arc::new(History::new(limits.lengths(), metrics));
-        let deadline = limits.drain_deadline;
-        let reaper = Reaper::start(path, Arc::clone(&history), deadline, limits.bounds())?;
+        let reaper = Reaper::start(path, Arc::clone(&history), limits)?;
         let services = settings.services.as_ref();
         let services = services.map(|settings| Services::new(settings, &history));
         let services = services.transpose();

@@ -78,16 +78,14 @@ pub(super) struct Publishable<M> {
 }
 
 impl<I: Interface + ?Sized> Pipeline<I> {
-    /// `path` is that of the first candidate.
     pub(super) fn new(
         trust: Option<&Trust>,
         settings: &Settings<I>,
-        path: &Path,
+        name: &str,
         metrics: &Metrics,
     ) -> Self {
-        let name = settings.name.as_deref();
         Self {
-            name: name.map_or_else(|| file_name(path), Arc::from),
+            name: Arc::from(name),
             trust: trust.cloned(),
             no_policy: Policy::default(),
             trial: settings.trial,
@@ -362,12 +360,6 @@ pub(crate) fn stage_and_load<S: Send, T: Send>(
     let staged = span.in_scope(stage)?;
     let opener = opener()?;
     opener.run(|| span.in_scope(|| load(staged, &opener)))
-}
-
-/// The name of a file, as a name of the swap point that it is loaded into.
-fn file_name(path: &Path) -> Arc<str> {
-    let file = path.file_name().unwrap_or(path.as_os_str());
-    Arc::from(&*file.to_string_lossy())
 }
 
 /// Does work that may call several plugins on a thread that ends afterwards, and waits for it. The end of the thread

@@ -17,7 +17,7 @@ use std::{
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crossbeam_channel::Sender;
@@ -31,13 +31,15 @@ use super::{
     backlog::Backlog,
     draining::Draining,
     retained::{Bounds, Owner, Retained},
+    settings::Limits,
     succession::Succession,
 };
 use crate::{
     error::{Error, Result},
     history::History,
     image::{Leaving, Opener, Spare},
-    stage::{Kept, check_mappings},
+    memory,
+    stage::Kept,
     threads,
 };
 
@@ -60,23 +62,18 @@ enum Task<M> {
 
 impl<M: Send + Sync + 'static> Reaper<M> {
     /// Starts the thread. `path` is only for the error.
-    pub(crate) fn start(
-        path: &Path,
-        history: Arc<History>,
-        drain_deadline: Duration,
-        bounds: Bounds,
-    ) -> Result<Self> {
+    pub(crate) fn start(path: &Path, history: Arc<History>, limits: &Limits) -> Result<Self> {
         // The queue is bounded all the same: by how many images may be retained, and every other task comes with an
         // image.
         let (tasks, inbox) = crossbeam_channel::unbounded();
-        let (owner, retained) = Retained::new(bounds);
+        let (owner, retained) = Retained::new(limits.bounds());
         let records = Arc::new(Records {
             history,
             retained,
             backlog: Arc::new(Backlog::default()),
             spare: Spare::default(),
         });
-        let worker = Worker::new(Arc::clone(&records), drain_deadline);
+        let worker = Worker::new(Arc::clone(&records), limits.drain_deadline);
         let thread = threads::start("hotswap-reaper", move || worker.run(&inbox));
         let thread = thread.map_err(|error| Error::no_thread(path, error))?;
         Ok(Self {
@@ -142,7 +139,8 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// A thread for the image of the candidate at `path`: the spare one that another image has left, or a new one.
     pub(crate) fn opener(&self, path: &Path) -> Result<Opener> {
         if let Some(spare) = self.records.spare.take() {
-            check_mappings(path)?;
+            // Starting a thread would check this too.
+            memory::need_image_mappings().map_err(|kind| Error::new(path, kind))?;
             return Ok(spare);
         }
         Opener::start().map_err(|error| Error::no_thread(path, error))
