@@ -1,5 +1,5 @@
-//! The macros of `hotswap-core`: `#[derive(HostOwned)]`, which it documents and re-exports, and `#[report]`, which
-//! only it uses.
+//! The macros of `hotswap-core`: `#[derive(HostOwned)]`, which it documents and re-exports, and `#[report]` and
+//! `#[derive(FromBytes)]`, which only it uses.
 
 mod report;
 
@@ -16,6 +16,30 @@ pub fn report(options: TokenStream, input: TokenStream) -> TokenStream {
     report::expand(&options, input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
+}
+
+/// For `hotswap-core` only: reads a struct out of bytes, each field at its offset.
+#[doc(hidden)]
+#[proc_macro_derive(FromBytes)]
+pub fn derive_from_bytes(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    let Data::Struct(data) = &input.data else {
+        return Error::new(input.ident.span(), "it is not a struct")
+            .into_compile_error()
+            .into();
+    };
+    let name = &input.ident;
+    let members: Vec<_> = data.fields.members().collect();
+    quote! {
+        impl FromBytes for #name {
+            fn from_bytes(bytes: &[u8]) -> Self {
+                Self {
+                    #(#members: FromBytes::from_bytes(&bytes[::std::mem::offset_of!(Self, #members)..]),)*
+                }
+            }
+        }
+    }
+    .into()
 }
 
 /// Derives `hotswap_core::HostOwned` for a struct or enum whose fields are all host-owned.

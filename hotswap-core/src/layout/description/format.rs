@@ -17,10 +17,7 @@ use abi_stable::{
     },
 };
 
-use super::{
-    Damaged,
-    from_bytes::{FromBytes, from_bytes},
-};
+use super::{Damaged, from_bytes::FromBytes};
 
 /// Asserts that each structure is as large as the one that it repeats.
 macro_rules! same_sizes {
@@ -56,16 +53,15 @@ same_sizes! {
 }
 
 /// `RStr`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct Text {
     pub(super) first: usize,
     pub(super) len: usize,
 }
 
-from_bytes!(Text { first, len });
-
 /// `LibHeader`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct Header {
     mark: [u8; size_of::<AbiHeader>()],
@@ -81,19 +77,6 @@ pub(super) struct Header {
     pub(super) constructor: usize,
 }
 
-from_bytes!(Header {
-    mark,
-    base_name,
-    name,
-    version,
-    layout,
-    abi_tests,
-    init_globals,
-    module,
-    lock,
-    constructor
-});
-
 impl Header {
     pub(super) const LAYOUT: u8 = 0;
     pub(super) const NO_LAYOUT: u8 = 1;
@@ -107,23 +90,22 @@ impl Header {
     }
 }
 
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct IsLayoutChecked {
     pub(super) tag: u8,
     pub(super) description: usize,
 }
 
-from_bytes!(IsLayoutChecked { tag, description });
-
 /// The functions of a lock.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct LockVtable {
     pub(super) functions: [usize; 4],
 }
 
-from_bytes!(LockVtable { functions });
-
 /// `TypeLayout`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct Type {
     pub(super) shared: usize,
@@ -137,18 +119,6 @@ pub(super) struct Type {
     pub(super) type_id: usize,
 }
 
-from_bytes!(Type {
-    shared,
-    mono,
-    is_nonzero,
-    alignment_power,
-    size,
-    tag,
-    data,
-    extra_checks,
-    type_id
-});
-
 impl Type {
     /// The alignment of a value, in bytes.
     pub(super) fn alignment(&self) -> Result<usize, Damaged> {
@@ -160,6 +130,7 @@ impl Type {
 
 /// `GenericTLData`. The fields after the tag are those of an enum. For a prefix type they are a number; other kinds
 /// have none.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct TypeData {
     pub(super) tag: u32,
@@ -168,14 +139,6 @@ pub(super) struct TypeData {
     pub(super) discriminants_len: u16,
     pub(super) discriminants: usize,
 }
-
-from_bytes!(TypeData {
-    tag,
-    non_exhaustive,
-    discriminants_tag,
-    discriminants_len,
-    discriminants
-});
 
 /// Bytes of one discriminant, indexed by the tag of `TLDiscriminants`.
 pub(super) const DISCRIMINANT_BYTES: [usize; 10] = [
@@ -192,6 +155,7 @@ pub(super) const DISCRIMINANT_BYTES: [usize; 10] = [
 ];
 
 /// `MonoTypeLayout`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct MonoType {
     pub(super) strings: Strings,
@@ -208,22 +172,6 @@ pub(super) struct MonoType {
     reflection_index: u8,
     name_len: u16,
 }
-
-from_bytes!(MonoType {
-    strings,
-    name,
-    package,
-    line,
-    module,
-    data,
-    generics,
-    phantom_fields,
-    phantom_fields_len,
-    repr,
-    reflection_tag,
-    reflection_index,
-    name_len
-});
 
 impl MonoType {
     pub(super) const REFLECTION_TAG_MAX: u8 = 2;
@@ -245,14 +193,13 @@ impl MonoType {
 }
 
 /// `ReprAttr`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct Repr {
     tag: u8,
     /// For a representation by an integer: which one. For a packed one: the alignment.
     value: u8,
 }
-
-from_bytes!(Repr { tag, value });
 
 impl Repr {
     pub(super) fn is_valid(&self) -> bool {
@@ -277,18 +224,13 @@ pub(super) const PREFIX: u8 = 5;
 pub(super) const PRIMITIVE_MAX: u8 = 17;
 
 /// `MonoTLData`. The tag decides how the rest is read.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct MonoData {
     pub(super) tag: u8,
     pub(super) primitive: u8,
     rest: [usize; 5],
 }
-
-from_bytes!(MonoData {
-    tag,
-    primitive,
-    rest
-});
 
 impl MonoData {
     pub(super) fn fields(&self) -> Fields {
@@ -314,6 +256,7 @@ impl MonoData {
 }
 
 /// `MonoTLEnum`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct EnumData {
     pub(super) field_counts: usize,
@@ -322,14 +265,8 @@ pub(super) struct EnumData {
     pub(super) fields: Fields,
 }
 
-from_bytes!(EnumData {
-    field_counts,
-    field_counts_len,
-    variant_names,
-    fields
-});
-
 /// `MonoTLPrefixType`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct PrefixData {
     pub(super) first_suffix_field: u8,
@@ -337,13 +274,8 @@ pub(super) struct PrefixData {
     pub(super) fields: Fields,
 }
 
-from_bytes!(PrefixData {
-    first_suffix_field,
-    conditional,
-    fields
-});
-
 /// `SharedVars`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct Shared {
     pub(super) strings: usize,
@@ -353,16 +285,8 @@ pub(super) struct Shared {
     pub(super) constants_len: u16,
 }
 
-from_bytes!(Shared {
-    strings,
-    types,
-    constants,
-    types_len,
-    constants_len
-});
-
 /// `MonoSharedVars`.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, FromBytes)]
 #[repr(C)]
 pub(super) struct Strings {
     texts: usize,
@@ -370,13 +294,6 @@ pub(super) struct Strings {
     texts_len: u16,
     pub(super) lifetimes_len: u16,
 }
-
-from_bytes!(Strings {
-    texts,
-    lifetimes,
-    texts_len,
-    lifetimes_len
-});
 
 impl Strings {
     pub(super) fn text(&self) -> Text {
@@ -388,7 +305,7 @@ impl Strings {
 }
 
 /// `CompGenericParams`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct Generics {
     pub(super) lifetimes: usize,
@@ -397,15 +314,8 @@ pub(super) struct Generics {
     lifetime_count: u8,
 }
 
-from_bytes!(Generics {
-    lifetimes,
-    types,
-    constants,
-    lifetime_count
-});
-
 /// `CompTLFields`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct Fields {
     pub(super) first: usize,
@@ -413,18 +323,10 @@ pub(super) struct Fields {
     pub(super) len: u16,
 }
 
-from_bytes!(Fields {
-    first,
-    functions,
-    len
-});
-
 /// `CompTLField`: several values packed into one number.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct Field(u64);
-
-from_bytes!(Field { 0 });
 
 impl Field {
     pub(super) fn name(self) -> StartLen {
@@ -445,6 +347,7 @@ impl Field {
 const TYPE_INDEX_MAX: u64 = 0x3ff;
 
 /// `TLFunctions`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct Functions {
     pub(super) first: usize,
@@ -453,15 +356,8 @@ pub(super) struct Functions {
     pub(super) ranges_len: u16,
 }
 
-from_bytes!(Functions {
-    first,
-    ranges,
-    len,
-    ranges_len
-});
-
 /// `CompTLFunction`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct Function {
     pub(super) name: StartLen,
@@ -473,17 +369,6 @@ pub(super) struct Function {
     parameters: [u32; 2],
     qualifiers: u16,
 }
-
-from_bytes!(Function {
-    name,
-    texts_start,
-    bound_lifetimes_len,
-    parameter_names_len,
-    result,
-    lifetimes,
-    parameters,
-    qualifiers
-});
 
 impl Function {
     /// The names of the function's lifetimes, followed by the names of its parameters.
@@ -514,11 +399,9 @@ impl Function {
 }
 
 /// `StartLen`: two values packed into one number.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct StartLen(u32);
-
-from_bytes!(StartLen { 0 });
 
 impl StartLen {
     pub(super) fn range(self) -> Range<usize> {
@@ -544,27 +427,22 @@ impl Lifetimes {
 }
 
 /// `TLNonExhaustive`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct NonExhaustive {
     size: usize,
     pub(super) alignment_power: u8,
 }
 
-from_bytes!(NonExhaustive {
-    size,
-    alignment_power
-});
-
 /// `ConstGeneric`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct Constant {
     pub(super) value: usize,
     pub(super) vtable: usize,
 }
 
-from_bytes!(Constant { value, vtable });
-
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct ConstVtable {
     pub(super) layout: usize,
@@ -572,13 +450,8 @@ pub(super) struct ConstVtable {
     pub(super) debug: usize,
 }
 
-from_bytes!(ConstVtable {
-    layout,
-    equal,
-    debug
-});
-
 /// `Tag`. Its variant decides how the rest is read.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct Tag {
     pub(super) variant: u8,
@@ -588,13 +461,6 @@ pub(super) struct Tag {
     pub(super) second: usize,
     third: usize,
 }
-
-from_bytes!(Tag {
-    variant,
-    first,
-    second,
-    third
-});
 
 impl Tag {
     pub(super) const PRIMITIVE: u8 = 0;
@@ -622,6 +488,7 @@ impl Tag {
 }
 
 /// What precedes the fields of a prefix type (`WithMetadata_`).
+#[derive(FromBytes)]
 #[repr(C)]
 pub(in crate::layout) struct Object {
     /// A bit for each field: whether it is accessible.
@@ -629,27 +496,24 @@ pub(in crate::layout) struct Object {
     pub(super) names: usize,
 }
 
-from_bytes!(Object { accessible, names });
-
 /// `StoredExtraChecks`.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct ExtraChecks {
     pub(super) vtable: usize,
     pub(super) value: usize,
 }
 
-from_bytes!(ExtraChecks { vtable, value });
-
 /// The functions of the extra checks that abi_stable calls.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct ExtraVtable {
     pub(super) object: usize,
     pub(super) methods: [usize; 4],
 }
 
-from_bytes!(ExtraVtable { object, methods });
-
 /// `RObjectVtable`. An optional function is 0 if it is missing.
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct ObjectVtable {
     pub(super) type_id: usize,
@@ -658,11 +522,3 @@ pub(super) struct ObjectVtable {
     pub(super) debug: usize,
     pub(super) display: usize,
 }
-
-from_bytes!(ObjectVtable {
-    type_id,
-    drop,
-    clone,
-    debug,
-    display
-});

@@ -1,9 +1,12 @@
 //! Structures made of bytes, whatever the bytes are.
 //!
-//! zerocopy does the same by a derive macro. With the parser that this macro needs and nothing else here does, it was
-//! 7 of the 83 seconds of processor time of the demo's first build (2026-11).
+//! zerocopy does the same. With the parser that its derive macro needs and nothing else here does, it was 7 of the 83
+//! seconds of processor time of the demo's first build (2026-11).
 
 use std::array;
+
+/// Makes a structure of its fields, each read at its offset.
+pub(super) use hotswap_derive::FromBytes;
 
 /// A value that any bytes make.
 pub(super) trait FromBytes: Sized {
@@ -33,16 +36,3 @@ impl<T: FromBytes, const N: usize> FromBytes for [T; N] {
         array::from_fn(|index| T::from_bytes(&bytes[index * size_of::<T>()..]))
     }
 }
-
-/// Makes a structure of its fields, each read at its offset.
-macro_rules! from_bytes {
-    ($structure:ident { $($field:tt),* }) => {
-        impl FromBytes for $structure {
-            fn from_bytes(bytes: &[u8]) -> Self {
-                Self { $($field: FromBytes::from_bytes(&bytes[std::mem::offset_of!(Self, $field)..]),)* }
-            }
-        }
-    };
-}
-
-pub(super) use from_bytes;
