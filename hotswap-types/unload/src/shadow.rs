@@ -22,7 +22,7 @@ use std::{
 };
 
 use crate::{
-    real::{ENOSYS, real},
+    real::{ENOSYS, Real, real},
     table::{
         C11StartRoutine, DECLINED_ATTACHED, DECLINED_UNBOUND, DECLINED_VERSION, Destructor,
         EarlyKey, Handover, HostTable, Key, StartRoutine, Token, VERSION, VIRTUAL_KEY_FIRST,
@@ -201,35 +201,28 @@ real!(THREAD_CREATE, c"pthread_create",
     fn real_thread_create(thread: *mut c_void, attributes: *const c_void, start: StartRoutine, argument: *mut c_void)
         -> c_int, else ENOSYS);
 
+/// What the rest of the image is bound to for the name of each shadow, and libc's function of that name.
+fn shadows() -> [(*const c_void, &'static Real); 6] {
+    [
+        (bound::__cxa_thread_atexit_impl as _, &THREAD_ATEXIT),
+        (bound::pthread_key_create as _, &KEY_CREATE),
+        (bound::pthread_key_delete as _, &KEY_DELETE),
+        (bound::pthread_setspecific as _, &KEY_SET),
+        (bound::pthread_getspecific as _, &KEY_GET),
+        (bound::pthread_create as _, &THREAD_CREATE),
+    ]
+}
+
 /// Returns whether the image's calls reach the shadows. If they reach libc instead, the host's account stays empty
 /// whatever the image does, and the image would look safe to unload.
 fn shadows_are_bound() -> bool {
-    let names = [
-        (
-            bound::__cxa_thread_atexit_impl as *const c_void,
-            &THREAD_ATEXIT,
-        ),
-        (bound::pthread_key_create as *const c_void, &KEY_CREATE),
-        (bound::pthread_key_delete as *const c_void, &KEY_DELETE),
-        (bound::pthread_setspecific as *const c_void, &KEY_SET),
-        (bound::pthread_getspecific as *const c_void, &KEY_GET),
-        (bound::pthread_create as *const c_void, &THREAD_CREATE),
-    ];
-    names
-        .iter()
-        .all(|(name, real)| *name != real.address().cast_const())
+    let mut shadows = shadows().into_iter();
+    shadows.all(|(name, real)| name != real.address().cast_const())
 }
 
 /// Looks up all real functions now, because no shadow may do so on a thread that a constructor started.
 pub(crate) fn look_up() {
-    for real in [
-        &THREAD_ATEXIT,
-        &KEY_CREATE,
-        &KEY_DELETE,
-        &KEY_SET,
-        &KEY_GET,
-        &THREAD_CREATE,
-    ] {
+    for (_, real) in shadows() {
         real.address();
     }
 }
