@@ -37,7 +37,7 @@ use hotswap_sdk::host::{
 use tracing_core::{Dispatch, Event, LevelFilter, dispatcher, span::Attributes};
 
 use self::{
-    callsites::PluginCallsite,
+    callsites::{LEVELS, PluginCallsite},
     spans::{FoundParent, OpenSpan, Spans},
 };
 use crate::objects::Objects;
@@ -155,10 +155,8 @@ impl LogHost for Logs {
     }
 
     fn max_level(&self) -> MaxLevel {
-        match LevelFilter::current().into_level() {
-            None => 0,
-            Some(level) => callsites::level_to_number(level),
-        }
+        let max = LevelFilter::current();
+        LEVELS.iter().filter(|level| **level <= max).count() as MaxLevel
     }
 
     fn callsite(&self, callsite: &CallsiteView<'_>) -> &'static PluginCallsite {

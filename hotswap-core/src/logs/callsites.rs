@@ -64,23 +64,21 @@ struct Table {
     records: usize,
 }
 
+/// In the order of [`Level`].
+pub(super) const LEVELS: [tracing_core::Level; 5] = [
+    tracing_core::Level::ERROR,
+    tracing_core::Level::WARN,
+    tracing_core::Level::INFO,
+    tracing_core::Level::DEBUG,
+    tracing_core::Level::TRACE,
+];
+
 static CALLSITES: LazyLock<Callsites> =
     LazyLock::new(|| Callsites::new(CALLSITES_MAX, RECORDS_MAX));
 
 /// Finds a callsite, or makes it.
 pub(super) fn intern(callsite: &CallsiteView<'_>) -> &'static PluginCallsite {
     CALLSITES.intern(callsite)
-}
-
-pub(super) fn level_to_number(level: tracing_core::Level) -> u8 {
-    let level = match level {
-        tracing_core::Level::ERROR => Level::Error,
-        tracing_core::Level::WARN => Level::Warn,
-        tracing_core::Level::INFO => Level::Info,
-        tracing_core::Level::DEBUG => Level::Debug,
-        tracing_core::Level::TRACE => Level::Trace,
-    };
-    level as u8
 }
 
 impl Callsites {
@@ -270,13 +268,7 @@ fn leak(text: &str) -> &'static str {
 }
 
 fn level_of(level: Level) -> tracing_core::Level {
-    match level {
-        Level::Error => tracing_core::Level::ERROR,
-        Level::Warn => tracing_core::Level::WARN,
-        Level::Info => tracing_core::Level::INFO,
-        Level::Debug => tracing_core::Level::DEBUG,
-        Level::Trace => tracing_core::Level::TRACE,
-    }
+    LEVELS[level as usize - Level::Error as usize]
 }
 
 #[cfg(test)]

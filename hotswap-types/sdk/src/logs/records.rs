@@ -18,27 +18,13 @@ pub(super) fn install() {
 
 /// Asks the host again what it is interested in.
 pub(super) fn refresh(connection: Connection) {
-    log::set_max_level(match connection.max_level() {
-        0 => LevelFilter::Off,
-        1 => LevelFilter::Error,
-        2 => LevelFilter::Warn,
-        3 => LevelFilter::Info,
-        4 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
-    });
+    let level = LevelFilter::iter().nth(connection.max_level().into());
+    log::set_max_level(level.unwrap_or(LevelFilter::Trace));
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let callsite = Callsite {
-            name: "log record",
-            target: metadata.target(),
-            module_path: None,
-            file: None,
-            line: None,
-            level: level(metadata.level()),
-            kind: CallsiteKind::Record,
-        };
+        let callsite = callsite(metadata);
         connection::get().is_some_and(|connection| {
             let site = connection.callsite(&callsite, FIELDS.into_iter());
             site.is_some_and(|site| connection.enabled(site))
@@ -50,13 +36,10 @@ impl Log for Logger {
             return;
         };
         let callsite = Callsite {
-            name: "log record",
-            target: record.target(),
             module_path: record.module_path(),
             file: record.file(),
             line: record.line(),
-            level: level(record.level()),
-            kind: CallsiteKind::Record,
+            ..callsite(record.metadata())
         };
         let Some(site) = connection.callsite(&callsite, FIELDS.into_iter()) else {
             return;
@@ -89,6 +72,19 @@ impl Log for Logger {
 
 /// The field of a record. Its key-values are left out.
 const FIELDS: [&str; 1] = ["message"];
+
+/// The callsite of records of this level and target, without their place.
+fn callsite<'a>(metadata: &Metadata<'a>) -> Callsite<'a> {
+    Callsite {
+        name: "log record",
+        target: metadata.target(),
+        module_path: None,
+        file: None,
+        line: None,
+        level: level(metadata.level()),
+        kind: CallsiteKind::Record,
+    }
+}
 
 fn level(level: log::Level) -> Level {
     match level {

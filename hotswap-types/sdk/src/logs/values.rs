@@ -52,17 +52,17 @@ impl Values {
         write(&mut Bytes(&mut self.texts));
         self.values.push(RawValue {
             length: self.texts.len() - place,
-            ..number(field, kind, place as u64, 0)
+            ..number(field, kind, place as u128)
         });
     }
 }
 
-fn number(field: usize, kind: ValueKind, low: u64, high: u64) -> RawValue {
+fn number(field: usize, kind: ValueKind, bits: u128) -> RawValue {
     RawValue {
         // The compiler has more trouble with so many fields than this has.
         field: u32::try_from(field).unwrap_or(u32::MAX),
         kind,
-        bits: [low, high],
+        bits: [bits as u64, (bits >> u64::BITS) as u64],
         ..RawValue::EMPTY
     }
 }
@@ -106,41 +106,35 @@ mod visit {
             record(&mut values);
             values
         }
+
+        fn add(&mut self, field: &Field, kind: ValueKind, bits: u128) {
+            self.values.push(number(field.index(), kind, bits));
+        }
     }
 
     impl Visit for Values {
         fn record_f64(&mut self, field: &Field, value: f64) {
-            self.values
-                .push(number(field.index(), ValueKind::F64, value.to_bits(), 0));
+            self.add(field, ValueKind::F64, value.to_bits().into());
         }
 
         fn record_i64(&mut self, field: &Field, value: i64) {
-            let bits = value.cast_unsigned();
-            self.values
-                .push(number(field.index(), ValueKind::I64, bits, 0));
+            self.add(field, ValueKind::I64, value.cast_unsigned().into());
         }
 
         fn record_u64(&mut self, field: &Field, value: u64) {
-            self.values
-                .push(number(field.index(), ValueKind::U64, value, 0));
+            self.add(field, ValueKind::U64, value.into());
         }
 
         fn record_i128(&mut self, field: &Field, value: i128) {
-            let bits = value.cast_unsigned();
-            let (low, high) = (bits as u64, (bits >> 64) as u64);
-            self.values
-                .push(number(field.index(), ValueKind::I128, low, high));
+            self.add(field, ValueKind::I128, value.cast_unsigned());
         }
 
         fn record_u128(&mut self, field: &Field, value: u128) {
-            let (low, high) = (value as u64, (value >> 64) as u64);
-            self.values
-                .push(number(field.index(), ValueKind::U128, low, high));
+            self.add(field, ValueKind::U128, value);
         }
 
         fn record_bool(&mut self, field: &Field, value: bool) {
-            self.values
-                .push(number(field.index(), ValueKind::Bool, value.into(), 0));
+            self.add(field, ValueKind::Bool, value.into());
         }
 
         fn record_str(&mut self, field: &Field, value: &str) {
