@@ -15,7 +15,11 @@ pub(crate) mod mapping;
 mod linux;
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-#[expect(dead_code, reason = "what only Linux makes, others only name")]
+#[expect(
+    dead_code,
+    unsafe_code,
+    reason = "what only Linux makes or does, others only declare"
+)]
 mod elsewhere;
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]

@@ -12,10 +12,6 @@ pub(crate) mod memory;
 
 pub(crate) mod signals;
 
-#[expect(
-    unsafe_code,
-    reason = "declares what is unsafe on Linux, and does nothing"
-)]
 pub(crate) mod thread;
 
 pub(crate) mod status;
@@ -24,22 +20,10 @@ pub(crate) mod crash;
 
 pub(crate) mod thread_state;
 
-#[expect(
-    unsafe_code,
-    reason = "declares what is unsafe on Linux, and does nothing"
-)]
 pub(crate) mod hooks;
 
-#[expect(
-    unsafe_code,
-    reason = "declares what is unsafe on Linux, and does nothing"
-)]
 pub(crate) mod keys;
 
-#[expect(
-    unsafe_code,
-    reason = "declares what is unsafe on Linux, and does nothing"
-)]
 pub(crate) mod linker;
 
 #[cfg(feature = "backtrace")]
@@ -63,10 +47,6 @@ pub(crate) mod connection;
 
 pub(crate) mod child;
 
-#[expect(
-    unsafe_code,
-    reason = "declares what is unsafe on Linux, and does nothing"
-)]
 pub(crate) mod descriptors;
 
 /// What is refused here.
