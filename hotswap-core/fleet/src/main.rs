@@ -7,7 +7,7 @@ use std::{
     fmt::Display,
     fs,
     io::{IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -363,11 +363,9 @@ fn say(event: &async_nats::Event) {
 }
 
 /// Checks that a file is signed, and stores it.
-async fn publish(store: &Store, file: &PathBuf, public_key: &str) -> Result<(String, Manifest)> {
+async fn publish(store: &Store, file: &Path, public_key: &str) -> Result<(String, Manifest)> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let mut beside = file.clone().into_os_string();
-    beside.push(".minisig");
-    let beside = PathBuf::from(beside);
+    let beside = file.with_added_extension("minisig");
     let signature = fs::read_to_string(&beside).with_context(|| {
         let hint = "sign it: minisign -Sm FILE -t 'name=NAME serial=1'";
         format!("cannot read {} ({hint})", beside.display())

@@ -4,7 +4,6 @@
 //! Costs nothing if the policy asks for none of these.
 
 use std::{
-    ffi::OsString,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -47,9 +46,7 @@ pub(super) fn check(
 
 /// The path of the signature of the file at `real`.
 pub(super) fn signature_path(real: &Path) -> PathBuf {
-    let mut path = OsString::from(real);
-    path.push(".minisig");
-    PathBuf::from(path)
+    real.with_added_extension("minisig")
 }
 
 fn check_pins(bytes: &[u8], pins: &[Sha256]) -> Result<Option<Sha256>, ErrorKind> {

@@ -135,7 +135,7 @@ impl Builds {
     pub(crate) fn get(&self, sha256: &str) -> Option<Fetched> {
         let path = self.path_of(sha256);
         let bytes = fs::read(&path).ok()?;
-        let signature = fs::read_to_string(signature_of(&path)).ok()?;
+        let signature = fs::read_to_string(path.with_added_extension("minisig")).ok()?;
         (hotswap_core::Sha256::of(&bytes).to_string() == sha256)
             .then_some(Fetched { bytes, signature })
     }
@@ -182,12 +182,6 @@ impl Builds {
             FleetError::caused(FleetErrorKind::File, what, error)
         })
     }
-}
-
-fn signature_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".minisig");
-    name.into()
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! - Nobody else has written the new file: its owner is this user, or the owner of the file that it replaces.
 
 use std::{
-    ffi::OsString,
     fs::File,
     io::{self, Write},
     os::fd::OwnedFd,
@@ -39,9 +38,7 @@ impl Replacement {
     /// Locks the file, in the same folder as the file at `real`, so that it can be renamed to that. Waits for others
     /// who have locked it.
     pub(crate) fn lock(real: &Path) -> io::Result<Self> {
-        let mut path = OsString::from(real);
-        path.push(".new");
-        let path = PathBuf::from(path);
+        let path = real.with_added_extension("new");
         let started = Instant::now();
         let owners = [geteuid().as_raw(), Status::at(real)?.uid];
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
