@@ -147,10 +147,11 @@ fn describe(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("a value that is no text")
 }
 
-/// Drops what a panic carried. Should that panic in its turn, it is kept, for there is no end to that.
-pub(crate) fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(again);
+/// Drops the value; a panic of its destructor must not leave the plugin.
+pub(crate) fn discard<T: ?Sized>(value: Box<T>) {
+    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // What it carries may panic as well.
+        std::mem::forget(panic);
     }
 }
 

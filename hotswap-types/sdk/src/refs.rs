@@ -11,7 +11,7 @@ use std::{
 
 use abi_stable::{StableAbi, type_layout::TypeLayout};
 
-use crate::{handle::Handle, service::discard};
+use crate::{fault::discard, handle::Handle};
 
 /// A share of a named value that belongs to no generation: services on old code and on new use it at once.
 ///

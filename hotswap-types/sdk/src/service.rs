@@ -1,16 +1,13 @@
 //! What a service does, and when it is to do it again.
 
-use std::{
-    panic::{self, AssertUnwindSafe},
-    time::Duration,
-};
+use std::time::Duration;
 
 use abi_stable::{
     StableAbi,
     std_types::{RDuration, RResult},
 };
 
-use crate::{Fault, Stop, caught};
+use crate::{Fault, Stop, caught, fault::discard};
 
 /// Whether a service that has ended of its own accord is started again, on the code it began with.
 ///
@@ -143,13 +140,5 @@ impl Drop for Body {
         // SAFETY: `drop` is the function for the closure at `data` (invariant of `Body`). The body owns it, and this
         // runs once.
         unsafe { (self.drop)(self.data) }
-    }
-}
-
-/// Drops it; a panic of its destructor must not leave the plugin.
-pub(crate) fn discard<T>(value: Box<T>) {
-    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // What it carries may panic as well.
-        std::mem::forget(panic);
     }
 }
