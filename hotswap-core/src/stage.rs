@@ -61,7 +61,7 @@ use self::{
 pub(crate) use self::{
     finder::finder,
     inspection::inspect,
-    libraries::{Found, LibraryFile, Needed},
+    libraries::{Found, LibraryFile, Needed, file_name},
     marks::Cleared,
     route::{Route, RouteEnd},
 };

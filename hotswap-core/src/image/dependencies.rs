@@ -27,7 +27,7 @@ use hotswap_elf::Facts;
 use super::handlers;
 use crate::{
     cache::Cache,
-    stage,
+    stage::{self, file_name},
     system::{
         keys,
         linker::{Access, Mapping, Object, each_object},
@@ -360,10 +360,6 @@ fn add(all: &mut Vec<String>, names: Vec<String>) {
             all.push(name);
         }
     }
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// A library that is mapped.

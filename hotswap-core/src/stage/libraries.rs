@@ -344,6 +344,7 @@ fn folder_of_path(name: &str) -> Option<Folder> {
     }
 }
 
-fn file_name(name: &str) -> &str {
+/// The file name of a library that is needed by this name or path.
+pub(crate) fn file_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
