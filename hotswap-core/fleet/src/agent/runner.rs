@@ -62,8 +62,11 @@ struct Work {
     /// Whether it may be dropped at any time.
     is_fetch: bool,
     stop: StopSignal,
-    done: Pin<Box<dyn Future<Output = Done>>>,
+    done: WorkFuture,
 }
+
+/// Ends when the work is done, whatever has come of it.
+type WorkFuture = Pin<Box<dyn Future<Output = Done>>>;
 
 enum Done {
     /// What the server has, or why it did not come; and what its signature says, or why it is none.
@@ -211,7 +214,7 @@ impl<T: Target + 'static> Runner<T> {
             .assignment
             .as_ref()
             .is_some_and(|(it, _)| it.is_way_back);
-        let (on, done): (_, Pin<Box<dyn Future<Output = Done>>>) = if !is_fetched {
+        let (on, done) = if !is_fetched {
             ("fetching", self.fetch(&release))
         } else if only_checks {
             ("checking", self.check(path))
@@ -246,7 +249,7 @@ impl<T: Target + 'static> Runner<T> {
     }
 
     /// Gets the build from the folder or the server, and keeps it if it is signed.
-    fn fetch(&self, release: &Release) -> Pin<Box<dyn Future<Output = Done>>> {
+    fn fetch(&self, release: &Release) -> WorkFuture {
         let (store, sha256) = (self.store.clone(), release.sha256.clone());
         let (bytes_max, answer_timeout) =
             (self.settings.plugin_bytes_max, self.settings.fetch_timeout);
@@ -284,7 +287,7 @@ impl<T: Target + 'static> Runner<T> {
         Box::pin(async move { Done::Fetched(fetched.await) })
     }
 
-    fn check(&self, path: PathBuf) -> Pin<Box<dyn Future<Output = Done>>> {
+    fn check(&self, path: PathBuf) -> WorkFuture {
         let target = Rc::clone(&self.target);
         Box::pin(async move { Done::Checked(target.check(&path).await) })
     }
@@ -295,7 +298,7 @@ impl<T: Target + 'static> Runner<T> {
         release: &Release,
         stop: &StopSignal,
         is_way_back: bool,
-    ) -> Pin<Box<dyn Future<Output = Done>>> {
+    ) -> WorkFuture {
         let (target, stop) = (Rc::clone(&self.target), stop.clone());
         let sha256 = release.sha256.clone();
         Box::pin(async move {
