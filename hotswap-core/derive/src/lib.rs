@@ -10,8 +10,10 @@ use syn::{Data, DeriveInput, Error, Fields, parse_macro_input, parse_quote};
 /// For `hotswap-core` only: gives its reports their text, their form for programs and their `tracing` fields.
 #[doc(hidden)]
 #[proc_macro_attribute]
-pub fn report(options: TokenStream, input: TokenStream) -> TokenStream {
-    let options = parse_macro_input!(options as report::Options);
+pub fn report(arguments: TokenStream, input: TokenStream) -> TokenStream {
+    let mut options = report::Options::default();
+    let parser = syn::meta::parser(|option| options.read(&option));
+    parse_macro_input!(arguments with parser);
     let input = parse_macro_input!(input as DeriveInput);
     report::expand(&options, input)
         .unwrap_or_else(Error::into_compile_error)

@@ -19,7 +19,8 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
     Attribute, Data, DeriveInput, Error, Expr, Field, Fields, GenericArgument, LitStr,
-    PathArguments, Result, Token, Type, Variant,
+    PathArguments, Result, Type, Variant,
+    meta::ParseNestedMeta,
     parse::{Parse, ParseStream},
     parse_quote,
 };
@@ -38,32 +39,21 @@ pub(crate) struct Options {
     is_error: bool,
 }
 
-impl Parse for Options {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let mut options = Self::default();
-        while !input.is_empty() {
-            let name: Ident = input.parse()?;
-            match name.to_string().as_str() {
-                "tag" => {
-                    input.parse::<Token![=]>()?;
-                    options.tag = Some(input.parse()?);
-                }
-                "content" => {
-                    input.parse::<Token![=]>()?;
-                    options.content = Some(input.parse()?);
-                }
-                "event" => options.is_event = true,
-                "error" => options.is_error = true,
-                _ => {
-                    let message = "expected `tag`, `content`, `event` or `error`";
-                    return Err(Error::new(name.span(), message));
-                }
-            }
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
+impl Options {
+    /// Reads one option.
+    pub(crate) fn read(&mut self, option: &ParseNestedMeta<'_>) -> Result<()> {
+        if option.path.is_ident("tag") {
+            self.tag = Some(option.value()?.parse()?);
+        } else if option.path.is_ident("content") {
+            self.content = Some(option.value()?.parse()?);
+        } else if option.path.is_ident("event") {
+            self.is_event = true;
+        } else if option.path.is_ident("error") {
+            self.is_error = true;
+        } else {
+            return Err(option.error("expected `tag`, `content`, `event` or `error`"));
         }
-        Ok(options)
+        Ok(())
     }
 }
 

@@ -49,8 +49,10 @@ pub fn data(options: TokenStream, input: TokenStream) -> TokenStream {
 }
 
 #[proc_macro_attribute]
-pub fn plugin(options: TokenStream, input: TokenStream) -> TokenStream {
-    let options = parse_macro_input!(options as plugin::Options);
+pub fn plugin(arguments: TokenStream, input: TokenStream) -> TokenStream {
+    let mut options = plugin::Options::default();
+    let parser = syn::meta::parser(|option| options.read(&option));
+    parse_macro_input!(arguments with parser);
     let input = parse_macro_input!(input as ItemImpl);
     plugin::expand(&options, input)
         .unwrap_or_else(Error::into_compile_error)

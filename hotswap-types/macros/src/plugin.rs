@@ -3,10 +3,8 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::{
-    Error, ExprPath, Ident, ItemImpl, LitInt, LitStr, Path, Result, Token, parenthesized,
-    parse::{Parse, ParseStream},
-    punctuated::Punctuated,
-    spanned::Spanned,
+    Error, ExprPath, Ident, ItemImpl, LitInt, LitStr, Path, Result, Token, meta::ParseNestedMeta,
+    parenthesized, punctuated::Punctuated, spanned::Spanned,
 };
 
 use crate::async_method;
@@ -25,53 +23,34 @@ pub(crate) struct Options {
     pinned_by: Vec<LitStr>,
 }
 
-impl Parse for Options {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let mut options = Self::default();
-        while !input.is_empty() {
-            let name: Ident = input.parse()?;
-            let strings = || -> Result<Vec<LitStr>> {
-                let list;
-                parenthesized!(list in input);
-                let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
-                Ok(list.into_iter().collect())
-            };
-            match &*name.to_string() {
-                "make" => {
-                    input.parse::<Token![=]>()?;
-                    options.make = Some(input.parse()?);
-                }
-                "before_unload" => {
-                    input.parse::<Token![=]>()?;
-                    options.before_unload = Some(input.parse()?);
-                }
-                "runtime" => {
-                    input.parse::<Token![=]>()?;
-                    options.runtime = Some(input.parse()?);
-                }
-                "runtime_threads" => {
-                    input.parse::<Token![=]>()?;
-                    options.runtime_threads = Some(input.parse()?);
-                }
-                "vouch" => options.vouch = strings()?,
-                "pinned_by" => options.pinned_by = strings()?,
-                _ => {
-                    let what = "`#[plugin]` knows `make`, `before_unload`, `runtime`, `runtime_threads`, `vouch` and `pinned_by`";
-                    return Err(Error::new(name.span(), what));
-                }
-            }
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
-        }
-        Ok(options)
-    }
-}
-
 /// How many workers a runtime has unless it is said. A plugin is one of many things in its process.
 const WORKERS: usize = 2;
 
 impl Options {
+    /// Reads one option.
+    pub(crate) fn read(&mut self, option: &ParseNestedMeta<'_>) -> Result<()> {
+        let strings = || -> Result<Vec<LitStr>> {
+            let list;
+            parenthesized!(list in option.input);
+            let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
+            Ok(list.into_iter().collect())
+        };
+        let name = option.path.get_ident().map(Ident::to_string);
+        match name.as_deref() {
+            Some("make") => self.make = Some(option.value()?.parse()?),
+            Some("before_unload") => self.before_unload = Some(option.value()?.parse()?),
+            Some("runtime") => self.runtime = Some(option.value()?.parse()?),
+            Some("runtime_threads") => self.runtime_threads = Some(option.value()?.parse()?),
+            Some("vouch") => self.vouch = strings()?,
+            Some("pinned_by") => self.pinned_by = strings()?,
+            _ => {
+                let what = "`#[plugin]` knows `make`, `before_unload`, `runtime`, `runtime_threads`, `vouch` and `pinned_by`";
+                return Err(option.error(what));
+            }
+        }
+        Ok(())
+    }
+
     /// How many threads run async methods; 0 if it is tokio's current-thread scheduler. `None`: the host's threads do.
     fn workers(&self) -> Result<Option<usize>> {
         let Some(runtime) = &self.runtime else {
