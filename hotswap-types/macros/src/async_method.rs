@@ -3,11 +3,11 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Block, Error, FnArg, ImplItem, ItemImpl, Pat, Result, ReturnType, Signature, TraitItemFn, Type,
+    Block, Error, FnArg, ImplItem, ItemImpl, Pat, Result, Signature, TraitItemFn, Type,
     parse_quote, parse_quote_spanned, spanned::Spanned,
 };
 
-use crate::types::text;
+use crate::{call::result_type, types::text};
 
 /// Refuses references: the future outlives the call that they are made for.
 pub(crate) fn check(signature: &Signature) -> Result<()> {
@@ -28,10 +28,7 @@ pub(crate) fn check(signature: &Signature) -> Result<()> {
 /// Makes `async fn f(&self) -> T` a `fn f(&self) -> BoxFuture<'_, T>`. Returns `T`, if it was async.
 pub(crate) fn make_sync(signature: &mut Signature) -> Option<Type> {
     signature.asyncness.take()?;
-    let result: Type = match &signature.output {
-        ReturnType::Default => parse_quote!(()),
-        ReturnType::Type(_, ty) => (**ty).clone(),
-    };
+    let result = result_type(&signature.output);
     let span = result.span();
     signature.output = parse_quote_spanned!(span=> -> ::hotswap_sdk::BoxFuture<'_, #result>);
     Some(result)

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Error, FnArg, Pat, Result, ReturnType, Signature, Type, ext::IdentExt,
+    Attribute, Error, FnArg, Pat, Result, ReturnType, Safety, Signature, Type, ext::IdentExt,
     spanned::Spanned,
 };
 
@@ -65,12 +65,8 @@ impl Call {
                 passing,
             });
         }
-        let result = match &signature.output {
-            ReturnType::Default => syn::parse_quote!(()),
-            ReturnType::Type(_, ty) => (**ty).clone(),
-        };
         Ok(Self {
-            result,
+            result: result_type(&signature.output),
             is_async: signature.asyncness.is_some(),
             parameters,
         })
@@ -234,6 +230,44 @@ fn nested(parts: impl DoubleEndedIterator<Item = TokenStream>) -> TokenStream {
         quote!(::hotswap_sdk::expansion::Nil),
         |rest, part| quote!(::hotswap_sdk::expansion::Cons(#part, #rest)),
     )
+}
+
+/// The type that a function returns.
+pub(crate) fn result_type(output: &ReturnType) -> Type {
+    match output {
+        ReturnType::Default => syn::parse_quote!(()),
+        ReturnType::Type(_, ty) => (**ty).clone(),
+    }
+}
+
+pub(crate) const LIFETIME: &str = "a result borrows nothing, so that no lifetime has a meaning: leave it out, and return an owned value";
+
+/// Refuses what a function that is called from another compilation cannot have. The messages call the function `what`,
+/// and say to write an ordinary `kind`, because `attribute` adds the ABI.
+pub(crate) fn check_plain(
+    signature: &Signature,
+    what: &str,
+    kind: &str,
+    attribute: &str,
+) -> Result<()> {
+    let (span, refusal) = if let Safety::Unsafe(token) = &signature.safety {
+        (token.span(), format!("{what} is safe to call"))
+    } else if let Some(abi) = &signature.abi {
+        let refusal = format!("write an ordinary {kind}: `{attribute}` adds the ABI");
+        (abi.span(), refusal)
+    } else if let Some(lifetime) = signature.generics.lifetimes().next() {
+        (lifetime.span(), LIFETIME.to_owned())
+    } else if let Some(parameter) = signature.generics.params.first() {
+        let refusal = format!(
+            "{what} is not generic: a plugin is compiled before its callers are known; write the type"
+        );
+        (parameter.span(), refusal)
+    } else if let Some(clause) = &signature.generics.where_clause {
+        (clause.span(), format!("{what} has no `where` clause"))
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(span, refusal))
 }
 
 /// Refuses parameters and results that can never be sent.

@@ -3,11 +3,11 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{
-    Error, FnArg, Item, ItemType, Pat, Result, ReturnType, Safety, Signature, Type, TypeFnPtr,
-    ext::IdentExt, parse_quote, spanned::Spanned,
+    Error, FnArg, Item, ItemType, Pat, Result, Signature, Type, TypeFnPtr, ext::IdentExt,
+    parse_quote, spanned::Spanned,
 };
 
-use crate::call::{Call, check_types};
+use crate::call::{Call, LIFETIME, check_plain, check_types, result_type};
 
 /// `#[export]` on a function of a plugin.
 pub(crate) fn export(input: &Item) -> Result<TokenStream> {
@@ -99,28 +99,10 @@ fn check_signature(signature: &Signature) -> Result<()> {
         let what = "an exported function is not async yet: return when the answer is there";
         return Err(Error::new(token.span(), what));
     }
-    if let Safety::Unsafe(token) = &signature.safety {
-        let what = "an exported function is safe to call";
-        return Err(Error::new(token.span(), what));
-    }
-    if let Some(abi) = &signature.abi {
-        let what = "write an ordinary function: `#[export]` adds the ABI";
-        return Err(Error::new(abi.span(), what));
-    }
+    check_plain(signature, "an exported function", "function", "#[export]")?;
     if !signature.ident.to_string().is_ascii() {
         let what = "an exported function has an ASCII name: the linker takes no other";
         return Err(Error::new(signature.ident.span(), what));
-    }
-    if let Some(lifetime) = signature.generics.lifetimes().next() {
-        return Err(Error::new(lifetime.span(), LIFETIME));
-    }
-    if let Some(parameter) = signature.generics.params.first() {
-        let what = "an exported function is not generic: a plugin is compiled before its callers are known; write the type";
-        return Err(Error::new(parameter.span(), what));
-    }
-    if let Some(clause) = &signature.generics.where_clause {
-        let what = "an exported function has no `where` clause";
-        return Err(Error::new(clause.span(), what));
     }
     if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
         let what = "an exported function has no `self`: move it out of the `impl`, or make a trait with `#[interface]`";
@@ -128,8 +110,6 @@ fn check_signature(signature: &Signature) -> Result<()> {
     }
     check_types(signature)
 }
-
-const LIFETIME: &str = "a result borrows nothing, so that no lifetime has a meaning: leave it out, and return an owned value";
 
 const NOT_A_TYPE: &str = "`#[function]` stands before `type Name = fn(parameter: Type) -> Type;`";
 
@@ -228,10 +208,7 @@ fn check_fn_pointer(of: &TypeFnPtr) -> Result<()> {
 
 /// The signature of the method that calls the function. A parameter without a name is `_`.
 fn call_signature(of: &TypeFnPtr) -> Signature {
-    let result: Type = match &of.output {
-        ReturnType::Default => parse_quote!(()),
-        ReturnType::Type(_, ty) => (**ty).clone(),
-    };
+    let result = result_type(&of.output);
     let mut signature: Signature = parse_quote! {
         fn call(&self) -> #result
     };

@@ -3,13 +3,13 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Error, FnArg, Ident, ReceiverKind, Result, Safety, Signature, TraitItemFn, ext::IdentExt,
+    Error, FnArg, Ident, ReceiverKind, Result, Signature, TraitItemFn, ext::IdentExt,
     spanned::Spanned,
 };
 
 use crate::{
     async_method,
-    call::{Call, check_attributes, check_types},
+    call::{Call, check_attributes, check_plain, check_types},
 };
 
 /// A method whose signature was accepted.
@@ -162,29 +162,12 @@ impl Method {
 
 /// Refuses signatures that no interface can have, and says what to write instead.
 fn check(signature: &Signature) -> Result<()> {
-    if let Safety::Unsafe(token) = &signature.safety {
-        return Err(Error::new(
-            token.span(),
-            "a method of an interface is safe to call",
-        ));
-    }
-    if let Some(abi) = &signature.abi {
-        let what = "write an ordinary method: `#[interface]` adds the ABI";
-        return Err(Error::new(abi.span(), what));
-    }
-    if let Some(lifetime) = signature.generics.lifetimes().next() {
-        let what = "a result borrows nothing, so that no lifetime has a meaning: leave it out, and return an owned value";
-        return Err(Error::new(lifetime.span(), what));
-    }
-    if let Some(parameter) = signature.generics.params.first() {
-        let what = "a method of an interface is not generic: a plugin is compiled before its callers are known; write the \
-                    type";
-        return Err(Error::new(parameter.span(), what));
-    }
-    if let Some(clause) = &signature.generics.where_clause {
-        let what = "a method of an interface has no `where` clause";
-        return Err(Error::new(clause.span(), what));
-    }
+    check_plain(
+        signature,
+        "a method of an interface",
+        "method",
+        "#[interface]",
+    )?;
     match signature.inputs.first() {
         Some(FnArg::Receiver(receiver))
             if let ReceiverKind::Reference(_, _, mutability) = &receiver.kind =>
