@@ -418,42 +418,12 @@ impl Expansion<'_> {
         let (impl_generics, type_generics, clause) = generics.split_for_impl();
         let not_recommended = self.not_recommended();
         let ident = &self.input.ident;
+        let predicates = clause.map(|it| &it.predicates);
         quote! {
-            // SAFETY: view and description are those of the type as `Data`, and `take` reads the view by `Data::read`.
-            #not_recommended
-            #[automatically_derived]
-            unsafe impl #impl_generics ::hotswap_sdk::expansion::ByValue for #ident #type_generics #clause {
-                type View = <Self as ::hotswap_sdk::expansion::Data>::View;
-                type Outgoing = Self;
-                type VecView = ::hotswap_sdk::expansion::DataVecView<
-                    <Self as ::hotswap_sdk::expansion::Data>::Slice,
-                >;
-
-                #[inline]
-                fn into_outgoing(self, _: &::hotswap_sdk::expansion::Leases) -> Self {
-                    self
-                }
-
-                #[inline]
-                fn view_outgoing(outgoing: &Self) -> Self::View {
-                    ::hotswap_sdk::expansion::Data::view(outgoing)
-                }
-
-                #[inline]
-                unsafe fn take(
-                    view: Self::View,
-                    context: ::hotswap_sdk::expansion::ReadContext<'_>,
-                ) -> ::core::result::Result<Self, ::hotswap_sdk::expansion::ReadError> {
-                    // SAFETY: `view` is from `Data::view` of an outgoing value that stays unchanged during this call
-                    // (`# Safety` of this function).
-                    unsafe { ::hotswap_sdk::expansion::Data::read(view, context) }
-                }
-
-                fn describe_value(
-                    types: &mut ::hotswap_sdk::expansion::Types,
-                ) -> ::hotswap_sdk::expansion::TypeIndex {
-                    <Self as ::hotswap_sdk::expansion::Data>::describe(types)
-                }
+            ::hotswap_sdk::by_value_data! {
+                #not_recommended
+                #[automatically_derived]
+                [#impl_generics] #ident #type_generics where [#predicates]
             }
         }
     }

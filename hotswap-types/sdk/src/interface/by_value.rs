@@ -263,15 +263,18 @@ unsafe impl<T: ByValue> VecView<T> for IndirectSlice<T::View> {
     }
 }
 
-/// Implements [`ByValue`] for types that are [`Data`]; not for use by hand.
+/// Implements [`ByValue`] for a type that is [`Data`]; `#[data]` expands to it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! by_value_data {
-    ($([$($bounds:tt)*] $type:ty $(where [$($clause:tt)*])? $(, plain $plain:literal)?;)*) => { $(
+    (
+        $(#[$attribute:meta])*
+        [$($generics:tt)*] $type:ty $(where [$($clause:tt)*])? $(, plain $plain:literal)?
+    ) => {
+        $(#[$attribute])*
         // SAFETY: view and description are those of the type as `Data`, and `take` reads the view by `Data::read`. The
         // plain ones are numbers, `bool`, `char` and `()`, which have the same bytes on both sides and no destructor.
-        #[diagnostic::do_not_recommend]
-        unsafe impl<$($bounds)*> $crate::expansion::ByValue for $type $(where $($clause)*)? {
+        unsafe impl $($generics)* $crate::expansion::ByValue for $type $(where $($clause)*)? {
             $(const IS_PLAIN: bool = $plain;)?
             type View = <Self as $crate::expansion::Data>::View;
             type Outgoing = Self;
@@ -303,10 +306,19 @@ macro_rules! by_value_data {
                 <Self as $crate::expansion::Data>::describe(types)
             }
         }
+    };
+}
+
+macro_rules! all_by_value {
+    ($([$($generics:tt)*] $type:ty $(where [$($clause:tt)*])? $(, plain $plain:literal)?;)*) => { $(
+        by_value_data! {
+            #[diagnostic::do_not_recommend]
+            [$($generics)*] $type $(where [$($clause)*])? $(, plain $plain)?
+        }
     )* };
 }
 
-by_value_data! {
+all_by_value! {
     [] u8, plain true; [] u16, plain true; [] u32, plain true; [] u64, plain true; [] u128, plain true; [] usize, plain true;
     [] i8, plain true; [] i16, plain true; [] i32, plain true; [] i64, plain true; [] i128, plain true; [] isize, plain true;
     [] f32, plain true; [] f64, plain true; [] bool, plain true; [] char, plain true; [] (), plain true;
@@ -315,12 +327,12 @@ by_value_data! {
     [] NonZero<i32>, plain true; [] NonZero<i64>, plain true; [] NonZero<i128>, plain true; [] NonZero<isize>, plain true;
     [] String; [] OsString; [] PathBuf; [] Duration; [] SystemTime;
     [] Ipv4Addr; [] Ipv6Addr; [] IpAddr; [] SocketAddr;
-    [T: Data] Box<T>; [T: Data, const N: usize] [T; N];
-    [K: Data, V: Data, S: 'static] HashMap<K, V, S> where [Self: Data];
-    [K: Data, V: Data] BTreeMap<K, V> where [Self: Data];
-    [K: Data, S: 'static] HashSet<K, S> where [Self: Data];
-    [K: Data] BTreeSet<K> where [Self: Data];
-    [K: Data] VecDeque<K>;
+    [<T: Data>] Box<T>; [<T: Data, const N: usize>] [T; N];
+    [<K: Data, V: Data, S: 'static>] HashMap<K, V, S> where [Self: Data];
+    [<K: Data, V: Data>] BTreeMap<K, V> where [Self: Data];
+    [<K: Data, S: 'static>] HashSet<K, S> where [Self: Data];
+    [<K: Data>] BTreeSet<K> where [Self: Data];
+    [<K: Data>] VecDeque<K>;
 }
 
 // SAFETY: the view has the flag of an `Either` and the view of `T`, and the description has that of `T`. `take` uses
