@@ -26,8 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::Sender;
-
 use super::account::leave_all;
 use crate::{
     system::{self, thread::Ending, thread_state::ThreadState},
@@ -142,16 +140,17 @@ impl Opener {
             inbox.is_as_started.store(is_as_started, Ordering::Relaxed);
             result
         };
-        let (done, results) = crossbeam_channel::bounded(1);
+        let answer = Arc::new(Answer::default());
+        let done = Done(Arc::clone(&answer));
         let task = BorrowingJob { work, done };
         let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || task.run());
         // SAFETY: this changes only the lifetime, so nobody may use what `work` borrows after this function returns.
         // Either the thread ran the task, which consumed `work` before it stored the result; or the task was dropped,
-        // and `work` before `done` (the order of `BorrowingJob`'s fields). `results` ends when `done` is dropped, and
-        // `last` below returns only then.
+        // and `work` before `done` (the order of `BorrowingJob`'s fields). The answer becomes complete when `done` is
+        // dropped, and `wait` below returns only then.
         let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
         inbox.add(job);
-        let result = results.into_iter().last();
+        let result = answer.wait();
         let result = result.expect("the thread takes jobs as long as its image is used");
         result.unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
@@ -257,18 +256,58 @@ impl Inbox {
     }
 }
 
-/// A closure and where its result goes. The fields are dropped in this order.
+/// A closure and the place of its result. The fields are dropped in this order.
 struct BorrowingJob<F, T> {
     work: F,
-    done: Sender<thread::Result<T>>,
+    done: Done<T>,
 }
 
 impl<T, F: FnOnce() -> T> BorrowingJob<F, T> {
     fn run(self) {
         // Unwind-safe: the panic continues in the caller, who owns whatever the closure left broken.
         let result = panic::catch_unwind(AssertUnwindSafe(self.work));
-        // The caller waits until `done` is dropped.
-        drop(self.done.send(result));
+        self.done.0.state().0 = Some(result);
+    }
+}
+
+/// The result of a task, and whether the task has been dropped.
+struct Answer<T> {
+    state: Mutex<(Option<thread::Result<T>>, bool)>,
+    complete: Condvar,
+}
+
+/// Completes the answer when it is dropped.
+struct Done<T>(Arc<Answer<T>>);
+
+impl<T> Answer<T> {
+    /// Waits until the task has been dropped. `None`: it was never run.
+    fn wait(&self) -> Option<thread::Result<T>> {
+        let mut state = self
+            .complete
+            .wait_while(self.state(), |(_, is_complete)| !*is_complete)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.0.take()
+    }
+
+    /// Nothing panics under the lock.
+    fn state(&self) -> MutexGuard<'_, (Option<thread::Result<T>>, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Answer<T> {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new((None, false)),
+            complete: Condvar::new(),
+        }
+    }
+}
+
+impl<T> Drop for Done<T> {
+    fn drop(&mut self) {
+        self.0.state().1 = true;
+        self.0.complete.notify_one();
     }
 }
 
@@ -293,7 +332,7 @@ impl Drop for Handle {
 mod tests {
     use std::ptr;
 
-    use crossbeam_channel::Receiver;
+    use crossbeam_channel::{Receiver, Sender};
 
     use super::*;
 
