@@ -99,11 +99,9 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
         let candidacy = Arc::new(Candidacy::new(candidate, path, split));
         hotswap.canary.begin(&candidacy, handle);
         drop(generations);
-        // Before the event: if a waker or a subscriber panics, the candidate is abandoned.
-        let canary = Canary { hotswap, candidacy };
         logs.published();
         recorded.deliver();
-        Ok(canary)
+        Ok(Canary { hotswap, candidacy })
     }
 }
 
