@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use object::NativeEndian as E;
-use object::elf::{SHN_UNDEF, STB_GNU_UNIQUE, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_OBJECT};
+use object::elf::{
+    SHN_ABS, SHN_UNDEF, STB_GNU_UNIQUE, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_OBJECT,
+};
 
 use crate::{
     memory::Memory,
@@ -31,7 +33,7 @@ impl<'s, 'a> Exports<'s, 'a> {
     /// Whether `dlsym` finds a static with this name.
     pub(crate) fn has_static(&self, name: &str) -> bool {
         let found = self.look_up(name.as_bytes());
-        found.is_some_and(|symbol| symbol.st_type() == STT_OBJECT)
+        found.is_some_and(|it| it.st_type() == STT_OBJECT && it.st_shndx.get(E) != SHN_ABS)
     }
 
     /// Checks that `name` is a static of at least `size_min` bytes.
@@ -103,6 +105,11 @@ impl<'s, 'a> Exports<'s, 'a> {
             ));
         }
         let (found, address) = (symbol.st_type(), symbol.st_value.get(E));
+        if symbol.st_shndx.get(E) == SHN_ABS {
+            return refuse(format!(
+                "exports {shown} at an absolute address ({address:#x}), expected one in the image"
+            ));
+        }
         match size {
             Some(_) if found != STT_OBJECT => refuse(format!(
                 "exports {shown} as {}, expected a static",

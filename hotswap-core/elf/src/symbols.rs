@@ -209,11 +209,17 @@ impl<'a> Symbols<'a> {
                 ));
             }
         }
-        let section = symbol.st_shndx.get(E);
-        if section == SHN_UNDEF || section == SHN_ABS {
-            return Ok(());
+        match symbol.st_shndx.get(E) {
+            SHN_UNDEF => Ok(()),
+            // The loader calls it wherever it is referred to, at an address that is not one of the image.
+            SHN_ABS if symbol.st_type() == STT_GNU_IFUNC => refuse(format!(
+                "symbol {number} ({}) is an indirect function at an absolute address ({:#x})",
+                self.name(symbol),
+                symbol.st_value.get(E)
+            )),
+            SHN_ABS => Ok(()),
+            _ => self.check_value(memory, number, symbol),
         }
-        self.check_value(memory, number, symbol)
     }
 
     fn check_value(

@@ -4,7 +4,7 @@ use hotswap_elf::{Export, NotExported};
 
 use crate::{
     ROOT, X86, check, check_in, facts,
-    fixture::{DATA, Library, X86_64},
+    fixture::{CODE, DATA, Library, X86_64},
     inspect, refusal,
 };
 
@@ -85,6 +85,18 @@ fn damaged_symbols() {
         |lib| _ = lib.set64("call", 8, DATA),
         "symbol 4 (call) has value 0x4000, which is not executable code",
     );
+    // Also where the number would be one of code: nothing is added to it.
+    for address in [0x1234, CODE] {
+        check(
+            |lib| {
+                lib.set16("call", 6, 0xfff1).set("call", 4, [0x1a, 0]);
+                lib.set64("call", 8, address);
+            },
+            &format!(
+                "symbol 4 (call) is an indirect function at an absolute address ({address:#x})"
+            ),
+        );
+    }
     check(
         |lib| _ = lib.set64("local", 8, 0x21),
         "symbol 5 (local) has value 0x21, outside the thread-local segment",
@@ -177,6 +189,16 @@ fn the_export_must_be_what_the_host_expects() {
             lib.bytes[name + 2] = 0xff;
         },
         "exports ro\\xfft, expected a name of at most 256 bytes of text",
+    );
+    check_export(
+        ROOT,
+        |lib| _ = lib.set16("root", 6, 0xfff1),
+        "exports root at an absolute address (0x4000), expected one in the image",
+    );
+    check_export(
+        Export::Function { name: "call" },
+        |lib| _ = lib.set16("call", 6, 0xfff1),
+        "exports call at an absolute address (0x1000), expected one in the image",
     );
     let info = |byte: u8, other: u8| move |lib: &mut Library| _ = lib.set("root", 4, [byte, other]);
     check_export(
