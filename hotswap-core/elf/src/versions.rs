@@ -94,6 +94,13 @@ impl<'a> Walk<'_, 'a> {
                     excerpt(library)
                 ));
             }
+            // It has, but looks for the name as it was before the token was replaced: exit(127), too.
+            if has_token(library) {
+                return refuse(format!(
+                    "needs versions of {}, which the loader cannot find under that name",
+                    excerpt(library)
+                ));
+            }
             self.walk_needed_of_one(ahead(address, entry.vn_aux.get(E))?)?;
             match entry.vn_next.get(E) {
                 0 => return Ok(()),
@@ -164,6 +171,22 @@ impl<'a> Walk<'_, 'a> {
             "version at {address:#x} names the string at {offset:#x}, beyond the string table"
         ))
     }
+}
+
+/// Whether the loader replaces a part of the name: a dynamic string token, with or without braces.
+fn has_token(name: &[u8]) -> bool {
+    const TOKENS: [&[u8]; 3] = [b"ORIGIN", b"PLATFORM", b"LIB"];
+    let continues = |next: &u8| next.is_ascii_alphanumeric() || *next == b'_';
+    name.split(|byte| *byte == b'$').skip(1).any(|after| {
+        TOKENS.iter().any(|token| match after.strip_prefix(b"{") {
+            Some(braced) => braced
+                .strip_prefix(*token)
+                .is_some_and(|it| it.starts_with(b"}")),
+            None => after
+                .strip_prefix(*token)
+                .is_some_and(|it| !it.first().is_some_and(continues)),
+        })
+    })
 }
 
 fn ahead(address: u64, offset: u32) -> Result<u64, Refusal> {

@@ -1,7 +1,7 @@
 //! A damaged dynamic table, and damaged versions.
 
 use crate::{
-    ROOT, check,
+    ROOT, check, facts,
     fixture::{Library, X86_64, string},
     refusal,
 };
@@ -169,6 +169,38 @@ fn damaged_versions() {
         |lib| _ = lib.set32("verneed_table", 4, string("other")),
         "needs versions of other, which is not among the needed libraries",
     );
+    let renamed = |name: &'static str| {
+        move |lib: &mut Library| {
+            let (from, to) = (string("__cxa_thread_atexit_impl"), string("other"));
+            assert!(name.len() < (to - from) as usize);
+            let place = lib.at("strtab_table") + from as usize;
+            lib.bytes[place..place + name.len()].copy_from_slice(name.as_bytes());
+            lib.bytes[place + name.len()] = 0;
+            lib.value("needed", from.into())
+                .set32("verneed_table", 4, from);
+        }
+    };
+    for name in [
+        "/opt/$LIB/libv.so",
+        "$ORIGIN/a.so",
+        "/${PLATFORM}/a.so",
+        "a$LIB",
+    ] {
+        let expected =
+            format!("needs versions of {name}, which the loader cannot find under that name");
+        check(renamed(name), &expected);
+    }
+    // Not replaced.
+    for name in [
+        "/opt/$LIBS/libv.so",
+        "/opt/${LIB/a.so",
+        "/opt/$lib/a.so",
+        "lib$1.so",
+    ] {
+        let mut library = Library::new(&X86_64);
+        renamed(name)(&mut library);
+        facts(&library);
+    }
     check(
         |lib| _ = lib.set32("verneed_table", 4, 0x1000),
         "version at 0x440 names the string at 0x1000, beyond the string table",
