@@ -1,4 +1,4 @@
-//! The process that would open the file: its machine and its page size.
+//! The process that would open the file: its machine, its page size, and what its loader cannot do.
 
 use std::fmt;
 
@@ -83,11 +83,13 @@ pub struct Process {
     pub(crate) machine: Machine,
     /// A power of two.
     pub(crate) page_bytes: u64,
+    /// Whether the loader applies packed relative relocations (`DT_RELR`).
+    pub(crate) applies_relr: bool,
 }
 
 impl Process {
     /// A process on `machine` whose memory pages have `page_bytes` bytes (`sysconf(_SC_PAGESIZE)`). A number that is
-    /// not a power of two cannot be a page size, and counts as 4096.
+    /// not a power of two cannot be a page size, and counts as 4096. Its loader applies packed relative relocations.
     pub const fn new(machine: Machine, page_bytes: u64) -> Self {
         let page_bytes = if page_bytes.is_power_of_two() {
             page_bytes
@@ -97,6 +99,17 @@ impl Process {
         Self {
             machine,
             page_bytes,
+            applies_relr: true,
+        }
+    }
+
+    /// The same process with a loader that does not know packed relative relocations (`DT_RELR`), such as that of
+    /// glibc before 2.36. It ignores them without a word, and then follows pointers that it has not relocated: files
+    /// that have such relocations are refused.
+    pub const fn without_relr(self) -> Self {
+        Self {
+            applies_relr: false,
+            ..self
         }
     }
 }

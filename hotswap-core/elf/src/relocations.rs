@@ -229,6 +229,9 @@ impl<'w> Checker<'w, '_> {
         if table.bytes == 0 {
             return Ok(());
         }
+        if !self.process.applies_relr {
+            return refuse("has packed relocations (DT_RELR), which this system's loader ignores");
+        }
         let Some(entries) = self.memory.table::<U64<E>>(table.address, table.bytes / 8) else {
             return refuse(not_readable("DT_RELR", table));
         };

@@ -5,7 +5,10 @@
 use abi_stable::library::ROOT_MODULE_LOADER_NAME;
 use hotswap_elf::{Export, Facts, Machine, NotExported, Process, Query, Refusal};
 
-use crate::{error::ErrorKind, system::memory::page_bytes};
+use crate::{
+    error::ErrorKind,
+    system::{linker, memory::page_bytes},
+};
 
 /// Checks that the bytes are a library that this process can load, and that they define `export` if one is given. The
 /// facts say whether the plugin has `unloadable!` (the marker).
@@ -41,5 +44,10 @@ pub(super) fn is_for_this_machine(bytes: &[u8]) -> bool {
 
 fn this_process() -> Process {
     let page_bytes = u64::try_from(page_bytes()).unwrap_or(0);
-    Process::new(Machine::NATIVE, page_bytes)
+    let process = Process::new(Machine::NATIVE, page_bytes);
+    if linker::applies_relr() {
+        process
+    } else {
+        process.without_relr()
+    }
 }

@@ -180,6 +180,20 @@ fn damaged_relocations() {
     );
 }
 
+/// As by a loader that leaves them out, and calls what is then no address.
+#[test]
+fn packed_relocations_need_a_loader_that_knows_them() {
+    let old = X86.without_relr();
+    let mut lib = Library::new(&X86_64);
+    let refusal = inspect(&lib.bytes, ROOT, old).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "has packed relocations (DT_RELR), which this system's loader ignores"
+    );
+    lib.value("relrsz", 0);
+    inspect(&lib.bytes, ROOT, old).unwrap();
+}
+
 #[test]
 fn damaged_functions_to_call() {
     check(

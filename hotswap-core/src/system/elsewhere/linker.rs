@@ -25,6 +25,10 @@ pub(crate) const CANNOT_UNLOAD: Option<&str> = Some(if cfg!(target_vendor = "app
     "its dynamic linker is not supported yet"
 });
 
+pub(crate) fn applies_relr() -> bool {
+    false
+}
+
 pub(crate) struct Object {
     pub(crate) name: Option<CString>,
     pub(crate) bias: usize,

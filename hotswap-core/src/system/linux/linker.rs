@@ -20,6 +20,25 @@ use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 /// Why nothing can be unloaded on this system.
 pub(crate) const CANNOT_UNLOAD: Option<&str> = None;
 
+/// Whether the linker applies packed relative relocations (`DT_RELR`). glibc before 2.36 ignores them.
+pub(crate) fn applies_relr() -> bool {
+    // SAFETY: no conditions.
+    let version = unsafe { libc::gnu_get_libc_version() };
+    // SAFETY: it is a constant text of the C library.
+    let version = unsafe { CStr::from_ptr(version) };
+    is_glibc(version, 36)
+}
+
+/// Whether `version` is glibc 2.`minor` or newer.
+fn is_glibc(version: &CStr, minor: u32) -> bool {
+    let version = version.to_str().unwrap_or_default();
+    let rest = version.strip_prefix("2.").unwrap_or_default();
+    let digits = rest.split(|it: char| !it.is_ascii_digit()).next();
+    let its = digits.and_then(|it| it.parse::<u32>().ok());
+    // Another form would be that of a later one.
+    its.is_none_or(|its| its >= minor)
+}
+
 /// An open object. It stays mapped for as long as this value lives.
 pub(crate) struct Object {
     library: Library,
@@ -209,6 +228,20 @@ fn visit(visit: &mut dyn FnMut(&Description<'_>) -> ControlFlow<()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_of_glibc_is_a_number() {
+        for (version, is_new) in [
+            (c"2.4", false),
+            (c"2.35", false),
+            (c"2.36", true),
+            (c"2.36.9000", true),
+            (c"2.100", true),
+            (c"3.0", true),
+        ] {
+            assert_eq!(is_glibc(version, 36), is_new, "{version:?}");
+        }
+    }
 
     /// A file's addresses need not begin at 0 (`-Wl,--image-base=0x10000000`).
     #[test]
