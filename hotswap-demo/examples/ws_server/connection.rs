@@ -1,7 +1,7 @@
 //! One websocket: its messages are answered one after the other, so that answers keep their order.
 //!
-//! Nothing piles up for a client: the next message is read when the answer to the one before is sent, and who does
-//! not read is disconnected. Whatever goes wrong here ends this connection and no other.
+//! Nothing piles up for a client: the next message is read when the answer to the one before is sent, also to a ping,
+//! and who does not read is disconnected. Whatever goes wrong here ends this connection and no other.
 
 use std::{future, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::broadcast::{self, error::RecvError},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, error::Elapsed, interval, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -131,7 +131,8 @@ impl Connection<'_> {
                 CloseCode::Unsupported,
                 "only text messages are answered".to_owned(),
             )),
-            // Pings are answered by the library, and after a close it says that there is nothing more.
+            Some(Ok(Message::Ping(_))) => self.send_pong().await,
+            // After a close the library says that there is nothing more.
             Some(Ok(_)) => Step::Continue(()),
             Some(Err(error)) => Step::Break(end_after(&error)),
             None => Step::Break(End::Gone),
@@ -202,11 +203,13 @@ impl Connection<'_> {
         self.deliver(Message::Text(text)).await
     }
 
+    /// The library has answered a ping as soon as it was read, and keeps what cannot be sent yet.
+    async fn send_pong(&mut self) -> Step {
+        delivered(timeout(self.patience, self.socket.flush()).await)
+    }
+
     async fn deliver(&mut self, message: Message) -> Step {
-        match timeout(self.patience, self.socket.send(message)).await {
-            Ok(Ok(())) => Step::Continue(()),
-            Ok(Err(_)) | Err(_) => Step::Break(End::Gone),
-        }
+        delivered(timeout(self.patience, self.socket.send(message)).await)
     }
 
     /// Says why, if there is something to say, and waits until the client has read it and closed its side. To close
@@ -230,6 +233,14 @@ impl Connection<'_> {
         };
         // It has gone, now or after its time.
         let _ = timeout(patience, farewell).await;
+    }
+}
+
+/// Goes on if it was sent in time.
+fn delivered(outcome: Result<Result<(), Error>, Elapsed>) -> Step {
+    match outcome {
+        Ok(Ok(())) => Step::Continue(()),
+        Ok(Err(_)) | Err(_) => Step::Break(End::Gone),
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -533,6 +533,32 @@ fn who_does_not_read_is_disconnected() {
         panic!("{error}");
     };
     assert!(error.kind() != ErrorKind::WouldBlock, "{error}");
+    assert_eq!(server.connect().ask("hi"), "You said 'hi'");
+}
+
+/// Each ping is answered, and the answers would pile up in the server.
+#[test]
+fn nothing_is_read_of_who_does_not_read_what_its_pings_are_answered() {
+    const SENT_BYTES_MAX: usize = 64 << 20;
+    let server = Server::with_options(&["--patience", "1h"], "shipped");
+    let mut flood = server.connect();
+    // Masked with zeros, as long as a ping may be.
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
+    let pings = ping.repeat(1000);
+    let stream = flood.0.get_mut();
+    stream
+        .set_write_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let mut sent = 0;
+    let error = loop {
+        match stream.write(&pings[sent % ping.len()..]) {
+            Ok(bytes) => sent += bytes,
+            Err(error) => break error,
+        }
+        assert!(sent < SENT_BYTES_MAX, "all of them are read");
+    };
+    // What the system buffers is full.
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
     assert_eq!(server.connect().ask("hi"), "You said 'hi'");
 }
 
