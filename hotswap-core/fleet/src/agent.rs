@@ -10,7 +10,7 @@ mod runner;
 use std::{
     fmt,
     hash::Hash,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use std::{
 
 use async_nats::{ConnectOptions, ServerAddr};
 use hotswap_core::{
-    Hotswap, Interface, Policy, PublicKey, Settings, Trust,
+    Hotswap, Interface, Policy, PublicKey, Settings, Sha256, Trust,
     canary::{Choice, Rule},
     reasons::Fault,
 };
@@ -29,6 +29,7 @@ pub use self::target::{StopSignal, Target, TargetEvent};
 use self::{calls::Calls, folder::Folder, runner::Runner, target::SwapPoint};
 use crate::{
     error::{FleetError, FleetErrorKind, Result},
+    manifest::Manifest,
     names,
     store::Store,
 };
@@ -152,7 +153,10 @@ impl<I: Interface<Kind = Trait> + ?Sized + 'static> Agent<I> {
             calls: Calls::default(),
             events: Mutex::default(),
         });
-        let why_not = load_here(&settings, &folder, &point);
+        let (begun, why_not) = match load_here(&settings, &folder, &point) {
+            Ok(begun) => (begun, String::new()),
+            Err(why_not) => (None, why_not),
+        };
         let (stop, stopped) = watch::channel(false);
         let (start_timeout, name) = (settings.start_timeout, settings.plugin.clone());
         let server = servers(server)?;
@@ -166,7 +170,8 @@ impl<I: Interface<Kind = Trait> + ?Sized + 'static> Agent<I> {
                     .max_reconnects(None);
                 match options.connect(server).await {
                     Ok(client) => {
-                        let runner = Runner::new(settings, point, Store::new(client), folder);
+                        let runner =
+                            Runner::new(settings, point, Store::new(client), folder, begun);
                         runner.run(stopped).await;
                     }
                     Err(error) => {
@@ -198,7 +203,6 @@ impl<I: Interface<Kind = Trait> + ?Sized + 'static> Agent<I> {
             if begun.elapsed() > start_timeout || thread.is_finished() {
                 stop.send_replace(true);
                 let _ = thread.join();
-                let why_not = why_not.unwrap_or_else(|| "none was fetched before".to_owned());
                 let what = format!(
                     "no plugin `{name}` to begin with: {why_not}, and none came from the server in {start_timeout:?}"
                 );
@@ -305,29 +309,46 @@ pub async fn follow(
 ) -> Result<()> {
     settings.check()?;
     let folder = Folder::open(&settings.folder)?;
-    Runner::new(settings, target, store, folder).run(stop).await;
+    Runner::new(settings, target, store, folder, None)
+        .run(stop)
+        .await;
     Ok(())
 }
 
-/// Loads what has run here before, or what the host has brought along. Returns why not.
+/// Loads what has run here before, or what the host has brought along. Returns its SHA-256 and its floor, if it has
+/// one.
+///
+/// # Errors
+///
+/// Why nothing was loaded, in words.
 fn load_here<I: Interface<Kind = Trait> + ?Sized + 'static>(
     settings: &AgentSettings,
     folder: &Folder,
     point: &SwapPoint<I>,
-) -> Option<String> {
+) -> Result<Option<(String, u64)>, String> {
     let good = folder.state().good.as_ref();
     let good = good.map(|sha256| folder.builds().path_of(sha256));
     let mut why_not = None;
     for path in good.iter().chain(&settings.initial) {
         match point.load(path) {
-            Ok(()) => return None,
+            Ok(()) => return Ok(floor_of(path, settings)),
             Err(error) => {
                 tracing::error!(target: "hotswap_fleet", %error, "cannot begin with this file");
                 why_not.get_or_insert(error.to_string());
             }
         }
     }
-    why_not
+    Err(why_not.unwrap_or_else(|| "none was fetched before".to_owned()))
+}
+
+/// The SHA-256 of a build and the floor in its manifest, if it has one.
+fn floor_of(path: &Path, settings: &AgentSettings) -> Option<(String, u64)> {
+    let build = folder::read(path).ok()?;
+    let manifest = Manifest::verified(&settings.public_key, &build.bytes, &build.signature).ok()?;
+    let floor = manifest
+        .floor
+        .filter(|_| manifest.name == settings.plugin)?;
+    Some((Sha256::of(&build.bytes).to_string(), floor))
 }
 
 fn servers(text: &str) -> Result<Vec<ServerAddr>> {

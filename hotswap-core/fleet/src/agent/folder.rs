@@ -133,11 +133,8 @@ impl Builds {
 
     /// A build that was fetched before, with its signature.
     pub(crate) fn get(&self, sha256: &str) -> Option<Fetched> {
-        let path = self.path_of(sha256);
-        let bytes = fs::read(&path).ok()?;
-        let signature = fs::read_to_string(path.with_added_extension("minisig")).ok()?;
-        (hotswap_core::Sha256::of(&bytes).to_string() == sha256)
-            .then_some(Fetched { bytes, signature })
+        let build = read(&self.path_of(sha256)).ok()?;
+        (hotswap_core::Sha256::of(&build.bytes).to_string() == sha256).then_some(build)
     }
 
     /// Keeps a build, as a whole or not at all.
@@ -182,6 +179,14 @@ impl Builds {
             FleetError::caused(FleetErrorKind::File, what, error)
         })
     }
+}
+
+/// A plugin's file, and the signature beside it.
+pub(super) fn read(path: &Path) -> io::Result<Fetched> {
+    Ok(Fetched {
+        bytes: fs::read(path)?,
+        signature: fs::read_to_string(path.with_added_extension("minisig"))?,
+    })
 }
 
 #[cfg(test)]

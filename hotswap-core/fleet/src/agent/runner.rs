@@ -4,6 +4,7 @@
 //! long as it takes. The fourth decides and waits for nobody, so that a server that is away stops nothing.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     path::PathBuf,
     pin::Pin,
@@ -53,6 +54,10 @@ pub(crate) struct Runner<T> {
     retry_at: Option<Instant>,
     /// When what is being tried has run for long enough.
     good_at: Option<Instant>,
+    /// When what the process has begun with has run for long enough.
+    floor_at: Option<Instant>,
+    /// The floors of the builds that this process has run, by their SHA-256.
+    floors: BTreeMap<String, u64>,
     log: Rc<Log>,
 }
 
@@ -62,6 +67,8 @@ struct Work {
     /// Whether it may be dropped at any time.
     is_fetch: bool,
     stop: StopSignal,
+    /// When the build that it is to replace has run for long enough, if it has not yet.
+    good_at: Option<Instant>,
     done: WorkFuture,
 }
 
@@ -76,8 +83,19 @@ enum Done {
 }
 
 impl<T: Target + 'static> Runner<T> {
-    pub(crate) fn new(settings: AgentSettings, target: T, store: Store, folder: Folder) -> Self {
+    /// `begun` has the SHA-256 and the floor of the build that is live already, if it has a floor.
+    pub(crate) fn new(
+        settings: AgentSettings,
+        target: T,
+        store: Store,
+        folder: Folder,
+        begun: Option<(String, u64)>,
+    ) -> Self {
         Self {
+            floor_at: begun
+                .is_some()
+                .then(|| Instant::now() + settings.good_after),
+            floors: begun.into_iter().collect(),
             settings,
             target: Rc::new(target),
             store,
@@ -128,7 +146,7 @@ impl<T: Target + 'static> Runner<T> {
             self.begin();
             statuses.send_replace(self.status());
             let target = Rc::clone(&self.target);
-            let (retry_at, good_at) = (self.retry_at, self.good_at);
+            let (retry_at, good_at, floor_at) = (self.retry_at, self.good_at, self.floor_at);
             select! {
                 changed = rollout.changed() => {
                     if changed.is_ok() {
@@ -143,6 +161,7 @@ impl<T: Target + 'static> Runner<T> {
                 },
                 () = at(retry_at) => self.retry_at = None,
                 () = at(good_at) => self.is_good(),
+                () = at(floor_at) => self.raise_floor(),
                 _ = heartbeat.tick() => {}
             }
         }
@@ -206,10 +225,11 @@ impl<T: Target + 'static> Runner<T> {
         }
         let path = self.folder.builds().path_of(&release.sha256);
         let stop = StopSignal::default();
-        let is_fetched = self
-            .fetched
-            .as_ref()
-            .is_some_and(|(sha256, _)| *sha256 == release.sha256);
+        let fetched = self.fetched.as_ref();
+        let fetched = fetched.filter(|(sha256, _)| *sha256 == release.sha256);
+        let is_fetched = fetched.is_some();
+        let floor = fetched.and_then(|(_, manifest)| manifest.floor);
+        let mut good_at = None;
         let is_way_back = self
             .assignment
             .as_ref()
@@ -231,7 +251,9 @@ impl<T: Target + 'static> Runner<T> {
             if let Err(error) = kept {
                 return self.wait(&release, attempt, &error.to_string());
             }
-            self.good_at = None;
+            good_at = self.good_at.take();
+            self.floors
+                .extend(floor.map(|it| (release.sha256.clone(), it)));
             ("starting", self.start(path, &release, &stop, is_way_back))
         };
         self.set_answer(
@@ -244,6 +266,7 @@ impl<T: Target + 'static> Runner<T> {
             attempt,
             is_fetch: !is_fetched,
             stop,
+            good_at,
             done,
         });
     }
@@ -332,9 +355,15 @@ impl<T: Target + 'static> Runner<T> {
                     self.is_good();
                 }
             }
-            Done::Ran(Err(_)) if work.stop.is_stopped() => self.forget_trying(&release.sha256),
-            Done::Checked(Err(refusal)) | Done::Ran(Err(refusal)) => {
-                self.refuse(attempt, release, refusal);
+            Done::Checked(Err(refusal)) => self.refuse(attempt, release, refusal),
+            Done::Ran(Err(refusal)) => {
+                // What it was to replace goes on.
+                self.good_at = work.good_at;
+                if work.stop.is_stopped() {
+                    self.forget_trying(&release.sha256);
+                } else {
+                    self.refuse(attempt, release, refusal);
+                }
             }
         }
     }
@@ -476,11 +505,7 @@ impl<T: Target + 'static> Runner<T> {
         let Some(live) = self.target.live().and_then(|it| it.sha256) else {
             return;
         };
-        let floor = self
-            .fetched
-            .as_ref()
-            .filter(|(sha256, _)| *sha256 == live)
-            .and_then(|(_, manifest)| manifest.floor);
+        let floor = self.floors.get(&live).copied();
         let previous = self.folder.state().good.clone();
         let kept = self.folder.change(|state| {
             state.trying = None;
@@ -498,6 +523,19 @@ impl<T: Target + 'static> Runner<T> {
         let kept = [&live].into_iter().chain(&previous).chain(wanted);
         let kept: Vec<_> = kept.map(String::as_str).collect();
         self.folder.builds().keep_only(&kept);
+    }
+
+    /// What the process has begun with has run for a while, if it is still live. It is kept where it was.
+    fn raise_floor(&mut self) {
+        self.floor_at = None;
+        let live = self.target.live().and_then(|it| it.sha256);
+        let floor = live.and_then(|it| self.floors.get(&it).copied());
+        let kept = self
+            .folder
+            .change(|it| it.floor = it.floor.max(floor.unwrap_or(0)));
+        if let Err(error) = kept {
+            self.say(error.to_string(), None);
+        }
     }
 
     fn forget_trying(&mut self, sha256: &str) {
@@ -563,3 +601,6 @@ async fn at(time: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! When a host raises its floor. No server is there, and the target is a stub.
+
+use std::{cell::RefCell, path::Path};
+
+use async_nats::ConnectOptions;
+
+use super::*;
+use crate::{
+    rollout::{Phase, Reach, RolloutLimits},
+    status::{BuildFigures, Live, Mapped},
+};
+
+/// What is live.
+#[derive(Default)]
+struct Stub(RefCell<Option<String>>);
+
+impl Target for Rc<Stub> {
+    async fn check(&self, _: &Path) -> Result<(), Nack> {
+        Ok(())
+    }
+
+    async fn run(&self, _: &Path, sha256: &str, _: &StopSignal) -> Result<(), Nack> {
+        if sha256.starts_with('f') {
+            return Err(Nack::new("run", "it fails"));
+        }
+        self.0.replace(Some(sha256.to_owned()));
+        Ok(())
+    }
+
+    async fn go_back(&self, path: &Path, sha256: &str) -> Result<(), Nack> {
+        self.run(path, sha256, &StopSignal::default()).await
+    }
+
+    fn live(&self) -> Option<Live> {
+        let sha256 = self.0.borrow().clone()?;
+        Some(Live {
+            sha256: Some(sha256),
+            generation: 1,
+            since_ms: 0,
+        })
+    }
+
+    fn mapped(&self) -> Vec<Mapped> {
+        Vec::new()
+    }
+
+    fn figures(&self) -> Vec<BuildFigures> {
+        Vec::new()
+    }
+
+    async fn event(&self) -> Option<TargetEvent> {
+        std::future::pending().await
+    }
+}
+
+struct Host {
+    runner: Runner<Rc<Stub>>,
+    stub: Rc<Stub>,
+    _folder: tempfile::TempDir,
+}
+
+impl Host {
+    /// With this build live, and its floor.
+    async fn new(begun: Option<(String, u64)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+        let key = key.pk.to_base64().parse().unwrap();
+        let mut settings = AgentSettings::new("rules", "host", folder.path(), key);
+        settings.good_after = Duration::from_millis(20);
+        let options = ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect("nats://127.0.0.1:1").await.unwrap();
+        let stub = Rc::new(Stub(begun.clone().map(|it| it.0).into()));
+        let opened = Folder::open(folder.path()).unwrap();
+        Self {
+            runner: Runner::new(
+                settings,
+                Rc::clone(&stub),
+                Store::new(client),
+                opened,
+                begun,
+            ),
+            stub,
+            _folder: folder,
+        }
+    }
+
+    /// Assigns the build in an attempt, as if it was fetched, and runs it.
+    async fn run(&mut self, attempt: u64, name: &str, floor: Option<u64>) {
+        self.assign(attempt, name);
+        let manifest = Manifest {
+            name: "rules".to_owned(),
+            serial: 50,
+            interface: None,
+            floor,
+            expires: None,
+        };
+        self.runner.fetched = Some((name.repeat(64), manifest));
+        self.runner.begin();
+        let done = finished(&mut self.runner.work).await;
+        self.runner.finish(done);
+    }
+
+    fn assign(&mut self, attempt: u64, name: &str) {
+        let record = RolloutRecord {
+            change: attempt,
+            attempt,
+            started_ms: 0,
+            changed_ms: 0,
+            target: Release {
+                sha256: name.repeat(64),
+                serial: 50,
+            },
+            previous: None,
+            rings: Vec::new(),
+            ring: 0,
+            reach: Reach::EVERYBODY,
+            phase: Phase::Applying,
+            limits: RolloutLimits::default(),
+            is_way_back: false,
+            by: "me".to_owned(),
+            what: "begun".to_owned(),
+        };
+        self.runner.assign(Some(&record));
+    }
+
+    /// Lets it decide until `good_after` is over.
+    async fn floor_after_a_while(&mut self) -> u64 {
+        let (_rollouts, mut rollout) = watch::channel(None);
+        let (statuses, _status) = watch::channel(self.runner.status());
+        let decide = self.runner.decide(&mut rollout, &statuses);
+        let _ = timeout(Duration::from_millis(300), decide).await;
+        self.runner.folder.state().floor
+    }
+}
+
+#[tokio::test]
+async fn what_a_host_begins_with_raises_the_floor() {
+    let mut host = Host::new(Some(("a".repeat(64), 40))).await;
+    assert_eq!(host.runner.folder.state().floor, 0);
+    assert_eq!(host.floor_after_a_while().await, 40);
+    assert_eq!(host.runner.folder.state().good, None, "it was not fetched");
+
+    let mut host = Host::new(Some(("a".repeat(64), 40))).await;
+    host.stub.0.replace(Some("b".repeat(64)));
+    assert_eq!(host.floor_after_a_while().await, 0, "it was not kept");
+}
+
+#[tokio::test]
+async fn another_attempt_meanwhile_changes_no_floor() {
+    let mut host = Host::new(None).await;
+    host.run(1, "a", Some(40)).await;
+    // What is known of the build that was fetched is forgotten.
+    host.assign(2, "a");
+    assert_eq!(host.floor_after_a_while().await, 40);
+    assert_eq!(host.runner.folder.state().good, Some("a".repeat(64)));
+}
+
+#[tokio::test]
+async fn a_build_that_was_to_be_replaced_in_vain_raises_the_floor() {
+    let mut host = Host::new(None).await;
+    host.run(1, "a", Some(40)).await;
+    host.run(2, "f", Some(50)).await;
+    assert_eq!(host.floor_after_a_while().await, 40);
+    assert_eq!(host.runner.folder.state().good, Some("a".repeat(64)));
+}
