@@ -120,6 +120,7 @@ mod tests {
     use std::{
         fs::File,
         os::unix::fs::{MetadataExt, PermissionsExt, chown},
+        process::Command,
         thread,
     };
 
@@ -168,6 +169,20 @@ mod tests {
         assert_eq!(std::fs::read(&own).unwrap(), b"own");
         assert_eq!(std::fs::read(&path).unwrap(), b"5\n");
         assert!(!next.exists());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let (folder, path, policy) = with_file();
+        let next = folder.path().join("serial.new");
+        let made = Command::new("mkfifo").arg(&next).status().unwrap();
+        assert!(made.success());
+        let said = raise(2, &policy).unwrap_err().to_string();
+        assert!(
+            said.contains("serial.new is not a regular file; remove it"),
+            "{said}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"1\n");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use rustix::{
     process::geteuid,
 };
 
-use super::status::Status;
+use super::status::{FileKind, Status};
 use crate::escape::Escaped;
 
 /// How long to wait for the lock. Another process holds it only while it writes a few bytes to a disk.
@@ -41,16 +41,22 @@ impl Replacement {
         let path = real.with_added_extension("new");
         let started = Instant::now();
         let owners = [geteuid().as_raw(), Status::at(real)?.uid];
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         loop {
             let file = fs::open(&path, flags, mode)?;
             // In a folder where anybody can create files, somebody else may have created it.
-            let owner = Status::of(&file)?.uid;
-            if !owners.contains(&owner) {
+            let Status { uid, kind, .. } = Status::of(&file)?;
+            let refused = |why: String| {
                 let path = Escaped(&path);
-                let message = format!("{path} is owned by uid {owner}; remove it");
-                return Err(io::Error::other(message));
+                Err(io::Error::other(format!("{path} is {why}; remove it")))
+            };
+            if !owners.contains(&uid) {
+                return refused(format!("owned by uid {uid}"));
+            }
+            if kind != FileKind::RegularFile {
+                return refused("not a regular file".to_owned());
             }
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // Whoever held the lock before has renamed or removed the file.
