@@ -30,6 +30,10 @@ const POLL_PERIOD: Duration = Duration::from_millis(50);
 /// How much of the end of the child's standard error is kept.
 const STDERR_BYTES_MAX: usize = 4096;
 
+/// How much is read of what a child that has ended has left in the pipe: as much as a pipe holds. Processes that the
+/// child has started may write more without end.
+const STDERR_LEFT_BYTES_MAX: usize = 1 << 16;
+
 /// Runs a trial of the interface named `interface`.
 pub(super) fn run(staged: &Staged, interface: &str, timeout: Duration) -> Result<Tried> {
     let path = &*staged.origin().given;
@@ -176,9 +180,10 @@ impl TrialProcess {
         self.control.wait_readable(self.stderr.as_ref(), time)
     }
 
-    fn read_stderr(&mut self) -> io::Result<()> {
+    /// Reads once, and returns how many bytes.
+    fn read_stderr(&mut self) -> io::Result<usize> {
         let Some(stderr) = &mut self.stderr else {
-            return Ok(());
+            return Ok(0);
         };
         let mut chunk = [0; STDERR_BYTES_MAX];
         let length = stderr.read(&mut chunk)?;
@@ -188,7 +193,7 @@ impl TrialProcess {
         self.stderr_tail.extend(&chunk[..length]);
         let excess = self.stderr_tail.len().saturating_sub(STDERR_BYTES_MAX);
         self.stderr_tail.drain(..excess);
-        Ok(())
+        Ok(length)
     }
 
     /// Receives one message from the child.
@@ -289,13 +294,16 @@ impl TrialProcess {
 
     /// Reads what a child that has ended has left in the pipe.
     fn drain_stderr(&mut self) {
-        while self.stderr.is_some()
+        let mut left = STDERR_LEFT_BYTES_MAX;
+        while left > 0
+            && self.stderr.is_some()
             && self
                 .wait(Duration::ZERO)
                 .is_ok_and(|readable| readable.pipe)
         {
-            if self.read_stderr().is_err() {
-                return;
+            match self.read_stderr() {
+                Ok(length) => left = left.saturating_sub(length),
+                Err(_) => return,
             }
         }
     }

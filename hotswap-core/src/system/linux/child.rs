@@ -10,8 +10,8 @@ use std::{
 use rustix::{
     io::fcntl_dupfd_cloexec,
     process::{
-        Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group,
-        set_parent_process_death_signal, setrlimit, waitid,
+        Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process,
+        kill_process_group, set_parent_process_death_signal, setrlimit, waitid,
     },
     stdio,
 };
@@ -46,7 +46,10 @@ impl Child {
         // The system reuses the number of the child, and of its group, only after the child was waited for. If `look`
         // fails, other code has done that, so the number may belong to others: do not kill.
         if self.look().is_ok() {
-            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+            let pid = Pid::from_child(&self.0);
+            let _ = kill_process_group(pid, Signal::KILL);
+            // It may have joined another group.
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 
@@ -105,4 +108,26 @@ pub(crate) fn nowhere() -> io::Result<File> {
 pub(crate) fn redirect_standard_streams(file: &File) -> io::Result<()> {
     stdio::dup2_stdin(file)?;
     Ok(stdio::dup2_stdout(file)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpgid;
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_has_left_its_group_is_killed() {
+        let own = getpgid(None).unwrap();
+        let leave = "setpgrp(0, getpgrp(getppid())) or die; sleep 20";
+        let mut command = Command::new("perl");
+        command.args(["-e", leave]).process_group(0);
+        let mut child = Child(command.spawn().unwrap());
+        while getpgid(Some(Pid::from_child(&child.0))) != Ok(own) {
+            assert!(!child.has_ended());
+            std::thread::yield_now();
+        }
+        child.kill_group();
+        assert_eq!(signal(child.wait().unwrap()), Some(9));
+    }
 }
