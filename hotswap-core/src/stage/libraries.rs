@@ -254,7 +254,7 @@ impl<'a> Search<'a> {
                     is_unknown_to_linker,
                 } => {
                     let path = path.join(file_name(name));
-                    if let Some((identity, facts)) = self.take(&path, |rules| &rules.all)? {
+                    if let Some((identity, facts)) = self.take(name, &path, |rules| &rules.all)? {
                         let is_opened_first = *is_unknown_to_linker || relative.is_some();
                         return Ok((file(path, identity, is_opened_first), Some(facts)));
                     }
@@ -267,7 +267,7 @@ impl<'a> Search<'a> {
         if by_path.is_none() {
             for folder in system_folders() {
                 let path = folder.join(name);
-                if let Some((identity, facts)) = self.take(&path, |rules| &rules.system)? {
+                if let Some((identity, facts)) = self.take(name, &path, |rules| &rules.system)? {
                     let found = file(path, identity, relative.is_some());
                     return Ok((found, Some(facts)));
                 }
@@ -282,9 +282,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The file at `path`, if the linker would take it. If there is no file, this costs one system call.
+    /// The file at `path`, if the linker would take it for `name`. If there is no file, this costs one system call.
     fn take(
         &self,
+        name: &str,
         path: &Path,
         path_policy: impl for<'r> FnOnce(&'r Rules<'a>) -> &'r PathPolicy<'a>,
     ) -> Result<Option<TakenFile>, LibraryRefusal> {
@@ -295,7 +296,15 @@ impl<'a> Search<'a> {
             let _ = self.rules.set(Rules::new(self.policy)?);
         }
         let rules = self.rules.get().expect("set above");
-        rules.take(path, path_policy(rules))
+        let taken = rules.take(path, path_policy(rules))?;
+        // A library that is mapped already has changed the stacks when it was loaded.
+        if let Some((_, facts)) = &taken
+            && facts.executable_stack
+            && (self.mapped)(name).is_none()
+        {
+            return Err(LibraryRefusal::at(path, ErrorKind::ExecutableStack));
+        }
+        Ok(taken)
     }
 
     /// Sorts each library after those that it needs, except where they need each other.
@@ -347,4 +356,40 @@ fn folder_of_path(name: &str) -> Option<Folder> {
 /// The file name of a library that is needed by this name or path.
 pub(crate) fn file_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use object::elf::{PF_R, PF_W, PF_X, PT_GNU_STACK};
+
+    use super::*;
+    use crate::stage::finder;
+
+    #[test]
+    fn one_for_executable_stacks_is_refused_unless_it_is_mapped() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let path = folder.join("libexec.so");
+        let header = |flags: u32| [PT_GNU_STACK.0.to_ne_bytes(), flags.to_ne_bytes()].concat();
+        let read_write = PF_R.0 | PF_W.0;
+        let mut bytes = finder("libc.so.6", "/none").unwrap();
+        let old = header(read_write);
+        let at = bytes.windows(8).position(|it| it == old).unwrap();
+        bytes[at..at + 8].copy_from_slice(&header(read_write | PF_X.0));
+        std::fs::write(&path, bytes).unwrap();
+
+        let mut facts = Facts::default();
+        facts.needed = vec!["libexec.so".to_owned()];
+        facts.runpath = Some("$ORIGIN".to_owned());
+        let policy = Policy {
+            any_owner: true,
+            ..Policy::default()
+        };
+        let refusal = find(&facts, &folder, &policy, &|_| None).unwrap_err();
+        let ErrorKind::Library { cause, .. } = refusal else {
+            panic!("{refusal}");
+        };
+        assert!(matches!(*cause, ErrorKind::ExecutableStack), "{cause}");
+        find(&facts, &folder, &policy, &|_| Some(path.clone())).unwrap();
+    }
 }

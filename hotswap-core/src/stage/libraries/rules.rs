@@ -41,6 +41,13 @@ pub(super) struct LibraryRefusal {
 }
 
 impl LibraryRefusal {
+    pub(super) fn at(path: &Path, cause: ErrorKind) -> Self {
+        Self {
+            path: Some(path.to_owned()),
+            cause,
+        }
+    }
+
     /// Turns it into the refusal of the candidate that needs the library, directly or through another one.
     pub(super) fn of(self, name: &str, by: Option<String>) -> ErrorKind {
         ErrorKind::Library {
@@ -91,10 +98,7 @@ impl<'a> Rules<'a> {
             }
             Ok(())
         };
-        let about_path = |cause| LibraryRefusal {
-            path: Some(path.to_owned()),
-            cause,
-        };
+        let about_path = |cause| LibraryRefusal::at(path, cause);
         let status = walk::open(path, look).map_err(about_path)?.status;
         let version = |status: &Status| (status.id, status.content);
         let (status, facts) = match FACTS.get(&version(&status)) {
