@@ -31,6 +31,7 @@ use crate::{
     error::{FleetError, FleetErrorKind, Result},
     manifest::Manifest,
     names,
+    status::HEARTBEAT_MAX,
     store::Store,
 };
 
@@ -56,7 +57,7 @@ pub struct AgentSettings {
     /// How long a build has to run before the process begins with it after a restart. A process that ends before,
     /// other than by [`Agent::stop`], has refused the build. 30 s unless set.
     pub good_after: Duration,
-    /// The time between two heartbeats. A host that misses three counts as lost. 10 s unless set.
+    /// The time between two heartbeats, at most an hour. A host that misses three counts as lost. 10 s unless set.
     pub heartbeat: Duration,
     /// How long the server may not answer while a plugin is fetched, before that is begun again. 2 min unless set.
     pub fetch_timeout: Duration,
@@ -105,6 +106,11 @@ impl AgentSettings {
         if self.heartbeat.is_zero() {
             return Err(FleetError::invalid(
                 "the time between two heartbeats is zero",
+            ));
+        }
+        if self.heartbeat > HEARTBEAT_MAX {
+            return Err(FleetError::invalid(
+                "the time between two heartbeats is more than an hour",
             ));
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     rollout::{Phase, Reach, Ring, RolloutRecord, short},
-    status::{AnswerOutcome, Status},
+    status::{AnswerOutcome, HEARTBEAT_MAX, Status},
 };
 
 /// A host's last status, and when the server got it.
@@ -80,12 +80,12 @@ impl Seen {
 
     /// Three heartbeats, and a second for clocks and the way.
     fn is_late(&self, heard_ms: u64, now_ms: u64) -> bool {
-        let limit = self
-            .status
-            .heartbeat_ms
-            .saturating_mul(3)
-            .saturating_add(1000);
-        now_ms.saturating_sub(heard_ms) > limit
+        let limit = 3 * self.heartbeat() + Duration::from_secs(1);
+        Duration::from_millis(now_ms.saturating_sub(heard_ms)) > limit
+    }
+
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.status.heartbeat_ms).min(HEARTBEAT_MAX)
     }
 }
 
@@ -96,8 +96,9 @@ impl CallTotals {
     }
 
     fn add(&mut self, calls: u64, faults: u64) {
-        self.calls += calls;
-        self.faults += faults;
+        // A host may say any number.
+        self.calls = self.calls.saturating_add(calls);
+        self.faults = self.faults.saturating_add(faults);
     }
 }
 
@@ -176,7 +177,16 @@ impl Summary {
                 _ => 0,
             };
             if now_ms >= end_ms && seen.heard_ms <= end_ms {
-                self.waiting.push(host());
+                // While the looker was away, nothing could be heard.
+                let since_ms = end_ms.max(time.listening_since_ms);
+                let waits_for = Duration::from_millis(now_ms.saturating_sub(since_ms));
+                let answer_timeout = rollout.limits.answer_timeout();
+                if end_ms > 0 && waits_for > answer_timeout.max(seen.heartbeat()) {
+                    let why = format!("no heartbeat for {} s after the soak", waits_for.as_secs());
+                    self.failed.push((host(), why));
+                } else {
+                    self.waiting.push(host());
+                }
             }
             return;
         }

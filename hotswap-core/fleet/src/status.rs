@@ -1,11 +1,14 @@
 //! What a host says of itself.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use hotswap_core::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use crate::{error::FleetError, rollout::short};
+
+/// The longest time between two heartbeats. A status that says more counts as one that says this.
+pub(crate) const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// What a host says of itself with each heartbeat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,7 +19,7 @@ pub struct Status {
     pub plugin: String,
     /// Another number for each process.
     pub instance: u64,
-    /// How long until the next heartbeat, in milliseconds.
+    /// How long until the next heartbeat, in milliseconds. More than an hour counts as an hour.
     pub heartbeat_ms: u64,
     /// What is live. `None`: nothing was loaded yet.
     pub live: Option<Live>,

@@ -346,6 +346,51 @@ fn a_host_that_dies_in_a_soak_shorter_than_its_heartbeat_is_noticed_before_the_n
 }
 
 #[test]
+fn a_host_that_promises_no_heartbeat_halts_a_roll_out_and_does_not_stop_it() {
+    for (heartbeat_ms, answer_timeout_ms, failed_max, phase) in [
+        // It is waited for for one heartbeat at least, of an hour at most.
+        (u64::MAX, 20_000, 0, Phase::Halted),
+        (u64::MAX, 20_000, 1, Phase::Done),
+        (60_000, 20_000, 0, Phase::Halted),
+        // As one that has stopped.
+        (u64::MAX, 30_000_000, 0, Phase::Halted),
+    ] {
+        let mut fleet = Fleet::new("100%", &with_one(5, Behavior::Dies, false));
+        fleet.rollout.limits.answer_timeout_ms = answer_timeout_ms;
+        fleet.rollout.limits.failed_hosts_max = Some(failed_max);
+        for (_, seen) in &mut fleet.hosts {
+            seen.status.heartbeat_ms = heartbeat_ms;
+        }
+        let mut limit_ms = 0;
+        while !fleet.rollout.has_ended() && limit_ms < 20_000_000 {
+            fleet.pass();
+            let (rollout, seen, time) = (fleet.rollout.clone(), fleet.seen(), fleet.time());
+            fleet.look(&rollout, &seen, time);
+            limit_ms += 500;
+        }
+        let what = &fleet.rollout.what;
+        assert_eq!(fleet.rollout.phase, phase, "{heartbeat_ms}: {what}");
+        assert!(
+            phase == Phase::Done || what.contains("1 host failed"),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_host_may_say_any_number() {
+    let mut fleet = Fleet::new(RINGS, &[Behavior::Good; 2]);
+    fleet.pass();
+    for (_, seen) in &mut fleet.hosts {
+        let figures = &mut seen.status.figures[0];
+        (figures.calls, figures.faults) = (u64::MAX - 1, u64::MAX - 1);
+    }
+    let summary = Summary::of(&fleet.rollout, &fleet.seen(), fleet.time());
+    assert_eq!(summary.rest.calls, u64::MAX);
+    assert_eq!(summary.rest.faults, u64::MAX);
+}
+
+#[test]
 fn few_faults_are_no_reason_to_halt() {
     let mut fleet = Fleet::new(RINGS, &with_one(40, Behavior::Faulty(300), true));
     fleet.run();
