@@ -284,6 +284,9 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     if before.sa_flags & libc::SA_NODEFER == 0 {
         block(signal);
     }
+    // Such a handler may abort, as the standard library's does when a stack is used up. That is no second crash, and the
+    // small alternate stack has no room for another call of this module's handler.
+    let abort = (signal != libc::SIGABRT).then(restore_abort).flatten();
     if before.sa_flags & libc::SA_SIGINFO != 0 {
         // SAFETY: it is the address of a handler of this type, by its flag.
         let handler = unsafe { mem::transmute::<usize, Handler>(before.sa_sigaction) };
@@ -296,7 +299,16 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
         // SAFETY: the kernel would have passed it this argument (`# Safety` of this function).
         unsafe { handler(signal) };
     }
+    if let Some(abort) = abort {
+        let _ = action(libc::SIGABRT, Some(&abort));
+    }
     true
+}
+
+/// Lets SIGABRT do what it did before this module handled it. Returns what it does now.
+fn restore_abort() -> Option<libc::sigaction> {
+    let place = SIGNALS.iter().position(|it| *it == libc::SIGABRT)?;
+    action(libc::SIGABRT, Some(BEFORE[place].get()?)).ok()
 }
 
 /// Blocks a signal for the calling thread until the handler returns, which sets the mask of what it has interrupted.
