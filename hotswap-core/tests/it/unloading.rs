@@ -357,20 +357,13 @@ fn a_thread_that_does_not_stop_is_reported_and_the_plugin_leaves_when_it_ends() 
     // It is not in the way of the next swap, and needs none.
     it.swap(plugin("build_2")).unwrap();
     unloaded(&it, 2);
+    let events = it.events();
+    let mut events = events.iter().map(|event| event.to_string());
+    let held = events.find(|event| event.starts_with("held generation 1: "));
+    let held = held.unwrap();
+    assert!(held.contains(" (stubborn) of its own, for "), "{held}");
     drop(ends);
     unloaded(&it, 1);
-    let events: Vec<_> = it
-        .events()
-        .try_iter()
-        .map(|event| event.to_string())
-        .collect();
-    let held = events
-        .iter()
-        .find(|event| event.starts_with("held generation 1: "));
-    assert!(
-        held.is_some_and(|event| event.contains(" (stubborn) of its own, for ")),
-        "{events:?}"
-    );
 }
 
 /// As jemalloc starts its background threads.
