@@ -284,8 +284,8 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     if before.sa_flags & libc::SA_NODEFER == 0 {
         block(signal);
     }
-    // Such a handler may abort, as the standard library's does when a stack is used up. That is no second crash, and the
-    // small alternate stack has no room for another call of this module's handler.
+    // Such a handler may abort, as the standard library's does when a stack is used up. That is no second crash, and
+    // the small alternate stack has no room for another call of this module's handler.
     let abort = (signal != libc::SIGABRT).then(restore_abort).flatten();
     if before.sa_flags & libc::SA_SIGINFO != 0 {
         // SAFETY: it is the address of a handler of this type, by its flag.

@@ -14,8 +14,8 @@ impl AlternateStack {
     /// The kernel writes the processor's registers to it, which takes up to 11 KiB (AMX, `AT_MINSIGSTKSZ`).
     const BYTES: usize = 64 * 1024;
 
-    /// Gives the calling thread a stack for signal handlers, with an inaccessible page below it. `None`: it has one that
-    /// is as large, or runs on one, or there is no memory.
+    /// Gives the calling thread a stack for signal handlers, with an inaccessible page below it. `None`: it has one
+    /// that is as large, or runs on one, or there is no memory.
     ///
     /// The standard library's has 8 KiB. With AVX-512 the kernel takes 3.6 KiB for each handler, so that a handler that
     /// crashes, or aborts, leaves no room for the next.
