@@ -20,7 +20,7 @@ mod rules;
 use std::{
     cell::OnceCell,
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
+    path::{Path, PathBuf, absolute},
     sync::Arc,
 };
 
@@ -30,10 +30,10 @@ use self::{
     folders::{Folder, Object, library_path, search_path, system_folders},
     rules::{LibraryRefusal, Rules, TakenFile},
 };
-use super::{Staged, path_policy::PathPolicy};
+use super::{Staged, path_policy::PathPolicy, walk};
 use crate::{
     error::{ErrorKind, Result},
-    system::status::{FileId, is_readable_file},
+    system::status::{FileId, FileKind, Status, is_readable_file},
     trust::Policy,
 };
 
@@ -62,8 +62,8 @@ pub(crate) struct LibraryFile {
     pub(crate) path: PathBuf,
     /// `None` in a trial, which does not look at the file.
     pub(crate) identity: Option<FileId>,
-    /// Whether the linker, searching for the name, would find another file or none. Then hotswap first opens it by
-    /// its path.
+    /// Whether the linker, searching for the name, would find another file or none, or could by then. Then hotswap
+    /// first opens it by its path.
     pub(crate) is_opened_first: bool,
 }
 
@@ -96,7 +96,8 @@ impl Staged {
     /// returns the path of the mapped library that the linker knows by a name.
     ///
     /// Costs next to nothing if all of them are mapped and there are no folders to search (`LD_LIBRARY_PATH`,
-    /// `DT_RUNPATH`). Each such folder costs a system call per name, and each library that is found there some 50 µs.
+    /// `DT_RUNPATH`). Each such folder costs a walk per name, some 20 µs, and each library that is found there some
+    /// 50 µs.
     pub(crate) fn find_libraries(
         &mut self,
         policy: &Policy,
@@ -156,11 +157,13 @@ fn find(
     Ok(search.in_order())
 }
 
-/// Checks whether a library that the linker has found by itself may be loaded, and returns what it needs. If its path
-/// leads nowhere any more, it needs nothing.
+/// Checks whether a library that the linker has found by itself may be loaded, and returns what it needs. One whose
+/// path leads nowhere any more is refused: whoever has removed it may not be trusted.
 fn check(name: &str, path: &Path, policy: &Policy) -> Result<Vec<String>, ErrorKind> {
     if !is_readable_file(path) {
-        return Ok(Vec::new());
+        // It was there when the linker opened it.
+        let cause = ErrorKind::NotFound { is_link: false };
+        return Err(LibraryRefusal::at(path, cause).of(name, None));
     }
     let rules = Rules::new(policy)?;
     let taken = rules.take(path, &rules.system);
@@ -237,6 +240,8 @@ impl<'a> Search<'a> {
             })
         };
         let mut relative = None;
+        // Why somebody who is not trusted could put another file where the linker looks first.
+        let mut untrusted = None;
         // A name with a slash is a path, for which the linker does not search.
         let by_path = name.contains('/').then(|| folder_of_path(name));
         let folders = match &by_path {
@@ -246,8 +251,12 @@ impl<'a> Search<'a> {
         for folder in folders {
             match folder {
                 Folder::Relative(entry) => {
-                    let is_there = is_readable_file(&Path::new(entry).join(file_name(name)));
+                    let path = absolute(&entry.join(file_name(name)));
+                    let is_there = path.as_deref().is_ok_and(is_readable_file);
                     relative = relative.or_else(|| is_there.then(|| entry.clone()));
+                    if let Ok(path) = path {
+                        untrusted = untrusted.or(self.pass(&path)?);
+                    }
                 }
                 Folder::At {
                     path,
@@ -255,8 +264,12 @@ impl<'a> Search<'a> {
                 } => {
                     let path = path.join(file_name(name));
                     if let Some((identity, facts)) = self.take(name, &path, |rules| &rules.all)? {
-                        let is_opened_first = *is_unknown_to_linker || relative.is_some();
+                        let is_opened_first =
+                            *is_unknown_to_linker || relative.is_some() || untrusted.is_some();
                         return Ok((file(path, identity, is_opened_first), Some(facts)));
+                    }
+                    if !is_unknown_to_linker {
+                        untrusted = untrusted.or(self.pass(&path)?);
                     }
                 }
             }
@@ -268,18 +281,35 @@ impl<'a> Search<'a> {
             for folder in system_folders() {
                 let path = folder.join(name);
                 if let Some((identity, facts)) = self.take(name, &path, |rules| &rules.system)? {
-                    let found = file(path, identity, relative.is_some());
+                    let found = file(path, identity, relative.is_some() || untrusted.is_some());
                     return Ok((found, Some(facts)));
                 }
             }
         }
-        match relative {
-            None => Ok((Found::Nowhere, None)),
-            Some(entry) => {
-                let folder = entry;
-                Err(ErrorKind::RelativeFolder { folder }.into())
-            }
+        match (relative, untrusted) {
+            (Some(folder), _) => Err(ErrorKind::RelativeFolder { folder }.into()),
+            (None, Some(objection)) => Err(objection.into()),
+            (None, None) => Ok((Found::Nowhere, None)),
         }
+    }
+
+    /// Passes over a place where the linker looks, and where no file is that it would take. Returns why the policy
+    /// does not trust all who can put one there before the linker looks.
+    fn pass(&self, path: &Path) -> Result<Option<ErrorKind>, LibraryRefusal> {
+        // The linker opens whatever is there. It would wait for the other end of a FIFO, with its lock held.
+        if let Ok(Status { kind, .. }) = Status::at(path)
+            && matches!(kind, FileKind::Fifo | FileKind::Device)
+        {
+            return Err(LibraryRefusal::at(path, walk::no_file(kind)));
+        }
+        Ok(self.rules()?.all.check_absence(path).err())
+    }
+
+    fn rules(&self) -> Result<&Rules<'a>, ErrorKind> {
+        if self.rules.get().is_none() {
+            let _ = self.rules.set(Rules::new(self.policy)?);
+        }
+        Ok(self.rules.get().expect("set above"))
     }
 
     /// The file at `path`, if the linker would take it for `name`. If there is no file, this costs one system call.
@@ -292,10 +322,7 @@ impl<'a> Search<'a> {
         if !is_readable_file(path) {
             return Ok(None);
         }
-        if self.rules.get().is_none() {
-            let _ = self.rules.set(Rules::new(self.policy)?);
-        }
-        let rules = self.rules.get().expect("set above");
+        let rules = self.rules()?;
         let taken = rules.take(path, path_policy(rules))?;
         // A library that is mapped already has changed the stacks when it was loaded.
         if let Some((_, facts)) = &taken
@@ -360,10 +387,121 @@ pub(crate) fn file_name(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt, process::Command};
+
     use object::elf::{PF_R, PF_W, PF_X, PT_GNU_STACK};
 
     use super::*;
     use crate::stage::finder;
+
+    fn library(folder: &Path) {
+        let bytes = finder("libc.so.6", "/none").unwrap();
+        std::fs::write(folder.join("libdep.so"), bytes).unwrap();
+    }
+
+    /// Looks for `libdep.so` in the folders `runpath`.
+    fn look(runpath: &[PathBuf], policy: &Policy) -> Result<Found, ErrorKind> {
+        let runpath: Vec<_> = runpath.iter().map(|it| it.to_str().unwrap()).collect();
+        let mut facts = Facts::default();
+        facts.needed = vec!["libdep.so".to_owned()];
+        facts.runpath = Some(runpath.join(":"));
+        let found = find(&facts, Path::new("/"), policy, &|_| None)?;
+        Ok(found.into_iter().last().unwrap().found)
+    }
+
+    fn cause(refusal: ErrorKind) -> ErrorKind {
+        match refusal {
+            ErrorKind::Library { cause, .. } => *cause,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Otherwise somebody could put another library there, after the check and before the linker looks.
+    #[test]
+    fn the_linker_does_not_search_where_somebody_else_could_put_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name| folder.path().canonicalize().unwrap().join(name);
+        for (name, mode) in [
+            ("good", 0o755),
+            ("open", 0o777),
+            ("sticky", 0o1777),
+            ("closed", 0o755),
+        ] {
+            std::fs::create_dir(at(name)).unwrap();
+            std::fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+        }
+        library(&at("good"));
+        let policy = Policy::default();
+        for (first, is_opened_first) in [
+            ("open", true),
+            ("sticky", true),
+            ("sticky/none/at/all", true),
+            ("closed", false),
+            ("closed/none", false),
+        ] {
+            let Found::File(file) = look(&[at(first), at("good")], &policy).unwrap() else {
+                panic!("it is in the second folder");
+            };
+            assert_eq!(file.is_opened_first, is_opened_first, "{first}");
+            // Nothing is behind it, so that the linker would search.
+            let alone = look(&[at(first)], &policy);
+            match alone {
+                Ok(Found::Nowhere) => assert!(!is_opened_first, "{first}"),
+                Ok(other) => panic!("{other:?}"),
+                Err(refusal) => {
+                    let why = cause(refusal).to_string();
+                    assert!(
+                        is_opened_first && why.contains("is writable by everybody"),
+                        "{why}"
+                    );
+                }
+            }
+        }
+        let any_owner = Policy {
+            any_owner: true,
+            ..Policy::default()
+        };
+        let found = look(&[at("open")], &any_owner).unwrap();
+        assert!(matches!(found, Found::Nowhere), "{found:?}");
+    }
+
+    /// The linker would wait for somebody to write to it.
+    #[test]
+    fn a_fifo_where_the_linker_looks_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let fifo = folder.join("libdep.so");
+        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        let refusal = look(&[folder.clone()], &Policy::default()).unwrap_err();
+        assert_eq!(cause(refusal).to_string(), "a FIFO, not a file");
+        let mut facts = Facts::default();
+        facts.needed = vec![fifo.to_str().unwrap().to_owned()];
+        let find = |origin| {
+            find(&facts, origin, &Policy::default(), &|_| {
+                panic!("it would wait")
+            })
+        };
+        assert_eq!(
+            cause(find(&folder).unwrap_err()).to_string(),
+            "a FIFO, not a file"
+        );
+    }
+
+    /// The linker has opened it, and then it was removed.
+    #[test]
+    fn a_library_that_is_gone_is_refused() {
+        let refusal = check(
+            "libdep.so",
+            Path::new("/none/libdep.so"),
+            &Policy::default(),
+        );
+        let refusal = refusal.unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "needs libdep.so: /none/libdep.so: no such file"
+        );
+    }
 
     #[test]
     fn one_for_executable_stacks_is_refused_unless_it_is_mapped() {

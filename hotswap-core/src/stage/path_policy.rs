@@ -4,9 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{host::Host, walk::Place};
+use super::{
+    host::Host,
+    walk::{self, Place},
+};
 use crate::{
     error::{Distrust, ErrorKind},
     system::{
@@ -77,6 +80,26 @@ impl<'a> PathPolicy<'a> {
 
     /// Checks that only trusted users can have put it there, or can change it.
     pub(super) fn check_rights(&self, place: &Place<'_>) -> Result<(), ErrorKind> {
+        self.check_rights_in(place, place.status.mode)
+    }
+
+    /// Checks that only trusted users can put a file at `path`, where nobody has put one yet that counts.
+    pub(super) fn check_absence(&self, path: &Path) -> Result<(), ErrorKind> {
+        let (mut objection, mut last) = (None, None);
+        walk::follow(path, |place| {
+            if objection.is_none() {
+                objection = self.check_rights(place).err();
+            }
+            // A sticky folder protects the files that are there, and everybody may create others.
+            last = self
+                .check_rights_in(place, place.status.mode.without_sticky())
+                .err();
+        });
+        objection.or(last).map_or(Ok(()), Err)
+    }
+
+    /// [`check_rights`](Self::check_rights), as if the place had this mode.
+    fn check_rights_in(&self, place: &Place<'_>, mode: Mode) -> Result<(), ErrorKind> {
         if self.policy.any_owner {
             return Ok(());
         }
@@ -84,7 +107,7 @@ impl<'a> PathPolicy<'a> {
             kind: place.status.kind,
             uid: place.status.uid,
             gid: place.status.gid,
-            mode: place.status.mode,
+            mode,
         };
         let has_acl = || place.handle.may_have_acl();
         match self.objection(rights, has_acl, users::is_private_group) {

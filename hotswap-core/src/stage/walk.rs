@@ -275,7 +275,7 @@ fn is_not_found(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-fn no_file(kind: FileKind) -> ErrorKind {
+pub(super) fn no_file(kind: FileKind) -> ErrorKind {
     let found = match kind {
         FileKind::Directory => "a directory, not a file",
         FileKind::Fifo => "a FIFO, not a file",

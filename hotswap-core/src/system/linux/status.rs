@@ -158,6 +158,10 @@ impl Mode {
         !self.has(fs::Mode::RWXG | fs::Mode::RWXO)
     }
 
+    pub(crate) fn without_sticky(self) -> Self {
+        Self(self.0 & !fs::Mode::SVTX.bits())
+    }
+
     /// Whether it has any of these bits.
     fn has(self, bits: fs::Mode) -> bool {
         fs::Mode::from_bits_retain(self.0).intersects(bits)
