@@ -284,9 +284,7 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     if before.sa_flags & libc::SA_NODEFER == 0 {
         block(signal);
     }
-    // Such a handler may abort, as the standard library's does when a stack is used up. That is no second crash, and
-    // the small alternate stack has no room for another call of this module's handler.
-    let abort = (signal != libc::SIGABRT).then(restore_abort).flatten();
+    let abort = yield_abort(interrupted);
     if before.sa_flags & libc::SA_SIGINFO != 0 {
         // SAFETY: it is the address of a handler of this type, by its flag.
         let handler = unsafe { mem::transmute::<usize, Handler>(before.sa_sigaction) };
@@ -305,10 +303,28 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     true
 }
 
-/// Lets SIGABRT do what it did before this module handled it. Returns what it does now.
-fn restore_abort() -> Option<libc::sigaction> {
+/// If this runs on a small alternate stack, lets SIGABRT do what it did before this module handled it. Returns this
+/// module's action, which the caller sets again.
+///
+/// The handler that is called next may abort, as the standard library's does when a stack is used up. That is no second
+/// crash, and a small stack has no room for a second frame of the kernel. While such a handler runs, and for good if it
+/// leaves by a jump, no abort is reported.
+fn yield_abort(interrupted: &libc::ucontext_t) -> Option<libc::sigaction> {
+    let stack = &interrupted.uc_stack;
+    let alternate = stack.ss_sp.addr()..stack.ss_sp.addr().saturating_add(stack.ss_size);
+    let here = ptr::from_ref(&stack).addr();
+    if !alternate.contains(&here) || stack.ss_size >= AlternateStack::BYTES {
+        return None;
+    }
     let place = SIGNALS.iter().position(|it| *it == libc::SIGABRT)?;
-    action(libc::SIGABRT, Some(BEFORE[place].get()?)).ok()
+    let before = BEFORE[place].get()?;
+    let now = action(libc::SIGABRT, None).ok()?;
+    // Not if another thread has done so, or the host has set its own.
+    if now.sa_sigaction != handle as Handler as usize {
+        return None;
+    }
+    action(libc::SIGABRT, Some(before)).ok()?;
+    Some(now)
 }
 
 /// Blocks a signal for the calling thread until the handler returns, which sets the mask of what it has interrupted.

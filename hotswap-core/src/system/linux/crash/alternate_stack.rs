@@ -12,7 +12,7 @@ pub(crate) struct AlternateStack {
 
 impl AlternateStack {
     /// The kernel writes the processor's registers to it, which takes up to 11 KiB (AMX, `AT_MINSIGSTKSZ`).
-    const BYTES: usize = 64 * 1024;
+    pub(super) const BYTES: usize = 64 * 1024;
 
     /// Gives the calling thread a stack for signal handlers, with an inaccessible page below it. `None`: it has one
     /// that is as large, or runs on one, or there is no memory.
