@@ -53,6 +53,7 @@ use memmap2::Mmap;
 
 use self::{
     copy_name::copy_name,
+    inspection::inspect,
     path_policy::PathPolicy,
     read::{Content, read_settled},
     sealed::Sealed,
@@ -60,7 +61,6 @@ use self::{
 };
 pub(crate) use self::{
     finder::finder,
-    inspection::inspect,
     libraries::{Found, LibraryFile, Needed, file_name},
     marks::Cleared,
     route::{Route, RouteEnd},
@@ -378,6 +378,13 @@ impl Origin {
 
 /// Inspects the bytes. Refuses what would harm the linker, and what the linker would survive but hotswap cannot load
 /// safely ([`shared`]).
+/// The facts of a library at `path`, if a regular file is there and it is a library. Waits for nobody.
+pub(crate) fn facts_of_library(path: &Path) -> Option<Facts> {
+    let bytes_max = Policy::default().file_bytes_max;
+    let content = read_settled(path, bytes_max, |_| Ok(())).ok()?;
+    inspect(&content.bytes, None).ok()
+}
+
 fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Facts> {
     let refused = |kind| Error::new(path, kind);
     let facts = inspect(bytes, export);

@@ -19,7 +19,7 @@ mod names;
 use std::{
     collections::{HashSet, VecDeque},
     ffi::OsStr,
-    fs, mem,
+    mem,
     ops::{ControlFlow, Range},
     path::PathBuf,
 };
@@ -309,7 +309,7 @@ impl Abilities {
         if let Some(it) = NOTED.get(&library.key()).filter(|it| it.file == file) {
             return Some(it.abilities);
         }
-        let facts = stage::inspect(&fs::read(&library.path).ok()?, None).ok()?;
+        let facts = stage::facts_of_library(&library.path)?;
         let noted = NOTED.update(library.key(), |noted| {
             noted.file = file;
             let abilities = &mut noted.abilities;
@@ -347,6 +347,8 @@ impl MappedLibrary {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, process::Command};
+
     use super::*;
 
     /// On this machine, no library that is listed as starting no threads can start any.
@@ -378,6 +380,21 @@ mod tests {
             }
         }
         assert!(checked > 0, "glibc has libresolv and libutil");
+    }
+
+    /// Whatever is at the path by then, nobody waits for it.
+    #[test]
+    fn what_is_no_file_has_no_abilities() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("libdep.so");
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let library = MappedLibrary {
+            path,
+            mapping: Mapping::default(),
+            writable: Vec::new(),
+        };
+        assert_eq!(Abilities::noted(&library), None);
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::inspect;
+    use crate::stage::inspection::inspect;
 
     #[test]
     fn a_finder_is_a_library_that_needs_another_one() {
