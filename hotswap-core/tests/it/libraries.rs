@@ -215,38 +215,59 @@ fn those_that_a_library_needs_are_found_by_its_own_list_and_by_those_above() {
     }
 }
 
-/// Otherwise the end of the thread would call into nothing.
+/// With a `libdep.so` whose `body` has a function `dep`, which has the system call a function of the library later: the
+/// library stays when the plugin leaves. It is called when the thread that has used the plugin has ended and `trigger`
+/// has run.
+fn is_called_later(test: &str, body: &str, trigger: fn()) {
+    alone(test, || {
+        let folder = Folder::new();
+        folder.link_with_dep(Some(DEP));
+        let (done, kept) = (folder.at("done"), folder.at(DEP));
+        let source = format!(
+            "#include <fcntl.h>\n#include <pthread.h>\n#include <signal.h>\n\
+             static void called(void) {{ creat({done:?}, 0600); }}\n{body}"
+        );
+        folder.compile(DEP, &source, &[SONAME]);
+        folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+        let path = folder.at("plugin.so");
+        let user = thread::spawn(move || {
+            let (loader, library) = open(&path).unwrap();
+            assert_eq!(answer(&library), 0);
+            drop(library);
+            assert_eq!(loader.wait(1, SOON), Some(State::Unloaded));
+        });
+        user.join().unwrap();
+        trigger();
+        while !done.exists() {
+            thread::yield_now();
+        }
+        assert!(is_mapped(&kept));
+        // It would wait for the library to leave.
+        fs::remove_dir_all(folder.at("")).unwrap();
+        std::mem::forget(folder);
+    });
+}
+
 #[test]
 fn one_that_is_called_when_a_thread_ends_stays() {
-    alone(
+    is_called_later(
         "libraries::one_that_is_called_when_a_thread_ends_stays",
-        || {
-            let folder = Folder::new();
-            folder.link_with_dep(Some(DEP));
-            let (done, kept) = (folder.at("done"), folder.at(DEP));
-            let source = format!(
-                "#include <fcntl.h>\n#include <pthread.h>\n\
-             static void end(void *value) {{ creat({done:?}, 0600); }}\n\
-             int dep(void) {{\n\
-                 pthread_key_t key;\n\
-                 return pthread_key_create(&key, end) || pthread_setspecific(key, &end);\n\
-             }}"
-            );
-            folder.compile(DEP, &source, &[SONAME]);
-            folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
-            let path = folder.at("plugin.so");
-            let user = thread::spawn(move || {
-                let (loader, library) = open(&path).unwrap();
-                assert_eq!(answer(&library), 0);
-                drop(library);
-                assert_eq!(loader.wait(1, SOON), Some(State::Unloaded));
-            });
-            user.join().unwrap();
-            assert!(done.exists() && is_mapped(&kept));
-            // It would wait for the library to leave.
-            fs::remove_dir_all(folder.at("")).unwrap();
-            std::mem::forget(folder);
-        },
+        "static void end(void *value) { called(); }\n\
+         int dep(void) {\n\
+             pthread_key_t key;\n\
+             return pthread_key_create(&key, end) || pthread_setspecific(key, &end);\n\
+         }",
+        || {},
+    );
+}
+
+#[test]
+fn one_that_is_called_when_a_signal_arrives_stays() {
+    is_called_later(
+        "libraries::one_that_is_called_when_a_signal_arrives_stays",
+        "static void end(int signal) { called(); }\n\
+         int dep(void) { return signal(SIGUSR1, end) == SIG_ERR; }",
+        || kill_process(getpid(), Signal::USR1).unwrap(),
     );
 }
 

@@ -163,3 +163,24 @@ async fn a_build_that_was_to_be_replaced_in_vain_raises_the_floor() {
     assert_eq!(host.floor_after_a_while().await, 40);
     assert_eq!(host.runner.folder.state().good, Some("a".repeat(64)));
 }
+
+#[test]
+fn heartbeats_of_no_time_or_more_than_an_hour_are_refused() {
+    let key = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    let key = key.pk.to_base64().parse().unwrap();
+    let mut settings = AgentSettings::new("rules", "host", "/none", key);
+    for (heartbeat, problem) in [
+        (Duration::ZERO, Some("is zero")),
+        (Duration::from_secs(1), None),
+        (Duration::from_secs(3600), None),
+        (Duration::from_secs(3601), Some("is more than an hour")),
+    ] {
+        settings.heartbeat = heartbeat;
+        let found = settings.check().err().map(|error| error.to_string());
+        assert_eq!(found.is_some(), problem.is_some(), "{found:?}");
+        assert!(
+            problem.is_none_or(|it| found.unwrap().contains(it)),
+            "{heartbeat:?}"
+        );
+    }
+}
