@@ -251,7 +251,7 @@ impl<'a> Search<'a> {
         for folder in folders {
             match folder {
                 Folder::Relative(entry) => {
-                    let path = absolute(&entry.join(file_name(name)));
+                    let path = absolute(entry.join(file_name(name)));
                     let is_there = path.as_deref().is_ok_and(is_readable_file);
                     relative = relative.or_else(|| is_there.then(|| entry.clone()));
                     if let Ok(path) = path {
@@ -473,7 +473,7 @@ mod tests {
         let fifo = folder.join("libdep.so");
         let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
         assert!(made.success());
-        let refusal = look(&[folder.clone()], &Policy::default()).unwrap_err();
+        let refusal = look(std::slice::from_ref(&folder), &Policy::default()).unwrap_err();
         assert_eq!(cause(refusal).to_string(), "a FIFO, not a file");
         let mut facts = Facts::default();
         facts.needed = vec![fifo.to_str().unwrap().to_owned()];
