@@ -2,7 +2,7 @@
 //! behind.
 
 use std::{
-    mem, panic,
+    panic,
     path::Path,
     sync::Arc,
     thread,
@@ -180,7 +180,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
             .in_scope(|| self.probe(&candidate.module, live));
         if let Err(reason) = interface::check_objects(&candidate.objects) {
             // Whoever has the objects may use them at any time.
-            mem::forget(candidate.image);
+            reaper.keep(candidate.image);
             return Err(Error::new(path, ErrorKind::Probe { reason }));
         }
         if let Err(kind) = answer {

@@ -14,6 +14,7 @@ mod polling;
 mod worker;
 
 use std::{
+    mem,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -30,14 +31,14 @@ use self::{
 use super::{
     backlog::Backlog,
     draining::Draining,
-    retained::{Bounds, Owner, Retained},
+    retained::{Bounds, Counted, Owner, Retained},
     settings::Limits,
     succession::Succession,
 };
 use crate::{
     error::{Error, Result},
     history::History,
-    image::{Leaving, Opener, Spare},
+    image::{Image, Leaving, Opener, Spare},
     memory,
     stage::Kept,
     threads,
@@ -159,6 +160,15 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// As [`leave`](Self::leave), for the image of a refused candidate.
     pub(crate) fn dispose(&self, image: Leaving) {
         self.unload(None, Phase::Leaving(Box::new(image)), true);
+    }
+
+    /// Keeps the image of a refused candidate mapped for good, because the host may still use it.
+    pub(super) fn keep(&self, image: Image) {
+        let counted = Counted::new(image.origin().bytes, true);
+        mem::forget(image);
+        if let Some(recorded) = self.records.count(Some(counted)) {
+            recorded.deliver();
+        }
     }
 
     /// Drops copies on the reaper's thread. Never waits.

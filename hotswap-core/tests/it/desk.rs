@@ -15,7 +15,7 @@ use std::{
 };
 
 use hotswap_core::{
-    EventKind, Hotswap, Settings, Stage, State,
+    ErrorKind, EventKind, Hotswap, Settings, Stage, State,
     canary::Share,
     event::Holder,
     reasons::{Fault, FaultKind},
@@ -441,26 +441,33 @@ fn an_object_may_come_back() {
 #[test]
 fn a_probe_gives_objects_back() {
     static KEPT: Mutex<Option<Box<dyn Session>>> = Mutex::new(None);
-    let desk = load_with("desk_1", |settings| {
-        settings.probe = Some(Arc::new(|candidate, live| {
-            let session = candidate.open("probe");
-            if session.hit(2) != 2 {
-                return Err("it cannot count".to_owned());
-            }
-            if live.is_some_and(|live| live.number() > 1) {
-                *KEPT.lock().unwrap() = Some(session);
-            }
-            Ok(())
-        }));
+    crate::alone::alone("desk::a_probe_gives_objects_back", || {
+        let desk = load_with("desk_1", |settings| {
+            settings.limits.retired_images_max = 1;
+            settings.probe = Some(Arc::new(|candidate, live| {
+                let session = candidate.open("probe");
+                if session.hit(2) != 2 {
+                    return Err("it cannot count".to_owned());
+                }
+                if live.is_some_and(|live| live.number() > 1) {
+                    *KEPT.lock().unwrap() = Some(session);
+                }
+                Ok(())
+            }));
+        });
+        desk.swap(plugin("desk_2")).unwrap();
+        unloaded(&desk, 1);
+        let error = desk.swap(plugin("desk_1")).unwrap_err();
+        assert_eq!(error.stage(), Stage::Probe);
+        let expected = "probe: the probe has kept 1 object of Session of the candidate, which stays mapped for that";
+        assert_eq!(error.reason(), expected);
+        let kept = KEPT.lock().unwrap().take().unwrap();
+        assert_eq!(kept.user(), "probe at 1");
+        drop(kept);
+        // It counts, so that a host that tries again and again does not run out of descriptors.
+        let error = desk.swap(plugin("desk_1")).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Retired { .. }), "{error}");
     });
-    desk.swap(plugin("desk_2")).unwrap();
-    unloaded(&desk, 1);
-    let error = desk.swap(plugin("desk_1")).unwrap_err();
-    assert_eq!(error.stage(), Stage::Probe);
-    let expected = "probe: the probe has kept 1 object of Session of the candidate, which stays mapped for that";
-    assert_eq!(error.reason(), expected);
-    let kept = KEPT.lock().unwrap().take().unwrap();
-    assert_eq!(kept.user(), "probe at 1");
 }
 
 /// A plugin's value is dropped when nobody uses the plugin any more. Then an object of it would be used when it is

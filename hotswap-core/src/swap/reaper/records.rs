@@ -28,7 +28,7 @@ impl Records {
         (pending, self.count(counted))
     }
 
-    fn count(&self, counted: Option<Counted>) -> Option<Recorded> {
+    pub(super) fn count(&self, counted: Option<Counted>) -> Option<Recorded> {
         let total = self.retained.add(counted?)?;
         let Bounds {
             images_max,
