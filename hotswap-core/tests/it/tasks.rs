@@ -654,9 +654,8 @@ fn a_runtime_has_as_many_threads_as_it_is_told() {
 
 /// The value is dropped once the runtime has ended. A task that does not end in time keeps the plugin mapped, and its
 /// value is not dropped, because the task may be using it.
-#[test]
-fn a_task_that_does_not_end_keeps_its_generation() {
-    let work = load_work("tasks_tokio");
+fn keeps_its_generation(runtime: &str) {
+    let work = load_work(runtime);
     let (heard, hears) = unbounded();
     let (release, released) = bounded(0);
     let ear = || {
@@ -666,7 +665,7 @@ fn a_task_that_does_not_end_keeps_its_generation() {
         })
     };
     work.with(|it| it.keep(ear()));
-    work.swap(plugin("tasks_tokio")).unwrap();
+    work.swap(plugin(runtime)).unwrap();
     assert_eq!(work.wait(1, SOON), Some(State::Unloaded));
     assert_eq!(hears.try_recv().as_deref(), Ok("dropped"));
 
@@ -675,7 +674,7 @@ fn a_task_that_does_not_end_keeps_its_generation() {
     assert!(poll_once(&mut call).is_pending());
     assert_eq!(hears.recv_timeout(SOON).as_deref(), Ok("blocks"));
     drop(call);
-    work.swap(plugin("tasks_tokio")).unwrap();
+    work.swap(plugin(runtime)).unwrap();
     until(|| {
         let State::Draining { held_by } = generation_of(&work, 2).state else {
             return false;
@@ -685,6 +684,16 @@ fn a_task_that_does_not_end_keeps_its_generation() {
     drop(release);
     assert_eq!(work.wait(2, SOON), Some(State::Unloaded));
     assert!(hears.is_empty(), "its value was dropped");
+}
+
+#[test]
+fn a_task_that_does_not_end_keeps_its_generation() {
+    keeps_its_generation("tasks_tokio");
+}
+
+#[test]
+fn a_task_that_does_not_end_on_the_only_thread_keeps_its_generation() {
+    keeps_its_generation("tasks_tokio_current_thread");
 }
 
 #[test]

@@ -129,19 +129,38 @@ fn run(name: &'static str, workers: usize, messages: &mpsc::Receiver<Message>) {
     let Ok(runtime) = builder.build() else { return };
     if workers > 0 {
         deal(&runtime, first, messages);
+        runtime.shutdown_timeout(END_TIMEOUT);
     } else {
-        // Tokio's current-thread scheduler runs on the thread that waits for something.
-        let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().name(name.to_owned());
-            let started = thread.spawn_scoped(scope, || drop(runtime.block_on(ended)));
-            if started.is_ok() {
-                deal(&runtime, first, messages);
-            }
-            drop(end);
-        });
+        run_on_one_thread(name, runtime, first, messages);
     }
-    runtime.shutdown_timeout(END_TIMEOUT);
+}
+
+/// Tokio's current-thread scheduler runs on the thread that waits for something.
+fn run_on_one_thread(
+    name: &'static str,
+    runtime: Tokio,
+    first: Task,
+    messages: &mpsc::Receiver<Message>,
+) {
+    let runtime = Arc::new(runtime);
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (has_left, left) = mpsc::channel::<()>();
+    let scheduler = Arc::clone(&runtime);
+    let thread = thread::Builder::new().name(name.to_owned());
+    let started = thread.spawn(move || {
+        drop(scheduler.block_on(ended));
+        drop(scheduler);
+        drop(has_left);
+    });
+    if started.is_ok() {
+        deal(&runtime, first, messages);
+    }
+    drop(end);
+    // Ends when the thread drops its sender. A task that does not return keeps the thread, which then keeps the plugin.
+    drop(left.recv_timeout(END_TIMEOUT));
+    if let Some(runtime) = Arc::into_inner(runtime) {
+        runtime.shutdown_timeout(END_TIMEOUT);
+    }
 }
 
 fn deal(runtime: &Tokio, first: Task, messages: &mpsc::Receiver<Message>) {
