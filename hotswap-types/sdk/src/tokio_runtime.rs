@@ -157,7 +157,7 @@ fn run_on_one_thread(
     }
     drop(end);
     // Ends when the thread drops its sender. A task that does not return keeps the thread, which then keeps the plugin.
-    drop(left.recv_timeout(END_TIMEOUT));
+    let _ = left.recv_timeout(END_TIMEOUT);
     if let Some(runtime) = Arc::into_inner(runtime) {
         runtime.shutdown_timeout(END_TIMEOUT);
     }
