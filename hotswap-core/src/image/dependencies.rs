@@ -21,7 +21,7 @@ use std::{
     ffi::OsStr,
     mem,
     ops::{ControlFlow, Range},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use hotswap_elf::Facts;
@@ -111,18 +111,19 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
     may_run
 }
 
-/// Keeps the libraries that the system will call after the image has left: those with a signal handler, or with the
-/// destructor of a pthread key, which runs when a thread that has used the library ends. They stay mapped for good.
+/// Keeps the libraries that may be called after the image has left: those that the system calls now
+/// ([`MappedLibrary::is_registered`]), and those that import functions which have it call them. They stay mapped for
+/// good.
 ///
 /// Costs next to nothing if the image needs only C's libraries, and otherwise a look at each key and each signal for
 /// each library.
-pub(super) fn keep_registered(needed: &[String]) {
+pub(super) fn keep_callable(needed: &[String]) {
     walk(needed, |library| {
         if are_c_libraries(&[library.to_owned()]) {
             return ControlFlow::Continue(Vec::new());
         }
         let mapped = mapped(library);
-        for library in mapped.iter().filter(|it| it.is_registered()) {
+        for library in mapped.iter().filter(|it| it.is_callable()) {
             mem::forget(Object::mapped(library.path.as_os_str()));
         }
         // A harmless library needs only such.
@@ -189,10 +190,7 @@ pub(super) fn loaded(facts: &Facts) -> Vec<String> {
 }
 
 fn with_mapped(needed: &[String], filters: &[String]) -> Vec<String> {
-    // Under its file's name, or under another that the linker knows it by.
-    let is_mapped = |name: &&String| {
-        !mapped(file_name(name)).is_empty() || Object::mapped(OsStr::new(name)).is_some()
-    };
+    let is_mapped = |name: &&String| !mapped(file_name(name)).is_empty();
     let filters = filters.iter().filter(is_mapped);
     needed.iter().chain(filters).cloned().collect()
 }
@@ -244,12 +242,22 @@ struct MappedLibrary {
     writable: Vec<Range<usize>>,
 }
 
-/// The mapped libraries with this file name. Two may have it, in different folders.
+/// The mapped libraries with this file name: two may have it, in different folders. If there is none, the one that the
+/// linker knows by this name.
 fn mapped(library: &str) -> Vec<MappedLibrary> {
+    let by_file_name = mapped_if(|path| path.file_name() == Some(OsStr::new(library)));
+    if !by_file_name.is_empty() {
+        return by_file_name;
+    }
+    let known = Object::mapped(OsStr::new(library));
+    known.map_or_else(Vec::new, |known| mapped_if(|path| path == known.path()))
+}
+
+fn mapped_if(is_wanted: impl Fn(&Path) -> bool) -> Vec<MappedLibrary> {
     let mut found = Vec::new();
     each_object(|object| {
         let path = object.path();
-        if path.file_name() == Some(OsStr::new(library)) {
+        if is_wanted(path) {
             found.push(MappedLibrary {
                 path: path.to_owned(),
                 mapping: object.mapping(Access::Any),
@@ -338,6 +346,13 @@ impl MappedLibrary {
             None => Abilities::of(self).is_none_or(|it| it.creates_keys),
         };
         has_keys || handlers::lie_in(&self.mapping)
+    }
+
+    /// Whether it may be called when nobody uses it any more. A key may be made, or deleted while its destructor runs,
+    /// at any time; so a library that can make keys counts.
+    fn is_callable(&self) -> bool {
+        let may_be = |it: Abilities| it.creates_keys || it.leaves;
+        self.is_registered() || Abilities::of(self).is_some_and(may_be)
     }
 
     fn key(&self) -> (PathBuf, usize) {

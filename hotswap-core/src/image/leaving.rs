@@ -391,7 +391,7 @@ impl Leaving {
                 return Exit::NotYet(self);
             }
         }
-        dependencies::keep_registered(&dependencies::loaded(self.image.staged.facts()));
+        dependencies::keep_callable(&dependencies::loaded(self.image.staged.facts()));
         let Self { image, heap, .. } = *self;
         let Image {
             object,
