@@ -247,6 +247,18 @@ pub enum ErrorKind {
         /// The folder, as in the library path of the file or of the environment.
         folder: PathBuf,
     },
+    /// A library was not found, and the dynamic linker would search for it in a folder in which somebody whom the
+    /// policy does not trust could put one by then. Take the folder out of the library path of the file or of the
+    /// environment.
+    #[stage(Trust)]
+    #[text(
+        "not found, and the linker would also look in \"{folder}\", where users who are not trusted could put one: take \
+         that folder out of the library path"
+    )]
+    UntrustedFolder {
+        /// The folder. It need not exist.
+        folder: PathBuf,
+    },
     /// The candidate's libraries need more libraries in turn than are searched for.
     #[stage(Open)]
     #[text("needs more than {libraries_max} libraries by way of others")]

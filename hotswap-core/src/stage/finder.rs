@@ -3,12 +3,12 @@
 //! If the loader has found a library in a folder, it remembers the name under which the library was needed; if it has
 //! opened the library by a path, it does not. Then objects that need the library by name do not find it, if it has no
 //! name of its own (`DT_SONAME`). The remedy: load a library that needs it by that name, with its folder as
-//! `DT_RUNPATH`. The loader looks there, finds the file that is mapped already, and remembers the name (glibc 2.36,
-//! 2026-11).
+//! `DT_RPATH`. The loader looks there, finds the file that is mapped already, and remembers the name (glibc 2.36,
+//! 2026-11). It looks there before it looks anywhere else; before a `DT_RUNPATH`, it would search `LD_LIBRARY_PATH`.
 
 use hotswap_elf::Machine;
 use object::elf::{
-    DT_HASH, DT_NEEDED, DT_NULL, DT_RUNPATH, DT_STRSZ, DT_STRTAB, DT_SYMENT, DT_SYMTAB, PF_R, PF_W,
+    DT_HASH, DT_NEEDED, DT_NULL, DT_RPATH, DT_STRSZ, DT_STRTAB, DT_SYMENT, DT_SYMTAB, PF_R, PF_W,
     PT_DYNAMIC, PT_GNU_STACK, PT_LOAD,
 };
 
@@ -70,7 +70,7 @@ pub(crate) fn finder(name: &str, folder: &str) -> Option<Vec<u8>> {
 
     for (tag, value) in [
         (DT_NEEDED, 1),
-        (DT_RUNPATH, 2 + name.len() as u64),
+        (DT_RPATH, 2 + name.len() as u64),
         (DT_STRTAB, names),
         (DT_STRSZ, strings.len() as u64),
         (DT_SYMTAB, symbols),
@@ -112,7 +112,7 @@ mod tests {
         let bytes = finder("libdep.so", "/srv/my plugins").unwrap();
         let facts = inspect(&bytes, None).unwrap();
         assert_eq!(facts.needed, ["libdep.so"]);
-        assert_eq!(facts.runpath.as_deref(), Some("/srv/my plugins"));
+        assert_eq!(facts.rpath.as_deref(), Some("/srv/my plugins"));
     }
 
     #[test]

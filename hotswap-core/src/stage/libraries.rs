@@ -154,6 +154,7 @@ fn find(
         search.look(next)?;
         next += 1;
     }
+    search.open_needs_first();
     Ok(search.in_order())
 }
 
@@ -166,8 +167,21 @@ fn check(name: &str, path: &Path, policy: &Policy) -> Result<Vec<String>, ErrorK
         return Err(LibraryRefusal::at(path, cause).of(name, None));
     }
     let rules = Rules::new(policy)?;
-    let taken = rules.take(path, &rules.system);
+    let real = path.canonicalize().unwrap_or_default();
+    let is_of_system = system_folders().any(|it| real.starts_with(it));
+    let path_policy = if is_of_system {
+        &rules.system
+    } else {
+        &rules.all
+    };
+    let taken = rules.take(path, path_policy);
     let taken = taken.map_err(|refusal| refusal.of(name, None))?;
+    if taken
+        .as_ref()
+        .is_some_and(|(_, facts)| facts.executable_stack)
+    {
+        return Err(LibraryRefusal::at(path, ErrorKind::ExecutableStack).of(name, None));
+    }
     let libraries = |(_, facts): (_, Arc<Facts>)| facts.libraries().map(str::to_owned).collect();
     Ok(taken.map_or_else(Vec::new, libraries))
 }
@@ -240,12 +254,14 @@ impl<'a> Search<'a> {
             })
         };
         let mut relative = None;
-        // Why somebody who is not trusted could put another file where the linker looks first.
+        // The first folder in which the linker looks and somebody who is not trusted could put a file.
         let mut untrusted = None;
-        // A name with a slash is a path, for which the linker does not search.
-        let by_path = name.contains('/').then(|| folder_of_path(name));
+        // Whether the linker would find another file than hotswap.
+        let mut is_elsewhere = false;
+        let object = &self.objects[by];
+        let by_path = name.contains('/').then(|| object.folders_of_path(name));
         let folders = match &by_path {
-            Some(folder) => folder.iter().collect(),
+            Some(folders) => folders.iter().collect(),
             None => search_path(&self.objects, by, &self.library_path),
         };
         for folder in folders {
@@ -258,14 +274,21 @@ impl<'a> Search<'a> {
                         untrusted = untrusted.or(self.pass(&path)?);
                     }
                 }
+                Folder::OnlyForLinker(folder) => {
+                    let path = folder.join(file_name(name));
+                    is_elsewhere |= is_readable_file(&path);
+                    untrusted = untrusted.or(self.pass(&path)?);
+                }
                 Folder::At {
                     path,
                     is_unknown_to_linker,
                 } => {
                     let path = path.join(file_name(name));
                     if let Some((identity, facts)) = self.take(name, &path, |rules| &rules.all)? {
-                        let is_opened_first =
-                            *is_unknown_to_linker || relative.is_some() || untrusted.is_some();
+                        let is_opened_first = *is_unknown_to_linker
+                            || is_elsewhere
+                            || relative.is_some()
+                            || untrusted.is_some();
                         return Ok((file(path, identity, is_opened_first), Some(facts)));
                     }
                     if !is_unknown_to_linker {
@@ -281,28 +304,31 @@ impl<'a> Search<'a> {
             for folder in system_folders() {
                 let path = folder.join(name);
                 if let Some((identity, facts)) = self.take(name, &path, |rules| &rules.system)? {
-                    let found = file(path, identity, relative.is_some() || untrusted.is_some());
+                    let is_opened_first = is_elsewhere || relative.is_some() || untrusted.is_some();
+                    let found = file(path, identity, is_opened_first);
                     return Ok((found, Some(facts)));
                 }
             }
         }
         match (relative, untrusted) {
             (Some(folder), _) => Err(ErrorKind::RelativeFolder { folder }.into()),
-            (None, Some(objection)) => Err(objection.into()),
+            (None, Some(folder)) => Err(ErrorKind::UntrustedFolder { folder }.into()),
             (None, None) => Ok((Found::Nowhere, None)),
         }
     }
 
-    /// Passes over a place where the linker looks, and where no file is that it would take. Returns why the policy
-    /// does not trust all who can put one there before the linker looks.
-    fn pass(&self, path: &Path) -> Result<Option<ErrorKind>, LibraryRefusal> {
+    /// Passes over a place where the linker looks, and where no file is that it would take. Returns its folder if
+    /// somebody who is not trusted can put one there before the linker looks.
+    fn pass(&self, path: &Path) -> Result<Option<PathBuf>, LibraryRefusal> {
         // The linker opens whatever is there. It would wait for the other end of a FIFO, with its lock held.
         if let Ok(Status { kind, .. }) = Status::at(path)
             && matches!(kind, FileKind::Fifo | FileKind::Device)
         {
             return Err(LibraryRefusal::at(path, walk::no_file(kind)));
         }
-        Ok(self.rules()?.all.check_absence(path).err())
+        let checked = self.rules()?.all.check_absence(path);
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        Ok(checked.is_err().then(|| folder.to_owned()))
     }
 
     fn rules(&self) -> Result<&Rules<'a>, ErrorKind> {
@@ -334,6 +360,32 @@ impl<'a> Search<'a> {
         Ok(taken)
     }
 
+    /// If a library is opened first, what it needs is opened before it, by path, too: the linker would search for that
+    /// by the lists of this library alone, without those of the plugin.
+    fn open_needs_first(&mut self) {
+        let names = self.all.iter().map(|it| it.name.clone());
+        let places: HashMap<String, usize> = names.zip(0..).collect();
+        let is_first =
+            |it: &NeededName| matches!(&it.found, Found::File(file) if file.is_opened_first);
+        let all = 0..self.all.len();
+        let mut open: Vec<usize> = all.filter(|&it| is_first(&self.all[it])).collect();
+        while let Some(place) = open.pop() {
+            for name in self.all[place].needs.clone() {
+                let Some(&needed) = places.get(&name) else {
+                    continue;
+                };
+                // The linker does not take a library by a name with `$` that was opened by its path.
+                if let Found::File(file) = &mut self.all[needed].found
+                    && !file.is_opened_first
+                    && !name.contains('$')
+                {
+                    file.is_opened_first = true;
+                    open.push(needed);
+                }
+            }
+        }
+    }
+
     /// Sorts each library after those that it needs, except where they need each other.
     fn in_order(self) -> Vec<Needed> {
         let places: HashMap<&str, usize> = self.all.iter().map(|it| &*it.name).zip(0..).collect();
@@ -362,21 +414,6 @@ impl<'a> Search<'a> {
             found: self.all[place].found.clone(),
         };
         order.into_iter().map(needed).collect()
-    }
-}
-
-/// The folder of a name that is a path. `None`: only the linker can expand it.
-fn folder_of_path(name: &str) -> Option<Folder> {
-    let folder = Path::new(name).parent().unwrap_or(Path::new("/"));
-    if name.contains('$') {
-        None
-    } else if name.starts_with('/') {
-        Some(Folder::At {
-            path: folder.to_owned(),
-            is_unknown_to_linker: false,
-        })
-    } else {
-        Some(Folder::Relative(folder.to_owned()))
     }
 }
 
@@ -450,10 +487,8 @@ mod tests {
                 Ok(other) => panic!("{other:?}"),
                 Err(refusal) => {
                     let why = cause(refusal).to_string();
-                    assert!(
-                        is_opened_first && why.contains("is writable by everybody"),
-                        "{why}"
-                    );
+                    let expected = "not found, and the linker would also look in ";
+                    assert!(is_opened_first && why.starts_with(expected), "{why}");
                 }
             }
         }

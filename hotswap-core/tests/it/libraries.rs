@@ -5,10 +5,11 @@
 mod trusted;
 
 use std::{
+    env,
     ffi::c_int,
     fs,
     io::Write,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -24,7 +25,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 
 use crate::{
-    alone::alone,
+    alone::{alone, alone_with},
     fixtures::{SOON, trust, trust_with},
 };
 
@@ -227,7 +228,7 @@ fn is_called_later(test: &str, body: &str, trigger: fn()) {
             "#include <fcntl.h>\n#include <pthread.h>\n#include <signal.h>\n\
              static void called(void) {{ creat({done:?}, 0600); }}\n{body}"
         );
-        folder.compile(DEP, &source, &[SONAME]);
+        folder.compile(DEP, &source, &[SONAME, "-lrt"]);
         folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
         let path = folder.at("plugin.so");
         let user = thread::spawn(move || {
@@ -271,6 +272,26 @@ fn one_that_is_called_when_a_signal_arrives_stays() {
     );
 }
 
+/// The system does not say which timers there are.
+#[test]
+fn one_that_a_timer_calls_stays() {
+    is_called_later(
+        "libraries::one_that_a_timer_calls_stays",
+        "#include <string.h>\n#include <time.h>\n\
+         static void end(union sigval value) { called(); }\n\
+         int dep(void) {\n\
+             timer_t timer;\n\
+             struct sigevent event;\n\
+             struct itimerspec time = { { 0, 0 }, { 0, 500000000 } };\n\
+             memset(&event, 0, sizeof event);\n\
+             event.sigev_notify = SIGEV_THREAD;\n\
+             event.sigev_notify_function = end;\n\
+             return timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &time, 0);\n\
+         }",
+        || {},
+    );
+}
+
 /// One of the plugin, and one of a library that it needs.
 #[test]
 fn a_filter_may_be_missing() {
@@ -290,6 +311,84 @@ fn a_filter_may_be_missing() {
         folder.library("dep", DEP, 7, &[SONAME]);
         assert_eq!(answers(&folder, &folder.at(plugin)), 7, "{plugin}");
         fs::remove_file(folder.at(DEP)).unwrap();
+    }
+}
+
+/// The library itself says nowhere where that is.
+#[test]
+fn what_is_needed_by_one_that_is_opened_first_is_found_by_the_plugin_s_list() {
+    for kind in ["-Wl,--enable-new-dtags", "-Wl,--disable-new-dtags"] {
+        for name in [Some("-Wl,-soname,libbelow.so"), None] {
+            let folder = Folder::new();
+            folder.folder("link");
+            folder.folder("opt");
+            let options: Vec<&str> = name.into_iter().collect();
+            folder.library("below", "link/libbelow.so", 5, &options);
+            fs::copy(folder.at("link/libbelow.so"), folder.at("opt/libbelow.so")).unwrap();
+            let source = "int below(void); int dep(void) { return below() + 1; }";
+            folder.compile("link/libdep.so", source, &["-lbelow", SONAME]);
+            fs::copy(folder.at("link/libdep.so"), folder.at(DEP)).unwrap();
+            let list = format!("-Wl,-rpath,$ORIGIN:{}", folder.at("opt").display());
+            let source =
+                "int dep(void); int below(void); int answer(void) { return dep() + below(); }";
+            folder.compile("plugin.so", source, &["-ldep", "-lbelow", &list, kind]);
+            assert_eq!(
+                answers(&folder, &folder.at("plugin.so")),
+                11,
+                "{kind} {name:?}"
+            );
+        }
+    }
+}
+
+/// By the empty entry, the linker would take a library of the current folder for any name.
+#[test]
+fn one_of_the_current_folder_is_not_taken_for_one_beside_the_plugin() {
+    let test = "libraries::one_of_the_current_folder_is_not_taken_for_one_beside_the_plugin";
+    alone_with(test, &[("LD_LIBRARY_PATH", "/none:")], || {
+        for soname in [None, Some(SONAME)] {
+            let folder = Folder::new();
+            folder.link_with_dep(soname.map(|_| DEP));
+            let options: Vec<&str> = soname.into_iter().collect();
+            folder.library("dep", DEP, 7, &options);
+            folder.folder("here");
+            let source = "__attribute__((constructor)) static void begin(void) { __builtin_trap(); }\n\
+                          int dep(void) { return 8; }";
+            folder.compile("here/libdep.so", source, &options);
+            folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+            env::set_current_dir(folder.at("here")).unwrap();
+            assert_eq!(answers(&folder, &folder.at("plugin.so")), 7, "{soname:?}");
+            env::set_current_dir("/").unwrap();
+        }
+    });
+}
+
+/// From the copy, the linker knows another `$ORIGIN`.
+#[test]
+fn what_the_linker_takes_for_the_plugin_s_folder_is_not_searched() {
+    let folder = Folder::new();
+    folder.link_with_dep(Some(DEP));
+    folder.folder("p/p/p/p");
+    folder.folder("good");
+    folder.folder("other");
+    folder.library("dep", "good/libdep.so", 7, &[SONAME]);
+    let source = "__attribute__((constructor)) static void begin(void) { __builtin_trap(); }\n\
+                  int dep(void) { return 8; }";
+    folder.compile("other/libdep.so", source, &[SONAME]);
+    fs::set_permissions(folder.at("other"), fs::Permissions::from_mode(0o777)).unwrap();
+    let (other, good) = (folder.at("other"), folder.at("good"));
+    let list = format!(
+        "-Wl,-rpath,$ORIGIN/../../..{}:{}",
+        other.display(),
+        good.display()
+    );
+    folder.plugin("p/p/p/p/plugin.so", &[&list]);
+    for any_owner in [true, false] {
+        let trust = trust_with(|policy| policy.any_owner = any_owner);
+        let (loader, library) = open_with(&folder.at("p/p/p/p/plugin.so"), &trust).unwrap();
+        assert_eq!(answer(&library), 7, "{any_owner}");
+        drop(library);
+        assert_eq!(loader.wait(1, SOON), Some(State::Unloaded));
     }
 }
 

@@ -5,13 +5,17 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::LazyLock,
 };
 
 use hotswap_elf::Facts;
 
-use crate::system::{proc::environment_at_start, text, users::is_privileged};
+use crate::system::{
+    proc::{DESCRIPTORS, environment_at_start},
+    text,
+    users::is_privileged,
+};
 
 /// An entry in a list of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,9 @@ pub(super) enum Folder {
     },
     /// Relative to the current folder. An empty entry is the current folder itself.
     Relative(PathBuf),
+    /// Where the linker looks and hotswap does not: where `$ORIGIN` leads from the copy, or the part before `$LIB` or
+    /// `$PLATFORM`.
+    OnlyForLinker(PathBuf),
 }
 
 /// An object that needs libraries.
@@ -35,6 +42,9 @@ pub(super) struct Object {
     runpath: Option<Vec<Folder>>,
     /// The index of the object that needs it.
     parent: Option<usize>,
+    origin: PathBuf,
+    /// Whether the linker knows it by the path of its copy.
+    is_copy: bool,
 }
 
 impl Object {
@@ -60,7 +70,28 @@ impl Object {
             rpath: facts.rpath.as_ref().map(folders).unwrap_or_default(),
             runpath: facts.runpath.as_ref().map(folders),
             parent,
+            origin: origin.to_owned(),
+            is_copy,
         }
+    }
+
+    /// The folder of a name that is a path, for which the linker does not search.
+    pub(super) fn folders_of_path(&self, name: &str) -> Vec<Folder> {
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let is_top = folder.is_empty() && name.starts_with('/');
+        let folder = if is_top { "/" } else { folder };
+        let mut folders = entry_folders(folder.as_bytes(), &self.origin, self.is_copy);
+        // The linker does not find such a file beside the plugin, and does not take one by this name.
+        folders.retain(|it| {
+            !matches!(
+                it,
+                Folder::At {
+                    is_unknown_to_linker: true,
+                    ..
+                }
+            )
+        });
+        folders
     }
 }
 
@@ -112,17 +143,19 @@ fn initial_list(environment: &[u8]) -> OsString {
     entries.find_map(value).unwrap_or_default()
 }
 
-/// The system's own folders. Linkers differ in which of them they know; a folder with no library for this machine is
-/// skipped.
+/// The system's own folders, and those of most systems' caches. Linkers differ in which of them they know; a folder
+/// with no library for this machine is skipped.
 pub(super) fn system_folders() -> impl Iterator<Item = PathBuf> {
     let multiarch = format!("{}-linux-gnu", env::consts::ARCH);
-    ["/lib", "/usr/lib"]
-        .map(|folder| Path::new(folder).join(&multiarch))
-        .into_iter()
-        .chain(["/lib64", "/usr/lib64", "/lib", "/usr/lib"].map(PathBuf::from))
+    let of_machine = |folder: &str| Path::new(folder).join(&multiarch);
+    let first = ["/lib", "/usr/lib"].map(of_machine);
+    let local = of_machine("/usr/local/lib");
+    let more = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"].map(PathBuf::from);
+    let last = ["/usr/local/lib64", "/usr/local/lib"].map(PathBuf::from);
+    first.into_iter().chain(more).chain([local]).chain(last)
 }
 
-/// The folders of a list, without entries that only the linker can expand (`$LIB`, `$PLATFORM`).
+/// The folders of a list.
 fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec<Folder> {
     // An empty list has no entry, not one empty entry.
     if list.is_empty() {
@@ -132,33 +165,42 @@ fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec
         .as_encoded_bytes()
         .split(|separator| separators.contains(separator));
     entries
-        .filter_map(|entry| folder(entry, origin, is_copy))
+        .flat_map(|entry| entry_folders(entry, origin, is_copy))
         .collect()
 }
 
-fn folder(entry: &[u8], origin: &Path, is_copy: bool) -> Option<Folder> {
-    let path_of = |bytes| PathBuf::from(text::from_bytes(bytes));
+/// The folders that an entry stands for.
+fn entry_folders(entry: &[u8], origin: &Path, is_copy: bool) -> Vec<Folder> {
+    let path_of = |bytes: &[u8]| PathBuf::from(text::from_bytes(bytes));
     let after_origin = [&b"$ORIGIN"[..], b"${ORIGIN}"]
         .iter()
         .find_map(|token| entry.strip_prefix(*token))
         .filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
-    let path = match after_origin {
-        Some(rest) => {
-            let slashes = rest.iter().take_while(|&&byte| byte == b'/').count();
-            origin.join(path_of(&rest[slashes..]))
-        }
-        None if entry.starts_with(b"/") => path_of(entry),
-        None if entry.starts_with(b"$") => return None,
-        None => return Some(Folder::Relative(path_of(entry))),
+    let below = |origin: &Path, rest: &[u8]| {
+        let slashes = rest.iter().take_while(|&&byte| byte == b'/').count();
+        origin.join(path_of(&rest[slashes..]))
+    };
+    // The linker opens the copy of a plugin in the folder of descriptors.
+    let (path, by_linker) = match after_origin {
+        Some(rest) => (
+            below(origin, rest),
+            is_copy.then(|| below(Path::new(DESCRIPTORS), rest)),
+        ),
+        None if entry.starts_with(b"/") => (path_of(entry), None),
+        None => return vec![Folder::Relative(path_of(entry))],
     };
     if after_origin.unwrap_or(entry).contains(&b'$') {
-        return None;
+        let by_linker = by_linker.unwrap_or(path);
+        let is_plain = |part: &Component<'_>| !part.as_os_str().as_encoded_bytes().contains(&b'$');
+        let before = by_linker.components().take_while(is_plain);
+        return vec![Folder::OnlyForLinker(before.collect())];
     }
-    let is_unknown_to_linker = is_copy && after_origin.is_some();
-    Some(Folder::At {
+    let own = Folder::At {
         path,
-        is_unknown_to_linker,
-    })
+        is_unknown_to_linker: by_linker.is_some(),
+    };
+    let by_linker = by_linker.map(Folder::OnlyForLinker);
+    by_linker.into_iter().chain([own]).collect()
 }
 
 #[cfg(test)]
@@ -177,23 +219,34 @@ mod tests {
     #[test]
     fn an_entry_is_absolute_or_relative_or_only_for_the_linker() {
         let plugin = Path::new("/srv/plugins");
+        let linker = |path: &str| Folder::OnlyForLinker(path.into());
+        let relative = |path: &str| Folder::Relative(path.into());
+        let origin = |path: &str, own: &str| vec![linker(path), at(own, true)];
         for (entry, expected) in [
-            ("/opt/lib", Some(at("/opt/lib", false))),
-            ("$ORIGIN", Some(at("/srv/plugins", true))),
-            ("${ORIGIN}", Some(at("/srv/plugins", true))),
-            ("$ORIGIN/../lib", Some(at("/srv/plugins/../lib", true))),
-            ("${ORIGIN}//lib", Some(at("/srv/plugins/lib", true))),
-            ("", Some(Folder::Relative(PathBuf::new()))),
-            (".", Some(Folder::Relative(".".into()))),
-            ("lib", Some(Folder::Relative("lib".into()))),
-            ("$ORIGINAL/lib", None),
-            ("/usr/$LIB", None),
-            ("$ORIGIN/${PLATFORM}", None),
+            ("/opt/lib", vec![at("/opt/lib", false)]),
+            ("$ORIGIN", origin("/proc/self/fd/", "/srv/plugins/")),
+            ("${ORIGIN}", origin("/proc/self/fd/", "/srv/plugins/")),
+            (
+                "$ORIGIN/../lib",
+                origin("/proc/self/fd/../lib", "/srv/plugins/../lib"),
+            ),
+            (
+                "${ORIGIN}//lib",
+                origin("/proc/self/fd/lib", "/srv/plugins/lib"),
+            ),
+            ("", vec![relative("")]),
+            (".", vec![relative(".")]),
+            ("lib", vec![relative("lib")]),
+            ("$ORIGINAL/lib", vec![relative("$ORIGINAL/lib")]),
+            ("/usr/$LIB", vec![linker("/usr")]),
+            ("/usr/a$LIB/b", vec![linker("/usr")]),
+            ("$ORIGIN/../${PLATFORM}", vec![linker("/proc/self/fd/..")]),
         ] {
-            assert_eq!(folder(entry.as_bytes(), plugin, true), expected, "{entry}");
+            let found = entry_folders(entry.as_bytes(), plugin, true);
+            assert_eq!(found, expected, "{entry}");
         }
-        let own = folder(b"$ORIGIN/lib", Path::new("/opt"), false);
-        assert_eq!(own, Some(at("/opt/lib", false)));
+        let own = entry_folders(b"$ORIGIN/lib", Path::new("/opt"), false);
+        assert_eq!(own, [at("/opt/lib", false)]);
         assert_eq!(folders("".as_ref(), b":", plugin, true), []);
         let list = folders("/a::/b".as_ref(), b":", plugin, true);
         let expected = [
@@ -229,7 +282,7 @@ mod tests {
         };
         let origin = Path::new("/srv");
         let objects = [
-            Object::plugin(&facts(Some("$ORIGIN/p"), None), origin),
+            Object::plugin(&facts(Some("/p"), None), origin),
             Object::library("a", &facts(Some("/a"), None), origin, 0),
             Object::library("b", &facts(None, Some("/b")), origin, 1),
             Object::library("c", &facts(None, None), origin, 2),
@@ -240,7 +293,7 @@ mod tests {
             assert_eq!(found, expected.iter().collect::<Vec<_>>(), "{needing}");
         };
         let (p, a, b, env) = (
-            at("/srv/p", true),
+            at("/p", false),
             at("/a", false),
             at("/b", false),
             at("/env", false),

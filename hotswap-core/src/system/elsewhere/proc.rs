@@ -4,6 +4,8 @@ use std::{fs::File, io, path::PathBuf};
 
 use super::unsupported;
 
+pub(crate) const DESCRIPTORS: &str = "";
+
 pub(crate) fn check() -> io::Result<()> {
     Err(unsupported())
 }

@@ -7,10 +7,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, RawFd},
 };
 
-use super::{connection::Connection, memory_file};
-
-/// The folder of this process's descriptors.
-const DESCRIPTORS: &str = "/proc/self/fd";
+use super::{connection::Connection, memory_file, proc::DESCRIPTORS};
 
 /// Open descriptors, each with what the system says of it, such as `/dev/null` or `socket:[4711]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,6 +20,9 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::status::Status;
 
+/// The folder of the descriptors of this process.
+pub(crate) const DESCRIPTORS: &str = "/proc/self/fd";
+
 /// Checks that `/proc` shows this process's descriptors. Costs four system calls.
 ///
 /// # Errors
@@ -48,7 +51,7 @@ pub(crate) fn program() -> PathBuf {
 
 /// A path that leads to what a descriptor refers to.
 pub(crate) fn path(descriptor: &impl AsRawFd) -> String {
-    format!("/proc/self/fd/{}", descriptor.as_raw_fd())
+    format!("{DESCRIPTORS}/{}", descriptor.as_raw_fd())
 }
 
 /// The environment that the program was started with: entries `NAME=VALUE`, each with a NUL behind it. A program that
