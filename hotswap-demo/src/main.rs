@@ -69,12 +69,15 @@ fn run() -> Result<ExitCode> {
     if options.check {
         return check(&options, &trust, trial);
     }
+    // Before other threads are started, which block it, too.
+    terminal::block_suspension();
     let signals = signals::handle().context("signals cannot be handled")?;
     let is_asked = !options.no_stdin;
     let terminal = (is_asked && options.events == Format::Text).then(terminal::read_lines);
     let (mut lines, mut console) = match terminal.flatten() {
         Some((lines, printer)) => (lines, Console::terminal(printer)),
         None => {
+            terminal::unblock_suspension();
             let lines = is_asked.then(lines::from_stdin).transpose();
             let lines = lines.context("no thread can be started")?;
             let console = Console::streams(options.events, is_asked);

@@ -14,6 +14,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, unbounded};
+use nix::sys::signal::{SigSet, Signal};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::{
     CompletionType, Config, Context, Editor, ExternalPrinter, Helper,
@@ -37,6 +38,25 @@ static MODES: OnceLock<Termios> = OnceLock::new();
 /// Shows lines above the one that is edited.
 pub(crate) type Printer = Box<dyn ExternalPrinter>;
 
+/// Blocks SIGTSTP on the calling thread, and on those that it starts.
+///
+/// At Ctrl-Z the editor leaves its mode, sends that signal to the process, and takes its mode again (rustyline 19). If
+/// another thread took the signal, that could be before the process is stopped, and the shell would take the mode away
+/// for good. So only the thread that edits takes it.
+pub(crate) fn block_suspension() {
+    // It fails for no valid signal.
+    let _ = suspension().thread_block();
+}
+
+/// Lets the calling thread be stopped by SIGTSTP again.
+pub(crate) fn unblock_suspension() {
+    let _ = suspension().thread_unblock();
+}
+
+fn suspension() -> SigSet {
+    SigSet::from_iter([Signal::SIGTSTP])
+}
+
 /// Reads lines on a thread that is never joined: it may wait for ever. `None`: this is no terminal on which lines can
 /// be edited and everything is shown.
 pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
@@ -56,6 +76,7 @@ pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
     let (requests, received) = unbounded();
     let reader = thread::Builder::new().name("terminal".to_owned());
     let reading = reader.spawn(move || {
+        unblock_suspension();
         loop {
             let text = match editor.readline(PROMPT) {
                 Ok(text) => text,

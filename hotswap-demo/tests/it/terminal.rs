@@ -11,7 +11,8 @@ use std::{
     time::Instant,
 };
 
-use pty_process::blocking::Pty;
+use pty_process::blocking::{Command, Pty};
+use rustix::termios::{LocalModes, tcgetattr};
 use vt100::Parser;
 
 use crate::demo::{BINARY, SOON, plugin};
@@ -34,7 +35,10 @@ impl Terminal {
     }
 
     fn start_in(folder: &Path, options: &[&str], plugin: &Path) -> Self {
-        let (demo, keys) = spawn(folder, options, plugin);
+        Self::of(spawn(folder, options, plugin))
+    }
+
+    fn of((demo, keys): (Child, Pty)) -> Self {
         let mut reader = File::from(rustix::io::dup(&keys).unwrap());
         let (sender, output) = mpsc::channel();
         thread::spawn(move || {
@@ -111,19 +115,21 @@ impl Terminal {
 }
 
 fn spawn(folder: &Path, options: &[&str], plugin: &Path) -> (Child, Pty) {
+    let command = Command::new(BINARY).arg("--any-owner").args(options);
+    spawn_command(command.arg(plugin).current_dir(folder))
+}
+
+fn spawn_command(command: Command) -> (Child, Pty) {
     let (keys, pts) = pty_process::blocking::open().unwrap();
     let size = pty_process::Size::new(ROWS.get(), COLUMNS.get());
     keys.resize(size).unwrap();
-    let command = pty_process::blocking::Command::new(BINARY);
-    let demo = command
-        .arg("--any-owner")
-        .args(options)
-        .arg(plugin)
-        .current_dir(folder)
-        .env("TERM", "xterm")
-        .spawn(pts)
-        .unwrap();
-    (demo, keys)
+    (command.env("TERM", "xterm").spawn(pts).unwrap(), keys)
+}
+
+/// Whether the terminal is in the editor's mode.
+fn is_edited(keys: &Pty) -> bool {
+    let modes = tcgetattr(keys).unwrap().local_modes;
+    !modes.contains(LocalModes::ICANON)
 }
 
 #[test]
@@ -247,17 +253,10 @@ fn several_lines_may_be_pasted() {
 /// Its modes are those from before also when it ends while a line is edited.
 #[test]
 fn the_terminal_is_given_back() {
-    use rustix::termios::{LocalModes, tcgetattr};
     let mut terminal = Terminal::start(&[]);
     terminal.says("Adding to 10: 17");
     terminal.press("half a li");
     terminal.shows_at_the_end("Next plugin: half a li");
-    let is_edited = |keys: &Pty| {
-        !tcgetattr(keys)
-            .unwrap()
-            .local_modes
-            .contains(LocalModes::ICANON)
-    };
     assert!(is_edited(&terminal.keys));
     let demo = rustix::process::Pid::from_child(&terminal.demo);
     rustix::process::kill_process(demo, rustix::process::Signal::TERM).unwrap();
@@ -271,10 +270,40 @@ fn the_terminal_is_given_back() {
     assert_eq!(terminal.ends().0, Some(0));
 }
 
+/// The editor has to leave its mode before the process is stopped, and to take it when the process goes on.
+#[test]
+fn a_line_is_edited_again_after_ctrl_z() {
+    let shell = Command::new("bash").args(["--norc", "--noprofile", "-i"]);
+    let mut terminal = Terminal::of(spawn_command(shell.env("PS1", "$ ")));
+    terminal.shows_at_the_end("$");
+    let path = plugin("shipped");
+    terminal.press(&format!(
+        "{BINARY} --any-owner --period 100ms {}\r",
+        path.display()
+    ));
+    terminal.says("Adding to 10: 17");
+    for round in ["once", "again"] {
+        terminal.press("\x1a");
+        terminal.shows_at_the_end("$");
+        terminal.press("fg\r");
+        terminal.shows_at_the_end("Next plugin:");
+        terminal.press(round);
+        terminal.shows_at_the_end(&format!("Next plugin: {round}"));
+        assert!(is_edited(&terminal.keys), "{round}");
+        terminal.press("\x15");
+        terminal.shows_at_the_end("Next plugin:");
+    }
+    terminal.press("\x03");
+    terminal.shows_at_the_end("$");
+    terminal.press("exit\r");
+    let (code, seen) = terminal.ends();
+    assert_eq!(code, Some(0), "{seen:#?}");
+}
+
 #[test]
 fn a_terminal_without_editing_has_lines() {
     let (keys, pts) = pty_process::blocking::open().unwrap();
-    let command = pty_process::blocking::Command::new(BINARY);
+    let command = Command::new(BINARY);
     let options = ["--any-owner", "--period", "1h"];
     let command = command.args(options).arg(plugin("shipped"));
     let mut demo = command.env("TERM", "dumb").spawn(pts).unwrap();
