@@ -168,7 +168,10 @@ impl Display for Progress {
                 live,
             } => {
                 write!(f, "{rendered}not built, after {}", Time(*took))?;
-                live.map_or(Ok(()), |live| write!(f, "; generation {live} stays live"))
+                match live {
+                    Some(live) => write!(f, "; generation {live} stays live"),
+                    None => f.write_str("; save a change, and it is built again"),
+                }
             }
         }
     }

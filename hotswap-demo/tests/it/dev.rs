@@ -145,7 +145,8 @@ fn a_first_build_that_fails_is_waited_for() {
     workspace.change(CODE, "\"one\"", "7");
     let mut demo = workspace.start(&["broken"]);
     let not_built = demo.says("not built, after ");
-    assert!(not_built.ends_with('s'), "{not_built}");
+    let expected = "s; save a change, and it is built again";
+    assert!(not_built.ends_with(expected), "{not_built}");
     demo.type_line(":reload");
     demo.says("there is no plugin yet");
     workspace.change(CODE, "7", "\"one\"");
