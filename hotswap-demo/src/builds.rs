@@ -151,9 +151,9 @@ pub(crate) fn hint(event: &Event) -> Option<&'static str> {
 
 impl Display for Built {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}built in {}", self.rendered, Time(self.took))?;
-        let time = self.swapped_in.map(Time);
-        time.map_or(Ok(()), |time| write!(f, ", swapped in {time}"))
+        write!(f, "{}built in {:.1?}", self.rendered, self.took)?;
+        let time = self.swapped_in;
+        time.map_or(Ok(()), |time| write!(f, ", swapped in {time:.1?}"))
     }
 }
 
@@ -161,32 +161,18 @@ impl Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Building { package } => write!(f, "building {package}"),
-            Self::Unchanged { took } => write!(f, "unchanged, after {}", Time(*took)),
+            Self::Unchanged { took } => write!(f, "unchanged, after {took:.1?}"),
             Self::NotBuilt {
                 rendered,
                 took,
                 live,
             } => {
-                write!(f, "{rendered}not built, after {}", Time(*took))?;
+                write!(f, "{rendered}not built, after {took:.1?}")?;
                 match live {
                     Some(live) => write!(f, "; generation {live} stays live"),
                     None => f.write_str("; save a change, and it is built again"),
                 }
             }
-        }
-    }
-}
-
-/// As people say it.
-struct Time(Duration);
-
-impl Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs_f64();
-        if seconds < 1.0 {
-            write!(f, "{:.0} ms", seconds * 1000.0)
-        } else {
-            write!(f, "{seconds:.1} s")
         }
     }
 }

@@ -59,7 +59,7 @@ fn unknown<T>(commands: &[Command<T>], name: &str) -> String {
     let name = shown(name);
     match nearest {
         Some(nearest) => format!("unknown command {name}; did you mean {nearest}?"),
-        None => format!("unknown command {name}; :help lists them"),
+        None => format!("unknown command {name}; :help lists the commands"),
     }
 }
 

@@ -300,6 +300,7 @@ impl<'a> Demo<'a> {
             EventKind::Accepted { path, .. } => {
                 self.last_given.replace(path.clone());
                 [
+                    self.what_to_do_first(&told.event),
                     self.earlier_with_same_bytes(&told.event),
                     self.figures_of(generation),
                 ]
@@ -310,13 +311,21 @@ impl<'a> Demo<'a> {
                 let is_without = *share == Share::NONE;
                 let none =
                     is_without.then(|| "it gets none until you type `:share 10%`".to_owned());
-                [none, same.flatten()]
+                [none, same.flatten(), None]
             }
             _ => return told,
         };
         let hints: Vec<_> = hints.into_iter().flatten().collect();
         let hint = (!hints.is_empty()).then(|| hints.join("; ").into());
         Told { hint, ..told }
+    }
+
+    fn what_to_do_first(&self, event: &Event) -> Option<String> {
+        let dev = self.dev.as_ref().filter(|_| event.generation == Some(1))?;
+        let package = dev.package();
+        Some(format!(
+            "change {package} and save it; `help` lists the commands"
+        ))
     }
 
     fn earlier_with_same_bytes(&self, event: &Event) -> Option<String> {

@@ -123,7 +123,7 @@ fn next(input: &mut impl BufRead) -> Option<Request> {
     if line.len() as u64 == LINE_BYTES_MAX && !line.ends_with(b"\n") {
         input.skip_until(b'\n').ok()?;
         return Some(Request::Unknown(format!(
-            "unknown line: longer than {LINE_BYTES_MAX} bytes"
+            "this line is too long: it has more than {LINE_BYTES_MAX} bytes"
         )));
     }
     Some(parse(line.strip_suffix(b"\n").unwrap_or(&line)))
@@ -165,7 +165,7 @@ mod tests {
         check(b":quit", Request::Quit);
         check(
             b":what\x1b",
-            Request::Unknown(r"unknown command :what\u{1b}; :help lists them".to_owned()),
+            Request::Unknown(r"unknown command :what\u{1b}; :help lists the commands".to_owned()),
         );
         check(b"help", Request::Help);
         check(b" quit\r", Request::Quit);
@@ -186,7 +186,7 @@ mod tests {
             check(line.as_bytes(), Request::Unknown(expected));
         };
         check_unknown(":relaod", "; did you mean :reload?");
-        check_unknown(":q", "; :help lists them");
+        check_unknown(":q", "; :help lists the commands");
         check_unknown(":qit", "; did you mean :quit?");
         check_unknown(":rolback", "; did you mean :rollback?");
         check_unknown(":Rolback", "; did you mean :rollback?");
@@ -249,7 +249,7 @@ mod tests {
         let mut input = vec![b'x'; 3 * LINE_BYTES_MAX as usize];
         input.extend(b"\n:quit\n");
         let mut input = &input[..];
-        let problem = "unknown line: longer than 65536 bytes".to_owned();
+        let problem = "this line is too long: it has more than 65536 bytes".to_owned();
         assert_eq!(next(&mut input), Some(Request::Unknown(problem)));
         assert_eq!(next(&mut input), Some(Request::Quit));
     }

@@ -13,6 +13,10 @@ use crate::{
     trust::{TrustOptions, whole_number},
 };
 
+const USAGE: &str = "\
+hotswap-demo [OPTIONS] <PLUGIN>
+       hotswap-demo [OPTIONS] --dev [<PACKAGE>] [-- <CARGO_ARGS>...]";
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0         It has ended; with --check, the plugin would be accepted
@@ -30,7 +34,13 @@ Examples:
 /// Each line of standard input is a path, or a command: `:reload`, `:rollback`, `:versions`, `:help`, `:quit`; for a
 /// canary also `:promote`, `:abandon`, `:share`, `:figures`. SIGHUP does what `:reload` does.
 #[derive(Parser)]
-#[command(name = "hotswap-demo", version, args_override_self = true, after_help = AFTER_HELP)]
+#[command(
+    name = "hotswap-demo",
+    version,
+    args_override_self = true,
+    override_usage = USAGE,
+    after_help = AFTER_HELP
+)]
 pub(crate) struct Options {
     /// The plugin to begin with
     #[arg(required_unless_present = "dev", conflicts_with = "dev")]

@@ -84,6 +84,8 @@ pub(crate) fn hint(path: &Path) -> Option<Cow<'static, str>> {
             "variables such as $PWD are not replaced here"
         } else if bytes.starts_with(b"~") {
             "of `~` only `~/` is replaced here"
+        } else if matches!(bytes, b"?" | b"-h" | b"--help") {
+            "`:help` lists the commands"
         } else {
             let word = str::from_utf8(bytes).ok().filter(|_| is_word)?;
             let command = commands::nearest(&COMMANDS, &format!(":{word}"))?;
@@ -223,6 +225,8 @@ mod tests {
         check("./Reload", Some("the command is `:reload`"));
         check("./quti", Some("did you mean `:quit`?"));
         check("./hlep", Some("did you mean `:help`?"));
+        check("./?", Some("`:help` lists the commands"));
+        check("./--help", Some("`:help` lists the commands"));
         check("./plugin", None);
         check("./quti.so", None);
         check("./\"b.so", Some("a quotation mark is left over"));

@@ -90,7 +90,7 @@ fn every_line_is_an_object() {
     demo.type_line(":what");
     assert_eq!(
         next(&demo, "note")["text"],
-        "unknown command :what; :help lists them"
+        "unknown command :what; :help lists the commands"
     );
     demo.end_input();
     let (code, rest) = demo.ends();

@@ -332,9 +332,12 @@ const LINES: &[(&str, &str)] = &[
         ":version",
         "unknown command :version; did you mean :versions?",
     ),
-    (":what now", "unknown command :what; :help lists them"),
+    (
+        ":what now",
+        "unknown command :what; :help lists the commands",
+    ),
     (":reload now", ":reload has no argument"),
-    (":", "unknown command :; :help lists them"),
+    (":", "unknown command :; :help lists the commands"),
     (
         "reload",
         "refused ./reload: open: no such file; generation 1 stays live; the command is `:reload`",

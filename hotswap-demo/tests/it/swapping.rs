@@ -85,7 +85,10 @@ fn a_path_may_begin_with_a_colon() {
     fs::copy(plugin("other"), folder.path().join(":x")).unwrap();
     let mut demo = Demo::with("shipped");
     demo.type_line(":x");
-    assert_eq!(demo.says("unknown"), "unknown command :x; :help lists them");
+    assert_eq!(
+        demo.says("unknown"),
+        "unknown command :x; :help lists the commands"
+    );
     demo.type_line(folder.path().join("./:x"));
     demo.says("accepted generation 2: ");
 }
@@ -167,10 +170,12 @@ fn wrong_usage_exits_with_2() {
         &["--period", "soon"],
         &["--unknown"],
     ] {
-        assert_eq!(
-            Demo::start(options, &plugin("shipped")).ends().0,
-            Some(2),
-            "{options:?}"
-        );
+        let (code, err) = Demo::start(options, &plugin("shipped")).ends();
+        assert_eq!(code, Some(2), "{options:?}");
+        if options == ["--unknown"] {
+            let both = ["Usage: hotswap-demo [OPTIONS] <PLUGIN>", "--dev"];
+            let both = both.map(|usage| err.iter().any(|line| line.contains(usage)));
+            assert_eq!(both, [true, true], "{err:?}");
+        }
     }
 }

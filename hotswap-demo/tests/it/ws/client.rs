@@ -35,7 +35,7 @@ fn lines_of_a_pipe_are_answered() {
         String::from_utf8_lossy(&output.stdout),
         format!(
             "You said 'hi'\naccepted generation 2: {}\n\
-             unknown command :foo; :help lists them\n",
+             unknown command :foo; :help lists the commands\n",
             server.plugin().display()
         )
     );

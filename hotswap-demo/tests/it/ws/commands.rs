@@ -40,19 +40,19 @@ fn an_unknown_command_is_refused_and_not_sent_to_the_plugin() {
     let server = Server::with("shipped");
     let mut client = server.connect();
     let mut check = |message: &str, said: &str| assert_eq!(client.ask(message), said);
-    check(":foo", "unknown command :foo; :help lists them");
-    check(":", "unknown command :; :help lists them");
+    check(":foo", "unknown command :foo; :help lists the commands");
+    check(":", "unknown command :; :help lists the commands");
     let nearest = "unknown command :relaod; did you mean :reload?";
     check(":relaod now", nearest);
     check(":reload now", ":reload has no argument");
     check(
         ":\u{1b}[2J",
-        r"unknown command :\u{1b}[2J; :help lists them",
+        r"unknown command :\u{1b}[2J; :help lists the commands",
     );
     let beginning = format!(":{}", "x".repeat(39));
     check(
         &format!(":{}", "x".repeat(60_000)),
-        &format!("unknown command {beginning}; :help lists them"),
+        &format!("unknown command {beginning}; :help lists the commands"),
     );
     // White space around it is somebody's finger.
     assert!(
@@ -77,7 +77,7 @@ fn an_unknown_command_is_refused_and_not_sent_to_the_plugin() {
             break told;
         }
     };
-    let text = "unknown command :foo; :help lists them";
+    let text = "unknown command :foo; :help lists the commands";
     assert_eq!(
         reply,
         json!({"type": "command", "refused": true, "text": text})
