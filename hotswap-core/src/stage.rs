@@ -376,8 +376,6 @@ impl Origin {
     }
 }
 
-/// Inspects the bytes. Refuses what would harm the linker, and what the linker would survive but hotswap cannot load
-/// safely ([`shared`]).
 /// The facts of a library at `path`, if a regular file is there and it is a library. Waits for nobody.
 pub(crate) fn facts_of_library(path: &Path) -> Option<Facts> {
     let bytes_max = Policy::default().file_bytes_max;
@@ -385,6 +383,8 @@ pub(crate) fn facts_of_library(path: &Path) -> Option<Facts> {
     inspect(&content.bytes, None).ok()
 }
 
+/// Inspects the bytes. Refuses what would harm the linker, and what the linker would survive but hotswap cannot load
+/// safely ([`shared`]).
 fn inspected(bytes: &[u8], export: Option<Export<'_>>, path: &Path) -> Result<Facts> {
     let refused = |kind| Error::new(path, kind);
     let facts = inspect(bytes, export);
