@@ -85,6 +85,13 @@ pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
                     let _ = low_level::raise(SIGINT);
                     return;
                 }
+                Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    let problem = "this line is no text: a byte of it is not UTF-8".to_owned();
+                    if requests.send(Request::Unknown(problem)).is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 // The end, or a terminal that has gone.
                 Err(_) => return,
             };

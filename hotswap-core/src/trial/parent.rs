@@ -233,18 +233,14 @@ impl TrialProcess {
 
     /// Waits for a child that is about to end, kills any other, and kills the processes that it has started.
     fn end(&mut self, outcome: &Outcome, started: Instant, timeout: Duration) -> ChildEnd {
-        let has_time = || started.elapsed() < timeout;
-        if matches!(outcome, Outcome::Passed | Outcome::Gone) {
-            let mut pause = Duration::from_micros(20);
-            while !self.child.has_ended() && has_time() {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(5));
-            }
-        }
-        let had_ended = self.child.has_ended();
+        let left = match outcome {
+            Outcome::Passed | Outcome::Gone => timeout.saturating_sub(started.elapsed()),
+            _ => Duration::ZERO,
+        };
+        let had_ended = self.child.ends_within(left);
         self.child.kill_group();
         match self.child.wait() {
-            Ok(_) if !had_ended => ChildEnd::Killed,
+            _ if !had_ended => ChildEnd::Killed,
             Ok(status) => ChildEnd::Status(status),
             Err(_) => ChildEnd::Unknown,
         }

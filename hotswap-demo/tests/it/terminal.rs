@@ -56,8 +56,8 @@ impl Terminal {
         }
     }
 
-    fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
+    fn press(&mut self, keys: impl AsRef<[u8]>) {
+        self.keys.write_all(keys.as_ref()).unwrap();
     }
 
     /// The lines that are not empty.
@@ -158,7 +158,7 @@ fn a_path_is_swapped_in_with_one_prompt_and_ctrl_c_ends_it() {
     assert_eq!(seen, [&accepted, ticks[0], ticks[1], "Next plugin:"]);
 
     let path = plugin("other");
-    terminal.press(&format!("{}\r", path.display()));
+    terminal.press(format!("{}\r", path.display()));
     let seen = terminal.says("unloaded generation 1 after ");
     assert_eq!(seen[3], format!("Next plugin: {}", path.display()));
     assert_eq!(
@@ -296,6 +296,16 @@ fn a_line_is_edited_again_after_ctrl_z() {
     terminal.press("\x03");
     terminal.shows_at_the_end("$");
     terminal.press("exit\r");
+    let (code, seen) = terminal.ends();
+    assert_eq!(code, Some(0), "{seen:#?}");
+}
+
+#[test]
+fn a_byte_that_is_no_text_does_not_end_the_lines() {
+    let mut terminal = Terminal::start(&[]);
+    terminal.press(b"/no/\xff");
+    terminal.says("this line is no text: a byte of it is not UTF-8");
+    terminal.press("quit\r");
     let (code, seen) = terminal.ends();
     assert_eq!(code, Some(0), "{seen:#?}");
 }

@@ -153,6 +153,21 @@ fn a_plugin_that_hangs_is_refused_wherever_it_does() {
     }
 }
 
+/// The system tells of the end of a process that is traced only once the tracer knows of the end of its threads.
+#[test]
+fn a_plugin_that_is_traced_by_the_host_does_not_stop_it() {
+    let mut it = Trials::run(Command::new(BINARY), "2s");
+    it.refuses(
+        "misbehaving",
+        "probe: be traced by the host, and stop",
+        "probe: no end after 2s, in a trial",
+    );
+    let mut it = Trials::start();
+    it.order("probe: have a thread traced by the host");
+    it.demo.type_line(plugin("misbehaving"));
+    it.demo.says("accepted generation 2: ");
+}
+
 #[test]
 fn nothing_that_a_hanging_plugin_has_started_stays() {
     let mut it = Trials::run(Command::new(BINARY), "2s");

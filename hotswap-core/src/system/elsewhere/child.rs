@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io,
     process::{Command, ExitStatus},
+    time::Duration,
 };
 
 use super::{connection::Connection, unsupported};
@@ -17,6 +18,10 @@ impl Child {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn ends_within(&self, _: Duration) -> bool {
         match self.0 {}
     }
 

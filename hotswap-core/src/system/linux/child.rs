@@ -1,10 +1,12 @@
 //! A child process that runs this program anew, and what such a child does first.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{self, Command, ExitStatus},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -17,6 +19,10 @@ use rustix::{
 };
 
 use super::connection::Connection;
+
+/// The time in which a child that was killed ends, unless the kernel waits for something on its behalf, such as a server
+/// of files.
+const KILLED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A child in a process group of its own, so that what it starts can be ended along with it, and Ctrl-C does not reach
 /// it.
@@ -41,6 +47,20 @@ impl Child {
         !matches!(self.look(), Ok(None))
     }
 
+    /// Waits at most `time` for the child's end. Returns whether it has ended.
+    pub(crate) fn ends_within(&self, time: Duration) -> bool {
+        let begin = Instant::now();
+        let mut pause = Duration::from_micros(20);
+        while !self.has_ended() {
+            if begin.elapsed() >= time {
+                return false;
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+        true
+    }
+
     /// Kills the child, and the processes of its group.
     pub(crate) fn kill_group(&self) {
         // The system reuses the number of the child, and of its group, only after the child was waited for. If `look`
@@ -53,18 +73,46 @@ impl Child {
         }
     }
 
-    /// Waits for the child's end.
+    /// Waits for the end of a child that has ended or was killed.
     ///
     /// # Errors
-    /// This process cannot wait for its children (it ignores SIGCHLD), or other code in it has taken the status.
+    /// This process cannot wait for its children (it ignores SIGCHLD), other code in it has taken the status, or the
+    /// child has not ended within [`KILLED_TIMEOUT`].
     pub(crate) fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.0.wait()
+        if self.ends_within(KILLED_TIMEOUT) {
+            self.0.wait()
+        } else {
+            Err(io::ErrorKind::TimedOut.into())
+        }
     }
 
     /// The child's status if it has ended. An error means that it cannot be waited for any more.
     fn look(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
+        self.reap_traced_threads();
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(Pid::from_child(&self.0)), options)
+        let status = waitid(WaitId::Pid(Pid::from_child(&self.0)), options)?;
+        // Of a child that is traced, the system also tells that it has stopped.
+        Ok(status.filter(|it| it.exited() || it.killed() || it.dumped()))
+    }
+
+    /// Takes the status of threads of the child that this process traces, and that have ended.
+    ///
+    /// A thread makes its parent trace it by `PTRACE_TRACEME` ([`ptrace(2)`]). Until the tracer has taken the status of
+    /// such a thread, the system does not tell that the child has ended.
+    ///
+    /// [`ptrace(2)`]: https://man7.org/linux/man-pages/man2/ptrace.2.html
+    fn reap_traced_threads(&self) {
+        let child = Pid::from_child(&self.0);
+        let threads = fs::read_dir(format!("/proc/{child}/task"));
+        let threads = threads.into_iter().flatten().flatten();
+        let numbers = threads.filter_map(|it| it.file_name().to_str()?.parse().ok());
+        for thread in numbers.filter_map(Pid::from_raw).filter(|it| *it != child) {
+            // An error: it is not traced.
+            let _ = waitid(
+                WaitId::Pid(thread),
+                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+            );
+        }
     }
 }
 
