@@ -25,6 +25,7 @@ mod ending;
 mod fork;
 mod opener;
 mod pin_reason;
+pub(crate) mod process_end;
 mod stdout;
 
 mod closed;
@@ -131,6 +132,7 @@ impl Image {
         #[cfg(feature = "backtrace")]
         record.is_in(staged.file());
         record.mapped(code.clone());
+        process_end::watch_for();
         dependencies::note(&dependencies::loaded(staged.facts()));
         let (old_libraries, untrusted_library) = libraries.finish(&staged, policy);
         let handlers = Handlers::new(mapping.clone(), before);

@@ -10,6 +10,7 @@ use super::{
     KeptUntilGone,
     account::Account,
     pin_reason::{HeapLeft, PinReason},
+    process_end,
 };
 use crate::{
     stage::Staged,
@@ -30,7 +31,7 @@ pub(super) struct Closed {
 impl Closed {
     /// Closes the image and looks whether it is gone. The caller owns this, so nothing calls the image any more.
     pub(super) fn close(self, object: Object) -> Result<Option<HeapLeft>, Box<Self>> {
-        object.close();
+        close(object);
         Box::new(self).look()
     }
 
@@ -42,7 +43,7 @@ impl Closed {
         if linker::is_mapped(&self.name)
             && let Some(object) = Object::mapped_as(&self.name)
         {
-            object.close();
+            close(object);
         }
         self.look()
     }
@@ -75,5 +76,14 @@ impl Closed {
         } else {
             PinReason::Unknown
         }
+    }
+}
+
+/// Does not return if the process ends: then the image may be running what it has registered for that.
+fn close(object: Object) {
+    process_end::watch_for();
+    match process_end::begin() {
+        Some(work) => work.run(|| object.close()),
+        None => process_end::wait_for_it(),
     }
 }

@@ -33,7 +33,7 @@ use super::{
     handlers,
     opener::Opener,
     pin_reason::{HeapLeft, PinReason},
-    stdout,
+    process_end, stdout,
 };
 use crate::{
     holder::Holder,
@@ -134,13 +134,17 @@ impl Leaving {
         };
         match &leaving.image.attachment {
             Attachment::Attached(account) => {
-                // The hook may take long, so it runs on a thread of its own; if none can be started, it runs here.
-                if let Some(hook) = account.hook() {
-                    let thread = threads::start("hotswap-unload", move || hook.run());
+                // The hook may take long, so it runs on a thread of its own; if none can be started, it runs here. It does
+                // not run if the process ends: then the image is not closed either.
+                let run = || Some((account.hook()?, process_end::begin()?));
+                if let Some((hook, work)) = run() {
+                    let thread = threads::start("hotswap-unload", move || work.run(|| hook.run()));
                     match thread {
                         Ok(running) => leaving.hook = Some(running),
                         Err(_) => {
-                            leaving.hook_panic = account.hook().and_then(|hook| hook.run().err())
+                            let panic =
+                                run().and_then(|(hook, work)| work.run(|| hook.run()).err());
+                            leaving.hook_panic = panic;
                         }
                     }
                 }

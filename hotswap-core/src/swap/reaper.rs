@@ -38,7 +38,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     history::History,
-    image::{Image, Leaving, Opener, Spare},
+    image::{Image, Leaving, Opener, Spare, process_end},
     memory,
     stage::Kept,
     threads,
@@ -199,6 +199,8 @@ impl<M: Send + Sync + 'static> Reaper<M> {
 
     /// Counts the image before the reaper has it, because the reaper may find at once that it is gone.
     fn unload(&self, number: Option<u64>, phase: Phase<M>, is_refused: bool) {
+        // Here and not on the reaper's thread: the process may end as soon as this returns.
+        process_end::watch_for();
         let (unloading, recorded) = Unloading::new(number, phase, is_refused, &self.records);
         self.send(Task::Unload(unloading));
         if let Some(recorded) = recorded {

@@ -1,5 +1,6 @@
 //! What plugins leave behind, and how they are unloaded nevertheless.
 
+mod at_exit;
 mod callbacks;
 mod libraries;
 mod nested;

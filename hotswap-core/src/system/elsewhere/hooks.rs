@@ -21,6 +21,8 @@ impl EndOfThread {
 
 pub(crate) fn at_end_of_thread_locals(_: AtEnd) {}
 
+pub(crate) fn call_first_at_exit(_: AtEnd) {}
+
 /// Registers nothing: a forked child keeps the slots and numbers of its parent's threads.
 ///
 /// # Safety

@@ -1,10 +1,11 @@
-//! Functions of this crate that the C library calls: when a thread ends, and in a forked child.
+//! Functions of this crate that the C library calls: when a thread ends, in a forked child, and when the process ends.
 //!
 //! They are safe functions, so that they may be called with any value.
 
 use std::{
     ffi::{c_int, c_void},
     ptr,
+    sync::{Mutex, PoisonError},
 };
 
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`, for which the libc crate has no name; 4 in glibc and musl.
@@ -75,4 +76,27 @@ pub(crate) unsafe fn in_forked_children(function: extern "C" fn()) {
     }
     // SAFETY: a safe function, which calls only what is allowed there (`# Safety` of this function).
     unsafe { pthread_atfork(None, None, Some(function)) };
+}
+
+/// Has `exit` call `function` once, before everything that was registered with the C library until now
+/// ([`atexit(3)`](https://man7.org/linux/man-pages/man3/atexit.3.html)).
+///
+/// Takes back what this function has registered before. The C library offers no way to do that but to call it, so
+/// `function` is called now, too, on this thread. If `exit` begins between taking back and registering, it calls
+/// `function` after the function that it was about to call.
+pub(crate) fn call_first_at_exit(function: AtEnd) {
+    unsafe extern "C" {
+        fn __cxa_atexit(function: AtEnd, argument: *mut c_void, object: *const c_void) -> c_int;
+        fn __cxa_finalize(object: *const c_void);
+    }
+    // Its address stands for an object that has registered one function.
+    static OBJECT: u8 = 0;
+    static TURN: Mutex<()> = Mutex::new(());
+    let object = (&raw const OBJECT).cast();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: calls what was registered for `OBJECT`, here: safe functions, which may be called with any value.
+    unsafe { __cxa_finalize(object) };
+    // SAFETY: `function` may be called with any value. If this crate is not in the executable, its object must stay
+    // mapped until the process ends, because hotswap's threads run in it.
+    unsafe { __cxa_atexit(function, ptr::null_mut(), object) };
 }
