@@ -39,9 +39,11 @@ pub struct Facts {
     /// Whether the file imports a function that creates pthread keys (`pthread_key_create`). The destructor of a key
     /// is called when a thread ends, even if the image has been unmapped.
     pub creates_keys: bool,
-    /// Whether the file imports a function that starts threads (`pthread_create`). A thread may still run when the
-    /// image has been unmapped.
+    /// Whether the file imports a function that starts threads (`pthread_create`), or may look it up with `dlsym`. A
+    /// thread may still run when the image has been unmapped.
     pub starts_threads: bool,
+    /// Whether the file imports `pthread_create` itself.
+    pub imports_pthread_create: bool,
     /// Imported functions that may leave behind something else that refers to the image and that `dlclose` does not
     /// remove. Each has the name that a programmer knows; the list is sorted.
     pub keeping_functions: Vec<&'static str>,

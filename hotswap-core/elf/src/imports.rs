@@ -1,7 +1,7 @@
 //! What the names of imported symbols reveal about code that has not run yet.
 //!
 //! The tables are for glibc 2.36 to 2.42 and for libstdc++ of GCC 5 to 15. This module does not see a function that
-//! code finds with `dlsym` or calls through another library.
+//! code finds with `dlsym` (except `pthread_create`, by its name in the file) or calls through another library.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +20,8 @@ enum Effect {
     Key,
     /// A thread.
     Thread,
+    /// An address that the file finds by name.
+    Lookup,
     /// Half of something that a standard stream keeps: [`FacetPart`].
     Stream(FacetPart),
     /// Something else that refers to the caller's code or data and that `dlclose` does not remove. The name is the
@@ -40,7 +42,7 @@ enum FacetPart {
     Stream,
 }
 
-use Effect::{Keeps, Key, Stream, Thread, ThreadExitHook};
+use Effect::{Keeps, Key, Lookup, Stream, Thread, ThreadExitHook};
 
 /// Functions and their effects, sorted by symbol.
 ///
@@ -135,6 +137,8 @@ const IMPORTS: &[(&str, &[Effect])] = &[
         &[Keeps("argp_program_version_hook")],
     ),
     ("clone", &[Thread, Keeps("clone")]),
+    ("dlsym", &[Lookup]),
+    ("dlvsym", &[Lookup]),
     ("error_print_progname", &[Keeps("error_print_progname")]),
     // The process flushes a stream that is still open when it ends.
     ("fopencookie", &[Keeps("fopencookie")]),
@@ -154,7 +158,7 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     // `openlog` keeps its first argument, and reads it for each message.
     ("openlog", &[Keeps("openlog")]),
     ("profil", &[Keeps("profil")]),
-    ("pthread_create", &[Thread]),
+    (PTHREAD_CREATE, &[Thread]),
     ("pthread_key_create", &[Key]),
     // `putenv` puts the caller's own text into the environment.
     ("putenv", &[Keeps("putenv")]),
@@ -181,6 +185,8 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ("timer_create", &[Keeps("timer_create")]),
     ("tss_create", &[Key]),
 ];
+
+const PTHREAD_CREATE: &str = "pthread_create";
 
 /// The set of [`filter_bit`]s of all names in the table. Testing it replaces a search in the table, which is not in
 /// the processor's cache when a file is inspected (6 µs for a plugin of 60 imports, 2026-11).
@@ -211,6 +217,8 @@ pub(crate) struct Imports {
     thread_exit_hook: bool,
     creates_keys: bool,
     starts_threads: bool,
+    pthread_create: bool,
+    looks_up: bool,
     keeping_functions: BTreeSet<&'static str>,
     stream_uses: [bool; 3],
     mangled: Option<String>,
@@ -240,24 +248,31 @@ impl Imports {
         let Ok(place) = IMPORTS.binary_search_by(|(symbol, _)| symbol.as_bytes().cmp(name)) else {
             return;
         };
+        self.pthread_create |= name == PTHREAD_CREATE.as_bytes();
         for effect in IMPORTS.get(place).map_or(&[][..], |(_, effects)| effects) {
             match *effect {
                 ThreadExitHook => self.thread_exit_hook = true,
                 Key => self.creates_keys = true,
                 Thread => self.starts_threads = true,
+                Lookup => self.looks_up = true,
                 Stream(part) => self.stream_uses[part as usize] = true,
                 Keeps(what) => _ = self.keeping_functions.insert(what),
             }
         }
     }
 
-    pub(crate) fn record_in(mut self, facts: &mut Facts) {
+    /// `has_text` tells whether a text is in the file, as far as that is mapped and readable.
+    pub(crate) fn record_in(mut self, facts: &mut Facts, has_text: impl FnOnce(&[u8]) -> bool) {
+        if self.looks_up && !self.starts_threads {
+            self.starts_threads = has_text(b"pthread_create\0");
+        }
         if self.stream_uses == [true; 3] {
             self.keeping_functions.insert("std::ios::imbue");
         }
         facts.thread_exit_hook = self.thread_exit_hook;
         facts.creates_keys = self.creates_keys;
         facts.starts_threads = self.starts_threads;
+        facts.imports_pthread_create = self.pthread_create;
         facts.keeping_functions = self.keeping_functions.into_iter().collect();
         facts.imports_rust = self.mangled.or(self.plain);
     }
@@ -316,7 +331,7 @@ mod tests {
         let mut imports = Imports::default();
         names.iter().for_each(|name| imports.note(name.as_bytes()));
         let mut facts = Facts::default();
-        imports.record_in(&mut facts);
+        imports.record_in(&mut facts, |_| true);
         facts
     }
 
@@ -326,6 +341,7 @@ mod tests {
             thread_exit_hook: true,
             creates_keys: true,
             starts_threads: true,
+            imports_pthread_create: true,
             keeping_functions: vec!["aio_read", "on_exit", "std::thread"],
             ..Facts::default()
         };
@@ -346,6 +362,17 @@ mod tests {
             facts(&["malloc", "", "atexit", "sigaction"]),
             Facts::default()
         );
+    }
+
+    #[test]
+    fn a_thread_may_be_started_by_a_function_that_is_looked_up() {
+        assert!(facts(&["dlsym"]).starts_threads);
+        assert!(facts(&["dlvsym"]).starts_threads);
+        let mut imports = Imports::default();
+        imports.note(b"dlsym");
+        let mut facts = Facts::default();
+        imports.record_in(&mut facts, |text| text != b"pthread_create\0");
+        assert_eq!(facts, Facts::default());
     }
 
     #[test]

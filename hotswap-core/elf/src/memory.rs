@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
 use object::NativeEndian as E;
 use object::elf::{
     DT_NULL, Dyn64, PF_W, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_GNU_RELRO, PT_GNU_STACK, PT_INTERP,
@@ -93,6 +94,16 @@ impl<'a> Memory<'a> {
         let end = start.checked_add(length)?;
         self.bytes
             .get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+
+    /// Whether these bytes are in a readable segment.
+    pub(crate) fn has_text(&self, text: &[u8]) -> bool {
+        let readable = self.loads.iter().filter(|load| load.is_readable());
+        let mut contents = readable.filter_map(|load| {
+            let length = load.file_end.checked_sub(load.start)?;
+            self.read_in(load, load.start, length)
+        });
+        contents.any(|bytes| memmem::find(bytes, text).is_some())
     }
 
     /// The word at `address`, which lies in `load`.

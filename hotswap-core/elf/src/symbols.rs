@@ -127,7 +127,7 @@ impl<'a> Symbols<'a> {
                 facts.without_unique.push(self.as_weak(number, symbol));
             }
         }
-        imports.record_in(facts);
+        imports.record_in(facts, |text| memory.has_text(text));
         Ok(())
     }
 

@@ -68,8 +68,6 @@ impl Closed {
         let early = account.is_some_and(Account::has_early_destructors);
         if facts.nodelete {
             PinReason::NoDelete
-        } else if facts.unique_symbols {
-            PinReason::UniqueSymbols
         } else if facts.thread_exit_hook || early {
             // By elimination: nothing else keeps an image on which no other image depends.
             PinReason::ThreadLocals

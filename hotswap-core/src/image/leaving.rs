@@ -343,9 +343,18 @@ impl Leaving {
             policy,
             ..
         } = &self.image;
+        // The system keeps the first image that defines a unique symbol. Later ones use the first one's statics, which
+        // may refer to them.
+        if staged.facts().unique_symbols {
+            return Some(PinReason::UniqueSymbols);
+        }
         let account = self.account();
         let is_vouched = |name: &str| account.is_some_and(|account| account.vouches_for(name));
         let imported = staged.facts().keeping_functions.iter().copied();
+        // Threads are counted by a function of `unloadable!`. A file that imports that of libc as well, of a certain version
+        // (`.symver`), starts some past it.
+        let past_account = account.is_some() && staged.facts().imports_pthread_create;
+        let imported = imported.chain(past_account.then_some("pthread_create"));
         let mut used = account.into_iter().flat_map(Account::uses).chain(imported);
         if let Some(function) = used.find(|name| !is_vouched(name)) {
             return Some(PinReason::Function(function.to_owned()));

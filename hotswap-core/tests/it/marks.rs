@@ -102,14 +102,18 @@ fn swaps_and_leaves(file: &Path, build: u64, swaps: u64) {
     assert_eq!(images(), []);
 }
 
-/// With the marks left as they are, the generation stays for that reason.
+/// With the marks left as they are, each generation stays for that reason.
 #[track_caller]
 fn stays_if_it_is_told_to(file: &Path, why: PinReason) {
     let it = load(file, |policy| policy.clear_nodelete = false);
+    it.swap(file).unwrap();
     it.swap(plugin("build_1")).unwrap();
-    assert_eq!(it.wait(1, SOON), Some(State::Pinned { reason: why }));
+    for generation in [1, 2] {
+        let reason = why.clone();
+        assert_eq!(it.wait(generation, SOON), Some(State::Pinned { reason }));
+    }
     let sha256 = Sha256::of(&fs::read(file).unwrap());
-    assert_eq!(it.sha256(1), Some(sha256));
+    assert_eq!(it.sha256(2), Some(sha256));
 }
 
 #[test]
@@ -132,6 +136,8 @@ fn unique_symbols_of_a_plugin_with_unloadable_do_not_keep_it() {
             // A static that is looked up in every load, which is what has the system keep it.
             let file = unique("constructs_unloadable", "hotswap_unload");
             swaps_and_leaves(&file, 12, 20);
+            // One that nobody looks up, so that each generation has its own `unloadable!`.
+            let file = unique("constructs_unloadable", "SHARED");
             stays_if_it_is_told_to(&file, PinReason::UniqueSymbols);
         },
     );

@@ -225,6 +225,16 @@ fn a_finaliser_may_wait_for_a_thread() {
     });
 }
 
+/// The code asks for a version of libc's function, which the linker binds to libc.
+#[test]
+fn threads_that_are_not_counted_pin_their_plugin() {
+    let it = load("threads_not_counted");
+    it.with(|it| it.text()(0).map(drop).unwrap());
+    it.swap(plugin("build_1")).unwrap();
+    let reason = PinReason::Function("pthread_create".to_owned());
+    assert_eq!(it.wait(1, SOON), Some(State::Pinned { reason }));
+}
+
 /// `std::thread` of C++ is started inside of libstdc++, past `pthread_create` of the plugin.
 #[test]
 fn a_thread_of_cxx_is_counted() {
