@@ -55,6 +55,7 @@ use self::{
 };
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
+    closed::closing_for,
     fork::prepare_for_forks,
     leaving::{Exit, Gone, Leaving, Pinned},
     libraries::find_libraries,

@@ -107,7 +107,8 @@ use crate::{
 ///
 /// Share it by reference or in an [`Arc`]. Dropping it retires the live generation and waits for nobody. Leases that
 /// are still held keep their generations mapped until they are dropped. Services are asked to stop, and keep theirs
-/// until they end. [`shutdown`](Self::shutdown) does wait.
+/// until they end. [`shutdown`](Self::shutdown) does wait, and so does the process when it ends, for up to five seconds
+/// ([*When the process ends*](crate::docs::plugins#when-the-process-ends)).
 ///
 /// In a forked child that goes on without `exec`, calls and leases work, but swaps and rollbacks are refused: the
 /// child has none of the threads that they need. Nothing is unloaded there, so [`wait`](Self::wait) times out. To

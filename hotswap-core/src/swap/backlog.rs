@@ -5,6 +5,10 @@
 //! again. So a candidate that waits here waits for the reaper's own work, and for nobody whom the reaper waits for.
 //! What others hold has a bound of its own (`retained`).
 //!
+//! A candidate also waits while an image is being closed for long: a finaliser runs, and the linker, whose lock is held
+//! meanwhile, would open nothing. (If that begins when the candidate was let through, opening it takes as long as the
+//! finaliser.)
+//!
 //! An image is added again without waiting for room. If that comes first, the next candidate finds it and waits; if
 //! the candidate comes first, it goes ahead, and the one after it waits.
 //!
@@ -15,11 +19,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::ErrorKind;
+use crate::{error::ErrorKind, image::closing_for};
 
 /// With this many images in the backlog, the next candidate waits. Each image keeps its copy and a descriptor; a few
 /// images keep the unloading thread busy while a candidate is prepared.
 const IMAGES_MAX: usize = 4;
+
+/// A finaliser that takes longer is waited for.
+const CLOSING_MAX: Duration = Duration::from_millis(50);
+
+/// How often a candidate that waits looks whether an image is still being closed, which may be one of another reaper.
+const LOOK_PERIOD: Duration = Duration::from_millis(5);
 
 /// The backlog of one reaper.
 #[derive(Default)]
@@ -65,18 +75,21 @@ impl Backlog {
     /// Waits until there is room, at most for `left`, and subtracts from `left` the time that it waited.
     pub(super) fn wait(&self, left: &mut Duration) -> Result<(), TimedOut> {
         let started = Instant::now();
-        let (state, _) = self
-            .changed
-            .wait_timeout_while(self.state(), *left, |state| !state.has_room())
-            .unwrap_or_else(PoisonError::into_inner);
-        *left = left.saturating_sub(started.elapsed());
-        if state.has_room() {
-            return Ok(());
+        let mut state = self.state();
+        while !state.has_room() {
+            let rest = left.saturating_sub(started.elapsed());
+            if rest.is_zero() {
+                *left = rest;
+                return Err(TimedOut {
+                    images: state.images.max(1),
+                    current: state.current,
+                });
+            }
+            let waited = self.changed.wait_timeout(state, rest.min(LOOK_PERIOD));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        Err(TimedOut {
-            images: state.images,
-            current: state.current,
-        })
+        *left = left.saturating_sub(started.elapsed());
+        Ok(())
     }
 
     /// Nothing panics under the lock.
@@ -87,7 +100,7 @@ impl Backlog {
 
 impl BacklogState {
     fn has_room(&self) -> bool {
-        self.images < IMAGES_MAX
+        self.images < IMAGES_MAX && closing_for().is_none_or(|time| time < CLOSING_MAX)
     }
 }
 

@@ -1,6 +1,8 @@
 //! A thread that unloads slower than others swap.
 
 use std::{
+    env, fs,
+    path::PathBuf,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,7 +14,7 @@ use std::{
 use ::tracing::{Event, Subscriber};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hotswap_core::{
-    Error, Limits, Stage, State,
+    Error, ErrorKind, Limits, Settings, Stage, State,
     event::Holder,
     loader::{Library, Loader, LoaderSettings},
 };
@@ -23,9 +25,10 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    alone::alone,
+    alone::{alone, alone_with},
     fixtures::{
         Plugin, SOON, StopAtEnd, build_of, generation, load, load_with, plugin, trust, unloaded,
+        until,
     },
     process::{images, open_descriptors},
 };
@@ -59,6 +62,35 @@ pub(crate) fn gate() -> (Receiver<()>, Sender<()>) {
         let _ = wait_go_on.recv();
     });
     (wait_arrived, go_on)
+}
+
+/// Also of another swap point: the linker's lock is one for all.
+#[test]
+fn a_swap_does_not_wait_for_a_finaliser_without_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [("FINALISER_WAITS", folder.path().to_str().unwrap())];
+    let test = "backlog::a_swap_does_not_wait_for_a_finaliser_without_bound";
+    alone_with(test, &environment, || {
+        let folder = PathBuf::from(env::var_os("FINALISER_WAITS").unwrap());
+        let change = |settings: &mut Settings<_>| settings.limits.unload_timeout = Duration::ZERO;
+        let it = load_with("finaliser_waits", change);
+        let other = load_with("build_1", change);
+        it.swap(plugin("build_1")).unwrap();
+        until(|| folder.join("begun").exists());
+        // Until then, a finaliser counts as a short one.
+        thread::sleep(Duration::from_millis(50));
+        for point in [&it, &other] {
+            let error = point.swap(plugin("build_2")).unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::UnloadingBehind { images: 1, .. }),
+                "{error}"
+            );
+            assert_eq!(build_of(point), 1);
+        }
+        fs::write(folder.join("end"), "").unwrap();
+        unloaded(&it, 1);
+        until(|| it.swap(plugin("build_2")).is_ok());
+    });
 }
 
 #[test]
