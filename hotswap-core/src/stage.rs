@@ -2,9 +2,8 @@
 //!
 //! The dynamic linker must never be given a file that somebody else can still change. A file that is overwritten or
 //! truncated after it was mapped kills the process; a file that is replaced after hotswap has looked at it is not the
-//! file that the linker opens. So hotswap reads the file once, inspects the bytes, and puts the same bytes into a
-//! sealed memory file (`memfd_create(2)`), which nobody can change and which is gone with the process, even after
-//! SIGKILL.
+//! file that the linker opens. So hotswap copies the file once into a sealed memory file (`memfd_create(2)`), which nobody
+//! can change and which is gone with the process, even after SIGKILL, and inspects that.
 //!
 //! A memory file also solves another problem: `dlopen` of a path or a file that is already loaded returns the *old*
 //! image. Every copy is a file of its own, and is loaded under a path that was never used before ([`proc::unused`]).
@@ -51,19 +50,18 @@ use hotswap_elf::{Export, Facts};
 use hotswap_sdk::Config;
 use memmap2::Mmap;
 
-use self::{
-    copy_name::copy_name,
-    inspection::inspect,
-    path_policy::PathPolicy,
-    read::{Content, read_settled},
-    sealed::Sealed,
-    walk::Place,
-};
 pub(crate) use self::{
     finder::finder,
     libraries::{Found, LibraryFile, Needed, file_name},
     marks::Cleared,
     route::{Route, RouteEnd},
+};
+use self::{
+    inspection::inspect,
+    path_policy::PathPolicy,
+    read::{Content, Copied, copy_settled, read_settled},
+    sealed::Sealed,
+    walk::Place,
 };
 #[cfg(feature = "backtrace")]
 use crate::crash::ImageFile;
@@ -140,9 +138,9 @@ impl Staged {
         proc::check().map_err(|error| refused(ErrorKind::cannot_open(error)))?;
         let path_policy = PathPolicy::new(policy).map_err(refused)?;
         let look = |place: &Place<'_>| path_policy.check(place);
-        let content = read_settled(path.absolute(), policy.file_bytes_max, look);
+        let content = copy_settled(path.absolute(), policy.file_bytes_max, look);
         let Content {
-            bytes,
+            bytes: Copied { copy, bytes },
             real,
             followed_link,
             status: _,
@@ -162,14 +160,18 @@ impl Staged {
             claims,
             config: Config::default(),
         };
-        let (staged, times) = Self::of(&bytes, origin, Some(export), read, |facts, origin| {
+        let (staged, times) = Self::of(&bytes, origin, Some(export), read, |facts| {
             let (changes, cleared) = if policy.clear_nodelete {
                 marks::clear(facts)
             } else {
                 Default::default()
             };
-            let name = copy_name(&origin.real, facts.build_id.as_deref(), origin.sha256);
-            Ok((Sealed::new(&name, &bytes, changes)?, cleared))
+            let copy = if changes.is_empty() {
+                copy
+            } else {
+                copy.changed(changes)?
+            };
+            Ok((copy, cleared))
         })?;
         let inspect = integrity + times.inspect;
         Ok((staged, StagingTimes { inspect, ..times }))
@@ -184,7 +186,7 @@ impl Staged {
         memory::need(kept.origin.bytes).map_err(|kind| Error::new(path, kind))?;
         let bytes = kept.copy.map().map_err(fail)?;
         let origin = kept.origin.clone();
-        Self::of(&bytes, origin, Some(export), started.elapsed(), |_, _| {
+        Self::of(&bytes, origin, Some(export), started.elapsed(), |_| {
             Ok((kept.copy.again()?, kept.cleared))
         })
     }
@@ -195,7 +197,7 @@ impl Staged {
         origin: Origin,
         export: Option<Export<'_>>,
         read: Duration,
-        seal: impl FnOnce(&mut Facts, &Origin) -> io::Result<(Sealed, Cleared)>,
+        seal: impl FnOnce(&mut Facts) -> io::Result<(Sealed, Cleared)>,
     ) -> Result<(Self, StagingTimes)> {
         let path = &*origin.given;
         let started = Instant::now();
@@ -203,8 +205,8 @@ impl Staged {
         let inspect = started.elapsed();
 
         let started = Instant::now();
-        let (copy, cleared) = seal(&mut facts, &origin)
-            .map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
+        let (copy, cleared) =
+            seal(&mut facts).map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)))?;
         let times = StagingTimes {
             copy: read + started.elapsed(),
             inspect,
@@ -232,7 +234,7 @@ impl Staged {
             bytes: bytes.len() as u64,
             ..Origin::default()
         };
-        let seal = |_: &mut Facts, _: &Origin| Ok((copy, Cleared::default()));
+        let seal = |_: &mut Facts| Ok((copy, Cleared::default()));
         let (staged, _) = Self::of(&bytes, origin, Some(export), Duration::ZERO, seal)?;
         Ok(staged)
     }
@@ -243,7 +245,7 @@ impl Staged {
             bytes: bytes.len() as u64,
             ..Origin::default()
         };
-        let seal = |_: &mut Facts, _: &Origin| {
+        let seal = |_: &mut Facts| {
             let copy = Sealed::new(LIBRARY_NAME, bytes, Vec::new())?;
             Ok((copy, Cleared::default()))
         };

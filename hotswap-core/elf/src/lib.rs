@@ -70,6 +70,7 @@ pub use crate::{
     facts::{Change, Facts},
     header::is_for,
     inspect::inspect,
+    notes::build_id,
     process::{Machine, Process},
     query::{Export, Query},
     refusal::{NotExported, Refusal},

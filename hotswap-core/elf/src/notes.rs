@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use object::NativeEndian as E;
 use object::elf::{NT_GNU_BUILD_ID, NoteHeader64, PT_GNU_PROPERTY, PT_NOTE};
 use object::pod;
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 use crate::{
-    header::Segment,
+    header::{FileHeader, Segment},
     memory::Memory,
     refusal::{Refusal, refuse},
 };
@@ -38,6 +39,20 @@ pub(crate) fn read(memory: &Memory<'_>, segments: &[Segment]) -> Result<Option<S
         }
     }
     Ok(build_id)
+}
+
+/// The build id in the first bytes of a file, if it is there: linkers put it behind the program headers. Checks nothing
+/// else.
+pub fn build_id(beginning: &[u8]) -> Option<String> {
+    let header = FileHeader::parse(beginning).ok()?;
+    let mut build_id = None;
+    for segment in header.program_headers(E, beginning).ok()? {
+        if segment.p_type.get(E) == PT_NOTE {
+            let align = if segment.p_align.get(E) == 8 { 8 } else { 4 };
+            walk(segment.data(E, beginning).ok()?, align, &mut build_id);
+        }
+    }
+    build_id
 }
 
 /// Returns `false` when a note is cut off.

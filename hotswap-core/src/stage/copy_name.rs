@@ -6,8 +6,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::digest::Sha256;
-
 /// The digits of an identifier in a name. A name is for people and profilers, and nothing relies on its being unique.
 const ID_DIGITS: usize = 8;
 
@@ -16,9 +14,8 @@ const STEM_BYTES_MAX: usize = 200;
 
 /// The name of a copy of the file at `real`: its stem, then digits of its build id, as in `libplugin-3f9a01c2`.
 ///
-/// A file without a build id gets digits of its hash if that is known, as in `libplugin-sha256-3f9a01c2`, and otherwise
-/// a count of this process, as in `libplugin-copy-7`.
-pub(super) fn copy_name(real: &Path, build_id: Option<&str>, sha256: Option<Sha256>) -> String {
+/// A file without a build id gets a count of this process, as in `libplugin-copy-7`.
+pub(super) fn copy_name(real: &Path, build_id: Option<&str>) -> String {
     static COPIES: AtomicU64 = AtomicU64::new(0);
 
     let stem = stem(real);
@@ -26,9 +23,6 @@ pub(super) fn copy_name(real: &Path, build_id: Option<&str>, sha256: Option<Sha2
         && !id.is_empty()
     {
         return format!("{stem}-{id}");
-    }
-    if let Some(sha256) = sha256 {
-        return format!("{stem}-sha256-{:.ID_DIGITS$}", sha256.to_string());
     }
     // Relaxed: only the uniqueness of the count matters.
     let count = COPIES.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -58,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_name_is_the_stem_and_the_build_id() {
-        let name = |path: &str| copy_name(Path::new(path), BUILD_ID, None);
+        let name = |path: &str| copy_name(Path::new(path), BUILD_ID);
         assert_eq!(name("/opt/plugins/libplugin.so"), "libplugin-3f9a01c2");
         assert_eq!(name("/opt/plugins/plugin"), "plugin-3f9a01c2");
         assert_eq!(name("/lib/libm.so.6"), "libm.so-3f9a01c2");
@@ -66,22 +60,17 @@ mod tests {
     }
 
     #[test]
-    fn without_a_build_id_it_is_the_hash_or_a_count() {
+    fn without_a_build_id_it_is_a_count() {
         let path = Path::new("libplugin.so");
-        let sha256 = Some(Sha256::of(b"abc"));
-        assert_eq!(copy_name(path, Some("3f"), sha256), "libplugin-3f");
-        for none in [None, Some("")] {
-            let name = copy_name(path, none, sha256);
-            assert_eq!(name, "libplugin-sha256-ba7816bf");
-        }
-        let [one, two] = [(); 2].map(|()| copy_name(path, None, None));
+        assert_eq!(copy_name(path, Some("3f")), "libplugin-3f");
+        let [one, two] = [None, Some("")].map(|none| copy_name(path, none));
         assert!(one.starts_with("libplugin-copy-"), "{one}");
         assert_ne!(one, two);
     }
 
     #[test]
     fn every_name_is_one_word_that_the_kernel_takes() {
-        let name = |bytes: &[u8]| copy_name(Path::new(OsStr::from_bytes(bytes)), BUILD_ID, None);
+        let name = |bytes: &[u8]| copy_name(Path::new(OsStr::from_bytes(bytes)), BUILD_ID);
         assert_eq!(
             name(b"my plug\nin (deleted).so"),
             "my_plug_in__deleted_-3f9a01c2"

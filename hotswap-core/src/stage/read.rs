@@ -3,12 +3,19 @@
 use std::{
     fs::File,
     io::{self, Read as _, Seek},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use super::walk::{self, OpenedFile, Place};
+use memmap2::Mmap;
+
+use super::{
+    copy_name::copy_name,
+    sealed::Sealed,
+    walk::{self, OpenedFile, Place},
+};
 use crate::{
     error::ErrorKind,
     memory,
@@ -18,9 +25,9 @@ use crate::{
     },
 };
 
-/// The content of a file at one moment.
-pub(super) struct Content {
-    pub(super) bytes: Vec<u8>,
+/// The content of a file at one moment: its bytes, or a copy of it.
+pub(super) struct Content<T = Vec<u8>> {
+    pub(super) bytes: T,
     /// The file's path, with all links followed.
     pub(super) real: PathBuf,
     pub(super) followed_link: bool,
@@ -36,8 +43,23 @@ const READ_PAUSE: Duration = Duration::from_millis(50);
 /// A file that was changed more recently than this may still be being written.
 const RECENT: Duration = Duration::from_secs(2);
 
+/// In so many bytes is the build id: linkers put it behind the program headers.
+const BEGINNING_BYTES: usize = 4096;
+
 /// The time that a writer may need before it writes the next part.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
+
+/// A copy, and its bytes.
+pub(super) struct Copied {
+    pub(super) copy: Sealed,
+    pub(super) bytes: Mmap,
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// Reads the whole file at `path`, again if it changed meanwhile. `look` must accept each place on the route to it.
 pub(super) fn read_settled(
@@ -45,6 +67,27 @@ pub(super) fn read_settled(
     bytes_max: u64,
     look: impl Fn(&Place<'_>) -> Result<(), ErrorKind>,
 ) -> Result<Content, ErrorKind> {
+    settled(path, bytes_max, look, |file, _, size| {
+        read_at_most(file, size)
+    })
+}
+
+/// Makes a sealed copy of the whole file at `path`, like [`read_settled`].
+pub(super) fn copy_settled(
+    path: &Path,
+    bytes_max: u64,
+    look: impl Fn(&Place<'_>) -> Result<(), ErrorKind>,
+) -> Result<Content<Copied>, ErrorKind> {
+    settled(path, bytes_max, look, copy)
+}
+
+/// `take` reads or copies a file, whose real path and size it gets.
+fn settled<T: AsRef<[u8]>>(
+    path: &Path,
+    bytes_max: u64,
+    look: impl Fn(&Place<'_>) -> Result<(), ErrorKind>,
+    take: impl Fn(&File, &Path, u64) -> io::Result<T>,
+) -> Result<Content<T>, ErrorKind> {
     let mut why = "";
     for attempt in 1..=READ_ATTEMPTS {
         let OpenedFile {
@@ -62,7 +105,8 @@ pub(super) fn read_settled(
         }
         memory::need(size)?;
         let writers = lease::keep_out(&file);
-        match read_unless_written(&file, &before, writers).map_err(ErrorKind::cannot_copy)? {
+        let take = |file: &File, size| take(file, &real, size);
+        match read_unless_written(&file, &before, writers, take).map_err(ErrorKind::cannot_copy)? {
             Read::Whole(bytes) => {
                 return Ok(Content {
                     bytes,
@@ -81,9 +125,9 @@ pub(super) fn read_settled(
 }
 
 /// The result of reading a file.
-enum Read {
+enum Read<T> {
     /// All of its content, at one moment.
-    Whole(Vec<u8>),
+    Whole(T),
     /// The content may be a mixture of old and new, for this reason.
     Unsettled(&'static str),
 }
@@ -92,7 +136,12 @@ enum Read {
 ///
 /// Without a lease that keeps writers out, this reads a recently changed file twice. That finds a writer at work,
 /// unless the writer pauses between the two reads.
-fn read_unless_written(mut file: &File, before: &Status, writers: Writers<'_>) -> io::Result<Read> {
+fn read_unless_written<T: AsRef<[u8]>>(
+    mut file: &File,
+    before: &Status,
+    writers: Writers<'_>,
+    take: impl FnOnce(&File, u64) -> io::Result<T>,
+) -> io::Result<Read<T>> {
     let size = before.content.bytes();
     let bytes = match writers {
         Writers::There => {
@@ -100,19 +149,19 @@ fn read_unless_written(mut file: &File, before: &Status, writers: Writers<'_>) -
                 "the file is open for writing; it seems to be still being written",
             ));
         }
-        Writers::KeptOut(_) | Writers::NotKnown => read_at_most(file, size)?,
+        Writers::KeptOut(_) | Writers::NotKnown => take(file, size)?,
     };
     let is_settled = match &writers {
         Writers::KeptOut(lease) => lease.is_whole(),
         _ if is_recent(before) => {
             thread::sleep(SECOND_LOOK);
             file.rewind()?;
-            read_at_most(file, size)? == bytes
+            read_at_most(file, size)? == bytes.as_ref()
         }
         _ => true,
     };
-    let is_same =
-        bytes.len() as u64 == size && Status::of(file)?.content.is_as_written(&before.content);
+    let is_same = bytes.as_ref().len() as u64 == size
+        && Status::of(file)?.content.is_as_written(&before.content);
     Ok(if is_settled && is_same {
         Read::Whole(bytes)
     } else {
@@ -130,6 +179,17 @@ fn read_at_most(file: &File, size: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Copies `size` bytes, or fewer if the file has shrunk.
+fn copy(file: &File, real: &Path, size: u64) -> io::Result<Copied> {
+    // On the heap, and so aligned like the structures in it.
+    let mut beginning = vec![0; BEGINNING_BYTES];
+    let length = file.read_at(&mut beginning, 0)?;
+    let build_id = hotswap_elf::build_id(&beginning[..length]);
+    let copy = Sealed::of_file(&copy_name(real, build_id.as_deref()), file, size)?;
+    let bytes = copy.map()?;
+    Ok(Copied { copy, bytes })
+}
+
 /// Whether it was changed a moment ago, or at a time in the future.
 fn is_recent(status: &Status) -> bool {
     status.content.age().is_none_or(|age| age < RECENT)
@@ -138,16 +198,15 @@ fn is_recent(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use std::{
-        os::unix::fs::FileExt,
         sync::atomic::{AtomicBool, Ordering},
         time::SystemTime,
     };
 
     use super::*;
 
-    fn read(file: &File, writers: Writers<'_>) -> Read {
+    fn read(file: &File, writers: Writers<'_>) -> Read<Vec<u8>> {
         let before = Status::of(file).unwrap();
-        read_unless_written(file, &before, writers).unwrap()
+        read_unless_written(file, &before, writers, read_at_most).unwrap()
     }
 
     #[test]

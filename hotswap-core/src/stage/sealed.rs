@@ -48,6 +48,17 @@ impl Sealed {
         Self::of(file, name.into(), changes.into())
     }
 
+    /// Makes a copy of this name of the next `bytes` bytes of a file, or of fewer if that ends.
+    pub(super) fn of_file(name: &str, file: &File, bytes: u64) -> io::Result<Self> {
+        let file = memory_file::sealed_copy(name, file, bytes)?;
+        Self::of(file, name.into(), Arc::new([]))
+    }
+
+    /// Makes another copy of the same bytes, with the changes applied, as a file of its own with the same name.
+    pub(super) fn changed(&self, changes: Vec<Change>) -> io::Result<Self> {
+        Self::new(&self.name, &self.map()?, changes)
+    }
+
     /// Makes another copy of the same bytes, as a file of its own with the same name.
     pub(super) fn again(&self) -> io::Result<Self> {
         let file = memory_file::sealed(&self.name, &self.map()?, iter::empty())?;
@@ -80,7 +91,7 @@ impl Sealed {
     /// Maps the bytes. Only pages that are accessed are read.
     pub(super) fn map(&self) -> io::Result<Mmap> {
         self.check()?;
-        // SAFETY: the copy is sealed (`new`, `again`, `from_other`), so nobody can write to it or shorten it. If other
+        // SAFETY: the copy is sealed (`new`, `of_file`, `again`, `from_other`), so nobody can write to it or shorten it. If other
         // code has closed the descriptor and another file has its number, the second check below finds that before
         // anybody sees the bytes: no other code has a descriptor of the copy, so nobody can have put it back.
         let bytes = unsafe { Mmap::map(&*self.file) }?;

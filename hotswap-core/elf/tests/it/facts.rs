@@ -1,6 +1,6 @@
 //! What is told of files that pass.
 
-use hotswap_elf::{Facts, Machine, Process, Query};
+use hotswap_elf::{Facts, Machine, Process, Query, build_id};
 
 use crate::{
     ARM, ROOT, X86, facts,
@@ -26,6 +26,17 @@ fn facts_of_the_fixture() {
     for machine in [Machine::from_number(243), Machine::UNKNOWN] {
         let process = Process::new(machine, PAGE);
         assert_eq!(inspect(&other.bytes, ROOT, process).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_build_id_is_found_in_the_beginning_of_a_file_that_has_it() {
+    let library = Library::new(&X86_64);
+    // A header of twelve bytes, `GNU`, and four bytes.
+    let end = library.at("note") + 20;
+    for length in 0..=library.bytes.len() {
+        let expected = (length >= end).then(|| "deadbeef".to_owned());
+        assert_eq!(build_id(&library.bytes[..length]), expected, "{length}");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{env, fs, panic};
 
-use hotswap_elf::{Export, Process};
+use hotswap_elf::{Export, Process, build_id};
 
 use crate::{
     ARM, NATIVE, ROOT, X86,
@@ -135,6 +135,8 @@ impl Subject {
             prefix: "",
             size_min: 1,
         };
+        // That there is a result matters, not which.
+        let _ = build_id(bytes);
         for export in [ROOT, Export::Function { name: "malloc" }, all] {
             // The result does not matter; that there is one does, and that its changes are of bytes in the file.
             let facts = inspect(bytes, export, self.process).unwrap_or_default();

@@ -8,6 +8,10 @@ pub(crate) fn sealed(_: &str, _: &[u8], _: impl Iterator<Item = (u64, u8)>) -> i
     Err(unsupported())
 }
 
+pub(crate) fn sealed_copy(_: &str, _: &File, _: u64) -> io::Result<File> {
+    Err(unsupported())
+}
+
 pub(crate) fn name(_: &File) -> io::Result<String> {
     Err(unsupported())
 }

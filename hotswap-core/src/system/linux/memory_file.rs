@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::FileExt,
     thread,
     time::Duration,
@@ -33,8 +33,26 @@ pub(crate) fn sealed(
     bytes: &[u8],
     replaced: impl Iterator<Item = (u64, u8)>,
 ) -> io::Result<File> {
+    let mut file = create(name, bytes.len() as u64)?;
+    file.write_all(bytes)?;
+    for (offset, byte) in replaced {
+        file.write_all_at(&[byte], offset)?;
+    }
+    seal(file)
+}
+
+/// Makes a memory file of this name with the next `bytes` bytes of a file, or fewer if that ends, and seals it. The kernel
+/// copies them (`sendfile(2)`), which takes half as long as reading and writing them.
+pub(crate) fn sealed_copy(name: &str, of: &File, bytes: u64) -> io::Result<File> {
+    let mut file = create(name, bytes)?;
+    io::copy(&mut of.take(bytes), &mut file)?;
+    seal(file)
+}
+
+/// Makes an empty memory file, for this many bytes.
+fn create(name: &str, bytes: u64) -> io::Result<File> {
     // A write past this limit would end the process.
-    if matches!(limits::file_bytes(), Limit::Of(limit) if limit < bytes.len() as u64) {
+    if matches!(limits::file_bytes(), Limit::Of(limit) if limit < bytes) {
         return Err(io::Error::other(
             "larger than the limit on file sizes (ulimit -f)",
         ));
@@ -50,11 +68,10 @@ pub(crate) fn sealed(
         }
         error => error.into(),
     })?;
-    let mut file = File::from(file);
-    file.write_all(bytes)?;
-    for (offset, byte) in replaced {
-        file.write_all_at(&[byte], offset)?;
-    }
+    Ok(file.into())
+}
+
+fn seal(file: File) -> io::Result<File> {
     while_busy(|| fs::fcntl_add_seals(&file, SEALS))?;
     Ok(file)
 }
@@ -106,6 +123,19 @@ fn while_busy(mut attempt: impl FnMut() -> rustix::io::Result<()>) -> rustix::io
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_has_as_many_bytes_as_asked_for_if_the_file_has() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        std::fs::write(&path, "some bytes").unwrap();
+        for (bytes, expected) in [(4, "some"), (10, "some bytes"), (11, "some bytes")] {
+            let copy = sealed_copy("a-copy", &File::open(&path).unwrap(), bytes).unwrap();
+            assert!(is_sealed(&copy).unwrap());
+            assert_eq!(name(&copy).unwrap(), "a-copy");
+            let content = std::fs::read_to_string(proc::path(&copy)).unwrap();
+            assert_eq!(content, expected);
+        }
+    }
 
     #[test]
     fn sealing_is_retried_while_the_kernel_is_busy() {
