@@ -37,10 +37,7 @@ pub(crate) struct Segments<'a> {
 
 /// Reads the program headers of a file, after checking that it is for `process` and not cut short.
 pub(crate) fn segments(bytes: &[u8], process: Process) -> Result<Segments<'_>, Refusal> {
-    let header = read(bytes)?;
-    check_machine(header, process)?;
-    check_type(header)?;
-    check_version(header)?;
+    let header = checked(bytes, process)?;
     let count = header.e_phnum.get(E);
     if count == 0 {
         return refuse("not loadable: no program headers");
@@ -107,6 +104,24 @@ pub(crate) fn is_debug_information(bytes: &[u8]) -> bool {
 /// short").
 pub fn is_for(bytes: &[u8], process: Process) -> bool {
     read(bytes).is_ok_and(|header| check_machine(header, process).is_ok())
+}
+
+/// Checks the file header alone, so that a large file of another kind need not be read whole: a few kilobytes from its
+/// beginning are enough.
+///
+/// # Errors
+///
+/// The [`Refusal`] that [`inspect`](crate::inspect()) would return for the file, because of its kind, machine or type.
+pub fn check_header(beginning: &[u8], process: Process) -> Result<(), Refusal> {
+    checked(beginning, process).map(drop)
+}
+
+fn checked(bytes: &[u8], process: Process) -> Result<&FileHeader, Refusal> {
+    let header = read(bytes)?;
+    check_machine(header, process)?;
+    check_type(header)?;
+    check_version(header)?;
+    Ok(header)
 }
 
 fn read(bytes: &[u8]) -> Result<&FileHeader, Refusal> {

@@ -68,7 +68,7 @@ mod inspect;
 
 pub use crate::{
     facts::{Change, Facts},
-    header::is_for,
+    header::{check_header, is_for},
     inspect::inspect,
     notes::build_id,
     process::{Machine, Process},

@@ -42,6 +42,12 @@ pub(super) fn is_for_this_machine(bytes: &[u8]) -> bool {
     hotswap_elf::is_for(bytes, this_process())
 }
 
+/// Checks the first bytes of a file: whether it may be a library for this process.
+pub(super) fn check_beginning(beginning: &[u8]) -> Result<(), ErrorKind> {
+    let checked = hotswap_elf::check_header(beginning, this_process());
+    checked.map_err(|refusal| kind(refusal, None))
+}
+
 fn this_process() -> Process {
     let page_bytes = u64::try_from(page_bytes()).unwrap_or(0);
     let process = Process::new(Machine::NATIVE, page_bytes);

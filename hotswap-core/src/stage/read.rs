@@ -13,6 +13,7 @@ use memmap2::Mmap;
 
 use super::{
     copy_name::copy_name,
+    inspection,
     sealed::Sealed,
     walk::{self, OpenedFile, Place},
 };
@@ -46,6 +47,10 @@ const RECENT: Duration = Duration::from_secs(2);
 /// In so many bytes is the build id: linkers put it behind the program headers.
 const BEGINNING_BYTES: usize = 4096;
 
+/// A larger file is copied only if its beginning is that of a library. It may be a log or a disk image whose path was
+/// given by mistake, and larger than the memory that the process may use.
+const LARGE_BYTES: u64 = 1 << 20;
+
 /// The time that a writer may need before it writes the next part.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
@@ -68,7 +73,8 @@ pub(super) fn read_settled(
     look: impl Fn(&Place<'_>) -> Result<(), ErrorKind>,
 ) -> Result<Content, ErrorKind> {
     settled(path, bytes_max, look, |file, _, size| {
-        read_at_most(file, size)
+        memory::need(size)?;
+        read_at_most(file, size).map_err(ErrorKind::cannot_copy)
     })
 }
 
@@ -86,7 +92,7 @@ fn settled<T: AsRef<[u8]>>(
     path: &Path,
     bytes_max: u64,
     look: impl Fn(&Place<'_>) -> Result<(), ErrorKind>,
-    take: impl Fn(&File, &Path, u64) -> io::Result<T>,
+    take: impl Fn(&File, &Path, u64) -> Result<T, ErrorKind>,
 ) -> Result<Content<T>, ErrorKind> {
     let mut why = "";
     for attempt in 1..=READ_ATTEMPTS {
@@ -103,10 +109,9 @@ fn settled<T: AsRef<[u8]>>(
                 bytes_max,
             });
         }
-        memory::need(size)?;
         let writers = lease::keep_out(&file);
         let take = |file: &File, size| take(file, &real, size);
-        match read_unless_written(&file, &before, writers, take).map_err(ErrorKind::cannot_copy)? {
+        match read_unless_written(&file, &before, writers, take)? {
             Read::Whole(bytes) => {
                 return Ok(Content {
                     bytes,
@@ -140,8 +145,9 @@ fn read_unless_written<T: AsRef<[u8]>>(
     mut file: &File,
     before: &Status,
     writers: Writers<'_>,
-    take: impl FnOnce(&File, u64) -> io::Result<T>,
-) -> io::Result<Read<T>> {
+    take: impl FnOnce(&File, u64) -> Result<T, ErrorKind>,
+) -> Result<Read<T>, ErrorKind> {
+    let fail = ErrorKind::cannot_copy;
     let size = before.content.bytes();
     let bytes = match writers {
         Writers::There => {
@@ -155,13 +161,14 @@ fn read_unless_written<T: AsRef<[u8]>>(
         Writers::KeptOut(lease) => lease.is_whole(),
         _ if is_recent(before) => {
             thread::sleep(SECOND_LOOK);
-            file.rewind()?;
-            read_at_most(file, size)? == bytes.as_ref()
+            file.rewind().map_err(fail)?;
+            read_at_most(file, size).map_err(fail)? == bytes.as_ref()
         }
         _ => true,
     };
-    let is_same = bytes.as_ref().len() as u64 == size
-        && Status::of(file)?.content.is_as_written(&before.content);
+    let after = Status::of(file).map_err(fail)?;
+    let is_same =
+        bytes.as_ref().len() as u64 == size && after.content.is_as_written(&before.content);
     Ok(if is_settled && is_same {
         Read::Whole(bytes)
     } else {
@@ -179,14 +186,20 @@ fn read_at_most(file: &File, size: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Copies `size` bytes, or fewer if the file has shrunk.
-fn copy(file: &File, real: &Path, size: u64) -> io::Result<Copied> {
+/// Copies `size` bytes, or fewer if the file has shrunk. Refuses a large file that cannot be a library.
+fn copy(file: &File, real: &Path, size: u64) -> Result<Copied, ErrorKind> {
+    let fail = ErrorKind::cannot_copy;
     // On the heap, and so aligned like the structures in it.
     let mut beginning = vec![0; BEGINNING_BYTES];
-    let length = file.read_at(&mut beginning, 0)?;
-    let build_id = hotswap_elf::build_id(&beginning[..length]);
-    let copy = Sealed::of_file(&copy_name(real, build_id.as_deref()), file, size)?;
-    let bytes = copy.map()?;
+    let length = file.read_at(&mut beginning, 0).map_err(fail)?;
+    let beginning = &beginning[..length];
+    if size > LARGE_BYTES {
+        inspection::check_beginning(beginning)?;
+    }
+    memory::need(size)?;
+    let build_id = hotswap_elf::build_id(beginning);
+    let copy = Sealed::of_file(&copy_name(real, build_id.as_deref()), file, size).map_err(fail)?;
+    let bytes = copy.map().map_err(fail)?;
     Ok(Copied { copy, bytes })
 }
 
@@ -206,7 +219,8 @@ mod tests {
 
     fn read(file: &File, writers: Writers<'_>) -> Read<Vec<u8>> {
         let before = Status::of(file).unwrap();
-        read_unless_written(file, &before, writers, read_at_most).unwrap()
+        let take = |file: &File, size| read_at_most(file, size).map_err(ErrorKind::cannot_copy);
+        read_unless_written(file, &before, writers, take).unwrap()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     error::Error as _,
     fs,
+    io::Write as _,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::Path,
     process::Command,
@@ -13,8 +14,10 @@ use abi_stable::library::ROOT_MODULE_LOADER_NAME;
 use hotswap_core::{ErrorKind, EventKind, Hotswap, Stage, State};
 use hotswap_fixtures::FixtureRef;
 
-use crate::fixtures::{
-    build_of, load, load_with, plugin, refused, trust, trust_with, unloaded, until,
+use crate::{
+    alone::alone,
+    fixtures::{build_of, load, load_with, plugin, refused, trust, trust_with, unloaded, until},
+    process::status_bytes,
 };
 
 #[test]
@@ -269,6 +272,38 @@ fn a_file_that_is_too_large_is_refused_before_it_is_read() {
     assert_eq!(
         error.reason(),
         format!("open: {size} bytes are more than the 1000 that are accepted")
+    );
+}
+
+/// A log or a core dump whose path was given by mistake may be larger than the memory that is to be had.
+#[test]
+fn a_large_file_of_another_kind_is_not_read_whole() {
+    alone(
+        "pipeline::a_large_file_of_another_kind_is_not_read_whole",
+        || {
+            const LARGE: u64 = 1 << 30;
+            let mut core_dump = fs::read(plugin("build_1")).unwrap();
+            // `e_type`.
+            core_dump[16] = 4;
+            core_dump.truncate(4096);
+            let before = status_bytes("VmHWM:");
+            for (beginning, reason) in [
+                (
+                    &b"#!/bin/sh\n"[..],
+                    "not a shared object: a script for /bin/sh",
+                ),
+                (&core_dump, "a core dump"),
+            ] {
+                let mut file = tempfile::NamedTempFile::new().unwrap();
+                file.write_all(beginning).unwrap();
+                file.as_file().set_len(LARGE).unwrap();
+                let path = file.into_temp_path();
+                let error = Hotswap::<FixtureRef>::load(&path, &trust()).unwrap_err();
+                assert_eq!(error.stage(), Stage::Inspect);
+                assert!(error.reason().contains(reason), "{error}");
+            }
+            assert!(status_bytes("VmHWM:") - before < LARGE / 16);
+        },
     );
 }
 
