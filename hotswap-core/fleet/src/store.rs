@@ -9,7 +9,7 @@ use async_nats::{
         consumer::{DeliverPolicy, pull},
         context::CreateStreamErrorKind,
         kv::{Operation, UpdateErrorKind},
-        object_store::{ObjectInfo, ObjectMetadata, ObjectStore, UpdateMetadata},
+        object_store::{ObjectInfo, ObjectMetadata, ObjectStore},
         stream::{self, DirectGetErrorKind},
     },
 };
@@ -188,7 +188,9 @@ impl Store {
         })
     }
 
-    /// Stores a plugin under its digest, and returns that. If it is there as a whole, only its signature is replaced.
+    /// Stores a plugin under its digest, and returns that. What is there already is replaced as a whole: it may be
+    /// damaged, and a newer signature is part of what describes an object, which async-nats 0.51 cannot change by
+    /// itself (its `update_metadata` leaves out `metadata`).
     ///
     /// # Errors
     ///
@@ -201,25 +203,8 @@ impl Store {
             metadata: [(SIGNATURE.to_owned(), signature.to_owned())].into(),
             ..ObjectMetadata::default()
         };
-        let plugins = self.plugins().await?;
-        let failed = |error: async_nats::Error| server("cannot store the plugin", error);
-        let stored = self
-            .fetch(&sha256, bytes.len() as u64, REQUEST_TIMEOUT)
-            .await;
-        if stored.is_ok() {
-            let name = metadata.name.clone();
-            let update = UpdateMetadata {
-                name: name.clone(),
-                description: None,
-                metadata: metadata.metadata,
-                headers: None,
-            };
-            let updated = plugins.update_metadata(name, update).await;
-            updated.map_err(|error| failed(error.into()))?;
-        } else {
-            let put = plugins.put(metadata, &mut &*bytes).await;
-            put.map_err(|error| failed(error.into()))?;
-        }
+        let put = self.plugins().await?.put(metadata, &mut &*bytes).await;
+        put.map_err(|error| server("cannot store the plugin", error))?;
         Ok(sha256)
     }
 

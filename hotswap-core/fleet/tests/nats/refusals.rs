@@ -86,6 +86,29 @@ async fn what_has_expired_or_is_signed_by_others_is_refused() {
 }
 
 #[tokio::test]
+async fn a_build_that_is_signed_again_with_a_later_date_is_accepted_in_another_attempt() {
+    let fleet = Fleet::with(1, json!({})).await;
+    let build = |date: &str| {
+        let expires = format!("expires={date}");
+        fleet.key.build_with("good", 2, &expires)
+    };
+    let date = "2020-01-31T00:00:00Z";
+    let expired = fleet.publish(&build(date)).await;
+    let expected = (
+        "manifest",
+        Some("a later date"),
+        Some(date),
+        "it has expired",
+    );
+    check_refusal(&fleet, expired.clone(), expected).await;
+    let again = fleet.publish(&build("2120-01-31T00:00:00Z")).await;
+    assert_eq!(again, expired, "the bytes are the same");
+    fleet.begin(again, "check,100%").await;
+    fleet.run_until_ended(Phase::Done).await;
+    fleet.all_run(2).await;
+}
+
+#[tokio::test]
 async fn a_build_for_another_host_is_refused_by_its_interface() {
     let mut fleet = Fleet::with(1, json!({})).await;
     fleet.hosts[0].end().await;
