@@ -85,8 +85,8 @@ impl Controller {
             )));
         }
         let mut rollout = RolloutRecord {
-            change: earlier.as_ref().map_or(0, |it| it.change) + 1,
-            attempt: earlier.as_ref().map_or(0, |it| it.attempt) + 1,
+            change: earlier.as_ref().map_or(1, |it| it.change.saturating_add(1)),
+            attempt: RolloutRecord::next_attempt(earlier.as_ref(), now_ms),
             started_ms: now_ms,
             changed_ms: now_ms,
             what: format!("begins to roll out {target}"),
@@ -135,7 +135,7 @@ impl Controller {
             }
             let now_ms = now_ms();
             Ok(RolloutRecord {
-                attempt: rollout.attempt + 1,
+                attempt: RolloutRecord::next_attempt(Some(rollout), now_ms),
                 started_ms: now_ms,
                 phase: Phase::Applying,
                 ..rollout.changed(now_ms, &self.by, "resumed")
@@ -157,7 +157,7 @@ impl Controller {
             let now_ms = now_ms();
             let what = format!("reverts to {target}");
             Ok(RolloutRecord {
-                attempt: rollout.attempt + 1,
+                attempt: RolloutRecord::next_attempt(Some(rollout), now_ms),
                 started_ms: now_ms,
                 previous: Some(rollout.target.clone()),
                 target,
@@ -205,19 +205,20 @@ impl Controller {
     }
 
     /// Carries roll-outs on, and calls `look` after each look, until that says that it has seen enough. While the
-    /// server is away, it waits.
+    /// server is away, it waits, and so it does for another record if the one that it has seen was deleted.
     ///
     /// With `acts` false, it only looks.
     ///
     /// # Errors
     ///
-    /// The connection is closed, or there is no roll-out.
+    /// The connection is closed, or there is no roll-out at the beginning.
     pub async fn run(&self, acts: bool, mut look: impl FnMut(&View) -> bool) -> Result<()> {
         let mut statuses = self.store.statuses(&self.plugin).await?;
         let mut ticks = interval(PAUSE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hosts = BTreeMap::new();
         let mut read_at: Option<Instant> = None;
+        let mut has_looked = false;
         let (mut listening_since_ms, mut connects) = (now_ms(), self.connects());
         loop {
             if connects != self.connects() {
@@ -248,7 +249,8 @@ impl Controller {
                     }
                     match self.step(acts, &hosts, listening_since_ms).await {
                         Ok(view) if look(&view) => return Ok(()),
-                        Ok(_) => {}
+                        Ok(_) => has_looked = true,
+                        Err(error) if has_looked && error.kind() == FleetErrorKind::NotFound => {}
                         Err(error) if error.kind() == FleetErrorKind::Server => {
                             wait(&error).await;
                             (listening_since_ms, read_at) = (now_ms(), None);

@@ -18,8 +18,9 @@ use crate::error::{FleetError, Result};
 pub struct RolloutRecord {
     /// The number of changes to the record, from 1.
     pub change: u64,
-    /// Which attempt it is to bring a build to the hosts, from 1. A host tries what it has refused again only in
-    /// another attempt.
+    /// Which attempt it is to bring a build to the hosts. A host tries what it has refused again only in another
+    /// attempt. A later attempt has a greater number, also after the bucket was deleted and made anew: it is the time at
+    /// which it begins, in milliseconds since 1970, if that is greater than the number before.
     pub attempt: u64,
     /// When the attempt began, in milliseconds since 1970.
     pub started_ms: u64,
@@ -147,10 +148,21 @@ impl RolloutRecord {
         self.phase != Phase::Halted && self.rings.get(self.ring) == Some(&Ring::Check)
     }
 
+    /// The number of an attempt that begins now, after this record.
+    pub(crate) fn next_attempt(earlier: Option<&Self>, now_ms: u64) -> u64 {
+        let above_earlier = earlier.map_or(1, |it| it.attempt.saturating_add(1));
+        above_earlier.max(now_ms)
+    }
+
+    /// A later record has a greater one.
+    pub(crate) fn order(&self) -> (u64, u64) {
+        (self.attempt, self.change)
+    }
+
     /// The same record with one more change.
     pub fn changed(&self, now_ms: u64, by: &str, what: impl Into<String>) -> Self {
         Self {
-            change: self.change + 1,
+            change: self.change.saturating_add(1),
             changed_ms: now_ms,
             by: by.to_owned(),
             what: what.into(),

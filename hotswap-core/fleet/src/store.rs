@@ -321,6 +321,18 @@ impl Store {
         Ok(Some((parse(&entry.value)?, entry.revision)))
     }
 
+    /// The revision of the last change in the bucket of roll-outs, of any plugin. The server that leads says it, so that
+    /// it is never below a revision that was read, unless the bucket was deleted and made anew, or restored.
+    ///
+    /// # Errors
+    ///
+    /// There is no bucket, or the server does not answer.
+    pub(crate) async fn last_revision(&self) -> Result<u64> {
+        let info = self.rollouts().await?.stream.get_info().await;
+        let info = info.map_err(|error| server("cannot ask for the bucket of roll-outs", error))?;
+        Ok(info.state.last_sequence)
+    }
+
     /// The last record of a plugin, whatever was stored after it, and the revision of the latter.
     ///
     /// # Errors

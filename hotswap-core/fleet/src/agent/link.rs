@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use crate::{
+    error::Result,
     names,
     rollout::RolloutRecord,
     status::Status,
@@ -90,6 +91,7 @@ pub(super) async fn follow(
     /// or have been refused by another one.
     #[derive(Deserialize)]
     struct Announced {
+        attempt: u64,
         change: u64,
     }
     /// How often a record that was announced is asked for.
@@ -108,20 +110,19 @@ pub(super) async fn follow(
             }
         }
     };
-    let (mut announced, mut asked) = (0, 0);
+    let (mut announced, mut asked) = ((0, 0), 0);
+    // The order and the revision of the record that is followed.
+    let mut known = ((0, 0), 0);
     loop {
         let mut has_failed = false;
-        match store.rollout(plugin).await {
-            Ok(Some((rollout, _))) => {
-                rollouts.send_if_modified(|known| {
-                    let is_newer = known
-                        .as_ref()
-                        .is_none_or(|it: &RolloutRecord| it.change < rollout.change);
-                    if is_newer {
-                        *known = Some(rollout);
-                    }
-                    is_newer
-                });
+        match newest(store, plugin, known).await {
+            Ok(Some((rollout, revision))) => {
+                if rollout.order() < known.0 {
+                    // What was announced went with the bucket.
+                    announced = (0, 0);
+                }
+                known = (rollout.order(), revision);
+                rollouts.send_replace(Some(rollout));
             }
             Ok(None) => {}
             Err(error) => {
@@ -129,10 +130,9 @@ pub(super) async fn follow(
                 has_failed = true;
             }
         }
-        let known = rollouts.borrow().as_ref().map_or(0, |it| it.change);
         let pause = if has_failed {
             RETRY_PAUSE
-        } else if known < announced && asked < ASKED_MAX {
+        } else if known.0 < announced && asked < ASKED_MAX {
             asked += 1;
             Duration::from_millis(100)
         } else {
@@ -146,10 +146,30 @@ pub(super) async fn follow(
         };
         if let Ok(message) = timeout(pause, announcement).await {
             let parsed: Option<Announced> = serde_json::from_slice(&message.payload).ok();
-            announced = announced.max(parsed.map_or(0, |it| it.change));
+            let parsed = parsed.map_or((0, 0), |it| (it.attempt, it.change));
+            announced = announced.max(parsed);
             asked = 0;
         }
     }
+}
+
+/// The record and its revision, if it is not the one with this order and this revision and not an outdated one. A
+/// server that lags behind may answer with a record before the known one. The bucket may also have been deleted and made
+/// anew, or restored: then what is known is gone, and any record is newer.
+async fn newest(
+    store: &Store,
+    plugin: &str,
+    known: ((u64, u64), u64),
+) -> Result<Option<(RolloutRecord, u64)>> {
+    let Some((rollout, revision)) = store.rollout(plugin).await? else {
+        return Ok(None);
+    };
+    let is_known = (rollout.order(), revision) == known;
+    let is_newer = rollout.order() > known.0;
+    if is_known || !is_newer && store.last_revision().await? >= known.1 {
+        return Ok(None);
+    }
+    Ok(Some((rollout, revision)))
 }
 
 /// Writes the latest status whenever there is a new one. Never ends.

@@ -7,6 +7,7 @@ mod fleet;
 mod hosts;
 mod servers;
 
+mod buckets;
 mod canaries;
 mod controllers;
 mod halts;
