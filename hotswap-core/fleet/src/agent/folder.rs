@@ -15,11 +15,15 @@ use crate::{
 
 /// How many refused builds are kept in mind.
 const REFUSED_MAX: usize = 64;
+/// How the name of a file begins for as long as it is being written.
+const UNFINISHED: &str = ".new-";
 
 /// The folder of an agent. Each has one of its own.
 pub(crate) struct Folder {
     builds: Builds,
     state: State,
+    /// Locked, so that another process leaves alone what this one is writing.
+    _in_use: fs::File,
 }
 
 /// The builds in the folder. Their files are as large as plugins are: reading and writing them takes a while.
@@ -74,8 +78,13 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
             Err(error) => return Err(failed(error)),
         };
+        let in_use = enter(&path).map_err(failed)?;
         let builds = Builds { folder: path };
-        let mut folder = Self { builds, state };
+        let mut folder = Self {
+            builds,
+            state,
+            _in_use: in_use,
+        };
         if let Some(tried) = folder.state.trying.clone() {
             let reason = "the process ended with it, before it had run for a while";
             folder.refuse(tried, Nack::new("process", reason))?;
@@ -167,7 +176,7 @@ impl Builds {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let written = || -> io::Result<()> {
             let mut file = tempfile::Builder::new()
-                .prefix(".new-")
+                .prefix(UNFINISHED)
                 .tempfile_in(&self.folder)?;
             io::Write::write_all(&mut file, bytes)?;
             file.as_file().sync_all()?;
@@ -179,6 +188,35 @@ impl Builds {
             FleetError::caused(FleetErrorKind::File, what, error)
         })
     }
+}
+
+/// Locks the folder for as long as the file is open. If no other process has, removes what one that was killed has left
+/// unfinished.
+fn enter(path: &Path) -> io::Result<fs::File> {
+    let folder = fs::File::open(path)?;
+    // Whoever writes has the shared lock, so that nobody does under the exclusive one. Where the file system has no
+    // locks, nothing is known of others, and nothing is removed.
+    if folder.try_lock().is_ok() {
+        remove_unfinished(path)?;
+        folder.unlock()?;
+    }
+    if let Err(error) = folder.lock_shared() {
+        tracing::warn!(target: "hotswap_fleet", %error, "cannot lock the folder");
+    }
+    Ok(folder)
+}
+
+fn remove_unfinished(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::warn!(target: "hotswap_fleet", %error, "cannot remove an unfinished file");
+        }
+    }
+    Ok(())
 }
 
 /// A plugin's file, and the signature beside it.
@@ -245,6 +283,25 @@ mod tests {
         fs::write(root.path().join("state.json"), b"{").unwrap();
         let error = Folder::open(root.path()).err().unwrap();
         assert_eq!(error.kind(), FleetErrorKind::File);
+    }
+
+    #[test]
+    fn what_is_unfinished_is_removed_unless_another_process_may_be_writing_it() {
+        let root = tempfile::tempdir().unwrap();
+        let unfinished = root.path().join(".new-a1b2c3");
+        let writer = Folder::open(root.path()).unwrap();
+        fs::write(&unfinished, b"half").unwrap();
+        fs::write(root.path().join("note.txt"), b"mine").unwrap();
+        // A second one leaves it alone, and so does a third one for the second.
+        let second = Folder::open(root.path()).unwrap();
+        assert!(unfinished.exists());
+        drop(writer);
+        let third = Folder::open(root.path()).unwrap();
+        assert!(unfinished.exists());
+        drop((second, third));
+        Folder::open(root.path()).unwrap();
+        assert!(!unfinished.exists());
+        assert!(root.path().join("note.txt").exists());
     }
 
     #[test]
