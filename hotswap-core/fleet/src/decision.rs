@@ -192,7 +192,10 @@ impl Summary {
         }
         let waits_for = Duration::from_millis(now_ms.saturating_sub(rollout.changed_ms));
         if rollout.phase == Phase::Applying && waits_for > rollout.limits.answer_timeout() {
-            let why = format!("no answer for {} s", waits_for.as_secs());
+            let mut why = format!("no answer for {} s", waits_for.as_secs());
+            if let Some(AnswerOutcome::Working { on }) = outcome {
+                why += &format!(" ({on})");
+            }
             self.failed.push((host(), why));
         }
         self.waiting.push(host());

@@ -103,21 +103,20 @@ impl Folder {
         if state == self.state {
             return Ok(());
         }
-        let json = serde_json::to_vec_pretty(&state).expect("a state is JSON");
-        self.builds.write("state.json", &json)?;
+        self.builds.write_state(&state)?;
         self.state = state;
         Ok(())
     }
 
-    /// Keeps in mind that a build was refused.
+    /// Keeps in mind that a build was refused: also if that cannot be written, or it would be tried without end.
     pub(crate) fn refuse(&mut self, tried: Tried, refusal: Nack) -> Result<()> {
-        self.change(|state| {
-            state.trying.take_if(|it| it.sha256 == tried.sha256);
-            state.refused.retain(|it| it.tried != tried);
-            state.refused.push(Refused { tried, refusal });
-            let excess = state.refused.len().saturating_sub(REFUSED_MAX);
-            state.refused.drain(..excess);
-        })
+        let state = &mut self.state;
+        state.trying.take_if(|it| it.sha256 == tried.sha256);
+        state.refused.retain(|it| it.tried != tried);
+        state.refused.push(Refused { tried, refusal });
+        let excess = state.refused.len().saturating_sub(REFUSED_MAX);
+        state.refused.drain(..excess);
+        self.builds.write_state(state)
     }
 
     /// Why a build was refused in this attempt, if it was.
@@ -171,6 +170,11 @@ impl Builds {
                 tracing::warn!(target: "hotswap_fleet", %error, "cannot remove an old plugin");
             }
         }
+    }
+
+    fn write_state(&self, state: &State) -> Result<()> {
+        let json = serde_json::to_vec_pretty(state).expect("a state is JSON");
+        self.write("state.json", &json)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -275,6 +279,23 @@ mod tests {
         assert_eq!(folder.state().trying, None);
         assert_eq!(folder.refusal(3, "abc").unwrap().stage, "process");
         assert_eq!(folder.refusal(4, "abc"), None);
+    }
+
+    #[test]
+    fn a_refusal_is_kept_in_mind_also_if_it_cannot_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(root.path()).unwrap();
+        fs::create_dir(root.path().join("state.json")).unwrap();
+        let tried = Tried {
+            attempt: 3,
+            sha256: "abc".to_owned(),
+        };
+        let refused = folder.refuse(tried, Nack::new("probe", "no"));
+        assert_eq!(refused.unwrap_err().kind(), FleetErrorKind::File);
+        assert_eq!(folder.refusal(3, "abc").unwrap().stage, "probe");
+        // What has no effect as long as it is not written is not done.
+        folder.change(|it| it.floor = 7).unwrap_err();
+        assert_eq!(folder.state().floor, 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     future::Future,
     path::PathBuf,
     pin::Pin,
@@ -34,6 +35,8 @@ use crate::{
     store::{LogEntry, Store},
 };
 
+/// How long what has failed here waits at most until it is tried again.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long a build that is here waits for a newer signature.
 const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -50,8 +53,10 @@ pub(crate) struct Runner<T> {
     /// What was fetched and found to be in order.
     fetched: Option<(String, Manifest)>,
     work: Option<Work>,
-    /// When what failed for a reason of the server is tried again.
+    /// When what failed for a reason that may pass is tried again.
     retry_at: Option<Instant>,
+    /// What has failed so, for as long as it has not gone well.
+    problem: Option<Problem>,
     /// When what is being tried has run for long enough.
     good_at: Option<Instant>,
     /// When what the process has begun with has run for long enough.
@@ -70,6 +75,12 @@ struct Work {
     /// When the build that it is to replace has run for long enough, if it has not yet.
     good_at: Option<Instant>,
     done: WorkFuture,
+}
+
+/// Why something was tried in vain, and the pause before it is tried again.
+struct Problem {
+    text: String,
+    pause: Duration,
 }
 
 /// Ends when the work is done, whatever has come of it.
@@ -106,6 +117,7 @@ impl<T: Target + 'static> Runner<T> {
             fetched: None,
             work: None,
             retry_at: None,
+            problem: None,
             good_at: None,
             log: Rc::default(),
         }
@@ -181,6 +193,7 @@ impl<T: Target + 'static> Runner<T> {
         }
         self.assignment = new;
         self.retry_at = None;
+        self.problem = None;
         let Some(work) = &self.work else { return };
         let wanted = self.wanted();
         if wanted.is_none_or(|it| it.1.sha256 != work.release.sha256) {
@@ -249,18 +262,19 @@ impl<T: Target + 'static> Runner<T> {
                 .folder
                 .change(|it| it.trying = (!is_known).then_some(tried));
             if let Err(error) = kept {
-                return self.wait(&release, attempt, &error.to_string());
+                return self.wait(&release, attempt, &error);
             }
+            self.problem = None;
             good_at = self.good_at.take();
             self.floors
                 .extend(floor.map(|it| (release.sha256.clone(), it)));
             ("starting", self.start(path, &release, &stop, is_way_back))
         };
-        self.set_answer(
-            attempt,
-            &release,
-            AnswerOutcome::Working { on: on.to_owned() },
-        );
+        let on = match &self.problem {
+            Some(problem) => problem.to_string(),
+            None => on.to_owned(),
+        };
+        self.set_answer(attempt, &release, AnswerOutcome::Working { on });
         self.work = Some(Work {
             release,
             attempt,
@@ -338,14 +352,17 @@ impl<T: Target + 'static> Runner<T> {
         let (attempt, release) = (work.attempt, &work.release);
         match done {
             Done::Fetched(Ok(manifest)) => match self.accept(release, manifest) {
-                Ok(manifest) => self.fetched = Some((release.sha256.clone(), manifest)),
+                Ok(manifest) => {
+                    self.problem = None;
+                    self.fetched = Some((release.sha256.clone(), manifest));
+                }
                 Err(refusal) => self.refuse(attempt, release, refusal),
             },
             Done::Fetched(Err(error)) if error.kind() == FleetErrorKind::Invalid => {
                 self.refuse(attempt, release, Nack::from(&error));
             }
             // It may come, as the server may.
-            Done::Fetched(Err(error)) => self.wait(release, attempt, &error.to_string()),
+            Done::Fetched(Err(error)) => self.wait(release, attempt, &error),
             Done::Checked(Ok(())) => self.set_answer(attempt, release, AnswerOutcome::Checked),
             Done::Ran(Ok(())) => {
                 self.set_answer(attempt, release, AnswerOutcome::Running);
@@ -476,11 +493,26 @@ impl<T: Target + 'static> Runner<T> {
         self.set_answer(attempt, release, AnswerOutcome::Refused(nack));
     }
 
-    /// Tries it again after a while.
-    fn wait(&mut self, release: &Release, attempt: u64, why: &str) {
-        let on = format!("trying again: {why}");
+    /// Tries it again after a while. A server that is away costs nothing. What fails here, such as writing to a full
+    /// disk, or what the server does not have, may have cost a whole build: each time, the pause is twice as long.
+    fn wait(&mut self, release: &Release, attempt: u64, error: &FleetError) {
+        let before = self.problem.take();
+        let pause = match &before {
+            Some(before) if error.kind() != FleetErrorKind::Server => {
+                RETRY_PAUSE_MAX.min(2 * before.pause)
+            }
+            _ => RETRY_PAUSE,
+        };
+        let text = error.to_string();
+        let is_new = before.is_none_or(|it| it.text != text);
+        if is_new && error.kind() != FleetErrorKind::Server {
+            self.say(format!("{}: {text}", short(&release.sha256)), None);
+        }
+        let problem = Problem { text, pause };
+        let on = problem.to_string();
         self.set_answer(attempt, release, AnswerOutcome::Working { on });
-        self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+        self.problem = Some(problem);
+        self.retry_at = Some(Instant::now() + pause);
     }
 
     fn heard(&mut self, event: TargetEvent) {
@@ -585,6 +617,12 @@ impl<T: Target + 'static> Runner<T> {
         };
         // Whoever ends does not wait for a server that is away.
         let _ = timeout(RETRY_PAUSE, self.store.put_status(&status)).await;
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "trying again: {}", self.text)
     }
 }
 

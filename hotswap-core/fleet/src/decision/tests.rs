@@ -318,6 +318,10 @@ fn a_failure_halts_in_the_ring_that_shows_it() {
             "{behavior:?}: {:?}",
             fleet.touched
         );
+        if behavior == Behavior::Hangs && !rings.starts_with("check") {
+            let why = &fleet.rollout.what;
+            assert!(why.contains("s (starting)"), "{why}");
+        }
         // One that has died cannot go back.
         assert_eq!(
             fleet.running(),

@@ -10,6 +10,7 @@ mod servers;
 mod buckets;
 mod canaries;
 mod controllers;
+mod disks;
 mod halts;
 mod outages;
 mod permissions;

@@ -164,6 +164,34 @@ async fn a_build_that_was_to_be_replaced_in_vain_raises_the_floor() {
     assert_eq!(host.runner.folder.state().good, Some("a".repeat(64)));
 }
 
+#[tokio::test]
+async fn what_has_failed_here_is_tried_again_after_pauses_that_grow_up_to_a_minute() {
+    let mut host = Host::new(None).await;
+    host.assign(1, "a");
+    let release = Release {
+        sha256: "a".repeat(64),
+        serial: 50,
+    };
+    let full = FleetError::new(FleetErrorKind::File, "the disk is full");
+    let away = FleetError::new(FleetErrorKind::Server, "the server is away");
+    let mut pause = |error: &FleetError| {
+        host.runner.wait(&release, 1, error);
+        host.runner.problem.as_ref().unwrap().pause.as_secs()
+    };
+    let pauses: Vec<_> = (0..8).map(|_| pause(&full)).collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!((pause(&away), pause(&away)), (1, 1));
+    // It stays so while it is tried again, and another attempt begins anew.
+    host.runner.wait(&release, 1, &full);
+    host.runner.retry_at = None;
+    host.runner.begin();
+    let on = "trying again: the disk is full".to_owned();
+    let answer = host.runner.answer.as_ref().unwrap();
+    assert_eq!(answer.outcome, AnswerOutcome::Working { on });
+    host.assign(2, "a");
+    assert!(host.runner.problem.is_none());
+}
+
 #[test]
 fn heartbeats_of_no_time_or_more_than_an_hour_are_refused() {
     let key = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
