@@ -71,6 +71,8 @@ struct Work {
     attempt: u64,
     /// Whether it may be dropped at any time.
     is_fetch: bool,
+    /// Whether it was not what the roll-out is about when the work began.
+    is_previous: bool,
     stop: StopSignal,
     /// When the build that it is to replace has run for long enough, if it has not yet.
     good_at: Option<Instant>,
@@ -103,9 +105,7 @@ impl<T: Target + 'static> Runner<T> {
         begun: Option<(String, u64)>,
     ) -> Self {
         Self {
-            floor_at: begun
-                .is_some()
-                .then(|| Instant::now() + settings.good_after),
+            floor_at: begun.as_ref().and_then(|_| after(settings.good_after)),
             floors: begun.into_iter().collect(),
             settings,
             target: Rc::new(target),
@@ -154,6 +154,7 @@ impl<T: Target + 'static> Runner<T> {
         statuses: &watch::Sender<Status>,
     ) {
         let mut heartbeat = tokio::time::interval(self.settings.heartbeat);
+        let mut has_events = true;
         loop {
             self.begin();
             statuses.send_replace(self.status());
@@ -167,9 +168,9 @@ impl<T: Target + 'static> Runner<T> {
                     }
                 }
                 done = finished(&mut self.work) => self.finish(done),
-                event = target.event() => match event {
+                event = target.event(), if has_events => match event {
                     Some(event) => self.heard(event),
-                    None => std::future::pending().await,
+                    None => has_events = false,
                 },
                 () = at(retry_at) => self.retry_at = None,
                 () = at(good_at) => self.is_good(),
@@ -275,10 +276,12 @@ impl<T: Target + 'static> Runner<T> {
             None => on.to_owned(),
         };
         self.set_answer(attempt, &release, AnswerOutcome::Working { on });
+        let is_previous = !self.is_target(&release);
         self.work = Some(Work {
             release,
             attempt,
             is_fetch: !is_fetched,
+            is_previous,
             stop,
             good_at,
             done,
@@ -366,8 +369,8 @@ impl<T: Target + 'static> Runner<T> {
             Done::Checked(Ok(())) => self.set_answer(attempt, release, AnswerOutcome::Checked),
             Done::Ran(Ok(())) => {
                 self.set_answer(attempt, release, AnswerOutcome::Running);
-                self.good_at = Some(Instant::now() + self.settings.good_after);
-                if !self.is_target(release) {
+                self.good_at = after(self.settings.good_after);
+                if work.is_previous {
                     // What a roll-out goes back to has run for a while before.
                     self.is_good();
                 }
@@ -631,6 +634,11 @@ async fn finished(work: &mut Option<Work>) -> Done {
         Some(work) => work.done.as_mut().await,
         None => std::future::pending().await,
     }
+}
+
+/// Never, if that is further away than any time.
+fn after(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
 }
 
 async fn at(time: Option<Instant>) {

@@ -1,4 +1,4 @@
-//! When a host raises its floor. No server is there, and the target is a stub.
+//! When a host raises its floor, and what it tries again. No server is there, and the target is a stub.
 
 use std::{cell::RefCell, path::Path};
 
@@ -49,7 +49,7 @@ impl Target for Rc<Stub> {
     }
 
     async fn event(&self) -> Option<TargetEvent> {
-        std::future::pending().await
+        None
     }
 }
 
@@ -86,6 +86,11 @@ impl Host {
 
     /// Assigns the build in an attempt, as if it was fetched, and runs it.
     async fn run(&mut self, attempt: u64, name: &str, floor: Option<u64>) {
+        self.begin(attempt, name, floor);
+        self.finish().await;
+    }
+
+    fn begin(&mut self, attempt: u64, name: &str, floor: Option<u64>) {
         self.assign(attempt, name);
         let manifest = Manifest {
             name: "rules".to_owned(),
@@ -96,6 +101,9 @@ impl Host {
         };
         self.runner.fetched = Some((name.repeat(64), manifest));
         self.runner.begin();
+    }
+
+    async fn finish(&mut self) {
         let done = finished(&mut self.runner.work).await;
         self.runner.finish(done);
     }
@@ -153,6 +161,24 @@ async fn another_attempt_meanwhile_changes_no_floor() {
     host.assign(2, "a");
     assert_eq!(host.floor_after_a_while().await, 40);
     assert_eq!(host.runner.folder.state().good, Some("a".repeat(64)));
+}
+
+#[tokio::test]
+async fn a_build_that_was_reverted_while_it_was_starting_is_not_good() {
+    let mut host = Host::new(None).await;
+    host.begin(1, "a", Some(40));
+    host.assign(2, "b");
+    host.finish().await;
+    let state = host.runner.folder.state();
+    assert_eq!((state.floor, &state.good), (0, &None));
+}
+
+#[tokio::test]
+async fn a_build_may_need_longer_than_any_time_to_be_good() {
+    let mut host = Host::new(None).await;
+    host.runner.settings.good_after = Duration::MAX;
+    host.run(1, "a", Some(40)).await;
+    assert_eq!(host.floor_after_a_while().await, 0);
 }
 
 #[tokio::test]
