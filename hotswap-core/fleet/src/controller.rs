@@ -200,7 +200,7 @@ impl Controller {
     /// There is no roll-out ([`FleetErrorKind::NotFound`]), or the server does not answer.
     pub async fn look(&self) -> Result<View> {
         let hosts = self.store.hosts(&self.plugin).await?;
-        let hosts = later(BTreeMap::new(), hosts);
+        let hosts = later(BTreeMap::new(), hosts, 0);
         self.step(false, &hosts, 0).await
     }
 
@@ -218,6 +218,7 @@ impl Controller {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hosts = BTreeMap::new();
         let mut read_at: Option<Instant> = None;
+        let mut read_ms = 0;
         let mut has_looked = false;
         let (mut listening_since_ms, mut connects) = (now_ms(), self.connects());
         loop {
@@ -237,8 +238,9 @@ impl Controller {
                 }
                 _ = ticks.tick() => {
                     if read_at.is_none_or(|it| it.elapsed() > READ_AGAIN) {
+                        let before_ms = std::mem::replace(&mut read_ms, now_ms());
                         match self.store.hosts(&self.plugin).await {
-                            Ok(all) => hosts = later(hosts, all),
+                            Ok(all) => hosts = later(hosts, all, before_ms),
                             Err(error) => {
                                 wait(&error).await;
                                 listening_since_ms = now_ms();
@@ -326,11 +328,16 @@ impl Controller {
     }
 }
 
-/// What was heard and what was read, whichever is later.
-fn later(mut heard: BTreeMap<String, Seen>, read: Vec<Seen>) -> BTreeMap<String, Seen> {
+/// What was heard and what was read, whichever is later. What was heard since the time of the reading before may not have
+/// been stored when this was read. What is older and was not read is of a host that an operator has deleted.
+fn later(
+    mut heard: BTreeMap<String, Seen>,
+    read: Vec<Seen>,
+    before_ms: u64,
+) -> BTreeMap<String, Seen> {
     let read = read.into_iter().map(|it| (it.status.host.clone(), it));
     let mut all: BTreeMap<_, _> = read.collect();
-    heard.retain(|host, it| all.get(host).is_none_or(|read| read.heard_ms < it.heard_ms));
+    heard.retain(|host, it| it.heard_ms > all.get(host).map_or(before_ms, |read| read.heard_ms));
     all.extend(heard);
     all
 }
@@ -338,4 +345,40 @@ fn later(mut heard: BTreeMap<String, Seen>, read: Vec<Seen>) -> BTreeMap<String,
 async fn wait(error: &FleetError) {
     tracing::warn!(target: "hotswap_fleet", %error, "waiting for the server");
     sleep(PAUSE).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Status;
+
+    fn seen(host: &str, heard_ms: u64) -> Seen {
+        let status = Status {
+            host: host.to_owned(),
+            plugin: "rules".to_owned(),
+            instance: 1,
+            heartbeat_ms: 1000,
+            live: None,
+            figures: Vec::new(),
+            mapped: Vec::new(),
+            answer: None,
+            floor: 0,
+            has_left: false,
+            lost_events: 0,
+        };
+        Seen { status, heard_ms }
+    }
+
+    #[test]
+    fn what_is_later_counts_and_a_host_that_was_deleted_is_forgotten() {
+        let heard = [("a", 70), ("b", 70), ("new", 70), ("deleted", 40)];
+        let heard = heard.map(|(host, ms)| (host.to_owned(), seen(host, ms)));
+        let read = vec![seen("a", 60), seen("b", 80), seen("c", 10)];
+        let all = later(heard.into(), read, 50);
+        let all: Vec<_> = all
+            .values()
+            .map(|it| (&*it.status.host, it.heard_ms))
+            .collect();
+        assert_eq!(all, [("a", 70), ("b", 80), ("c", 10), ("new", 70)]);
+    }
 }
