@@ -275,6 +275,8 @@ fn processor_seconds(process: &str) -> anyhow::Result<f64> {
 struct Stub {
     live: RefCell<Option<Live>>,
     generation: Cell<u64>,
+    /// Since when calls are counted, in milliseconds since 1970.
+    counted_since_ms: Cell<u64>,
     events: RefCell<VecDeque<String>>,
     is_filled: Notify,
 }
@@ -298,6 +300,7 @@ impl Target for Stub {
     async fn go_back(&self, path: &Path, sha256: &str) -> Result<(), Nack> {
         let generation = self.generation.get() + 1;
         self.generation.set(generation);
+        self.counted_since_ms.set(now_ms());
         self.live.replace(Some(Live {
             sha256: Some(sha256.to_owned()),
             generation,
@@ -323,12 +326,16 @@ impl Target for Stub {
         let live = self.live.borrow();
         let figures = live.as_ref().map(|live| BuildFigures {
             sha256: live.sha256.clone().unwrap_or_default(),
-            calls: now_ms().saturating_sub(live.since_ms) / 10,
+            calls: now_ms().saturating_sub(self.counted_since_ms.get()) / 10,
             faults: 0,
             p50_ns: 1_200,
             p99_ns: 4_700,
         });
         figures.into_iter().collect()
+    }
+
+    fn reset_figures(&self, _: &str) {
+        self.counted_since_ms.set(now_ms());
     }
 
     async fn event(&self) -> Option<TargetEvent> {

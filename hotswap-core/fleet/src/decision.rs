@@ -43,7 +43,7 @@ pub struct Summary {
     pub waiting: Vec<String>,
     /// Hosts that have failed, and why.
     pub failed: Vec<(String, String)>,
-    /// Calls of the build.
+    /// Calls of the build in this attempt.
     pub target: CallTotals,
     /// Calls of all other builds.
     pub rest: CallTotals,
@@ -117,17 +117,20 @@ impl Summary {
         let status = &seen.status;
         let host = || status.host.clone();
         let target = &rollout.target.sha256;
-        for figures in &status.figures {
-            let side = if figures.sha256 == *target {
-                &mut self.target
-            } else {
-                &mut self.rest
-            };
-            side.add(figures.calls, figures.faults);
-        }
         let answer = status
             .answer_to(rollout.attempt)
             .filter(|it| it.sha256 == *target);
+        for figures in &status.figures {
+            let side = if figures.sha256 != *target {
+                &mut self.rest
+            } else if answer.is_some() {
+                &mut self.target
+            } else {
+                // Its calls of the target are those of an earlier attempt.
+                continue;
+            };
+            side.add(figures.calls, figures.faults);
+        }
         let outcome = answer.map(|it| &it.outcome);
         if let Some(AnswerOutcome::Refused(refusal)) = outcome
             && !status.has_left

@@ -86,6 +86,12 @@ impl Calls {
         Some(counted)
     }
 
+    /// Counts the calls of a build from 0 again.
+    pub(crate) fn reset(&self, sha256: &str) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|it| it.sha256 != sha256);
+    }
+
     /// The figures of each generation, the latest last.
     pub(crate) fn figures(&self) -> Vec<BuildFigures> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -136,6 +142,19 @@ mod tests {
         assert!((50_000..53_000).contains(&a.p50_ns), "{a:?}");
         assert!((99_000..103_000).contains(&a.p99_ns), "{a:?}");
         assert_eq!((&*b.sha256, b.calls, b.faults), ("b", 1, 0));
+    }
+
+    #[test]
+    fn a_build_is_counted_from_0_again() {
+        let calls = Calls::default();
+        for (generation, sha256) in [(1, "a"), (2, "b"), (3, "a"), (1, "a")] {
+            calls.count(generation, || Some(sha256.to_owned()), Duration::ZERO, true);
+        }
+        calls.reset("a");
+        calls.count(3, || Some("a".to_owned()), Duration::ZERO, false);
+        let figures = calls.figures();
+        let figures = figures.iter().map(|it| (&*it.sha256, it.calls, it.faults));
+        assert_eq!(figures.collect::<Vec<_>>(), [("b", 1, 1), ("a", 1, 0)]);
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl<T: Target + 'static> Runner<T> {
         if attempt(&new) != attempt(&self.assignment) {
             // It may have been signed again, and what may run may have changed.
             self.fetched = None;
+            self.target.reset_figures(&rollout.target.sha256);
         }
         self.assignment = new;
         self.retry_at = None;

@@ -40,6 +40,9 @@ pub trait Target {
     /// Calls of the builds that were live.
     fn figures(&self) -> Vec<BuildFigures>;
 
+    /// Counts the calls of a build from 0 again: another attempt to bring it here begins.
+    fn reset_figures(&self, sha256: &str);
+
     /// The next event. Ends only when none will come any more. May be dropped and called again.
     async fn event(&self) -> Option<TargetEvent>;
 }
@@ -215,6 +218,10 @@ impl<I: Interface<Kind = Trait> + ?Sized + 'static> Target for Arc<SwapPoint<I>>
 
     fn figures(&self) -> Vec<BuildFigures> {
         self.calls.figures()
+    }
+
+    fn reset_figures(&self, sha256: &str) {
+        self.calls.reset(sha256);
     }
 
     async fn event(&self) -> Option<TargetEvent> {

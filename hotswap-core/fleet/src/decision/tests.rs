@@ -241,6 +241,22 @@ impl Fleet {
     }
 }
 
+#[test]
+fn faults_of_an_earlier_attempt_do_not_halt() {
+    let mut fleet = Fleet::new(RINGS, &with_one(40, Behavior::Faulty(5), true));
+    fleet.run();
+    assert_eq!(fleet.rollout.phase, Phase::Halted);
+    let resumed = RolloutRecord {
+        attempt: 2,
+        phase: Phase::Applying,
+        ..fleet.rollout.changed(fleet.now_ms, "operator", "resumed")
+    };
+    // No host has seen it yet.
+    assert_eq!(next(&resumed, &fleet.seen(), fleet.time(), "me"), None);
+    let summary = Summary::of(&resumed, &fleet.seen(), fleet.time());
+    assert_eq!(summary.target, CallTotals::default());
+}
+
 /// So many good hosts, and one of another kind for each ring that reaches it first.
 fn with_one(count: usize, behavior: Behavior, is_first: bool) -> Vec<Behavior> {
     let target = release("b").sha256;

@@ -80,6 +80,21 @@ async fn a_build_that_faults_after_publishing_is_taken_back_everywhere() {
 }
 
 #[tokio::test]
+async fn faults_before_a_resume_do_not_halt_what_was_resumed() {
+    let mut fleet = Fleet::with(2, with_trial()).await;
+    let bad = fleet.publish(&fleet.key.build("faults", 2)).await;
+    fleet.begin(bad.clone(), "canary=1,100%").await;
+    fleet.run_until_ended(Phase::Halted).await;
+    fleet.all_run(1).await;
+    let resumed = fleet.controller().resume().await;
+    resumed.expect("it is halted");
+    // Those of the second attempt do.
+    fleet.run_until_ended(Phase::Halted).await;
+    fleet.all_run(1).await;
+    assert_eq!(fleet.first_host(&bad).has_run(), ["1", "2", "1", "2", "1"]);
+}
+
+#[tokio::test]
 async fn a_host_that_goes_back_on_probation_halts_it() {
     let mut fleet = Fleet::with(3, json!({ "has_trial": true, "has_probation": true })).await;
     let bad = fleet.publish(&fleet.key.build("faults", 2)).await;

@@ -48,6 +48,8 @@ impl Target for Rc<Stub> {
         Vec::new()
     }
 
+    fn reset_figures(&self, _: &str) {}
+
     async fn event(&self) -> Option<TargetEvent> {
         None
     }
