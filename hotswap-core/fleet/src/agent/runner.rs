@@ -193,7 +193,12 @@ impl<T: Target + 'static> Runner<T> {
             self.fetched = None;
             self.target.reset_figures(&rollout.target.sha256);
         }
+        let is_other = !self.is_target(&rollout.target);
         self.assignment = new;
+        if is_other {
+            // What was refused need not be kept any more.
+            self.remove_old_builds(rollout.previous.as_ref().map(|it| &it.sha256));
+        }
         self.retry_at = None;
         self.problem = None;
         let Some(work) = &self.work else { return };
@@ -551,12 +556,24 @@ impl<T: Target + 'static> Runner<T> {
         if let Err(error) = kept {
             return self.say(error.to_string(), None);
         }
-        // A halt leads back to the previous one, and what the roll-out is about may have been fetched already.
+        // A halt leads back to it.
+        self.remove_old_builds(previous.as_ref());
+    }
+
+    /// Removes the builds but this one, what this process runs or begins with, and what the roll-out is about, which may
+    /// have been fetched already.
+    fn remove_old_builds(&self, previous: Option<&String>) {
+        let live = self.target.live().and_then(|it| it.sha256);
+        let state = self.folder.state();
+        let trying = state.trying.as_ref().map(|it| &it.sha256);
         let assigned = self.assignment.as_ref();
         let run = assigned.and_then(|(it, _)| it.run.as_ref());
         let target = assigned.map(|(_, it)| it);
-        let wanted = run.into_iter().chain(target).map(|it| &it.sha256);
-        let kept = [&live].into_iter().chain(&previous).chain(wanted);
+        let wanted = run.into_iter().chain(target);
+        let wanted = wanted.chain(self.work.as_ref().map(|it| &it.release));
+        let kept = [previous, live.as_ref(), state.good.as_ref(), trying];
+        let kept = kept.into_iter().flatten();
+        let kept = kept.chain(wanted.map(|it| &it.sha256));
         let kept: Vec<_> = kept.map(String::as_str).collect();
         self.folder.builds().keep_only(&kept);
     }

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     rollout::{Phase, Reach, RolloutLimits},
     status::{BuildFigures, Live, Mapped},
+    store::Fetched,
 };
 
 /// What is live.
@@ -173,6 +174,26 @@ async fn a_build_that_was_reverted_while_it_was_starting_is_not_good() {
     host.finish().await;
     let state = host.runner.folder.state();
     assert_eq!((state.floor, &state.good), (0, &None));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_removed_when_another_roll_out_begins() {
+    let mut host = Host::new(None).await;
+    let builds = host.runner.folder.builds().clone();
+    let fetched = Fetched {
+        bytes: Vec::new(),
+        signature: String::new(),
+    };
+    let is_kept = |name: &str| builds.path_of(&name.repeat(64)).exists();
+    for (attempt, name) in [(1, "a"), (2, "f")] {
+        host.assign(attempt, name);
+        builds.put(&name.repeat(64), &fetched).unwrap();
+        host.run(attempt, name, None).await;
+        host.runner.is_good();
+    }
+    assert!(is_kept("a") && is_kept("f"), "it may be tried again");
+    host.assign(3, "b");
+    assert!(is_kept("a") && !is_kept("f"));
 }
 
 #[tokio::test]
