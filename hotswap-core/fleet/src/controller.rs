@@ -328,8 +328,8 @@ impl Controller {
     }
 }
 
-/// What was heard and what was read, whichever is later. What was heard since the time of the reading before may not have
-/// been stored when this was read. What is older and was not read is of a host that an operator has deleted.
+/// What was heard and what was read, whichever is later. What was heard since the time of the reading before may not
+/// have been stored when this was read. What is older and was not read is of a host that an operator has deleted.
 fn later(
     mut heard: BTreeMap<String, Seen>,
     read: Vec<Seen>,

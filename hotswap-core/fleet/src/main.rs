@@ -111,6 +111,14 @@ enum Command {
         #[arg(long, value_name = "KEY")]
         public_key: String,
     },
+    /// Print all stored plugins: SHA-256, size, when it was published, trusted comment, and who uses it
+    Builds,
+    /// Delete stored plugins that no roll-out has as the build to run or as the one before
+    Delete {
+        /// The SHA-256 of each build
+        #[arg(required = true)]
+        sha256: Vec<String>,
+    },
     /// Roll a stored plugin out, and carry that on until it has ended
     Rollout {
         /// The plugin's name
@@ -232,6 +240,12 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let (sha256, manifest) = publish(&store, &file, &public_key).await?;
             eprintln!("{}", show::manifest(&manifest));
             println!("{sha256}");
+        }
+        Command::Builds => print!("{}", show::builds(&store.builds().await?)),
+        Command::Delete { sha256 } => {
+            for sha256 in &sha256 {
+                store.delete(sha256).await?;
+            }
         }
         Command::Rollout {
             plugin,

@@ -20,6 +20,16 @@ pub(crate) fn object(sha256: &str) -> String {
     format!("plugins/{sha256}")
 }
 
+/// The digest of the plugin that is in the object of this name.
+pub(crate) fn plugin_in(object: &str) -> Option<&str> {
+    object.strip_prefix("plugins/")
+}
+
+/// The subject of what describes the objects.
+pub(crate) fn descriptions_subject() -> String {
+    format!("$O.{PLUGINS}.M.>")
+}
+
 /// The subject of an object's chunks.
 pub(crate) fn chunks_subject(nuid: &str) -> String {
     format!("$O.{PLUGINS}.C.{nuid}")

@@ -19,8 +19,8 @@ pub struct RolloutRecord {
     /// The number of changes to the record, from 1.
     pub change: u64,
     /// Which attempt it is to bring a build to the hosts. A host tries what it has refused again only in another
-    /// attempt. A later attempt has a greater number, also after the bucket was deleted and made anew: it is the time at
-    /// which it begins, in milliseconds since 1970, if that is greater than the number before.
+    /// attempt. A later attempt has a greater number, also after the bucket was deleted and made anew: it is the time
+    /// at which it begins, in milliseconds since 1970, if that is greater than the number before.
     pub attempt: u64,
     /// When the attempt began, in milliseconds since 1970.
     pub started_ms: u64,

@@ -1,5 +1,7 @@
 //! What the program prints.
 
+mod builds;
+
 use std::{
     collections::HashSet,
     fmt::Write as _,
@@ -16,6 +18,8 @@ use hotswap_fleet::{
     status::AnswerOutcome,
     store::LogEntry,
 };
+
+pub(crate) use self::builds::builds;
 
 /// Hosts in a table; more are counted.
 const HOSTS_SHOWN_MAX: usize = 30;

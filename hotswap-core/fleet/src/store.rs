@@ -1,6 +1,6 @@
 //! What is kept at the server: plugins, roll-outs, the hosts' statuses and their log.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, iter, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, HeaderMap,
@@ -57,6 +57,21 @@ pub struct Fetched {
     pub bytes: Vec<u8>,
     /// The signature, in minisign's form.
     pub signature: String,
+}
+
+/// A plugin that is stored, without its bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoredBuild {
+    /// The SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// When it was published, in milliseconds since 1970.
+    pub published_ms: u64,
+    /// The trusted comment of its signature, which was not checked. Empty if it has none.
+    pub comment: String,
+    /// The plugins whose record has it, as the build to run or as the one before.
+    pub used_by: Vec<String>,
 }
 
 /// An entry of the log: something that happened at a host.
@@ -213,8 +228,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// There is none ([`FleetErrorKind::NotFound`]); it is larger, or has other bytes ([`FleetErrorKind::Invalid`]); or
-    /// the server does not answer.
+    /// There is none, or a part of it is missing ([`FleetErrorKind::NotFound`]); it is larger, or has other bytes
+    /// ([`FleetErrorKind::Invalid`]); or the server does not answer.
     pub async fn fetch(
         &self,
         sha256: &str,
@@ -222,8 +237,7 @@ impl Store {
         answer_timeout: Duration,
     ) -> Result<Fetched> {
         let Some(info) = self.info(sha256).await? else {
-            let what = format!("the server has no plugin {sha256}");
-            return Err(FleetError::new(FleetErrorKind::NotFound, what));
+            return Err(not_found(sha256));
         };
         let size = info.size as u64;
         if size > bytes_max {
@@ -231,7 +245,7 @@ impl Store {
                 "the plugin has {size} bytes, and {bytes_max} are accepted"
             )));
         }
-        let bytes = self.chunks(&info, answer_timeout).await?;
+        let bytes = self.chunks(sha256, &info, answer_timeout).await?;
         let found = Sha256::of(&bytes).to_string();
         if found != sha256 {
             let what = "the server has other bytes";
@@ -246,7 +260,12 @@ impl Store {
     /// The bytes of an object, which are asked for one chunk after the other. A consumer, which is how the object store
     /// itself reads, has them all sent at once: with thousands of hosts, the server would have that many copies in
     /// memory.
-    async fn chunks(&self, info: &ObjectInfo, answer_timeout: Duration) -> Result<Vec<u8>> {
+    async fn chunks(
+        &self,
+        sha256: &str,
+        info: &ObjectInfo,
+        answer_timeout: Duration,
+    ) -> Result<Vec<u8>> {
         let failed = |error: async_nats::Error| server("cannot fetch the plugin", error);
         let subject = names::chunks_subject(&info.nuid);
         let mut bytes = Vec::with_capacity(info.size);
@@ -269,6 +288,11 @@ impl Store {
                     patience *= 2;
                     continue;
                 }
+                // It is being replaced, or the server that was asked has not got all of it yet.
+                Err(error) if error.kind() == DirectGetErrorKind::NotFound => {
+                    let what = format!("the server does not have all of the plugin {sha256}");
+                    return Err(FleetError::new(FleetErrorKind::NotFound, what));
+                }
                 Err(error) => return Err(failed(error.into())),
             };
             (patience, waited) = (REQUEST_TIMEOUT, Duration::ZERO);
@@ -280,6 +304,60 @@ impl Store {
             bytes.extend_from_slice(&chunk.payload);
         }
         Ok(bytes)
+    }
+
+    /// All plugins that are stored, the one first that was published first.
+    ///
+    /// # Errors
+    ///
+    /// The server does not answer, or a record cannot be read.
+    pub async fn builds(&self) -> Result<Vec<StoredBuild>> {
+        let mut used = BTreeMap::<String, Vec<String>>::new();
+        let failed = |error: async_nats::Error| server("cannot list the roll-outs", error);
+        let keys = self.rollouts().await?.keys().await;
+        let mut keys = keys.map_err(|error| failed(error.into()))?;
+        while let Some(plugin) = keys.next().await {
+            let plugin = plugin.map_err(|error| failed(error.into()))?;
+            if let Some((rollout, _)) = self.rollout(&plugin).await? {
+                for build in iter::once(rollout.target).chain(rollout.previous) {
+                    used.entry(build.sha256).or_default().push(plugin.clone());
+                }
+            }
+        }
+        let all = self
+            .all(names::PLUGINS_STREAM, names::descriptions_subject())
+            .await?;
+        let builds = all.iter().filter_map(|it| {
+            let info: ObjectInfo = parse(&it.payload).ok()?;
+            let sha256 = names::plugin_in(&info.name).filter(|_| !info.deleted)?;
+            Some(StoredBuild {
+                sha256: sha256.to_owned(),
+                bytes: info.size as u64,
+                published_ms: it.at_ms,
+                comment: comment_in(&info).unwrap_or_default(),
+                used_by: used.get(sha256).cloned().unwrap_or_default(),
+            })
+        });
+        Ok(builds.collect())
+    }
+
+    /// Deletes a plugin that no record has.
+    ///
+    /// # Errors
+    ///
+    /// There is none ([`FleetErrorKind::NotFound`]), a record has it ([`FleetErrorKind::Invalid`]), or the server does
+    /// not answer.
+    pub async fn delete(&self, sha256: &str) -> Result<()> {
+        let builds = self.builds().await?;
+        let Some(build) = builds.into_iter().find(|it| it.sha256 == sha256) else {
+            return Err(not_found(sha256));
+        };
+        if let Some(plugin) = build.used_by.first() {
+            let what = format!("{sha256} is in the record of `{plugin}`");
+            return Err(FleetError::invalid(what));
+        }
+        let deleted = self.plugins().await?.delete(names::object(sha256)).await;
+        deleted.map_err(|error| server("cannot delete the plugin", error))
     }
 
     async fn info(&self, sha256: &str) -> Result<Option<ObjectInfo>> {
@@ -321,8 +399,8 @@ impl Store {
         Ok(Some((parse(&entry.value)?, entry.revision)))
     }
 
-    /// The revision of the last change in the bucket of roll-outs, of any plugin. The server that leads says it, so that
-    /// it is never below a revision that was read, unless the bucket was deleted and made anew, or restored.
+    /// The revision of the last change in the bucket of roll-outs, of any plugin. The server that leads says it, so
+    /// that it is never below a revision that was read, unless the bucket was deleted and made anew, or restored.
     ///
     /// # Errors
     ///
@@ -531,6 +609,16 @@ fn status(subject: &str, json: &[u8]) -> Option<Status> {
 
 fn signature_in(info: &ObjectInfo) -> Option<String> {
     info.metadata.get(SIGNATURE).cloned()
+}
+
+fn comment_in(info: &ObjectInfo) -> Option<String> {
+    let signature = minisign_verify::Signature::decode(&signature_in(info)?).ok()?;
+    Some(signature.trusted_comment().to_owned())
+}
+
+fn not_found(sha256: &str) -> FleetError {
+    let what = format!("the server has no plugin {sha256}");
+    FleetError::new(FleetErrorKind::NotFound, what)
 }
 
 fn is_there_already(error: &jetstream::context::CreateStreamError) -> bool {

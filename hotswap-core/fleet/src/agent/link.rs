@@ -153,9 +153,9 @@ pub(super) async fn follow(
     }
 }
 
-/// The record and its revision, if it is not the one with this order and this revision and not an outdated one. A
-/// server that lags behind may answer with a record before the known one. The bucket may also have been deleted and made
-/// anew, or restored: then what is known is gone, and any record is newer.
+/// The record and its revision, if it is not the one with this order and this revision, nor an outdated one. A server
+/// that lags behind may answer with a record before the known one. The bucket may also have been deleted and made anew,
+/// or restored: then what is known is gone, and any record is newer.
 async fn newest(
     store: &Store,
     plugin: &str,

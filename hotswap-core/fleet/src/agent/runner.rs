@@ -560,8 +560,8 @@ impl<T: Target + 'static> Runner<T> {
         self.remove_old_builds(previous.as_ref());
     }
 
-    /// Removes the builds but this one, what this process runs or begins with, and what the roll-out is about, which may
-    /// have been fetched already.
+    /// Removes the builds but this one, what this process runs or begins with, and what the roll-out is about, which
+    /// may have been fetched already.
     fn remove_old_builds(&self, previous: Option<&String>) {
         let live = self.target.live().and_then(|it| it.sha256);
         let state = self.folder.state();

@@ -16,6 +16,7 @@ mod outages;
 mod permissions;
 mod refusals;
 mod rollouts;
+mod stored;
 mod strangers;
 #[cfg(feature = "nats-table")]
 mod table;
