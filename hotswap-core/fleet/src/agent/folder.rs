@@ -182,7 +182,8 @@ impl Builds {
             let mut file = tempfile::Builder::new()
                 .prefix(UNFINISHED)
                 .tempfile_in(&self.folder)?;
-            io::Write::write_all(&mut file, bytes)?;
+            // Not through the file's own `Write`, whose errors name the unfinished file.
+            io::Write::write_all(file.as_file_mut(), bytes)?;
             file.as_file().sync_all()?;
             file.persist(self.folder.join(name))?;
             fs::File::open(&self.folder)?.sync_all()

@@ -81,6 +81,7 @@ struct Work {
 
 /// Why something was tried in vain, and the pause before it is tried again.
 struct Problem {
+    kind: FleetErrorKind,
     text: String,
     pause: Duration,
 }
@@ -505,19 +506,17 @@ impl<T: Target + 'static> Runner<T> {
     /// Tries it again after a while. A server that is away costs nothing. What fails here, such as writing to a full
     /// disk, or what the server does not have, may have cost a whole build: each time, the pause is twice as long.
     fn wait(&mut self, release: &Release, attempt: u64, error: &FleetError) {
-        let before = self.problem.take();
+        let (kind, before) = (error.kind(), self.problem.take());
         let pause = match &before {
-            Some(before) if error.kind() != FleetErrorKind::Server => {
-                RETRY_PAUSE_MAX.min(2 * before.pause)
-            }
+            Some(before) if kind != FleetErrorKind::Server => RETRY_PAUSE_MAX.min(2 * before.pause),
             _ => RETRY_PAUSE,
         };
         let text = error.to_string();
-        let is_new = before.is_none_or(|it| it.text != text);
-        if is_new && error.kind() != FleetErrorKind::Server {
+        let is_new = before.is_none_or(|it| it.kind != kind);
+        if is_new && kind != FleetErrorKind::Server {
             self.say(format!("{}: {text}", short(&release.sha256)), None);
         }
-        let problem = Problem { text, pause };
+        let problem = Problem { kind, text, pause };
         let on = problem.to_string();
         self.set_answer(attempt, release, AnswerOutcome::Working { on });
         self.problem = Some(problem);
