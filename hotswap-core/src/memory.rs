@@ -12,8 +12,8 @@ use crate::{error::ErrorKind, system};
 /// Room for some thousand small allocations.
 const MARGIN_BYTES: u64 = 14 << 20;
 
-/// The size of a thread's stack, unless `RUST_MIN_STACK` is set (`std::thread`).
-const STACK_BYTES: u64 = 2 << 20;
+/// std's default for the stack of a thread (`std::thread`).
+const STACK_BYTES_MIN: usize = 2 << 20;
 
 /// A thread takes six mappings: a stack, a signal stack, and room for its allocations, each with a guard. Two threads
 /// may be started at once.
@@ -42,6 +42,14 @@ pub(crate) fn need_thread_locals(bytes: u64) -> Result<(), ErrorKind> {
     need_bytes(bytes.saturating_mul(threads), Some(threads))
 }
 
+/// The size of the stack of each thread of this crate: what `RUST_MIN_STACK` says, but not less than std's default.
+/// Less is not enough for the dynamic linker and the code of plugins.
+pub(crate) fn stack_bytes() -> usize {
+    let wanted = env::var("RUST_MIN_STACK").ok();
+    let wanted = wanted.and_then(|bytes| bytes.parse().ok());
+    wanted.map_or(STACK_BYTES_MIN, |bytes: usize| bytes.max(STACK_BYTES_MIN))
+}
+
 /// Refuses if too little memory is left to start a thread. Costs some 20 microseconds.
 pub(crate) fn need_for_thread() -> Result<(), ErrorKind> {
     need(0)?;
@@ -61,9 +69,7 @@ fn need_mappings(mappings: usize) -> Result<(), ErrorKind> {
 }
 
 fn need_bytes(bytes: u64, threads: Option<u64>) -> Result<(), ErrorKind> {
-    let stack = env::var("RUST_MIN_STACK").ok();
-    let stack = stack.and_then(|bytes| bytes.parse().ok());
-    let margin = MARGIN_BYTES.saturating_add(stack.unwrap_or(STACK_BYTES));
+    let margin = MARGIN_BYTES.saturating_add(stack_bytes() as u64);
     let needed = bytes.saturating_add(margin);
     if usize::try_from(needed).is_ok_and(system::memory::can_map) {
         return Ok(());

@@ -2,6 +2,9 @@
 //!
 //! All threads of this crate are started here. If there is no memory for a thread's signal stack, std ends the process
 //! instead of returning an error. So this first checks that the kernel has that memory ([`memory`]).
+//!
+//! Their stacks have a size of their own ([`memory::stack_bytes`]), so that a small `RUST_MIN_STACK`, which the host's
+//! threads may be content with, does not end the process at the first plugin.
 
 use std::{
     io,
@@ -40,9 +43,10 @@ pub(crate) fn check() -> io::Result<()> {
     memory::need_for_thread().map_err(|kind| io::Error::other(kind.to_string()))
 }
 
-/// Removes NULs, which a thread's name cannot contain.
+/// A thread with a stack that is large enough. Removes NULs, which a thread's name cannot contain.
 fn named(name: &str) -> Builder {
-    Builder::new().name(name.replace('\0', ""))
+    let name = name.replace('\0', "");
+    Builder::new().name(name).stack_size(memory::stack_bytes())
 }
 
 #[cfg(test)]

@@ -306,6 +306,17 @@ fn a_host_that_does_not_wait_for_its_children_can_run_trials() {
     it.demo.says("accepted generation 2: ");
 }
 
+/// The threads of the host's own may do with little stack: those that run plugins need as much as ever.
+#[test]
+fn a_host_whose_threads_have_small_stacks_runs_plugins() {
+    let mut command = Command::new(BINARY);
+    command.env("RUST_MIN_STACK", "131072");
+    let mut it = Trials::run(command, "1h");
+    it.demo.type_line(plugin("other"));
+    it.demo.says("accepted generation 2: ");
+    it.demo.prints_soon("Adding to 20: 27");
+}
+
 #[test]
 fn a_host_whose_file_is_gone_can_run_trials() {
     let folder = tempfile::tempdir().unwrap();
