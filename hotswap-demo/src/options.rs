@@ -90,7 +90,7 @@ pub(crate) struct Options {
     /// Do not swap the next plugins in at once: each begins as a canary with this share of the ticks, such as 10%,
     /// until `:promote` makes it live or `:abandon` gives it up. With --dev, each build takes the place of an
     /// undecided one
-    #[arg(long, value_name = "SHARE", conflicts_with = "watch")]
+    #[arg(long, value_name = "SHARE", conflicts_with_all = ["watch", "no_stdin"])]
     pub(crate) canary: Option<Share>,
 
     /// Do not read standard input, whose end would end the demo (for a service)

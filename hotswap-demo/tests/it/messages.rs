@@ -64,6 +64,10 @@ const USAGE: &[(&str, &str)] = &[
         "the argument '--canary <SHARE>' cannot be used with '--watch'",
     ),
     (
+        "--canary 10% --no-stdin a.so",
+        "the argument '--canary <SHARE>' cannot be used with '--no-stdin'",
+    ),
+    (
         "--events xml a.so",
         "invalid value 'xml' for '--events <FORMAT>'\n  [possible values: text, json]",
     ),
