@@ -6,13 +6,13 @@ use std::{
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, never, select};
 use hotswap_core::{
-    ErrorKind, Event, EventKind, Hotswap, State, Swapped,
+    ErrorKind, Event, EventKind, Hotswap, Swapped,
     canary::{Canary, Decision, Share, Side},
     text::printable,
     watch::Watch,
@@ -179,8 +179,12 @@ impl<'a> Demo<'a> {
                 if let Err(error) = &back
                     && matches!(error.kind(), ErrorKind::NoEarlierGeneration)
                 {
-                    self.console
-                        .note("no rollback: no plugin before this one is kept; give the path of the one that you want");
+                    let what_to_do = self
+                        .undecided()
+                        .unwrap_or_else(|| "give the path of the one that you want".to_owned());
+                    self.console.note(&format!(
+                        "no rollback: no plugin before this one is kept; {what_to_do}"
+                    ));
                 }
             }
             Request::Versions => {
@@ -192,7 +196,7 @@ impl<'a> Demo<'a> {
             }
             Request::Promote => self.decide(Canary::promote),
             Request::Abandon => self.decide(|canary| canary.abandon("by hand")),
-            Request::Share(share) => self.with_canary(|canary| canary.set_share(share)),
+            Request::Share(share) => self.with_canary(|canary| self.set_share(canary, share)),
             Request::Figures => self.with_canary(|canary| {
                 self.console.say(&SideFigures {
                     generation: canary.generation(),
@@ -222,13 +226,19 @@ impl<'a> Demo<'a> {
 
     /// A person decides on one candidate before there is the next.
     fn swap_as_asked(&self, path: &Path) {
-        let undecided = self.canary.borrow().as_ref().map(Canary::generation);
-        match undecided {
-            Some(generation) => self.console.note(&format!(
-                "generation {generation} is a canary: `:promote` or `:abandon` it first"
-            )),
+        match self.undecided() {
+            Some(what_to_do) => self.console.note(&what_to_do),
             None => drop(self.swap(path)),
         }
+    }
+
+    /// What to do before there can be another plugin, if there is a canary.
+    fn undecided(&self) -> Option<String> {
+        let canary = self.canary.borrow();
+        let generation = canary.as_ref()?.generation();
+        Some(format!(
+            "generation {generation} is a canary: `:promote` or `:abandon` it first"
+        ))
     }
 
     /// Either way there is an event that says so. `None`: it was refused, or is a canary.
@@ -260,6 +270,18 @@ impl<'a> Demo<'a> {
         // What has become of it is an event, which is told with the canary's figures.
         self.with_canary(|canary| drop(decide(canary)));
         self.canary.take();
+    }
+
+    fn set_share(&self, canary: &Canary<'a, dyn Plugin>, share: Share) {
+        if share == canary.share() {
+            let generation = canary.generation();
+            self.console.note(&format!(
+                "generation {generation} gets {share} of the calls already"
+            ));
+        } else {
+            // An event says so.
+            canary.set_share(share);
+        }
     }
 
     fn with_canary(&self, act: impl FnOnce(&Canary<'a, dyn Plugin>)) {
@@ -356,34 +378,5 @@ impl<'a> Demo<'a> {
             canary.abandon("the demo ends");
         }
         (self.events, self.console)
-    }
-}
-
-/// Lets the last plugin leave, and says what became of it.
-pub(crate) fn shut_down(
-    plugin: Arc<Hotswap<dyn Plugin>>,
-    events: &Receiver<Event>,
-    console: &Console,
-    drain_deadline: Duration,
-) {
-    let plugin = Arc::into_inner(plugin).expect("only the watch had it, too");
-    let mapped = plugin.shutdown(drain_deadline);
-    for event in events
-        .try_iter()
-        .filter(|event| !matches!(event.kind, EventKind::Held { .. }))
-    {
-        let mut told = told(event);
-        // Nothing stays live.
-        if let EventKind::Refused { live, .. } = &mut told.event.kind {
-            *live = None;
-        }
-        console.say(&told);
-    }
-    for generation in mapped {
-        if let State::Draining { held_by } = generation.state {
-            let by: Vec<_> = held_by.iter().map(ToString::to_string).collect();
-            let by = by.join(", ");
-            console.note(&format!("held generation {}: {by}", generation.number));
-        }
     }
 }

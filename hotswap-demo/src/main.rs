@@ -30,10 +30,13 @@ mod dev;
 
 mod demo;
 
+mod shutdown;
+
 use std::{
+    fs::{self, File},
     io::{self, Write},
     path::Path,
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::Arc,
 };
 
@@ -120,7 +123,7 @@ fn run() -> Result<ExitCode> {
     let demo = Demo::new(&plugin, watch.transpose()?, dev, options.canary, console);
     demo.run(&tick(options.period), lines, &signals)?;
     let (events, console) = demo.close();
-    demo::shut_down(plugin, &events, &console, options.drain_deadline);
+    shutdown::shut_down(plugin, &events, &console, options.drain_deadline);
     Ok(ExitCode::SUCCESS)
 }
 

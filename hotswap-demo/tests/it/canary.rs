@@ -99,6 +99,16 @@ fn one_is_decided_on_before_the_next() {
     assert_eq!(demo.says("generation 2"), undecided);
     demo.type_line(":reload");
     assert_eq!(demo.says("generation 2"), undecided);
+    demo.type_line(":rollback");
+    assert_eq!(
+        demo.says("no rollback"),
+        format!("no rollback: no plugin before this one is kept; {undecided}")
+    );
+    demo.type_line(":share 0%");
+    assert_eq!(
+        demo.says("generation 2"),
+        "generation 2 gets 0% of the calls already"
+    );
     demo.type_line(":share 100%");
     demo.says("canary generation 2 gets 100% of the calls: ");
     demo.prints_soon("Adding to 20: 27");
