@@ -62,7 +62,9 @@ impl Notices {
         if folders == self.folders && !filter.is_stale {
             let needs_action = filter.names != names;
             filter.names = names;
-            return needs_action;
+            drop(filter);
+            // The system's limits may not be exhausted any more.
+            return needs_action || (self.watcher.is_none() && self.watch());
         }
         drop(filter);
 
@@ -76,6 +78,17 @@ impl Notices {
         };
         self.filter = Arc::new(Mutex::new(filter));
         self.folders = folders;
+        self.watch();
+        true
+    }
+
+    /// Whether the system reports all changes, as far as it knows.
+    pub(super) fn are_complete(&self) -> bool {
+        self.are_complete
+    }
+
+    /// Watches the folders. `false`: none of them, as the system's limits are exhausted.
+    fn watch(&mut self) -> bool {
         self.watcher = self.start();
         self.are_complete = self.watcher.is_some();
         if let Some(watcher) = &mut self.watcher {
@@ -84,12 +97,7 @@ impl Notices {
                 self.are_complete &= watched.is_ok();
             }
         }
-        true
-    }
-
-    /// Whether the system reports all changes, as far as it knows.
-    pub(super) fn are_complete(&self) -> bool {
-        self.are_complete
+        self.watcher.is_some()
     }
 
     /// `None`: the system's limits are exhausted.
@@ -101,12 +109,12 @@ impl Notices {
                 let _ = wake.try_send(());
             }
         };
-        // Checked before notify starts its thread: a thread that finds no memory for its signal stack ends the
-        // process.
-        threads::check().ok()?;
+        // notify does not tell when its thread does not start: it panics at every later call, and even when it is
+        // dropped (8.2). So this first starts a thread that does nothing.
+        drop(threads::start("hotswap-watch", || ()).ok()?.join());
         let mut watcher = ManuallyDrop::new(notify::recommended_watcher(tell).ok()?);
-        // If its thread did not start, notify panics at every call, and even when it is dropped (8.2). So this makes
-        // a call that costs nothing, and leaks the watcher if that panics.
+        // Other code may have started the last thread that the system allows meanwhile. So this makes a call that costs
+        // nothing, and leaks the watcher if that panics.
         let answer = panic::catch_unwind(AssertUnwindSafe(|| watcher.unwatch(Path::new("/"))));
         answer.ok().map(|_| ManuallyDrop::into_inner(watcher))
     }

@@ -3,10 +3,23 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
+    mem::offset_of,
+    os::unix::fs::symlink,
+    panic,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use libc::{
+    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, EAGAIN, SECCOMP_FILTER_FLAG_TSYNC,
+    SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_SET_MODE_FILTER, SYS_clone, SYS_clone3,
+    SYS_seccomp, seccomp_data, sock_filter, sock_fprog,
+};
 use memmap2::MmapMut;
 use rustix::{
     fs::inotify::{self, CreateFlags},
@@ -16,7 +29,7 @@ use rustix::{
 use super::watched::{LONG, NEVER, Watched, put, settings};
 use crate::{
     alone::alone,
-    fixtures::{plugin, trust},
+    fixtures::{SOON, plugin, trust},
 };
 
 /// What is written by way of a mapping, the system tells nobody.
@@ -74,7 +87,7 @@ fn without_notices_changes_are_found_all_the_same() {
     alone(
         "watch::limits::without_notices_changes_are_found_all_the_same",
         || {
-            let arrange = |folder: &std::path::Path| put(&folder.join("plugin.so"), "build_1");
+            let arrange = |folder: &Path| put(&folder.join("plugin.so"), "build_1");
             let mut it = Watched::unwatched("plugin.so", &trust(), |_| {}, arrange);
             // All that the system has for this user, or as many as this process may have open, but for some.
             let mut all = Vec::new();
@@ -92,6 +105,105 @@ fn without_notices_changes_are_found_all_the_same() {
             it.accepts(2);
             it.put("plugin.so", "build_1");
             it.accepts(1);
+            // Notices are used as soon as there can be some again.
+            drop(all);
+            wait_until(|| open_descriptors("anon_inode:inotify") == 1);
         },
     );
+}
+
+/// Each change of the route is followed by an attempt to get notices of the next one, which needs a thread.
+#[test]
+fn without_threads_a_watch_leaves_nothing_open_and_does_not_panic() {
+    alone(
+        "watch::limits::without_threads_a_watch_leaves_nothing_open_and_does_not_panic",
+        || {
+            let mut it = Watched::unwatched(
+                "current/plugin.so",
+                &trust(),
+                |_| {},
+                |folder| {
+                    for name in ["build_1", "build_2", "suffix_field"] {
+                        fs::create_dir(folder.join(name)).unwrap();
+                        put(&folder.join(name).join("plugin.so"), name);
+                    }
+                    symlink("build_1", folder.join("current")).unwrap();
+                },
+            );
+            it.watch(settings(
+                Duration::from_millis(20),
+                Duration::from_millis(50),
+            ));
+            wait_until(|| open_descriptors("anon_inode:[eventfd]") == 1);
+            let panics = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&panics);
+            panic::set_hook(Box::new(move |panic| {
+                eprintln!("{panic}");
+                counted.fetch_add(1, Ordering::Relaxed);
+            }));
+            deny_threads();
+            for name in ["build_2", "suffix_field", "build_2"] {
+                it.link(name, "current");
+                // It is accepted, or refused because it needs a thread, after the watch has tried to start one.
+                it.next();
+            }
+            // Those of the first route are closed by the thread that has read them.
+            wait_until(|| open_descriptors("anon_inode:[eventfd]") == 0);
+            // Before it fails, so that its message is printed as ever.
+            drop(panic::take_hook());
+            assert_eq!(panics.load(Ordering::Relaxed), 0);
+        },
+    );
+}
+
+/// How many descriptors of this process lead there.
+fn open_descriptors(place: &str) -> usize {
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap();
+    let places = descriptors.filter_map(|it| fs::read_link(it.ok()?.path()).ok());
+    places.filter(|it| it.as_os_str() == place).count()
+}
+
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < SOON, "it never is");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// As at the limit of threads, which does not hold for root: none starts any more, for good.
+fn deny_threads() {
+    let step = |code: u32, then: u8, k: u32| sock_filter {
+        code: code as u16,
+        jt: then,
+        jf: 0,
+        k,
+    };
+    let number = offset_of!(seccomp_data, nr) as u32;
+    let mut steps = [
+        step(BPF_LD | BPF_W | BPF_ABS, 0, number),
+        step(BPF_JMP | BPF_JEQ | BPF_K, 2, SYS_clone as u32),
+        step(BPF_JMP | BPF_JEQ | BPF_K, 1, SYS_clone3 as u32),
+        step(BPF_RET | BPF_K, 0, SECCOMP_RET_ALLOW),
+        step(BPF_RET | BPF_K, 0, SECCOMP_RET_ERRNO | EAGAIN as u32),
+    ];
+    let filter = sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_mut_ptr(),
+    };
+    rustix::thread::set_no_new_privs(true).unwrap();
+    // For all threads of the process.
+    let flags = SECCOMP_FILTER_FLAG_TSYNC;
+    // SAFETY: the arguments are those that `man 2 seccomp` demands, and the kernel copies the filter.
+    let answer = unsafe {
+        libc::syscall(
+            SYS_seccomp,
+            SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const filter,
+        )
+    };
+    assert_eq!(answer, 0);
+    assert!(thread::Builder::new().spawn(|| ()).is_err());
 }
