@@ -515,8 +515,9 @@ fn a_number_that_cannot_be_kept_refuses_the_candidate() {
     let in_the_way = it.place.at("serial.new");
     fs::create_dir(&in_the_way).unwrap();
     let reason = format!(
-        "host: the serial number 2 cannot be kept in {}: Is a directory (os error 21) (Policy::serial_file)",
-        it.serial_file().display()
+        "host: the serial number 2 cannot be kept in {}: {} is not a regular file; remove it (Policy::serial_file)",
+        it.serial_file().display(),
+        in_the_way.display()
     );
     assert_eq!(whole_reason(&host.swap(plugin(2)).unwrap_err()), reason);
     assert_eq!(

@@ -44,19 +44,24 @@ impl Replacement {
         let flags =
             OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
+        let refused = |why: &str| {
+            let path = Escaped(&path);
+            Err(io::Error::other(format!("{path} is {why}; remove it")))
+        };
+        let is_no_file = "not a regular file";
         loop {
-            let file = fs::open(&path, flags, mode)?;
+            let file = match fs::open(&path, flags, mode) {
+                // A folder, a link, a socket.
+                Err(Errno::ISDIR | Errno::LOOP | Errno::NXIO) => return refused(is_no_file),
+                file => file?,
+            };
             // In a folder where anybody can create files, somebody else may have created it.
             let Status { uid, kind, .. } = Status::of(&file)?;
-            let refused = |why: String| {
-                let path = Escaped(&path);
-                Err(io::Error::other(format!("{path} is {why}; remove it")))
-            };
             if !owners.contains(&uid) {
-                return refused(format!("owned by uid {uid}"));
+                return refused(&format!("owned by uid {uid}"));
             }
             if kind != FileKind::RegularFile {
-                return refused("not a regular file".to_owned());
+                return refused(is_no_file);
             }
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // Whoever held the lock before has renamed or removed the file.
@@ -114,4 +119,31 @@ fn is_private(status: &Status) -> bool {
 
 fn is_at(path: &Path, status: &Status) -> bool {
     Status::of_link(path).is_ok_and(|found| found.id == status.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use super::*;
+
+    #[test]
+    fn what_has_the_name_of_the_new_file_and_is_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let makers: [fn(&Path); 3] = [
+            |new| std::fs::create_dir(new).unwrap(),
+            |new| symlink("elsewhere", new).unwrap(),
+            |new| drop(UnixListener::bind(new).unwrap()),
+        ];
+        for (number, make) in makers.iter().enumerate() {
+            let real = folder.path().join(number.to_string());
+            std::fs::write(&real, "1").unwrap();
+            let new = real.with_added_extension("new");
+            make(&new);
+            let refusal = Replacement::lock(&real).err().expect("it is in the way");
+            let expected = format!("{} is not a regular file; remove it", new.display());
+            assert_eq!(refusal.to_string(), expected);
+        }
+        assert!(!folder.path().join("elsewhere").exists());
+    }
 }
