@@ -94,12 +94,11 @@ impl Child {
         ))?;
         let streams = "its standard streams";
         let (copy, control) = standard_streams().map_err(when(streams))?;
-        let nowhere = nowhere()?;
-        redirect_standard_streams(&nowhere).map_err(when(streams))?;
-        drop(nowhere);
         // SAFETY: this runs at the top of `main` in a new process: its other descriptors were inherited, and nothing
         // in this process owns or uses them.
         unsafe { close_all_but(&copy, &control) }?;
+        // Last: until then, standard output leads to the host, which hears there of what has failed.
+        redirect_standard_streams(&nowhere()?).map_err(when(streams))?;
         Ok(Self {
             copy,
             control,

@@ -369,6 +369,18 @@ fn a_sandbox_that_denies_limits_is_named() {
     demo.says("accepted generation 1: ");
 }
 
+#[test]
+fn a_sandbox_that_does_not_list_descriptors_is_named() {
+    let mut command = Command::new(BINARY);
+    deny(&mut command, libc::SYS_getdents64);
+    let (_, err) = Demo::run(command, &["--any-owner", "--trial"], &plugin("shipped")).ends();
+    let line = format!(
+        "refused {}: trial: it cannot begin: /proc/self/fd: Operation not permitted (os error 1)",
+        plugin("shipped").display()
+    );
+    assert_eq!(err, [line]);
+}
+
 /// Without memory files, there is nothing that a plugin could be loaded from.
 #[test]
 fn a_sandbox_that_denies_memory_files_is_named() {
