@@ -184,7 +184,7 @@ fn ticks_do_not_tear_what_is_typed() {
     let path = plugin("other").display().to_string();
     terminal.says("Adding to 10: 17");
     for (index, key) in path.char_indices() {
-        terminal.press(&key.to_string());
+        terminal.press(key.to_string());
         let typed = format!("Next plugin: {}", &path[..=index]);
         let seen = terminal.shows_at_the_end(&typed);
         let prompts = seen.iter().filter(|it| it.contains("Next plugin"));
@@ -235,7 +235,7 @@ fn several_lines_may_be_pasted() {
     for (begin, end) in [("", ""), ("\x1b[200~", "\x1b[201~\r")] {
         let mut terminal = Terminal::start(&[]);
         terminal.says("Adding to 10: 17");
-        terminal.press(&format!("{begin}{}{end}", pasted.replace('\n', "\r")));
+        terminal.press(format!("{begin}{}{end}", pasted.replace('\n', "\r")));
         let home = std::env::var("HOME").unwrap();
         let last =
             format!("refused {home}/no/such.so: open: no such file; generation 1 stays live");
@@ -277,7 +277,7 @@ fn a_line_is_edited_again_after_ctrl_z() {
     let mut terminal = Terminal::of(spawn_command(shell.env("PS1", "$ ")));
     terminal.shows_at_the_end("$");
     let path = plugin("shipped");
-    terminal.press(&format!(
+    terminal.press(format!(
         "{BINARY} --any-owner --period 100ms {}\r",
         path.display()
     ));
@@ -358,7 +358,7 @@ fn the_transcript_of_the_readme() {
     let mut changed = bytes;
     changed[place..place + text.len()].copy_from_slice(b"the plugin as changed");
     fs::write(&file, &changed).unwrap();
-    terminal.press(&format!("{}\r", path.display()));
+    terminal.press(format!("{}\r", path.display()));
     let plain = |line: &str| line.split(" after ").next().unwrap().to_owned();
     let mut missing: Vec<String> = transcript.iter().map(|line| plain(line)).collect();
     missing.sort();
