@@ -190,10 +190,7 @@ impl Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.exit_code, self.signal) {
             (Some(code), _) => write!(f, "the process ended with exit code {code}")?,
-            (None, Some(signal)) => match signals::name(signal) {
-                Some(name) => write!(f, "killed by {name}")?,
-                None => write!(f, "killed by signal {signal}")?,
-            },
+            (None, Some(signal)) => write!(f, "killed by {}", SignalName(signal))?,
             (None, None) => f.write_str(
                 "the process ended (how is not known: this host does not wait for its children)",
             )?,
@@ -206,5 +203,26 @@ impl Display for Death {
             f.write_str(", before `Trial::at_top_of_main`")?;
         }
         Ok(())
+    }
+}
+
+/// Writes which signal has stopped the process of a trial, if one has.
+pub(super) struct StoppedBy(pub(super) Option<i32>);
+
+impl Display for StoppedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signal = self.0.map(SignalName);
+        signal.map_or(Ok(()), |signal| write!(f, ", stopped by {signal}"))
+    }
+}
+
+struct SignalName(i32);
+
+impl Display for SignalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match signals::name(self.0) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "signal {}", self.0),
+        }
     }
 }

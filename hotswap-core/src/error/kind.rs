@@ -14,7 +14,7 @@ use humantime::format_rfc3339_seconds;
 
 use super::{
     Stage,
-    details::{By, Death, Distrust, Exported, OpenError, SystemError, UnloadingAt},
+    details::{By, Death, Distrust, Exported, OpenError, StoppedBy, SystemError, UnloadingAt},
 };
 use crate::{
     comparison::Figures,
@@ -489,12 +489,14 @@ pub enum ErrorKind {
     },
     /// The trial did not end in time ([`Trial::with_timeout`](crate::Trial::with_timeout)).
     #[stage(*stage)]
-    #[text("no end after {timeout:?}, in a trial")]
+    #[text("no end after {timeout:?}{}, in a trial", StoppedBy(*stopped_by))]
     TimedOut {
         /// How far it came.
         stage: Stage,
         /// The timeout.
         timeout: Duration,
+        /// The signal that has stopped its process, if one has: `SIGTTOU` if it has tried to change the terminal.
+        stopped_by: Option<i32>,
     },
     /// The trial has refused the candidate for a reason that it can send only as text.
     #[stage(*stage)]

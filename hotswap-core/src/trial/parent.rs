@@ -87,8 +87,10 @@ enum ChildEnd {
     Status(ExitStatus),
     /// This process cannot wait for its children (it ignores SIGCHLD), or other code in it has taken the status.
     Unknown,
-    /// The host has killed the child.
-    Killed,
+    /// The host has killed the child, which a signal may have stopped before.
+    Killed {
+        stopped_by: Option<i32>,
+    },
 }
 
 impl TrialProcess {
@@ -238,9 +240,10 @@ impl TrialProcess {
             _ => Duration::ZERO,
         };
         let had_ended = self.child.ends_within(left);
+        let stopped_by = self.child.stopped_by();
         self.child.kill_group();
         match self.child.wait() {
-            _ if !had_ended => ChildEnd::Killed,
+            _ if !had_ended => ChildEnd::Killed { stopped_by },
             Ok(status) => ChildEnd::Status(status),
             Err(_) => ChildEnd::Unknown,
         }
@@ -269,12 +272,16 @@ impl TrialProcess {
             (Outcome::ListenFailed(error), _) => {
                 refused(ErrorKind::trial("it cannot be listened to", error))
             }
-            (_, ChildEnd::Killed) => refused(ErrorKind::TimedOut { stage, timeout }),
+            (_, ChildEnd::Killed { stopped_by }) => refused(ErrorKind::TimedOut {
+                stage,
+                timeout,
+                stopped_by,
+            }),
             (outcome, ending) => {
                 self.drain_stderr();
                 let status = match ending {
                     ChildEnd::Status(status) => Some(status),
-                    ChildEnd::Unknown | ChildEnd::Killed => None,
+                    ChildEnd::Unknown | ChildEnd::Killed { .. } => None,
                 };
                 refused(ErrorKind::Died {
                     stage,

@@ -153,6 +153,17 @@ fn a_plugin_that_hangs_is_refused_wherever_it_does() {
     }
 }
 
+/// As the terminal stops a process that is not in front and changes it.
+#[test]
+fn a_plugin_that_is_stopped_is_refused_with_the_signal() {
+    let mut it = Trials::run(Command::new(BINARY), "2s");
+    it.refuses(
+        "misbehaving",
+        "probe: stop",
+        "probe: no end after 2s, stopped by SIGSTOP, in a trial",
+    );
+}
+
 /// The system tells of the end of a process that is traced only once the tracer knows of the end of its threads.
 #[test]
 fn a_plugin_that_is_traced_by_the_host_does_not_stop_it() {
@@ -304,6 +315,19 @@ fn a_host_that_does_not_wait_for_its_children_can_run_trials() {
     );
     it.demo.type_line(plugin("other"));
     it.demo.says("accepted generation 2: ");
+}
+
+/// Whether the host has ended it, the host knows all the same.
+#[test]
+fn a_plugin_that_hangs_is_refused_as_such_by_a_host_that_does_not_wait_for_its_children() {
+    let mut command = Command::new("env");
+    command.args(["--ignore-signal=CHLD", BINARY]);
+    let mut it = Trials::run(command, "2s");
+    it.refuses(
+        "misbehaving",
+        "probe: hang",
+        "probe: no end after 2s, in a trial",
+    );
 }
 
 /// The threads of the host's own may do with little stack: those that run plugins need as much as ever.

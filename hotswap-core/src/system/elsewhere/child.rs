@@ -25,6 +25,10 @@ impl Child {
         match self.0 {}
     }
 
+    pub(crate) fn stopped_by(&self) -> Option<i32> {
+        match self.0 {}
+    }
+
     pub(crate) fn kill_group(&self) {
         match self.0 {}
     }

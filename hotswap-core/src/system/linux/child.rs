@@ -20,8 +20,8 @@ use rustix::{
 
 use super::connection::Connection;
 
-/// The time in which a child that was killed ends, unless the kernel waits for something on its behalf, such as a server
-/// of files.
+/// The time in which a child that was killed ends, unless the kernel waits for something on its behalf, such as a
+/// server of files.
 const KILLED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A child in a process group of its own, so that what it starts can be ended along with it, and Ctrl-C does not reach
@@ -59,6 +59,13 @@ impl Child {
             pause = (pause * 2).min(Duration::from_millis(5));
         }
         true
+    }
+
+    /// The signal that has stopped the child, if it is stopped.
+    pub(crate) fn stopped_by(&self) -> Option<i32> {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(Pid::from_child(&self.0)), options);
+        status.ok()??.stopping_signal()
     }
 
     /// Kills the child, and the processes of its group.
