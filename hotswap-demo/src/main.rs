@@ -43,7 +43,9 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam_channel::{never, tick};
-use hotswap_core::{Event, Hotswap, Limits, Settings, Trial, Trust, crash, watch::WatchSettings};
+use hotswap_core::{
+    Event, Hotswap, Limits, Settings, Trial, Trust, crash, text::printable, watch::WatchSettings,
+};
 use hotswap_types::Plugin;
 
 use crate::{
@@ -71,6 +73,12 @@ fn run() -> Result<ExitCode> {
     let trust = unsafe { Trust::vouch(options.trust.policy()) };
     if options.check {
         return check(&options, &trust, trial);
+    }
+    if let Some(folder) = &options.trust.avoid_crashed {
+        check_records(folder).with_context(|| {
+            let folder = printable(&folder.to_string_lossy());
+            format!("no crash can be recorded in {folder} (--avoid-crashed)")
+        })?;
     }
     // Before other threads are started, which block it, too.
     terminal::block_suspension();
@@ -125,6 +133,13 @@ fn run() -> Result<ExitCode> {
     let (events, console) = demo.close();
     shutdown::shut_down(plugin, &events, &console, options.drain_deadline);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks that records of crashes can be made in this folder. The handler of a crash could only say that it has failed.
+fn check_records(folder: &Path) -> io::Result<()> {
+    let path = folder.join(format!(".writable-{}", process::id()));
+    File::create_new(&path)?;
+    fs::remove_file(&path)
 }
 
 /// Says what is known of the plugin, or why it would be refused.

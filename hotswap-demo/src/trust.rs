@@ -36,7 +36,7 @@ pub(crate) struct TrustOptions {
 
     /// Take no plugin whose code has crashed the demo before, by the records in this folder, and keep them there
     #[arg(long, value_name = "DIR", value_parser = folder)]
-    avoid_crashed: Option<PathBuf>,
+    pub(crate) avoid_crashed: Option<PathBuf>,
 
     /// Trust files of this user, too (may be given several times)
     #[arg(long, value_name = "UID", value_parser = user)]

@@ -493,3 +493,13 @@ fn in_a_pid_namespace_that_sees_the_outer_proc_the_checked_file_is_loaded() {
     demo.says("accepted generation 1: ");
     drop(demo);
 }
+
+#[test]
+fn a_folder_that_takes_no_records_of_crashes_is_named_at_the_beginning() {
+    // Nobody can make a file there, not even root.
+    let options = ["--avoid-crashed", "/proc"];
+    let (code, err) = Demo::start(&options, &plugin("shipped")).ends();
+    assert_eq!(code, Some(1));
+    let line = "Error: no crash can be recorded in /proc (--avoid-crashed): No such file or directory (os error 2)";
+    assert_eq!(err, [line]);
+}
