@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 use hotswap_core::canary::Share;
+use humantime::DurationError;
 
 use crate::{
     builds::DevOptions,
@@ -66,7 +67,7 @@ pub(crate) struct Options {
     pub(crate) check: bool,
 
     /// How long a trial may take
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = trial_deadline)]
     pub(crate) trial_deadline: Duration,
 
     /// How long a new plugin is on probation: the one before stays loaded, and takes over again after a fault
@@ -114,11 +115,20 @@ impl Options {
 }
 
 fn duration(text: &str) -> Result<Duration> {
-    humantime::parse_duration(text).map_err(|_| anyhow!("expected a time such as 1s or 250ms"))
+    humantime::parse_duration(text).map_err(|error| match error {
+        DurationError::NumberOverflow => anyhow!("this time is too long"),
+        _ => anyhow!("expected a time such as 1s or 250ms"),
+    })
 }
 
 fn period(text: &str) -> Result<Duration> {
     let period = duration(text)?;
     ensure!(!period.is_zero(), "ticks need some time between them");
     Ok(period)
+}
+
+fn trial_deadline(text: &str) -> Result<Duration> {
+    let deadline = duration(text)?;
+    ensure!(!deadline.is_zero(), "a trial needs some time");
+    Ok(deadline)
 }

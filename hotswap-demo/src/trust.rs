@@ -1,13 +1,14 @@
 //! Which files the demo may load: [`Policy`] as options of the command line.
 
 use std::{
-    fs,
-    io::ErrorKind,
+    fs::File,
+    io::{self, ErrorKind, Read},
+    num::{IntErrorKind, ParseIntError},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use clap::Args;
 use hotswap_core::{Event, EventKind, Policy, PublicKey, Sha256, reasons::ParseError};
 
@@ -99,19 +100,24 @@ fn option(setting: &str) -> Option<&'static str> {
 }
 
 fn user(text: &str) -> Result<u32> {
-    let number = text.parse();
-    number.map_err(|_| anyhow!("expected a number, as `id -u NAME` prints it"))
+    number(text, "a number, as `id -u NAME` prints it")
 }
 
 fn group(text: &str) -> Result<u32> {
-    let number = text.parse();
-    number.map_err(|_| anyhow!("expected a number, as `getent group NAME` prints it"))
+    number(text, "a number, as `getent group NAME` prints it")
 }
 
 /// A number in digits.
-pub(crate) fn whole_number<T: FromStr>(text: &str) -> Result<T> {
+pub(crate) fn whole_number<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T> {
+    number(text, "a whole number, such as 3")
+}
+
+fn number<T: FromStr<Err = ParseIntError>>(text: &str, expected: &str) -> Result<T> {
     text.parse()
-        .map_err(|_| anyhow!("expected a whole number, such as 3"))
+        .map_err(|error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow => anyhow!("this number is too large"),
+            _ => anyhow!("expected {expected}"),
+        })
 }
 
 fn folder(text: &str) -> Result<PathBuf> {
@@ -121,12 +127,16 @@ fn folder(text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The text of a .pub file takes some 100 bytes.
+const KEY_FILE_BYTES_MAX: u64 = 4096;
+
 /// A value that names a file is that file, and one that cannot be a key is meant to be one.
 fn public_key(text: &str) -> Result<PublicKey> {
     let path = Path::new(text);
     if path.is_file() {
-        let text = fs::read_to_string(path).context("it cannot be read")?;
-        return Ok(text.parse()?);
+        // One line: the command line shows no cause of an error.
+        let read = beginning(path).map_err(|error| anyhow!("it cannot be read: {error}"))?;
+        return Ok(String::from_utf8_lossy(&read).parse()?);
     }
     text.parse().or_else(|error: ParseError| {
         let is_path = text.contains('/') || path.extension().is_some();
@@ -139,4 +149,12 @@ fn public_key(text: &str) -> Result<PublicKey> {
             Err(_) => Err(error.into()),
         }
     })
+}
+
+/// As much of a file as a key may take.
+fn beginning(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

@@ -44,12 +44,24 @@ const USAGE: &[(&str, &str)] = &[
         "invalid value 'x' for '--probation <DURATION>': expected a time such as 1s or 250ms",
     ),
     (
+        "--drain-deadline 1000000000000y a.so",
+        "invalid value '1000000000000y' for '--drain-deadline <DURATION>': this time is too long",
+    ),
+    (
+        "--trial-deadline 0s a.so",
+        "invalid value '0s' for '--trial-deadline <DURATION>': a trial needs some time",
+    ),
+    (
         "--faults 3 a.so",
         "the following required arguments were not provided:\n  --probation <DURATION>",
     ),
     (
         "--faults many --probation 1s a.so",
         "invalid value 'many' for '--faults <NUMBER>': expected a whole number, such as 3",
+    ),
+    (
+        "--faults 4294967296 --probation 1s a.so",
+        "invalid value '4294967296' for '--faults <NUMBER>': this number is too large",
     ),
     (
         "--canary half a.so",
@@ -98,6 +110,11 @@ const USAGE: &[(&str, &str)] = &[
         "invalid value '/' for '--public-key <KEY_OR_FILE>': / is not a file",
     ),
     (
+        "--public-key /proc/self/mem a.so",
+        "invalid value '/proc/self/mem' for '--public-key <KEY_OR_FILE>': it cannot be read: Input/output error (os error \
+         5)",
+    ),
+    (
         "--serial-min 3 a.so",
         "the following required arguments were not provided:\n  --public-key <KEY_OR_FILE>",
     ),
@@ -112,6 +129,10 @@ const USAGE: &[(&str, &str)] = &[
     (
         "--trust-gid staff a.so",
         "invalid value 'staff' for '--trust-gid <GID>': expected a number, as `getent group NAME` prints it",
+    ),
+    (
+        "--trust-uid 4294967296 a.so",
+        "invalid value '4294967296' for '--trust-uid <UID>': this number is too large",
     ),
     (
         "--dev --watch",
