@@ -2,8 +2,8 @@
 //!
 //! The dynamic linker must never be given a file that somebody else can still change. A file that is overwritten or
 //! truncated after it was mapped kills the process; a file that is replaced after hotswap has looked at it is not the
-//! file that the linker opens. So hotswap copies the file once into a sealed memory file (`memfd_create(2)`), which nobody
-//! can change and which is gone with the process, even after SIGKILL, and inspects that.
+//! file that the linker opens. So hotswap copies the file once into a sealed memory file (`memfd_create(2)`), which
+//! nobody can change and which is gone with the process, even after SIGKILL, and inspects that.
 //!
 //! A memory file also solves another problem: `dlopen` of a path or a file that is already loaded returns the *old*
 //! image. Every copy is a file of its own, and is loaded under a path that was never used before ([`proc::unused`]).
@@ -125,8 +125,8 @@ pub(crate) struct StagingTimes {
 }
 
 impl Staged {
-    /// Reads the file at `path`, checks it against the policy, inspects it (including its definition of `export`),
-    /// and makes a sealed copy.
+    /// Makes a sealed copy of the file at `path`, if the policy allows that, and inspects it (including its definition
+    /// of `export`).
     pub(crate) fn prepare(
         path: &GivenPath,
         export: Export<'_>,

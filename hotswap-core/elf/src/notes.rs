@@ -49,7 +49,8 @@ pub fn build_id(beginning: &[u8]) -> Option<String> {
     for segment in header.program_headers(E, beginning).ok()? {
         if segment.p_type.get(E) == PT_NOTE {
             let align = if segment.p_align.get(E) == 8 { 8 } else { 4 };
-            walk(segment.data(E, beginning).ok()?, align, &mut build_id);
+            let notes = segment.data(E, beginning).unwrap_or_default();
+            walk(notes, align, &mut build_id);
         }
     }
     build_id

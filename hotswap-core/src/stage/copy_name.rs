@@ -14,7 +14,7 @@ const STEM_BYTES_MAX: usize = 200;
 
 /// The name of a copy of the file at `real`: its stem, then digits of its build id, as in `libplugin-3f9a01c2`.
 ///
-/// A file without a build id gets a count of this process, as in `libplugin-copy-7`.
+/// A file without a build id in its first 4 KiB gets a count of this process, as in `libplugin-copy-7`.
 pub(super) fn copy_name(real: &Path, build_id: Option<&str>) -> String {
     static COPIES: AtomicU64 = AtomicU64::new(0);
 

@@ -3,13 +3,13 @@
 use std::{
     fs::File,
     io::{self, Read as _, Seek},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use memmap2::Mmap;
+use object::pod;
 
 use super::{
     copy_name::copy_name,
@@ -45,7 +45,7 @@ const READ_PAUSE: Duration = Duration::from_millis(50);
 const RECENT: Duration = Duration::from_secs(2);
 
 /// In so many bytes is the build id: linkers put it behind the program headers.
-const BEGINNING_BYTES: usize = 4096;
+const BEGINNING_BYTES: u64 = 4096;
 
 /// A larger file is copied only if its beginning is that of a library. It may be a log or a disk image whose path was
 /// given by mistake, and larger than the memory that the process may use.
@@ -110,9 +110,14 @@ fn settled<T: AsRef<[u8]>>(
             });
         }
         let writers = lease::keep_out(&file);
+        let may_be_written = matches!(writers, Writers::NotKnown) && is_recent(&before);
         let take = |file: &File, size| take(file, &real, size);
-        match read_unless_written(&file, &before, writers, take)? {
-            Read::Whole(bytes) => {
+        let read = read_unless_written(&file, &before, writers, take);
+        match read {
+            // Whoever writes it may begin elsewhere than at its beginning.
+            Err(_) if may_be_written && attempt < READ_ATTEMPTS => {}
+            Err(refusal) => return Err(refusal),
+            Ok(Read::Whole(bytes)) => {
                 return Ok(Content {
                     bytes,
                     real,
@@ -120,7 +125,7 @@ fn settled<T: AsRef<[u8]>>(
                     status: before,
                 });
             }
-            Read::Unsettled(what) => why = what,
+            Ok(Read::Unsettled(what)) => why = what,
         }
         if attempt < READ_ATTEMPTS {
             thread::sleep(READ_PAUSE);
@@ -187,12 +192,17 @@ fn read_at_most(file: &File, size: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Copies `size` bytes, or fewer if the file has shrunk. Refuses a large file that cannot be a library.
-fn copy(file: &File, real: &Path, size: u64) -> Result<Copied, ErrorKind> {
+fn copy(mut file: &File, real: &Path, size: u64) -> Result<Copied, ErrorKind> {
     let fail = ErrorKind::cannot_copy;
-    // On the heap, and so aligned like the structures in it.
-    let mut beginning = vec![0; BEGINNING_BYTES];
-    let length = file.read_at(&mut beginning, 0).map_err(fail)?;
-    let beginning = &beginning[..length];
+    let mut read = Vec::new();
+    file.take(BEGINNING_BYTES)
+        .read_to_end(&mut read)
+        .map_err(fail)?;
+    file.rewind().map_err(fail)?;
+    // Aligned like the structures in it.
+    let mut words = [0_u64; BEGINNING_BYTES as usize / 8];
+    let beginning = &mut pod::bytes_of_slice_mut(&mut words)[..read.len()];
+    beginning.copy_from_slice(&read);
     if size > LARGE_BYTES {
         inspection::check_beginning(beginning)?;
     }
@@ -211,6 +221,7 @@ fn is_recent(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use std::{
+        os::unix::fs::FileExt,
         sync::atomic::{AtomicBool, Ordering},
         time::SystemTime,
     };

@@ -14,7 +14,7 @@ use std::{
 };
 
 use hotswap_elf::Change;
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
 use crate::{
     digest::Sha256,
@@ -91,10 +91,12 @@ impl Sealed {
     /// Maps the bytes. Only pages that are accessed are read.
     pub(super) fn map(&self) -> io::Result<Mmap> {
         self.check()?;
-        // SAFETY: the copy is sealed (`new`, `of_file`, `again`, `from_other`), so nobody can write to it or shorten it. If other
-        // code has closed the descriptor and another file has its number, the second check below finds that before
-        // anybody sees the bytes: no other code has a descriptor of the copy, so nobody can have put it back.
-        let bytes = unsafe { Mmap::map(&*self.file) }?;
+        // Privately: before 6.7, Linux refuses a shared mapping of a file that is sealed against writing.
+        // SAFETY: the copy is sealed (`new`, `of_file`, `again`, `from_other`), so nobody can write to it or shorten
+        // it. If other code has closed the descriptor and another file has its number, the second check below finds
+        // that before anybody sees the bytes: no other code has a descriptor of the copy, so nobody can have put it
+        // back.
+        let bytes = unsafe { MmapOptions::new().map_copy_read_only(&*self.file) }?;
         self.check()?;
         Ok(bytes)
     }

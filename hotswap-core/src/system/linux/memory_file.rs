@@ -41,12 +41,32 @@ pub(crate) fn sealed(
     seal(file)
 }
 
-/// Makes a memory file of this name with the next `bytes` bytes of a file, or fewer if that ends, and seals it. The kernel
-/// copies them (`sendfile(2)`), which takes half as long as reading and writing them.
+/// Makes a memory file of this name with the next `bytes` bytes of a file, or fewer if that ends, and seals it. The
+/// kernel copies them (`sendfile(2)`), which takes three quarters of the time of reading and writing them.
 pub(crate) fn sealed_copy(name: &str, of: &File, bytes: u64) -> io::Result<File> {
-    let mut file = create(name, bytes)?;
-    io::copy(&mut of.take(bytes), &mut file)?;
+    let file = create(name, bytes)?;
+    copy(of, &file, bytes)?;
     seal(file)
+}
+
+fn copy(of: &File, mut to: &File, bytes: u64) -> io::Result<()> {
+    let mut left = bytes;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        match fs::sendfile(to, of, None, most) {
+            Ok(0) => break,
+            Ok(copied) => left -= copied as u64,
+            Err(Errno::INTR) => {}
+            // Not from this file system, or not in this sandbox. Both files are where the last copying has ended.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
+                let mut rest = Vec::new();
+                of.take(left).read_to_end(&mut rest)?;
+                return to.write_all(&rest);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Makes an empty memory file, for this many bytes.
