@@ -23,6 +23,7 @@ mod account;
 
 mod ending;
 mod fork;
+mod linker_lock;
 mod opener;
 mod pin_reason;
 pub(crate) mod process_end;
@@ -55,10 +56,10 @@ use self::{
 };
 pub(crate) use self::{
     account::detach_current_thread_from_retired,
-    closed::closing_for,
     fork::prepare_for_forks,
     leaving::{Exit, Gone, Leaving, Pinned},
     libraries::find_libraries,
+    linker_lock::closing_for,
     opener::{Opener, Spare},
 };
 pub use self::{
@@ -298,8 +299,8 @@ fn link(staged: &Staged, opener: &Opener) -> Result<Linked> {
     let path = staged.loader_path()?;
     // SAFETY: this runs the initialisers of a file that somebody vouched for (`Trust::vouch`). The linker maps the
     // bytes that were inspected, and nobody can change them. `Closed` drops the object when nothing calls the image.
-    let object =
-        unsafe { Object::open(&path) }.map_err(|message| linker_error(staged, &path, &message))?;
+    let object = linker_lock::opening(|| unsafe { Object::open(&path) });
+    let object = object.map_err(|message| linker_error(staged, &path, &message))?;
     let name = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path that we made");
     let given = &staged.origin().given;
     // The linker names an image by the path that it was asked to open, unless it finds that the file is already

@@ -4,16 +4,12 @@
 //! seeing that it is gone.
 #![expect(unsafe_code, reason = "gives up what an image could still use")]
 
-use std::{
-    ffi::CString,
-    mem::ManuallyDrop,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{ffi::CString, mem::ManuallyDrop};
 
 use super::{
     KeptUntilGone,
     account::Account,
+    linker_lock,
     pin_reason::{HeapLeft, PinReason},
     process_end,
 };
@@ -82,33 +78,11 @@ impl Closed {
     }
 }
 
-/// The images of this process that are being closed, and since when the linker has finished none of them.
-static CLOSING: Mutex<(usize, Option<Instant>)> = Mutex::new((0, None));
-
-/// How long the linker has been at an image that is being closed. Meanwhile its lock is held, and whoever opens one
-/// waits.
-pub(crate) fn closing_for() -> Option<Duration> {
-    let since = closing().1?;
-    Some(since.elapsed())
-}
-
 /// Does not return if the process ends: then the image may be running what it has registered for that.
 fn close(object: Object) {
     process_end::watch_for();
     let Some(work) = process_end::begin() else {
         process_end::wait_for_it()
     };
-    {
-        let (images, since) = &mut *closing();
-        *images += 1;
-        since.get_or_insert_with(Instant::now);
-    }
-    work.run(|| object.close());
-    let (images, since) = &mut *closing();
-    *images -= 1;
-    *since = (*images > 0).then(Instant::now);
-}
-
-fn closing() -> MutexGuard<'static, (usize, Option<Instant>)> {
-    CLOSING.lock().unwrap_or_else(PoisonError::into_inner)
+    work.run(|| linker_lock::closing(|| object.close()));
 }

@@ -134,8 +134,8 @@ impl Leaving {
         };
         match &leaving.image.attachment {
             Attachment::Attached(account) => {
-                // The hook may take long, so it runs on a thread of its own; if none can be started, it runs here. It does
-                // not run if the process ends: then the image is not closed either.
+                // The hook may take long, so it runs on a thread of its own; if none can be started, it runs here. It
+                // does not run if the process ends: then the image does not leave.
                 let run = || Some((account.hook()?, process_end::begin()?));
                 if let Some((hook, work)) = run() {
                     let thread = threads::start("hotswap-unload", move || work.run(|| hook.run()));
@@ -156,7 +156,8 @@ impl Leaving {
         }
         // Without a hook this can be done now, so that the calling thread runs its own share when it leaves the
         // host's code.
-        if leaving.hook.is_none() && leaving.never.is_none() {
+        let may_leave = leaving.never.is_none() && !process_end::has_begun();
+        if leaving.hook.is_none() && may_leave {
             leaving.free_unless_callable();
         }
         leaving
@@ -204,7 +205,7 @@ impl Leaving {
         if let Some(why) = self.never.clone() {
             return self.pinned(why);
         }
-        if self.hook.is_some() || self.may_run_a_destructor() {
+        if self.hook.is_some() || process_end::has_begun() || self.may_run_a_destructor() {
             return Exit::NotYet(self);
         }
         if !self.is_free {
@@ -351,8 +352,8 @@ impl Leaving {
         let account = self.account();
         let is_vouched = |name: &str| account.is_some_and(|account| account.vouches_for(name));
         let imported = staged.facts().keeping_functions.iter().copied();
-        // Threads are counted by a function of `unloadable!`. A file that imports that of libc as well, of a certain version
-        // (`.symver`), starts some past it.
+        // Threads are counted by a function of `unloadable!`. A file that imports that of libc as well, of a certain
+        // version (`.symver`), starts some past it.
         let past_account = account.is_some() && staged.facts().imports_pthread_create;
         let imported = imported.chain(past_account.then_some("pthread_create"));
         let mut used = account.into_iter().flat_map(Account::uses).chain(imported);

@@ -5,16 +5,17 @@
 //! moment (glibc 2.36, seen 2026-11: an image with a `std::map` in a static crashed nearly every process whose `main`
 //! returned right after a swap). And a hook and such a destructor may both stop the same thread.
 //!
-//! So the C library calls a function of hotswap first. It waits for hooks that run and for images that are being closed,
-//! and from then on no hook begins and no image is closed: what is still mapped is left to `exit`.
+//! So the C library calls a function of hotswap first. It waits for hooks that run and for images that are being
+//! closed, and from then on no hook begins and no image goes on leaving: what is still mapped is left to `exit`.
 //!
-//! The two interleavings: if the work has begun first, [`UnloadingWork`] is counted, and `exit` waits for it before it calls
-//! anything of the image. If `exit` has begun first, [`begin`] finds that.
+//! The two interleavings: if the work has begun first, [`UnloadingWork`] is counted, and `exit` waits for it before it
+//! calls anything of the image. If `exit` has called hotswap's function first, [`begin`] finds that.
 //!
 //! # What it does not know
 //! A function that an image registers between one [`watch_for`] and the next (in a call: the static of a C++ function)
-//! is called before hotswap's. If an image of the same file begins to leave after `exit` has called it, and it still
-//! runs, nothing stops that. `quick_exit` is not seen.
+//! is called before hotswap's, and so is one if `exit` begins within the microsecond in which [`watch_for`] registers
+//! anew. If the image is closed while that function still runs, nothing stops that. The same holds for a candidate that
+//! cannot be linked, for libraries, and for `quick_exit`.
 
 use std::{
     cell::Cell,
@@ -60,7 +61,7 @@ thread_local! {
 /// Has [`at_exit`] called before everything that was registered until now. Call it after code of an image may have
 /// registered something.
 pub(crate) fn watch_for() {
-    if end().has_begun {
+    if has_begun() {
         return;
     }
     // Relaxed: it never changes in a process that has other threads by then.
@@ -68,6 +69,11 @@ pub(crate) fn watch_for() {
     IS_REGISTERING.set(true);
     hooks::call_first_at_exit(at_exit);
     IS_REGISTERING.set(false);
+}
+
+/// Whether the process has begun to end. If so, nothing leaves any more.
+pub(crate) fn has_begun() -> bool {
+    end().has_begun
 }
 
 /// Begins work, unless the process has begun to end.
@@ -109,6 +115,9 @@ extern "C" fn at_exit(_: *mut c_void) {
         return;
     }
     let mut end = end();
+    if end.has_begun {
+        return;
+    }
     end.has_begun = true;
     let own = OWN_WORK.get();
     drop(WORK_ENDED.wait_timeout_while(end, WORK_TIMEOUT, |end| end.work > own));

@@ -12,7 +12,7 @@
 //! An image is added again without waiting for room. If that comes first, the next candidate finds it and waits; if
 //! the candidate comes first, it goes ahead, and the one after it waits.
 //!
-//! The lock is held only for counting.
+//! The lock is held only for counting, here and in `image/linker_lock`.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -25,7 +25,7 @@ use crate::{error::ErrorKind, image::closing_for};
 /// images keep the unloading thread busy while a candidate is prepared.
 const IMAGES_MAX: usize = 4;
 
-/// A finaliser that takes longer is waited for.
+/// While a finaliser takes longer than this, candidates wait.
 const CLOSING_MAX: Duration = Duration::from_millis(50);
 
 /// How often a candidate that waits looks whether an image is still being closed, which may be one of another reaper.

@@ -133,11 +133,12 @@ pub struct Limits {
     /// that unloads if it is behind. After that they are refused, before they open the file, and the error says what is
     /// still to be unloaded. Calls go on. The default is 2 s; with 0 nothing waits.
     ///
-    /// The thread is behind if four images are still to be unloaded and wait only for it, or if the finalisers of one
-    /// take long: the system's linker opens nothing meanwhile. Images that are pinned, or held by a call, a lease, a hook or a thread, are not
-    /// waited for; the limits above apply to them. Nothing waits inside a call ([`with`](crate::Hotswap::with)) of any
-    /// swap point, because that call may be what holds an image, nor on the thread that unloads (in a finaliser, or in
-    /// a subscriber of `tracing`). A [`rollback`](crate::Hotswap::rollback) never waits for unloading.
+    /// The thread is behind if four images are still to be unloaded and wait only for it, or if the finalisers of one,
+    /// of any swap point, take long: the system's linker opens nothing meanwhile. Images that are pinned, or held by a
+    /// call, a lease, a hook or a thread, are not waited for; the limits above apply to them. Nothing waits inside a
+    /// call ([`with`](crate::Hotswap::with)) of any swap point, because that call may be what holds an image, nor on
+    /// the thread that unloads (in a finaliser, or in a subscriber of `tracing`). A
+    /// [`rollback`](crate::Hotswap::rollback) never waits for unloading.
     pub unload_timeout: Duration,
     /// How many unloaded generations, or libraries of a loader, stay in the list. Those that are still mapped stay in
     /// any case. The default is 64.

@@ -12,7 +12,7 @@ use super::{Hotswap, draining::Draining, succession::Replaced};
 use crate::{
     deadline::deadline,
     history::{GenerationInfo, History, State},
-    image,
+    image::{self, process_end},
 };
 
 impl<I: Interface + ?Sized> Hotswap<I> {
@@ -131,7 +131,8 @@ fn wait_detaching<T>(timeout: Duration, wait: impl Fn(Instant) -> (bool, T)) -> 
         detach_current_thread();
         let left = timeout.saturating_sub(started.elapsed());
         let (has_ended, answer) = wait(Instant::now() + left.min(TURN));
-        if has_ended || left.is_zero() {
+        // Nothing leaves any more when the process ends.
+        if has_ended || left.is_zero() || process_end::has_begun() {
             return answer;
         }
     }

@@ -1,12 +1,17 @@
 //! The process ends while a plugin leaves.
 
-use std::{process, thread};
+use std::{
+    process,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use hotswap_core::{State, event::Holder};
 
 use crate::{
     alone::exits,
-    fixtures::{load, plugin},
+    fixtures::{Plugin, load, plugin},
 };
 
 #[test]
@@ -42,5 +47,30 @@ fn the_process_ends_after_a_hook_that_runs() {
     });
     if let Some(said) = said {
         assert!(said.contains("the hook has ended"), "{said}");
+    }
+}
+
+/// Nothing leaves any more by then.
+#[test]
+fn a_handler_of_the_host_that_shuts_down_does_not_wait() {
+    static PLUGIN: Mutex<Option<Plugin>> = Mutex::new(None);
+
+    unsafe extern "C" {
+        fn atexit(function: extern "C" fn()) -> i32;
+    }
+    extern "C" fn shut_down() {
+        let mut plugin = PLUGIN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mapped = plugin.take().unwrap().shutdown(Duration::MAX);
+        eprintln!("{} left", mapped.len());
+    }
+    let test = "unloading::at_exit::a_handler_of_the_host_that_shuts_down_does_not_wait";
+    let said = exits(test, 7, || {
+        // SAFETY: a function of this program, which may be called at its end.
+        assert_eq!(unsafe { atexit(shut_down) }, 0);
+        *PLUGIN.lock().unwrap() = Some(load("build_1"));
+        process::exit(7);
+    });
+    if let Some(said) = said {
+        assert!(said.contains("1 left"), "{said}");
     }
 }
