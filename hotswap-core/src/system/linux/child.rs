@@ -95,11 +95,19 @@ impl Child {
 
     /// The child's status if it has ended. An error means that it cannot be waited for any more.
     fn look(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
-        self.reap_traced_threads();
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::Pid(Pid::from_child(&self.0)), options)?;
-        // Of a child that is traced, the system also tells that it has stopped.
-        Ok(status.filter(|it| it.exited() || it.killed() || it.dumped()))
+        let look = || {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let status = waitid(WaitId::Pid(Pid::from_child(&self.0)), options)?;
+            // Of a child that is traced, the system also tells that it has stopped.
+            Ok(status.filter(|it| it.exited() || it.killed() || it.dumped()))
+        };
+        match look() {
+            Ok(None) => {
+                self.reap_traced_threads();
+                look()
+            }
+            status => status,
+        }
     }
 
     /// Takes the status of threads of the child that this process traces, and that have ended.
@@ -109,6 +117,11 @@ impl Child {
     ///
     /// [`ptrace(2)`]: https://man7.org/linux/man-pages/man2/ptrace.2.html
     fn reap_traced_threads(&self) {
+        // In the `/proc` of an outer PID namespace, the numbers are those of others.
+        let this = process::id().to_string();
+        if !fs::read_link("/proc/self").is_ok_and(|it| *it == *this) {
+            return;
+        }
         let child = Pid::from_child(&self.0);
         let threads = fs::read_dir(format!("/proc/{child}/task"));
         let threads = threads.into_iter().flatten().flatten();
