@@ -22,8 +22,8 @@ of the cache, which changes a call by up to half a nanosecond. Where the system 
 call as much. So nine processes measure the calls of a trait, and their figures are the medians.
 
 A virtual machine may give its free memory back to its host (free page reporting). Memory for a copy then costs what \
-the host takes to give it again, which can be several times the rest of a swap, now on one side of a comparison and now \
-on the other. On such a machine the budgets of swaps are not judged.
+the host takes to give it again, which can be several times the rest of a swap. So as much memory as a swap needs is \
+written to and freed before each swap, and before each by hand.
 ";
 
 const PLOT: &str = "\n## Calls per second against threads\n\n";

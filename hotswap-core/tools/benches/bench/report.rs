@@ -7,7 +7,7 @@ use std::{fmt::Write as _, fs};
 use crate::{
     Result,
     alternatives::{FUNCTION_POINTER, WITH},
-    bound::{BY_HAND, Bound},
+    bound::Bound,
     call::{VERSUS_ONE_THREAD, VERSUS_POINTER},
     page, place, plot,
     rows::Rows,
@@ -195,7 +195,7 @@ impl Report {
                 Bound::AtMost(limit) => ('≤', limit),
                 Bound::AtLeast(limit) => ('≥', limit),
             };
-            let verdict = bound.verdict(unit, measured);
+            let verdict = bound.verdict(measured);
             writeln!(
                 text,
                 "| {what} | {sign} {limit} {unit} | {} | {verdict} |",
@@ -283,7 +283,7 @@ impl Report {
                 rows.push((
                     format!("swap of a {plugin} plugin, {what}"),
                     AtMost(limit),
-                    BY_HAND,
+                    "× by hand",
                     measured,
                 ));
             }
