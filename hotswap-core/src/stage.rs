@@ -7,7 +7,7 @@
 //!
 //! A memory file also solves another problem: `dlopen` of a path or a file that is already loaded returns the *old*
 //! image. Every copy is a file of its own, and is loaded under a path that was never used before ([`proc::unused`]).
-//! Its name ([`copy_name()`]) says which build it is, for profilers and whoever reads `/proc/PID/maps`; no decision
+//! Its name ([`mod@copy_name`]) says which build it is, for profilers and whoever reads `/proc/PID/maps`; no decision
 //! rests on the name. The image keeps the descriptor open, for debuggers and to load the copy again.
 //!
 //! In the copy of a plugin with `unloadable!`, hotswap clears the marks that would keep the image mapped for good
