@@ -68,6 +68,10 @@ impl ContentState {
 }
 
 impl Mode {
+    pub(crate) fn without_sticky(self) -> Self {
+        self
+    }
+
     pub(crate) fn is_sticky(self) -> bool {
         false
     }
