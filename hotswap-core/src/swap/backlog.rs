@@ -81,6 +81,7 @@ impl Backlog {
             if rest.is_zero() {
                 *left = rest;
                 return Err(TimedOut {
+                    // If there is none of this reaper, it is one of another that is being closed.
                     images: state.images.max(1),
                     current: state.current,
                 });
