@@ -181,13 +181,9 @@ impl Plugin {
     pub(crate) fn symbols(&self) -> Range<usize> {
         let start = self.table(elf::DT_SYMTAB).expect("symbols");
         let versions = self.entry(elf::DT_VERSYM).expect("versions").value;
-        let next = self
-            .dynamic()
-            .iter()
-            .map(|entry| entry.value)
-            .filter(|it| *it > versions)
-            .min();
-        let count = (next.expect("a table after the versions") - versions) as usize / 2;
+        // All linkers put the needed versions behind them.
+        let next = self.entry(elf::DT_VERNEED).expect("needed versions").value;
+        let count = (next - versions) as usize / 2;
         start..start + count * SYMBOL_BYTES
     }
 
