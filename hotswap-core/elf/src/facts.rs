@@ -39,7 +39,7 @@ pub struct Facts {
     /// Whether the file imports a function that creates pthread keys (`pthread_key_create`). The destructor of a key
     /// is called when a thread ends, even if the image has been unmapped.
     pub creates_keys: bool,
-    /// Whether the file imports a function that starts threads (`pthread_create`), or may look it up with `dlsym`. A
+    /// Whether the file imports a function that starts threads (`pthread_create`), or may look one up with `dlsym`. A
     /// thread may still run when the image has been unmapped.
     pub starts_threads: bool,
     /// Whether the file imports `pthread_create` itself.

@@ -1,7 +1,8 @@
 //! What the names of imported symbols reveal about code that has not run yet.
 //!
 //! The tables are for glibc 2.36 to 2.42 and for libstdc++ of GCC 5 to 15. This module does not see a function that
-//! code finds with `dlsym` (except `pthread_create`, by its name in the file) or calls through another library.
+//! code finds with `dlsym` (except those that start threads, by their names in the file) or calls through another
+//! library.
 
 use std::collections::BTreeSet;
 
@@ -181,12 +182,13 @@ const IMPORTS: &[(&str, &[Effect])] = &[
     ("sqlite3_auto_extension", &[Keeps("sqlite3_auto_extension")]),
     ("sqlite3_config", &[Keeps("sqlite3_config")]),
     ("sqlite3_vfs_register", &[Keeps("sqlite3_vfs_register")]),
-    ("thrd_create", &[Thread, Keeps("thrd_create")]),
+    (THRD_CREATE, &[Thread, Keeps(THRD_CREATE)]),
     ("timer_create", &[Keeps("timer_create")]),
     ("tss_create", &[Key]),
 ];
 
 const PTHREAD_CREATE: &str = "pthread_create";
+const THRD_CREATE: &str = "thrd_create";
 
 /// The set of [`filter_bit`]s of all names in the table. Testing it replaces a search in the table, which is not in
 /// the processor's cache when a file is inspected (6 µs for a plugin of 60 imports, 2026-11).
@@ -262,9 +264,11 @@ impl Imports {
     }
 
     /// `has_text` tells whether a text is in the file, as far as that is mapped and readable.
-    pub(crate) fn record_in(mut self, facts: &mut Facts, has_text: impl FnOnce(&[u8]) -> bool) {
+    pub(crate) fn record_in(mut self, facts: &mut Facts, has_text: impl Fn(&[u8]) -> bool) {
         if self.looks_up && !self.starts_threads {
-            self.starts_threads = has_text(b"pthread_create\0");
+            // Without a NUL behind it: a program may add that when it looks the name up.
+            let names = [PTHREAD_CREATE, THRD_CREATE];
+            self.starts_threads = names.iter().any(|name| has_text(name.as_bytes()));
         }
         if self.stream_uses == [true; 3] {
             self.keeping_functions.insert("std::ios::imbue");
@@ -368,11 +372,13 @@ mod tests {
     fn a_thread_may_be_started_by_a_function_that_is_looked_up() {
         assert!(facts(&["dlsym"]).starts_threads);
         assert!(facts(&["dlvsym"]).starts_threads);
-        let mut imports = Imports::default();
-        imports.note(b"dlsym");
-        let mut facts = Facts::default();
-        imports.record_in(&mut facts, |text| text != b"pthread_create\0");
-        assert_eq!(facts, Facts::default());
+        for (text, starts_threads) in [("thrd_create", true), ("fork", false)] {
+            let mut imports = Imports::default();
+            imports.note(b"dlsym");
+            let mut facts = Facts::default();
+            imports.record_in(&mut facts, |name| name == text.as_bytes());
+            assert_eq!(facts.starts_threads, starts_threads, "{text}");
+        }
     }
 
     #[test]
