@@ -111,9 +111,9 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
     may_run
 }
 
-/// Keeps the libraries that may be called after the image has left: those that the system calls now
-/// ([`MappedLibrary::is_registered`]), and those that import functions which have it call them. They stay mapped for
-/// good.
+/// Keeps the libraries whose code may run after the image has left: those that the system calls now
+/// ([`MappedLibrary::is_registered`]), those that import functions which have it call them, and harmless ones that can
+/// start threads. They stay mapped for good.
 ///
 /// Costs next to nothing if the image needs only C's libraries, and otherwise a look at each key and each signal for
 /// each library.
@@ -123,11 +123,14 @@ pub(super) fn keep_callable(needed: &[String]) {
             return ControlFlow::Continue(Vec::new());
         }
         let mapped = mapped(library);
-        for library in mapped.iter().filter(|it| it.is_callable()) {
+        let is_harmless = known(library) == Some(Known::Harmless);
+        let may_run =
+            |it: &&MappedLibrary| it.is_callable() || is_harmless && it.may_have_threads();
+        for library in mapped.iter().filter(may_run) {
             mem::forget(Object::mapped(library.path.as_os_str()));
         }
         // A harmless library needs only such.
-        if known(library) == Some(Known::Harmless) {
+        if is_harmless {
             return ControlFlow::Continue(Vec::new());
         }
         let abilities: Vec<_> = mapped.iter().filter_map(Abilities::of).collect();
@@ -353,6 +356,10 @@ impl MappedLibrary {
     fn is_callable(&self) -> bool {
         let may_be = |it: Abilities| it.creates_keys || it.leaves;
         self.is_registered() || Abilities::of(self).is_some_and(may_be)
+    }
+
+    fn may_have_threads(&self) -> bool {
+        Abilities::of(self).is_none_or(|it| it.starts_threads)
     }
 
     fn key(&self) -> (PathBuf, usize) {

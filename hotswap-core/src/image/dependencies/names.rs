@@ -20,11 +20,12 @@ const C_LIBRARIES: [&str; 8] = [
 const HARMLESS: [&str; 4] = [
     // Its threads are those of `std::thread`, which `unloadable!` counts.
     "libstdc++",
-    // Their threads compress, and end with the context that started them.
+    // Their threads compress copies of what they were given. They end with the context that started them, and run on if
+    // the image forgets that.
     "libzstd",
     "liblzma",
-    // Its threads sort, and end before their statement does. An image that registers something with it for the whole
-    // process imports a function that `Facts::leaves` lists.
+    // Its threads sort, and end with their statement. An image that registers something with it for the whole process
+    // imports a function that `Facts::leaves` lists.
     "libsqlite3",
 ];
 

@@ -74,6 +74,25 @@ fn the_host_may_extend_both_lists() {
     );
 }
 
+/// Its name is on the list of those that do not call a plugin later.
+#[test]
+fn a_harmless_one_that_works_on_stays() {
+    alone(
+        "unloading::libraries::a_harmless_one_that_works_on_stays",
+        || {
+            let it = load("needs_works_on");
+            ask(&it, 0);
+            it.swap(plugin("build_1")).unwrap();
+            unloaded(&it, 1);
+            // Its thread has begun, and would crash if the library had left.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let mapped = std::fs::read_to_string("/proc/self/maps").unwrap();
+            assert!(mapped.contains("/libzstd-9.so\n"));
+            assert_eq!(images().len(), 1);
+        },
+    );
+}
+
 #[test]
 fn one_that_keeps_a_callback_pins_until_it_has_another() {
     alone(
