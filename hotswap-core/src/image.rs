@@ -59,7 +59,7 @@ pub(crate) use self::{
     fork::prepare_for_forks,
     leaving::{Exit, Gone, Leaving, Pinned},
     libraries::find_libraries,
-    linker_lock::closing_for,
+    linker_lock::{closing_for, is_held_here},
     opener::{Opener, Spare},
 };
 pub use self::{

@@ -606,7 +606,8 @@ pub enum ErrorKind {
     #[stage(Host)]
     #[text("there is no earlier generation to go back to")]
     NoEarlierGeneration,
-    /// Another candidate or a rollback is in progress. Try again.
+    /// Another candidate or a rollback is in progress, or the calling thread runs an initialiser or a finaliser of an
+    /// image. Try again.
     #[stage(Host)]
     #[text("{what}")]
     Busy {

@@ -1,8 +1,10 @@
-//! How long the linker has been closing an image.
+//! How long the linker has been closing an image, and on which threads it opens and closes images.
 //!
-//! It holds its lock while finalisers run, and while initialisers run. Whoever opens an image meanwhile waits.
+//! It holds its lock while finalisers run, and while initialisers run. Whoever opens an image meanwhile waits; so does
+//! every thread that begins or ends.
 
 use std::{
+    cell::Cell,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,6 +18,17 @@ struct Uses {
 }
 
 static USES: Mutex<Option<Uses>> = Mutex::new(None);
+
+thread_local! {
+    /// The images that this thread is opening and closing.
+    static HERE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Whether the calling thread is in an initialiser or a finaliser of an image. A candidate that it waited for would
+/// wait for the linker, and so for this thread.
+pub(crate) fn is_held_here() -> bool {
+    HERE.get() > 0
+}
 
 /// How long the finalisers of one image have run. `None`: none is being closed, or an image that is being opened may
 /// have the lock.
@@ -52,7 +65,9 @@ fn counted<T>(count: impl Fn(&mut Uses) -> &mut usize, act: impl FnOnce() -> T) 
         }
     };
     change(|number| number + 1);
+    HERE.set(HERE.get() + 1);
     let result = act();
+    HERE.set(HERE.get() - 1);
     change(|number| number - 1);
     result
 }

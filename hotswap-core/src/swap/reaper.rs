@@ -36,9 +36,9 @@ use super::{
     succession::Succession,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     history::History,
-    image::{Image, Leaving, Opener, Spare, process_end},
+    image::{Image, Leaving, Opener, Spare, is_held_here, process_end},
     memory,
     stage::Kept,
     threads,
@@ -88,10 +88,13 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     /// Admits a candidate as soon as there is room for one more image. Refuses `path` at once while too much is
     /// retained and still mapped, and after waiting [`Bounds::unload_timeout`] for this thread to catch up.
     ///
+    /// Refuses it at once, too, where it would wait for the calling thread ([`check_thread`]).
+    ///
     /// `turn` takes the caller's turn, for which it may block; `admit` returns the result. Both bounds are checked
     /// while holding the turn, and again after each wait, since other candidates may go first. The turn is released
     /// while waiting for room, and only that wait counts towards the timeout.
     pub(crate) fn admit<T>(&self, path: &Path, turn: impl Fn() -> T) -> Result<T> {
+        check_thread(path)?;
         let Bounds { unload_timeout, .. } = self.retained.retained().bounds();
         let mut left = unload_timeout;
         loop {
@@ -212,4 +215,14 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     fn send(&self, task: Task<M>) {
         drop(self.tasks.send(task));
     }
+}
+
+/// Refuses `path` in an initialiser or a finaliser of an image: opening another image would wait for its end.
+pub(super) fn check_thread(path: &Path) -> Result<()> {
+    if is_held_here() {
+        let what = "an initialiser or a finaliser of a plugin is running on this thread; \
+            nothing can be loaded before it has returned";
+        return Err(Error::new(path, ErrorKind::Busy { what }));
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use hotswap_sdk::host::Interface;
 use super::{
     Hotswap,
     pipeline::{Source, drop_update, on_short_thread},
+    reaper::check_thread,
     succession::{Generations, Locked, Restored},
 };
 use crate::{
@@ -70,6 +71,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             let path = self.path_of_live();
             self.check_process(&path)?;
         }
+        check_thread(&self.path_of_live()).inspect_err(|error| self.history.refused(error))?;
         let has_earlier = self.succession.lock().previous().is_some();
         if has_earlier {
             self.abandon_canary_for_rollback();

@@ -4,7 +4,7 @@ use std::{
     env, fs,
     path::PathBuf,
     sync::{
-        Arc, Barrier,
+        Arc, Barrier, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -90,6 +90,37 @@ fn a_swap_does_not_wait_for_a_finaliser_without_bound() {
         fs::write(folder.join("end"), "").unwrap();
         unloaded(&it, 1);
         until(|| it.swap(plugin("build_2")).is_ok());
+    });
+}
+
+/// It runs while the linker's lock is held, so that whatever opens an image would wait for it.
+#[test]
+fn a_finaliser_can_load_nothing() {
+    static IT: OnceLock<Plugin> = OnceLock::new();
+    static ERRORS: Mutex<Vec<Error>> = Mutex::new(Vec::new());
+
+    extern "C" fn load_more() {
+        let it = IT.get().unwrap();
+        let errors = [
+            it.swap(plugin("build_2")).err(),
+            it.rollback().err(),
+            Plugin::load(plugin("build_2"), &trust()).err(),
+        ];
+        ERRORS.lock().unwrap().extend(errors.into_iter().flatten());
+    }
+
+    alone("backlog::a_finaliser_can_load_nothing", || {
+        let it = IT.get_or_init(|| load("finaliser_calls_host"));
+        let function: extern "C" fn() = load_more;
+        it.with(|it| it.text()(function as usize as u64).map(drop).unwrap());
+        it.swap(plugin("build_1")).unwrap();
+        unloaded(it, 1);
+        let errors = ERRORS.lock().unwrap();
+        assert_eq!(errors.len(), 3);
+        for error in errors.iter() {
+            assert!(matches!(error.kind(), ErrorKind::Busy { .. }), "{error}");
+        }
+        assert_eq!(it.swap(plugin("build_2")).unwrap().generation, 3);
     });
 }
 
