@@ -31,6 +31,7 @@ mod reader;
 mod tests;
 
 use std::{
+    cell::Cell,
     collections::{HashMap, HashSet},
     fmt,
 };
@@ -58,8 +59,10 @@ impl fmt::Display for Damaged {
 
 /// No interface consists of more types.
 const TYPES_MAX: usize = 100_000;
-/// How deeply tags may be nested.
+/// How deeply tags may be nested, and how many there may be in all, which abi_stable compares one by one. Several may
+/// contain the same ones: so a small file can have more than anybody can visit.
 const TAG_DEPTH_MAX: usize = 64;
+const TAGS_MAX: usize = 100_000;
 
 /// Checks the description at `address`, and the descriptions of all types that it mentions.
 pub(super) fn check(image: &Image, address: usize) -> Result<(), Damaged> {
@@ -77,6 +80,7 @@ struct Walk<'a, M> {
     seen: HashMap<usize, Vec<usize>>,
     /// The descriptions that are not checked yet.
     waiting: Vec<usize>,
+    tags: Cell<usize>,
 }
 
 /// The tables to which the ranges in the description of one type refer.
@@ -94,6 +98,7 @@ impl<'a, M: Memory> Walk<'a, M> {
             reader: Reader(memory),
             seen: HashMap::new(),
             waiting: Vec::new(),
+            tags: Cell::new(0),
         }
     }
 
@@ -288,7 +293,8 @@ impl<'a, M: Memory> Walk<'a, M> {
     }
 
     fn tag(&self, address: usize, depth: usize) -> Result<(), Damaged> {
-        require(depth < TAG_DEPTH_MAX)?;
+        self.tags.set(self.tags.get() + 1);
+        require(depth < TAG_DEPTH_MAX && self.tags.get() <= TAGS_MAX)?;
         let tag: Tag = self.reader.item(address)?;
         let each = |count: usize| {
             for index in 0..count {

@@ -7,7 +7,7 @@ use abi_stable::{
     library::{CheckTypeLayout, LibHeader, RootModule, RootModuleResult},
     package_version_strings,
     sabi_types::VersionStrings,
-    std_types::{RBox, RHashMap, ROption, RStr, RString, RVec},
+    std_types::{RBox, RHashMap, ROption, RSlice, RStr, RString, RVec},
     tag,
     type_layout::{Tag, TypeLayout},
 };
@@ -289,6 +289,20 @@ fn a_constant_parameter_lies_in_the_image() {
             .extend(bytes.map(|(index, byte)| (value + index, byte)));
         assert_eq!(memory.check_all(), Err(Damaged), "{to}");
     }
+}
+
+#[test]
+fn so_many_tags_that_nobody_can_visit_them_are_damage() {
+    const BOOL: Tag = Tag::bool_(true);
+    static INNER: [Tag; 1000] = [BOOL; 1000];
+    const ARRAY: Tag = Tag::arr(RSlice::from_slice(&INNER));
+    static OUTER: [Tag; 1000] = [ARRAY; 1000];
+    static FEW: Tag = ARRAY;
+    static MANY: Tag = Tag::arr(RSlice::from_slice(&OUTER));
+    let memory = Overlay::of_this_process();
+    let check = |tag: &'static Tag| Walk::new(&memory).tag(ptr::from_ref(tag).addr(), 0);
+    assert_eq!(check(&FEW), Ok(()));
+    assert_eq!(check(&MANY), Err(Damaged));
 }
 
 #[test]
