@@ -24,6 +24,8 @@ pub(crate) const NAME_BYTES_MAX: usize = 4096;
 const PATH_BYTES_MAX: usize = 64 << 10;
 /// The loader opens one file for each.
 const NEEDED_MAX: usize = 1024;
+/// The tags of a library that is asked first for the file's own symbols.
+const FILTER_TAGS: &str = "DT_AUXILIARY or DT_FILTER";
 
 /// Tags that hold an address or a size. Linkers write each at most once.
 const UNIQUE_TAGS: [DynamicTag; 20] = [
@@ -127,9 +129,10 @@ impl<'a> Dynamic<'a> {
 
     /// Records which libraries the file needs, and where it looks for them.
     pub(crate) fn record_libraries(&self, facts: &mut Facts) {
+        // `check_names` has refused what is no text.
         let text = |offset| {
             let name = self.strings.get(offset, PATH_BYTES_MAX)?;
-            Some(String::from_utf8_lossy(name).into_owned())
+            str::from_utf8(name).ok().map(str::to_owned)
         };
         facts.runpath = self.runpath.and_then(text);
         facts.rpath = self.rpath.and_then(text);
@@ -180,8 +183,10 @@ impl<'a> Dynamic<'a> {
                 "needs {count} libraries (DT_NEEDED), at most {NEEDED_MAX} make sense"
             ));
         }
-        for offset in self.needed.iter().chain(&self.filters) {
-            if self.name("DT_NEEDED", *offset, NAME_BYTES_MAX)?.is_empty() {
+        let needed = self.needed.iter().map(|offset| ("DT_NEEDED", *offset));
+        let filters = self.filters.iter().map(|offset| (FILTER_TAGS, *offset));
+        for (tag, offset) in needed.chain(filters) {
+            if self.name(tag, offset, NAME_BYTES_MAX)?.is_empty() {
                 // The empty name stands for the main program.
                 return refuse("needs a library with an empty name (DT_NEEDED)");
             }
@@ -215,6 +220,11 @@ impl<'a> Dynamic<'a> {
                 "{tag} is a name of more than {bytes_max} bytes: {}",
                 excerpt(name)
             )),
+            // The names of libraries and folders are texts everywhere else. If one were changed into a text, the
+            // loader would load another file than the one that was looked for.
+            Some(name) if str::from_utf8(name).is_err() => {
+                refuse(format!("{tag} is not UTF-8: {}", excerpt(name)))
+            }
             Some(name) => Ok(name),
         }
     }

@@ -159,6 +159,42 @@ fn names_too_long_for_the_loaders_stack() {
     assert_eq!(refusal(&library.bytes, ROOT), expected);
 }
 
+/// Whoever searches for libraries by these names would otherwise search for other names than the loader.
+#[test]
+fn names_that_are_no_text() {
+    let damage = |lib: &mut Library, from: u32| {
+        let place = lib.at("strtab_table") + from as usize;
+        lib.bytes[place + 3] = 0xff;
+    };
+    for (entry, tag, name, shown) in [
+        ("needed", "DT_NEEDED", "libc.so.6", r"lib\xff.so.6"),
+        ("soname", "DT_SONAME", "libfixture.so", r"lib\xffixture.so"),
+        ("runpath", "DT_RUNPATH", "/opt/plugins", r"/op\xff/plugins"),
+    ] {
+        let expected = format!("{tag} is not UTF-8: {shown}");
+        check(|lib| damage(lib, string(name)), &expected);
+        if entry == "runpath" {
+            // An older entry, which counts if there is no other.
+            check(
+                |lib| {
+                    lib.without(entry).tag("spare", 15, string(name).into());
+                    damage(lib, string(name));
+                },
+                &expected.replace(tag, "DT_RPATH"),
+            );
+        }
+    }
+    for tag in [0x7fff_fffd, 0x7fff_ffff] {
+        check(
+            |lib| {
+                lib.tag("spare", tag, string("other").into());
+                damage(lib, string("other"));
+            },
+            r"DT_AUXILIARY or DT_FILTER is not UTF-8: oth\xffr",
+        );
+    }
+}
+
 #[test]
 fn damaged_versions() {
     check(

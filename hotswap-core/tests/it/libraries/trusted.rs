@@ -2,8 +2,12 @@
 //! what only the linker finds.
 
 use std::{
+    ffi::OsStr,
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     path::Path,
 };
 
@@ -92,6 +96,79 @@ fn one_that_a_library_needs_is_held_to_the_same() {
     );
     assert_eq!(whole_reason(&error), reason);
     assert!(!folder.is_loaded());
+}
+
+/// With `link/libdep.so`, which needs `libbelow.so`, and with a `libbelow.so` whose name is not UTF-8 in the file. Also
+/// gives the option that has the linker look there.
+fn with_a_name_that_is_no_text() -> (Folder, String) {
+    let folder = Folder::new();
+    folder.folder("link");
+    folder.library("below", "link/libbelow.so", 5, &[]);
+    let below = folder.at("").join(OsStr::from_bytes(b"lib\xffelow.so"));
+    fs::copy(folder.at("link/libbelow.so"), &below).unwrap();
+    chmod(&below, 0o666);
+    let source = "int below(void); int dep(void) { return below(); }";
+    let rpath = format!("-Wl,-rpath,{}", folder.at("").display());
+    folder.compile("link/libdep.so", source, &["-lbelow", SONAME, &rpath]);
+    (folder, rpath)
+}
+
+/// Copies a file that needs `libbelow.so`, so that it needs the one whose name is not UTF-8.
+fn copy_with_that_name(folder: &Folder, from: &str, to: &str) {
+    let mut bytes = fs::read(folder.at(from)).unwrap();
+    let name = b"libbelow.so";
+    let mut windows = bytes.windows(name.len());
+    let place = windows.position(|window| window == name).unwrap();
+    bytes[place + 3] = 0xff;
+    fs::write(folder.at(to), bytes).unwrap();
+}
+
+const NO_TEXT: &str = r"DT_NEEDED is not UTF-8: lib\xffelow.so";
+
+/// The linker would look for those bytes, and nobody would have looked there before.
+#[test]
+fn one_whose_name_is_no_text_is_refused_before_it_is_loaded() {
+    let (folder, rpath) = with_a_name_that_is_no_text();
+    let refused = |reason: &str| {
+        let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
+        assert_eq!(whole_reason(&error), reason);
+        assert!(!folder.is_loaded() && !is_mapped(&folder.at("")));
+    };
+    let source = "int below(void); int answer(void) { return below(); }";
+    folder.compile("text.so", source, &["-lbelow", &rpath]);
+    copy_with_that_name(&folder, "text.so", "plugin.so");
+    refused(&format!("inspect: {NO_TEXT}"));
+
+    copy_with_that_name(&folder, "link/libdep.so", DEP);
+    folder.plugin("plugin.so", &[&rpath]);
+    let found = folder.at(DEP).display().to_string();
+    refused(&format!("open: needs libdep.so: {found}: {NO_TEXT}"));
+}
+
+#[test]
+fn one_that_only_the_linker_finds_and_that_needs_such_a_name_is_refused() {
+    let test =
+        "libraries::trusted::one_that_only_the_linker_finds_and_that_needs_such_a_name_is_refused";
+    alone(test, || {
+        let (folder, rpath) = with_a_name_that_is_no_text();
+        // The linker's own name for the folder differs between systems.
+        let machine = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+        for name in ["lib", "lib64", &machine] {
+            folder.folder(name);
+            copy_with_that_name(&folder, "link/libdep.so", &format!("{name}/{DEP}"));
+        }
+        folder.plugin("plugin.so", &[&format!("{rpath}/$LIB")]);
+        let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
+        let reason = whole_reason(&error);
+        let start = "open: needs libdep.so: ";
+        assert!(
+            reason.starts_with(start) && reason.ends_with(NO_TEXT),
+            "{reason}"
+        );
+        // It would wait for the library to leave, of which nothing is known.
+        fs::remove_dir_all(folder.at("")).unwrap();
+        std::mem::forget(folder);
+    });
 }
 
 #[test]
