@@ -24,6 +24,8 @@ pub(crate) const NAME_BYTES_MAX: usize = 4096;
 const PATH_BYTES_MAX: usize = 64 << 10;
 /// The loader opens one file for each.
 const NEEDED_MAX: usize = 1024;
+/// The loader looks into each of them for each library.
+const FOLDERS_MAX: usize = 1024;
 /// The tags of a library that is asked first for the file's own symbols.
 const FILTER_TAGS: &str = "DT_AUXILIARY or DT_FILTER";
 
@@ -197,6 +199,12 @@ impl<'a> Dynamic<'a> {
         for (tag, path) in [("DT_RUNPATH", self.runpath), ("DT_RPATH", self.rpath)] {
             let Some(offset) = path else { continue };
             let path = self.name(tag, offset, PATH_BYTES_MAX)?;
+            let count = path.split(|byte| *byte == b':').count();
+            if count > FOLDERS_MAX {
+                return refuse(format!(
+                    "{tag} has {count} directories, at most {FOLDERS_MAX} make sense"
+                ));
+            }
             if let Some(long) = path
                 .split(|byte| *byte == b':')
                 .find(|dir| dir.len() > NAME_BYTES_MAX)

@@ -266,6 +266,17 @@ pub enum ErrorKind {
         /// The bound.
         libraries_max: usize,
     },
+    /// The candidate and its libraries need so many libraries, and name so many folders to look into, that the search
+    /// would take too long. Take folders out of their library paths.
+    #[stage(Open)]
+    #[text(
+        "the search for libraries takes too long: more than {lookups_max} look-ups of libraries in the folders of library \
+         paths"
+    )]
+    TooManyLookups {
+        /// The bound.
+        lookups_max: usize,
+    },
     /// The file cannot be read or copied. If memory or descriptors are short, a later attempt may succeed.
     #[stage(Copy)]
     #[text("{error}")]

@@ -17,8 +17,9 @@
 mod folders;
 mod rules;
 
+mod places;
+
 use std::{
-    cell::OnceCell,
     collections::{HashMap, HashSet},
     path::{Path, PathBuf, absolute},
     sync::Arc,
@@ -28,12 +29,13 @@ use hotswap_elf::Facts;
 
 use self::{
     folders::{Folder, Object, library_path, search_path, system_folders},
+    places::Places,
     rules::{LibraryRefusal, Rules, TakenFile},
 };
-use super::{Staged, path_policy::PathPolicy, walk};
+use super::{Staged, path_policy::PathPolicy};
 use crate::{
     error::{ErrorKind, Result},
-    system::status::{FileId, FileKind, Status, is_readable_file},
+    system::status::{FileId, is_readable_file},
     trust::Policy,
 };
 
@@ -96,8 +98,8 @@ impl Staged {
     /// returns the path of the mapped library that the linker knows by a name.
     ///
     /// Costs next to nothing if all of them are mapped and there are no folders to search (`LD_LIBRARY_PATH`,
-    /// `DT_RUNPATH`). Each such folder costs a walk per name, some 20 µs, and each library that is found there some
-    /// 50 µs.
+    /// `DT_RUNPATH`). Each such folder costs a walk, some 20 µs, and a few µs per name, and each library that is found
+    /// there some 50 µs. A search that would take much longer is refused.
     pub(crate) fn find_libraries(
         &mut self,
         policy: &Policy,
@@ -139,9 +141,8 @@ fn find(
     mapped: &dyn Fn(&str) -> Option<PathBuf>,
 ) -> Result<Vec<Needed>, ErrorKind> {
     let mut search = Search {
-        policy,
-        rules: OnceCell::new(),
         library_path: library_path(),
+        places: Places::new(policy),
         mapped,
         objects: vec![Object::plugin(facts, origin)],
         all: Vec::new(),
@@ -188,10 +189,8 @@ fn check(name: &str, path: &Path, policy: &Policy) -> Result<Vec<String>, ErrorK
 
 /// The state of a search.
 struct Search<'a> {
-    policy: &'a Policy,
-    /// Set when the first file is checked.
-    rules: OnceCell<Rules<'a>>,
     library_path: Vec<Folder>,
+    places: Places<'a>,
     mapped: &'a dyn Fn(&str) -> Option<PathBuf>,
     /// The plugin, and the libraries found so far.
     objects: Vec<Object>,
@@ -260,24 +259,24 @@ impl<'a> Search<'a> {
         let mut is_elsewhere = false;
         let object = &self.objects[by];
         let by_path = name.contains('/').then(|| object.folders_of_path(name));
-        let folders = match &by_path {
-            Some(folders) => folders.iter().collect(),
-            None => search_path(&self.objects, by, &self.library_path),
-        };
-        for folder in folders {
+        let of_path = by_path.iter().flatten();
+        let searched = by_path
+            .is_none()
+            .then(|| search_path(&self.objects, by, &self.library_path));
+        for folder in of_path.chain(searched.into_iter().flatten()) {
             match folder {
                 Folder::Relative(entry) => {
                     let path = absolute(entry.join(file_name(name)));
                     let is_there = path.as_deref().is_ok_and(is_readable_file);
                     relative = relative.or_else(|| is_there.then(|| entry.clone()));
                     if let Ok(path) = path {
-                        untrusted = untrusted.or(self.pass(&path)?);
+                        untrusted = untrusted.or(self.places.pass(&path)?);
                     }
                 }
                 Folder::OnlyForLinker(folder) => {
                     let path = folder.join(file_name(name));
                     is_elsewhere |= is_readable_file(&path);
-                    untrusted = untrusted.or(self.pass(&path)?);
+                    untrusted = untrusted.or(self.places.pass(&path)?);
                 }
                 Folder::At {
                     path,
@@ -292,7 +291,7 @@ impl<'a> Search<'a> {
                         return Ok((file(path, identity, is_opened_first), Some(facts)));
                     }
                     if !is_unknown_to_linker {
-                        untrusted = untrusted.or(self.pass(&path)?);
+                        untrusted = untrusted.or(self.places.pass(&path)?);
                     }
                 }
             }
@@ -317,27 +316,6 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Passes over a place where the linker looks, and where no file is that it would take. Returns its folder if
-    /// somebody who is not trusted can put one there before the linker looks.
-    fn pass(&self, path: &Path) -> Result<Option<PathBuf>, LibraryRefusal> {
-        // The linker opens whatever is there. It would wait for the other end of a FIFO, with its lock held.
-        if let Ok(Status { kind, .. }) = Status::at(path)
-            && matches!(kind, FileKind::Fifo | FileKind::Device)
-        {
-            return Err(LibraryRefusal::at(path, walk::no_file(kind)));
-        }
-        let checked = self.rules()?.all.check_absence(path);
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        Ok(checked.is_err().then(|| folder.to_owned()))
-    }
-
-    fn rules(&self) -> Result<&Rules<'a>, ErrorKind> {
-        if self.rules.get().is_none() {
-            let _ = self.rules.set(Rules::new(self.policy)?);
-        }
-        Ok(self.rules.get().expect("set above"))
-    }
-
     /// The file at `path`, if the linker would take it for `name`. If there is no file, this costs one system call.
     fn take(
         &self,
@@ -345,10 +323,11 @@ impl<'a> Search<'a> {
         path: &Path,
         path_policy: impl for<'r> FnOnce(&'r Rules<'a>) -> &'r PathPolicy<'a>,
     ) -> Result<Option<TakenFile>, LibraryRefusal> {
+        self.places.look_up(path)?;
         if !is_readable_file(path) {
             return Ok(None);
         }
-        let rules = self.rules()?;
+        let rules = self.places.rules()?;
         let taken = rules.take(path, path_policy(rules))?;
         // A library that is mapped already has changed the stacks when it was loaded.
         if let Some((_, facts)) = &taken
@@ -444,6 +423,24 @@ mod tests {
         facts.runpath = Some(runpath.join(":"));
         let found = find(&facts, Path::new("/"), policy, &|_| None)?;
         Ok(found.into_iter().last().unwrap().found)
+    }
+
+    /// Looks for so many libraries in so many folders that are not there.
+    fn look_for(libraries: usize, folders: impl Iterator<Item = usize>) -> Result<(), ErrorKind> {
+        let folders: Vec<_> = folders.map(|it| format!("/none/{it}/lib")).collect();
+        let mut facts = Facts::default();
+        facts.needed = (0..libraries).map(|it| format!("lib{it}.so")).collect();
+        facts.runpath = Some(folders.join(":"));
+        find(&facts, Path::new("/"), &Policy::default(), &|_| None).map(drop)
+    }
+
+    #[test]
+    fn a_search_has_an_end() {
+        look_for(300, 0..100).expect("many, but not too many");
+        look_for(1000, (0..1000).map(|_| 1)).expect("a folder counts once in a list");
+        let refusal = look_for(1000, 0..1000).expect_err("a million");
+        let why = "the search for libraries takes too long: more than 131072 look-ups";
+        assert!(refusal.to_string().contains(why), "{refusal}");
     }
 
     fn cause(refusal: ErrorKind) -> ErrorKind {

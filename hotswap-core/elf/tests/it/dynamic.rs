@@ -159,6 +159,34 @@ fn names_too_long_for_the_loaders_stack() {
     assert_eq!(refusal(&library.bytes, ROOT), expected);
 }
 
+/// A folder is looked into once for each library.
+#[test]
+fn too_many_folders() {
+    for (folders, refused) in [(1024, false), (1025, true)] {
+        let mut library = Library::new(&X86_64);
+        let strings = library.at("strtab_table");
+        let strings = library.bytes[strings..strings + 0x75].to_vec();
+        let place = library.bytes.len() as u64;
+        let list = [strings, vec![b'/'], b":/".repeat(folders - 1), vec![0]].concat();
+        let bytes = list.len() as u64;
+        library.bytes.extend(list);
+        let end = library.bytes.len() as u64 - 0x2000;
+        library.set64("data", 32, end).set64("data", 40, end);
+        library
+            .value("strtab", place + 0x1000)
+            .value("strsz", bytes)
+            .value("runpath", 0x75);
+        if refused {
+            assert_eq!(
+                refusal(&library.bytes, ROOT),
+                "DT_RUNPATH has 1025 directories, at most 1024 make sense"
+            );
+        } else {
+            assert_eq!(facts(&library).runpath.unwrap().len(), 2047);
+        }
+    }
+}
+
 /// Whoever searches for libraries by these names would otherwise search for other names than the loader.
 #[test]
 fn names_that_are_no_text() {

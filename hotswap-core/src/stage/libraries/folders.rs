@@ -3,8 +3,10 @@
 //! [`ld.so(8)`]: https://man7.org/linux/man-pages/man8/ld.so.8.html
 
 use std::{
+    collections::HashSet,
     env,
     ffi::{OsStr, OsString},
+    iter,
     path::{Component, Path, PathBuf},
     sync::LazyLock,
 };
@@ -100,19 +102,14 @@ pub(super) fn search_path<'a>(
     objects: &'a [Object],
     needing: usize,
     library_path: &'a [Folder],
-) -> Vec<&'a Folder> {
-    let mut path = Vec::new();
+) -> impl Iterator<Item = &'a Folder> {
     let runpath = objects[needing].runpath.as_ref();
-    if runpath.is_none() {
-        let mut next = Some(needing);
-        while let Some(object) = next.map(|next| &objects[next]) {
-            path.extend(&object.rpath);
-            next = object.parent;
-        }
-    }
-    path.extend(library_path);
-    path.extend(runpath.into_iter().flatten());
-    path
+    let first = runpath.is_none().then_some(needing);
+    let with_parents = iter::successors(first, |&object| objects[object].parent);
+    let rpaths = with_parents.flat_map(|object| &objects[object].rpath);
+    rpaths
+        .chain(library_path)
+        .chain(runpath.into_iter().flatten())
 }
 
 /// The folders of `LD_LIBRARY_PATH`. Like the linker, a host with privileges of its own ignores them.
@@ -155,7 +152,7 @@ pub(super) fn system_folders() -> impl Iterator<Item = PathBuf> {
     first.into_iter().chain(more).chain([local]).chain(last)
 }
 
-/// The folders of a list.
+/// The folders of a list. Like the linker, this skips entries that it has had already.
 fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec<Folder> {
     // An empty list has no entry, not one empty entry.
     if list.is_empty() {
@@ -164,7 +161,9 @@ fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec
     let entries = list
         .as_encoded_bytes()
         .split(|separator| separators.contains(separator));
+    let mut seen = HashSet::new();
     entries
+        .filter(|entry| seen.insert(*entry))
         .flat_map(|entry| entry_folders(entry, origin, is_copy))
         .collect()
 }
@@ -248,6 +247,8 @@ mod tests {
         let own = entry_folders(b"$ORIGIN/lib", Path::new("/opt"), false);
         assert_eq!(own, [at("/opt/lib", false)]);
         assert_eq!(folders("".as_ref(), b":", plugin, true), []);
+        let twice = folders("/a:/b:/a".as_ref(), b":", plugin, true);
+        assert_eq!(twice, [at("/a", false), at("/b", false)]);
         let list = folders("/a::/b".as_ref(), b":", plugin, true);
         let expected = [
             at("/a", false),
@@ -290,7 +291,7 @@ mod tests {
         let library_path = [at("/env", false)];
         let check = |needing, expected: &[Folder]| {
             let found = search_path(&objects, needing, &library_path);
-            assert_eq!(found, expected.iter().collect::<Vec<_>>(), "{needing}");
+            assert!(found.eq(expected), "{needing}");
         };
         let (p, a, b, env) = (
             at("/p", false),
