@@ -5,9 +5,13 @@
 //! each file and the folders that lead to it; and, outside the system's own folders, where it lies and which links
 //! lead to it. Pins and signatures cover the plugin's bytes alone.
 //!
-//! hotswap does not search some places where the linker does: its cache (`/etc/ld.so.cache`), folders for one kind of
-//! processor (`glibc-hwcaps`), the `DT_RPATH` of the host's executable, entries with `$LIB` or `$PLATFORM`. A library
-//! that is only there is left to the linker; once it is loaded, hotswap checks who owns the file and can write to it.
+//! hotswap does not search some places where the linker does: its cache (`/etc/ld.so.cache`), the `DT_RPATH` of the
+//! host's executable, entries with `$LIB` or `$PLATFORM`. A library that is only there is left to the linker; once it
+//! is loaded, hotswap checks who owns the file and can write to it.
+//!
+//! In folders for one kind of processor (`glibc-hwcaps`), the linker looks before it looks into the folder that has
+//! them. hotswap takes the file in the folder itself, and opens it first. If there is none, the linker may take one for
+//! its processor, and hotswap checks them all before.
 //!
 //! hotswap does not search relative folders, such as the empty ones in a list, because they depend on the current
 //! folder. It refuses a candidate that needs a library which is only there.
@@ -29,7 +33,7 @@ use hotswap_elf::Facts;
 
 use self::{
     folders::{Folder, Object, library_path, search_path, system_folders},
-    places::Places,
+    places::{PROCESSOR_FOLDERS, Places},
     rules::{LibraryRefusal, Rules, TakenFile},
 };
 use super::{Staged, path_policy::PathPolicy};
@@ -257,6 +261,8 @@ impl<'a> Search<'a> {
         let mut untrusted = None;
         // Whether the linker would find another file than hotswap.
         let mut is_elsewhere = false;
+        // Folders of which the linker may look into a folder for one kind of processor before.
+        let mut with_processor_folders = Vec::new();
         let object = &self.objects[by];
         let by_path = name.contains('/').then(|| object.folders_of_path(name));
         let of_path = by_path.iter().flatten();
@@ -279,10 +285,15 @@ impl<'a> Search<'a> {
                     untrusted = untrusted.or(self.places.pass(&path)?);
                 }
                 Folder::At {
-                    path,
+                    path: folder,
                     is_unknown_to_linker,
                 } => {
-                    let path = path.join(file_name(name));
+                    let is_searched = by_path.is_none() && !is_unknown_to_linker;
+                    if is_searched && self.places.may_be_preceded(folder)? {
+                        is_elsewhere = true;
+                        with_processor_folders.push(folder);
+                    }
+                    let path = folder.join(file_name(name));
                     if let Some((identity, facts)) = self.take(name, &path, |rules| &rules.all)? {
                         let is_opened_first = *is_unknown_to_linker
                             || is_elsewhere
@@ -306,6 +317,13 @@ impl<'a> Search<'a> {
                     let is_opened_first = is_elsewhere || relative.is_some() || untrusted.is_some();
                     let found = file(path, identity, is_opened_first);
                     return Ok((found, Some(facts)));
+                }
+            }
+        }
+        for folder in with_processor_folders {
+            for path in PROCESSOR_FOLDERS.map(|it| folder.join(it).join(name)) {
+                if self.take(name, &path, |rules| &rules.all)?.is_none() {
+                    untrusted = untrusted.or(self.places.pass(&path)?);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
+    env,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,24 @@ use crate::{
     system::status::{FileKind, Status},
     trust::Policy,
 };
+
+/// Where the linker looks for a library before it looks into the folder itself, if the folder has them and the
+/// processor is of that kind (glibc from 2.33).
+pub(super) const PROCESSOR_FOLDERS: [&str; 3] = [
+    "glibc-hwcaps/x86-64-v4",
+    "glibc-hwcaps/x86-64-v3",
+    "glibc-hwcaps/x86-64-v2",
+];
+/// The first parts of these, and of the combinations of names that glibc up to 2.36 looks for.
+const PROCESSOR_PARTS: [&str; 7] = [
+    "glibc-hwcaps",
+    "tls",
+    "haswell",
+    "xeon_phi",
+    "avx512_1",
+    "atomics",
+    env::consts::ARCH,
+];
 
 /// The most look-ups of a search, each of a few µs. A plugin that needs 300 libraries and has a library path of 100
 /// folders takes less than half of them.
@@ -29,9 +48,15 @@ pub(super) struct Places<'a> {
     policy: &'a Policy,
     /// Set when the first place is checked.
     rules: OnceCell<Rules<'a>>,
-    /// Whether somebody who is not trusted could put a file into the folder, or create the folder.
-    open_folders: RefCell<HashMap<PathBuf, bool>>,
+    folders: RefCell<HashMap<PathBuf, FolderState>>,
     lookups: Cell<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct FolderState {
+    /// Whether somebody who is not trusted could put a file into it, or create it.
+    is_open: bool,
+    has_processor_folders: bool,
 }
 
 impl<'a> Places<'a> {
@@ -39,7 +64,7 @@ impl<'a> Places<'a> {
         Self {
             policy,
             rules: OnceCell::new(),
-            open_folders: RefCell::default(),
+            folders: RefCell::default(),
             lookups: Cell::new(0),
         }
     }
@@ -64,7 +89,7 @@ impl<'a> Places<'a> {
         self.look_up(path)?;
         let folder = path.parent().unwrap_or(Path::new("/"));
         let is_open = if Status::of_link(path).is_err() {
-            self.is_open(folder)?
+            self.state(folder)?.is_open
         } else {
             // The linker opens whatever is there. It would wait for the other end of a FIFO, with its lock held.
             if let Ok(Status { kind, .. }) = Status::at(path)
@@ -77,14 +102,24 @@ impl<'a> Places<'a> {
         Ok(is_open.then(|| folder.to_owned()))
     }
 
-    fn is_open(&self, folder: &Path) -> Result<bool, ErrorKind> {
-        if let Some(&is_open) = self.open_folders.borrow().get(folder) {
-            return Ok(is_open);
+    /// Whether the linker may find another file in a folder for one kind of processor, before it looks into `folder`
+    /// itself.
+    pub(super) fn may_be_preceded(&self, folder: &Path) -> Result<bool, ErrorKind> {
+        let state = self.state(folder)?;
+        Ok(state.is_open || state.has_processor_folders)
+    }
+
+    fn state(&self, folder: &Path) -> Result<FolderState, ErrorKind> {
+        if let Some(&state) = self.folders.borrow().get(folder) {
+            return Ok(state);
         }
-        let is_open = self.allows_others_at(folder)?;
-        let mut open_folders = self.open_folders.borrow_mut();
-        open_folders.insert(folder.to_owned(), is_open);
-        Ok(is_open)
+        let has = |part: &&str| Status::at(folder.join(part)).is_ok();
+        let state = FolderState {
+            is_open: self.allows_others_at(folder)?,
+            has_processor_folders: PROCESSOR_PARTS.iter().any(has),
+        };
+        self.folders.borrow_mut().insert(folder.to_owned(), state);
+        Ok(state)
     }
 
     /// Whether somebody who is not trusted could put a file at `path`, or into it if it is a folder.

@@ -8,7 +8,7 @@ use std::{
         ffi::OsStrExt,
         fs::{PermissionsExt, symlink},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{DEP, FILTER, Folder, SONAME, answer, is_mapped, open_with};
@@ -263,10 +263,48 @@ fn what_the_environment_is_changed_to_is_not_looked_into() {
     );
 }
 
-/// In a folder for one kind of processor, which is not looked into.
+/// By an entry with a part that only the linker knows.
+#[test]
+fn what_only_the_linker_finds_is_refused_when_it_has_been_loaded() {
+    let folder = needing(&[]);
+    // The part differs between systems.
+    let machine = format!("opt/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let places = ["opt/lib", "opt/lib64", &machine].map(|name| {
+        folder.folder(name);
+        folder.at(name).join(DEP)
+    });
+    for place in &places {
+        fs::copy(folder.at("lib/libdep.so"), place).unwrap();
+    }
+    let rpath = format!("-Wl,-rpath,{}/$LIB", folder.at("opt").display());
+    folder.plugin("plugin.so", &[&rpath]);
+    let (_, library) = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap();
+    assert_eq!(answer(&library), 7);
+    drop(library);
+    while is_mapped(&folder.at("")) {
+        std::thread::yield_now();
+    }
+    for place in &places {
+        chmod(place, 0o666);
+    }
+    let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
+    let reason = whole_reason(&error);
+    let is_it = |place: &PathBuf| {
+        let place = place.display();
+        reason
+            == format!("trust: needs libdep.so: {place} is writable by everybody; `chmod o-w` it")
+    };
+    assert!(places.iter().any(is_it), "{reason}");
+    // It leaves with the refused plugin.
+    while is_mapped(&folder.at("")) {
+        std::thread::yield_now();
+    }
+}
+
+/// The linker looks there first.
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn what_only_the_linker_finds_is_refused_when_it_has_been_loaded() {
+fn what_is_for_one_kind_of_processor_is_held_to_the_same() {
     if !std::is_x86_feature_detected!("sse4.2") {
         return println!("this processor has no such folder: not tested");
     }
@@ -286,6 +324,9 @@ fn what_only_the_linker_finds_is_refused_when_it_has_been_loaded() {
     while is_mapped(&place) {
         std::thread::yield_now();
     }
+    fs::remove_file(folder.at("loaded")).unwrap();
+
+    // There alone, it is refused.
     chmod(&place, 0o666);
     let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
     let reason = format!(
@@ -293,8 +334,36 @@ fn what_only_the_linker_finds_is_refused_when_it_has_been_loaded() {
         place.display()
     );
     assert_eq!(whole_reason(&error), reason);
-    // It leaves with the refused plugin.
-    while is_mapped(&place) {
-        std::thread::yield_now();
+    assert!(!folder.is_loaded() && !is_mapped(&folder.at("")));
+
+    // Somebody could put it there.
+    fs::rename(&place, folder.at("other")).unwrap();
+    chmod(&folder.at(kind), 0o777);
+    let error = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap_err();
+    let reason = whole_reason(&error);
+    let start = format!(
+        "trust: needs libdep.so: not found, and the linker would also look in \"{}\"",
+        folder.at(kind).display()
+    );
+    assert!(reason.starts_with(&start), "{reason}");
+
+    // The one that is found is the one that is loaded.
+    folder.library("dep", "lib/libdep.so", 8, &[SONAME]);
+    fs::rename(folder.at("other"), &place).unwrap();
+    let legacy = folder.at("lib/tls");
+    for _ in 0..2 {
+        let (_, library) = open_with(&folder.at("plugin.so"), &trust_with(|_| {})).unwrap();
+        assert_eq!(answer(&library), 8);
+        assert!(!is_mapped(&place) && !is_mapped(&legacy));
+        drop(library);
+        while is_mapped(&folder.at("")) {
+            std::thread::yield_now();
+        }
+        // The same for those that older linkers know.
+        if place.exists() {
+            fs::create_dir(&legacy).unwrap();
+            fs::rename(&place, legacy.join(DEP)).unwrap();
+            fs::remove_dir_all(folder.at("lib/glibc-hwcaps")).unwrap();
+        }
     }
 }
