@@ -24,7 +24,6 @@ mod ledger;
 use std::{
     collections::VecDeque,
     iter,
-    panic::{self, AssertUnwindSafe},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::{Duration, Instant},
@@ -46,6 +45,7 @@ pub(crate) use self::{
 };
 use crate::{
     comparison::Share,
+    contained::contain,
     digest::Sha256,
     error::Error,
     holder::Holder,
@@ -89,12 +89,6 @@ fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
         contain(|| waker.wake());
     }
-}
-
-/// Runs code of the host's executor, subscribers or recorder. A panic ends here: the threads that unload and watch
-/// have to go on, and a swap that has happened must not look as if it had failed. The panic hook has reported it.
-fn contain(foreign: impl FnOnce()) {
-    drop(panic::catch_unwind(AssertUnwindSafe(foreign)));
 }
 
 /// Something that happened, and the generation that it happened to.

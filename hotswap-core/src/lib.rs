@@ -123,6 +123,9 @@ mod comparison;
 // Why a candidate was refused.
 mod error;
 
+// Code of the host whose panics end where it is called.
+mod contained;
+
 // When a timeout ends.
 mod deadline;
 

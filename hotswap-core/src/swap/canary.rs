@@ -74,14 +74,11 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
     /// The swap point has a canary already ([`ErrorKind::Busy`]), or is that of the parent of a forked child. The
     /// candidate is unloaded again.
     pub fn start_canary(self, share: Share) -> Result<Canary<'a, I>> {
+        let path = self.path().to_path_buf();
+        self.swap_point().check_process(&path)?;
+        // While `self` still has the candidate, which is unloaded if the host's recorder panics.
+        let split = Split::new(share, self.swap_point().history.metrics());
         let (candidate, hotswap) = self.into_parts();
-        let path = candidate.image.origin().given.to_path_buf();
-        if let Err(error) = hotswap.check_process(&path) {
-            // The child has no thread to unload it.
-            mem::forget(candidate);
-            return Err(error);
-        }
-        let split = Split::new(share, hotswap.history.metrics());
         let generations = hotswap.succession.lock();
         if hotswap.canary.is_there() {
             drop(generations);

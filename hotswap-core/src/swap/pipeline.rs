@@ -14,13 +14,14 @@ use hotswap_sdk::{
     Config,
     host::{HostServices, Interface},
 };
-use tracing::{Span, debug_span, info_span};
+use tracing::{debug_span, info_span};
 
 use super::{
     Generation, Probe, call_future::FutureCount, code::Code, lease::Register, reaper::Reaper,
     settings::Settings,
 };
 use crate::{
+    contained::ContainedSpan,
     error::{Error, ErrorKind, Result},
     escape::Escaped,
     given::GivenPath,
@@ -112,7 +113,10 @@ impl<I: Interface + ?Sized> Pipeline<I> {
     ) -> Result<Publishable<I::Live>> {
         let path = source.path();
         let span = prepare_span(path);
-        let stage = || debug_span!(target: "hotswap", "stage").in_scope(|| self.stage(source));
+        let stage = || {
+            ContainedSpan::new(|| debug_span!(target: "hotswap", "stage"))
+                .in_scope(|| self.stage(source))
+        };
         let opener = || reaper.opener(path);
         let opened = stage_and_load(&span, stage, opener, |staged, opener| {
             self.open(staged, opener, reaper)
@@ -133,12 +137,13 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         reaper: &Reaper<I::Live>,
     ) -> Result<Publishable<I::Live>> {
         let started = Instant::now();
-        let mut image = debug_span!(target: "hotswap", "link")
+        let mut image = ContainedSpan::new(|| debug_span!(target: "hotswap", "link"))
             .in_scope(|| Image::open(staged, opener, self.policy()))?;
         let link = started.elapsed();
 
         let started = Instant::now();
-        let checked = debug_span!(target: "hotswap", "check").in_scope(|| {
+        let span = ContainedSpan::new(|| debug_span!(target: "hotswap", "check"));
+        let checked = span.in_scope(|| {
             image
                 .check_libraries()
                 .and_then(|()| interface::open::<I>(&image, &self.host_services, &self.name))
@@ -176,7 +181,7 @@ impl<I: Interface + ?Sized> Pipeline<I> {
     ) -> Result<Publishable<I::Live>> {
         let started = Instant::now();
         candidate.objects.begin_probe();
-        let answer = debug_span!(target: "hotswap", "probe")
+        let answer = ContainedSpan::new(|| debug_span!(target: "hotswap", "probe"))
             .in_scope(|| self.probe(&candidate.module, live));
         if let Err(reason) = interface::check_objects(&candidate.objects) {
             // Whoever has the objects may use them at any time.
@@ -190,7 +195,8 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         candidate.phases.probe = started.elapsed();
 
         let started = Instant::now();
-        let update = debug_span!(target: "hotswap", "update").in_scope(|| {
+        let span = ContainedSpan::new(|| debug_span!(target: "hotswap", "update"));
+        let update = span.in_scope(|| {
             services
                 .map(|it| it.ask(&candidate.image, Names::default()))
                 .transpose()
@@ -330,7 +336,7 @@ pub(crate) fn finish_staging<T: ?Sized>(
     let inspect = times.inspect + started.elapsed();
     let trial = match trial {
         Some(trial) => {
-            debug_span!(target: "hotswap", "trial")
+            ContainedSpan::new(|| debug_span!(target: "hotswap", "trial"))
                 .in_scope(|| trial.run(&staged))?
                 .duration
         }
@@ -346,13 +352,13 @@ pub(crate) fn finish_staging<T: ?Sized>(
 }
 
 /// The span of everything that is done with a candidate before it can be published.
-pub(crate) fn prepare_span(path: &Path) -> Span {
-    info_span!(target: "hotswap", "prepare", path = %Escaped(path))
+pub(crate) fn prepare_span(path: &Path) -> ContainedSpan {
+    ContainedSpan::new(|| info_span!(target: "hotswap", "prepare", path = %Escaped(path)))
 }
 
 /// Stages a file on the calling thread, and loads it on the thread of an opener, which the image then keeps.
 pub(crate) fn stage_and_load<S: Send, T: Send>(
-    span: &Span,
+    span: &ContainedSpan,
     stage: impl FnOnce() -> Result<S>,
     opener: impl FnOnce() -> Result<Opener>,
     load: impl FnOnce(S, &Opener) -> Result<T> + Send,

@@ -1,6 +1,6 @@
 //! A candidate between *prepared* and *published*.
 
-use std::{fmt, mem, ops::Deref, sync::Arc};
+use std::{fmt, mem, ops::Deref, path::Path, sync::Arc};
 
 use hotswap_sdk::host::Interface;
 
@@ -58,6 +58,16 @@ impl<'a, I: Interface + ?Sized> Prepared<'a, I> {
         recorded.deliver();
         self.hotswap.keep_serial(&origin, swapped.generation);
         swapped
+    }
+
+    /// The path that was given.
+    pub(super) fn path(&self) -> &Path {
+        let candidate = self.candidate.as_ref().expect("not published yet");
+        &candidate.image.origin().given
+    }
+
+    pub(super) fn swap_point(&self) -> &Hotswap<I> {
+        &self.hotswap
     }
 
     /// Takes the candidate and the swap point apart, without unloading the candidate.

@@ -213,3 +213,9 @@ pub(crate) fn until(is_so: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// How many copies of plugins are mapped.
+pub(crate) fn mapped_copies() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|it| it.contains("memfd:")).count()
+}

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     fs,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::LazyLock,
     thread,
@@ -18,9 +19,13 @@ use hotswap_core::{
     canary::Share,
     loader::{Loader, LoaderSettings},
 };
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use crate::fixtures::{Plugin, SOON, load_with, plugin, trust, unloaded};
+use crate::{
+    alone::alone,
+    fixtures::{Plugin, SOON, load_with, mapped_copies, plugin, trust, unloaded},
+};
 
 static RECORDER: LazyLock<PrometheusHandle> = LazyLock::new(|| {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -126,6 +131,44 @@ fn count_a_canary() {
     check_one(name, share, 0.0);
     check_one(name, "hotswap_refusals_total{stage=\"canary\"}", 1.0);
     check_one(name, "hotswap_events_total{event=\"canary\"}", 3.0);
+}
+
+/// The candidate of a canary that does not begin is unloaded.
+#[test]
+fn a_recorder_may_panic() {
+    struct Panicking;
+
+    impl Recorder for Panicking {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &metrics::Metadata<'_>) -> Counter {
+            panic!("no counter")
+        }
+
+        fn register_gauge(&self, _: &Key, _: &metrics::Metadata<'_>) -> Gauge {
+            panic!("no gauge")
+        }
+
+        fn register_histogram(&self, _: &Key, _: &metrics::Metadata<'_>) -> Histogram {
+            panic!("no histogram")
+        }
+    }
+
+    alone("metrics::a_recorder_may_panic", || {
+        assert!(metrics::set_global_recorder(Panicking).is_ok());
+        let it = load_with("build_1", |_| {});
+        let prepared = it.prepare(plugin("build_2")).unwrap();
+        let start = || prepared.start_canary(Share::percent(25)).map(drop);
+        let started = panic::catch_unwind(AssertUnwindSafe(start));
+        assert!(started.is_err(), "the recorder's panic is the caller's");
+        it.swap(plugin("build_2")).unwrap();
+        assert!(it.shutdown(SOON).iter().all(|it| it.state.has_ended()));
+        while mapped_copies() > 0 {
+            thread::yield_now();
+        }
+    });
 }
 
 #[test]

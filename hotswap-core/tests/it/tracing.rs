@@ -5,15 +5,19 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tracing::Subscriber;
+use tracing::{
+    Metadata, Subscriber,
+    span::{Attributes, Id},
+};
 use tracing_subscriber::{
     Layer,
     fmt::{MakeWriter, format::FmtSpan},
     layer::{Context, SubscriberExt as _},
+    registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
-use crate::fixtures::{load_with, plugin, refused, unloaded};
+use crate::fixtures::{SOON, load_with, mapped_copies, plugin, refused, unloaded};
 
 /// Everything that was written.
 #[derive(Clone, Default)]
@@ -51,23 +55,58 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// The thread that unloads goes on.
+/// A swap goes on, and so does the thread that unloads.
 #[test]
 fn a_subscriber_may_panic() {
-    struct Panicking;
+    /// At events, or at spans when they begin, are entered, are left or end.
+    struct Panicking(Arc<Mutex<&'static str>>);
 
-    impl<S: Subscriber> Layer<S> for Panicking {
+    impl Panicking {
+        fn at(&self, now: &str, metadata: Option<&Metadata<'_>>) {
+            let when = *self.0.lock().unwrap();
+            assert!(when != now || metadata.is_none_or(|it| it.target() != "hotswap"));
+        }
+    }
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Panicking {
         fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            assert_ne!(event.metadata().target(), "hotswap");
+            self.at("event", Some(event.metadata()));
+        }
+
+        fn on_new_span(&self, span: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+            self.at("new span", Some(span.metadata()));
+        }
+
+        fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+            self.at("enter", context.metadata(id));
+        }
+
+        fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+            self.at("exit", context.metadata(id));
+        }
+
+        fn on_close(&self, id: Id, context: Context<'_, S>) {
+            self.at("close", context.metadata(&id));
         }
     }
 
     crate::alone::alone("tracing::a_subscriber_may_panic", || {
-        tracing_subscriber::registry().with(Panicking).init();
-        let it = load_with("build_1", |_| {});
-        for generation in 1..4 {
+        let when = Arc::new(Mutex::new("never"));
+        let panicking = Panicking(Arc::clone(&when));
+        tracing_subscriber::registry().with(panicking).init();
+        let it = load_with("build_1", |settings| {
+            settings.probe = Some(Arc::new(|_, _| Ok(())));
+        });
+        let moments = ["event", "new span", "enter", "exit", "close"];
+        for (generation, now) in (1..).zip(moments) {
+            *when.lock().unwrap() = now;
             it.swap(plugin("build_2")).unwrap();
             unloaded(&it, generation);
+            drop(it.prepare(plugin("build_1")).unwrap());
+        }
+        assert!(it.shutdown(SOON).iter().all(|it| it.state.has_ended()));
+        while mapped_copies() > 0 {
+            std::thread::yield_now();
         }
     });
 }
