@@ -68,6 +68,7 @@ use crate::{
     system::{
         crash::{AlternateStack, Crash, Line, MappedCode, Maps, report_crashes},
         mapping::Mapping,
+        proc::is_of_descriptor,
         status::{FileId, FileKind, Status},
     },
 };
@@ -84,6 +85,8 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// What a report says of an image. It is made before the image is opened, and completed step by step.
 #[derive(Debug)]
 pub(crate) struct ImageRecord {
+    /// The file, as it was given.
+    given: PathBuf,
     name: String,
     /// The number of the thread that opens it.
     opener: u32,
@@ -203,6 +206,7 @@ impl ImageRecord {
         let build_id = build_id.map(|it| format!("build id {it}"));
         let sha256 = sha256.map(|it| format!("sha256 {it}"));
         IMAGES.insert(Self {
+            given: given.to_owned(),
             name: Escaped(name).to_string(),
             opener,
             copy,
@@ -291,6 +295,16 @@ impl ImageRecord {
             (Some(package), ids) => write!(line, " ({package}, {ids})"),
         }
     }
+}
+
+/// The file, as it was given, of the image that the linker knows by `path`, if it knows an image by it.
+///
+/// Costs one system call for other paths. A record that is unlisted while this looks is leaked.
+pub(crate) fn file_of_image(path: &Path) -> Option<PathBuf> {
+    let copy = is_of_descriptor(path).then(|| FileId::at(path))??;
+    let images = IMAGES.read();
+    let image = images.iter().find(|image| image.copy == copy);
+    image.map(|image| image.given.clone())
 }
 
 /// All images that are mapped, or are being opened. Those that are unlisted while this exists are leaked.

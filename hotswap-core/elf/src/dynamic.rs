@@ -136,6 +136,7 @@ impl<'a> Dynamic<'a> {
             let name = self.strings.get(offset, PATH_BYTES_MAX)?;
             str::from_utf8(name).ok().map(str::to_owned)
         };
+        facts.soname = self.soname.and_then(text);
         facts.runpath = self.runpath.and_then(text);
         facts.rpath = self.rpath.and_then(text);
         facts.needed = self.needed.iter().copied().filter_map(text).collect();

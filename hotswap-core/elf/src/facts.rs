@@ -4,6 +4,8 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
+    /// The file's own name, by which others may need it (`DT_SONAME`).
+    pub soname: Option<String>,
     /// The libraries that the file needs, in order (`DT_NEEDED`).
     pub needed: Vec<String>,
     /// The libraries that the loader asks first for the file's own symbols (`DT_AUXILIARY`, `DT_FILTER`). It loads

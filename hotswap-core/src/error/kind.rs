@@ -266,6 +266,17 @@ pub enum ErrorKind {
         /// The bound.
         libraries_max: usize,
     },
+    /// A library is needed by a name that a plugin has as its own (`DT_SONAME`): the candidate itself, or one that is
+    /// loaded. The dynamic linker would take that plugin for the library. Link the plugin without `-soname`, or with
+    /// another one.
+    #[stage(Open)]
+    #[text(
+        "that is the name (DT_SONAME) of the plugin {plugin}, which the linker would take for the library"
+    )]
+    NameOfPlugin {
+        /// The plugin's file, as it was given.
+        plugin: PathBuf,
+    },
     /// The candidate and its libraries need so many libraries, and name so many folders to look into, that the search
     /// would take too long. Take folders out of their library paths.
     #[stage(Open)]

@@ -24,6 +24,7 @@ use std::{
 use super::{Opener, dependencies};
 use crate::{
     cache::Cache,
+    crash::file_of_image,
     error::{Error, ErrorKind, Result},
     escape::Escaped,
     report::report,
@@ -43,7 +44,7 @@ use crate::{
 pub struct OldLibrary {
     /// The name by which the plugin needs it.
     pub name: String,
-    /// The path that it was loaded from.
+    /// The path that it was loaded from. A plugin that has the name (`DT_SONAME`) counts as such a library.
     pub mapped: PathBuf,
     /// The file that a search finds now. The same path as `mapped` if the file was replaced.
     pub found: PathBuf,
@@ -141,9 +142,11 @@ impl Libraries {
         };
         let is_other = |identity| mapped.identity() != Some(identity);
         if file.identity.is_some_and(is_other) {
+            // A plugin has that name, and the linker knows it by the path of its copy.
+            let plugin = file_of_image(&mapped.path).filter(|plugin| *plugin != file.path);
             self.old.push(OldLibrary {
                 name: name.to_owned(),
-                mapped: mapped.path.clone(),
+                mapped: plugin.unwrap_or_else(|| mapped.path.clone()),
                 found: file.path.clone(),
             });
         }

@@ -38,6 +38,7 @@ use self::{
 };
 use super::{Staged, path_policy::PathPolicy};
 use crate::{
+    crash::file_of_image,
     error::{ErrorKind, Result},
     system::status::{FileId, is_readable_file},
     trust::Policy,
@@ -109,6 +110,12 @@ impl Staged {
         policy: &Policy,
         mapped: &dyn Fn(&str) -> Option<PathBuf>,
     ) -> Result<()> {
+        let own = self.facts.soname.as_deref();
+        if let Some(name) = own.filter(|own| self.facts.libraries().any(|name| name == *own)) {
+            let plugin = self.origin().given.to_path_buf();
+            let refusal = LibraryRefusal::from(ErrorKind::NameOfPlugin { plugin });
+            return Err(self.refused(refusal.of(name, None)));
+        }
         let origin = self.origin().real.parent().unwrap_or(Path::new("/"));
         let found = find(&self.facts, origin, policy, mapped);
         self.libraries = found.map_err(|refusal| self.refused(refusal))?;
@@ -308,6 +315,9 @@ impl<'a> Search<'a> {
             }
         }
         if let Some(path) = (self.mapped)(name) {
+            if let Some(plugin) = file_of_image(&path) {
+                return Err(ErrorKind::NameOfPlugin { plugin }.into());
+            }
             return Ok((Found::Mapped(path), None));
         }
         if by_path.is_none() {

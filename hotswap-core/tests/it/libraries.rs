@@ -591,6 +591,53 @@ fn one_that_is_nowhere_is_the_linkers_to_tell() {
     assert_eq!(error.reason(), reason);
 }
 
+/// The linker would take the plugin itself for it.
+#[test]
+fn a_plugin_that_needs_its_own_name_is_refused() {
+    let folder = Folder::new();
+    folder.link_with_dep(Some(DEP));
+    folder.library("dep", DEP, 7, &[SONAME]);
+    folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN", SONAME]);
+    let error = open(&folder.at("plugin.so")).unwrap_err();
+    let reason = format!(
+        "open: needs libdep.so: that is the name (DT_SONAME) of the plugin {}, which the linker would take for the library",
+        folder.at("plugin.so").display()
+    );
+    assert_eq!(error.reason(), reason);
+    assert!(!folder.is_loaded());
+}
+
+/// Whoever has taken the plugin for the library keeps it mapped.
+#[test]
+fn a_plugin_that_has_the_name_of_a_library_is_named() {
+    let test = "libraries::a_plugin_that_has_the_name_of_a_library_is_named";
+    alone(test, || {
+        let folder = Folder::new();
+        folder.link_with_dep(Some(DEP));
+        folder.compile("named.so", "int dep(void) { return 1; }", &[SONAME]);
+        folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+        let (loader, _named) = open(&folder.at("named.so")).unwrap();
+        let events = loader.events();
+        let error = loader.open(folder.at("plugin.so")).unwrap_err();
+        let reason = format!(
+            "open: needs libdep.so: that is the name (DT_SONAME) of the plugin {}, which the linker would take for the \
+             library",
+            folder.at("named.so").display()
+        );
+        assert_eq!(error.reason(), reason);
+
+        folder.library("dep", DEP, 7, &[SONAME]);
+        let library = loader.open(folder.at("plugin.so")).unwrap();
+        assert_eq!(answer(&library), 1, "the linker knows it by its name");
+        let expected = format!(
+            "old-library generation 2: the old libdep.so still answers: it was loaded from {}, and {} is not loaded",
+            folder.at("named.so").display(),
+            folder.at(DEP).display()
+        );
+        assert_eq!(said_of_old(&events), [expected]);
+    });
+}
+
 #[test]
 fn one_that_is_damaged_is_refused_before_it_is_loaded() {
     let folder = Folder::new();

@@ -11,6 +11,7 @@ use crate::{
 #[test]
 fn facts_of_the_fixture() {
     let mut expected = Facts::default();
+    expected.soname = Some("libfixture.so".into());
     expected.needed = vec!["libc.so.6".into()];
     expected.runpath = Some("/opt/plugins".into());
     expected.thread_exit_hook = true;

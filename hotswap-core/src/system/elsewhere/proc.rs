@@ -1,6 +1,10 @@
 //! What Linux shows in `/proc`.
 
-use std::{fs::File, io, path::PathBuf};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::unsupported;
 
@@ -21,6 +25,10 @@ pub(crate) fn environment_at_start() -> io::Result<Vec<u8>> {
 
 pub(crate) fn unused(_: &File) -> io::Result<PathBuf> {
     Err(unsupported())
+}
+
+pub(crate) fn is_of_descriptor(_: &Path) -> bool {
+    false
 }
 
 pub(crate) fn plain(_: &File) -> io::Result<String> {

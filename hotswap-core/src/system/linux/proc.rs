@@ -12,7 +12,7 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsRawFd, RawFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -75,6 +75,11 @@ pub(crate) fn unused(file: &File) -> io::Result<PathBuf> {
     // Relaxed: only the uniqueness of the count matters.
     let count = MADE.fetch_add(1, Ordering::Relaxed).saturating_add(1);
     Ok(PathBuf::from(spelled(&folder()?, count, file.as_raw_fd())))
+}
+
+/// Whether a path is one that [`unused`] has made in this process.
+pub(crate) fn is_of_descriptor(path: &Path) -> bool {
+    folder().is_ok_and(|folder| path.starts_with(folder))
 }
 
 /// The usual path of a file's descriptor, for messages.
