@@ -97,7 +97,8 @@ impl<I: Interface + ?Sized> Trial<I> {
     /// The child has the environment, the working directory and the limits ([`setrlimit(2)`]) of the host, but none
     /// of its arguments and descriptors. Its standard input is empty, its standard output leads nowhere, and the last
     /// line of its standard error becomes part of the refusal. It writes no core dump. If a sandbox denies it a call
-    /// that it needs for that, the candidate is refused, and the refusal names the call.
+    /// that it needs for that, the candidate is refused, and the refusal names the call. A host that was started by way
+    /// of the dynamic linker (`ld.so HOST`) does not find its own file, so each candidate is refused.
     ///
     /// When the trial's time is over ([`with_timeout`](Self::with_timeout)), the host kills the child and the
     /// processes of its group; if the host dies, the system kills the child. A process that a candidate started and

@@ -4,7 +4,14 @@
 #[expect(dead_code, reason = "for the other tests")]
 mod fixtures;
 
-use std::{cell::RefCell, fs::File, path::Path, sync::Arc};
+use std::{
+    cell::RefCell,
+    env,
+    fs::{self, File},
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
 
 use hotswap_core::{
     Candidate, Error, HostServices, Hotswap, Settings, Stage, Trial,
@@ -28,6 +35,9 @@ fn main() {
     let of_visitors: Trial<dyn Visitor> = Trial::at_top_of_main(|_| Ok(()));
     let of_logs: Trial<dyn Logs> = Trial::at_top_of_main(probe_logs);
     let of_libraries = Trial::of_libraries_at_top_of_main(probe_library);
+    if env::var_os(BY_LINKER).is_some() {
+        return load_by_linker(trial);
+    }
     let mut passed = 0;
     let mut run = |name: &str, test: &dyn Fn()| {
         test();
@@ -50,7 +60,40 @@ fn main() {
     run("a_library_is_tried_in_a_child", &|| {
         a_library_is_tried_in_a_child(of_libraries)
     });
+    run("a_program_that_the_linker_started_runs_no_trials", &|| {
+        a_program_that_the_linker_started_runs_no_trials()
+    });
     println!("test result: ok. {passed} passed");
+}
+
+/// Set if the dynamic linker has started this program.
+const BY_LINKER: &str = "HOTSWAP_TEST_BY_LINKER";
+
+/// `/proc/self/exe` is then the linker, not this program.
+fn a_program_that_the_linker_started_runs_no_trials() {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mut files = maps.lines().filter_map(|line| line.split(' ').next_back());
+    let linker = files.find(|file| file.contains("/ld-linux")).unwrap();
+    let output = Command::new(linker)
+        .arg(env::current_exe().unwrap())
+        .env(BY_LINKER, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let reason = "trial: it cannot be started: this program was started by way of the dynamic linker (`ld.so PROGRAM`): start it \
+                  by its own path";
+    assert_eq!(text.lines().collect::<Vec<_>>(), [reason; 2], "{output:?}");
+}
+
+fn load_by_linker(trial: Trial<dyn Rules>) {
+    let checked = check(plugin("rules_1"), &trust(), trial).unwrap_err();
+    println!("{}", checked.reason());
+    let settings = Settings {
+        trial: Some(trial),
+        ..Settings::default()
+    };
+    let loaded = Hotswap::load_with(plugin("rules_1"), &trust(), settings).unwrap_err();
+    println!("{}", loaded.reason());
 }
 
 fn probe(candidate: &dyn Rules) -> Result<(), String> {

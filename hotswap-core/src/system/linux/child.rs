@@ -18,7 +18,7 @@ use rustix::{
     stdio,
 };
 
-use super::connection::Connection;
+use super::{connection::Connection, linker};
 
 /// The time in which a child that was killed ends, unless the kernel waits for something on its behalf, such as a
 /// server of files.
@@ -30,9 +30,17 @@ pub(crate) struct Child(process::Child);
 
 impl Child {
     /// Starts this program under `name` (its `argv[0]`), with what `prepare` adds.
+    ///
+    /// # Errors
+    /// The system's; or this program was started by way of the dynamic linker, so that nothing leads to its file.
     pub(crate) fn start(name: &str, prepare: impl FnOnce(&mut Command)) -> io::Result<Self> {
         // Not the executable's name: the file may have been replaced or deleted since this process was started.
         let program = "/proc/self/exe";
+        if linker::has_started_this_program() {
+            return Err(io::Error::other(
+                "this program was started by way of the dynamic linker (`ld.so PROGRAM`): start it by its own path",
+            ));
+        }
         let mut command = Command::new(program);
         command.arg0(name).process_group(0);
         prepare(&mut command);

@@ -20,6 +20,15 @@ use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 /// Why nothing can be unloaded on this system.
 pub(crate) const CANNOT_UNLOAD: Option<&str> = None;
 
+/// Whether the linker was started as a program, to load and start this one (`ld.so PROGRAM`). Then `/proc/self/exe`
+/// leads to the linker.
+pub(crate) fn has_started_this_program() -> bool {
+    // SAFETY: no conditions.
+    let linker = unsafe { libc::getauxval(libc::AT_BASE) };
+    // Otherwise the system loads the linker beside the program, and says where. It loads none for a static program.
+    linker == 0 && cfg!(not(target_feature = "crt-static"))
+}
+
 /// Whether the linker applies packed relative relocations (`DT_RELR`). glibc before 2.36 ignores them.
 pub(crate) fn applies_relr() -> bool {
     // SAFETY: no conditions.
