@@ -6,8 +6,8 @@ use std::{mem, ops::Range};
 
 use object::NativeEndian as E;
 use object::elf::{
-    SHN_ABS, SHN_UNDEF, STB_GNU_UNIQUE, STB_WEAK, STT_FUNC, STT_GNU_IFUNC, STT_TLS, SymbolInfo,
-    Versym,
+    SHN_ABS, SHN_UNDEF, STB_GNU_UNIQUE, STB_WEAK, STT_FUNC, STT_GNU_IFUNC, STT_TLS, STV_PROTECTED,
+    SymbolInfo, Versym,
 };
 
 use crate::{
@@ -170,10 +170,12 @@ impl<'a> Symbols<'a> {
         if !self.exact && number != 0 {
             self.check_one(memory, number, symbol)?;
         }
-        // The loader would bind such a symbol to this image's first byte.
-        if number != 0 && symbol.st_shndx.get(E) == SHN_UNDEF && !is_visible(symbol) {
+        // The loader would bind such a symbol to this image's first byte: even a protected one, which it looks up, if
+        // another image defines it (glibc 2.36, `_dl_lookup_symbol_x`).
+        let is_own = !is_visible(symbol) || symbol.st_visibility() == STV_PROTECTED;
+        if number != 0 && symbol.st_shndx.get(E) == SHN_UNDEF && is_own {
             return refuse(format!(
-                "a relocation refers to symbol {number} ({}), which is local or hidden but undefined",
+                "a relocation refers to symbol {number} ({}), which is local, hidden or protected but undefined",
                 self.name(symbol)
             ));
         }

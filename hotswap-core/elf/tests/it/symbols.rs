@@ -109,10 +109,12 @@ fn damaged_symbols() {
         |lib| _ = lib.value("relr", 0x570),
         "DT_RELR at 0x570 lies within DT_JMPREL (0x560 to 0x578)",
     );
-    check(
-        |lib| _ = lib.set("weak", 5, [2]),
-        "a relocation refers to symbol 2 (other), which is local or hidden but undefined",
-    );
+    for visibility in 1..=3 {
+        check(
+            |lib| _ = lib.set("weak", 5, [visibility]),
+            "a relocation refers to symbol 2 (other), which is local, hidden or protected but undefined",
+        );
+    }
 }
 
 #[test]
