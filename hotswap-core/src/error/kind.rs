@@ -325,6 +325,14 @@ pub enum ErrorKind {
         "asks for executable stacks, which all threads would get: link it with `-z noexecstack`"
     )]
     ExecutableStack,
+    /// The file asks another library first for its own symbols (`DT_FILTER`, `DT_AUXILIARY`). glibc before 2.32 ends
+    /// the process when it opens such a file. Link it without `-F` and `-f`, or run the host on a newer system.
+    #[stage(Inspect)]
+    #[text(
+        "asks another library first for its own symbols (DT_FILTER or DT_AUXILIARY), which the linker of this system cannot \
+         open: link it without `-F` and `-f`"
+    )]
+    Filter,
     /// The dynamic linker cannot load the file. Mostly a symbol or a library is missing.
     #[stage(Link)]
     #[text("{message}[; {advice}]")]

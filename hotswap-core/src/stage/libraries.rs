@@ -23,8 +23,10 @@ mod rules;
 
 mod places;
 
+mod order;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::{Path, PathBuf, absolute},
     sync::Arc,
 };
@@ -40,7 +42,10 @@ use super::{Staged, path_policy::PathPolicy};
 use crate::{
     crash::file_of_image,
     error::{ErrorKind, Result},
-    system::status::{FileId, is_readable_file},
+    system::{
+        linker,
+        status::{FileId, is_readable_file},
+    },
     trust::Policy,
 };
 
@@ -119,6 +124,9 @@ impl Staged {
         let origin = self.origin().real.parent().unwrap_or(Path::new("/"));
         let found = find(&self.facts, origin, policy, mapped);
         self.libraries = found.map_err(|refusal| self.refused(refusal))?;
+        if !self.facts.filters.is_empty() && !linker::opens_filters() {
+            return Err(self.refused(ErrorKind::Filter));
+        }
         Ok(())
     }
 
@@ -167,6 +175,7 @@ fn find(
         next += 1;
     }
     search.open_needs_first();
+    search.check_filters()?;
     Ok(search.in_order())
 }
 
@@ -216,6 +225,7 @@ struct NeededName {
     by: usize,
     found: Found,
     needs: Vec<String>,
+    is_filter: bool,
 }
 
 impl<'a> Search<'a> {
@@ -229,6 +239,7 @@ impl<'a> Search<'a> {
                     by,
                     found: Found::Nowhere,
                     needs: Vec::new(),
+                    is_filter: false,
                 });
             }
         }
@@ -250,6 +261,7 @@ impl<'a> Search<'a> {
             self.objects.push(library);
             self.need(self.objects.len() - 1, facts);
             self.all[asked].needs = facts.libraries().map(str::to_owned).collect();
+            self.all[asked].is_filter = !facts.filters.is_empty();
         }
         self.all[asked].found = found;
         Ok(())
@@ -365,62 +377,6 @@ impl<'a> Search<'a> {
             return Err(LibraryRefusal::at(path, ErrorKind::ExecutableStack));
         }
         Ok(taken)
-    }
-
-    /// If a library is opened first, what it needs is opened before it, by path, too: the linker would search for that
-    /// by the lists of this library alone, without those of the plugin.
-    fn open_needs_first(&mut self) {
-        let names = self.all.iter().map(|it| it.name.clone());
-        let places: HashMap<String, usize> = names.zip(0..).collect();
-        let is_first =
-            |it: &NeededName| matches!(&it.found, Found::File(file) if file.is_opened_first);
-        let all = 0..self.all.len();
-        let mut open: Vec<usize> = all.filter(|&it| is_first(&self.all[it])).collect();
-        while let Some(place) = open.pop() {
-            for name in self.all[place].needs.clone() {
-                let Some(&needed) = places.get(&name) else {
-                    continue;
-                };
-                // The linker does not take a library by a name with `$` that was opened by its path.
-                if let Found::File(file) = &mut self.all[needed].found
-                    && !file.is_opened_first
-                    && !name.contains('$')
-                {
-                    file.is_opened_first = true;
-                    open.push(needed);
-                }
-            }
-        }
-    }
-
-    /// Sorts each library after those that it needs, except where they need each other.
-    fn in_order(self) -> Vec<Needed> {
-        let places: HashMap<&str, usize> = self.all.iter().map(|it| &*it.name).zip(0..).collect();
-        let mut order = Vec::new();
-        let mut begun = vec![false; self.all.len()];
-        // The libraries under way, each with the number of its needs that are done.
-        let mut open = Vec::new();
-        for first in 0..self.all.len() {
-            open.extend((!begun[first]).then_some((first, 0)));
-            begun[first] = true;
-            while let Some((place, done)) = open.pop() {
-                let needs = self.all[place].needs.get(done);
-                let Some(next) = needs.and_then(|name| places.get(&**name)) else {
-                    order.push(place);
-                    continue;
-                };
-                open.push((place, done + 1));
-                if !begun[*next] {
-                    begun[*next] = true;
-                    open.push((*next, 0));
-                }
-            }
-        }
-        let needed = |place: usize| Needed {
-            name: self.all[place].name.clone(),
-            found: self.all[place].found.clone(),
-        };
-        order.into_iter().map(needed).collect()
     }
 }
 

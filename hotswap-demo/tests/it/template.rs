@@ -297,7 +297,9 @@ fn check_kept(new: &Path, old: &Path, differences: &[&str]) {
     let found = String::from_utf8(output.stdout).unwrap();
     let found = found
         .replace(new.to_str().unwrap(), "NEW")
-        .replace(old.to_str().unwrap(), "OLD");
+        .replace(old.to_str().unwrap(), "OLD")
+        // Some versions of `diff` quote names.
+        .replace('\'', "");
     let mut found: Vec<_> = found.lines().collect();
     found.sort();
     assert_eq!(found, differences);

@@ -29,6 +29,10 @@ pub(crate) fn applies_relr() -> bool {
     false
 }
 
+pub(crate) fn opens_filters() -> bool {
+    false
+}
+
 pub(crate) struct Object {
     pub(crate) name: Option<CString>,
     pub(crate) bias: usize,

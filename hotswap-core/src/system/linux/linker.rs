@@ -31,11 +31,20 @@ pub(crate) fn has_started_this_program() -> bool {
 
 /// Whether the linker applies packed relative relocations (`DT_RELR`). glibc before 2.36 ignores them.
 pub(crate) fn applies_relr() -> bool {
+    is_glibc(version(), 36)
+}
+
+/// Whether the linker can open a filter (`DT_FILTER`, `DT_AUXILIARY`). glibc before 2.32 ends the process if it finds
+/// what is asked first (<https://sourceware.org/bugzilla/show_bug.cgi?id=16272>).
+pub(crate) fn opens_filters() -> bool {
+    is_glibc(version(), 32)
+}
+
+fn version() -> &'static CStr {
     // SAFETY: no conditions.
     let version = unsafe { libc::gnu_get_libc_version() };
     // SAFETY: it is a constant text of the C library.
-    let version = unsafe { CStr::from_ptr(version) };
-    is_glibc(version, 36)
+    unsafe { CStr::from_ptr(version) }
 }
 
 /// Whether `version` is glibc 2.`minor` or newer.
