@@ -36,6 +36,9 @@ pub(crate) enum Demand {
     /// Anything may happen but a crash in code that is neither the plugin's nor called by it, because a host that
     /// accepts the candidate runs damaged or harmful code, or runs code as something else.
     Anything,
+    /// Anything at all: a pointer of the candidate's to a function leads elsewhere into its code. A function that is
+    /// begun in its middle returns to whatever is on the stack, also in the host.
+    OtherCode,
 }
 
 /// Where the file of a case comes from.
@@ -134,7 +137,7 @@ impl Case {
             host: demand,
             // A trial exists to survive exactly this.
             tried: match demand {
-                Demand::Anything => Demand::Survive,
+                Demand::Anything | Demand::OtherCode => Demand::Survive,
                 other => other,
             },
         }
@@ -177,6 +180,7 @@ impl Demand {
                 Outcome::Accepted | Outcome::Stays | Outcome::Refused(_)
             ),
             Self::Anything => !matches!(outcome, Outcome::Died(_, Some(crash::ELSEWHERE))),
+            Self::OtherCode => true,
         }
     }
 }

@@ -15,9 +15,6 @@ pub(crate) const IN_NEEDED: &str = "in a library that only the plugin needs";
 pub(crate) const IN_LIBRARY: &str = "in a library that the plugin had called";
 /// It was in the host, where a damaged pointer of the plugin's to a function had led.
 pub(crate) const IN_HOST: &str = "in the host, which the plugin had called";
-/// It was in the dynamic linker, on the thread that unloads. A finaliser that is begun behind its first instructions
-/// returns to whatever is on the stack.
-pub(crate) const AT_FINALISER: &str = "in the linker, which runs the plugin's finalisers";
 /// It was in `abort`, which the host calls when a panic of the plugin's reaches it.
 pub(crate) const AT_PANIC: &str = "in the host, where a panic of the plugin's had arrived";
 /// Code of a plugin, or a pointer of its to a function, has led to an address where there is no code.
@@ -26,21 +23,14 @@ pub(crate) const NOWHERE: &str = "where no code is";
 pub(crate) const ELSEWHERE: &str = "elsewhere";
 
 /// All places, in the order of the report.
-pub(crate) const PLACES: [&str; 8] = [
-    IN_PLUGIN,
-    IN_NEEDED,
-    IN_LIBRARY,
-    IN_HOST,
-    AT_FINALISER,
-    AT_PANIC,
-    NOWHERE,
-    ELSEWHERE,
+pub(crate) const PLACES: [&str; 7] = [
+    IN_PLUGIN, IN_NEEDED, IN_LIBRARY, IN_HOST, AT_PANIC, NOWHERE, ELSEWHERE,
 ];
 
 /// Where the crash was that this line reports. `libraries` is the folder of what only plugins need.
 pub(crate) fn place(line: &str, libraries: &str) -> &'static str {
     // After the name of the thread.
-    let Some((thread, what)) = line.split_once("\": ") else {
+    let Some((_, what)) = line.split_once("\": ") else {
         return ELSEWHERE;
     };
     if what.starts_with("at ") {
@@ -63,8 +53,6 @@ pub(crate) fn place(line: &str, libraries: &str) -> &'static str {
         IN_LIBRARY
     } else if has_called && what.starts_with("the host, ") {
         IN_HOST
-    } else if thread.ends_with("\"hotswap-reaper") && what.contains("/ld-linux-") {
-        AT_FINALISER
     } else {
         ELSEWHERE
     }

@@ -42,7 +42,12 @@ pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
             None => ("the number", base.offset(*address).expect("filtered above")),
         };
         let bit = BITS[turn % BITS.len()];
-        let damaged = base.number(at, 8) ^ 1 << bit;
+        let value = base.number(at, 8);
+        let damaged = value ^ 1 << bit;
+        let demand = match base.is_code(value) {
+            true => Demand::OtherCode,
+            false => Demand::Anything,
+        };
         let name = format!("bit {bit} of {what} at {address:#x}");
         let edits = vec![Edit::number(at, 8, damaged)];
         cases.push(Case::edited(
@@ -50,7 +55,7 @@ pub(crate) fn cases(base: &Arc<Plugin>) -> Vec<Case> {
             &name,
             base,
             edits,
-            Demand::Anything,
+            demand,
         ));
     }
     cases

@@ -124,7 +124,9 @@ impl<'a> Worker<'a> {
         let outcome = serving.ask(AfterSwap::GoBack, path, &[case.build]);
         match outcome {
             // A host that ran damaged code may die later, and a later case must not be blamed for that.
-            Outcome::Accepted | Outcome::Stays if case.host == Demand::Anything => {
+            Outcome::Accepted | Outcome::Stays
+                if matches!(case.host, Demand::Anything | Demand::OtherCode) =>
+            {
                 serving.end().err().unwrap_or(outcome)
             }
             Outcome::Accepted | Outcome::Stays | Outcome::Refused(_) => {

@@ -281,8 +281,13 @@ fn relocations(base: &Arc<Plugin>) -> Vec<Case> {
     // A type that no plugin has is refused. Nobody can tell that a type which plugins do have was another type
     // before.
     let mut refused = Damage::new(base, "relocation", Demand::Refuse);
-    let mut unseen = Damage::new(base, OTHER_POINTERS, Demand::Anything);
+    let mut of_data = Damage::new(base, OTHER_POINTERS, Demand::Anything);
+    let mut of_code = Damage::new(base, OTHER_POINTERS, Demand::OtherCode);
     for &at in some {
+        let unseen = match base.is_code(base.number(at + 16, 8)) {
+            true => &mut of_code,
+            false => &mut of_data,
+        };
         let title = format!("relocation at {:#x}", base.number(at, 8));
         let [target, kind, symbol, addend] = RELOCATION;
         let cannot_be_written = |to: u64| !base.is_writable(to);
@@ -300,7 +305,7 @@ fn relocations(base: &Arc<Plugin>) -> Vec<Case> {
         let whole = at..at + RELOCATION_BYTES;
         unseen.add(&format!("{title} is zeros"), vec![Edit::Fill(whole, 0)]);
     }
-    [refused.cases, unseen.cases]
+    [refused.cases, of_data.cases, of_code.cases]
         .into_iter()
         .flatten()
         .collect()
