@@ -139,6 +139,9 @@ pub struct Policy {
     /// Libraries that do not call a plugin after its calls have returned, in addition to those that hotswap knows. A
     /// plugin that needs one of them can be unloaded. An entry is a file name, with or without `.so` and what follows
     /// it: `"libpool"`. By default, there are none. See [`PinReason::Library`](crate::event::PinReason::Library).
+    ///
+    /// Such a library stays mapped if it can start threads, because they may run on. The next plugin is given the same
+    /// one, also if its file was replaced.
     pub harmless_libraries: Vec<String>,
     /// Libraries that may call a plugin for as long as they are mapped, in addition to those that hotswap knows. A
     /// plugin that needs one of them stays mapped. By default, there are none.

@@ -45,7 +45,7 @@ pub(crate) struct Symbols<'a> {
     highest_version: u16,
     pub(crate) index: Index<'a>,
     /// Whether a function's address is where its code begins, as on the machines that we know.
-    functions_are_code: bool,
+    has_known_machine: bool,
 }
 
 impl<'a> Symbols<'a> {
@@ -83,7 +83,7 @@ impl<'a> Symbols<'a> {
             versym: versym(memory, dynamic, count)?,
             highest_version: versions.highest,
             index,
-            functions_are_code: process.machine.has_known_relocations(),
+            has_known_machine: process.machine.has_known_relocations(),
         })
     }
 
@@ -212,6 +212,13 @@ impl<'a> Symbols<'a> {
             }
         }
         match symbol.st_shndx.get(E) {
+            // In an executable, that is the address of a function of another image. The loader also takes it for a
+            // definition where it finds the symbol in a library, as it does by the old hash table.
+            SHN_UNDEF if self.has_known_machine && symbol.st_value.get(E) != 0 => refuse(format!(
+                "symbol {number} ({}) is undefined, and has value {:#x}",
+                self.name(symbol),
+                symbol.st_value.get(E)
+            )),
             SHN_UNDEF => Ok(()),
             // The loader calls it wherever it is referred to, at an address that is not one of the image.
             SHN_ABS if symbol.st_type() == STT_GNU_IFUNC => refuse(format!(
@@ -234,7 +241,7 @@ impl<'a> Symbols<'a> {
         let is_valid = match kind {
             STT_TLS => memory.tls.as_ref().is_some_and(|tls| value <= tls.bytes),
             STT_GNU_IFUNC => memory.is_code(value),
-            STT_FUNC if self.functions_are_code => memory.is_code(value),
+            STT_FUNC if self.has_known_machine => memory.is_code(value),
             _ => memory.loads.is_mapped(value),
         };
         if is_valid {
@@ -243,7 +250,7 @@ impl<'a> Symbols<'a> {
         let what = match kind {
             STT_TLS => "outside the thread-local segment",
             STT_GNU_IFUNC => "which is not executable code",
-            STT_FUNC if self.functions_are_code => "which is not executable code",
+            STT_FUNC if self.has_known_machine => "which is not executable code",
             _ => "outside the image",
         };
         refuse(format!(

@@ -113,24 +113,26 @@ pub(super) fn may_run(library: &str, policy: &Policy) -> bool {
 
 /// Keeps the libraries whose code may run after the image has left: those that the system calls now
 /// ([`MappedLibrary::is_registered`]), those that import functions which have it call them, and harmless ones that can
-/// start threads. They stay mapped for good.
+/// start threads, which may run on. They stay mapped for good. (An author who vouches for a library has ended its
+/// threads.)
 ///
 /// Costs next to nothing if the image needs only C's libraries, and otherwise a look at each key and each signal for
 /// each library.
-pub(super) fn keep_callable(needed: &[String]) {
+pub(super) fn keep_callable(needed: &[String], policy: &Policy) {
     walk(needed, |library| {
         if are_c_libraries(&[library.to_owned()]) {
             return ControlFlow::Continue(Vec::new());
         }
         let mapped = mapped(library);
-        let is_harmless = known(library) == Some(Known::Harmless);
+        let known = known(library);
+        let is_harmless = policy_says(library, policy).or(known) == Some(Known::Harmless);
         let may_run =
             |it: &&MappedLibrary| it.is_callable() || is_harmless && it.may_have_threads();
         for library in mapped.iter().filter(may_run) {
             mem::forget(Object::mapped(library.path.as_os_str()));
         }
-        // A harmless library needs only such.
-        if is_harmless {
+        // One that is listed here needs only such.
+        if known == Some(Known::Harmless) {
             return ControlFlow::Continue(Vec::new());
         }
         let abilities: Vec<_> = mapped.iter().filter_map(Abilities::of).collect();
@@ -288,7 +290,7 @@ struct Abilities {
     starts_threads: bool,
     /// It imports functions that make pthread keys.
     creates_keys: bool,
-    /// It imports functions that keep something of it (`Facts::leaves`).
+    /// It imports functions that keep something of it (`Facts::keeping_functions`).
     leaves: bool,
     needed: Vec<String>,
     filters: Vec<String>,

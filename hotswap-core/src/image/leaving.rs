@@ -405,7 +405,8 @@ impl Leaving {
                 return Exit::NotYet(self);
             }
         }
-        dependencies::keep_callable(&dependencies::loaded(self.image.staged.facts()));
+        let Image { staged, policy, .. } = &self.image;
+        dependencies::keep_callable(&dependencies::loaded(staged.facts()), policy);
         let Self { image, heap, .. } = *self;
         let Image {
             object,

@@ -18,7 +18,7 @@ use std::{
 
 use crossbeam_channel::Receiver;
 use hotswap_core::{
-    Error, ErrorKind, Event, State, Trust,
+    Error, ErrorKind, Event, Policy, State, Trust,
     loader::{Library, Loader},
 };
 use rustix::process::{Signal, getpid, kill_process};
@@ -220,6 +220,10 @@ fn those_that_a_library_needs_are_found_by_its_own_list_and_by_those_above() {
 /// library stays when the plugin leaves. It is called when the thread that has used the plugin has ended and `trigger`
 /// has run.
 fn is_called_later(test: &str, body: &str, trigger: fn()) {
+    is_called_later_under(|_| {}, test, body, trigger);
+}
+
+fn is_called_later_under(policy: fn(&mut Policy), test: &str, body: &str, trigger: fn()) {
     alone(test, || {
         let folder = Folder::new();
         folder.link_with_dep(Some(DEP));
@@ -232,7 +236,11 @@ fn is_called_later(test: &str, body: &str, trigger: fn()) {
         folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
         let path = folder.at("plugin.so");
         let user = thread::spawn(move || {
-            let (loader, library) = open(&path).unwrap();
+            let trust = trust_with(|it| {
+                it.any_owner = true;
+                policy(it);
+            });
+            let (loader, library) = open_with(&path, &trust).unwrap();
             assert_eq!(answer(&library), 0);
             drop(library);
             assert_eq!(loader.wait(1, SOON), Some(State::Unloaded));
@@ -287,6 +295,22 @@ fn one_that_a_timer_calls_stays() {
              event.sigev_notify = SIGEV_THREAD;\n\
              event.sigev_notify_function = end;\n\
              return timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &time, 0);\n\
+         }",
+        || {},
+    );
+}
+
+/// The host vouches for what it does to plugins, and not for when its threads end.
+#[test]
+fn a_harmless_one_whose_threads_run_on_stays() {
+    is_called_later_under(
+        |policy| policy.harmless_libraries.push("libdep".to_owned()),
+        "libraries::a_harmless_one_whose_threads_run_on_stays",
+        "#include <unistd.h>\n\
+         static void *work(void *value) { usleep(500000); called(); return value; }\n\
+         int dep(void) {\n\
+             pthread_t thread;\n\
+             return pthread_create(&thread, 0, work, 0) || pthread_detach(thread);\n\
          }",
         || {},
     );

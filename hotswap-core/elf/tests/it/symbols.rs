@@ -98,6 +98,10 @@ fn damaged_symbols() {
         );
     }
     check(
+        |lib| _ = lib.set64("weak", 8, 0x10),
+        "symbol 2 (other) is undefined, and has value 0x10",
+    );
+    check(
         |lib| _ = lib.set64("local", 8, 0x21),
         "symbol 5 (local) has value 0x21, outside the thread-local segment",
     );

@@ -25,7 +25,7 @@ const HARMLESS: [&str; 4] = [
     "libzstd",
     "liblzma",
     // Its threads sort, and end with their statement. An image that registers something with it for the whole process
-    // imports a function that `Facts::leaves` lists.
+    // imports a function that `Facts::keeping_functions` lists.
     "libsqlite3",
 ];
 
