@@ -2,7 +2,6 @@
 //! types.
 
 use std::{
-    cell::RefCell,
     fmt::Display,
     io::{self, Write},
 };
@@ -21,7 +20,7 @@ pub(crate) struct Console {
     /// Whether a line asks for the next plugin.
     prompts: bool,
     /// A terminal on which lines are edited. It has a prompt of its own.
-    printer: Option<RefCell<Printer>>,
+    printer: Option<Printer>,
 }
 
 /// What the lines are.
@@ -48,7 +47,7 @@ impl Console {
         Self {
             format: Format::Text,
             prompts: false,
-            printer: Some(printer.into()),
+            printer: Some(printer),
         }
     }
 
@@ -60,7 +59,7 @@ impl Console {
         };
         let line = format!("{line}\n");
         match &self.printer {
-            Some(printer) => above(printer, line),
+            Some(printer) => printer.print(&line),
             // Nobody can be told that stderr cannot be written.
             None => drop(io::stderr().lock().write_all(line.as_bytes())),
         }
@@ -74,7 +73,7 @@ impl Console {
     pub(crate) fn print(&self, lines: String) -> io::Result<()> {
         match &self.printer {
             Some(printer) => {
-                above(printer, lines);
+                printer.print(&lines);
                 Ok(())
             }
             None => io::stdout().lock().write_all(lines.as_bytes()),
@@ -103,12 +102,5 @@ impl Console {
 impl Drop for Console {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// A terminal that has gone shows nothing. What ends the demo then is the end of its lines.
-fn above(printer: &RefCell<Printer>, lines: String) {
-    if !lines.is_empty() {
-        drop(printer.borrow_mut().print(lines));
     }
 }

@@ -1,19 +1,22 @@
 //! A person at a terminal: a line that is edited with history, arrow keys and Tab, and what is shown above it.
 //!
-//! While a line is edited, the terminal is in a mode of the editor's. So whatever is shown meanwhile goes through the
-//! editor, and the terminal is [`restore`]d at the end.
+//! While a line is edited, the terminal is in a mode of the editor's. So the editor shows whatever is said meanwhile, and
+//! the terminal is [`restore`]d at the end. Between two lines, whoever says something writes it.
 //!
-//! At Enter, the editor (rustyline 19) leaves its mode first and begins a new line second. What is shown in that
-//! moment, which is microseconds unless the machine is busy, stands behind what was typed. Nothing that the editor
-//! calls in between could prevent it.
+//! The editor (rustyline 19) can be given lines by an [`ExternalPrinter`]: in its mode they wait until it reads no keys,
+//! otherwise they are written at once, before those that wait. A second line that was typed ahead, or pasted, would be
+//! answered before the first. So there is one queue of our own, [`ABOVE`]. Its lines stand in front of the prompt whenever
+//! the editor draws it, and the external printer only asks it to.
 
 use std::{
+    borrow::Cow,
     io::{self, IsTerminal, Write},
-    sync::OnceLock,
+    mem,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
 };
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::{
@@ -35,8 +38,76 @@ pub(crate) const PROMPT: &str = "Next plugin: ";
 /// The modes of the terminal before lines were edited on it.
 static MODES: OnceLock<Termios> = OnceLock::new();
 
-/// Shows lines above the one that is edited.
-pub(crate) type Printer = Box<dyn ExternalPrinter>;
+/// What is to be shown above the line.
+static ABOVE: Mutex<Above> = Mutex::new(Above {
+    lines: String::new(),
+    is_edited: false,
+});
+
+struct Above {
+    /// Whole lines, in their order.
+    lines: String,
+    /// Whether the editor shows them. If not, they are written at once.
+    is_edited: bool,
+}
+
+impl Above {
+    fn lock() -> MutexGuard<'static, Self> {
+        // What a panic has left may be shown.
+        ABOVE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No line is edited: what the editor has not shown is written.
+    fn write(&mut self) {
+        self.is_edited = false;
+        let mut out = io::stdout().lock();
+        // A terminal that has gone shows nothing. What ends the demo then is the end of its lines.
+        let _ = out
+            .write_all(self.lines.as_bytes())
+            .and_then(|()| out.flush());
+        self.lines.clear();
+    }
+}
+
+/// Shows lines above the one that is edited, in the order in which they are given.
+pub(crate) struct Printer {
+    /// Has the editor draw its line.
+    draw: Sender<()>,
+}
+
+impl Printer {
+    /// Whole lines. Waits for the terminal, but not for the editor.
+    pub(crate) fn print(&self, lines: &str) {
+        let mut above = Above::lock();
+        above.lines.push_str(lines);
+        if above.is_edited {
+            // Full: it will be asked in any case.
+            let _ = self.draw.try_send(());
+        } else {
+            above.write();
+        }
+    }
+}
+
+/// What the editor shows when it is asked to draw its line. It ends whatever it shows with a new line, so this takes that
+/// line back. (Only in the uppermost row of the screen, where there is none above, an empty line remains.)
+const NOTHING: &str = "\x1b[A\n";
+
+/// Asks the editor to draw its line whenever this receives. The editor may be busy with keys for as long as a list or a
+/// search is open, so nobody else waits for it.
+fn ask_for_drawing(mut printer: impl ExternalPrinter + Send + 'static) -> io::Result<Sender<()>> {
+    let (draw, asked) = bounded(1);
+    let asking = thread::Builder::new().name("drawing".to_owned());
+    asking.spawn(move || {
+        for () in asked {
+            // An error: nothing is edited any more.
+            if printer.print(NOTHING.to_owned()).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(draw)
+}
 
 /// Blocks SIGTSTP on the calling thread, and on those that it starts.
 ///
@@ -71,6 +142,7 @@ pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
     editor.set_helper(Some(Words(FilenameCompleter::new())));
     // None for a terminal like `dumb`.
     let printer = editor.create_external_printer().ok()?;
+    let draw = ask_for_drawing(printer).ok()?;
     // Without a bound: a line is shown only once the next one is read, so reading waits for nobody. What waits here was
     // typed.
     let (requests, received) = unbounded();
@@ -78,7 +150,9 @@ pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
     let reading = reader.spawn(move || {
         unblock_suspension();
         loop {
-            let text = match editor.readline(PROMPT) {
+            let line = editor.readline(PROMPT);
+            Above::lock().write();
+            let text = match line {
                 Ok(text) => text,
                 Err(ReadlineError::Interrupted) => {
                     // What the key would do if no line was edited.
@@ -107,7 +181,7 @@ pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
     });
     reading.ok()?;
     MODES.get_or_init(|| modes);
-    Some((received, Box::new(printer)))
+    Some((received, Printer { draw }))
 }
 
 /// Takes the prompt away, and gives the terminal back as it was, should a line be edited at this moment.
@@ -123,6 +197,7 @@ pub(crate) fn restore() {
         // An error: the terminal has gone.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, modes);
     }
+    Above::lock().write();
 }
 
 /// What Tab completes: commands and paths. Of what is hidden, nothing unless nothing else is meant.
@@ -155,7 +230,19 @@ impl Completer for Words {
 }
 
 impl Helper for Words {}
-impl Highlighter for Words {}
+impl Highlighter for Words {
+    /// Whenever the line is drawn: what waits to be shown, and the prompt.
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        let mut above = Above::lock();
+        above.is_edited = true;
+        let lines = mem::take(&mut above.lines);
+        if lines.is_empty() {
+            Cow::Borrowed(prompt)
+        } else {
+            Cow::Owned(lines + prompt)
+        }
+    }
+}
 impl Validator for Words {}
 impl Hinter for Words {
     type Hint = String;

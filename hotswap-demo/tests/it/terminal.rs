@@ -250,6 +250,27 @@ fn several_lines_may_be_pasted() {
     }
 }
 
+/// What is said while the editor is between two lines stands below what was said before.
+#[test]
+fn many_lines_typed_ahead_are_answered_in_their_order() {
+    let mut terminal = Terminal::start(&[]);
+    terminal.says("Adding to 10: 17");
+    let typed: Vec<_> = (0..15).map(|number| format!(":x{number}")).collect();
+    let answers: Vec<_> = typed
+        .iter()
+        .map(|it| format!("unknown command {it}; :help lists the commands"))
+        .collect();
+    for _ in 0..10 {
+        // Clears the screen, which has no room for two rounds.
+        terminal.press("\x0c");
+        terminal.shows_at_the_end("Next plugin:");
+        terminal.press(typed.join("\r") + "\r");
+        let seen = terminal.says(&answers[14]);
+        let seen: Vec<_> = seen.iter().filter(|it| it.starts_with("unknown")).collect();
+        assert_eq!(seen, answers.iter().collect::<Vec<_>>());
+    }
+}
+
 /// Its modes are those from before also when it ends while a line is edited.
 #[test]
 fn the_terminal_is_given_back() {
