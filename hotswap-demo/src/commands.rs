@@ -50,7 +50,7 @@ pub(crate) fn parse<T>(commands: &[Command<T>], line: &str) -> Result<T, String>
 fn share(command: &str, text: &str) -> Result<Share, String> {
     text.parse().map_err(|error| match text {
         "" => format!("which share? for example `{command} 10%`"),
-        _ => format!("unknown share {}: {error}", shown(text)),
+        _ => format!("invalid share {}: {error}", shown(text)),
     })
 }
 

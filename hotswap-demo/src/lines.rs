@@ -207,15 +207,15 @@ mod tests {
         check_refused(b":share", "which share? for example `:share 10%`");
         check_refused(
             b":share half",
-            "unknown share half: not a percentage, such as 10%",
+            "invalid share half: not a percentage, such as 10%",
         );
         check_refused(
             b":share 101%",
-            "unknown share 101%: not between 0% and 100%",
+            "invalid share 101%: not between 0% and 100%",
         );
         check_refused(
             b":share 0.5",
-            "unknown share 0.5: less than 1 without a sign; write 50% for a half, or 0.5%",
+            "invalid share 0.5: less than 1 without a sign; write 50% for a half, or 0.5%",
         );
     }
 

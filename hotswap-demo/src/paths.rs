@@ -67,12 +67,12 @@ fn of_home(path: &[u8]) -> Option<Vec<u8>> {
     Some([home.as_bytes(), b"/", below].concat())
 }
 
-/// What to do about a path that leads nowhere.
-pub(crate) fn hint(path: &Path) -> Option<Cow<'static, str>> {
+/// What to do about a path that leads nowhere. `takes_commands`: where it was given, commands are, too.
+pub(crate) fn hint(path: &Path, takes_commands: bool) -> Option<Cow<'static, str>> {
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
     let is_quote = |it: Option<&u8>| it.is_some_and(|it| b"'\"`".contains(it));
-    let is_word = bytes.iter().all(u8::is_ascii_alphabetic);
+    let is_name = takes_commands && !bytes.contains(&b'/') && !bytes.contains(&b'.');
     Some(Cow::Borrowed(
         if path.ends_with("target/debug/libplugin.so") {
             "build it with `cargo build`"
@@ -84,15 +84,15 @@ pub(crate) fn hint(path: &Path) -> Option<Cow<'static, str>> {
             "variables such as $PWD are not replaced here"
         } else if bytes.starts_with(b"~") {
             "of `~` only `~/` is replaced here"
-        } else if matches!(bytes, b"?" | b"-h" | b"--help") {
-            "`:help` lists the commands"
         } else {
-            let word = str::from_utf8(bytes).ok().filter(|_| is_word)?;
-            let command = commands::nearest(&COMMANDS, &format!(":{word}"))?;
-            let is_it = command[1..].eq_ignore_ascii_case(word);
-            return Some(match is_it {
-                true => format!("the command is `{command}`").into(),
-                false => format!("did you mean `{command}`?").into(),
+            let name = str::from_utf8(bytes).ok().filter(|_| is_name)?;
+            let nearest = commands::nearest(&COMMANDS, &format!(":{name}"));
+            return Some(match nearest {
+                Some(command) if command[1..].eq_ignore_ascii_case(name) => {
+                    format!("the command is `{command}`").into()
+                }
+                Some(command) => format!("did you mean `{command}`?").into(),
+                None => "`:help` lists the commands".into(),
             });
         },
     ))
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn what_leads_nowhere_has_a_hint() {
         let check = |path: &str, expected: Option<&str>| {
-            assert_eq!(hint(path.as_ref()).as_deref(), expected, "{path}");
+            assert_eq!(hint(path.as_ref(), true).as_deref(), expected, "{path}");
         };
         check(
             "a/target/debug/libplugin.so",
@@ -220,15 +220,18 @@ mod tests {
         );
         check("~root/b.so", Some("of `~` only `~/` is replaced here"));
         check("a/b.so", None);
-        check("'a'", None);
+        check("./a.so", None);
         check("./reload", Some("the command is `:reload`"));
         check("./Reload", Some("the command is `:reload`"));
         check("./quti", Some("did you mean `:quit`?"));
         check("./hlep", Some("did you mean `:help`?"));
         check("./?", Some("`:help` lists the commands"));
-        check("./--help", Some("`:help` lists the commands"));
-        check("./plugin", None);
+        check("./--help", Some("did you mean `:help`?"));
+        check("./help me", Some("`:help` lists the commands"));
+        check("./plugin", Some("`:help` lists the commands"));
+        check("./'a'", Some("`:help` lists the commands"));
         check("./quti.so", None);
+        assert_eq!(hint("./quti".as_ref(), false), None);
         check("./\"b.so", Some("a quotation mark is left over"));
     }
 }

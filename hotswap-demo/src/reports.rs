@@ -33,8 +33,9 @@ pub(crate) fn told(event: Event) -> Told {
         EventKind::Refused {
             path,
             stage: Stage::Open,
+            live,
             ..
-        } if !path.exists() => paths::hint(path),
+        } if !path.exists() => paths::hint(path, live.is_some()),
         _ => None,
     };
     Told {

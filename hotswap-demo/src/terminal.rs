@@ -1,12 +1,12 @@
 //! A person at a terminal: a line that is edited with history, arrow keys and Tab, and what is shown above it.
 //!
-//! While a line is edited, the terminal is in a mode of the editor's. So the editor shows whatever is said meanwhile, and
-//! the terminal is [`restore`]d at the end. Between two lines, whoever says something writes it.
+//! While a line is edited, the terminal is in a mode of the editor's. So the editor shows whatever is said meanwhile,
+//! and the terminal is [`restore`]d at the end. Between two lines, whoever says something writes it.
 //!
-//! The editor (rustyline 19) can be given lines by an [`ExternalPrinter`]: in its mode they wait until it reads no keys,
-//! otherwise they are written at once, before those that wait. A second line that was typed ahead, or pasted, would be
-//! answered before the first. So there is one queue of our own, [`ABOVE`]. Its lines stand in front of the prompt whenever
-//! the editor draws it, and the external printer only asks it to.
+//! The editor (rustyline 19) can be given lines by an [`ExternalPrinter`]. While it is in its mode, they wait until no
+//! key is left to be read. While it is not, they are written at once, and so before those that wait: a second line that
+//! was typed ahead, or pasted, would be answered before the first. So there is one queue of our own, [`ABOVE`]. Its
+//! lines stand in front of the prompt whenever the editor draws it, and the external printer only asks it to.
 
 use std::{
     borrow::Cow,
@@ -41,14 +41,23 @@ static MODES: OnceLock<Termios> = OnceLock::new();
 /// What is to be shown above the line.
 static ABOVE: Mutex<Above> = Mutex::new(Above {
     lines: String::new(),
-    is_edited: false,
+    line: Line::None,
 });
 
 struct Above {
     /// Whole lines, in their order.
     lines: String,
-    /// Whether the editor shows them. If not, they are written at once.
-    is_edited: bool,
+    line: Line,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Nothing is edited. Whoever says something writes it.
+    None,
+    /// The editor draws it, and above it what is said.
+    Edited,
+    /// The terminal was given back. Nothing is drawn any more.
+    Abandoned,
 }
 
 impl Above {
@@ -57,9 +66,13 @@ impl Above {
         ABOVE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No line is edited: what the editor has not shown is written.
+    /// No line is edited any more: what the editor has not shown is written.
+    fn leave(&mut self, line: Line) {
+        self.line = line;
+        self.write();
+    }
+
     fn write(&mut self) {
-        self.is_edited = false;
         let mut out = io::stdout().lock();
         // A terminal that has gone shows nothing. What ends the demo then is the end of its lines.
         let _ = out
@@ -80,7 +93,7 @@ impl Printer {
     pub(crate) fn print(&self, lines: &str) {
         let mut above = Above::lock();
         above.lines.push_str(lines);
-        if above.is_edited {
+        if above.line == Line::Edited {
             // Full: it will be asked in any case.
             let _ = self.draw.try_send(());
         } else {
@@ -89,8 +102,8 @@ impl Printer {
     }
 }
 
-/// What the editor shows when it is asked to draw its line. It ends whatever it shows with a new line, so this takes that
-/// line back. (Only in the uppermost row of the screen, where there is none above, an empty line remains.)
+/// What the editor shows when it is asked to draw its line. It ends whatever it shows with a new line, and this takes
+/// that back. (In the uppermost row of the screen, which has none above it, an empty line remains.)
 const NOTHING: &str = "\x1b[A\n";
 
 /// Asks the editor to draw its line whenever this receives. The editor may be busy with keys for as long as a list or a
@@ -151,7 +164,7 @@ pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
         unblock_suspension();
         loop {
             let line = editor.readline(PROMPT);
-            Above::lock().write();
+            Above::lock().leave(Line::None);
             let text = match line {
                 Ok(text) => text,
                 Err(ReadlineError::Interrupted) => {
@@ -189,6 +202,7 @@ pub(crate) fn restore() {
     let Some(modes) = MODES.get() else {
         return;
     };
+    let mut above = Above::lock();
     let now = tcgetattr(io::stdin());
     if now.is_ok_and(|it| !it.local_modes.contains(LocalModes::ICANON)) {
         // Also without the marks around what is pasted, which the editor has asked for.
@@ -197,7 +211,7 @@ pub(crate) fn restore() {
         // An error: the terminal has gone.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, modes);
     }
-    Above::lock().write();
+    above.leave(Line::Abandoned);
 }
 
 /// What Tab completes: commands and paths. Of what is hidden, nothing unless nothing else is meant.
@@ -234,7 +248,12 @@ impl Highlighter for Words {
     /// Whenever the line is drawn: what waits to be shown, and the prompt.
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
         let mut above = Above::lock();
-        above.is_edited = true;
+        while above.line == Line::Abandoned {
+            drop(above);
+            thread::park();
+            above = Above::lock();
+        }
+        above.line = Line::Edited;
         let lines = mem::take(&mut above.lines);
         if lines.is_empty() {
             Cow::Borrowed(prompt)

@@ -376,6 +376,10 @@ const LINES: &[(&str, &str)] = &[
         "refused ./quti: open: no such file; generation 1 stays live; did you mean `:quit`?",
     ),
     (
+        "frobnicate",
+        "refused ./frobnicate: open: no such file; generation 1 stays live; `:help` lists the commands",
+    ),
+    (
         "no-such.so",
         "refused ./no-such.so: open: no such file; generation 1 stays live",
     ),

@@ -181,11 +181,11 @@ fn what_is_asked_for_in_vain_is_said() {
     assert_eq!(operator.ask(":canary"), question);
     assert_eq!(
         operator.ask(":canary half"),
-        "unknown share half: not a percentage, such as 10%"
+        "invalid share half: not a percentage, such as 10%"
     );
     assert_eq!(
         operator.ask(":canary 101%"),
-        "unknown share 101%: not between 0% and 100%"
+        "invalid share 101%: not between 0% and 100%"
     );
     let question = "which share? for example `:share 10%`";
     assert_eq!(operator.ask(":share"), question);
