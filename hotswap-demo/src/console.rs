@@ -1,5 +1,5 @@
-//! What the host says, on stderr, and what the plugin says, on stdout: whole lines, above the prompt where a person
-//! types.
+//! What the host says, on stderr, and what the plugin says, on stdout: whole lines. Where a person types on a terminal,
+//! both are shown above the prompt.
 
 use std::{
     fmt::Display,
@@ -93,7 +93,7 @@ impl Console {
 
     /// No line is read any more: gives the terminal back, and says the rest without a prompt.
     pub(crate) fn close(&mut self) {
-        terminal::restore();
+        terminal::close();
         self.prompts = false;
         self.printer = None;
     }

@@ -16,10 +16,11 @@ use crate::{commands, lines::COMMANDS};
 /// completion adds.
 pub(crate) fn path(line: &[u8]) -> PathBuf {
     let trimmed = line.trim_ascii();
-    let unquoted = [b'"', b'\''].iter().find_map(|quote| {
-        let inner = trimmed.strip_prefix(&[*quote])?.strip_suffix(&[*quote])?;
-        (!inner.is_empty()).then_some(inner)
-    });
+    let quotes = [b'"', b'\''];
+    // Tab leaves the closing quotation mark to be typed.
+    let opened = quotes.iter().find_map(|it| trimmed.strip_prefix(&[*it]));
+    let unquoted = opened.and_then(|inner| inner.strip_suffix(&trimmed[..1]));
+    let unquoted = unquoted.filter(|it| !it.is_empty());
     let of_url = |it: &[u8]| {
         let path = it.strip_prefix(b"file://")?;
         // Where the host stands. It may be left out.
@@ -28,7 +29,8 @@ pub(crate) fn path(line: &[u8]) -> PathBuf {
         Some(percent_decode(path).collect())
     };
     let as_given = [line, line.strip_suffix(b"\r").unwrap_or(line), trimmed];
-    let candidates = as_given.into_iter().chain(unquoted).map(<[u8]>::to_vec);
+    let candidates = as_given.into_iter().chain(unquoted).chain(opened);
+    let candidates = candidates.map(<[u8]>::to_vec);
     // Quoted or escaped as for a shell.
     let as_word = shlex::bytes::split(trimmed).and_then(|words| match <[_; 1]>::try_from(words) {
         Ok([word]) => Some(word),
@@ -118,6 +120,7 @@ mod tests {
         check_path(format!("  {path} \t").as_bytes(), path);
         check_path(format!("\"{path}\"\r").as_bytes(), path);
         check_path(format!(" '{path}' ").as_bytes(), path);
+        check_path(format!("\"{path}").as_bytes(), path);
     }
 
     /// What a terminal writes when a file is dropped on it.

@@ -51,7 +51,7 @@ pub(crate) fn handle() -> Result<Signals> {
 
 fn end(signal: i32, stop: &Sender<()>, second: &AtomicBool) {
     if second.swap(true, Ordering::Relaxed) {
-        terminal::restore();
+        terminal::close_at_once();
         // As a shell counts it. Runs nothing on the way out: plugins may be in the middle of a call.
         low_level::exit(128 + signal);
     }

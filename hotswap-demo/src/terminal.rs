@@ -1,26 +1,33 @@
 //! A person at a terminal: a line that is edited with history, arrow keys and Tab, and what is shown above it.
 //!
-//! While a line is edited, the terminal is in a mode of the editor's. So the editor shows whatever is said meanwhile,
-//! and the terminal is [`restore`]d at the end. Between two lines, whoever says something writes it.
+//! While a line is edited, the terminal is in raw mode and only the editor writes to it. Between two lines, and after
+//! [`close`], [`Printer::print`] writes to it directly.
 //!
-//! The editor (rustyline 19) can be given lines by an [`ExternalPrinter`]. While it is in its mode, they wait until no
-//! key is left to be read. While it is not, they are written at once, and so before those that wait: a second line that
-//! was typed ahead, or pasted, would be answered before the first. So there is one queue of our own, [`ABOVE`]. Its
-//! lines stand in front of the prompt whenever the editor draws it, and the external printer only asks it to.
+//! The editor (rustyline 19) can be given lines by an [`ExternalPrinter`]. In raw mode, they wait until no key is left
+//! to be read. Otherwise they are written at once, and so before those that wait: a second line that was typed ahead,
+//! or pasted, would be answered before the first. So [`Screen`] has the only queue. Its lines stand in front of the
+//! prompt whenever the editor draws it, and the external printer only has the editor draw it again.
 
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
     mem,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    panic::{self, AssertUnwindSafe},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
+    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use hotswap_core::text::printable;
 use nix::sys::signal::{SigSet, Signal};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    stdio,
+    termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr},
+};
 use rustyline::{
-    CompletionType, Config, Context, Editor, ExternalPrinter, Helper,
+    ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper,
     completion::{Completer, FilenameCompleter, Pair},
     error::ReadlineError,
     highlight::Highlighter,
@@ -38,88 +45,121 @@ pub(crate) const PROMPT: &str = "Next plugin: ";
 /// The modes of the terminal before lines were edited on it.
 static MODES: OnceLock<Termios> = OnceLock::new();
 
-/// What is to be shown above the line.
-static ABOVE: Mutex<Above> = Mutex::new(Above {
-    lines: String::new(),
-    line: Line::None,
+static SCREEN: Mutex<Screen> = Mutex::new(Screen {
+    pending: String::new(),
+    editor: EditorState::Idle,
 });
 
-struct Above {
-    /// Whole lines, in their order.
-    lines: String,
-    line: Line,
+/// Notified when the editor has drawn or ended its line.
+static SCREEN_CHANGED: Condvar = Condvar::new();
+
+/// How many bytes may be pending before whoever prints waits for the editor, as for a terminal that is stopped.
+const PENDING_BYTES_MAX: usize = 1 << 20;
+
+/// How long the editor may take to go into raw mode. It waits for nobody.
+const EDITOR_STARTS: Duration = Duration::from_secs(1);
+
+struct Screen {
+    /// Whole lines that are not shown yet.
+    pending: String,
+    editor: EditorState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
-    /// Nothing is edited. Whoever says something writes it.
-    None,
-    /// The editor draws it, and above it what is said.
-    Edited,
-    /// The terminal was given back. Nothing is drawn any more.
-    Abandoned,
+enum EditorState {
+    /// No line is edited.
+    Idle,
+    /// The editor goes into raw mode, and draws its line next.
+    Starting,
+    /// A line is edited. Pending lines are shown when it is drawn again.
+    Editing,
+    /// The terminal was given back. No line is edited any more.
+    Closed,
 }
 
-impl Above {
+/// Takes the line away on which the cursor is, and what is below it.
+const LINE_OFF: &str = "\r\x1b[J";
+
+/// Ends what the editor may have turned on: marks around pasted text, and output that waits for an end mark.
+const EDITOR_OFF: &str = "\x1b[?2004l\x1b[?2026l";
+
+impl Screen {
     fn lock() -> MutexGuard<'static, Self> {
-        // What a panic has left may be shown.
-        ABOVE.lock().unwrap_or_else(PoisonError::into_inner)
+        // Nothing panics under the lock.
+        SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No line is edited any more: what the editor has not shown is written.
-    fn leave(&mut self, line: Line) {
-        self.line = line;
-        self.write();
+    fn flush(&mut self) {
+        write(&mem::take(&mut self.pending));
     }
 
-    fn write(&mut self) {
-        let mut out = io::stdout().lock();
-        // A terminal that has gone shows nothing. What ends the demo then is the end of its lines.
-        let _ = out
-            .write_all(self.lines.as_bytes())
-            .and_then(|()| out.flush());
-        self.lines.clear();
+    /// Returns whether a line may be edited.
+    fn start_line(&mut self) -> bool {
+        let is_open = self.editor != EditorState::Closed;
+        if is_open {
+            self.editor = EditorState::Starting;
+        }
+        is_open
     }
+
+    fn end_line(&mut self) {
+        if self.editor != EditorState::Closed {
+            self.editor = EditorState::Idle;
+        }
+        self.flush();
+        SCREEN_CHANGED.notify_all();
+    }
+}
+
+/// A terminal that has gone shows nothing. What ends the demo then is the end of its lines.
+fn write(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Shows lines above the one that is edited, in the order in which they are given.
 pub(crate) struct Printer {
-    /// Has the editor draw its line.
-    draw: Sender<()>,
+    /// Has the editor draw its line again.
+    redraw: Sender<()>,
 }
 
 impl Printer {
-    /// Whole lines. Waits for the terminal, but not for the editor.
+    /// Whole lines. Waits for the terminal, but for the editor only if it has drawn nothing for long.
     pub(crate) fn print(&self, lines: &str) {
-        let mut above = Above::lock();
-        above.lines.push_str(lines);
-        if above.line == Line::Edited {
-            // Full: it will be asked in any case.
-            let _ = self.draw.try_send(());
+        let is_full = |screen: &mut Screen| {
+            screen.editor == EditorState::Editing && screen.pending.len() > PENDING_BYTES_MAX
+        };
+        let mut screen = SCREEN_CHANGED
+            .wait_while(Screen::lock(), is_full)
+            .unwrap_or_else(PoisonError::into_inner);
+        screen.pending.push_str(lines);
+        if screen.editor == EditorState::Editing {
+            // Full: it will be drawn again in any case.
+            let _ = self.redraw.try_send(());
         } else {
-            above.write();
+            screen.flush();
         }
     }
 }
 
-/// What the editor shows when it is asked to draw its line. It ends whatever it shows with a new line, and this takes
-/// that back. (In the uppermost row of the screen, which has none above it, an empty line remains.)
-const NOTHING: &str = "\x1b[A\n";
+/// The message with which the editor only draws its line again. A message ends with a new line; the cursor moves up
+/// before, so that it stays where it was. (In the uppermost row of the screen it cannot, and an empty line remains.)
+const REDRAW: &str = "\x1b[A\n";
 
-/// Asks the editor to draw its line whenever this receives. The editor may be busy with keys for as long as a list or a
-/// search is open, so nobody else waits for it.
-fn ask_for_drawing(mut printer: impl ExternalPrinter + Send + 'static) -> io::Result<Sender<()>> {
-    let (draw, asked) = bounded(1);
-    let asking = thread::Builder::new().name("drawing".to_owned());
-    asking.spawn(move || {
+/// Has the editor draw its line again whenever this receives. That can take as long as a list or a search is open, so
+/// nobody else waits for it.
+fn spawn_redraw(mut printer: impl ExternalPrinter + Send + 'static) -> io::Result<Sender<()>> {
+    let (redraw, asked) = bounded(1);
+    let redrawing = thread::Builder::new().name("redraw".to_owned());
+    redrawing.spawn(move || {
         for () in asked {
-            // An error: nothing is edited any more.
-            if printer.print(NOTHING.to_owned()).is_err() {
+            // An error: the editor or the terminal has gone.
+            if printer.print(REDRAW.to_owned()).is_err() {
                 return;
             }
         }
     })?;
-    Ok(draw)
+    Ok(redraw)
 }
 
 /// Blocks SIGTSTP on the calling thread, and on those that it starts.
@@ -150,74 +190,104 @@ pub(crate) fn read_lines() -> Option<(Receiver<Request>, Printer)> {
     let config = Config::builder()
         .auto_add_history(true)
         .completion_type(CompletionType::List)
+        // Without colours (`NO_COLOR`), the editor would not ask `Highlighter` for the prompt.
+        .color_mode(ColorMode::Forced)
         .build();
     let mut editor = Editor::with_history(config, MemHistory::new()).ok()?;
-    editor.set_helper(Some(Words(FilenameCompleter::new())));
+    editor.set_helper(Some(Completions(FilenameCompleter::new())));
     // None for a terminal like `dumb`.
     let printer = editor.create_external_printer().ok()?;
-    let draw = ask_for_drawing(printer).ok()?;
+    let redraw = spawn_redraw(printer).ok()?;
+    MODES.get_or_init(|| modes);
     // Without a bound: a line is shown only once the next one is read, so reading waits for nobody. What waits here was
     // typed.
     let (requests, received) = unbounded();
     let reader = thread::Builder::new().name("terminal".to_owned());
     let reading = reader.spawn(move || {
         unblock_suspension();
-        loop {
-            let line = editor.readline(PROMPT);
-            Above::lock().leave(Line::None);
-            let text = match line {
-                Ok(text) => text,
-                Err(ReadlineError::Interrupted) => {
+        while Screen::lock().start_line() {
+            // Unwind-safe: what belongs to one line is dropped with it, and the history is complete without it.
+            let line = panic::catch_unwind(AssertUnwindSafe(|| editor.readline(PROMPT)));
+            Screen::lock().end_line();
+            let problem = match line {
+                Ok(Ok(text)) => {
+                    // Several, if they were pasted.
+                    for line in text.split(['\n', '\r']) {
+                        let request = lines::parse(line.as_bytes());
+                        let is_last = request == Request::Quit;
+                        if requests.send(request).is_err() || is_last {
+                            return;
+                        }
+                    }
+                    continue;
+                }
+                Ok(Err(ReadlineError::Interrupted)) => {
                     // What the key would do if no line was edited.
                     let _ = low_level::raise(SIGINT);
                     return;
                 }
-                Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    let problem = "this line is no text: a byte of it is not UTF-8".to_owned();
-                    if requests.send(Request::Unknown(problem)).is_err() {
-                        return;
-                    }
-                    continue;
+                Ok(Err(ReadlineError::Io(error))) if error.kind() == io::ErrorKind::InvalidData => {
+                    "this line is no text: a byte of it is not UTF-8; it was dropped, with what was \
+                     pasted after it"
                 }
                 // The end, or a terminal that has gone.
-                Err(_) => return,
+                Ok(Err(_)) => return,
+                Err(_) => "the line editor has failed, and this line was dropped",
             };
-            // Several, if they were pasted.
-            for line in text.split(['\n', '\r']) {
-                let request = lines::parse(line.as_bytes());
-                let is_last = request == Request::Quit;
-                if requests.send(request).is_err() || is_last {
-                    return;
-                }
+            if requests.send(Request::Unknown(problem.to_owned())).is_err() {
+                return;
             }
         }
     });
     reading.ok()?;
-    MODES.get_or_init(|| modes);
-    Some((received, Printer { draw }))
+    Some((received, Printer { redraw }))
 }
 
-/// Takes the prompt away, and gives the terminal back as it was, should a line be edited at this moment.
-pub(crate) fn restore() {
-    let Some(modes) = MODES.get() else {
+/// Takes the prompt away, shows what is pending, and gives the terminal back as it was.
+pub(crate) fn close() {
+    let is_starting = |screen: &mut Screen| screen.editor == EditorState::Starting;
+    // Otherwise the editor would go into raw mode after this.
+    let (mut screen, _) = SCREEN_CHANGED
+        .wait_timeout_while(Screen::lock(), EDITOR_STARTS, is_starting)
+        .unwrap_or_else(PoisonError::into_inner);
+    screen.editor = EditorState::Closed;
+    if restore_modes() {
+        write(&format!("{LINE_OFF}{EDITOR_OFF}"));
+    }
+    screen.flush();
+}
+
+/// Gives the terminal back without waiting for anybody, also if its output is stopped. What is pending is lost.
+pub(crate) fn close_at_once() {
+    if !restore_modes() {
         return;
+    }
+    let out = stdio::stdout();
+    let mut out_fd = [PollFd::new(&out, PollFlags::OUT)];
+    let at_once = Timespec::default();
+    if poll(&mut out_fd, Some(&at_once)).is_ok_and(|ready| ready == 1) {
+        let _ = rustix::io::write(out, format!("{LINE_OFF}{EDITOR_OFF}").as_bytes());
+    }
+}
+
+/// Ends raw mode. Returns whether the terminal was in it.
+fn restore_modes() -> bool {
+    let Some(modes) = MODES.get() else {
+        return false;
     };
-    let mut above = Above::lock();
     let now = tcgetattr(io::stdin());
-    if now.is_ok_and(|it| !it.local_modes.contains(LocalModes::ICANON)) {
-        // Also without the marks around what is pasted, which the editor has asked for.
-        let _ = io::stdout().write_all(b"\r\x1b[J\x1b[?2004l");
-        let _ = io::stdout().flush();
+    let is_raw = now.is_ok_and(|it| !it.local_modes.contains(LocalModes::ICANON));
+    if is_raw {
         // An error: the terminal has gone.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, modes);
     }
-    above.leave(Line::Abandoned);
+    is_raw
 }
 
-/// What Tab completes: commands and paths. Of what is hidden, nothing unless nothing else is meant.
-struct Words(FilenameCompleter);
+/// What Tab completes: commands and paths; hidden names only if nothing else matches.
+struct Completions(FilenameCompleter);
 
-impl Completer for Words {
+impl Completer for Completions {
     type Candidate = Pair;
 
     fn complete(
@@ -235,7 +305,9 @@ impl Completer for Words {
             };
             return Ok((0, names.map(pair).collect()));
         }
-        let (start, found) = self.0.complete(line, position, context)?;
+        let (start, mut found) = self.0.complete(line, position, context)?;
+        // A name with control characters would do to the terminal what they say.
+        found.retain(|it| printable(&it.display) == it.display);
         let is_hidden = |it: &Pair| it.display.starts_with('.');
         // Hidden names begin with `.`, and so would be listed first.
         let (hidden, shown): (Vec<_>, Vec<_>) = found.into_iter().partition(is_hidden);
@@ -243,18 +315,20 @@ impl Completer for Words {
     }
 }
 
-impl Helper for Words {}
-impl Highlighter for Words {
-    /// Whenever the line is drawn: what waits to be shown, and the prompt.
+impl Helper for Completions {}
+impl Highlighter for Completions {
+    /// The editor calls this whenever it draws its line.
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
-        let mut above = Above::lock();
-        while above.line == Line::Abandoned {
-            drop(above);
-            thread::park();
-            above = Above::lock();
+        let mut screen = Screen::lock();
+        if screen.editor == EditorState::Closed {
+            drop(screen);
+            write(EDITOR_OFF);
+            // There is no other way out of the editor. As it goes, it gives back the terminal.
+            panic::resume_unwind(Box::new("closed"));
         }
-        above.line = Line::Edited;
-        let lines = mem::take(&mut above.lines);
+        screen.editor = EditorState::Editing;
+        SCREEN_CHANGED.notify_all();
+        let lines = mem::take(&mut screen.pending);
         if lines.is_empty() {
             Cow::Borrowed(prompt)
         } else {
@@ -262,7 +336,7 @@ impl Highlighter for Words {
         }
     }
 }
-impl Validator for Words {}
-impl Hinter for Words {
+impl Validator for Completions {}
+impl Hinter for Completions {
     type Hint = String;
 }

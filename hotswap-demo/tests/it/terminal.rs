@@ -8,11 +8,11 @@ use std::{
     process::Child,
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pty_process::blocking::{Command, Pty};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{Action, LocalModes, tcgetattr};
 use vt100::Parser;
 
 use crate::demo::{BINARY, SOON, plugin};
@@ -123,7 +123,9 @@ fn spawn_command(command: Command) -> (Child, Pty) {
     let (keys, pts) = pty_process::blocking::open().unwrap();
     let size = pty_process::Size::new(ROWS.get(), COLUMNS.get());
     keys.resize(size).unwrap();
-    (command.env("TERM", "xterm").spawn(pts).unwrap(), keys)
+    // Lines are shown above the prompt also where colours are unwanted.
+    let command = command.env("TERM", "xterm").env("NO_COLOR", "1");
+    (command.spawn(pts).unwrap(), keys)
 }
 
 /// Whether the terminal is in the editor's mode.
@@ -202,6 +204,8 @@ fn arrows_bring_lines_back_and_tab_completes_paths_and_commands() {
     fs::create_dir(folder.path().join("my plugins")).unwrap();
     fs::create_dir(folder.path().join(".hidden")).unwrap();
     fs::copy(plugin("other"), folder.path().join("my plugins/other.so")).unwrap();
+    // Its name would set the terminal's title.
+    fs::write(folder.path().join("my plugins/\x1b]0;x\x07.so"), "").unwrap();
     let first = plugin("shipped");
     let mut terminal = Terminal::start_in(folder.path(), &["--period", "1h"], &first);
     terminal.says("accepted generation 1");
@@ -289,6 +293,83 @@ fn the_terminal_is_given_back() {
     assert_eq!(seen.len(), 4, "{seen:#?}");
     assert!(!is_edited(&terminal.keys));
     assert_eq!(terminal.ends().0, Some(0));
+}
+
+/// The editor may be about to go into its mode when the demo ends.
+#[test]
+fn the_terminal_is_given_back_when_the_first_plugin_is_refused() {
+    for _ in 0..30 {
+        let (mut demo, mut keys) = spawn(Path::new("."), &[], Path::new("/no/such.so"));
+        let mut seen = Vec::new();
+        // An error: the demo has ended.
+        let _ = keys.read_to_end(&mut seen);
+        assert_eq!(demo.wait().unwrap().code(), Some(1));
+        let seen = String::from_utf8(seen).unwrap();
+        assert!(seen.contains("refused /no/such.so"), "{seen:?}");
+        assert!(!is_edited(&keys), "{seen:?}");
+    }
+}
+
+/// The first asks for the end, and the demo waits for the terminal.
+#[test]
+fn a_second_signal_ends_it_when_the_terminal_is_stopped() {
+    let mut terminal = Terminal::start(&["--period", "1ms"]);
+    terminal.says("Adding to 10: 17");
+    let pts = File::open(format!("/proc/{}/fd/0", terminal.demo.id())).unwrap();
+    rustix::termios::tcflow(&pts, Action::OOff).unwrap();
+    let pid = rustix::process::Pid::from_child(&terminal.demo);
+    let status = loop {
+        if let Some(status) = terminal.demo.try_wait().unwrap() {
+            break status;
+        }
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(128 + 15));
+    assert!(!is_edited(&terminal.keys));
+}
+
+/// The editor may still read a line when the demo waits for a plugin.
+#[test]
+fn a_second_ctrl_c_ends_it_whatever_is_typed_meanwhile() {
+    let options = ["--period", "1h", "--drain-deadline", "1h"];
+    let mut terminal = Terminal::start_in(Path::new("."), &options, &plugin("stubborn"));
+    terminal.says("Stubbornly: 7");
+    // In the middle of a line, a key has the editor draw the line.
+    terminal.press("half\x02\x02");
+    terminal.shows_at_the_end("Next plugin: half");
+    let pid = rustix::process::Pid::from_child(&terminal.demo);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    while is_edited(&terminal.keys) {
+        thread::yield_now();
+    }
+    terminal.press("x\n");
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = terminal.demo.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begin.elapsed() < SOON, "it waits for its plugin");
+        thread::sleep(Duration::from_millis(20));
+        terminal.press("\x03");
+    };
+    assert_eq!(status.code(), Some(128 + 2));
+    assert!(!is_edited(&terminal.keys));
+}
+
+/// The editor (rustyline 19) panics at these keys, in builds with debug assertions.
+#[test]
+#[cfg(debug_assertions)]
+fn a_panic_of_the_editor_ends_one_line() {
+    let mut terminal = Terminal::start(&[]);
+    terminal.says("Adding to 10: 17");
+    terminal.press("\x16\x1b[1;5C\x1f\x17/");
+    terminal.says("the line editor has failed, and this line was dropped");
+    terminal.press(":relaod\r");
+    terminal.says("unknown command :relaod; did you mean :reload?");
+    terminal.press("quit\r");
+    let (code, seen) = terminal.ends();
+    assert_eq!(code, Some(0), "{seen:#?}");
 }
 
 /// The editor has to leave its mode before the process is stopped, and to take it when the process goes on.
@@ -386,14 +467,6 @@ fn the_transcript_of_the_readme() {
     missing.dedup();
     let changed = after.iter().find(|line| line.contains("as changed"));
     let seen = terminal.says(changed.expect("the new plugin answers"));
-    // What a tick says at the moment of Enter may stand behind what was typed (`terminal` in the demo).
-    let seen: Vec<&str> = seen
-        .iter()
-        .flat_map(|line| match line.strip_prefix(&typed) {
-            Some(tick) if !tick.is_empty() => vec![&*typed, tick],
-            _ => vec![&**line],
-        })
-        .collect();
     for line in seen.iter().map(|line| plain(line)) {
         assert!(missing.contains(&line), "{line:?}: {seen:#?}");
     }
