@@ -8,6 +8,9 @@ use rustix::process::{Pid, Signal, test_kill_process};
 
 use crate::demo::{BINARY, Demo, copy_program, plugin};
 
+/// A deadline that only a plugin reaches that hangs, also on a busy machine.
+const SHORT: &str = "4s";
+
 /// A demo with trials, and plugins that do as they are told.
 struct Trials {
     demo: Demo,
@@ -143,12 +146,12 @@ fn a_plugin_that_ends_its_process_is_refused_wherever_it_does() {
 
 #[test]
 fn a_plugin_that_hangs_is_refused_wherever_it_does() {
-    let mut it = Trials::run(Command::new(BINARY), "2s");
+    let mut it = Trials::run(Command::new(BINARY), SHORT);
     for place in ["link", "root module", "probe", "unload"] {
         it.refuses(
             "misbehaving",
             &format!("{place}: hang"),
-            &format!("{place}: no end after 2s, in a trial"),
+            &format!("{place}: no end after {SHORT}, in a trial"),
         );
     }
 }
@@ -156,22 +159,22 @@ fn a_plugin_that_hangs_is_refused_wherever_it_does() {
 /// As the terminal stops a process that is not in front and changes it.
 #[test]
 fn a_plugin_that_is_stopped_is_refused_with_the_signal() {
-    let mut it = Trials::run(Command::new(BINARY), "2s");
+    let mut it = Trials::run(Command::new(BINARY), SHORT);
     it.refuses(
         "misbehaving",
         "probe: stop",
-        "probe: no end after 2s, stopped by SIGSTOP, in a trial",
+        &format!("probe: no end after {SHORT}, stopped by SIGSTOP, in a trial"),
     );
 }
 
 /// The system tells of the end of a process that is traced only once the tracer knows of the end of its threads.
 #[test]
 fn a_plugin_that_is_traced_by_the_host_does_not_stop_it() {
-    let mut it = Trials::run(Command::new(BINARY), "2s");
+    let mut it = Trials::run(Command::new(BINARY), SHORT);
     it.refuses(
         "misbehaving",
         "probe: be traced by the host, and stop",
-        "probe: no end after 2s, in a trial",
+        &format!("probe: no end after {SHORT}, in a trial"),
     );
     let mut it = Trials::start();
     it.order("probe: have a thread traced by the host");
@@ -181,16 +184,16 @@ fn a_plugin_that_is_traced_by_the_host_does_not_stop_it() {
 
 #[test]
 fn nothing_that_a_hanging_plugin_has_started_stays() {
-    let mut it = Trials::run(Command::new(BINARY), "2s");
+    let mut it = Trials::run(Command::new(BINARY), SHORT);
     it.refuses(
         "misbehaving_to_the_end",
         "unload: hang",
-        "unload: no end after 2s, in a trial",
+        &format!("unload: no end after {SHORT}, in a trial"),
     );
     it.refuses(
         "misbehaving",
         "probe: start a process and wait for it",
-        "probe: no end after 2s, in a trial",
+        &format!("probe: no end after {SHORT}, in a trial"),
     );
     ends(it.answer().parse().unwrap());
 }
@@ -322,11 +325,11 @@ fn a_host_that_does_not_wait_for_its_children_can_run_trials() {
 fn a_plugin_that_hangs_is_refused_as_such_by_a_host_that_does_not_wait_for_its_children() {
     let mut command = Command::new("env");
     command.args(["--ignore-signal=CHLD", BINARY]);
-    let mut it = Trials::run(command, "2s");
+    let mut it = Trials::run(command, SHORT);
     it.refuses(
         "misbehaving",
         "probe: hang",
-        "probe: no end after 2s, in a trial",
+        &format!("probe: no end after {SHORT}, in a trial"),
     );
 }
 
