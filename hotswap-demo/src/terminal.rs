@@ -19,7 +19,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use hotswap_core::text::printable;
+use hotswap_core::text::one_line;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -57,7 +57,7 @@ static SCREEN_CHANGED: Condvar = Condvar::new();
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
 /// How long the editor may take to go into raw mode. It waits for nobody.
-const EDITOR_STARTS: Duration = Duration::from_secs(1);
+const START_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Screen {
     /// Whole lines that are not shown yet.
@@ -248,7 +248,7 @@ pub(crate) fn close() {
     let is_starting = |screen: &mut Screen| screen.editor == EditorState::Starting;
     // Otherwise the editor would go into raw mode after this.
     let (mut screen, _) = SCREEN_CHANGED
-        .wait_timeout_while(Screen::lock(), EDITOR_STARTS, is_starting)
+        .wait_timeout_while(Screen::lock(), START_TIMEOUT, is_starting)
         .unwrap_or_else(PoisonError::into_inner);
     screen.editor = EditorState::Closed;
     if restore_modes() {
@@ -306,8 +306,8 @@ impl Completer for Completions {
             return Ok((0, names.map(pair).collect()));
         }
         let (start, mut found) = self.0.complete(line, position, context)?;
-        // A name with control characters would do to the terminal what they say.
-        found.retain(|it| printable(&it.display) == it.display);
+        // Control characters in a name would do to the terminal what they say.
+        found.retain(|it| one_line(&it.display) == it.display);
         let is_hidden = |it: &Pair| it.display.starts_with('.');
         // Hidden names begin with `.`, and so would be listed first.
         let (hidden, shown): (Vec<_>, Vec<_>) = found.into_iter().partition(is_hidden);

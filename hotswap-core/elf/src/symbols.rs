@@ -44,7 +44,7 @@ pub(crate) struct Symbols<'a> {
     pub(crate) versym: Option<&'a [Versym<E>]>,
     highest_version: u16,
     pub(crate) index: Index<'a>,
-    /// Whether a function's address is where its code begins, as on the machines that we know.
+    /// Whether it is for a machine whose relocations we know. There, a function's address is where its code begins.
     has_known_machine: bool,
 }
 

@@ -204,8 +204,10 @@ fn arrows_bring_lines_back_and_tab_completes_paths_and_commands() {
     fs::create_dir(folder.path().join("my plugins")).unwrap();
     fs::create_dir(folder.path().join(".hidden")).unwrap();
     fs::copy(plugin("other"), folder.path().join("my plugins/other.so")).unwrap();
-    // Its name would set the terminal's title.
-    fs::write(folder.path().join("my plugins/\x1b]0;x\x07.so"), "").unwrap();
+    // One name would set the terminal's title, the other would begin a new line.
+    for name in ["\x1b]0;x\x07.so", "a\nb.so"] {
+        fs::write(folder.path().join("my plugins").join(name), "").unwrap();
+    }
     let first = plugin("shipped");
     let mut terminal = Terminal::start_in(folder.path(), &["--period", "1h"], &first);
     terminal.says("accepted generation 1");
