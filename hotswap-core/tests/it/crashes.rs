@@ -12,6 +12,8 @@ use std::{
         Barrier, OnceLock,
         atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed},
     },
+    thread,
+    time::Duration,
 };
 
 use hotswap_core::{ErrorKind, Hotswap, Policy, Sha256, Stage, Trust, canary::Share, crash};
@@ -192,7 +194,7 @@ fn the_stack_of_the_main_thread_is_used_up() {
         let sent = unsafe { libc::syscall(libc::SYS_tgkill, main, main, libc::SIGUSR1) };
         assert_eq!(sent, 0);
         loop {
-            std::thread::park();
+            thread::park();
         }
     });
     assert_eq!(crashed.signal(), Some(Signal::SIGABRT));
@@ -231,10 +233,10 @@ fn a_destructor_of_a_thread_of_the_host() {
     let crashed = crashed(test, |folder| {
         let it = load(folder);
         let call = || it.with(|it| it.fail_when_thread_ends());
-        std::thread::scope(|scope| scope.spawn(call).join()).unwrap();
+        thread::scope(|scope| scope.spawn(call).join()).unwrap();
         // The scope waits for the closure, and not for what the thread does afterwards.
         loop {
-            std::thread::park();
+            thread::park();
         }
     });
     assert_eq!(
@@ -310,7 +312,7 @@ fn crash_of_runtime(test: &str, said: &str, call: impl AsyncFnOnce(&Hotswap<dyn 
     let crashed = crashed(test, |folder| {
         futures_executor::block_on(call(&load(folder).unwrap()));
         loop {
-            std::thread::park();
+            thread::park();
         }
     });
     assert_eq!(
@@ -536,7 +538,7 @@ fn the_host() {
 fn a_stack_of_a_thread_of_the_host_is_used_up() {
     let crashed = crashed(
         "crashes::a_stack_of_a_thread_of_the_host_is_used_up",
-        |_| drop(std::thread::spawn(use_up_stack).join()),
+        |_| drop(thread::spawn(use_up_stack).join()),
     );
     assert_eq!(crashed.signal(), Some(Signal::SIGABRT));
     let line = crashed.line();
@@ -553,7 +555,7 @@ fn threads_that_crash_at_once_are_one_line() {
     let said = ": in generation 2 of libcrashes.so, at offset 0x";
     crash_of_second(test, Signal::SIGSEGV, said, |it| {
         let all = Barrier::new(32);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..32 {
                 scope.spawn(|| {
                     all.wait();
@@ -569,14 +571,14 @@ fn threads_that_crash_at_once_are_one_line() {
 fn a_crash_during_swaps() {
     let crashed = crashed("crashes::a_crash_during_swaps", |folder| {
         let it = load(folder);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 loop {
                     it.swap(plugin("crashes")).unwrap();
                 }
             });
             while it.lease().number() < 20 {
-                std::thread::yield_now();
+                thread::yield_now();
             }
             it.with(|it| it.fail_in_libc());
         });
@@ -599,7 +601,7 @@ fn a_signal_that_another_process_sends_is_no_crash() {
                 .args(["-c", "kill -ABRT \"$0\"", &own])
                 .status();
             assert!(sent.unwrap().success());
-            std::thread::sleep(std::time::Duration::from_secs(60));
+            thread::sleep(Duration::from_secs(60));
         });
     });
     assert_eq!(crashed.signal(), Some(Signal::SIGABRT));
@@ -641,8 +643,12 @@ fn a_handler_from_before_is_called() {
 
 /// Installs a handler, unless this is the process that starts the one with it.
 fn install(signal: Signal, handler: extern "C" fn(i32), flags: SaFlags) {
+    install_with_mask(signal, handler, flags, SigSet::empty());
+}
+
+fn install_with_mask(signal: Signal, handler: extern "C" fn(i32), flags: SaFlags, mask: SigSet) {
     if env::var_os(CHILD).is_some() {
-        let action = SigAction::new(SigHandler::Handler(handler), flags, SigSet::empty());
+        let action = SigAction::new(SigHandler::Handler(handler), flags, mask);
         // SAFETY: the handlers of these tests call nothing that a handler must not call.
         unsafe { sigaction(signal, &action) }.unwrap();
     }
@@ -665,6 +671,45 @@ fn a_handler_from_before_that_is_for_once_is_called_once() {
     crashed.line();
     let text = String::from_utf8_lossy(&crashed.output.stderr);
     assert_eq!(text.matches("called\n").count(), 1, "{text}");
+}
+
+/// As the standard library's handler does: what has failed then ends the process when it is run again. Another thread
+/// that has crashed meanwhile adds nothing.
+#[test]
+fn a_handler_from_before_that_gives_up_ends_it_with_one_line() {
+    const MOMENT: Duration = Duration::from_millis(100);
+    static IS_CALLED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn give_up(_: i32) {
+        IS_CALLED.store(true, Relaxed);
+        // The other thread crashes.
+        thread::sleep(MOMENT);
+        // SAFETY: no handler.
+        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+        raise(Signal::SIGUSR1).unwrap();
+    }
+    /// Runs when all handlers have returned, before what has failed is run again.
+    extern "C" fn delay(_: i32) {
+        thread::sleep(MOMENT);
+    }
+    install(Signal::SIGUSR1, delay, SaFlags::empty());
+    install_with_mask(
+        Signal::SIGSEGV,
+        give_up,
+        SaFlags::empty(),
+        Signal::SIGUSR1.into(),
+    );
+    let test = "crashes::a_handler_from_before_that_gives_up_ends_it_with_one_line";
+    let crashed = crashed(test, |_| {
+        thread::spawn(|| {
+            while !IS_CALLED.load(Relaxed) {
+                thread::yield_now();
+            }
+            segfault();
+        });
+        segfault();
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    crashed.line();
 }
 
 /// Its signal is blocked as long as it runs, and so are those of its mask.
@@ -711,9 +756,9 @@ fn a_handler_from_before_that_does_not_return_hides_no_other_crash() {
         "crashes::a_handler_from_before_that_does_not_return_hides_no_other_crash",
         |folder| {
             let it = load(folder);
-            std::thread::spawn(|| raise(Signal::SIGFPE));
+            thread::spawn(|| raise(Signal::SIGFPE));
             while !IS_PARKED.load(Relaxed) {
-                std::thread::yield_now();
+                thread::yield_now();
             }
             it.with(|it| it.write_nowhere());
         },
@@ -842,7 +887,7 @@ fn a_call_inside_a_call() {
         let call = |call: fn(&dyn Crashes)| outer.with(|_| inner.with(call));
         // The second thread uses what the first has left to name its calls, in another order.
         for body in [|_: &dyn Crashes| (), |it: &dyn Crashes| it.fail_in_libc()] {
-            std::thread::scope(|scope| scope.spawn(|| call(body)).join()).unwrap();
+            thread::scope(|scope| scope.spawn(|| call(body)).join()).unwrap();
         }
     });
     assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
@@ -856,7 +901,7 @@ fn a_call_inside_a_call() {
 fn a_name_of_a_thread_is_shown_escaped() {
     let test = "crashes::a_name_of_a_thread_is_shown_escaped";
     let crashed = crashed(test, |_| {
-        let thread = std::thread::Builder::new().name("\u{202e}\"1234567890é".to_owned());
+        let thread = thread::Builder::new().name("\u{202e}\"1234567890é".to_owned());
         let _ = thread.spawn(segfault).unwrap().join();
     });
     let line = crashed.line();

@@ -70,7 +70,7 @@ static BEFORE: [OnceLock<libc::sigaction>; SIGNALS.len()] =
     [const { OnceLock::new() }; SIGNALS.len()];
 
 /// The number of the thread that reports, with the bit [`HAS_REPORTED`] once it has, or 0 if nobody reports or what was
-/// reported was mended.
+/// reported may have been mended.
 static REPORTER: AtomicU32 = AtomicU32::new(0);
 
 /// No number of a thread has this bit (`PID_MAX_LIMIT` of Linux is 2^22).
@@ -148,7 +148,8 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
     Errno::set_raw(errno);
     // SAFETY: the kernel has passed these arguments to a handler of this signal (`# Safety` of this function).
     let goes_on = unsafe { pass_on(signal, info, context) };
-    if was_reported && goes_on {
+    // `abort` ends the process also if handlers return (abort(3)).
+    if was_reported && goes_on && signal != libc::SIGABRT {
         // The handler that was there before may have mended it. If that took long, another thread may report by now.
         let own = super::thread::this().cast_unsigned() | HAS_REPORTED;
         // Release: the next reporter uses the scratch after this one.
@@ -300,7 +301,9 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     if let Some(abort) = abort {
         let _ = action(libc::SIGABRT, Some(&abort));
     }
-    true
+    // A handler that gives up (such as the standard library's) sets the default action. Then what has failed ends the
+    // process when it is run again. No other thread shall report meanwhile.
+    action(signal, None).is_ok_and(|now| now.sa_sigaction != libc::SIG_DFL)
 }
 
 /// If this runs on a small alternate stack, lets SIGABRT do what it did before this module handled it. Returns this
