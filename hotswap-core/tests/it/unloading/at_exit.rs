@@ -1,6 +1,8 @@
 //! The process ends while a plugin leaves.
 
 use std::{
+    io,
+    os::fd::IntoRawFd,
     process,
     sync::{Mutex, PoisonError},
     thread,
@@ -35,6 +37,9 @@ fn the_process_ends_after_a_hook_that_runs() {
     let test = "unloading::at_exit::the_process_ends_after_a_hook_that_runs";
     let said = exits(test, 7, || {
         let it = load("slow_at_exit");
+        let (pipe, ends) = io::pipe().unwrap();
+        let pipe = pipe.into_raw_fd() as u64;
+        it.with(|it| it.text()(pipe).map(drop).unwrap());
         it.swap(plugin("build_1")).unwrap();
         let is_in_hook = || match &it.generations()[0].state {
             State::Draining { held_by } => held_by.contains(&Holder::Hook),
@@ -43,6 +48,11 @@ fn the_process_ends_after_a_hook_that_runs() {
         while !is_in_hook() {
             thread::yield_now();
         }
+        thread::spawn(|| {
+            // Enough for the end of the process to begin.
+            thread::sleep(Duration::from_millis(300));
+            drop(ends);
+        });
         process::exit(7);
     });
     if let Some(said) = said {

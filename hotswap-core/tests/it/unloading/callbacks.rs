@@ -1,7 +1,7 @@
 //! What a plugin leaves with libc and the kernel that will call it.
 
 use std::{
-    env, io,
+    env, io, iter,
     os::fd::IntoRawFd,
     sync::{
         Arc,
@@ -244,14 +244,19 @@ fn a_thread_of_cxx_is_counted() {
     let it = load_with("cxx_thread", |settings| {
         settings.limits.drain_deadline = Duration::ZERO
     });
-    it.with(|it| it.text()(300).map(drop).unwrap());
+    let (pipe, ends) = io::pipe().unwrap();
+    it.with(|it| it.text()(pipe.into_raw_fd() as u64).map(drop).unwrap());
+    let events = it.events();
     it.swap(plugin("build_1")).unwrap();
-    unloaded(&it, 1);
-    let events: Vec<_> = it.events().try_iter().collect();
-    let held = events.iter().any(|event| {
-        matches!(&event.kind, EventKind::Held { by, .. } if matches!(by[..], [Holder::Thread { .. }]))
+    let mut events = iter::from_fn(|| events.recv_timeout(SOON).ok());
+    let held = events.find_map(|event| match event.kind {
+        EventKind::Held { by, .. } => Some(by),
+        _ => None,
     });
-    assert!(held, "{events:?}");
+    let held = held.expect("it runs until its pipe is closed");
+    assert!(matches!(held[..], [Holder::Thread { .. }]), "{held:?}");
+    drop(ends);
+    unloaded(&it, 1);
 }
 
 /// The key is deleted, and its destructor runs on.
