@@ -41,8 +41,9 @@
 //! The handler runs on the thread that has crashed, and needs a little of its stack. A stack overflow is reported on
 //! threads that have an alternate stack for signals: those that Rust's standard library has started in a Rust program,
 //! the main thread, the thread that calls [`install_handler`], and those that a plugin with `unloadable!` has started
-//! afterwards. A handler that somebody installs later comes first, and decides whether this one is called. In the child
-//! process of a [`Trial`](crate::Trial) there is no handler: the trial reports the crash.
+//! afterwards. A handler that somebody installs later comes first, and decides whether this one is called. The handler
+//! that was there before runs on the same stack as this one: on the alternate one, even without `SA_ONSTACK`. In the
+//! child process of a [`Trial`](crate::Trial) there is no handler: the trial reports the crash.
 //!
 //! Whether a handler mends what has failed cannot be known before it is called. So what a handler mends that was there
 //! before is reported and recorded too. Libraries that use these signals in normal operation (wasmtime, Java and Go

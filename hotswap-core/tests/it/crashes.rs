@@ -646,12 +646,17 @@ fn install(signal: Signal, handler: extern "C" fn(i32), flags: SaFlags) {
     install_with_mask(signal, handler, flags, SigSet::empty());
 }
 
-fn install_with_mask(signal: Signal, handler: extern "C" fn(i32), flags: SaFlags, mask: SigSet) {
-    if env::var_os(CHILD).is_some() {
-        let action = SigAction::new(SigHandler::Handler(handler), flags, mask);
-        // SAFETY: the handlers of these tests call nothing that a handler must not call.
-        unsafe { sigaction(signal, &action) }.unwrap();
-    }
+/// Returns what was there before.
+fn install_with_mask(
+    signal: Signal,
+    handler: extern "C" fn(i32),
+    flags: SaFlags,
+    mask: SigSet,
+) -> Option<SigAction> {
+    env::var_os(CHILD)?;
+    let action = SigAction::new(SigHandler::Handler(handler), flags, mask);
+    // SAFETY: the handlers of these tests call nothing that a handler must not call.
+    Some(unsafe { sigaction(signal, &action) }.unwrap())
 }
 
 /// The kernel takes such a handler away when it calls it, so what has failed ends the process when it is run again.
@@ -673,42 +678,101 @@ fn a_handler_from_before_that_is_for_once_is_called_once() {
     assert_eq!(text.matches("called\n").count(), 1, "{text}");
 }
 
-/// As the standard library's handler does: what has failed then ends the process when it is run again. Another thread
-/// that has crashed meanwhile adds nothing.
-#[test]
-fn a_handler_from_before_that_gives_up_ends_it_with_one_line() {
-    const MOMENT: Duration = Duration::from_millis(100);
+/// What was there before the handler of the test.
+static BEFORE_THAT: OnceLock<SigAction> = OnceLock::new();
+
+/// A crash whose handler from before is `handler`, which does not mend it. Another thread, which crashes meanwhile,
+/// adds nothing.
+#[track_caller]
+fn ends_with_one_line(test: &str, signal: Signal, handler: extern "C" fn(i32), crash: fn()) {
     static IS_CALLED: AtomicBool = AtomicBool::new(false);
-    extern "C" fn give_up(_: i32) {
+    static IS_ABOUT_TO_CRASH: AtomicBool = AtomicBool::new(false);
+    const MOMENT: Duration = Duration::from_millis(100);
+    static HANDLER: OnceLock<extern "C" fn(i32)> = OnceLock::new();
+    extern "C" fn handle(signal: i32) {
         IS_CALLED.store(true, Relaxed);
-        // The other thread crashes.
+        while !IS_ABOUT_TO_CRASH.load(Relaxed) {
+            thread::yield_now();
+        }
         thread::sleep(MOMENT);
-        // SAFETY: no handler.
-        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+        HANDLER.get().unwrap()(signal);
         raise(Signal::SIGUSR1).unwrap();
     }
     /// Runs when all handlers have returned, before what has failed is run again.
     extern "C" fn delay(_: i32) {
         thread::sleep(MOMENT);
     }
+    let _ = HANDLER.set(handler);
     install(Signal::SIGUSR1, delay, SaFlags::empty());
-    install_with_mask(
-        Signal::SIGSEGV,
-        give_up,
-        SaFlags::empty(),
-        Signal::SIGUSR1.into(),
-    );
-    let test = "crashes::a_handler_from_before_that_gives_up_ends_it_with_one_line";
+    let mask = Signal::SIGUSR1.into();
+    if let Some(before) = install_with_mask(signal, handle, SaFlags::empty(), mask) {
+        BEFORE_THAT.set(before).unwrap();
+    }
     let crashed = crashed(test, |_| {
         thread::spawn(|| {
             while !IS_CALLED.load(Relaxed) {
                 thread::yield_now();
             }
+            IS_ABOUT_TO_CRASH.store(true, Relaxed);
             segfault();
         });
-        segfault();
+        crash();
     });
-    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    assert_eq!(crashed.signal(), Some(signal), "{:?}", crashed.output);
+    crashed.line();
+}
+
+/// As the standard library's handler does: what has failed then ends the process when it is run again.
+#[test]
+fn a_handler_from_before_that_gives_up_ends_it_with_one_line() {
+    extern "C" fn give_up(_: i32) {
+        // SAFETY: no handler.
+        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+    }
+    let test = "crashes::a_handler_from_before_that_gives_up_ends_it_with_one_line";
+    ends_with_one_line(test, Signal::SIGSEGV, give_up, segfault);
+}
+
+#[test]
+fn a_handler_from_before_that_sets_the_one_before_ends_it_with_one_line() {
+    extern "C" fn set_before(_: i32) {
+        // SAFETY: it was there before.
+        unsafe { sigaction(Signal::SIGSEGV, BEFORE_THAT.get().unwrap()) }.unwrap();
+    }
+    let test = "crashes::a_handler_from_before_that_sets_the_one_before_ends_it_with_one_line";
+    ends_with_one_line(test, Signal::SIGSEGV, set_before, segfault);
+}
+
+/// `abort` does not care.
+#[test]
+fn a_handler_from_before_that_returns_from_an_abort_ends_it_with_one_line() {
+    extern "C" fn do_nothing(_: i32) {}
+    let test = "crashes::a_handler_from_before_that_returns_from_an_abort_ends_it_with_one_line";
+    fn abort() {
+        std::process::abort();
+    }
+    ends_with_one_line(test, Signal::SIGABRT, do_nothing, abort);
+}
+
+/// As reporters of crashes do when they are done. On a thread of the host, whose stack for handlers is small.
+#[test]
+fn a_handler_from_before_that_ends_the_process_is_called_once() {
+    extern "C" fn end(_: i32) {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        if CALLS.fetch_add(1, Relaxed) > 2 {
+            // SAFETY: no conditions.
+            unsafe { libc::_exit(7) };
+        }
+        // SAFETY: no handler.
+        unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+        raise(Signal::SIGABRT).unwrap();
+    }
+    install(Signal::SIGABRT, end, SaFlags::empty());
+    let test = "crashes::a_handler_from_before_that_ends_the_process_is_called_once";
+    let crashed = crashed(test, |_| {
+        let _ = thread::spawn(|| std::process::abort()).join();
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGABRT));
     crashed.line();
 }
 
@@ -740,17 +804,19 @@ fn a_handler_from_before_is_called_with_its_mask() {
     );
 }
 
+static IS_PARKED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn park(_: i32) {
+    IS_PARKED.store(true, Relaxed);
+    loop {
+        // SAFETY: no conditions.
+        unsafe { libc::pause() };
+    }
+}
+
 /// Some handlers keep the thread for ever. The next crash is another thread's.
 #[test]
 fn a_handler_from_before_that_does_not_return_hides_no_other_crash() {
-    static IS_PARKED: AtomicBool = AtomicBool::new(false);
-    extern "C" fn park(_: i32) {
-        IS_PARKED.store(true, Relaxed);
-        loop {
-            // SAFETY: no conditions.
-            unsafe { libc::pause() };
-        }
-    }
     install(Signal::SIGFPE, park, SaFlags::empty());
     let crashed = crashed(
         "crashes::a_handler_from_before_that_does_not_return_hides_no_other_crash",
@@ -768,6 +834,31 @@ fn a_handler_from_before_that_does_not_return_hides_no_other_crash() {
     assert!(text.contains("hotswap: SIGFPE on thread "), "{text}");
     assert!(text.contains("hotswap: SIGSEGV (address 0x8)"), "{text}");
     assert_eq!(fs::read_dir(crashed.folder.path()).unwrap().count(), 1);
+}
+
+/// Those that take its place take turns.
+#[test]
+fn threads_that_crash_at_once_beside_such_a_handler_are_one_line() {
+    install(Signal::SIGFPE, park, SaFlags::empty());
+    let test = "crashes::threads_that_crash_at_once_beside_such_a_handler_are_one_line";
+    let crashed = crashed(test, |_| {
+        thread::spawn(|| raise(Signal::SIGFPE));
+        while !IS_PARKED.load(Relaxed) {
+            thread::yield_now();
+        }
+        let all = Barrier::new(8);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    all.wait();
+                    segfault();
+                });
+            }
+        });
+    });
+    assert_eq!(crashed.signal(), Some(Signal::SIGSEGV));
+    let text = String::from_utf8_lossy(&crashed.output.stderr);
+    assert_eq!(text.matches("hotswap: SIGSEGV ").count(), 1, "{text}");
 }
 
 /// Others jump out of it (`siglongjmp`). The next crash may be the same thread's.

@@ -1,8 +1,9 @@
 //! Signals by which the kernel or the C library ends a process whose code has failed, and a handler that reports them.
 //!
 //! # Invariants
-//! - Between the beginning of [`handle`] and its end, nothing allocates, takes a lock, or calls a function of libc that
-//!   is not async-signal-safe (signal-safety(7)). The stack may be small: it is the alternate one.
+//! - Between the beginning of [`handle`] and the call of the handler that was there before, nothing allocates, takes a
+//!   lock, or calls a function of libc that is neither async-signal-safe (signal-safety(7)) nor a plain system call.
+//!   The stack may be small: it is the alternate one.
 //! - Only the thread whose number is in [`REPORTER`], without [`HAS_REPORTED`], uses [`SCRATCH`].
 
 mod context;
@@ -33,6 +34,7 @@ pub(crate) use self::{
     line::Line,
     maps::{MappedCode, Maps},
 };
+use super::signals::handler;
 
 /// The signals that are handled. A Rust `abort` and a failed `assert` of C end in SIGABRT. What compilers put where
 /// code must not come (`llvm.trap`) raises SIGILL on x86-64 and SIGTRAP on ARM.
@@ -45,8 +47,12 @@ const SIGNALS: [c_int; 6] = [
     libc::SIGTRAP,
 ];
 
-/// How long a thread that crashes meanwhile waits for the report of another.
-const OTHER_REPORT_MAX: Duration = Duration::from_secs(1);
+/// How long a thread that crashes meanwhile waits for the report of another, and for what is called after it. Longer
+/// than a report waits for standard error.
+const OTHER_REPORT_MAX: Duration = Duration::from_secs(3);
+
+/// How long it waits for the reports of all others.
+const OTHER_REPORTS_MAX: Duration = Duration::from_secs(10);
 
 /// More than handlers use of a stack that is not an alternate one.
 const HANDLERS_BYTES_MAX: usize = 64 * 1024;
@@ -69,12 +75,15 @@ static REPORT: OnceLock<Report> = OnceLock::new();
 static BEFORE: [OnceLock<libc::sigaction>; SIGNALS.len()] =
     [const { OnceLock::new() }; SIGNALS.len()];
 
-/// The number of the thread that reports, with the bit [`HAS_REPORTED`] once it has, or 0 if nobody reports or what was
-/// reported may have been mended.
+/// The number of the thread that reports, with the bits below, or 0 if nobody reports or what was reported may have
+/// been mended.
 static REPORTER: AtomicU32 = AtomicU32::new(0);
 
-/// No number of a thread has this bit (`PID_MAX_LIMIT` of Linux is 2^22).
+/// Its report is complete. No number of a thread has this bit (`PID_MAX_LIMIT` of Linux is 2^22).
 const HAS_REPORTED: u32 = 1 << 31;
+
+/// So has what is called after it returned.
+const HAS_RETURNED: u32 = 1 << 30;
 
 /// Where the handler's frame is on the stack of the thread that has reported. Only that thread uses it.
 static REPORTED_FROM: AtomicUsize = AtomicUsize::new(0);
@@ -147,13 +156,14 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
     let was_reported = is_mine(said) && report_once(signal, said, interrupted, frame);
     Errno::set_raw(errno);
     // SAFETY: the kernel has passed these arguments to a handler of this signal (`# Safety` of this function).
-    let goes_on = unsafe { pass_on(signal, info, context) };
-    // `abort` ends the process also if handlers return (abort(3)).
-    if was_reported && goes_on && signal != libc::SIGABRT {
-        // The handler that was there before may have mended it. If that took long, another thread may report by now.
+    let may_be_mended = unsafe { pass_on(signal, info, context) };
+    if was_reported {
         let own = super::thread::this().cast_unsigned() | HAS_REPORTED;
+        // What is not mended ends the process in a moment: until then no other thread shall report.
+        let next = if may_be_mended { 0 } else { own | HAS_RETURNED };
+        // It fails if that took long and another thread has reported meanwhile.
         // Release: the next reporter uses the scratch after this one.
-        let _ = REPORTER.compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed);
+        let _ = REPORTER.compare_exchange(own, next, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -164,8 +174,9 @@ fn is_mine(info: &libc::siginfo_t) -> bool {
     info.si_code > 0 || unsafe { info.si_pid() } == std::process::id().cast_signed()
 }
 
-/// Reports, unless this thread is reporting already: then the report has crashed, or what was called after it. `frame`
-/// is that of the handler. Returns whether it has reported.
+/// Reports, unless this thread is reporting already: then the report has crashed, or what was called after it. Waits
+/// for the reports of other threads, and gives up if one is not done in time. `frame` is that of the handler. Returns
+/// whether it has reported.
 fn report_once(
     signal: c_int,
     info: &libc::siginfo_t,
@@ -173,26 +184,33 @@ fn report_once(
     frame: usize,
 ) -> bool {
     let thread = super::thread::this().cast_unsigned();
-    let (mut free, mut waited) = (0, Duration::ZERO);
+    let (mut free, mut seen) = (0, 0);
+    let (mut waited, mut waited_in_all) = (Duration::ZERO, Duration::ZERO);
     // Acquire: pairs with the Releases in `handle` and below.
     while let Err(now) =
         REPORTER.compare_exchange(free, thread, Ordering::Acquire, Ordering::Relaxed)
     {
         let has_reported = now & HAS_REPORTED != 0;
         free = 0;
-        if now & !HAS_REPORTED == thread {
+        if now != seen {
+            (seen, waited) = (now, Duration::ZERO);
+        }
+        if now & !(HAS_REPORTED | HAS_RETURNED) == thread {
             // Relaxed: this thread has stored it.
             let frame = REPORTED_FROM.load(Ordering::Relaxed);
-            if !has_reported || is_in_handler(context, frame) {
+            let has_left = now & HAS_RETURNED != 0 || !is_in_handler(context, frame);
+            if !has_reported || !has_left {
                 return false;
             }
-            // A handler has left the crash by a jump, and this is another crash.
+            // A handler has returned, or has left the crash by a jump, and this is another crash.
             free = now;
-        } else if waited < OTHER_REPORT_MAX {
-            // Another thread is about to end the process. It shall finish its line first.
-            waited += pause();
+        } else if waited < OTHER_REPORT_MAX && waited_in_all < OTHER_REPORTS_MAX {
+            // Another thread most likely ends the process. It shall finish its line first.
+            pause();
+            waited += MOMENT;
+            waited_in_all += MOMENT;
         } else if has_reported {
-            // What was called after the report has neither ended the process nor returned.
+            // It has not ended it.
             free = now;
         } else {
             return false;
@@ -217,28 +235,31 @@ fn report_once(
 fn is_in_handler(context: &libc::ucontext_t, frame: usize) -> bool {
     let alternate = &context.uc_stack;
     let start = alternate.ss_sp.addr();
-    let alternate = start..start.saturating_add(alternate.ss_size);
+    let end = start.saturating_add(alternate.ss_size);
     let (_, stack) = registers(context);
-    if alternate.contains(&frame) {
-        return alternate.contains(&stack);
-    }
-    // It has run on the thread's own stack, and has not used much of it.
-    (frame.saturating_sub(HANDLERS_BYTES_MAX)..frame).contains(&stack)
+    // On the thread's own stack it has not used much. On an alternate one it may have used more than there is.
+    let (start, end) = if (start..end).contains(&frame) {
+        (start, end)
+    } else {
+        (frame, frame)
+    };
+    (start.saturating_sub(HANDLERS_BYTES_MAX)..end).contains(&stack)
 }
 
-/// Sleeps for a moment, and returns how long.
-fn pause() -> Duration {
-    const MOMENT: Duration = Duration::from_millis(1);
+/// How long a [`pause`] is at least.
+const MOMENT: Duration = Duration::from_millis(1);
+
+fn pause() {
     let moment = libc::timespec {
         tv_sec: 0,
         tv_nsec: MOMENT.subsec_nanos().into(),
     };
     // SAFETY: a valid time. It is not told how much is left.
     unsafe { libc::nanosleep(&raw const moment, ptr::null_mut()) };
-    MOMENT
 }
 
-/// Does what would have been done without the handler. Returns whether the process may go on after it.
+/// Does what would have been done without the handler. Returns whether that may have mended what has failed. If not,
+/// the process most likely ends when the handler returns.
 ///
 /// # Safety
 ///
@@ -251,7 +272,8 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     // SAFETY: the kernel passes a valid `info`.
     let was_sent = unsafe { (*info).si_code } <= 0;
     match before.sa_sigaction {
-        libc::SIG_IGN if was_sent => return true,
+        // `abort` ends the process also if its signal is ignored, and if handlers return (abort(3)).
+        libc::SIG_IGN if was_sent => return signal != libc::SIGABRT,
         libc::SIG_DFL | libc::SIG_IGN => {
             let _ = action(signal, Some(before));
             // An instruction that has failed is run again. `int3` of x86-64 is not.
@@ -265,6 +287,7 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
         }
         _ => {}
     }
+    let own = handler(signal);
     // What the kernel does for a handler.
     if before.sa_flags & libc::SA_RESETHAND != 0 {
         // SAFETY: zeros are a valid action, the default one.
@@ -288,31 +311,36 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     let abort = yield_abort(interrupted);
     if before.sa_flags & libc::SA_SIGINFO != 0 {
         // SAFETY: it is the address of a handler of this type, by its flag.
-        let handler = unsafe { mem::transmute::<usize, Handler>(before.sa_sigaction) };
+        let before = unsafe { mem::transmute::<usize, Handler>(before.sa_sigaction) };
         // SAFETY: the kernel would have passed it these arguments (`# Safety` of this function).
-        unsafe { handler(signal, info, context) };
+        unsafe { before(signal, info, context) };
     } else {
         type Simple = unsafe extern "C" fn(c_int);
         // SAFETY: it is the address of a handler of this type, without the flag.
-        let handler = unsafe { mem::transmute::<usize, Simple>(before.sa_sigaction) };
+        let before = unsafe { mem::transmute::<usize, Simple>(before.sa_sigaction) };
         // SAFETY: the kernel would have passed it this argument (`# Safety` of this function).
-        unsafe { handler(signal) };
+        unsafe { before(signal) };
     }
     if let Some(abort) = abort {
-        let _ = action(libc::SIGABRT, Some(&abort));
+        abort.take_back();
     }
-    // A handler that gives up (such as the standard library's) sets the default action. Then what has failed ends the
-    // process when it is run again. No other thread shall report meanwhile.
-    action(signal, None).is_ok_and(|now| now.sa_sigaction != libc::SIG_DFL)
+    // A handler that gives up sets the default action (as the standard library's does), or what was there before
+    // itself.
+    handler(signal) == own && signal != libc::SIGABRT
 }
 
-/// If this runs on a small alternate stack, lets SIGABRT do what it did before this module handled it. Returns this
-/// module's action, which the caller sets again.
+/// SIGABRT does what it did before this module handled it.
+struct YieldedAbort {
+    own: libc::sigaction,
+    before: &'static libc::sigaction,
+}
+
+/// If this runs on a small alternate stack, lets SIGABRT do what it did before this module handled it.
 ///
 /// The handler that is called next may abort, as the standard library's does when a stack is used up. That is no second
 /// crash, and a small stack has no room for a second frame of the kernel. While such a handler runs, and for good if it
 /// leaves by a jump, no abort is reported.
-fn yield_abort(interrupted: &libc::ucontext_t) -> Option<libc::sigaction> {
+fn yield_abort(interrupted: &libc::ucontext_t) -> Option<YieldedAbort> {
     let stack = &interrupted.uc_stack;
     let alternate = stack.ss_sp.addr()..stack.ss_sp.addr().saturating_add(stack.ss_size);
     let here = ptr::from_ref(&stack).addr();
@@ -321,13 +349,22 @@ fn yield_abort(interrupted: &libc::ucontext_t) -> Option<libc::sigaction> {
     }
     let place = SIGNALS.iter().position(|it| *it == libc::SIGABRT)?;
     let before = BEFORE[place].get()?;
-    let now = action(libc::SIGABRT, None).ok()?;
+    let own = action(libc::SIGABRT, None).ok()?;
     // Not if another thread has done so, or the host has set its own.
-    if now.sa_sigaction != handle as Handler as usize {
+    if own.sa_sigaction != handle as Handler as usize {
         return None;
     }
     action(libc::SIGABRT, Some(before)).ok()?;
-    Some(now)
+    Some(YieldedAbort { own, before })
+}
+
+impl YieldedAbort {
+    /// Handles SIGABRT again, unless the handler that was called has set another action: it may end the process by it.
+    fn take_back(self) {
+        if handler(libc::SIGABRT) == self.before.sa_sigaction {
+            let _ = action(libc::SIGABRT, Some(&self.own));
+        }
+    }
 }
 
 /// Blocks a signal for the calling thread until the handler returns, which sets the mask of what it has interrupted.
