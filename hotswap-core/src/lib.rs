@@ -1,5 +1,7 @@
 //! Replace part of a running process's own compiled code.
 //!
+//! To begin with, follow the [tutorial](docs::tutorial). The [manual](docs) has the rest.
+//!
 //! A [`Hotswap`] holds a plugin: a `cdylib` that implements a [trait](docs::traits), or exports an abi_stable [root
 //! module](docs::root_modules) of its own. Any number of threads call it, at little more than the price of a function
 //! pointer. [`swap`](Hotswap::swap) loads a candidate, checks it, and publishes it with one atomic store; a candidate
@@ -336,6 +338,7 @@ mod readme {}
 /// - [`testing`](docs::testing): what each test suite can find, and what it costs.
 pub mod docs {
     #[doc = include_str!("../docs/tutorial.md")]
+    #[doc(alias("example", "getting started", "manual", "quickstart"))]
     pub mod tutorial {}
 
     #[doc = include_str!("../docs/cookbook/index.md")]
@@ -357,7 +360,19 @@ pub mod docs {
         pub mod code {}
 
         #[doc = include_str!("../docs/cookbook/develop.md")]
-        #[doc(alias("CI", "gdb", "lldb", "mock", "test", "unit test"))]
+        #[doc(alias(
+            "CI",
+            "compiler",
+            "gdb",
+            "lldb",
+            "mock",
+            "profile",
+            "release build",
+            "rustc",
+            "test",
+            "toolchain",
+            "unit test"
+        ))]
         pub mod develop {}
 
         #[doc = include_str!("../docs/cookbook/deploy.md")]
@@ -377,20 +392,34 @@ pub mod docs {
     }
 
     #[doc = include_str!("../docs/traits.md")]
-    #[doc(alias("generic", "interface", "trait"))]
+    #[doc(alias(
+        "callback",
+        "closure",
+        "collection",
+        "enum",
+        "generic",
+        "HashMap",
+        "interface",
+        "mutex",
+        "trait"
+    ))]
     pub mod traits {}
 
     #[doc = include_str!("../docs/evolution.md")]
+    #[doc(alias("compatible", "field", "layout", "variant", "version mismatch"))]
     pub mod evolution {}
 
     #[doc = include_str!("../docs/plugins.md")]
     #[doc(alias(
         "allocator",
         "dlclose",
+        "env_logger",
         "log",
         "logging",
         "memory leak",
         "panic",
+        "println",
+        "runtime",
         "thread_local",
         "TLS",
         "tracing",

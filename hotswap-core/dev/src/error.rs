@@ -8,7 +8,6 @@ use std::{
 };
 
 /// Why a [`DevLoop`](crate::DevLoop) cannot start, or why [`build`](crate::build) has no plugin.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum DevError {
     /// `cargo metadata` has failed.
@@ -99,6 +98,17 @@ impl Display for DevError {
             }
             Self::NotSupported { why } => f.write_str(why),
             Self::NoThread { .. } => f.write_str("no thread can be started"),
+        }
+    }
+}
+
+/// As `main` shows an error: the text and its cause.
+impl fmt::Debug for DevError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)?;
+        match error::Error::source(self) {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
         }
     }
 }
