@@ -679,7 +679,7 @@ fn a_handler_from_before_that_is_for_once_is_called_once() {
 }
 
 /// What was there before the handler of the test.
-static BEFORE_THAT: OnceLock<SigAction> = OnceLock::new();
+static PREVIOUS_ACTION: OnceLock<SigAction> = OnceLock::new();
 
 /// A crash whose handler from before is `handler`, which does not mend it. Another thread, which crashes meanwhile,
 /// adds nothing.
@@ -706,7 +706,7 @@ fn ends_with_one_line(test: &str, signal: Signal, handler: extern "C" fn(i32), c
     install(Signal::SIGUSR1, delay, SaFlags::empty());
     let mask = Signal::SIGUSR1.into();
     if let Some(before) = install_with_mask(signal, handle, SaFlags::empty(), mask) {
-        BEFORE_THAT.set(before).unwrap();
+        PREVIOUS_ACTION.set(before).unwrap();
     }
     let crashed = crashed(test, |_| {
         thread::spawn(|| {
@@ -737,7 +737,7 @@ fn a_handler_from_before_that_gives_up_ends_it_with_one_line() {
 fn a_handler_from_before_that_sets_the_one_before_ends_it_with_one_line() {
     extern "C" fn set_before(_: i32) {
         // SAFETY: it was there before.
-        unsafe { sigaction(Signal::SIGSEGV, BEFORE_THAT.get().unwrap()) }.unwrap();
+        unsafe { sigaction(Signal::SIGSEGV, PREVIOUS_ACTION.get().unwrap()) }.unwrap();
     }
     let test = "crashes::a_handler_from_before_that_sets_the_one_before_ends_it_with_one_line";
     ends_with_one_line(test, Signal::SIGSEGV, set_before, segfault);

@@ -13,8 +13,10 @@ fn check(folder: &Path, package: Option<&str>, message: &str) {
         folder: folder.to_owned(),
         ..DevSettings::default()
     };
-    let error = DevLoop::start(settings).expect_err(message).to_string();
-    assert!(error.starts_with(message), "{error}");
+    let error = DevLoop::start(settings).expect_err(message);
+    assert!(error.to_string().starts_with(message), "{error}");
+    // As `main` shows it.
+    assert_eq!(format!("{error:?}"), error.to_string());
 }
 
 #[test]

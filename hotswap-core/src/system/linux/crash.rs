@@ -34,7 +34,7 @@ pub(crate) use self::{
     line::Line,
     maps::{MappedCode, Maps},
 };
-use super::signals::handler;
+use super::signals;
 
 /// The signals that are handled. A Rust `abort` and a failed `assert` of C end in SIGABRT. What compilers put where
 /// code must not come (`llvm.trap`) raises SIGILL on x86-64 and SIGTRAP on ARM.
@@ -206,9 +206,9 @@ fn report_once(
             free = now;
         } else if waited < OTHER_REPORT_MAX && waited_in_all < OTHER_REPORTS_MAX {
             // Another thread most likely ends the process. It shall finish its line first.
-            pause();
-            waited += MOMENT;
-            waited_in_all += MOMENT;
+            let paused = pause();
+            waited += paused;
+            waited_in_all += paused;
         } else if has_reported {
             // It has not ended it.
             free = now;
@@ -246,16 +246,16 @@ fn is_in_handler(context: &libc::ucontext_t, frame: usize) -> bool {
     (start.saturating_sub(HANDLERS_BYTES_MAX)..end).contains(&stack)
 }
 
-/// How long a [`pause`] is at least.
-const MOMENT: Duration = Duration::from_millis(1);
-
-fn pause() {
+/// Sleeps for a moment, and returns how long.
+fn pause() -> Duration {
+    const MOMENT: Duration = Duration::from_millis(1);
     let moment = libc::timespec {
         tv_sec: 0,
         tv_nsec: MOMENT.subsec_nanos().into(),
     };
     // SAFETY: a valid time. It is not told how much is left.
     unsafe { libc::nanosleep(&raw const moment, ptr::null_mut()) };
+    MOMENT
 }
 
 /// Does what would have been done without the handler. Returns whether that may have mended what has failed. If not,
@@ -287,7 +287,7 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
         }
         _ => {}
     }
-    let own = handler(signal);
+    let own = signals::handler(signal);
     // What the kernel does for a handler.
     if before.sa_flags & libc::SA_RESETHAND != 0 {
         // SAFETY: zeros are a valid action, the default one.
@@ -324,12 +324,11 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     if let Some(abort) = abort {
         abort.take_back();
     }
-    // A handler that gives up sets the default action (as the standard library's does), or what was there before
-    // itself.
-    handler(signal) == own && signal != libc::SIGABRT
+    // A handler that gives up sets the default action, as the standard library's does, or puts back the one before it.
+    signals::handler(signal) == own && signal != libc::SIGABRT
 }
 
-/// SIGABRT does what it did before this module handled it.
+/// What [`yield_abort`] has changed.
 struct YieldedAbort {
     own: libc::sigaction,
     before: &'static libc::sigaction,
@@ -361,7 +360,7 @@ fn yield_abort(interrupted: &libc::ucontext_t) -> Option<YieldedAbort> {
 impl YieldedAbort {
     /// Handles SIGABRT again, unless the handler that was called has set another action: it may end the process by it.
     fn take_back(self) {
-        if handler(libc::SIGABRT) == self.before.sa_sigaction {
+        if signals::handler(libc::SIGABRT) == self.before.sa_sigaction {
             let _ = action(libc::SIGABRT, Some(&self.own));
         }
     }

@@ -1,5 +1,7 @@
 //! What arrives of what is said.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use serde_json::Value;
 use tracing::Level;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
@@ -14,6 +16,36 @@ use crate::{
     tracing::Lines,
 };
 use hotswap_core::{State, canary::Share};
+
+/// What plugins say by `log` goes to a subscriber of `tracing`.
+#[test]
+fn a_logger_of_the_host_gets_nothing_of_a_plugin() {
+    struct Counter(AtomicU64);
+    static COUNTER: Counter = Counter(AtomicU64::new(0));
+    impl log::Log for Counter {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, _: &log::Record<'_>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+
+        fn flush(&self) {}
+    }
+    alone(
+        "logs::lines::a_logger_of_the_host_gets_nothing_of_a_plugin",
+        || {
+            log::set_logger(&COUNTER).unwrap();
+            log::set_max_level(log::LevelFilter::Trace);
+            let logs = load("logs_1");
+            logs.with(|it| it.say_levels());
+            assert_eq!(COUNTER.0.load(Relaxed), 0);
+            log::info!("the host");
+            assert_eq!(COUNTER.0.load(Relaxed), 1);
+        },
+    );
+}
 
 /// By the subscriber that most hosts have, with its own settings.
 #[test]

@@ -166,6 +166,47 @@ fn types_are_compared_without_recursion() {
     assert_eq!((&*expected, &*found), ("Link", "u32"));
 }
 
+/// Whoever only sends it may have one more: the other side does not look at it.
+#[test]
+fn a_field_without_a_default_is_refused_if_its_reader_is_newer() {
+    let version = |is_of_host: bool, fields: &[&str]| {
+        let fields = fields.iter().map(|name| field(name, 2)).collect();
+        let parameter = |ty| Parameter {
+            name: "it".to_owned(),
+            ty,
+            is_by_ref: false,
+        };
+        let (parameter, result) = if is_of_host {
+            (parameter(1), 2)
+        } else {
+            (parameter(2), 1)
+        };
+        let method = Method {
+            name: "method".to_owned(),
+            has_default: false,
+            parameters: vec![parameter],
+            result,
+        };
+        description(vec![
+            Shape::Interface("Trait".to_owned(), vec![method]),
+            Shape::Struct("Data".to_owned(), fields),
+            Shape::Named("u32".to_owned(), Vec::new()),
+        ])
+    };
+    let compared = |is_of_host, host: &[&str], plugin: &[&str]| {
+        let compared = compare(&version(is_of_host, host), &version(is_of_host, plugin));
+        compared.map_err(|it| it.to_string())
+    };
+    let refused = |text: &str| Err(text.to_owned());
+    let (older, newer) = (["a"].as_slice(), ["a", "b"].as_slice());
+    assert_eq!(compared(true, newer, older), Ok(()));
+    let text = "method.it.b: expected no such field, found u32";
+    assert_eq!(compared(true, older, newer), refused(text));
+    assert_eq!(compared(false, older, newer), Ok(()));
+    let text = "method().b: expected u32, found no such field";
+    assert_eq!(compared(false, newer, older), refused(text));
+}
+
 /// A plugin that takes something from the host, and one of the format in which none does.
 #[test]
 fn what_a_plugin_takes_crosses() {
