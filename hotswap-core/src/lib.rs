@@ -414,6 +414,7 @@ pub mod docs {
         "allocator",
         "dlclose",
         "env_logger",
+        "leak",
         "log",
         "logging",
         "memory leak",

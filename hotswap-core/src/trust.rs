@@ -17,7 +17,6 @@ use crate::{digest::Sha256, given::absolute, signature::PublicKey};
 /// let trust = unsafe { Trust::vouch(Policy::default()) };
 /// ```
 #[derive(Clone, Debug)]
-#[doc(alias("sandbox", "security"))]
 pub struct Trust {
     policy: Policy,
 }
@@ -225,6 +224,7 @@ impl Trust {
     /// The following are refused safely, whatever you promise: files that `policy` does not allow, paths that are not
     /// regular files, files that cannot be loaded on this machine or export no root module, and plugins whose
     /// abi_stable version, interface version or types do not match the host's.
+    #[doc(alias("sandbox", "security", "unsafe"))]
     pub unsafe fn vouch(mut policy: Policy) -> Self {
         let Policy {
             root,
