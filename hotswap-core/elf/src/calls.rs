@@ -47,8 +47,10 @@ pub(crate) enum Written {
     Here(u64),
     /// The address that the file has at the target, relocated.
     InPlace,
-    /// An address that depends on another library.
+    /// The address of a function of another library.
     Elsewhere,
+    /// Another address that depends on another library.
+    NotCode,
     /// Something that is not an address.
     Number,
 }
@@ -159,9 +161,9 @@ impl Array {
             Written::Here(address) => Slot::Here(address),
             Written::InPlace => Slot::Here(raw),
             Written::Elsewhere => Slot::Elsewhere,
-            Written::Number => {
+            Written::Number | Written::NotCode => {
                 return refuse(format!(
-                    "a relocation at {target:#x} leaves no address in {}",
+                    "a relocation at {target:#x} leaves no address of a function in {}",
                     self.name
                 ));
             }

@@ -5,7 +5,9 @@
 //! constants to addresses. Nothing tells a wrong address inside the image from a right one. On machines whose
 //! relocation types are not known here ([`Action`]), only targets and symbol numbers are checked.
 
-use object::elf::{Rela64, SHN_ABS, SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_TLS};
+use object::elf::{
+    Rela64, SHN_ABS, SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_COMMON, STT_OBJECT, STT_TLS,
+};
 use object::{NativeEndian as E, U64};
 
 use crate::{
@@ -303,11 +305,18 @@ fn address_written(number: u32, symbol: &Symbol, addend: u64) -> Written {
     match symbol.st_shndx.get(E) {
         // Symbol number zero stands for the beginning of the image.
         _ if number == 0 => return Written::Here(addend),
-        SHN_UNDEF => return Written::Elsewhere,
+        SHN_UNDEF if may_be_imported_function(symbol) && addend == 0 => return Written::Elsewhere,
+        SHN_UNDEF => return Written::NotCode,
         // The value is not an address in the image but a number, which a linker script has given a name.
         SHN_ABS => return Written::Number,
         _ => {}
     }
     // Another library's symbol of the same name may win. The address of ours must still be valid.
     Written::Here(symbol.st_value.get(E).wrapping_add(addend))
+}
+
+/// Whether the loader finds a function under this name, in another library. A weak symbol may be nowhere, which leaves
+/// the address zero.
+fn may_be_imported_function(symbol: &Symbol) -> bool {
+    symbol.st_bind() != STB_WEAK && !matches!(symbol.st_type(), STT_OBJECT | STT_COMMON | STT_TLS)
 }

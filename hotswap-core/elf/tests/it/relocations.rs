@@ -238,7 +238,7 @@ fn damaged_functions_to_call() {
             lib.set64("rela_init", 0, DATA + 0x40)
                 .set64("rela_tls", 0, RELRO + 0x10);
         },
-        "a relocation at 0x3010 leaves no address in DT_INIT_ARRAY",
+        "a relocation at 0x3010 leaves no address of a function in DT_INIT_ARRAY",
     );
     check(
         |lib| _ = lib.value("fini_array", DATA + 0x100),
@@ -251,6 +251,40 @@ fn damaged_functions_to_call() {
         },
         "DT_INIT_ARRAY calls 0x328 (entry 0), which is not executable code",
     );
+}
+
+/// One flipped bit in the number of a symbol is enough for that. A weak symbol that is nowhere has the address zero.
+#[test]
+fn only_functions_are_imported_to_be_called() {
+    const WEAK: u8 = 0x20;
+    const STRONG: u8 = 0x10;
+    const OBJECT: u8 = 1;
+    const FUNCTION: u8 = 2;
+    let imported = |info: u8, addend: u64| {
+        let mut library = Library::new(&X86_64);
+        library
+            .value("relacount", 0)
+            .set("symtab_table", 2 * 24 + 4, [info])
+            .set32("rela_init", 8, 1)
+            .set32("rela_init", 12, 2)
+            .set64("rela_init", 16, addend);
+        inspect(&library.bytes, Export::Function { name: "call" }, X86).map_err(|it| it.to_string())
+    };
+    for (info, addend) in [
+        (WEAK, 0),
+        (WEAK | FUNCTION, 0),
+        (STRONG | OBJECT, 0),
+        (STRONG | FUNCTION, 8),
+    ] {
+        assert_eq!(
+            imported(info, addend).unwrap_err(),
+            "a relocation at 0x3010 leaves no address of a function in DT_INIT_ARRAY",
+            "{info:#x} {addend}"
+        );
+    }
+    for info in [STRONG, STRONG | FUNCTION] {
+        imported(info, 0).unwrap();
+    }
 }
 
 #[test]
