@@ -263,9 +263,13 @@ async fn serve(
     Ok(())
 }
 
+const PATIENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 fn patience(text: &str) -> Result<Duration> {
     let patience = humantime::parse_duration(text)?;
     ensure!(!patience.is_zero(), "clients need some time");
+    // Far from where clocks overflow.
+    ensure!(patience <= PATIENCE_MAX, "a day is the most");
     Ok(patience)
 }
 

@@ -114,8 +114,9 @@ impl CanarySlot {
 
     /// Makes the candidate live.
     pub(crate) fn promote(&self) -> Result<String, String> {
-        let mut slot = self.undecided();
-        let Active { canary, path, .. } = slot.take().ok_or(NO_CANARY)?;
+        // Not locked meanwhile: it may wait for the disk.
+        let active = self.undecided().take();
+        let Active { canary, path, .. } = active.ok_or(NO_CANARY)?;
         match canary.promote() {
             Decision::Promoted(swapped) => Ok(format!(
                 "accepted generation {}: {path}; {}",
@@ -128,8 +129,8 @@ impl CanarySlot {
 
     /// Gives the candidate up.
     pub(crate) fn abandon(&self, reason: &str) -> Result<String, String> {
-        let mut slot = self.undecided();
-        let Active { canary, .. } = slot.take().ok_or(NO_CANARY)?;
+        let active = self.undecided().take();
+        let Active { canary, .. } = active.ok_or(NO_CANARY)?;
         canary.abandon(reason);
         let generation = canary.generation();
         Ok(format!(

@@ -370,7 +370,10 @@ impl Service {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.canary.advance();
+            let service = Arc::clone(&self);
+            // It may promote the canary.
+            let advanced = spawn_blocking(move || service.canary.advance()).await;
+            advanced.unwrap_or_else(|failed| eprintln!("{failed}"));
             self.tick();
             self.wake_workers();
         }
@@ -397,6 +400,8 @@ impl Service {
     }
 
     fn tick(&self) {
+        // Durations, of which there is one for each call beside a canary, would pile up if nobody scraped them.
+        self.metrics.run_upkeep();
         let mut log = lock(&self.log);
         log.take_in();
         let mut counts = lock(&self.counts);
@@ -407,10 +412,6 @@ impl Service {
         log.news = log.news.saturating_sub(1);
         if answered.is_empty() && !has_news {
             return;
-        }
-        if has_news {
-            // Durations would pile up if nobody scraped them.
-            self.metrics.run_upkeep();
         }
         let tick = Tick {
             at_ms: now_ms(),
