@@ -108,6 +108,10 @@ pub struct LibraryInfo {
 ///
 /// - the plugin's update, which a host with [services](crate::Settings::services) runs with its own values;
 /// - who owns and can write the libraries that only the system's linker finds ([`LibraryInfo::path`]);
+/// - the configuration of the live generation, which a swap gives to a candidate without one; here the candidate then
+///   gets the empty one;
+/// - the services that the host offers ([`Settings::host_services`](crate::Settings::host_services)): the constructor
+///   gets those of the [`Trial`];
 /// - the host's own probe ([`Settings::probe`](crate::Settings::probe)), which may ask the live generation, too;
 /// - whether the host has room: its retired plugins ([`Limits::retired_images_max`](crate::Limits)), its memory, and
 ///   its static TLS.
@@ -124,6 +128,7 @@ pub fn check<I: Interface + ?Sized>(
     trial: Trial<I>,
 ) -> Result<CheckReport> {
     let Candidate { path, config } = candidate.into();
+    let has_config = config.is_some();
     let given = GivenPath::new(&path)?;
     let path = &*given;
     let (mut staged, _) = Staged::prepare(&given, module::EXPORT, trust)?;
@@ -164,7 +169,7 @@ pub fn check<I: Interface + ?Sized>(
             .map(ToString::to_string)
             .collect(),
         unloadable_problem,
-        left_out: left_out(&update, &libraries),
+        left_out: left_out(has_config, &update, &libraries),
         libraries,
         has_update: update != FoundUpdate::None,
         update_problem: match update {
@@ -175,7 +180,10 @@ pub fn check<I: Interface + ?Sized>(
     })
 }
 
-fn left_out(update: &FoundUpdate, libraries: &[LibraryInfo]) -> Vec<String> {
+fn left_out(has_config: bool, update: &FoundUpdate, libraries: &[LibraryInfo]) -> Vec<String> {
+    let config = (!has_config).then_some(
+        "the configuration that a host has (Candidate::with_config), here the empty one",
+    );
     let update = (*update == FoundUpdate::Good)
         .then_some("its update, which a host with services runs (Settings::services)");
     let libraries = libraries
@@ -183,10 +191,12 @@ fn left_out(update: &FoundUpdate, libraries: &[LibraryInfo]) -> Vec<String> {
         .any(|it| it.path.is_none())
         .then_some("who owns and can write what only the system's linker finds");
     let of_a_host = [
+        "the services that a host offers (Settings::host_services), here those of the trial",
         "the probe of a host (Settings::probe)",
         "whether a host has room (Limits::retired_images_max, memory, static TLS)",
     ];
-    let all = update.into_iter().chain(libraries).chain(of_a_host);
+    let of_this = update.into_iter().chain(libraries).chain(config);
+    let all = of_this.chain(of_a_host);
     all.map(str::to_owned).collect()
 }
 

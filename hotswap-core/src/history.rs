@@ -83,6 +83,18 @@ impl Recorded {
         }
         contain(|| self.metrics.record(&self.events));
     }
+
+    /// Has `other` delivered with this, after it.
+    pub(crate) fn append(&mut self, other: impl IntoIterator<Item = Self>) {
+        for other in other {
+            self.events.extend(other.events);
+            self.wakers.extend(other.wakers);
+        }
+    }
+
+    pub(crate) fn deliver_any(recorded: impl IntoIterator<Item = Self>) {
+        recorded.into_iter().for_each(Self::deliver);
+    }
 }
 
 fn wake_all(wakers: Vec<Waker>) {

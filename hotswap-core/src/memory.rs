@@ -26,9 +26,18 @@ const IMAGE_MAPPINGS: usize = 12;
 const THREAD_LOCALS_BYTES_MIN: u64 = 4096;
 
 /// Refuses a candidate of this size if too little memory is left for it and for what has to be done with it. Costs a
-/// few microseconds.
+/// few microseconds, and for a large file some 100.
 pub(crate) fn need(file_bytes: u64) -> Result<(), ErrorKind> {
-    need_bytes(file_bytes.saturating_mul(2), None)
+    need_bytes(file_bytes.saturating_mul(2), None)?;
+    // What can be mapped need not be there, and the kernel then ends the process that writes to it.
+    let is_large = file_bytes > MARGIN_BYTES;
+    if is_large && file_bytes > system::limits::available_bytes() {
+        return Err(ErrorKind::NoMemory {
+            bytes: file_bytes,
+            threads: None,
+        });
+    }
+    Ok(())
 }
 
 /// Refuses a candidate if too little memory is left for its thread-locals, of this size, on every thread. The dynamic

@@ -357,17 +357,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let published = turn.and_then(|_turn| {
             let (number, kept) = self.keep_live()?;
             let candidate = self.prepare_from(Source::Reconfigured(&kept, &config))?;
-            let generations = self.succession.lock();
-            if generations.live() != number {
-                // A prepared candidate was published meanwhile, or a fault on probation has rolled back.
-                drop(generations);
-                candidate.discard(self.reaper());
-                let what = "another generation has become live meanwhile";
-                return Err(Error::new(&path, ErrorKind::Busy { what }));
-            }
-            let kind = PublishKind::Configuration { of: number };
-            let successor = self.stage(&generations, candidate);
-            Ok(self.publish_locked(generations, successor, kind))
+            self.publish_after(number, candidate, PublishKind::Configuration { of: number })
         });
         let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
         recorded.deliver();

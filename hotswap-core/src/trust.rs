@@ -121,7 +121,8 @@ pub struct Policy {
     /// is resolved when [`Trust::vouch`] is called. Several hosts may share the file, and should then run as one user:
     /// the file belongs to the last one who wrote it, except that root keeps its owner.
     ///
-    /// When the number rises, a swap waits for the disk, and for other hosts that write to the file.
+    /// When the number rises, a swap waits for the disk, and for other hosts that write to the file. While somebody has
+    /// the file open for writing, every swap waits, for up to ten seconds; after that, the candidate is refused.
     ///
     /// The protection is as good as the file and the clock: a host that is restored from a backup has its old number
     /// again, and a host whose clock is set back accepts expired files.

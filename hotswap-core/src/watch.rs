@@ -228,7 +228,11 @@ impl<I: Interface + ?Sized> Watcher<I> {
         if is_followed {
             self.retry.reset();
         }
-        let (route, file) = Route::look(self.handled.path().absolute());
+        // A look that says nothing is none: the path may lead where it did.
+        let Some((route, file)) = Route::look(self.handled.path().absolute()) else {
+            let is_to_look = was_notified || is_followed;
+            return unsettled.or_else(|| is_to_look.then(Route::unknown));
+        };
         let is_new_route = self.notices.follow(&route);
         if was_notified || is_followed || is_new_route {
             return Some(route);
@@ -294,7 +298,7 @@ impl<I: Interface + ?Sized> Watcher<I> {
 
     /// The current route, if it differs from `route` or a notice has come meanwhile.
     fn changed(&self, route: &Route) -> Option<Route> {
-        let (now, _) = Route::look(self.handled.path().absolute());
+        let (now, _) = Route::look(self.handled.path().absolute())?;
         (now != *route || !self.wakes.is_empty()).then_some(now)
     }
 

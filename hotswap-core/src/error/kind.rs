@@ -558,7 +558,8 @@ pub enum ErrorKind {
         /// What the system says.
         error: SystemError,
     },
-    /// So little memory is left that a failed allocation could end the process. Raise its limits.
+    /// So little memory is left that a failed allocation, or the kernel, could end the process. Raise its limits, or
+    /// those of its control group, or free memory of the machine.
     #[stage(Host)]
     #[text(
         "not enough memory is left: {bytes} bytes are needed{}",
@@ -636,8 +637,8 @@ pub enum ErrorKind {
     #[stage(Host)]
     #[text("there is no earlier generation to go back to")]
     NoEarlierGeneration,
-    /// Another candidate or a rollback is in progress, or the calling thread runs an initialiser or a finaliser of an
-    /// image. Try again.
+    /// Another candidate or a rollback is in progress, or was faster, or the calling thread runs an initialiser or a
+    /// finaliser of an image. Try again.
     #[stage(Host)]
     #[text("{what}")]
     Busy {

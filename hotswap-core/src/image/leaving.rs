@@ -515,4 +515,9 @@ impl Pinned {
     pub(crate) fn why(&self) -> &PinReason {
         &self.why
     }
+
+    /// Whether nothing may call the image any more, and it waits for what threads have left to run for it.
+    pub(crate) fn waits_for_threads(&self) -> bool {
+        matches!(&self.image, StillMapped::Open(leaving) if leaving.waits_for_threads())
+    }
 }

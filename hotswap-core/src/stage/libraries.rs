@@ -285,6 +285,25 @@ impl<'a> Search<'a> {
         let object = &self.objects[by];
         let by_path = name.contains('/').then(|| object.folders_of_path(name));
         let of_path = by_path.iter().flatten();
+        if by_path.is_none() {
+            // The linker opens what is there also when it is asked for what is mapped under this name
+            // (`Object::mapped`), whichever file it would load.
+            for folder in &self.library_path {
+                let folder = match folder {
+                    Folder::Relative(entry) => absolute(entry.clone()),
+                    Folder::OnlyForLinker(folder) | Folder::At { path: folder, .. } => {
+                        Ok(folder.clone())
+                    }
+                };
+                let Ok(folder) = folder else { continue };
+                self.places.check_opening(&folder.join(name))?;
+                if self.places.may_be_preceded(&folder)? {
+                    for part in PROCESSOR_FOLDERS {
+                        self.places.check_opening(&folder.join(part).join(name))?;
+                    }
+                }
+            }
+        }
         let searched = by_path
             .is_none()
             .then(|| search_path(&self.objects, by, &self.library_path));

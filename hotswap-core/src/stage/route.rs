@@ -12,6 +12,7 @@ use crate::{
     digest::Sha256,
     system::{
         lease::{self, Writers},
+        limits,
         place::Handle,
         status::{ContentState, FileId, FileKind, Mode, Status},
     },
@@ -51,8 +52,8 @@ struct Seen {
 
 impl Route {
     /// Looks at the route from `path` to its file now. A path that leads nowhere, or to no regular file, has a route
-    /// too.
-    pub(crate) fn look(path: &Path) -> (Self, Option<RouteEnd>) {
+    /// too. `None`: too few descriptors or too little memory is left to look.
+    pub(crate) fn look(path: &Path) -> Option<(Self, Option<RouteEnd>)> {
         let mut entries = Vec::new();
         let (end, file) = follow(path, |place| {
             entries.push(RouteEntry {
@@ -60,6 +61,9 @@ impl Route {
                 seen: Seen::of(place.status),
             });
         });
+        if file.as_ref().is_err_and(limits::is_exhaustion) {
+            return None;
+        }
         let signature = signature_path(&end);
         let seen = Status::at(&signature).ok().as_ref().map(Seen::of);
         let route = Self {
@@ -67,7 +71,16 @@ impl Route {
             end,
             signature: (signature, seen),
         };
-        (route, file.map(RouteEnd))
+        Some((route, file.ok().map(RouteEnd)))
+    }
+
+    /// One that no path has.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            entries: Vec::new(),
+            end: PathBuf::new(),
+            signature: (PathBuf::new(), None),
+        }
     }
 
     /// The folders on the route, each with its path and identity.

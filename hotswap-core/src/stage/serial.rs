@@ -9,11 +9,13 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::{
     path_policy::PathPolicy,
     read::{Content, read_settled},
+    walk::Place,
 };
 use crate::{
     error::{ErrorKind, Stage},
@@ -25,6 +27,10 @@ use crate::{
 
 /// The largest number, and a line end.
 const FILE_BYTES_MAX: u64 = 21;
+
+/// How long to wait while the file is open for writing. Whoever replaces it has it open for a moment; a process that
+/// is forked in that moment has it open, too, until it runs another program.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// Refuses a candidate whose signature has no serial number, or a lower one than `policy` asks for.
 pub(super) fn check(
@@ -100,9 +106,15 @@ fn read(path: &Path, path_policy: &PathPolicy<'_>) -> Result<Highest, ErrorKind>
         let problem = "no such file; one with `0` in it is a beginning";
         return Err(refuse(problem.to_owned()));
     }
-    let content = read_settled(path, FILE_BYTES_MAX, |place| {
-        path_policy.check_rights(place)
-    });
+    let started = Instant::now();
+    let content = loop {
+        let check = |place: &Place<'_>| path_policy.check_rights(place);
+        let content = read_settled(path, FILE_BYTES_MAX, check);
+        let keeps_changing = matches!(content, Err(ErrorKind::KeepsChanging { .. }));
+        if !keeps_changing || started.elapsed() > SETTLE_TIME {
+            break content;
+        }
+    };
     let Content { bytes, real, .. } = content.map_err(|refusal| match refusal.stage() {
         // A refusal at this stage names a path already.
         Stage::Trust => refusal,
@@ -169,6 +181,20 @@ mod tests {
         assert_eq!(std::fs::read(&own).unwrap(), b"own");
         assert_eq!(std::fs::read(&path).unwrap(), b"5\n");
         assert!(!next.exists());
+    }
+
+    /// As by a process that was forked while it was replaced.
+    #[test]
+    fn a_file_that_is_open_for_writing_for_a_while_is_waited_for() {
+        let (_folder, path, policy) = with_file();
+        let open = File::options().append(true).open(&path).unwrap();
+        let closing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(500));
+            drop(open);
+        });
+        raise(2, &policy).unwrap();
+        closing.join().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"2\n");
     }
 
     #[test]

@@ -103,14 +103,21 @@ fn open_once(
 }
 
 /// Calls `look` with every place on the route, as far as it leads, and opens nothing. Returns the path at its end (if
-/// it leads nowhere: of the first thing that is missing), and its handle if a regular file is there.
-pub(super) fn follow(path: &Path, mut look: impl FnMut(&Place<'_>)) -> (PathBuf, Option<Handle>) {
+/// it leads nowhere: of the first thing that is missing), and the handle of the regular file that is there.
+pub(super) fn follow(
+    path: &Path,
+    mut look: impl FnMut(&Place<'_>),
+) -> (PathBuf, io::Result<Handle>) {
     let mut trail = Trail::default();
     let file = trail.walk(path, |place| {
         look(place);
         Ok(())
     });
-    (trail.real, file.ok())
+    let file = file.map_err(|stop| match stop {
+        Stop::Failed(error) => error,
+        Stop::Refused(refusal) => io::Error::other(refusal.to_string()),
+    });
+    (trail.real, file)
 }
 
 /// The state of a walk.

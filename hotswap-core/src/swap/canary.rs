@@ -130,11 +130,11 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             live: figures(Side::Live),
         };
         let error = Error::new(&candidacy.path, kind);
-        let recorded = self.history.abandoned(candidacy.generation, &error);
+        let mut recorded = self.history.abandoned(candidacy.generation, &error);
         let decision = candidacy.decide(state, Decision::Abandoned(error));
         drop_update(&candidacy.path, candidate.update);
         let generation = Draining::new(candidate.generation);
-        self.reaper().retire(candidacy.generation, generation);
+        recorded.append(self.reaper().retire(candidacy.generation, generation));
         recorded.deliver();
         decision
     }

@@ -158,7 +158,8 @@ impl<I: Interface + ?Sized + 'static> Hotswap<I> {
     }
 
     /// Like [`shutdown`](Self::shutdown), for tasks of an executor: returns at once, and the future is ready when all
-    /// generations are unloaded, or after `timeout`, with those that are still mapped then.
+    /// generations and refused candidates are unloaded, or after `timeout`, with the generations that are still mapped
+    /// then.
     ///
     /// The swap point is shut down by a thread of its own, also if the future is dropped. If no thread can be started,
     /// it is dropped instead: the live generation is retired, and nobody waits.

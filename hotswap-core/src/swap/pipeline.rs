@@ -124,9 +124,16 @@ impl<I: Interface + ?Sized> Pipeline<I> {
         if self.probe.is_none() && services.is_none() {
             return Ok(opened);
         }
-        let probe_and_update =
-            || span.in_scope(|| self.probe_and_update(path, opened, live, services, reaper));
-        on_short_thread(path, probe_and_update)?
+        let mut opened = Some(opened);
+        let asked = on_short_thread(path, || {
+            let candidate = opened.take().expect("nobody else takes it");
+            span.in_scope(|| self.probe_and_update(path, candidate, live, services, reaper))
+        });
+        if let Some(candidate) = opened {
+            // No thread was started. The image has run code by now.
+            candidate.discard(reaper);
+        }
+        asked?
     }
 
     /// Opens the image and checks its root module. This runs code of the candidate alone, on the thread of `opener`.

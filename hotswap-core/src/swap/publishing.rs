@@ -15,6 +15,7 @@ use super::{
     successor::Successor,
 };
 use crate::{
+    error::{Error, ErrorKind, Result},
     history::{PublishKind, Recorded},
     refs,
     services::Update,
@@ -31,6 +32,30 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let generations = self.succession.lock();
         let successor = self.stage(&generations, candidate);
         self.publish_locked(generations, successor, kind)
+    }
+
+    /// The same for a candidate that is to replace generation `live` and no other.
+    ///
+    /// # Errors
+    ///
+    /// Another one is live. The candidate is discarded.
+    pub(super) fn publish_after(
+        &self,
+        live: u64,
+        candidate: Publishable<I::Live>,
+        kind: PublishKind,
+    ) -> Result<(Swapped, Recorded)> {
+        let generations = self.succession.lock();
+        if generations.live() != live {
+            // A prepared candidate was published meanwhile, or a fault on probation has rolled back.
+            drop(generations);
+            let what = "another generation has become live meanwhile";
+            let error = Error::new(&candidate.image.origin().given, ErrorKind::Busy { what });
+            candidate.discard(self.reaper());
+            return Err(error);
+        }
+        let successor = self.stage(&generations, candidate);
+        Ok(self.publish_locked(generations, successor, kind))
     }
 
     /// Gives a candidate its number. The number is taken for good when the generation is published, or begins as a
@@ -91,23 +116,24 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         if let Some(accepted) = accepted {
             self.accepted.set(accepted);
         }
-        let recorded = self.history.published(published);
+        let mut recorded = self.history.published(published);
         for standby in retired.iter().filter(|it| it.number != before) {
             self.history.draining(standby.number, Vec::new());
         }
         // Under the lock, so that the live generation is the one that the update belongs to.
         let replaced_values = update.map(|update| self.publish_update(update, number));
         let replaced_values = replaced_values.and_then(|values| generations.keep_values(values));
-        drop(generations);
-
-        logs.published();
         if let Some(until) = probation {
+            // Under the lock: of two probations, the reaper watches the one that it is told of last. Never waits.
             self.reaper()
                 .watch_probation(&self.succession, number, until);
         }
+        drop(generations);
+
+        logs.published();
         self.reaper().drop_copies(dropped);
         for replaced in retired {
-            self.reaper().retire(replaced.number, replaced.generation);
+            recorded.append(self.reaper().retire(replaced.number, replaced.generation));
         }
         refs::drop_elsewhere(replaced_values.into_iter().chain(values));
         let swapped = Swapped {

@@ -14,6 +14,7 @@ mod polling;
 mod worker;
 
 use std::{
+    convert::Infallible,
     mem,
     path::Path,
     sync::Arc,
@@ -21,7 +22,7 @@ use std::{
     time::Instant,
 };
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use self::{
     records::Records,
@@ -37,7 +38,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    history::History,
+    history::{History, Recorded},
     image::{Image, Leaving, Opener, Spare, is_held_here, process_end},
     memory,
     stage::Kept,
@@ -47,9 +48,16 @@ use crate::{
 /// The handle of the thread, owned by the swap point or loader.
 pub(crate) struct Reaper<M> {
     tasks: Sender<Task<M>>,
-    thread: JoinHandle<()>,
+    thread: ReaperThread,
     records: Arc<Records>,
     retained: Owner,
+}
+
+/// The thread itself.
+pub(super) struct ReaperThread {
+    thread: JoinHandle<()>,
+    /// Disconnected when the thread has done its work.
+    running: Receiver<Infallible>,
 }
 
 /// A task for the thread.
@@ -57,6 +65,8 @@ enum Task<M> {
     Unload(Unloading<M>),
     /// Replaces the probation that it watched before.
     WatchProbation(WatchedProbation<M>),
+    /// Delivers an event on this thread, because the sender holds a lock that a subscriber may take.
+    Deliver(Recorded),
     /// Drops the copies on this thread, so that nobody waits until their memory is given back.
     DropCopies(Vec<Kept>),
 }
@@ -75,11 +85,15 @@ impl<M: Send + Sync + 'static> Reaper<M> {
             spare: Spare::default(),
         });
         let worker = Worker::new(Arc::clone(&records), limits.drain_deadline);
-        let thread = threads::start("hotswap-reaper", move || worker.run(&inbox));
+        let (ended, running) = crossbeam_channel::bounded(0);
+        let thread = threads::start("hotswap-reaper", move || {
+            let _ended = ended;
+            worker.run(&inbox);
+        });
         let thread = thread.map_err(|error| Error::no_thread(path, error))?;
         Ok(Self {
             tasks,
-            thread,
+            thread: ReaperThread { thread, running },
             records,
             retained: owner,
         })
@@ -115,7 +129,7 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     fn has_room(&self) -> bool {
         self.records.backlog.has_room()
             || hotswap_cell::is_inside_call()
-            || thread::current().id() == self.thread.thread().id()
+            || thread::current().id() == self.thread.thread.thread().id()
     }
 
     /// Refuses `path`, which a rollback wants to load again, if far too much is retained: twice the bounds. A
@@ -150,28 +164,30 @@ impl<M: Send + Sync + 'static> Reaper<M> {
         Opener::start().map_err(|error| Error::no_thread(path, error))
     }
 
-    /// Hands over a generation that was live. Never fails, never waits.
-    pub(super) fn retire(&self, number: u64, generation: Draining<M>) {
-        self.unload(Some(number), Phase::Draining(generation), false);
+    /// Hands over a generation that was live. Never fails, never waits. Returns an event, which the caller delivers
+    /// after releasing its locks.
+    #[must_use = "it has to be delivered"]
+    pub(super) fn retire(&self, number: u64, generation: Draining<M>) -> Option<Recorded> {
+        self.unload(Some(number), Phase::Draining(generation), false)
     }
 
-    /// As [`retire`](Self::retire), for an image that nobody can use any more.
+    /// Hands over an image that nobody can use any more. Never fails, never waits. Delivers an event, so the caller
+    /// holds no lock that a subscriber may take.
     pub(crate) fn leave(&self, number: u64, image: Leaving) {
-        self.unload(Some(number), Phase::Leaving(Box::new(image)), false);
+        Recorded::deliver_any(self.unload(Some(number), Phase::Leaving(Box::new(image)), false));
     }
 
-    /// As [`leave`](Self::leave), for the image of a refused candidate.
+    /// Hands over the image of a refused candidate. Never fails, never waits. The caller may hold the turn.
     pub(crate) fn dispose(&self, image: Leaving) {
-        self.unload(None, Phase::Leaving(Box::new(image)), true);
+        self.deliver_here(self.unload(None, Phase::Leaving(Box::new(image)), true));
     }
 
-    /// Keeps the image of a refused candidate mapped for good, because the host may still use it.
+    /// Keeps the image of a refused candidate mapped for good, because the host may still use it. The caller may hold
+    /// the turn.
     pub(super) fn keep(&self, image: Image) {
         let counted = Counted::new(image.origin().bytes, true);
         mem::forget(image);
-        if let Some(recorded) = self.records.count(Some(counted)) {
-            recorded.deliver();
-        }
+        self.deliver_here(self.records.count(Some(counted)));
     }
 
     /// Drops copies on the reaper's thread. Never waits.
@@ -196,24 +212,41 @@ impl<M: Send + Sync + 'static> Reaper<M> {
     }
 
     /// Gives it no more work. Its thread ends when it has unloaded everything.
-    pub(super) fn end(self) -> JoinHandle<()> {
+    pub(super) fn end(self) -> ReaperThread {
         self.thread
     }
 
     /// Counts the image before the reaper has it, because the reaper may find at once that it is gone.
-    fn unload(&self, number: Option<u64>, phase: Phase<M>, is_refused: bool) {
+    fn unload(&self, number: Option<u64>, phase: Phase<M>, is_refused: bool) -> Option<Recorded> {
         // Here and not on the reaper's thread: the process may end as soon as this returns.
         process_end::watch_for();
         let (unloading, recorded) = Unloading::new(number, phase, is_refused, &self.records);
         self.send(Task::Unload(unloading));
+        recorded
+    }
+
+    /// Has the reaper's thread deliver an event.
+    fn deliver_here(&self, recorded: Option<Recorded>) {
         if let Some(recorded) = recorded {
-            recorded.deliver();
+            self.send(Task::Deliver(recorded));
         }
     }
 
     /// Hands over a task. If the reaper's thread were gone, the image would stay mapped for good, which is safe.
     fn send(&self, task: Task<M>) {
         drop(self.tasks.send(task));
+    }
+}
+
+impl ReaperThread {
+    /// Waits at most until `latest`. `true`: it has done its work.
+    pub(super) fn wait(&self, latest: Instant) -> bool {
+        self.running.recv_deadline(latest) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    pub(super) fn join(self) {
+        // If it panicked, the message was printed then.
+        drop(self.thread.join());
     }
 }
 

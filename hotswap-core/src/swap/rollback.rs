@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    history::PublishKind,
+    history::{PublishKind, Recorded},
     refs,
 };
 
@@ -31,7 +31,8 @@ pub struct RolledBack {
 
 /// The result of going back to the previous generation as it is mapped.
 enum Restoration<'a, M> {
-    Ended(Result<RolledBack>),
+    /// With what the caller delivers after releasing its turn.
+    Ended(Result<(RolledBack, Recorded)>),
     /// There is no previous generation, or it has drained and is being unloaded. Nothing has changed, and the lock is
     /// held (still, or again).
     NotMapped(Locked<'a, M>),
@@ -64,8 +65,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
     ///
     /// # Errors
     ///
-    /// There is no earlier generation (no event says so), or it could not be loaded again, or its update has failed.
-    /// The live generation keeps serving.
+    /// There is no earlier generation (no event says so), or it could not be loaded again, or its update has failed, or
+    /// another generation has become live while it was loaded ([`ErrorKind::Busy`]). The live generation keeps serving.
     pub fn rollback(&self) -> Result<RolledBack> {
         if self.is_inherited() {
             let path = self.path_of_live();
@@ -77,31 +78,29 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             self.abandon_canary_for_rollback();
         }
         let turn = self.turn();
-        let mut generations = match self.restore_mapped(self.succession.lock(), None) {
+        let generations = match self.restore_mapped(self.succession.lock(), None) {
             Restoration::Ended(back) => {
                 drop(turn);
-                return back.inspect_err(|error| self.history.refused(error));
+                return self.delivered(back);
             }
             Restoration::NotMapped(generations) => generations,
         };
-        let earlier = generations.take_earlier();
+        let (live, earlier) = (generations.live(), generations.earlier_copy());
         drop(generations);
-        let Some(earlier) = earlier else {
+        let Some((number, copy)) = earlier else {
             drop(turn);
             let path = self.path_of_live();
             // No event: nothing was refused, and the path is that of the live generation.
             return Err(Error::new(&path, ErrorKind::NoEarlierGeneration));
         };
-        let number = earlier.number;
-        let source = Source::Kept(&earlier.copy);
-        let room = self.reaper().check_room_for_rollback(source.path());
-        let prepared = room.and_then(|()| self.prepare_from(source));
+        let published = copy.and_then(|copy| {
+            let source = Source::Kept(&copy);
+            self.reaper().check_room_for_rollback(source.path())?;
+            let candidate = self.prepare_from(source)?;
+            self.publish_after(live, candidate, PublishKind::Rollback { to: number })
+        });
         drop(turn);
-        let candidate = prepared.inspect_err(|error| {
-            self.succession.lock().put_back(earlier);
-            self.history.refused(error);
-        })?;
-        let (swapped, recorded) = self.publish(candidate, PublishKind::Rollback { to: number });
+        let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
         recorded.deliver();
         Ok(RolledBack {
             generation: swapped.generation,
@@ -150,9 +149,16 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         let plural = if faults == 1 { "" } else { "s" };
         let why = format!("{faults} fault{plural} on probation, the last: {what}");
         match self.restore_mapped(generations, Some(why)) {
-            Restoration::Ended(back) => back.inspect_err(|error| self.history.refused(error)).ok(),
+            Restoration::Ended(back) => self.delivered(back).ok(),
             Restoration::NotMapped(_) => None,
         }
+    }
+
+    /// Delivers the events of a restoration. The caller holds no lock.
+    fn delivered(&self, back: Result<(RolledBack, Recorded)>) -> Result<RolledBack> {
+        let (back, recorded) = back.inspect_err(|error| self.history.refused(error))?;
+        recorded.deliver();
+        Ok(back)
     }
 
     /// Makes the previous generation live again if it is still mapped, as standby or draining.
@@ -227,16 +233,15 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             retired: replaced.number,
             loaded_again: None,
         };
-        let recorded = self.history.rolled_back(back.generation, back.retired, why);
+        let mut recorded = self.history.rolled_back(back.generation, back.retired, why);
         let (replaced_values, previous) = update_of
             .map(|(update, previous)| (self.publish_update(update, back.generation), previous))
             .unzip();
         drop(generations);
         self.reaper().drop_copies(copy.into_iter().collect());
-        self.reaper().retire(replaced.number, replaced.generation);
-        recorded.deliver();
+        recorded.append(self.reaper().retire(replaced.number, replaced.generation));
         refs::drop_elsewhere(replaced_values.into_iter().chain(values));
         drop(previous);
-        Restoration::Ended(Ok(back))
+        Restoration::Ended(Ok((back, recorded)))
     }
 }

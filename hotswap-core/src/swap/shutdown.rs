@@ -2,16 +2,15 @@
 
 use std::{
     mem,
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use hotswap_sdk::host::Interface;
 
-use super::{Hotswap, draining::Draining, succession::Replaced};
+use super::{Hotswap, draining::Draining, reaper::ReaperThread, succession::Replaced};
 use crate::{
     deadline::deadline,
-    history::{GenerationInfo, History, State},
+    history::{GenerationInfo, History, Recorded, State},
     image::{self, process_end},
 };
 
@@ -26,8 +25,8 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         wait_for_end(&self.history, number, timeout)
     }
 
-    /// Retires the live generation, and waits at most `timeout` until all generations are unloaded. Returns those
-    /// that are still mapped then: held by leases, or pinned.
+    /// Retires the live generation, and waits at most `timeout` until all generations and refused candidates are
+    /// unloaded. Returns the generations that are still mapped then: held by leases, or pinned.
     ///
     /// Services are stopped first, the last started first. Each is waited for until it counts as stuck
     /// ([`ServiceSettings::stop_deadline`](crate::services::ServiceSettings::stop_deadline)). Then the values are
@@ -40,17 +39,23 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         if self.is_inherited() {
             return Vec::new();
         }
-        let started = Instant::now();
-        let reaper = self.retire_live(Some(deadline(started, timeout)));
-        let timeout = timeout.saturating_sub(started.elapsed());
-        let (all_ended, mapped) = wait_detaching(timeout, |turn| {
+        let latest = deadline(Instant::now(), timeout);
+        let reaper = self.retire_live(Some(latest));
+        let left = || latest.saturating_duration_since(Instant::now());
+        let (all_ended, mapped) = wait_detaching(left(), |turn| {
             let mapped = self.history.wait_for_all(turn);
             let all_ended = mapped.iter().all(|generation| generation.state.has_ended());
             (all_ended, (all_ended, mapped))
         });
         if let Some(reaper) = reaper.filter(|_| all_ended) {
-            // If it panicked, the message was printed then.
-            drop(reaper.join());
+            // It may still unload refused candidates, which are not in the list.
+            let has_ended = wait_detaching(left(), |turn| {
+                let has_ended = reaper.wait(turn);
+                (has_ended, has_ended)
+            });
+            if has_ended {
+                reaper.join();
+            }
         }
         mapped
     }
@@ -71,7 +76,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         unsafe_code,
         reason = "closes the cell of a swap point that is not used any more"
     )]
-    fn retire_live(&mut self, latest: Option<Instant>) -> Option<JoinHandle<()>> {
+    fn retire_live(&mut self, latest: Option<Instant>) -> Option<ReaperThread> {
         self.reaper.as_ref()?;
         // Only one whose handle was forgotten is still there.
         self.abandon_canary("the swap point has ended");
@@ -93,7 +98,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         drop(generations);
         for replaced in standby.into_iter().chain([live]) {
             self.history.draining(replaced.number, Vec::new());
-            reaper.retire(replaced.number, replaced.generation);
+            Recorded::deliver_any(reaper.retire(replaced.number, replaced.generation));
         }
         Some(reaper.end())
     }

@@ -18,7 +18,13 @@ use std::{
 use hotswap_cell::{CallbackDeferral, Cell, Retired, ValueId};
 
 use super::{Generation, draining::Draining};
-use crate::{deadline::deadline, history::PublishKind, refs, stage::Kept};
+use crate::{
+    deadline::deadline,
+    error::{Error, ErrorKind, Result},
+    history::PublishKind,
+    refs,
+    stage::Kept,
+};
 
 /// The generations of one swap point.
 pub(super) struct Succession<M> {
@@ -55,9 +61,9 @@ pub(super) struct Replaced<M> {
 }
 
 /// An earlier generation that a rollback can go back to.
-pub(super) struct Earlier<M> {
-    pub(super) number: u64,
-    pub(super) copy: Kept,
+struct Earlier<M> {
+    number: u64,
+    copy: Kept,
     /// While it drains, a rollback makes it live again without loading the copy.
     generation: Draining<M>,
 }
@@ -182,7 +188,10 @@ impl<M: Send + Sync> Succession<M> {
                 retired.push(replaced);
             }
         }
-        let dropped = generations.take_excess();
+        let mut dropped = generations.take_excess();
+        if let PublishKind::Rollback { to } = kind {
+            dropped.extend(generations.remove(to));
+        }
         PublishResult {
             before,
             probation: until,
@@ -335,20 +344,25 @@ impl<M: Send + Sync> Generations<M> {
         }
     }
 
+    /// Removes the copy of an earlier generation that was loaded again.
+    fn remove(&mut self, number: u64) -> Option<Kept> {
+        let place = self.kept.iter().rposition(|it| it.number == number)?;
+        Some(self.kept.remove(place)?.copy)
+    }
+
     /// Removes the oldest copies beyond the maximum, and returns them.
     fn take_excess(&mut self) -> Vec<Kept> {
         let excess = self.kept.len().saturating_sub(self.copies_max);
         self.kept.drain(..excess).map(|it| it.copy).collect()
     }
 
-    /// Takes the newest earlier generation, to load it again.
-    pub(super) fn take_earlier(&mut self) -> Option<Earlier<M>> {
-        self.kept.pop_back()
-    }
-
-    /// Puts back an earlier generation that could not be loaded.
-    pub(super) fn put_back(&mut self, earlier: Earlier<M>) {
-        self.kept.push_back(earlier);
+    /// The number and the bytes of the newest earlier generation, to load it again.
+    pub(super) fn earlier_copy(&self) -> Option<(u64, Result<Kept>)> {
+        let Earlier { number, copy, .. } = self.kept.back()?;
+        let path = &copy.origin().given;
+        let copy = copy.try_clone();
+        let copy = copy.map_err(|error| Error::new(path, ErrorKind::cannot_copy(error)));
+        Some((*number, copy))
     }
 
     /// Ends the probation of generation `number` if its time is over.

@@ -1,17 +1,21 @@
 //! What is left when a generation, or the whole swap point, has gone.
 
 use std::{
+    io,
+    os::fd::IntoRawFd,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use hotswap_core::{EventKind, Hotswap, State, event::PinReason};
-use hotswap_fixtures::constructs::CONSTRUCTS;
+use hotswap_fixtures::constructs::{CONSTRUCTS, START_UNNAMED, until_closed};
 
 use crate::{
     alone::{alone, alone_with},
-    fixtures::{Plugin, SOON, build_of, load, plain_plugin, plugin, shows_keys, trust, unloaded},
+    fixtures::{
+        Plugin, SOON, build_of, load, load_with, plain_plugin, plugin, shows_keys, trust, unloaded,
+    },
     process::{images, open_descriptors, openers, status_of, threads},
 };
 
@@ -118,6 +122,29 @@ fn shutdown_waits_and_leaves_nothing() {
         assert_eq!(images(), []);
         assert_eq!((open_descriptors(), threads()), before);
     });
+}
+
+/// A refused candidate is in no list, and stays for as long as a thread of its own runs.
+#[test]
+fn shutdown_waits_for_a_refused_candidate_no_longer_than_it_may() {
+    let (pipe, ends) = io::pipe().unwrap();
+    let request = until_closed(START_UNNAMED, pipe.into_raw_fd());
+    let it = load_with("build_1", |settings| {
+        settings.probe = Some(Arc::new(move |candidate, live| {
+            if live.is_none() {
+                return Ok(());
+            }
+            candidate.text()(request).map(drop).unwrap();
+            Err("refused".into())
+        }));
+    });
+    it.swap(plugin("constructs_unloadable")).unwrap_err();
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || done.send(it.shutdown(Duration::from_millis(300))));
+    let mapped = is_done.recv_timeout(SOON);
+    drop(ends);
+    // How far the live generation has come by then is another matter.
+    mapped.expect("it waits for the thread");
 }
 
 /// Whoever shuts down may be the thread that is waited for.

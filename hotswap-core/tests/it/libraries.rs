@@ -27,6 +27,7 @@ use tempfile::TempDir;
 use crate::{
     alone::{alone, alone_with},
     fixtures::{SOON, has_glibc, trust, trust_with},
+    process::deny,
 };
 
 /// A folder with libraries. The linker knows a library by its name in the whole process, so there is one at a time.
@@ -182,6 +183,41 @@ fn one_beside_the_plugin_is_found() {
             }
         }
     }
+}
+
+/// As in one that is older than faccessat2(2).
+#[test]
+fn one_is_found_in_a_sandbox_that_does_not_say_who_may_read() {
+    let test = "libraries::one_is_found_in_a_sandbox_that_does_not_say_who_may_read";
+    alone(test, || {
+        let folder = Folder::new();
+        folder.link_with_dep(Some(DEP));
+        folder.library("dep", DEP, 7, &[SONAME]);
+        folder.plugin("plugin.so", &["-Wl,-rpath,$ORIGIN"]);
+        deny([libc::SYS_faccessat2; 2], libc::EPERM);
+        assert_eq!(answers(&folder, &folder.at("plugin.so")), 7);
+    });
+}
+
+/// The linker finds the library before it looks there, and looks there all the same when it is asked what is mapped.
+#[test]
+fn a_fifo_in_the_folders_of_the_environment_is_refused() {
+    let environment = TempDir::new().unwrap();
+    let path = environment.path().to_str().unwrap().to_owned();
+    let test = "libraries::a_fifo_in_the_folders_of_the_environment_is_refused";
+    alone_with(test, &[("LD_LIBRARY_PATH", &path)], || {
+        let fifo = Path::new(&env::var_os("LD_LIBRARY_PATH").unwrap()).join(DEP);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let folder = Folder::new();
+        folder.link_with_dep(Some(DEP));
+        folder.library("dep", DEP, 7, &[SONAME]);
+        let rpath = format!("-Wl,-rpath,{}", folder.at("").display());
+        folder.plugin("plugin.so", &[&rpath, "-Wl,--disable-new-dtags"]);
+        let error = open(&folder.at("plugin.so")).err().unwrap().to_string();
+        let expected = format!("{}: a FIFO, not a file", fifo.display());
+        assert!(error.contains(&expected), "{error}");
+        assert!(!folder.is_loaded());
+    });
 }
 
 #[test]

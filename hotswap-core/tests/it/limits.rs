@@ -5,19 +5,24 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     ptr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use hotswap_core::{Hotswap, Stage};
+use hotswap_core::{ErrorKind, Hotswap, Stage};
 use hotswap_fixtures::FixtureRef;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     alone::{alone, alone_with},
-    fixtures::{SOON, StopAtEnd, build_of, load, plugin, refused, trust, unloaded},
-    process::{open_descriptors, status_bytes},
+    fixtures::{
+        SOON, StopAtEnd, build_of, load, load_with, plugin, refused, trust, unloaded, until,
+    },
+    process::{deny_threads, images, open_descriptors, openers, status_bytes},
 };
 
 /// Sets a soft limit of this process, and gives the old one back to be set again.
@@ -123,6 +128,33 @@ fn exhausted_memory_is_an_error_at_whatever_step_it_runs_out() {
                 accepted > 0 && !refusals.is_empty(),
                 "{accepted}, {refusals:?}"
             );
+        },
+    );
+}
+
+/// The image has run code of the candidate by then: it has the thread of an earlier one.
+#[test]
+fn a_candidate_that_cannot_be_asked_for_lack_of_threads_leaves() {
+    alone(
+        "limits::a_candidate_that_cannot_be_asked_for_lack_of_threads_leaves",
+        || {
+            let name = "constructs_unloadable";
+            let it = load_with(name, |settings| {
+                settings.probe = Some(Arc::new(|_, _| Ok(())));
+            });
+            unloaded(&it, it.swap(plugin(name)).unwrap().retired);
+            assert_eq!(
+                openers().len(),
+                2,
+                "that of the live image, and a spare one"
+            );
+            deny_threads();
+            let (error, _) = refused(&it, plugin(name));
+            assert!(
+                matches!(error.kind(), ErrorKind::NoThread { .. }),
+                "{error}"
+            );
+            until(|| images().len() == 1);
         },
     );
 }

@@ -1,6 +1,12 @@
 //! What the system knows of this process.
 
-use std::{collections::BTreeSet, fs, ops::Range, path::PathBuf};
+use std::{collections::BTreeSet, fs, mem::offset_of, ops::Range, path::PathBuf, thread};
+
+use libc::{
+    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, EAGAIN, SECCOMP_FILTER_FLAG_TSYNC,
+    SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_SET_MODE_FILTER, SYS_clone, SYS_clone3,
+    SYS_seccomp, c_int, c_long, seccomp_data, sock_filter, sock_fprog,
+};
 
 /// Resident memory of the process and of memory files. Pages of the test's executable are not counted:
 /// the system drops them and reads them again as it likes.
@@ -87,4 +93,45 @@ pub(crate) fn keys_in_use() -> usize {
         unsafe { libc::pthread_key_delete(key) };
     }
     KEYS_MAX - taken.len()
+}
+
+/// As at the limit of threads, which does not hold for root: none starts any more, for good.
+pub(crate) fn deny_threads() {
+    deny([SYS_clone, SYS_clone3], EAGAIN);
+    assert!(thread::Builder::new().spawn(|| ()).is_err());
+}
+
+/// As in a sandbox: from now on, these system calls do nothing but fail with `error`, for all threads.
+pub(crate) fn deny(calls: [c_long; 2], error: c_int) {
+    let step = |code: u32, then: u8, k: u32| sock_filter {
+        code: code as u16,
+        jt: then,
+        jf: 0,
+        k,
+    };
+    let number = offset_of!(seccomp_data, nr) as u32;
+    let mut steps = [
+        step(BPF_LD | BPF_W | BPF_ABS, 0, number),
+        step(BPF_JMP | BPF_JEQ | BPF_K, 2, calls[0] as u32),
+        step(BPF_JMP | BPF_JEQ | BPF_K, 1, calls[1] as u32),
+        step(BPF_RET | BPF_K, 0, SECCOMP_RET_ALLOW),
+        step(BPF_RET | BPF_K, 0, SECCOMP_RET_ERRNO | error as u32),
+    ];
+    let filter = sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_mut_ptr(),
+    };
+    rustix::thread::set_no_new_privs(true).unwrap();
+    // For all threads of the process.
+    let flags = SECCOMP_FILTER_FLAG_TSYNC;
+    // SAFETY: the arguments are those that `man 2 seccomp` demands, and the kernel copies the filter.
+    let answer = unsafe {
+        libc::syscall(
+            SYS_seccomp,
+            SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const filter,
+        )
+    };
+    assert_eq!(answer, 0);
 }

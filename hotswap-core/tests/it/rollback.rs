@@ -3,14 +3,14 @@
 use std::{
     fs,
     sync::{
-        Barrier,
+        Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     thread,
     time::Duration,
 };
 
-use hotswap_core::{Generation, Hotswap, State, event::Holder};
+use hotswap_core::{Generation, Hotswap, Prepared, Stage, State, event::Holder};
 use hotswap_fixtures::FixtureRef;
 
 use crate::{
@@ -80,6 +80,59 @@ fn a_file_that_is_gone_is_loaded_again_from_its_bytes() {
     );
     assert_eq!(it.refused().len(), 0, "nothing was tried");
     assert_eq!(build_of(&it), 1);
+}
+
+/// The probe runs while a rollback loads the earlier generation again.
+#[test]
+fn a_rollback_replaces_nothing_that_was_published_meanwhile() {
+    let prepared: Arc<Mutex<Option<Prepared<'static, FixtureRef>>>> = Arc::default();
+    let it = Arc::new(load_with("build_1", |settings| {
+        let prepared = Arc::clone(&prepared);
+        settings.rollback_copies_max = 2;
+        settings.probe = Some(Arc::new(move |_, _| {
+            let prepared = prepared.lock().unwrap().take();
+            prepared.map(Prepared::publish);
+            Ok(())
+        }));
+    }));
+    it.swap(plugin("build_2")).unwrap();
+    unloaded(&it, 1);
+    let candidate = it.prepare_shared(plugin("build_2")).unwrap();
+    *prepared.lock().unwrap() = Some(candidate);
+    let error = it.rollback().unwrap_err();
+    assert_eq!(
+        error.reason(),
+        "host: another generation has become live meanwhile"
+    );
+    assert_eq!((it.with(Generation::number), build_of(&it)), (3, 2));
+
+    // It is the newest earlier generation that is gone back to, and then the one before.
+    unloaded(&it, 2);
+    for (number, build) in [(2, 2), (1, 1)] {
+        assert_eq!(it.rollback().unwrap().loaded_again, Some(number));
+        assert_eq!(build_of(&it), build);
+    }
+    assert_eq!(it.rollback().unwrap_err().stage(), Stage::Host);
+}
+
+/// Two candidates that are published at once, again and again.
+#[test]
+fn a_standby_leaves_whoever_is_published_at_the_same_time() {
+    let it = on_probation(0, Duration::from_millis(1));
+    for _ in 0..50 {
+        let candidates = [1, 2].map(|_| it.prepare(plugin("build_2")).unwrap());
+        let both = Barrier::new(2);
+        thread::scope(|scope| {
+            for candidate in candidates {
+                scope.spawn(|| {
+                    both.wait();
+                    candidate.publish()
+                });
+            }
+        });
+        let live = it.with(Generation::number);
+        unloaded(&it, live - 1);
+    }
 }
 
 #[test]

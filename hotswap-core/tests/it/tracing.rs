@@ -2,9 +2,15 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
+use hotswap_core::Generation;
 use tracing::{
     Metadata, Subscriber,
     span::{Attributes, Id},
@@ -17,7 +23,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::fixtures::{SOON, load_with, mapped_copies, plugin, refused, unloaded};
+use crate::fixtures::{Plugin, SOON, load_with, mapped_copies, plugin, refused, unloaded};
 
 /// Everything that was written.
 #[derive(Clone, Default)]
@@ -53,6 +59,41 @@ impl<'a> MakeWriter<'a> for Lines {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+}
+
+/// No swap waits for a subscriber, and so not for itself.
+#[test]
+fn a_subscriber_may_swap_when_it_is_told_of_a_rollback() {
+    static POINT: OnceLock<Plugin> = OnceLock::new();
+    static IS_ROLLBACK: AtomicBool = AtomicBool::new(false);
+
+    struct Swapping;
+
+    impl<S: Subscriber> Layer<S> for Swapping {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            let is_here = thread::current().name() != Some("hotswap-reaper");
+            let is_ours = event.metadata().target() == "hotswap";
+            if is_here && is_ours && IS_ROLLBACK.swap(false, Ordering::Relaxed) {
+                POINT.get().unwrap().swap(plugin("build_1")).unwrap();
+            }
+        }
+    }
+
+    crate::alone::alone(
+        "tracing::a_subscriber_may_swap_when_it_is_told_of_a_rollback",
+        || {
+            tracing_subscriber::registry().with(Swapping).init();
+            let it = POINT.get_or_init(|| {
+                load_with("build_1", |settings| {
+                    settings.probation = Some(Duration::MAX);
+                })
+            });
+            it.swap(plugin("build_2")).unwrap();
+            IS_ROLLBACK.store(true, Ordering::Relaxed);
+            assert_eq!(it.rollback().unwrap().generation, 1);
+            assert_eq!(it.with(Generation::number), 3);
+        },
+    );
 }
 
 /// A swap goes on, and so does the thread that unloads.

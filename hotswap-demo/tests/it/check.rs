@@ -62,7 +62,9 @@ fn a_good_plugin_is_described() {
 }
 
 /// Of every plugin.
-const LEFT_OUT: &str = "the probe of a host (Settings::probe); whether a host has room (Limits::retired_images_max, \
+const LEFT_OUT: &str = "the configuration that a host has (Candidate::with_config), here the empty one; \
+                        the services that a host offers (Settings::host_services), here those of the trial; \
+                        the probe of a host (Settings::probe); whether a host has room (Limits::retired_images_max, \
                         memory, static TLS)";
 
 #[test]

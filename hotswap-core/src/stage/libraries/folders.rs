@@ -171,12 +171,14 @@ fn folders(list: &OsStr, separators: &[u8], origin: &Path, is_copy: bool) -> Vec
 /// The folders that an entry stands for.
 fn entry_folders(entry: &[u8], origin: &Path, is_copy: bool) -> Vec<Folder> {
     let path_of = |bytes: &[u8]| PathBuf::from(text::from_bytes(bytes));
-    let after_origin = [&b"$ORIGIN"[..], b"${ORIGIN}"]
-        .iter()
-        .find_map(|token| entry.strip_prefix(*token))
-        .filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
+    let after_origin = after_origin(entry);
     let below = |origin: &Path, rest: &[u8]| {
         let slashes = rest.iter().take_while(|&&byte| byte == b'/').count();
+        if slashes == 0 && !rest.is_empty() {
+            // As the linker does it: what follows the token goes on with the name of the folder.
+            let origin = origin.as_os_str().as_encoded_bytes();
+            return path_of(&[origin, rest].concat());
+        }
         origin.join(path_of(&rest[slashes..]))
     };
     // The linker opens the copy of a plugin in the folder of descriptors.
@@ -200,6 +202,17 @@ fn entry_folders(entry: &[u8], origin: &Path, is_copy: bool) -> Vec<Folder> {
     };
     let by_linker = by_linker.map(Folder::OnlyForLinker);
     by_linker.into_iter().chain([own]).collect()
+}
+
+/// What follows `$ORIGIN` or `${ORIGIN}` at the beginning of an entry. Without braces, the linker takes as much for the
+/// token as may belong to a name (`is_dst` in glibc's `elf/dl-load.c`).
+fn after_origin(entry: &[u8]) -> Option<&[u8]> {
+    let continues = |next: &u8| next.is_ascii_alphanumeric() || *next == b'_';
+    let braced = entry.strip_prefix(b"${ORIGIN}");
+    braced.or_else(|| {
+        let rest = entry.strip_prefix(b"$ORIGIN")?;
+        (!rest.first().is_some_and(continues)).then_some(rest)
+    })
 }
 
 #[cfg(test)]
@@ -233,6 +246,15 @@ mod tests {
                 "${ORIGIN}//lib",
                 origin("/proc/self/fd/lib", "/srv/plugins/lib"),
             ),
+            (
+                "$ORIGIN.libs",
+                origin("/proc/self/fd.libs", "/srv/plugins.libs"),
+            ),
+            (
+                "${ORIGIN}_libs/a",
+                origin("/proc/self/fd_libs/a", "/srv/plugins_libs/a"),
+            ),
+            ("$ORIGIN_libs", vec![relative("$ORIGIN_libs")]),
             ("", vec![relative("")]),
             (".", vec![relative(".")]),
             ("lib", vec![relative("lib")]),

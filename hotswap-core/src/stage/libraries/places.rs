@@ -81,6 +81,18 @@ impl<'a> Places<'a> {
         self.count(1 + path.as_os_str().len() / LOOKUP_PATH_BYTES)
     }
 
+    /// Checks that the linker can open what is at `path`, whatever it is. It would wait for the other end of a FIFO,
+    /// with its lock held.
+    pub(super) fn check_opening(&self, path: &Path) -> Result<(), LibraryRefusal> {
+        self.look_up(path)?;
+        if let Ok(Status { kind, .. }) = Status::at(path)
+            && matches!(kind, FileKind::Fifo | FileKind::Device)
+        {
+            return Err(LibraryRefusal::at(path, walk::no_file(kind)));
+        }
+        Ok(())
+    }
+
     /// Passes over a place where the linker looks, and where no file is that it would take. Returns its folder if
     /// somebody who is not trusted can put one there before the linker looks.
     ///
@@ -91,12 +103,7 @@ impl<'a> Places<'a> {
         let is_open = if Status::of_link(path).is_err() {
             self.state(folder)?.is_open
         } else {
-            // The linker opens whatever is there. It would wait for the other end of a FIFO, with its lock held.
-            if let Ok(Status { kind, .. }) = Status::at(path)
-                && matches!(kind, FileKind::Fifo | FileKind::Device)
-            {
-                return Err(LibraryRefusal::at(path, walk::no_file(kind)));
-            }
+            self.check_opening(path)?;
             self.allows_others_at(path)?
         };
         Ok(is_open.then(|| folder.to_owned()))

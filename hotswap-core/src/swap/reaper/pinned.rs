@@ -72,6 +72,12 @@ impl PinnedImage {
         if *self.image.why() != before {
             self.record_reason(records);
         }
+        if self.image.waits_for_threads() {
+            hotswap_cell::request_quiescence_callbacks();
+            // This thread may have a share, too, as in the worker's loop.
+            hotswap_cell::pass_quiescent_point();
+            records.history.wake_to_detach(self.number);
+        }
         if self.image.why().is_final() {
             return Retried::Pinned(None);
         }

@@ -22,6 +22,7 @@ use super::{
     unloading::{Attempt, Drain, Phase, Unloading},
 };
 use crate::{
+    history::Recorded,
     refs,
     swap::{
         holders::LISTED_MAX,
@@ -119,6 +120,7 @@ impl<M: Send + Sync> Worker<M> {
                 }
             }
             Task::WatchProbation(probation) => self.probation = Some(probation),
+            Task::Deliver(recorded) => recorded.deliver(),
             Task::DropCopies(copies) => drop(copies),
         }
     }
@@ -205,9 +207,7 @@ impl<M: Send + Sync> Worker<M> {
             Unloading::new(Some(standby.number), phase, false, &self.records);
         drop(copies);
         self.unloading.push(unloading);
-        if let Some(recorded) = recorded {
-            recorded.deliver();
-        }
+        Recorded::deliver_any(recorded);
         refs::drop_elsewhere(values);
     }
 }

@@ -38,6 +38,10 @@ impl Replacement {
     /// Locks the file, in the same folder as the file at `real`, so that it can be renamed to that. Waits for others
     /// who have locked it.
     pub(crate) fn lock(real: &Path) -> io::Result<Self> {
+        Self::lock_if(real, is_private)
+    }
+
+    fn lock_if(real: &Path, is_private: impl Fn(&Status) -> bool) -> io::Result<Self> {
         let path = real.with_added_extension("new");
         let started = Instant::now();
         let owners = [geteuid().as_raw(), Status::at(real)?.uid];
@@ -49,6 +53,7 @@ impl Replacement {
             Err(io::Error::other(format!("{path} is {why}; remove it")))
         };
         let is_no_file = "not a regular file";
+        let mut has_removed = false;
         loop {
             let file = match fs::open(&path, flags, mode) {
                 // A folder, a link, a socket.
@@ -65,17 +70,28 @@ impl Replacement {
             }
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // Whoever held the lock before has renamed or removed the file.
-                Ok(()) if !is_at(&path, &Status::of(&file)?) => continue,
+                Ok(()) if !is_at(&path, &Status::of(&file)?) => {}
+                Ok(()) if is_private(&Status::of(&file)?) => return Ok(Self { file, path }),
                 // A process that died left it behind, or somebody linked another file there.
-                Ok(()) if !is_private(&Status::of(&file)?) => fs::unlink(&path)?,
-                Ok(()) => return Ok(Self { file, path }),
-                Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_TIME => {
-                    thread::sleep(LOCK_PAUSE);
+                Ok(()) if !has_removed => {
+                    fs::unlink(&path)?;
+                    has_removed = true;
                 }
-                Err(Errno::WOULDBLOCK) => {
-                    return Err(io::Error::other("another process is writing to it"));
+                // Such as FAT, or a share of another system.
+                Ok(()) => {
+                    fs::unlink(&path)?;
+                    let path = Escaped(&path);
+                    let problem = format!(
+                        "{path} can be opened by others although it was created for this user alone: \
+                         its file system has no modes of its own"
+                    );
+                    return Err(io::Error::other(problem));
                 }
+                Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
                 Err(error) => return Err(error.into()),
+            }
+            if started.elapsed() > LOCK_TIME {
+                return Err(io::Error::other("another process is writing to it"));
             }
         }
     }
@@ -96,9 +112,13 @@ impl Replacement {
         fs::fchmod(&file, mode)?;
         file.sync_all()?;
         drop(file);
+        // Nothing may fail after the new file has taken its place.
+        let folder = File::open(real.parent().unwrap_or(Path::new("/")))?;
         fs::rename(&self.path, real)?;
-        let folder = real.parent().unwrap_or(Path::new("/"));
-        File::open(folder)?.sync_all()
+        // Not every file system can do it for a folder. If the machine stops before the folder is on the disk, the old
+        // file may be back.
+        let _ = folder.sync_all();
+        Ok(())
     }
 }
 
@@ -123,7 +143,10 @@ fn is_at(path: &Path, status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::{fs::symlink, net::UnixListener};
+    use std::os::unix::{
+        fs::{PermissionsExt, chown, symlink},
+        net::UnixListener,
+    };
 
     use super::*;
 
@@ -145,5 +168,46 @@ mod tests {
             assert_eq!(refusal.to_string(), expected);
         }
         assert!(!folder.path().join("elsewhere").exists());
+    }
+
+    /// As on FAT, where all files have the mode that the mount gives them.
+    #[test]
+    fn a_file_system_without_modes_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("serial");
+        std::fs::write(&real, "1").unwrap();
+        let refusal = Replacement::lock_if(&real, |_| false).err().unwrap();
+        let said = refusal.to_string();
+        assert!(said.ends_with("has no modes of its own"), "{said}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// The folder has to be opened to be written to the disk.
+    #[test]
+    fn a_folder_that_cannot_be_read_changes_nothing() {
+        const OTHER: u32 = 54_321;
+        if !geteuid().is_root() {
+            return println!("only root can be another user: not tested");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("serial");
+        std::fs::write(&real, "1").unwrap();
+        for path in [folder.path(), &real] {
+            chown(path, Some(OTHER), None).unwrap();
+        }
+        let write_and_search = std::fs::Permissions::from_mode(0o300);
+        std::fs::set_permissions(folder.path(), write_and_search).unwrap();
+        let replaced = thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                rustix::thread::set_thread_uid(Uid::from_raw(OTHER)).unwrap();
+                Replacement::lock(&real).unwrap().replace(&real, "2")
+            });
+            other.join().unwrap()
+        });
+        assert_eq!(
+            replaced.unwrap_err().kind(),
+            io::ErrorKind::PermissionDenied
+        );
+        assert_eq!(std::fs::read(&real).unwrap(), b"1");
     }
 }

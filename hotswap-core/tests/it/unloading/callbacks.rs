@@ -5,7 +5,7 @@ use std::{
     os::fd::IntoRawFd,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
         mpsc,
     },
     thread,
@@ -18,12 +18,14 @@ use hotswap_core::{
 };
 use hotswap_fixtures::{
     callbacks::{FUNCTIONS, SIGNALS},
-    constructs::{START_UNNAMED, until_closed},
+    constructs::{CONSTRUCTS, START_UNNAMED, until_closed},
 };
 
 use crate::{
     alone::{alone, alone_with},
-    fixtures::{Plugin, SOON, build_of, load, load_with, plugin, shows_keys, unloaded},
+    fixtures::{
+        Plugin, SOON, StopAtEnd, build_of, load, load_with, plugin, shows_keys, unloaded, until,
+    },
     process::images,
 };
 
@@ -151,6 +153,40 @@ fn without_unloadable_what_is_imported_decides() {
         panic!("{state}")
     };
     assert!(["on_exit", "timer_create"].contains(&&**name), "{name}");
+}
+
+/// The threads that have called it go on calling its successor.
+#[test]
+fn what_pinned_a_plugin_may_end_before_its_thread_locals_are_dropped() {
+    let test =
+        "unloading::callbacks::what_pinned_a_plugin_may_end_before_its_thread_locals_are_dropped";
+    alone(test, || {
+        let it = load("constructs_unloadable");
+        let drops = CONSTRUCTS
+            .iter()
+            .position(|(name, _)| *name == "thread_local_drop");
+        let (ended, has_called) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let _stop = StopAtEnd(&ended);
+            scope.spawn(|| {
+                it.with(|it| it.text()(drops.unwrap() as u64).map(drop).unwrap());
+                has_called.store(true, Ordering::Release);
+                while !ended.load(Ordering::Relaxed) {
+                    assert!(it.with(|it| it.build_a()()) > 0);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            until(|| has_called.load(Ordering::Acquire));
+            let function = it.with(|it| it.build_a() as *const () as usize);
+            // SAFETY: it is never raised.
+            unsafe { libc::signal(libc::SIGUSR2, function) };
+            it.swap(plugin("build_1")).unwrap();
+            assert_eq!(it.wait(1, SOON), Some(signal("SIGUSR2")));
+            // SAFETY: no handler.
+            unsafe { libc::signal(libc::SIGUSR2, libc::SIG_DFL) };
+            until(|| it.generations()[0].state == State::Unloaded);
+        });
+    });
 }
 
 /// A handler that the successor was given as the one before may be set again by it, after its owner has left.

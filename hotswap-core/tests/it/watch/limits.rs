@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
-    mem::offset_of,
     os::unix::fs::symlink,
     panic,
     path::Path,
@@ -15,11 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libc::{
-    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, EAGAIN, SECCOMP_FILTER_FLAG_TSYNC,
-    SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_SET_MODE_FILTER, SYS_clone, SYS_clone3,
-    SYS_inotify_init1, SYS_seccomp, c_int, seccomp_data, sock_filter, sock_fprog,
-};
+use libc::{SYS_inotify_init1, c_int};
 use memmap2::MmapMut;
 use nix::errno::Errno;
 
@@ -27,6 +22,7 @@ use super::watched::{LONG, NEVER, Watched, put, settings};
 use crate::{
     alone::alone,
     fixtures::{SOON, plugin, trust},
+    process::deny_threads,
 };
 
 /// What is written by way of a mapping, the system tells nobody.
@@ -174,40 +170,4 @@ fn wait_until(is_so: impl Fn() -> bool) {
         assert!(started.elapsed() < SOON, "it never is");
         thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// As at the limit of threads, which does not hold for root: none starts any more, for good.
-fn deny_threads() {
-    let step = |code: u32, then: u8, k: u32| sock_filter {
-        code: code as u16,
-        jt: then,
-        jf: 0,
-        k,
-    };
-    let number = offset_of!(seccomp_data, nr) as u32;
-    let mut steps = [
-        step(BPF_LD | BPF_W | BPF_ABS, 0, number),
-        step(BPF_JMP | BPF_JEQ | BPF_K, 2, SYS_clone as u32),
-        step(BPF_JMP | BPF_JEQ | BPF_K, 1, SYS_clone3 as u32),
-        step(BPF_RET | BPF_K, 0, SECCOMP_RET_ALLOW),
-        step(BPF_RET | BPF_K, 0, SECCOMP_RET_ERRNO | EAGAIN as u32),
-    ];
-    let filter = sock_fprog {
-        len: steps.len() as u16,
-        filter: steps.as_mut_ptr(),
-    };
-    rustix::thread::set_no_new_privs(true).unwrap();
-    // For all threads of the process.
-    let flags = SECCOMP_FILTER_FLAG_TSYNC;
-    // SAFETY: the arguments are those that `man 2 seccomp` demands, and the kernel copies the filter.
-    let answer = unsafe {
-        libc::syscall(
-            SYS_seccomp,
-            SECCOMP_SET_MODE_FILTER,
-            flags,
-            &raw const filter,
-        )
-    };
-    assert_eq!(answer, 0);
-    assert!(thread::Builder::new().spawn(|| ()).is_err());
 }
