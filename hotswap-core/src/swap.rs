@@ -359,9 +359,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             let candidate = self.prepare_from(Source::Reconfigured(&kept, &config))?;
             self.publish_after(number, candidate, PublishKind::Configuration { of: number })
         });
-        let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
-        recorded.deliver();
-        Ok(swapped)
+        self.delivered(published)
     }
 
     /// The number of the live generation, and its bytes.
@@ -415,12 +413,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             let candidate = self.pipeline.keep_serial(candidate, self.reaper())?;
             Ok(self.publish(candidate, PublishKind::Candidate))
         });
-        let (swapped, recorded) = published.inspect_err(|error| {
-            note(error);
-            self.history.refused(error);
-        })?;
-        recorded.deliver();
-        Ok(swapped)
+        self.delivered(published.inspect_err(note))
     }
 
     /// Does every part of a [`swap`](Self::swap) that can fail; [`Prepared::publish`] later does the rest, which

@@ -267,6 +267,28 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
+    /// Checks what has this name in the folders of the environment. The linker opens it also when it is asked what is
+    /// mapped under the name (`Object::mapped`), whichever file it would load.
+    fn check_library_path(&self, name: &str) -> Result<(), LibraryRefusal> {
+        for folder in &self.library_path {
+            let folder = match folder {
+                Folder::Relative(entry) => absolute(entry.clone()),
+                Folder::OnlyForLinker(folder) | Folder::At { path: folder, .. } => {
+                    Ok(folder.clone())
+                }
+            };
+            // Without a current folder, the linker finds nothing in it either.
+            let Ok(folder) = folder else { continue };
+            self.places.check_opening(&folder.join(name))?;
+            if self.places.may_be_preceded(&folder)? {
+                for part in PROCESSOR_FOLDERS {
+                    self.places.check_opening(&folder.join(part).join(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn find(&self, name: &str, by: usize) -> Result<(Found, Option<Arc<Facts>>), LibraryRefusal> {
         let file = |path: PathBuf, identity, is_opened_first| {
             Found::File(LibraryFile {
@@ -286,23 +308,7 @@ impl<'a> Search<'a> {
         let by_path = name.contains('/').then(|| object.folders_of_path(name));
         let of_path = by_path.iter().flatten();
         if by_path.is_none() {
-            // The linker opens what is there also when it is asked for what is mapped under this name
-            // (`Object::mapped`), whichever file it would load.
-            for folder in &self.library_path {
-                let folder = match folder {
-                    Folder::Relative(entry) => absolute(entry.clone()),
-                    Folder::OnlyForLinker(folder) | Folder::At { path: folder, .. } => {
-                        Ok(folder.clone())
-                    }
-                };
-                let Ok(folder) = folder else { continue };
-                self.places.check_opening(&folder.join(name))?;
-                if self.places.may_be_preceded(&folder)? {
-                    for part in PROCESSOR_FOLDERS {
-                        self.places.check_opening(&folder.join(part).join(name))?;
-                    }
-                }
-            }
+            self.check_library_path(name)?;
         }
         let searched = by_path
             .is_none()

@@ -58,6 +58,13 @@ impl<I: Interface + ?Sized> Hotswap<I> {
         Ok(self.publish_locked(generations, successor, kind))
     }
 
+    /// Delivers the events of what was done, or that it was refused. The caller holds no lock.
+    pub(super) fn delivered<T>(&self, done: Result<(T, Recorded)>) -> Result<T> {
+        let (done, recorded) = done.inspect_err(|error| self.history.refused(error))?;
+        recorded.deliver();
+        Ok(done)
+    }
+
     /// Gives a candidate its number. The number is taken for good when the generation is published, or begins as a
     /// canary, before the lock is released.
     pub(super) fn stage(

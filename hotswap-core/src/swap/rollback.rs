@@ -100,8 +100,7 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             self.publish_after(live, candidate, PublishKind::Rollback { to: number })
         });
         drop(turn);
-        let (swapped, recorded) = published.inspect_err(|error| self.history.refused(error))?;
-        recorded.deliver();
+        let swapped = self.delivered(published)?;
         Ok(RolledBack {
             generation: swapped.generation,
             retired: swapped.retired,
@@ -152,13 +151,6 @@ impl<I: Interface + ?Sized> Hotswap<I> {
             Restoration::Ended(back) => self.delivered(back).ok(),
             Restoration::NotMapped(_) => None,
         }
-    }
-
-    /// Delivers the events of a restoration. The caller holds no lock.
-    fn delivered(&self, back: Result<(RolledBack, Recorded)>) -> Result<RolledBack> {
-        let (back, recorded) = back.inspect_err(|error| self.history.refused(error))?;
-        recorded.deliver();
-        Ok(back)
     }
 
     /// Makes the previous generation live again if it is still mapped, as standby or draining.

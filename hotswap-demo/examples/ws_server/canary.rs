@@ -114,7 +114,7 @@ impl CanarySlot {
 
     /// Makes the candidate live.
     pub(crate) fn promote(&self) -> Result<String, String> {
-        // Not locked meanwhile: it may wait for the disk.
+        // Not locked meanwhile: pages ask for the canary.
         let active = self.undecided().take();
         let Active { canary, path, .. } = active.ok_or(NO_CANARY)?;
         match canary.promote() {

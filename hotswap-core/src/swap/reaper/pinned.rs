@@ -73,10 +73,9 @@ impl PinnedImage {
             self.record_reason(records);
         }
         if self.image.waits_for_threads() {
-            hotswap_cell::request_quiescence_callbacks();
+            records.ask_threads(self.number);
             // This thread may have a share, too, as in the worker's loop.
             hotswap_cell::pass_quiescent_point();
-            records.history.wake_to_detach(self.number);
         }
         if self.image.why().is_final() {
             return Retried::Pinned(None);

@@ -51,6 +51,13 @@ impl Records {
         }
     }
 
+    /// Asks all threads to run what they have left to run for retired images, and wakes who waits for generation
+    /// `number`: such a thread may be among them.
+    pub(super) fn ask_threads(&self, number: Option<u64>) {
+        hotswap_cell::request_quiescence_callbacks();
+        self.history.wake_to_detach(number);
+    }
+
     /// Records that an image that was retired at `since` is gone. The event comes last, so whoever waits for room or
     /// gets the event may swap at once.
     pub(super) fn image_gone(

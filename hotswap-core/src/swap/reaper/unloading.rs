@@ -204,8 +204,7 @@ impl<M: Send + Sync> Unloading<M> {
                     self.has_woken_waiters = true;
                     // Before the list says whose destructors hold it: who reads that, and lets such a thread call
                     // again, may count on it.
-                    hotswap_cell::request_quiescence_callbacks();
-                    records.history.wake_to_detach(number);
+                    records.ask_threads(number);
                 }
                 self.phase = Phase::Leaving(image);
                 self.pending = pending;
