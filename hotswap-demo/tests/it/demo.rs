@@ -8,7 +8,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
         LazyLock,
-        mpsc::{self, Receiver},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
     time::Duration,
@@ -175,6 +175,15 @@ impl Demo {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it is ours");
+    }
+
+    /// A signal is lost while the one before it is pending, so one after the other would not do.
+    pub(crate) fn signal_until_it_ends(&self, signal: Signal) {
+        while self.err.recv_timeout(Duration::from_millis(20))
+            != Err(RecvTimeoutError::Disconnected)
+        {
+            self.signal(signal);
+        }
     }
 
     pub(crate) fn number(&self) -> u32 {

@@ -54,11 +54,10 @@ fn ctrl_c_and_sigterm_finish_the_tick_and_end_it_cleanly() {
 #[test]
 fn the_second_signal_ends_it_at_once() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        // A call takes two seconds: the first signal waits for it, the second does not.
-        let demo = Demo::with("slow");
-        demo.signal(signal);
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        demo.signal(signal);
+        // The first signal waits for its thread, which never ends.
+        let demo = Demo::with_options(&["--drain-deadline", "1h"], "stubborn");
+        demo.prints_soon("Stubbornly: 7");
+        demo.signal_until_it_ends(signal);
         assert_eq!(demo.ends().0, Some(code));
     }
 }

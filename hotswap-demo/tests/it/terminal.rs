@@ -275,6 +275,9 @@ fn many_lines_typed_ahead_are_answered_in_their_order() {
         let seen: Vec<_> = seen.iter().filter(|it| it.starts_with("unknown")).collect();
         assert_eq!(seen, answers.iter().collect::<Vec<_>>());
     }
+    terminal.press("quit\r");
+    let (code, seen) = terminal.ends();
+    assert_eq!(code, Some(0), "{seen:#?}");
 }
 
 /// Its modes are those from before also when it ends while a line is edited.

@@ -213,7 +213,7 @@ fn a_configuration_that_the_plugin_refuses_is_told() {
 
 #[test]
 fn a_page_is_told_generations_and_what_changes() {
-    let server = Server::with("shipped");
+    let server = Server::with_options(&["--patience", "20s"], "shipped");
     let mut page = server
         .connect_with(server.request("sec-websocket-protocol", "hotswap-json"))
         .unwrap();
@@ -221,7 +221,7 @@ fn a_page_is_told_generations_and_what_changes() {
     let hello = told();
     assert_eq!(hello["type"], "hello");
     assert_eq!(hello["may_reload"], true);
-    assert_eq!(hello["patience_ms"], 10_000);
+    assert_eq!(hello["patience_ms"], 20_000);
     assert_eq!(hello["generations"][0]["state"], "live");
 
     let mut client = server.connect();
@@ -540,7 +540,7 @@ fn who_does_not_read_is_disconnected() {
 #[test]
 fn nothing_is_read_of_who_does_not_read_what_its_pings_are_answered() {
     const SENT_BYTES_MAX: usize = 64 << 20;
-    let server = Server::with_options(&["--patience", "1h"], "shipped");
+    let server = Server::with("shipped");
     let mut flood = server.connect();
     // Masked with zeros, as long as a ping may be.
     let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
@@ -677,7 +677,7 @@ fn it_does_not_start_without_what_it_needs() {
 #[test]
 fn what_a_plugin_has_left_on_sleeping_workers_does_not_keep_it() {
     // Nor does the server ask for signs of life, which would wake them.
-    let server = Server::with_options(&["--patience", "1h"], "touchy");
+    let server = Server::with("touchy");
     let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| client.send("hi"));
     for client in &mut clients {

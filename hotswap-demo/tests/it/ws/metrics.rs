@@ -173,8 +173,7 @@ fn swaps_are_scraped_while_they_happen() {
 #[test]
 fn the_dashboard_shows_what_is_scraped() {
     // It stays mapped when it is replaced.
-    let options = ["--patience", "1h"];
-    let server = Server::with_options(&options, "misbehaving_to_the_end");
+    let server = Server::with("misbehaving_to_the_end");
     let (mut client, mut flood) = (server.connect(), server.connect());
     server.put(&fs::read(plugin("shipped")).unwrap());
     assert!(client.ask(":reload").starts_with("accepted generation 2"));

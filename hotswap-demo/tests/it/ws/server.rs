@@ -44,9 +44,16 @@ pub(crate) fn server() -> Command {
 }
 
 /// The same, on a free port, with plugins of any owner.
-fn listening() -> Command {
+///
+/// Unless `options` say otherwise, it waits an hour for its clients, and for the plugin: a client of these tests that
+/// waits for a build answers no ping meanwhile, and on a busy machine the server would give it up.
+fn listening(options: &[&str]) -> Command {
     let mut command = server();
     command.args(["--any-owner", "--listen", "127.0.0.1:0"]);
+    if !options.contains(&"--patience") {
+        command.args(["--patience", "1h"]);
+    }
+    command.args(options);
     command
 }
 
@@ -64,14 +71,14 @@ impl Server {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("plugin.so");
         fs::copy(plugin, &path).expect("a copy");
-        let mut command = listening();
-        command.args(options).arg(path);
+        let mut command = listening(options);
+        command.arg(path);
         Self::of(command, folder)
     }
 
     /// With the plugins of this workspace, as they are built.
     pub(crate) fn with_dev(workspace: &Workspace) -> Self {
-        let command = workspace.with_dev(listening(), &[]);
+        let command = workspace.with_dev(listening(&[]), &[]);
         Self::of(command, TempDir::new().expect("a folder"))
     }
 
