@@ -5,13 +5,13 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         LazyLock,
-        mpsc::{self, Receiver, RecvTimeoutError},
+        mpsc::{self, Receiver},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -177,13 +177,9 @@ impl Demo {
         kill_process(Pid::from_child(&self.child), signal).expect("it is ours");
     }
 
-    /// A signal is lost while the one before it is pending, so one after the other would not do.
-    pub(crate) fn signal_until_it_ends(&self, signal: Signal) {
-        while self.err.recv_timeout(Duration::from_millis(20))
-            != Err(RecvTimeoutError::Disconnected)
-        {
-            self.signal(signal);
-        }
+    #[track_caller]
+    pub(crate) fn signal_until_it_ends(&mut self, signal: Signal) {
+        signal_until_it_ends(&mut self.child, signal);
     }
 
     pub(crate) fn number(&self) -> u32 {
@@ -211,6 +207,21 @@ impl Drop for Demo {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Sends this signal again and again, and gives the status. Two would not do: a signal is lost while the one before it
+/// is pending.
+#[track_caller]
+pub(crate) fn signal_until_it_ends(child: &mut Child, signal: Signal) -> ExitStatus {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        assert!(begin.elapsed() < SOON, "{signal:?} does not end it");
+        kill_process(Pid::from_child(child), signal).expect("it is ours");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -54,11 +54,13 @@ fn ctrl_c_and_sigterm_finish_the_tick_and_end_it_cleanly() {
 #[test]
 fn the_second_signal_ends_it_at_once() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        // The first signal waits for its thread, which never ends.
-        let demo = Demo::with_options(&["--drain-deadline", "1h"], "stubborn");
-        demo.prints_soon("Stubbornly: 7");
-        demo.signal_until_it_ends(signal);
-        assert_eq!(demo.ends().0, Some(code));
+        // The first tick comes before any signal is answered. From then on, the demo waits for a thread of the plugin's
+        // for an hour, or for a call without end.
+        for name in ["stubborn", "endless"] {
+            let mut demo = Demo::with_options(&["--drain-deadline", "1h"], name);
+            demo.signal_until_it_ends(signal);
+            assert_eq!(demo.ends().0, Some(code), "{name}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use pty_process::blocking::{Command, Pty};
 use rustix::termios::{Action, LocalModes, tcgetattr};
 use vt100::Parser;
 
-use crate::demo::{BINARY, SOON, plugin};
+use crate::demo::{BINARY, SOON, plugin, signal_until_it_ends};
 
 /// A terminal, and the demo that runs on it.
 struct Terminal {
@@ -322,14 +322,7 @@ fn a_second_signal_ends_it_when_the_terminal_is_stopped() {
     terminal.says("Adding to 10: 17");
     let pts = File::open(format!("/proc/{}/fd/0", terminal.demo.id())).unwrap();
     rustix::termios::tcflow(&pts, Action::OOff).unwrap();
-    let pid = rustix::process::Pid::from_child(&terminal.demo);
-    let status = loop {
-        if let Some(status) = terminal.demo.try_wait().unwrap() {
-            break status;
-        }
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        thread::sleep(Duration::from_millis(20));
-    };
+    let status = signal_until_it_ends(&mut terminal.demo, rustix::process::Signal::TERM);
     assert_eq!(status.code(), Some(128 + 15));
     assert!(!is_edited(&terminal.keys));
 }

@@ -213,7 +213,7 @@ fn a_configuration_that_the_plugin_refuses_is_told() {
 
 #[test]
 fn a_page_is_told_generations_and_what_changes() {
-    let server = Server::with_options(&["--patience", "20s"], "shipped");
+    let server = Server::with_options(&["--patience", "2h"], "shipped");
     let mut page = server
         .connect_with(server.request("sec-websocket-protocol", "hotswap-json"))
         .unwrap();
@@ -221,7 +221,7 @@ fn a_page_is_told_generations_and_what_changes() {
     let hello = told();
     assert_eq!(hello["type"], "hello");
     assert_eq!(hello["may_reload"], true);
-    assert_eq!(hello["patience_ms"], 20_000);
+    assert_eq!(hello["patience_ms"], 7_200_000);
     assert_eq!(hello["generations"][0]["state"], "live");
 
     let mut client = server.connect();
